@@ -1,0 +1,252 @@
+"""Every setting there is, one class a section; the description of a field is its line in `recsys.toml`.
+
+In: flags, environment `RECSYS_*`, `recsys.toml`, defaults, in this order of precedence (`recsys.layers` reads them).
+Out: frozen `Settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+SOURCES = ("sequence", "repurchase", "co_purchase", "popular", "content")
+"""The candidate sources there are, by the names `recommend.sources` may list."""
+
+
+class Section(BaseModel):
+    """A section of `recsys.toml`: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DatabaseSettings(Section):
+    """Where recommendations are written and products, users and events are kept."""
+
+    url: SecretStr = Field(
+        SecretStr("sqlite:///recsys.db"),
+        description="SQLAlchemy URL; a relative SQLite path is relative to the project folder",
+    )
+    url_file: Path | None = Field(None, description="read the URL from this file instead (for mounted secrets)")
+
+
+class SourceSettings(Section):
+    """The shop's own database, read by `ingest --from-sql` and `run`."""
+
+    url: SecretStr | None = Field(None, description="SQLAlchemy URL of the shop's database; read only")
+    products_query: str | None = Field(None, description="SELECT giving the canonical product columns, or @file.sql")
+    events_query: str | None = Field(None, description="SELECT giving the canonical event columns, or @file.sql")
+    users_query: str | None = Field(None, description="SELECT giving the canonical user columns, or @file.sql")
+
+
+class DataSettings(Section):
+    """How input rows are read and judged."""
+
+    decimal: Literal[".", ","] = Field(".", description="decimal mark of numbers in text files")
+    max_bad_fraction: float = Field(
+        0.05, ge=0, le=1, description="share of rejected rows above which an ingest fails with exit code 3"
+    )
+    catalogue: Literal["bought_or_pictured", "all"] = Field(
+        "all", description="keep products without a purchase and without a picture, or not"
+    )
+    event_weights: dict[str, float] = Field(
+        {"purchase": 1.0, "add_to_cart": 0.5, "view": 0.2, "wishlist": 0.4, "rating": 0.7, "return": 0.0},
+        description="what an event of each type is worth as a sign of taste",
+    )
+
+
+class ImageSettings(Section):
+    """Decoding of product pictures."""
+
+    size: int = Field(64, ge=16, le=512, description="side in pixels of the decoded pictures")
+    max_megapixels: float = Field(25, gt=0, description="larger pictures are refused before decoding")
+    max_megabytes: float = Field(20, gt=0, description="larger files are refused before reading")
+    max_aspect: float = Field(50, ge=1, description="pictures longer than this many times their width are refused")
+
+
+class EncoderSettings(Section):
+    """Size and inputs of the product and user encoders."""
+
+    dim: int = Field(128, ge=8, description="length of a product vector")
+    width: int = Field(128, ge=16, description="width of the towers and of the fusion")
+    heads: int = Field(4, ge=1, description="attention heads; divides width")
+    text_layers: int = Field(2, ge=1, description="transformer layers of the text tower")
+    fusion_layers: int = Field(2, ge=1, description="transformer layers of the fusion")
+    user_layers: int = Field(2, ge=1, description="transformer layers of the user encoder")
+    text_tokens: int = Field(48, ge=4, description="tokens read of each product's text")
+    vocabulary: int = Field(8000, ge=300, description="size of the byte-level BPE vocabulary trained on the catalogue")
+    history: int = Field(30, ge=1, description="events of a user the user encoder looks back on")
+    text_columns: list[str] = Field(["title", "description"], description="columns read as text")
+    attribute_columns: list[str] | Literal["auto"] = Field(
+        "auto",
+        description="columns read as attributes; auto = brand, category, price, attributes with few values",
+    )
+    modality_dropout: float = Field(
+        0.3, ge=0, lt=1, description="chance that a modality of a product is hidden in training"
+    )
+    id_dropout: float = Field(
+        0.3, ge=0, lt=1, description="chance that a product's id residual is hidden in training of the user encoder"
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> EncoderSettings:
+        if self.width % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
+        return self
+
+
+class ObjectiveSettings(Section):
+    """Weight of each training objective; 0 leaves it out."""
+
+    masked_text: float = Field(0.3, ge=0, description="guess hidden words of title and description")
+    masked_attributes: float = Field(0.5, ge=0, description="guess hidden attributes")
+    image_text: float = Field(1.0, ge=0, description="find a product's text by its picture and back")
+    co_purchase: float = Field(1.0, ge=0, description="find what the same user bought close in time")
+    next_item: float = Field(1.0, ge=0, description="guess a user's next purchase")
+
+
+class TrainingSettings(Section):
+    """The training loop."""
+
+    epochs: int = Field(12, ge=1, description="passes over the products")
+    user_epochs: int = Field(10, ge=1, description="passes over the users")
+    batch_size: int = Field(256, ge=2, description="products in a step")
+    user_batch_size: int = Field(256, ge=2, description="users in a step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(0.05, ge=0, description="weight decay of AdamW")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="number format of the products; auto = bf16 where the processor has it"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+    checkpoint_minutes: float = Field(5, gt=0, description="minutes between checkpoints")
+    seed: int = Field(0, ge=0, description="the one seed every random choice comes from")
+
+
+class RankerSettings(Section):
+    """Fitting the blend of the candidate sources on an earlier window."""
+
+    window_fraction: float = Field(
+        0.15, gt=0, lt=0.9, description="newest share of the events held out to fit the blend"
+    )
+    max_users: int = Field(20_000, ge=100, description="users the blend is fitted on at most")
+    candidates: int = Field(100, ge=10, description="candidates a source proposes per user")
+
+
+class RecommendSettings(Section):
+    """The nightly lists."""
+
+    k: int = Field(12, ge=1, description="recommendations per user")
+    placement: str = Field(
+        "default", min_length=1, max_length=64, description="name under which the shop reads this list"
+    )
+    sources: list[str] = Field(
+        ["sequence", "repurchase", "co_purchase", "popular", "content"], description="candidate sources to use"
+    )
+    candidates: int = Field(100, ge=1, description="candidates a source proposes per user")
+    popular_days: float = Field(7, gt=0, description="days that count for 'popular'")
+    shard_users: int = Field(2000, ge=1, description="users written in one transaction")
+
+    @field_validator("sources")
+    @classmethod
+    def _known_sources(cls, names: list[str]) -> list[str]:
+        unknown = [name for name in names if name not in SOURCES]
+        if unknown or not names or len(set(names)) != len(names):
+            wrong = f"unknown source {unknown[0]!r}; " if unknown else ""
+            raise ValueError(f"{wrong}name some of {', '.join(SOURCES)}, each once")
+        return names
+
+
+class RuleSettings(Section):
+    """What may not be recommended."""
+
+    seen: Literal["repurchase", "exclude", "allow"] = Field(
+        "repurchase", description="products a user has bought: only by way of the repurchase source, never, or always"
+    )
+    available_only: bool = Field(True, description="leave out products that are not available")
+
+
+class IndexSettings(Section):
+    """The vector index behind `similar`."""
+
+    kind: Literal["auto", "flat", "ivf", "hnsw"] = Field(
+        "auto", description="auto = exact up to 50,000 products, hnsw above"
+    )
+
+
+class ClusterSettings(Section):
+    """Groups of products."""
+
+    method: Literal["kmeans"] = Field("kmeans", description="how products are grouped")
+    number: int = Field(0, ge=0, description="number of groups; 0 = square root of half the products")
+    terms: int = Field(4, ge=1, description="words in a group's label")
+
+
+class PublishSettings(Section):
+    """Guards before the pointer moves, and how many runs are kept."""
+
+    min_user_coverage: float = Field(0.98, ge=0, le=1, description="share of the expected users that must have a list")
+    min_catalogue_coverage: float = Field(
+        0.0, ge=0, le=1, description="share of the sellable products that must appear somewhere"
+    )
+    min_overlap: float = Field(
+        0.0, ge=0, le=1, description="mean share of a user's list that must stay from the last run; 0 = no bound"
+    )
+    keep_runs: int = Field(3, ge=1, description="published runs kept for rollback")
+
+
+class EvaluateSettings(Section):
+    """Offline evaluation."""
+
+    test_days: float = Field(2, gt=0, description="last days of the log, held out as the test")
+    k: int = Field(12, ge=1, description="length of the judged lists (MAP and coverage)")
+    bootstrap: int = Field(1000, ge=0, description="bootstrap samples over users for the intervals")
+    max_users: int = Field(50_000, ge=1, description="test users at most, drawn by the seed")
+
+
+class Settings(Section):
+    """All sections. A room gets its own section, never all of them."""
+
+    project: Path = Field(Path(), description="the project folder")
+    database: DatabaseSettings = DatabaseSettings()
+    source: SourceSettings = SourceSettings()
+    data: DataSettings = DataSettings()
+    images: ImageSettings = ImageSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    objectives: ObjectiveSettings = ObjectiveSettings()
+    training: TrainingSettings = TrainingSettings()
+    ranker: RankerSettings = RankerSettings()
+    recommend: RecommendSettings = RecommendSettings()
+    rules: RuleSettings = RuleSettings()
+    index: IndexSettings = IndexSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    publish: PublishSettings = PublishSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of models, embeddings, indexes and the picture cache."""
+        return self.project / "artifacts"
+
+    @property
+    def database_url(self) -> str:
+        """The store's URL in clear, a relative SQLite path made absolute from the project folder."""
+        url = self.database.url.get_secret_value()
+        head, mark, path = url.partition(":///")
+        if not (mark and head.split("+")[0] == "sqlite") or path.startswith(("/", ":memory:", "file:")) or not path:
+            return url
+        return f"{head}:///{(self.project / path).absolute()}"
+
+
+def load(project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings of a project folder; see `recsys.layers.read`, which also says where each one came from.
+
+    Raises:
+        ConfigError: a key is unknown, a value does not fit, or the file cannot be read.
+    """
+    from recsys.layers import read
+
+    return read(project, flags=flags, env=env).settings

@@ -1,0 +1,100 @@
+"""The products as the model sees them: row i is product i everywhere to the right.
+
+In: a frame of accepted products in row order, and their pictures. Out: columns, sellability, content hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recsys.data import schema
+from recsys.data.ids import IdMap
+from recsys.errors import DataContractError
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Decoded pictures of a catalogue.
+
+    Attributes:
+        pixels: (m, 3, S, S) uint8, usually memory-mapped.
+        rows: (n,) int64, for each product its picture's row in `pixels`, -1 = none.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    rows: npt.NDArray[np.int64]
+
+    @staticmethod
+    def none(n: int, size: int = 64) -> Pictures:
+        """Pictures of a catalogue of `n` products that has none."""
+        return Pictures(np.zeros((0, 3, size, size), np.uint8), np.full(n, -1, np.int64))
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """(n,) bool: has the product a picture."""
+        return self.rows >= 0
+
+    def take(self, products: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+        """Pictures of some products: (b, 3, S, S) uint8, zeros where there is none."""
+        rows = self.rows[products]
+        out = np.zeros((len(rows), *self.pixels.shape[1:]), np.uint8)
+        held = rows >= 0
+        out[held] = self.pixels[rows[held]]
+        return out
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Products in row order.
+
+    Attributes:
+        ids: product ids; row i of everything is product i.
+        frame: canonical product columns, attributes unfolded to `attributes.<name>` columns, and `image_hash`.
+        sellable: (n,) bool, may the product be recommended.
+        pictures: their decoded pictures.
+    """
+
+    ids: IdMap
+    frame: pl.DataFrame
+    sellable: npt.NDArray[np.bool_]
+    pictures: Pictures = field(repr=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if not (n == self.frame.height == len(self.sellable) == len(self.pictures.rows)):
+            raise DataContractError(
+                f"catalogue parts disagree: {n} ids, {self.frame.height} rows, {len(self.sellable)} sellable flags, "
+                f"{len(self.pictures.rows)} picture rows"
+            )
+        self.sellable.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def hashes(self, columns: Sequence[str]) -> npt.NDArray[np.uint64]:
+        """Hash what the named columns hold, product by product, the same on every machine: (n,) uint64."""
+        return content_hashes(self.frame, columns)
+
+    def titles(self, rows: npt.NDArray[np.integer]) -> list[str]:
+        """Title of each row, the id where there is none."""
+        titles = self.frame[schema.TITLE].gather(rows.tolist()).to_list()
+        return [title or name for title, name in zip(titles, self.ids.ids(rows), strict=True)]
+
+
+def content_hashes(frame: pl.DataFrame, columns: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """Hash rows by value with blake2b (polars' own hash changes between versions): (n,) uint64."""
+    from hashlib import blake2b
+
+    out = np.empty(frame.height, np.uint64)
+    parts = [frame[name].cast(pl.String).to_list() if name in frame.columns else [None] * frame.height for name in columns]
+    head = "\x1f".join(columns)
+    for row, values in enumerate(zip(*parts, strict=True)):
+        text = "\x1f".join("\x00" if value is None else value for value in values)
+        digest = blake2b(f"{head}\x1e{text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        out[row] = int.from_bytes(digest, "little")
+    return out

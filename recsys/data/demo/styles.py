@@ -1,0 +1,175 @@
+"""What the drawn shop sells: kinds of product, styles that run through all of them, colours, brands.
+
+In: nothing. Out: frozen tables. A style is what a user's taste follows; it is never written down in the shop's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recsys.data.demo import clothes, things
+from recsys.data.demo.canvas import Canvas, Colour
+from recsys.data.demo.clothes import Paint
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of product.
+
+    Attributes:
+        category: the shop's category.
+        draw: draws one.
+        english, chinese: nouns in use.
+        materials: (English, Chinese) pairs; for food and care, what it is made of or smells of.
+        price: middle of the price range.
+        trend: how demand changes over the 90 days from spring to summer; positive = wanted more in summer.
+        again: days after which it is used up and bought again, 0 = it lasts.
+    """
+
+    category: str
+    draw: Callable[[Canvas, Paint], None]
+    english: tuple[str, ...]
+    chinese: tuple[str, ...]
+    materials: tuple[tuple[str, str], ...]
+    price: float
+    trend: float = 0.0
+    again: int = 0
+
+
+_COTTON, _LINEN, _WOOL, _DENIM = ("cotton", "棉质"), ("linen", "亚麻"), ("wool", "羊毛"), ("denim", "牛仔")
+_LEATHER, _CANVAS, _SILK, _STRAW = ("leather", "皮革"), ("canvas", "帆布"), ("silk", "真丝"), ("straw", "草编")
+_STONEWARE, _PORCELAIN, _GLASS = ("stoneware", "粗陶"), ("porcelain", "瓷"), ("glass", "玻璃")
+
+KINDS = (
+    Kind("T-shirts", clothes.t_shirt, ("T-shirt", "tee"), ("T恤", "短袖"), (_COTTON, _LINEN), 22, 0.8),
+    Kind("Shirts", clothes.shirt, ("shirt", "button-down shirt"), ("衬衫",), (_COTTON, _LINEN, _DENIM), 45),
+    Kind("Dresses", clothes.dress, ("dress", "summer dress"), ("连衣裙",), (_COTTON, _LINEN, _SILK), 65, 0.7),
+    Kind("Skirts", clothes.skirt, ("skirt",), ("半身裙", "短裙"), (_COTTON, _DENIM, _WOOL), 42, 0.4),
+    Kind("Trousers", clothes.trousers, ("trousers", "pants"), ("长裤", "裤子"), (_COTTON, _LINEN, _DENIM), 55),
+    Kind("Jumpers", clothes.jumper, ("jumper", "sweater"), ("毛衣", "针织衫"), (_WOOL, _COTTON), 58, -1.1),
+    Kind("Trainers", clothes.sneakers, ("trainers", "sneakers"), ("运动鞋", "休闲鞋"), (_CANVAS, _LEATHER), 70),
+    Kind("Boots", clothes.boots, ("boots", "ankle boots"), ("靴子", "短靴"), (_LEATHER, _CANVAS), 110, -1.2),
+    Kind("Sandals", clothes.sandals, ("sandals",), ("凉鞋",), (_LEATHER, _CANVAS), 40, 1.3),
+    Kind("Hats", clothes.hat, ("hat", "cap"), ("帽子",), (_COTTON, _STRAW, _WOOL), 25, 0.9),
+    Kind("Scarves", clothes.scarf, ("scarf",), ("围巾",), (_WOOL, _SILK, _COTTON), 30, -1.2),
+    Kind("Handbags", things.handbag, ("handbag", "bag"), ("手提包", "包"), (_LEATHER, _CANVAS), 85),
+    Kind("Backpacks", things.backpack, ("backpack", "rucksack"), ("双肩包", "背包"), (_CANVAS, _LEATHER), 75),
+    Kind("Umbrellas", things.umbrella, ("umbrella",), ("雨伞",), (_COTTON, _SILK), 28, -0.6),
+    Kind("Mugs", things.mug, ("mug", "cup"), ("马克杯", "杯子"), (_STONEWARE, _PORCELAIN), 14),
+    Kind("Teapots", things.teapot, ("teapot",), ("茶壶",), (_STONEWARE, _PORCELAIN), 36, -0.4),
+    Kind("Lamps", things.lamp, ("table lamp", "lamp"), ("台灯",), (_COTTON, _LINEN, _SILK), 68, -0.3),
+    Kind("Cushions", things.cushion, ("cushion", "pillow"), ("抱枕", "靠垫"), (_COTTON, _LINEN, _WOOL), 26),
+    Kind("Vases", things.vase, ("vase",), ("花瓶",), (_STONEWARE, _GLASS, _PORCELAIN), 32, 0.4),
+    Kind(
+        "Coffee", things.coffee, ("coffee", "coffee beans"), ("咖啡", "咖啡豆"),
+        (("dark roast", "深烘"), ("light roast", "浅烘"), ("decaf", "低因")), 9.5, 0.0, 14,
+    ),
+    Kind(
+        "Tea", things.tea, ("tea", "loose tea"), ("茶", "茶叶"),
+        (("green", "绿茶"), ("black", "红茶"), ("jasmine", "茉莉")), 8.0, -0.2, 21,
+    ),
+    Kind(
+        "Soap", things.soap, ("soap", "hand soap"), ("香皂", "手工皂"),
+        (("lavender", "薰衣草"), ("lemon", "柠檬"), ("olive", "橄榄")), 5.5, 0.0, 24,
+    ),
+    Kind(
+        "Candles", things.candle, ("candle", "scented candle"), ("蜡烛", "香薰蜡烛"),
+        (("vanilla", "香草"), ("cedar", "雪松"), ("fig", "无花果")), 16, -0.5, 28,
+    ),
+    Kind(
+        "Chocolate", things.chocolate, ("chocolate", "chocolate bar"), ("巧克力",),
+        (("dark", "黑"), ("milk", "牛奶"), ("hazelnut", "榛子")), 4.5, -0.3, 12,
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of colours with its names and shades."""
+
+    english: str
+    chinese: str
+    shades: tuple[Colour, ...]
+
+
+FAMILIES = (
+    Family("red", "红色", ((190, 48, 44), (160, 36, 52), (208, 74, 58))),
+    Family("pink", "粉色", ((232, 160, 176), (216, 126, 148), (242, 190, 194))),
+    Family("orange", "橙色", ((226, 122, 48), (238, 146, 78), (204, 100, 44))),
+    Family("yellow", "黄色", ((226, 176, 58), (238, 204, 96), (206, 154, 44))),
+    Family("green", "绿色", ((74, 124, 82), (122, 150, 96), (50, 98, 78))),
+    Family("teal", "青色", ((58, 136, 140), (92, 166, 162), (40, 108, 118))),
+    Family("blue", "蓝色", ((74, 120, 188), (112, 156, 208), (54, 96, 160))),
+    Family("navy", "藏青色", ((34, 48, 88), (44, 60, 108), (28, 40, 70))),
+    Family("purple", "紫色", ((122, 84, 152), (154, 118, 178), (96, 62, 124))),
+    Family("brown", "棕色", ((128, 86, 58), (104, 68, 48), (152, 108, 74))),
+    Family("beige", "米色", ((212, 194, 164), (224, 210, 186), (196, 174, 142))),
+    Family("grey", "灰色", ((146, 146, 150), (176, 176, 178), (112, 114, 120))),
+    Family("black", "黑色", ((42, 40, 46), (54, 52, 58), (34, 34, 36))),
+    Family("white", "白色", ((244, 242, 236), (236, 234, 228), (248, 246, 242))),
+)
+PATTERN_NAMES = {
+    "plain": ("plain", "纯色"),
+    "stripes": ("striped", "条纹"),
+    "dots": ("polka dot", "波点"),
+    "checks": ("checked", "格纹"),
+    "floral": ("floral", "碎花"),
+    "zigzag": ("zigzag", "锯齿纹"),
+    "triangles": ("geometric", "几何"),
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """A taste that runs through all kinds of product.
+
+    Attributes:
+        name: for tests only; nothing of it is written to the shop's data.
+        patterns: pattern names with their share.
+        colours: colour families, the first ones the most frequent.
+        brands: one dear and one cheap brand that live in this style.
+        moods: (English, Chinese) phrases of the descriptions.
+    """
+
+    name: str
+    patterns: dict[str, float]
+    colours: tuple[str, ...]
+    brands: tuple[str, str]
+    moods: tuple[tuple[str, str], ...]
+
+
+STYLES = (
+    Style(
+        "marine", {"stripes": 0.72, "plain": 0.2, "dots": 0.08}, ("navy", "white", "blue", "red"),
+        ("Saltmarsh", "Little Harbour"),
+        (("for days by the sea", "适合海边的日子"), ("fresh like a harbour morning", "清新如港口的早晨"), ("packed for the island", "带去海岛度假")),
+    ),
+    Style(
+        "cottage", {"floral": 0.74, "dots": 0.14, "plain": 0.12}, ("pink", "white", "green", "purple"),
+        ("Willow & Wren", "Honeyfield"),
+        (("made for garden picnics", "适合花园野餐"), ("romantic and light", "浪漫轻盈"), ("like a walk through a meadow", "仿佛漫步草地")),
+    ),
+    Style(
+        "minimal", {"plain": 0.9, "stripes": 0.1}, ("beige", "grey", "white", "black"),
+        ("Studio Nord", "Plainform"),
+        (("nothing too much", "简约不繁复"), ("calm lines for every day", "线条利落的日常之选"), ("quiet and modern", "安静而现代")),
+    ),
+    Style(
+        "street", {"zigzag": 0.45, "triangles": 0.35, "plain": 0.2}, ("black", "purple", "orange", "yellow"),
+        ("Kerb & Co", "Neonkat"),
+        (("loud enough for the city at night", "点亮城市夜晚"), ("for skaters and concert goers", "滑板与音乐会必备"), ("made to be noticed", "引人注目")),
+    ),
+    Style(
+        "heritage", {"checks": 0.74, "plain": 0.18, "stripes": 0.08}, ("brown", "green", "navy", "red"),
+        ("Aldwick", "Moor & Mill"),
+        (("for weekends in the country", "适合乡村周末"), ("old craft, made to last", "传统工艺，经久耐用"), ("by the fireplace", "炉火边的温暖")),
+    ),
+    Style(
+        "retro", {"dots": 0.6, "triangles": 0.25, "plain": 0.15}, ("teal", "orange", "yellow", "red"),
+        ("Sixtynine", "Dotty Lane"),
+        (("straight out of the sixties", "重现六十年代"), ("with a wink at the flea market", "跳蚤市场的复古趣味"), ("vintage and cheerful", "复古又欢快")),
+    ),
+)  # fmt: skip
+GENERAL_BRANDS = ("Marlo", "Basis", "Everyday Goods")
+"""Brands that sell every style."""

@@ -1,0 +1,145 @@
+"""Who did what with which product when, sorted by (user, time, item), as flat arrays.
+
+In: user and product rows, UTC seconds, event codes, weights. Out: histories of users, splits by time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.errors import DataContractError
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The last t events of some users, newest last, padded in front with item -1.
+
+    Attributes:
+        users: (b,) int64 user rows (or -1 for a user unknown to the data).
+        items: (b, t) int64 product rows, -1 = no event.
+        times: (b, t) int64 UTC seconds, 0 where there is no event.
+        kinds: (b, t) int8 event codes (schema.EVENT_TYPES), 0 where there is no event.
+    """
+
+    users: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    times: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def real(self) -> npt.NDArray[np.bool_]:
+        """(b, t) bool: is there an event."""
+        return self.items >= 0
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Events sorted by (user, time, item); u users, n products.
+
+    Attributes:
+        user: (e,) int64 rows 0..u-1.
+        item: (e,) int64 rows 0..n-1.
+        time: (e,) int64 UTC seconds.
+        kind: (e,) int8 code of the event type.
+        weight: (e,) float32, quantity times what the type is worth.
+        starts: (u + 1,) int64, user i's events are starts[i]:starts[i+1].
+        n_items: n.
+    """
+
+    user: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int64]
+    time: npt.NDArray[np.int64]
+    kind: npt.NDArray[np.int8]
+    weight: npt.NDArray[np.float32]
+    starts: npt.NDArray[np.int64]
+    n_items: int
+
+    @staticmethod
+    def of(
+        *,
+        user: npt.NDArray[np.integer],
+        item: npt.NDArray[np.integer],
+        time: npt.NDArray[np.integer],
+        kind: npt.NDArray[np.integer] | None = None,
+        weight: npt.NDArray[np.floating] | None = None,
+        n_users: int,
+        n_items: int,
+    ) -> Interactions:
+        """Sort and check events given in any order (stable among equals).
+
+        Raises:
+            DataContractError: a row lies outside 0..u-1 or 0..n-1, or lengths differ.
+        """
+        lengths = {len(user), len(item), len(time)}
+        if len(lengths) != 1:
+            raise DataContractError(f"events: columns differ in length {sorted(lengths)}")
+        for name, rows, bound in (("user", user, n_users), ("item", item, n_items)):
+            if len(rows) and (rows.min() < 0 or rows.max() >= bound):
+                raise DataContractError(f"events: {name} row outside 0..{bound - 1}")
+        order = np.lexsort((item, time, user))
+        sorted_user = user[order].astype(np.int64)
+        arrays = (
+            sorted_user,
+            item[order].astype(np.int64),
+            time[order].astype(np.int64),
+            (np.zeros(len(user), np.int8) if kind is None else kind[order].astype(np.int8)),
+            (np.ones(len(user), np.float32) if weight is None else weight[order].astype(np.float32)),
+            np.searchsorted(sorted_user, np.arange(n_users + 1)).astype(np.int64),
+        )
+        for array in arrays:
+            array.flags.writeable = False
+        return Interactions(*arrays, n_items=n_items)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def n_users(self) -> int:
+        """u."""
+        return len(self.starts) - 1
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> Interactions:
+        """The events where `keep` (e,) is true; users and products keep their rows."""
+        return Interactions.of(
+            user=self.user[keep],
+            item=self.item[keep],
+            time=self.time[keep],
+            kind=self.kind[keep],
+            weight=self.weight[keep],
+            n_users=self.n_users,
+            n_items=self.n_items,
+        )
+
+    def split(self, cut: int) -> tuple[Interactions, Interactions]:
+        """Events before `cut` (UTC seconds) and from `cut` on."""
+        before = self.time < cut
+        return self.where(before), self.where(~before)
+
+    def histories(self, users: npt.NDArray[np.integer], last: int) -> Histories:
+        """The last `last` events of each user, newest in the last column; user -1 has none."""
+        rows = np.asarray(users, np.int64)
+        known = rows >= 0
+        ends = np.where(known, self.starts[np.where(known, rows, 0) + 1], 0)
+        begins = np.where(known, self.starts[np.where(known, rows, 0)], 0)
+        at = ends[:, None] - last + np.arange(last)[None, :]
+        real = at >= begins[:, None]
+        at = np.where(real, at, 0)
+        if len(self) == 0:
+            empty = np.zeros(at.shape, np.int64)
+            return Histories(rows, empty - 1, empty, empty.astype(np.int8))
+        return Histories(
+            rows,
+            np.where(real, self.item[at], -1),
+            np.where(real, self.time[at], 0),
+            np.where(real, self.kind[at], 0).astype(np.int8),
+        )
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Events of each product: (n,) int64."""
+        return np.bincount(self.item, minlength=self.n_items).astype(np.int64)

@@ -1,0 +1,94 @@
+"""Every column name and event type, spelt once; a table or preset anywhere else refers to these.
+
+In: nothing. Out: names, and for each canonical input table its columns with kind and limits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+PRODUCT_ID: Final = "product_id"
+TITLE: Final = "title"
+DESCRIPTION: Final = "description"
+BRAND: Final = "brand"
+CATEGORY: Final = "category"
+PRICE: Final = "price"
+CURRENCY: Final = "currency"
+IMAGE: Final = "image"
+AVAILABLE: Final = "available"
+GROUP_ID: Final = "group_id"
+ATTRIBUTES: Final = "attributes"
+CREATED_AT: Final = "created_at"
+UPDATED_AT: Final = "updated_at"
+CONTENT_HASH: Final = "content_hash"
+IMAGE_HASH: Final = "image_hash"
+
+USER_ID: Final = "user_id"
+EVENT_TYPE: Final = "event_type"
+OCCURRED_AT: Final = "occurred_at"
+QUANTITY: Final = "quantity"
+VALUE: Final = "value"
+ORDER_ID: Final = "order_id"
+LINE_NO: Final = "line_no"
+
+ATTRIBUTE_PREFIX: Final = "attributes."
+"""In a Catalogue's frame, the attribute `colour` of the JSON column is the column `attributes.colour`."""
+
+DEFAULT_USER: Final = "__default__"
+"""The user whose list serves everybody without history."""
+
+PURCHASE: Final = "purchase"
+EVENT_TYPES: Final = ("purchase", "add_to_cart", "view", "wishlist", "rating", "return")
+"""Event types with a fixed code (their position); `Interactions.kind` holds the code."""
+
+Kind = Literal["id", "text", "number", "bool", "time", "json"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One canonical input column: its name, what it holds, and whether a row without it is rejected."""
+
+    name: str
+    kind: Kind
+    required: bool = False
+
+
+PRODUCTS: Final = (
+    Column(PRODUCT_ID, "id", required=True),
+    Column(TITLE, "text"),
+    Column(DESCRIPTION, "text"),
+    Column(BRAND, "text"),
+    Column(CATEGORY, "text"),
+    Column(PRICE, "number"),
+    Column(CURRENCY, "text"),
+    Column(IMAGE, "text"),
+    Column(AVAILABLE, "bool"),
+    Column(GROUP_ID, "text"),
+    Column(ATTRIBUTES, "json"),
+    Column(CREATED_AT, "time"),
+)
+EVENTS: Final = (
+    Column(USER_ID, "id", required=True),
+    Column(PRODUCT_ID, "id", required=True),
+    Column(EVENT_TYPE, "text"),
+    Column(OCCURRED_AT, "time", required=True),
+    Column(QUANTITY, "number"),
+    Column(VALUE, "number"),
+    Column(ORDER_ID, "text"),
+)
+USERS: Final = (
+    Column(USER_ID, "id", required=True),
+    Column(ATTRIBUTES, "json"),
+)
+TABLES: Final = {"products": PRODUCTS, "events": EVENTS, "users": USERS}
+
+REJECTED_COLUMNS: Final = (
+    "source",
+    "row_no",
+    "table_name",
+    "code",
+    "column_name",
+    "value_excerpt",
+    "row_json",
+)

@@ -1,0 +1,138 @@
+"""Batches of products to train on: each a pure function of seed and step, so that a resumed training sees the same.
+
+In: catalogue, co-purchase pairs. Out: `ProductBatch`, half of it products in random order, half partners they were
+bought with, and for each product a query such as a customer might type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from recsys.data.catalogue import Catalogue
+from recsys.encoder.fields import Inputs, Tokens
+from recsys.encoder.fields.image import ImageField
+from recsys.encoder.fields.words import split_words
+from recsys.encoder.pairs import Pairs
+from recsys.encoder.product import MODALITIES, ProductEncoder, ProductInputs, facts_of, texts_of
+
+_QUERY_FACTS = 4
+
+
+@dataclass
+class ProductBatch:
+    """b products; the second half are partners of the first.
+
+    Attributes:
+        rows: (b,) int64 product rows.
+        x: what the fields have read.
+        query: tokens, words, weights of a typed query for each product.
+        same_text: (b, b) bool, True off the diagonal where two products have the very same text.
+        paired: (b / 2,) bool, was the product bought with its partner.
+        pairs: all known pairs.
+    """
+
+    rows: npt.NDArray[np.int64]
+    x: ProductInputs
+    query: Inputs
+    same_text: Tensor
+    paired: Tensor
+    pairs: Pairs
+    _towers: dict[str, Tokens] = field(default_factory=dict)
+    _present: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def towers(self, model: ProductEncoder, g: torch.Generator) -> dict[str, Tokens]:
+        """Tokens of each modality, computed once a step however many objectives ask."""
+        if not self._towers:
+            self._towers = model.towers(self.x, g)
+        return self._towers
+
+    def present(self, model: ProductEncoder) -> dict[str, Tensor]:
+        """Which products have which modality: (b,) bool each."""
+        if not self._present:
+            self._present = model.present(self.x)
+        return self._present
+
+
+def some_views(present: dict[str, Tensor], rate: float, g: torch.Generator) -> dict[str, Tensor]:
+    """Hide each modality of each product with chance `rate`, but leave every product one if it has any."""
+    names = list(present)
+    had = torch.stack([present[name] for name in names], 1)
+    draw = torch.rand(had.shape, generator=g).to(had.device)
+    keep = had & (draw >= rate)
+    best = (draw * had).argmax(1)
+    keep[torch.arange(len(keep)), best] |= had[torch.arange(len(keep)), best] & ~keep.any(1)
+    return {name: keep[:, at] for at, name in enumerate(names)}
+
+
+class ProductBatches:
+    """Reads everything but pixels once; `at(step)` puts a batch together."""
+
+    def __init__(self, catalogue: Catalogue, model: ProductEncoder, pairs: Pairs, *, size: int, seed: int) -> None:
+        self.catalogue, self.model, self.pairs, self.seed = catalogue, model, pairs, seed
+        n = len(catalogue)
+        self.half = max(1, min(size, n) // 2)
+        self.steps_per_pass = max(1, -(-n // (2 * self.half)))
+        self._all = model.read(catalogue, np.arange(n), pictures=False)
+        self._text_key = np.unique(self._all["text"]["tokens"].numpy(), axis=0, return_inverse=True)[1].reshape(-1)
+        self._pieces(catalogue)
+
+    def _pieces(self, catalogue: Catalogue) -> None:
+        """Tokens and words of each different title and attribute value, and which product has which."""
+        titles = texts_of(catalogue.frame, self.model.text.columns[:1])
+        facts = facts_of(catalogue.frame, self.model.fact_columns)
+        pieces = list(dict.fromkeys(piece for group in (*titles, *facts) for piece in group))
+        number = {piece: at for at, piece in enumerate(pieces)}
+        self._piece_ids = self.model.text.ids(pieces)
+        self._piece_words = [split_words(piece) for piece in pieces]
+        self._titles = [[number[piece] for piece in group] for group in titles]
+        self._facts = [[number[piece] for piece in group] for group in facts]
+
+    def _queries(self, rows: npt.NDArray[np.integer], rng: np.random.Generator) -> Inputs:
+        """A few of a product's attribute values in any order, half the time with its title."""
+        token_rows: list[Sequence[int]] = []
+        word_rows = []
+        with_title, how_many = rng.random(len(rows)) < 0.5, rng.integers(1, _QUERY_FACTS + 1, len(rows))
+        for at, row in enumerate(rows.tolist()):
+            facts = self._facts[row]
+            chosen = [facts[i] for i in rng.permutation(len(facts))[: how_many[at]]]
+            if with_title[at] or not chosen:
+                chosen += self._titles[row]
+                rng.shuffle(chosen)
+            token_rows.append([token for piece in chosen for token in self._piece_ids[piece]])
+            word_rows.append(self.model.words.numbers(word for piece in chosen for word in self._piece_words[piece]))
+        return {**self.model.text.padded(token_rows), **self.model.words.padded(word_rows)}
+
+    def at(self, step: int) -> ProductBatch:
+        """The batch of a step: every product comes once in a pass, its partner beside it."""
+        n = len(self.catalogue)
+        first = step * self.half
+        places = np.arange(first, first + self.half)
+        anchors = np.concatenate(
+            [_order(self.seed, int(turn), n)[places[places // n == turn] % n] for turn in np.unique(places // n)]
+        )
+        rng = np.random.default_rng((self.seed, 1, step))
+        partners = self.pairs.draw(anchors, rng)
+        paired = partners >= 0
+        rows = np.concatenate([anchors, np.where(paired, partners, rng.integers(0, n, len(anchors)))])
+        at = torch.from_numpy(rows)
+        x: ProductInputs = {name: {key: value[at] for key, value in self._all[name].items()} for name in self._all}
+        x["image"] = ImageField.read(self.catalogue.pictures, rows)
+        key = torch.from_numpy(self._text_key[rows])
+        same = (key[:, None] == key[None, :]) & ~torch.eye(len(rows), dtype=torch.bool)
+        return ProductBatch(rows, x, self._queries(rows, rng), same, torch.from_numpy(paired), self.pairs)
+
+
+def _order(seed: int, turn: int, n: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng((seed, 0, turn)).permutation(n)
+
+
+__all__ = ["MODALITIES", "ProductBatch", "ProductBatches", "some_views"]

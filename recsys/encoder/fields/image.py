@@ -1,0 +1,99 @@
+"""Pictures read by a small residual convolutional network, augmented as whole batches.
+
+In: (b, 3, S, S) uint8 and which products have one. Out: five tokens a picture: its four quarters and the whole.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys.config import EncoderSettings
+from recsys.data.catalogue import Pictures
+from recsys.encoder.fields import Inputs, Tokens
+
+_CHANNELS = (24, 48, 96, 192)
+
+
+def augmented(pixels: Tensor, g: torch.Generator) -> Tensor:
+    """Mirror, shift, zoom and relight each picture a little: (b, 3, S, S) float 0..1 -> the same.
+
+    Hue stays: the colour is what the product is.
+    """
+    b = len(pixels)
+
+    def draw(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(b, generator=g)
+
+    zoom, ratio = draw(0.75, 1.05), draw(0.92, 1.08)
+    mirror = torch.where(torch.rand(b, generator=g) < 0.5, -1.0, 1.0)
+    place = torch.zeros(b, 2, 3)
+    place[:, 0, 0], place[:, 1, 1] = zoom * ratio * mirror, zoom / ratio
+    place[:, 0, 2], place[:, 1, 2] = draw(-0.15, 0.15), draw(-0.15, 0.15)
+    grid = F.affine_grid(place.to(pixels.device), list(pixels.shape), align_corners=False)
+    moved = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    light, contrast = draw(-0.08, 0.08).to(pixels.device), draw(0.85, 1.15).to(pixels.device)
+    return (moved - 0.5) * contrast[:, None, None, None] + 0.5 + light[:, None, None, None]
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions added to what comes in (He et al. 2016); halves the side when `inner` > `outer`."""
+
+    def __init__(self, inner: int, outer: int) -> None:
+        super().__init__()
+        self.shrink = nn.Conv2d(inner, outer, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(outer)
+        self.first = nn.Conv2d(outer, outer, 3, padding=1, bias=False)
+        self.norm_first = nn.BatchNorm2d(outer)
+        self.second = nn.Conv2d(outer, outer, 3, padding=1, bias=False)
+        self.norm_second = nn.BatchNorm2d(outer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.shrink(x)))
+        return F.relu(x + self.norm_second(self.second(F.relu(self.norm_first(self.first(x))))))
+
+
+class ImageField(nn.Module):
+    """Reads pictures; products without one are skipped, not filled with zeros."""
+
+    name = "image"
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        first, *rest = _CHANNELS
+        self.stem = nn.Sequential(nn.Conv2d(3, first, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(first), nn.ReLU())
+        self.stages = nn.ModuleList(_Residual(a, b) for a, b in zip((first, *rest[:-1]), rest, strict=True))
+        self.out = nn.Linear(rest[-1], settings.width)
+        self.norm = nn.LayerNorm(settings.width)
+        self.places = nn.Parameter(torch.zeros(5, settings.width))
+        self.to(memory_format=torch.channels_last)
+
+    @staticmethod
+    def read(pictures: Pictures, rows: npt.NDArray[np.integer]) -> Inputs:
+        """Pictures of some products: pixels (m, 3, S, S) uint8, has (m,) bool."""
+        return {"pixels": torch.from_numpy(pictures.take(rows)), "has": torch.from_numpy(pictures.present[rows])}
+
+    def present(self, x: Inputs) -> Tensor:
+        """Which products have a picture: (b,) bool."""
+        return x["has"]
+
+    def forward(self, x: Inputs, g: torch.Generator | None = None) -> Tokens:
+        """Five tokens of each picture: (b, 5, w); `g` given = augment."""
+        has = x["has"]
+        width = self.places.shape[1]
+        if not bool(has.any()):
+            return Tokens(torch.zeros(len(has), 5, width, device=has.device), has[:, None].expand(-1, 5))
+        pixels = x["pixels"][has].float() / 255
+        if g is not None:
+            pixels = augmented(pixels, g)
+        h = self.stem(((pixels - 0.7) / 0.3).contiguous(memory_format=torch.channels_last))
+        for stage in self.stages:
+            h = stage(h)
+        quarters = F.adaptive_avg_pool2d(h, 2).flatten(2).transpose(1, 2)
+        whole = torch.cat([quarters, h.mean((2, 3))[:, None]], 1)
+        tokens = self.norm(self.out(whole)).float() + self.places
+        every = torch.zeros(len(has), 5, width, device=has.device).index_copy(0, has.nonzero()[:, 0], tokens)
+        return Tokens(every, has[:, None].expand(-1, 5))

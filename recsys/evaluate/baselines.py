@@ -1,0 +1,156 @@
+"""The plain systems ours must beat: popularity, repurchase, item-item, TF-IDF, and simple sums of them.
+
+In: what was before the cut. Out: callables (histories, k) -> (b, k) product rows, best first, -1 = none.
+
+Written dense and without the rooms' own scoring code, so that a mistake there cannot hide here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from recsys.data import schema
+from recsys.data.catalogue import Catalogue
+from recsys.data.interactions import Histories, Interactions
+from recsys.recommend.cases import DAY, PURCHASE_CODE, rows_of
+
+Scores = npt.NDArray[np.float64]
+Scorer = Callable[[Histories], Scores]
+"""Histories of b users to (b, n) scores; what must not be listed is -inf, 0 or less says nothing."""
+System = Callable[[Histories, int], npt.NDArray[np.int64]]
+
+
+def purchases(interactions: Interactions) -> Interactions:
+    """The purchases among the events."""
+    return interactions.where(interactions.kind == PURCHASE_CODE)
+
+
+def popular(interactions: Interactions, *, days: float | None = None, now: int | None = None) -> Scorer:
+    """Purchases of each product, in the last `days` days before `now` if given."""
+    bought = purchases(interactions)
+    if days is not None and now is not None:
+        bought = bought.where(bought.time >= now - int(days * DAY))
+    counts = bought.counts().astype(np.float64)
+    return lambda histories: np.tile(counts, (len(histories), 1))
+
+
+def repurchase(n_items: int) -> Scorer:
+    """The user's own products, the latest first."""
+
+    def scores(histories: Histories) -> Scores:
+        out = np.zeros((len(histories), n_items))
+        for at in range(histories.items.shape[1]):
+            rows = np.flatnonzero(histories.items[:, at] >= 0)
+            out[rows, histories.items[rows, at]] = at + 1.0
+        return out
+
+    return scores
+
+
+def item_item(interactions: Interactions, *, shrinkage: float = 10.0, decay: float = 0.8) -> Scorer:
+    """Cosine of the users two products share, shrunk, summed over the history decayed per item back (Sarwar 2001)."""
+    bought = purchases(interactions)
+    pairs = sparse.csr_matrix(
+        (np.ones(len(bought), np.float32), (bought.user, bought.item)), shape=(bought.n_users, bought.n_items)
+    )
+    pairs.data[:] = 1.0
+    users = np.asarray(pairs.sum(axis=0)).ravel()
+    shared = (pairs.T @ pairs).tocoo()
+    off = shared.row != shared.col
+    row, col = shared.row[off], shared.col[off]
+    cosine = shared.data[off] / (np.sqrt(users[row] * users[col]) + shrinkage)
+    similar = sparse.csr_matrix((cosine, (row, col)), shape=shared.shape)
+    return lambda histories: np.asarray((_query(histories, bought.n_items, decay) @ similar).todense(), np.float64)
+
+
+def texts(catalogue: Catalogue) -> list[str]:
+    """All text of each product: title, description, brand, category and the attributes that are text."""
+    frame = catalogue.frame
+    names = [schema.TITLE, schema.DESCRIPTION, schema.BRAND, schema.CATEGORY]
+    names += [name for name in frame.columns if name.startswith(schema.ATTRIBUTE_PREFIX)]
+    held = [name for name in names if name in frame.columns and str(frame.schema[name]) == "String"]
+    return [" ".join(value for value in row if value) for row in frame.select(held).iter_rows()]
+
+
+def tfidf(catalogue: Catalogue, *, decay: float = 0.8) -> Scorer:
+    """Cosine of TF-IDF over all text columns, summed over the history decayed per item back."""
+    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(texts(catalogue))
+    across = words.T.tocsc()
+
+    def scores(histories: Histories) -> Scores:
+        return np.asarray((_query(histories, len(catalogue), decay) @ words @ across).todense(), np.float64)
+
+    return scores
+
+
+def stacked(*scorers: Scorer) -> Scorer:
+    """One list after another: what an earlier scorer proposes at all comes before what only a later one proposes."""
+
+    def scores(histories: Histories) -> Scores:
+        out: Scores | None = None
+        for place, scorer in enumerate(scorers):
+            part = scorer(histories)
+            top = part.max(axis=1, keepdims=True)
+            lifted = np.where(part > 0, part / np.where(top > 0, top, 1.0) + 2.0 * (len(scorers) - place), 0.0)
+            out = lifted if out is None else np.maximum(out, lifted)
+        assert out is not None
+        return out
+
+    return scores
+
+
+def summed(parts: Sequence[tuple[float, Scorer]]) -> Scorer:
+    """Weighted sum of scores as they are."""
+
+    def scores(histories: Histories) -> Scores:
+        return np.sum([weight * scorer(histories) for weight, scorer in parts], axis=0)
+
+    return scores
+
+
+def logarithm(scorer: Scorer) -> Scorer:
+    """log(1 + score)."""
+    return lambda histories: np.log1p(scorer(histories))
+
+
+def ranked(
+    scorer: Scorer, *, exclude_seen: bool, allowed: npt.NDArray[np.bool_] | None = None, block: int = 256
+) -> System:
+    """Turn scores into lists: scores above 0 only, ties by lower row, the history left out if `exclude_seen`."""
+
+    def system(histories: Histories, k: int) -> npt.NDArray[np.int64]:
+        out = np.full((len(histories), k), -1, np.int64)
+        for start in range(0, len(histories), block):
+            part = rows_of(histories, np.arange(start, min(start + block, len(histories))))
+            scores = scorer(part)
+            if allowed is not None:
+                scores[:, ~allowed] = -np.inf
+            if exclude_seen:
+                user, at = np.nonzero(part.real)
+                scores[user, part.items[user, at]] = -np.inf
+            # The k-th best score bounds what need be sorted: all above 0 that reach it, ties included.
+            bound = np.partition(scores, -k, axis=1)[:, -k] if k < scores.shape[1] else scores.min(axis=1)
+            for row in range(len(part)):
+                items = np.flatnonzero((scores[row] >= bound[row]) & (scores[row] > 0))
+                best = items[np.argsort(-scores[row, items], kind="stable")[:k]]
+                out[start + row, : len(best)] = best
+        return out
+
+    return system
+
+
+def _query(histories: Histories, n_items: int, decay: float) -> sparse.csr_matrix:
+    """(b, n): decay ** p for the p-th product back; a product that stands twice counts where it is newest."""
+    user, item, weight = [], [], []
+    for row in range(len(histories)):
+        items = histories.items[row][histories.real[row]][::-1].tolist()
+        for back, product in enumerate(dict.fromkeys(items)):
+            user.append(row)
+            item.append(product)
+            weight.append(decay**back)
+    return sparse.csr_matrix((weight, (user, item)), shape=(len(histories), n_items))

@@ -1,0 +1,76 @@
+"""What long work tells whoever watches: its stages, how far it is, its seconds and its memory.
+
+In: `with watch.stage("embed") as progress: progress(done, total, loss=0.3)`. Out: a screen updated, times by stage.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from recsys.execution import stop
+
+
+class Progress(Protocol):
+    """How far a stage is; every call is also a safe point to stop at."""
+
+    def __call__(self, done: int, total: int, /, **figures: float) -> None:
+        """Tell that `done` of `total` are done, with named figures such as losses."""
+        ...
+
+
+class Screen(Protocol):
+    """Where progress is shown."""
+
+    def begin(self, stage: str) -> None: ...
+
+    def update(self, stage: str, done: int, total: int, figures: dict[str, float]) -> None: ...
+
+    def end(self, stage: str, seconds: float) -> None: ...
+
+
+class Watch:
+    """Times the stages of one command and passes their progress to a screen, when there is one.
+
+    Attributes:
+        seconds: wall-clock seconds by stage, in the order they began.
+        peak_mb: highest resident memory of the process in MB at the end of each stage.
+    """
+
+    def __init__(self, screen: Screen | None = None) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peak_mb: dict[str, float] = {}
+        self._screen = screen
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Progress]:
+        """Time a stage; one that runs twice is summed."""
+        started = time.perf_counter()
+        screen = self._screen
+        if screen is not None:
+            screen.begin(name)
+
+        def progress(done: int, total: int, /, **figures: float) -> None:
+            if screen is not None:
+                screen.update(name, done, total, figures)
+            stop.check()
+
+        stop.check()
+        try:
+            yield progress
+        finally:
+            spent = time.perf_counter() - started
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)
+            self.peak_mb[name] = peak_mb()
+            if screen is not None:
+                screen.end(name, spent)
+
+
+def peak_mb() -> float:
+    """Highest resident memory of this process so far, in MB (Linux tells kB, macOS bytes)."""
+    high = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(high / (1e6 if sys.platform == "darwin" else 1e3), 1)

@@ -1,0 +1,78 @@
+"""What candidate sources say: for which user which product, how strongly, by which source, because of what.
+
+In: parallel arrays. Out: `Candidates`, grouped by position of the user in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.interactions import Histories
+
+
+@dataclass(frozen=True)
+class UserBatch:
+    """Some users as the sources see them: what they did before `now`. User ids do not matter here.
+
+    Attributes:
+        histories: (b, t) events, newest last.
+        now: UTC seconds of the moment the list is for.
+    """
+
+    histories: Histories
+    now: int
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """m proposals; each (user, item, source) at most once.
+
+    Attributes:
+        user: (m,) int64 position in the batch 0..b-1, ascending.
+        item: (m,) int64 product row.
+        score: (m,) float32 in the source's own units, higher is better.
+        source: (m,) int16 position in the list of sources.
+        because: (m,) int64 product row the proposal stems from, -1 = none.
+    """
+
+    user: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int64]
+    score: npt.NDArray[np.float32]
+    source: npt.NDArray[np.int16]
+    because: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @staticmethod
+    def none() -> Candidates:
+        """No proposal."""
+        whole = np.zeros(0, np.int64)
+        return Candidates(whole, whole, np.zeros(0, np.float32), np.zeros(0, np.int16), whole)
+
+    @staticmethod
+    def joined(parts: Sequence[Candidates]) -> Candidates:
+        """All proposals of several sources, sorted by (user, item, source)."""
+        user, item, score, source, because = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("user", "item", "score", "source", "because")
+        )
+        order = np.lexsort((source, item, user))
+        return Candidates(user[order], item[order], score[order], source[order], because[order])
+
+
+class CandidateSource(Protocol):
+    """A way of coming by products for a user."""
+
+    name: str
+
+    def propose(self, users: UserBatch, k: int) -> Candidates:
+        """Up to k products for each user, `source` filled with 0; nothing for a user it knows nothing about."""
+        ...

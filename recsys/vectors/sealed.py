@@ -1,0 +1,107 @@
+"""Files of one folder that belong together, with their sha256 in one manifest that is replaced last.
+
+In: functions that write a file each, and facts about them. Out: all of the new files or all of the old ones, never a mix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from recsys.errors import ModelFolderError
+
+T = TypeVar("T")
+Facts = dict[str, Any]
+
+
+def seal(folder: Path, name: str, *, parts: Mapping[str, Callable[[Path], None]], facts: Mapping[str, Any]) -> None:
+    """Write the parts under names that carry their sha256, then the manifest `<name>.json`, then drop the old parts.
+
+    A crash at any moment leaves the old manifest with its old files, or the new one with the new files. A process
+    that still reads an old file keeps it open after the name is gone.
+
+    Args:
+        folder: where; made if missing.
+        name: what the files are together; several names may share a folder.
+        parts: file name such as `vectors.npy` -> a function that writes it to the path it is given.
+        facts: what else the manifest says; plain JSON values.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f".{name}-*.tmp"):  # of a writer that died
+        left.unlink(missing_ok=True)
+    files = {}
+    for part, write in parts.items():
+        draft = folder / f".{name}-{part}.tmp"
+        write(draft)
+        _flush(draft)
+        digest = sha256(draft)
+        stem, dot, ending = part.partition(".")
+        final = folder / f"{name}-{stem}-{digest[:16]}{dot}{ending}"
+        files[part] = {"file": final.name, "sha256": digest, "bytes": draft.stat().st_size}
+        draft.replace(final)
+    before = _files(folder / f"{name}.json")
+    draft = folder / f".{name}-manifest.tmp"
+    draft.write_text(json.dumps({"facts": dict(facts), "files": files}, indent=1, sort_keys=True), encoding="utf-8")
+    _flush(draft)
+    draft.replace(folder / f"{name}.json")
+    _flush(folder)
+    for old in before - {entry["file"] for entry in files.values()}:
+        (folder / old).unlink(missing_ok=True)
+
+
+def unseal(folder: Path, name: str, read: Callable[[Facts, dict[str, Path]], T]) -> T:
+    """Check every file against the manifest, then `read(facts, {part: path})`.
+
+    Raises:
+        FileNotFoundError: there is no manifest: nothing was ever written.
+        ModelFolderError: a file is missing, or is not the one that was written.
+    """
+    manifest = folder / f"{name}.json"
+    while True:
+        text = manifest.read_text(encoding="utf-8")
+        try:
+            content = json.loads(text)
+            facts: Facts = content["facts"]
+            entries = {str(part): (str(entry["file"]), str(entry["sha256"])) for part, entry in content["files"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelFolderError(f"{manifest} is not a manifest ({error}); delete it and build it again") from error
+        try:
+            return read(facts, {part: _checked(folder, file, digest) for part, (file, digest) in entries.items()})
+        except FileNotFoundError as error:
+            if manifest.read_text(encoding="utf-8") != text:
+                continue  # a writer replaced the files between our two looks: read the new ones
+            raise ModelFolderError(f"{error.filename} is named in {manifest} but missing; build it again") from error
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checked(folder: Path, file: str, digest: str) -> Path:
+    if Path(file).name != file:
+        raise ModelFolderError(f"{folder}: a manifest may only name files beside it, not {file!r}")
+    if sha256(folder / file) != digest:
+        raise ModelFolderError(f"{folder / file} was altered since it was written; build it again")
+    return folder / file
+
+
+def _files(manifest: Path) -> set[str]:
+    try:
+        entries = json.loads(manifest.read_text(encoding="utf-8"))["files"].values()
+        return {name for name in (str(entry["file"]) for entry in entries) if Path(name).name == name}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()  # none yet, or damaged: nothing to tidy up
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
