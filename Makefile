@@ -45,7 +45,7 @@ format: $(STAMP)  ## put the code into the format that check asks for
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## the measurements of docs/benchmarks.md, on DATA=folder (small drawn data where it is missing)
+bench: $(STAMP)  ## the measurements of docs/benchmarks.md, on DATA=folder
 	PYTHON=$(BIN)/python bash benchmarks/run.sh $(DATA)
 
 faults: $(STAMP)  ## the fault tests with their large figures

@@ -1,11 +1,14 @@
 """What all tests share: one thread a library, settled randomness, and the size of the fault tests.
 
-In: RECSYS_FAULTS=large from `make faults`. Out: fixtures `faults_large` and `shared_data`.
+In: RECSYS_FAULTS=large from `make faults`. Out: fixtures `faults_large`, `shared_data`, `demo_shop`, `small_model`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Before numpy, torch or faiss are loaded: tests are small, and threads that wait for each other make them slow.
@@ -45,3 +48,46 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is missing")
     return folder
+
+
+SMALL_MODEL = {
+    "RECSYS_ENCODER__DIM": "32",
+    "RECSYS_ENCODER__WIDTH": "32",
+    "RECSYS_ENCODER__VOCABULARY": "400",
+    "RECSYS_TRAINING__EPOCHS": "2",
+    "RECSYS_TRAINING__USER_EPOCHS": "2",
+}
+"""Settings, as environment variables, under which the whole line runs in seconds."""
+
+
+@pytest.fixture
+def small_model(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The settings `demo_shop` was made with, set for this test and for the processes it starts."""
+    for name, value in SMALL_MODEL.items():
+        monkeypatch.setenv(name, value)
+    return SMALL_MODEL
+
+
+@pytest.fixture(scope="session")
+def demo_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder on which `recsys demo` has run with 60 products and 60 users; copy it before changing it."""
+    from recsys.cli.app import main
+
+    folder = tmp_path_factory.mktemp("demo") / "demo-shop"
+    with pytest.MonkeyPatch.context() as patch, untouched_log():
+        for name, value in SMALL_MODEL.items():
+            patch.setenv(name, value)
+        code = main(["demo", str(folder), "--products", "60", "--users", "60", "--quiet"])
+    assert code == 0, f"recsys demo ended with exit code {code}; what it said stands above"
+    return folder
+
+
+@contextmanager
+def untouched_log() -> Iterator[None]:
+    """Run commands of the program in this process and leave the package's logger as it was."""
+    logger = logging.getLogger("recsys")
+    before = logger.handlers[:], logger.level, logger.propagate
+    try:
+        yield
+    finally:
+        logger.handlers[:], logger.level, logger.propagate = before

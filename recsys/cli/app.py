@@ -75,8 +75,3 @@ def _wrong_call(given: list[str], error: Exception) -> int:
         output.show_json(output.error_document(name, message, exit_code=2, warnings=()))
     output.show_error(message)
     return 2
-
-
-def entry() -> None:
-    """What the installed script calls."""
-    sys.exit(main())

@@ -19,6 +19,7 @@ import typer
 if TYPE_CHECKING:
     from recsys.config import Settings
     from recsys.execution.watch import Watch
+    from recsys.pipeline.bench import Bench
     from recsys.pipeline.report import Report
 
 BUG = 70
@@ -51,10 +52,10 @@ class Call:
 
         Raises:
             UsageError: there is no project here and no database is named either.
-            ConfigError: see `recsys.layers.read`.
+            ConfigError: see `recsys.config.read`.
         """
         from recsys.errors import UsageError
-        from recsys.layers import FILE, read
+        from recsys.config import FILE, read
 
         folder = project or self.project_dir
         layered = read(folder, flags={"database.url": self.database, **(flags or {})})
@@ -65,6 +66,12 @@ class Call:
                 "or name its folder with -C, or a database with --database"
             )
         return layered.settings
+
+    def bench(self, flags: Mapping[str, Any] | None = None, *, writes: bool = True) -> Bench:
+        """The project at work; use it in a `with` block."""
+        from recsys.pipeline.bench import Bench
+
+        return Bench(self.settings(flags), self.watch(), writes=writes)
 
     def watch(self) -> Watch:
         """Progress on stderr: bars on a terminal, else a line now and then, nothing with --quiet."""

@@ -88,7 +88,11 @@ def fold(frame: pl.DataFrame, names: Mapping[str, str], *, split: str | None = N
     columns = []
     for name in names:
         column = frame[name]
-        if column.dtype.is_temporal() or column.dtype.is_decimal() or isinstance(column.dtype, pl.Categorical | pl.Enum):
+        if (
+            column.dtype.is_temporal()
+            or column.dtype.is_decimal()
+            or isinstance(column.dtype, pl.Categorical | pl.Enum)
+        ):
             column = column.cast(pl.String)
         columns.append(column.to_list())
     texts: list[str | None] = []

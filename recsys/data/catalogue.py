@@ -91,7 +91,9 @@ def content_hashes(frame: pl.DataFrame, columns: Sequence[str]) -> npt.NDArray[n
     from hashlib import blake2b
 
     out = np.empty(frame.height, np.uint64)
-    parts = [frame[name].cast(pl.String).to_list() if name in frame.columns else [None] * frame.height for name in columns]
+    parts = [
+        frame[name].cast(pl.String).to_list() if name in frame.columns else [None] * frame.height for name in columns
+    ]
     head = "\x1f".join(columns)
     for row, values in enumerate(zip(*parts, strict=True)):
         text = "\x1f".join("\x00" if value is None else value for value in values)

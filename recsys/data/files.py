@@ -82,7 +82,9 @@ def _checked_kind(path: Path) -> str:
         raise UsageError(f"no such file or folder: {path}")
     how = kind(path)
     if how is None:
-        raise UsageError(f"{path}: files of this kind are not read; give .csv, .tsv, .jsonl (or these as .gz) or .parquet")
+        raise UsageError(
+            f"{path}: files of this kind are not read; give .csv, .tsv, .jsonl (or these as .gz) or .parquet"
+        )
     return how
 
 

@@ -18,8 +18,33 @@ _ISO: Final = (
 _DAY: Final = r"^(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])$"
 UNITS: Final = ("seconds", "milliseconds", "microseconds", "nanoseconds")
 _LIMITS: Final = (1e11, 1e14, 1e17)
-_YES: Final = ("true", "t", "1", "1.0", "yes", "y", "in stock", "in_stock", "instock", "available", "preorder", "backorder")
-_NO: Final = ("false", "f", "0", "0.0", "no", "n", "out of stock", "out_of_stock", "outofstock", "unavailable", "sold out")
+_YES: Final = (
+    "true",
+    "t",
+    "1",
+    "1.0",
+    "yes",
+    "y",
+    "in stock",
+    "in_stock",
+    "instock",
+    "available",
+    "preorder",
+    "backorder",
+)
+_NO: Final = (
+    "false",
+    "f",
+    "0",
+    "0.0",
+    "no",
+    "n",
+    "out of stock",
+    "out_of_stock",
+    "outofstock",
+    "unavailable",
+    "sold out",
+)
 
 
 def text(column: pl.Series) -> pl.Series:
@@ -27,7 +52,9 @@ def text(column: pl.Series) -> pl.Series:
     if column.dtype == pl.Binary:
         column = pl.Series(column.name, [_decoded(value) for value in column.to_list()], dtype=pl.String)
     elif column.dtype.is_nested() or column.dtype == pl.Object:
-        cells = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in column.to_list()]
+        cells = [
+            None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in column.to_list()
+        ]
         column = pl.Series(column.name, cells, dtype=pl.String)
     elif column.dtype != pl.String:
         column = column.cast(pl.String)
@@ -120,7 +147,11 @@ def _iso(cells: pl.Series) -> pl.Series:
     zone = pl.col("z").str.replace(":", "", literal=True)
     sign = pl.when(zone.str.starts_with("-")).then(-1).otherwise(1)
     offset = pl.when(zone.str.contains(r"^[+-]")).then(
-        sign * (zone.str.slice(1, 2).cast(pl.Int64) * 3600 + zone.str.slice(3, 2).cast(pl.Int64, strict=False).fill_null(0) * 60)
+        sign
+        * (
+            zone.str.slice(1, 2).cast(pl.Int64) * 3600
+            + zone.str.slice(3, 2).cast(pl.Int64, strict=False).fill_null(0) * 60
+        )
     )
     moment = (pl.concat_str(day, separator="-") + " " + pl.concat_str(clock, separator=":")).str.to_datetime(
         "%Y-%m-%d %H:%M:%S", strict=False, time_unit="us"

@@ -49,6 +49,12 @@ class ProductBatch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def to(self, device: torch.device) -> ProductBatch:
+        """The same on a device; `rows` stay here."""
+        x = {name: {key: value.to(device) for key, value in part.items()} for name, part in self.x.items()}
+        query = {key: value.to(device) for key, value in self.query.items()}
+        return ProductBatch(self.rows, x, query, self.same_text.to(device), self.paired.to(device), self.pairs)
+
     def towers(self, model: ProductEncoder, g: torch.Generator) -> dict[str, Tokens]:
         """Tokens of each modality, computed once a step however many objectives ask."""
         if not self._towers:

@@ -46,6 +46,8 @@ class Block(nn.Module):
         b, length, width = x.shape
         qkv = self.qkv(self.norm_in(x)).view(b, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask if mask is None or mask.dtype == torch.bool else mask.to(q.dtype))
+        seen = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask if mask is None or mask.dtype == torch.bool else mask.to(q.dtype)
+        )
         x = x + dropout(self.out(seen.transpose(1, 2).reshape(b, length, width)), self.rate, g)
         return x + dropout(self.down(F.gelu(self.up(self.norm_mid(x)))), self.rate, g)

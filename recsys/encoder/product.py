@@ -43,7 +43,13 @@ class ProductEncoder(nn.Module):
     """Towers for text, picture and attributes, a fusion transformer over their tokens, and a path for exact words."""
 
     def __init__(
-        self, *, text: TextField, image: ImageField, attributes: TableField, words: WordsField, names: Sequence[str],
+        self,
+        *,
+        text: TextField,
+        image: ImageField,
+        attributes: TableField,
+        words: WordsField,
+        names: Sequence[str],
         settings: EncoderSettings,
     ) -> None:
         super().__init__()
@@ -67,16 +73,20 @@ class ProductEncoder(nn.Module):
         attributes = TableField(features, settings.width)
         chosen = {feature.name for feature in features}
         names = [
-            name for name in frame.columns
+            name
+            for name in frame.columns
             if name == schema.GROUP_ID
             or (auto and name not in chosen and (name == schema.BRAND or name.startswith(schema.ATTRIBUTE_PREFIX)))
         ]
-        names = [name for name in names if frame[name].dtype == pl.String and frame[name].drop_nulls().is_duplicated().any()]
+        names = [
+            name for name in names if frame[name].dtype == pl.String and frame[name].drop_nulls().is_duplicated().any()
+        ]
         columns = [name for name in settings.text_columns if name in frame.columns]
         texts = texts_of(frame, columns)
         facts = facts_of(frame, [feature.name for feature in features if not feature.is_number])
         words = WordsField.fit(
-            (words_of(text, fact, name) for text, fact, name in zip(texts, facts, _named(frame, names), strict=True)), settings.dim
+            (words_of(text, fact, name) for text, fact, name in zip(texts, facts, _named(frame, names), strict=True)),
+            settings.dim,
         )
         corpus = (piece for text, fact in zip(texts, facts, strict=True) for piece in (*text, *fact))
         text = TextField.fit(corpus, columns, settings)
@@ -120,7 +130,11 @@ class ProductEncoder(nn.Module):
 
     def towers(self, x: ProductInputs, g: torch.Generator | None = None) -> dict[str, Tokens]:
         """Tokens of each modality on its own; `g` given = training, pictures are augmented."""
-        return {"text": self.text(x["text"]), "image": self.image(x["image"], g), "attributes": self.attributes(x["attributes"])}
+        return {
+            "text": self.text(x["text"]),
+            "image": self.image(x["image"], g),
+            "attributes": self.attributes(x["attributes"]),
+        }
 
     def exact(self, x: ProductInputs, show: Mapping[str, Tensor]) -> Tensor:
         """Sum of the exact words in what is shown: (b, d)."""

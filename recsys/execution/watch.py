@@ -46,12 +46,22 @@ class Watch:
         self.peak_mb: dict[str, float] = {}
         self._screen = screen
 
+    @property
+    def shown(self) -> bool:
+        """Whether anybody sees progress."""
+        return self._screen is not None
+
     @contextmanager
-    def stage(self, name: str) -> Iterator[Progress]:
-        """Time a stage; one that runs twice is summed."""
+    def stage(self, name: str, *, draws_itself: bool = False) -> Iterator[Progress]:
+        """Time a stage; one that runs twice is summed.
+
+        Args:
+            name: of the stage.
+            draws_itself: the work has a progress bar of its own, so that only its time is shown.
+        """
         started = time.perf_counter()
         screen = self._screen
-        if screen is not None:
+        if screen is not None and not draws_itself:
             screen.begin(name)
 
         def progress(done: int, total: int, /, **figures: float) -> None:

@@ -62,7 +62,8 @@ class Candidates:
     def joined(parts: Sequence[Candidates]) -> Candidates:
         """All proposals of several sources, sorted by (user, item, source)."""
         user, item, score, source, because = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("user", "item", "score", "source", "because")
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("user", "item", "score", "source", "because")
         )
         order = np.lexsort((source, item, user))
         return Candidates(user[order], item[order], score[order], source[order], because[order])

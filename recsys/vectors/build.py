@@ -1,6 +1,6 @@
 """Vectors brought up to date: only products whose content or model changed are encoded.
 
-In: a catalogue, a model, the folder of the last table. Out: a table in the catalogue's row order, and how many were encoded.
+In: a catalogue, a model, the folder of the last table. Out: a table in the catalogue's order, and what was encoded.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def bring_up_to_date(
         blocks.append(np.asarray(model.encode(catalogue, rows), np.float32))
         if progress is not None:
             progress(start + len(rows), len(stale))
-    old = before if before is not None else EmbeddingTable.empty(0, model.version)
+    old = before if before is not None else EmbeddingTable.empty(0, model.content_version)
     vectors = np.concatenate(blocks) if blocks else np.zeros((0, old.dim), np.float32)
     old.updated(catalogue, model, rows=stale, vectors=vectors).save(folder)
     return Built(EmbeddingTable.load(folder), len(stale), removed)  # from disk: memory-mapped, and checked

@@ -5,54 +5,142 @@ In: vectors (n, d), queries (q, d), which rows count. Out: the k best rows of ea
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import numpy.typing as npt
 
+from recsys.errors import UsageError
+
 Vectors = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
-Allow = npt.NDArray[np.bool_]
+Flags = npt.NDArray[np.bool_]
 
-EPSILON = 2e-6
-"""More than the rounding error of a float32 inner product of unit vectors, in whatever order it is summed."""
+SLACK = 16
+"""Rows fetched beyond k, to be scored again: FAISS breaks ties, and rounds, in its own way."""
+
+_EPSILON = 1e-5
+"""More than the rounding error of float32 inner products of unit vectors, in whatever order they are summed."""
 
 _BLOCK = 1 << 22
 """Numbers gathered at a time when rows are scored again."""
 
-
-def blank(queries: int, k: int) -> tuple[Vectors, Rows]:
-    """Results with nothing in them: scores (q, k) -inf, rows (q, k) -1."""
-    return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)
+_FEW_QUERIES = 8
+"""Up to here a scan per query beats filling a FAISS index first; `similar` then never loads FAISS."""
 
 
-def score(vectors: Vectors, rows: Rows, query: Vectors) -> Vectors:
-    """Inner products of some rows with one query (d,), independent of what else is scored: (m,) float32.
+@dataclass(frozen=True)
+class FlatIndex:
+    """Exact search: a scan for few queries, FAISS for many; both give the same answer to the last bit.
+
+    Attributes:
+        vectors: (n, d) float32.
+    """
+
+    vectors: Vectors = field(repr=False)
+    kind: str = "flat"
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def search(self, queries: Vectors, k: int, *, allow: Flags | None = None) -> tuple[Vectors, Rows]:
+        queries = checked(queries, self.vectors, k, allow)
+        among = None if allow is None else np.flatnonzero(allow).astype(np.int64)
+        pool = self.vectors if among is None or len(queries) <= _FEW_QUERIES else self.vectors[among]
+        if len(queries) <= _FEW_QUERIES or not len(pool):
+            return scans(self.vectors, queries, k, among=among)
+        import faiss
+
+        fetched = min(len(pool), k + SLACK)
+        rough, found = faiss.knn(queries, np.ascontiguousarray(pool), fetched, metric=faiss.METRIC_INNER_PRODUCT)
+        # Where the last row fetched is as good as the k-th, rows left behind may tie with it: scan those queries.
+        slack = _EPSILON * np.maximum(1.0, np.abs(rough).max(axis=1))
+        unsure = (rough[:, min(k, fetched) - 1] - rough[:, -1] <= slack) & (fetched < len(pool))
+        return settled(self.vectors, queries, k, found if among is None else among[found], unsure=unsure, among=among)
+
+
+def checked(queries: Vectors, vectors: Vectors, k: int, allow: Flags | None) -> Vectors:
+    """The queries as FAISS wants them.
+
+    Raises:
+        UsageError: a shape does not fit, k is below 1, or a query is not finite.
+    """
+    if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
+        raise UsageError(f"queries of shape {queries.shape} do not fit vectors of length {vectors.shape[1]}")
+    if k < 1:
+        raise UsageError(f"k is {k}; it must be at least 1")
+    if allow is not None and (allow.shape != (len(vectors),) or allow.dtype != np.bool_):
+        raise UsageError(f"allow must be ({len(vectors)},) bool, not {allow.shape} {allow.dtype}")
+    if not np.isfinite(queries).all():
+        raise UsageError("a query vector is not a number")
+    return np.ascontiguousarray(queries, np.float32)
+
+
+def settled(
+    vectors: Vectors, queries: Vectors, k: int, found: Rows, *, unsure: Flags, among: Rows | None
+) -> tuple[Vectors, Rows]:
+    """Score found rows again, order them, cut at k; scan all of `among` for the queries marked `unsure`.
+
+    Args:
+        vectors: (n, d).
+        queries: (q, d).
+        k: rows wanted.
+        found: (q, f) rows in any order, -1 = none.
+        unsure: (q,) bool, is what was found not enough.
+        among: rows that count, None = all.
+    """
+    scores, rows = _blank(len(queries), k)
+    sure = np.flatnonzero(~unsure)
+    width = found.shape[1]
+    step = max(1, _BLOCK // max(1, width * vectors.shape[1]))
+    for start in range(0, len(sure), step):
+        part = sure[start : start + step]
+        hits = found[part]
+        again = _score(vectors, hits, queries[part][:, None, :])
+        again[hits < 0] = -np.inf
+        order = np.lexsort((hits, -again), axis=1)[:, :k]
+        scores[part, : order.shape[1]] = np.take_along_axis(again, order, 1)
+        rows[part, : order.shape[1]] = np.take_along_axis(hits, order, 1)
+    doubtful = np.flatnonzero(unsure)
+    scores[doubtful], rows[doubtful] = scans(vectors, queries[doubtful], k, among=among)
+    return scores, rows
+
+
+def scans(vectors: Vectors, queries: Vectors, k: int, *, among: Rows | None = None) -> tuple[Vectors, Rows]:
+    """Look at every row, or at every row of `among`, query by query: scores (q, k), rows (q, k)."""
+    scores, rows = _blank(len(queries), k)
+    pool = vectors if among is None else vectors[among]
+    step = max(1, _BLOCK // max(1, vectors.shape[1]))
+    for at, query in enumerate(queries):
+        near = _contenders(pool @ query, k)
+        own = near if among is None else among[near]
+        again = np.empty(len(own), np.float32)
+        for start in range(0, len(own), step):
+            again[start : start + step] = _score(vectors, own[start : start + step], query)
+        order = np.lexsort((own, -again))[:k]
+        scores[at, : len(order)], rows[at, : len(order)] = again[order], own[order]
+    return scores, rows
+
+
+def _contenders(rough: Vectors, k: int) -> Rows:
+    """Positions that may be among the k best once they are scored exactly."""
+    if len(rough) <= k:
+        return np.arange(len(rough), dtype=np.int64)
+    bar = np.partition(rough, len(rough) - k)[len(rough) - k]
+    slack = _EPSILON * max(1.0, float(np.abs(rough).max()))
+    return np.flatnonzero(rough >= bar - slack).astype(np.int64)
+
+
+def _score(vectors: Vectors, rows: Rows, queries: Vectors) -> Vectors:
+    """Inner products of rows (..., m) with their query (..., 1, d): (..., m) float32.
 
     A matrix product may round the same two vectors differently in another place of the matrix, and then equal products
-    would not tie. Here each row is summed by itself, in float64.
+    would not tie. Here each pair is summed by itself, in float64.
     """
-    out = np.empty(len(rows), np.float32)
-    wide = query.astype(np.float64)
-    step = max(1, _BLOCK // max(1, vectors.shape[1]))
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step]
-        out[start : start + step] = (vectors[part].astype(np.float64) * wide).sum(axis=1)
+    wide = vectors[rows].astype(np.float64)
+    out: Vectors = np.add.reduce(wide * queries.astype(np.float64), axis=-1).astype(np.float32)
     return out
 
 
-def best(scores: Vectors, rows: Rows, k: int) -> tuple[Vectors, Rows]:
-    """The k highest of some scored rows, ties by lower row: (<= k,) each."""
-    order = np.lexsort((rows, -scores))[:k]
-    return scores[order], rows[order]
-
-
-def scan(vectors: Vectors, query: Vectors, k: int, *, among: Rows | None = None) -> tuple[Vectors, Rows]:
-    """Look at every row, or at every row of `among`, for one query (d,): the k best, (<= k,) each."""
-    rough = (vectors if among is None else vectors[among]) @ query
-    if len(rough) > k:
-        bar = np.partition(rough, len(rough) - k)[len(rough) - k]
-        slack = EPSILON * max(1.0, float(np.abs(rough).max()))
-        near = np.flatnonzero(rough >= bar - slack).astype(np.int64)
-    else:
-        near = np.arange(len(rough), dtype=np.int64)
-    rows = near if among is None else among[near]
-    return best(score(vectors, rows, query), rows, k)
+def _blank(queries: int, k: int) -> tuple[Vectors, Rows]:
+    return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)

@@ -1,26 +1,26 @@
-"""Nearest vectors by inner product: exact, or by a FAISS inverted file or graph.
+"""The vector index: which kind, how much it finds, and its file, which is only a cache.
 
-In: vectors (n, d). Out: a `VectorIndex`; every kind keeps the same promises, and only how much is found differs.
+In: vectors (n, d) and a kind. Out: a `VectorIndex`; every kind keeps the same promises, and only what is found differs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from recsys.errors import UsageError
-from recsys.vectors import exact
-from recsys.vectors.exact import Allow, Rows, Vectors
+from recsys.errors import ModelFolderError, UsageError, suggestion
+from recsys.vectors import approximate, sealed
+from recsys.vectors.approximate import FaissIndex
+from recsys.vectors.exact import Flags, FlatIndex, Rows, Vectors
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["flat", "ivf", "hnsw"]
-KINDS: Final[tuple[Kind, ...]] = ("flat", "ivf", "hnsw")
+KINDS: Final = ("flat", "ivf", "hnsw")
 
 EXACT_UP_TO: Final = 50_000
 """Products up to which `auto` searches exactly; a query there costs a few milliseconds."""
@@ -28,26 +28,22 @@ EXACT_UP_TO: Final = 50_000
 TARGET_RECALL: Final = 0.97
 """What the effort of an approximate index is raised for."""
 
-_FEW_QUERIES = 8
-"""Up to here a scan per query beats filling a FAISS index first; `similar` then never loads FAISS."""
-
-_SLACK = 16
-"""Rows fetched beyond k, to be scored again: FAISS breaks ties, and rounds, in its own way."""
-
-_LINKS = 32
-_EFFORTS: Final[dict[str, tuple[int, ...]]] = {"ivf": (4, 8, 16, 32, 64, 128, 256), "hnsw": (32, 64, 128, 256, 512)}
+_NAME = "index"
 
 
 class VectorIndex(Protocol):
     """Finds the rows whose vectors have the highest inner product with a query."""
 
-    kind: Kind
+    @property
+    def kind(self) -> str:
+        """One of KINDS."""
+        ...
 
     def __len__(self) -> int:
         """n."""
         ...
 
-    def search(self, queries: Vectors, k: int, *, allow: Allow | None = None) -> tuple[Vectors, Rows]:
+    def search(self, queries: Vectors, k: int, *, allow: Flags | None = None) -> tuple[Vectors, Rows]:
         """Look for the k best rows of each query.
 
         Args:
@@ -66,83 +62,22 @@ class VectorIndex(Protocol):
 
 
 @dataclass(frozen=True)
-class FlatIndex:
-    """Exact search: a scan for few queries, FAISS for many; both give the same answer to the last bit.
+class Opened:
+    """An index ready to use.
 
     Attributes:
-        vectors: (n, d) float32.
+        index: the index.
+        recall: share of the true ten nearest neighbours it finds, measured when it was built.
+        built: why it was built now; None = it was loaded.
     """
 
-    vectors: Vectors = field(repr=False)
-    kind: Kind = "flat"
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def search(self, queries: Vectors, k: int, *, allow: Allow | None = None) -> tuple[Vectors, Rows]:
-        queries = _checked(queries, self.vectors, k, allow)
-        among = None if allow is None else np.flatnonzero(allow).astype(np.int64)
-        if len(queries) <= _FEW_QUERIES:
-            return _scans(self.vectors, queries, k, among)
-        import faiss
-
-        pool = self.vectors if among is None else self.vectors[among]
-        fetched = min(len(pool), k + _SLACK)
-        if not fetched:
-            return exact.blank(len(queries), k)
-        rough, found = faiss.knn(queries, np.ascontiguousarray(pool), fetched, metric=faiss.METRIC_INNER_PRODUCT)
-        rows = found if among is None else among[found]
-        # Where the last row fetched is as good as the k-th, rows left behind may tie with it: scan those queries.
-        slack = exact.EPSILON * np.maximum(1.0, np.abs(rough).max(axis=1))
-        open_end = (rough[:, min(k, fetched) - 1] - rough[:, -1] <= slack) & (fetched < len(pool))
-        return _settled(self.vectors, queries, k, rows, unsure=open_end, among=among)
+    index: VectorIndex
+    recall: float
+    built: str | None
 
 
-@dataclass(frozen=True)
-class FaissIndex:
-    """Approximate search by FAISS; what it finds is scored again, and what it misses of k is found by a scan.
-
-    Attributes:
-        vectors: (n, d) float32.
-        kind: "ivf" or "hnsw".
-        engine: the FAISS index over the same rows.
-        effort: lists visited (ivf) or length of the candidate queue (hnsw).
-    """
-
-    vectors: Vectors = field(repr=False)
-    kind: Kind
-    engine: Any = field(repr=False)
-    effort: int
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def search(self, queries: Vectors, k: int, *, allow: Allow | None = None) -> tuple[Vectors, Rows]:
-        queries = _checked(queries, self.vectors, k, allow)
-        among = None if allow is None else np.flatnonzero(allow).astype(np.int64)
-        # A graph walk that may use few of the rows it passes finds little; few rows are quickly scanned.
-        if among is not None and len(among) <= max(2000, len(self) // 50):
-            return _scans(self.vectors, queries, k, among)
-        if not len(queries) or not len(self):
-            return exact.blank(len(queries), k)
-        fetched = min(len(self), k + _SLACK)
-        _, rows = self.engine.search(queries, fetched, params=self._parameters(fetched, allow))
-        wanted = min(k, len(self) if among is None else len(among))
-        return _settled(self.vectors, queries, k, rows, unsure=(rows >= 0).sum(axis=1) < wanted, among=among)
-
-    def _parameters(self, fetched: int, allow: Allow | None) -> Any:
-        import faiss
-
-        chosen = {} if allow is None else {"sel": faiss.IDSelectorBitmap(np.packbits(allow, bitorder="little"))}
-        if self.kind == "ivf":
-            return faiss.SearchParametersIVF(nprobe=self.effort, **chosen)
-        return faiss.SearchParametersHNSW(efSearch=max(self.effort, fetched), **chosen)
-
-
-def build(vectors: npt.NDArray[np.float32], kind: str = "auto", *, seed: int = 0) -> VectorIndex:
-    """Index vectors; approximate kinds raise their effort until a sample finds TARGET_RECALL of the true neighbours.
-
-    The graph is built by one thread: with more, the links depend on who comes first, and so would the answers.
+def build(vectors: Vectors, kind: str = "auto", *, seed: int = 0) -> VectorIndex:
+    """Index vectors; an approximate kind raises its effort until a sample finds TARGET_RECALL of the true neighbours.
 
     Args:
         vectors: (n, d) float32, finite.
@@ -150,24 +85,9 @@ def build(vectors: npt.NDArray[np.float32], kind: str = "auto", *, seed: int = 0
         seed: of the sample, and of the inverted file's k-means.
 
     Raises:
-        UsageError: the kind is unknown, or the vectors are not finite.
+        UsageError: the kind is unknown, or a vector is not finite.
     """
-    chosen = _kind(kind, len(vectors))
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise UsageError(f"vector of row {int(bad[0])} is not a number ({len(bad)} such); build the embeddings again")
-    if chosen == "flat" or not len(vectors):
-        return FlatIndex(vectors)
-    engine = _MAKE[chosen](np.ascontiguousarray(vectors), seed)
-    sample = np.random.default_rng(seed).choice(len(vectors), size=min(256, len(vectors)), replace=False)
-    queries = np.ascontiguousarray(vectors[np.sort(sample)])
-    for effort in _EFFORTS[chosen]:
-        index = FaissIndex(vectors, chosen, engine, effort)
-        found = recall(index, vectors, queries)
-        if found >= TARGET_RECALL:
-            return index
-    logger.warning("the %s index finds only %.1f %% of the true neighbours; --kind flat finds all", chosen, 100 * found)
-    return index
+    return _measured(vectors, _kind(kind, len(vectors)), seed)[0]
 
 
 def recall(index: VectorIndex, vectors: Vectors, queries: Vectors, *, k: int = 10) -> float:
@@ -185,75 +105,76 @@ def recall(index: VectorIndex, vectors: Vectors, queries: Vectors, *, k: int = 1
     if not real.any():
         return 1.0
     bar = np.where(real, truth, np.inf).min(axis=1, keepdims=True)
-    return float(((rows >= 0) & (scores >= bar) & real).sum() / real.sum())
+    return float(((rows >= 0) & (scores >= bar)).sum() / real.sum())
 
 
-def _kind(kind: str, n: int) -> Kind:
+def open_index(vectors: Vectors, kind: str = "auto", *, folder: Path, seed: int = 0, fresh: bool = False) -> Opened:
+    """Load the saved index of exactly these vectors, or build it, say why, and save it.
+
+    Args:
+        vectors: (n, d) float32.
+        kind: as in `build`.
+        folder: where the cache lies.
+        seed: as in `build`.
+        fresh: build it in any case.
+    """
+    chosen = _kind(kind, len(vectors))
+    if chosen == "flat" and not fresh:
+        return Opened(FlatIndex(vectors), 1.0, None)  # the vectors are the index
+    key = _key(vectors, chosen, seed)
+    why = "asked for"
+    if not fresh:
+        try:
+            return sealed.unseal(folder, _NAME, lambda facts, paths: _read(vectors, key, facts, paths))
+        except FileNotFoundError:
+            why = "none was saved"
+        except ModelFolderError as error:
+            why = str(error)
+        logger.warning("building the %s index of %d vectors: %s", chosen, len(vectors), why)
+    index, found = _measured(vectors, chosen, seed)
+    parts = {"engine.faiss": index.save} if isinstance(index, FaissIndex) else {}
+    effort = index.effort if isinstance(index, FaissIndex) else 0
+    sealed.seal(folder, _NAME, parts=parts, facts={**key, "effort": effort, "recall": found})
+    return Opened(index, found, why)
+
+
+def _measured(vectors: Vectors, kind: str, seed: int) -> tuple[VectorIndex, float]:
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise UsageError(f"vector of row {int(bad[0])} is not a number ({len(bad)} such); build the embeddings again")
+    if kind == "flat" or not len(vectors):
+        return FlatIndex(vectors), 1.0
+    engine = approximate.engine(vectors, kind, seed=seed)
+    sample = np.random.default_rng(seed).choice(len(vectors), size=min(256, len(vectors)), replace=False)
+    queries = np.ascontiguousarray(vectors[np.sort(sample)])
+    for effort in approximate.EFFORTS[kind]:
+        index = FaissIndex(vectors, kind, engine, effort)
+        found = recall(index, vectors, queries)
+        if found >= TARGET_RECALL:
+            return index, found
+    logger.warning("the %s index finds only %.1f %% of the true neighbours; kind flat finds all", kind, 100 * found)
+    return index, found
+
+
+def _kind(kind: str, n: int) -> str:
     if kind == "auto":
         return "flat" if n <= EXACT_UP_TO else "hnsw"
-    for known in KINDS:
-        if kind == known:
-            return known
-    raise UsageError(f"unknown index kind {kind!r}; choose auto, {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise UsageError(f"unknown index kind '{kind}'{suggestion(kind, KINDS)}; there are auto, {', '.join(KINDS)}")
+    return kind
 
 
-def _inverted_file(vectors: Vectors, seed: int) -> Any:
+def _key(vectors: Vectors, kind: str, seed: int) -> dict[str, Any]:
+    """What an index file depends on; any difference makes it useless."""
     import faiss
 
-    n, dim = vectors.shape
-    lists = max(1, min(n // 39, round(4 * n**0.5)))  # FAISS asks for 39 points a list to train on
-    engine = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, lists, faiss.METRIC_INNER_PRODUCT)
-    engine.cp.seed = seed + 1
-    engine.cp.spherical = True
-    engine.train(vectors)
-    engine.add(vectors)
-    return engine
+    digest = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
+    return {"kind": kind, "seed": seed, "shape": list(vectors.shape), "vectors": digest, "faiss": faiss.__version__}
 
 
-def _graph(vectors: Vectors, seed: int) -> Any:
-    import faiss
-
-    del seed  # the levels of the graph come from FAISS' own fixed seed
-    threads = faiss.omp_get_max_threads()
-    engine = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
-    engine.hnsw.efConstruction = 100
-    faiss.omp_set_num_threads(1)
-    try:
-        engine.add(vectors)
-    finally:
-        faiss.omp_set_num_threads(threads)
-    return engine
-
-
-_MAKE: Final[dict[str, Callable[[Vectors, int], Any]]] = {"ivf": _inverted_file, "hnsw": _graph}
-
-
-def _scans(vectors: Vectors, queries: Vectors, k: int, among: Rows | None) -> tuple[Vectors, Rows]:
-    return _settled(vectors, queries, k, None, unsure=np.ones(len(queries), np.bool_), among=among)
-
-
-def _settled(
-    vectors: Vectors, queries: Vectors, k: int, found: Rows | None, *, unsure: npt.NDArray[np.bool_], among: Rows | None
-) -> tuple[Vectors, Rows]:
-    """Score the found rows (q, f) again, order them, cut at k; scan where `unsure` (q,)."""
-    scores, rows = exact.blank(len(queries), k)
-    for at, query in enumerate(queries):
-        if unsure[at] or found is None:
-            some, which = exact.scan(vectors, query, k, among=among)
-        else:
-            hits = found[at][found[at] >= 0]
-            some, which = exact.best(exact.score(vectors, hits, query), hits, k)
-        scores[at, : len(some)], rows[at, : len(some)] = some, which
-    return scores, rows
-
-
-def _checked(queries: Vectors, vectors: Vectors, k: int, allow: Allow | None) -> Vectors:
-    if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
-        raise UsageError(f"queries of shape {queries.shape} do not fit vectors of length {vectors.shape[1]}")
-    if k < 1:
-        raise UsageError(f"k is {k}; it must be at least 1")
-    if allow is not None and allow.shape != (len(vectors),):
-        raise UsageError(f"allow has shape {allow.shape}, not ({len(vectors)},)")
-    if not np.isfinite(queries).all():
-        raise UsageError("a query vector is not a number")
-    return np.ascontiguousarray(queries, np.float32)
+def _read(vectors: Vectors, key: dict[str, Any], facts: sealed.Facts, paths: dict[str, Path]) -> Opened:
+    other = sorted(name for name, value in key.items() if facts.get(name) != value)
+    if other:
+        raise ModelFolderError(f"the saved one differs in {', '.join(other)}")
+    index = FaissIndex.load(vectors, key["kind"], paths["engine.faiss"], effort=int(facts["effort"]))
+    return Opened(index, float(facts["recall"]), None)

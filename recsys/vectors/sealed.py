@@ -1,6 +1,6 @@
 """Files of one folder that belong together, with their sha256 in one manifest that is replaced last.
 
-In: functions that write a file each, and facts about them. Out: all of the new files or all of the old ones, never a mix.
+In: functions that write a file each, and facts about them. Out: all of the new files or all of the old ones, no mix.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def seal(folder: Path, name: str, *, parts: Mapping[str, Callable[[Path], None]]
         facts: what else the manifest says; plain JSON values.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f".{name}-*.tmp"):  # of a writer that died
-        left.unlink(missing_ok=True)
+    _sweep(folder, name)
+    own = f".{name}-{os.getpid()}-"
     files = {}
     for part, write in parts.items():
-        draft = folder / f".{name}-{part}.tmp"
+        draft = folder / f"{own}{part}.tmp"
         write(draft)
         _flush(draft)
         digest = sha256(draft)
@@ -44,7 +44,7 @@ def seal(folder: Path, name: str, *, parts: Mapping[str, Callable[[Path], None]]
         files[part] = {"file": final.name, "sha256": digest, "bytes": draft.stat().st_size}
         draft.replace(final)
     before = _files(folder / f"{name}.json")
-    draft = folder / f".{name}-manifest.tmp"
+    draft = folder / f"{own}manifest.tmp"
     draft.write_text(json.dumps({"facts": dict(facts), "files": files}, indent=1, sort_keys=True), encoding="utf-8")
     _flush(draft)
     draft.replace(folder / f"{name}.json")
@@ -66,7 +66,9 @@ def unseal(folder: Path, name: str, read: Callable[[Facts, dict[str, Path]], T])
         try:
             content = json.loads(text)
             facts: Facts = content["facts"]
-            entries = {str(part): (str(entry["file"]), str(entry["sha256"])) for part, entry in content["files"].items()}
+            entries = {
+                str(part): (str(entry["file"]), str(entry["sha256"])) for part, entry in content["files"].items()
+            }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelFolderError(f"{manifest} is not a manifest ({error}); delete it and build it again") from error
         try:
@@ -89,6 +91,21 @@ def _checked(folder: Path, file: str, digest: str) -> Path:
     if sha256(folder / file) != digest:
         raise ModelFolderError(f"{folder / file} was altered since it was written; build it again")
     return folder / file
+
+
+def _sweep(folder: Path, name: str) -> None:
+    """Remove the drafts of writers that died."""
+    for draft in folder.glob(f".{name}-*-*.tmp"):
+        writer = draft.name.removeprefix(f".{name}-").split("-")[0]
+        try:
+            os.kill(int(writer), 0)
+            alive = int(writer) != os.getpid()
+        except (ProcessLookupError, ValueError):
+            alive = False
+        except PermissionError:  # somebody else's, and alive
+            alive = True
+        if not alive:
+            draft.unlink(missing_ok=True)
 
 
 def _files(manifest: Path) -> set[str]:

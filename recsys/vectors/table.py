@@ -26,8 +26,8 @@ class ProductModel(Protocol):
     """What is asked of a model: which content it looks at, and vectors."""
 
     @property
-    def version(self) -> str:
-        """Names the weights; other weights, other version."""
+    def content_version(self) -> str:
+        """Names the weights that product vectors come from; other weights, other version."""
         ...
 
     @property
@@ -84,7 +84,7 @@ class EmbeddingTable:
 
     def stale(self, catalogue: Catalogue, model: ProductModel) -> Rows:
         """Catalogue rows without a vector of this model and of their present content, ascending: (m,) int64."""
-        if self.model_id != model.version:
+        if self.model_id != model.content_version:
             return np.arange(len(catalogue), dtype=np.int64)
         own = self.ids.rows(catalogue.ids.texts)
         current = own >= 0
@@ -115,7 +115,7 @@ class EmbeddingTable:
             raise DataContractError(f"{len(kept)} products are to keep vectors that this table does not have")
         out[kept] = self.vectors[own]
         out[rows] = vectors
-        return EmbeddingTable(catalogue.ids, out, catalogue.hashes(model.columns), model.version)
+        return EmbeddingTable(catalogue.ids, out, catalogue.hashes(model.columns), model.content_version)
 
     def save(self, folder: Path) -> None:
         """Write the table; a reader sees the old one or this one, never a mix."""
@@ -143,7 +143,7 @@ class EmbeddingTable:
         try:
             return sealed.unseal(folder, _NAME, _read)
         except FileNotFoundError as error:
-            raise ModelFolderError(f"no embeddings in {folder}; run `recsys embed`") from error
+            raise ModelFolderError(f"no embeddings in {folder}; run 'recsys embed'") from error
 
     @staticmethod
     def exists(folder: Path) -> bool:
@@ -156,4 +156,6 @@ def _read(facts: sealed.Facts, paths: dict[str, Path]) -> EmbeddingTable:
 
     frame = pl.read_parquet(paths["products.parquet"])
     vectors = np.load(paths["vectors.npy"], mmap_mode="r")
-    return EmbeddingTable(IdMap(frame[_ID].to_list()), vectors, frame[_HASH].to_numpy().copy(), str(facts["model_version"]))
+    return EmbeddingTable(
+        IdMap(frame[_ID].to_list()), vectors, frame[_HASH].to_numpy().copy(), str(facts["model_version"])
+    )

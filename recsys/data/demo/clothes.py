@@ -50,7 +50,8 @@ def t_shirt(c: Canvas, p: Paint) -> None:
     sleeve = p.g.uniform(0.0, 0.06)
     body = mirrored(
         path(
-            f"M 0.5 0.245 Q 0.43 0.245 0.4 0.18 L 0.33 0.2 Q 0.25 0.23 0.21 0.3 L {0.115 - sleeve / 2} {0.45 + sleeve} "
+            "M 0.5 0.245 Q 0.43 0.245 0.4 0.18 L 0.33 0.2 "
+            f"Q 0.25 0.23 0.21 0.3 L {0.115 - sleeve / 2} {0.45 + sleeve} "
             f"L {0.235 - sleeve / 3} {0.52 + sleeve} L 0.3 0.43 L 0.29 0.85 L 0.5 0.86"
         )
     )
@@ -186,7 +187,8 @@ def boots(c: Canvas, p: Paint) -> None:
         relief=0.2,
     )
     shaft = path(
-        f"M 0.28 {top} Q 0.39 {top - 0.02} 0.5 {top} L 0.51 0.5 Q 0.53 0.6 0.64 0.63 Q 0.8 0.66 0.815 0.765 L 0.27 0.765 Q 0.25 0.6 0.28 0.5"
+        f"M 0.28 {top} Q 0.39 {top - 0.02} 0.5 {top} L 0.51 0.5 Q 0.53 0.6 0.64 0.63 "
+        "Q 0.8 0.66 0.815 0.765 L 0.27 0.765 Q 0.25 0.6 0.28 0.5"
     )
     c.layer(shaft, p.fill, edge=p.edge)
     c.layer(
@@ -205,7 +207,8 @@ def boots(c: Canvas, p: Paint) -> None:
 def sandals(c: Canvas, p: Paint) -> None:
     """A pair of sandals seen from above."""
     foot = path(
-        "M 0.3 0.13 Q 0.45 0.12 0.455 0.3 Q 0.44 0.48 0.44 0.6 Q 0.45 0.84 0.33 0.86 Q 0.2 0.84 0.225 0.62 Q 0.23 0.5 0.18 0.36 Q 0.16 0.17 0.3 0.13"
+        "M 0.3 0.13 Q 0.45 0.12 0.455 0.3 Q 0.44 0.48 0.44 0.6 Q 0.45 0.84 0.33 0.86 "
+        "Q 0.2 0.84 0.225 0.62 Q 0.23 0.5 0.18 0.36 Q 0.16 0.17 0.3 0.13"
     )
     cross = p.g.random() < 0.5
     for flip in (False, True):

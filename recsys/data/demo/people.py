@@ -136,9 +136,10 @@ class Log:
         """What does not change with the day: (n,) log weight."""
         colours = np.isin(self._colour, list(person.colours))
         price = -((self._dear - person.budget) ** 2) / (2 * 0.5**2)
-        return (
+        liking: npt.NDArray[np.float64] = (
             1.15 * person.taste[self._style] + 1.1 * colours + price + 0.9 * person.interests[self._kind] + self._appeal
         )
+        return liking
 
     def _wish(
         self, liking: npt.NDArray[np.float64], bought: npt.NDArray[np.bool_], day: int

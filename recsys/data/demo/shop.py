@@ -17,7 +17,7 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.data.demo import goods, people
-from recsys.data.demo.goods import DAYS, Good
+from recsys.data.demo.goods import Good
 from recsys.data.demo.people import Event, Log, Person
 from recsys.errors import UsageError
 
@@ -25,7 +25,7 @@ START = datetime(2025, 4, 1, tzinfo=UTC)
 """First midnight of the log. It is fixed, so that the same seed gives the same bytes on any day."""
 
 _NO_PICTURE, _NO_PRICE, _NO_CATEGORY, _SOLD_OUT = 0.04, 0.03, 0.05, 0.03
-_SMALLEST = 24
+_SMALLEST = 20
 
 
 def draw(folder: Path, *, products: int = 600, users: int = 500, seed: int = 0) -> None:
@@ -43,16 +43,16 @@ def draw(folder: Path, *, products: int = 600, users: int = 500, seed: int = 0) 
     if products < _SMALLEST or users < 1:
         raise UsageError(f"a demo shop needs at least {_SMALLEST} products and 1 user, not {products} and {users}")
     # A stream of numbers for each part: more users leave the products as they are, and the other way round.
-    catalogue, words, persons, appeal = (np.random.default_rng([seed, part]) for part in range(4))
+    catalogue, words, persons, facts, appeal = (np.random.default_rng([seed, part]) for part in range(5))
     wares = goods.make(products, catalogue)
     customers = people.make(users, persons)
     log = Log(wares, start=int(START.timestamp()), g=appeal)
     # One stream a user, so that a product more or less does not shift what all later users do.
-    events = [event for who in customers for event in log.events(who, np.random.default_rng([seed, 4, who.number]))]
+    events = [event for who in customers for event in log.events(who, np.random.default_rng([seed, 5, who.number]))]
     folder.mkdir(parents=True, exist_ok=True)
     table = _products(wares, words)
     table.write_csv(folder / "products.csv")
-    _users(customers, words).write_csv(folder / "users.csv")
+    _users(customers, facts).write_csv(folder / "users.csv")
     _events(sorted(events), wares).write_csv(folder / "events.csv")
     names = dict(zip(table[schema.PRODUCT_ID], table[schema.IMAGE], strict=True))
     _pictures(folder / "images", [(good, names[_product_id(good.number)]) for good in wares])
@@ -75,7 +75,7 @@ def _products(wares: Sequence[Good], g: np.random.Generator) -> pl.DataFrame:
                 schema.CURRENCY: "EUR",
                 schema.IMAGE: None if no_picture else f"{name}.jpg",
                 schema.AVAILABLE: "false" if sold_out else "true",
-                schema.GROUP_ID: f"g{good.leader:04d}",
+                schema.GROUP_ID: f"g{good.leader + 1:04d}",
                 schema.ATTRIBUTES: _json(goods.attributes(good, g)),
                 schema.CREATED_AT: _moment(int((START + timedelta(days=good.launched)).timestamp())),
             }
@@ -141,7 +141,3 @@ def _json(values: dict[str, str]) -> str | None:
 
 def _moment(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-LAST_DAY = (START + timedelta(days=DAYS - 1)).date()
-"""Last day of the log."""

@@ -141,35 +141,71 @@ class Style:
 
 STYLES = (
     Style(
-        "marine", {"stripes": 0.72, "plain": 0.2, "dots": 0.08}, ("navy", "white", "blue", "red"),
+        "marine",
+        {"stripes": 0.72, "plain": 0.2, "dots": 0.08},
+        ("navy", "white", "blue", "red"),
         ("Saltmarsh", "Little Harbour"),
-        (("for days by the sea", "适合海边的日子"), ("fresh like a harbour morning", "清新如港口的早晨"), ("packed for the island", "带去海岛度假")),
+        (
+            ("for days by the sea", "适合海边的日子"),
+            ("fresh like a harbour morning", "清新如港口的早晨"),
+            ("packed for the island", "带去海岛度假"),
+        ),
     ),
     Style(
-        "cottage", {"floral": 0.74, "dots": 0.14, "plain": 0.12}, ("pink", "white", "green", "purple"),
+        "cottage",
+        {"floral": 0.74, "dots": 0.14, "plain": 0.12},
+        ("pink", "white", "green", "purple"),
         ("Willow & Wren", "Honeyfield"),
-        (("made for garden picnics", "适合花园野餐"), ("romantic and light", "浪漫轻盈"), ("like a walk through a meadow", "仿佛漫步草地")),
+        (
+            ("made for garden picnics", "适合花园野餐"),
+            ("romantic and light", "浪漫轻盈"),
+            ("like a walk through a meadow", "仿佛漫步草地"),
+        ),
     ),
     Style(
-        "minimal", {"plain": 0.9, "stripes": 0.1}, ("beige", "grey", "white", "black"),
+        "minimal",
+        {"plain": 0.9, "stripes": 0.1},
+        ("beige", "grey", "white", "black"),
         ("Studio Nord", "Plainform"),
-        (("nothing too much", "简约不繁复"), ("calm lines for every day", "线条利落的日常之选"), ("quiet and modern", "安静而现代")),
+        (
+            ("nothing too much", "简约不繁复"),
+            ("calm lines for every day", "线条利落的日常之选"),
+            ("quiet and modern", "安静而现代"),
+        ),
     ),
     Style(
-        "street", {"zigzag": 0.45, "triangles": 0.35, "plain": 0.2}, ("black", "purple", "orange", "yellow"),
+        "street",
+        {"zigzag": 0.45, "triangles": 0.35, "plain": 0.2},
+        ("black", "purple", "orange", "yellow"),
         ("Kerb & Co", "Neonkat"),
-        (("loud enough for the city at night", "点亮城市夜晚"), ("for skaters and concert goers", "滑板与音乐会必备"), ("made to be noticed", "引人注目")),
+        (
+            ("loud enough for the city at night", "点亮城市夜晚"),
+            ("for skaters and concert goers", "滑板与音乐会必备"),
+            ("made to be noticed", "引人注目"),
+        ),
     ),
     Style(
-        "heritage", {"checks": 0.74, "plain": 0.18, "stripes": 0.08}, ("brown", "green", "navy", "red"),
+        "heritage",
+        {"checks": 0.74, "plain": 0.18, "stripes": 0.08},
+        ("brown", "green", "navy", "red"),
         ("Aldwick", "Moor & Mill"),
-        (("for weekends in the country", "适合乡村周末"), ("old craft, made to last", "传统工艺，经久耐用"), ("by the fireplace", "炉火边的温暖")),
+        (
+            ("for weekends in the country", "适合乡村周末"),
+            ("old craft, made to last", "传统工艺，经久耐用"),
+            ("by the fireplace", "炉火边的温暖"),
+        ),
     ),
     Style(
-        "retro", {"dots": 0.6, "triangles": 0.25, "plain": 0.15}, ("teal", "orange", "yellow", "red"),
+        "retro",
+        {"dots": 0.6, "triangles": 0.25, "plain": 0.15},
+        ("teal", "orange", "yellow", "red"),
         ("Sixtynine", "Dotty Lane"),
-        (("straight out of the sixties", "重现六十年代"), ("with a wink at the flea market", "跳蚤市场的复古趣味"), ("vintage and cheerful", "复古又欢快")),
+        (
+            ("straight out of the sixties", "重现六十年代"),
+            ("with a wink at the flea market", "跳蚤市场的复古趣味"),
+            ("vintage and cheerful", "复古又欢快"),
+        ),
     ),
-)  # fmt: skip
+)
 GENERAL_BRANDS = ("Marlo", "Basis", "Everyday Goods")
 """Brands that sell every style."""

@@ -64,7 +64,9 @@ class ImageField(nn.Module):
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
         first, *rest = _CHANNELS
-        self.stem = nn.Sequential(nn.Conv2d(3, first, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(first), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, first, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(first), nn.ReLU()
+        )
         self.stages = nn.ModuleList(_Residual(a, b) for a, b in zip((first, *rest[:-1]), rest, strict=True))
         self.out = nn.Linear(rest[-1], settings.width)
         self.norm = nn.LayerNorm(settings.width)

@@ -56,7 +56,9 @@ def _edges(column: pl.Series) -> tuple[float, ...]:
 
 
 def _values(column: pl.Series) -> tuple[str, ...]:
-    count = Counter(part for text in column.cast(pl.String).drop_nulls().to_list() for part in set(text.split(SEPARATOR)))
+    count = Counter(
+        part for text in column.cast(pl.String).drop_nulls().to_list() for part in set(text.split(SEPARATOR))
+    )
     return tuple(sorted(part for part, times in count.items() if times > 1 and part))
 
 
@@ -67,7 +69,8 @@ def choose(frame: pl.DataFrame, columns: Sequence[str] | None) -> list[Feature]:
     """
     named = columns is not None
     found = columns or [
-        name for name in frame.columns
+        name
+        for name in frame.columns
         if name in (schema.BRAND, schema.CATEGORY, schema.PRICE) or name.startswith(schema.ATTRIBUTE_PREFIX)
     ]
     features = []
@@ -131,7 +134,9 @@ class TableField(nn.Module):
             if feature.name in frame.columns:
                 for row, text in enumerate(frame[feature.name].cast(pl.String).to_list()):
                     if text:
-                        found = sorted({known.get(part, UNKNOWN) for part in text.split(SEPARATOR)}, reverse=True)[:_PARTS]
+                        found = sorted({known.get(part, UNKNOWN) for part in text.split(SEPARATOR)}, reverse=True)[
+                            :_PARTS
+                        ]
                         values[row, at, : len(found)] = found
         for at, feature in enumerate(self.numerics):
             if feature.name in frame.columns:

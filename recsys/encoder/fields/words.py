@@ -68,7 +68,9 @@ class WordsField(nn.Module):
         for document in documents:
             count.update(set(document))
             total += 1
-        kept = sorted((word for word, times in count.items() if times > 1), key=lambda word: (-count[word], word))[:_MOST]
+        kept = sorted((word for word, times in count.items() if times > 1), key=lambda word: (-count[word], word))[
+            :_MOST
+        ]
         return WordsField(kept, [round(1 + math.log((1 + total) / (1 + count[word])), 4) for word in kept], dim)
 
     def numbers(self, words: Iterable[str]) -> dict[int, float]:

@@ -47,7 +47,9 @@ class CoPurchase(nn.Module):
         self._remember(vectors.detach(), rows)
         return loss
 
-    def _loss(self, anchors: Tensor, partners: Tensor, rows: Tensor, partner_rows: Tensor, batch: ProductBatch) -> Tensor:
+    def _loss(
+        self, anchors: Tensor, partners: Tensor, rows: Tensor, partner_rows: Tensor, batch: ProductBatch
+    ) -> Tensor:
         if len(anchors) == 0:
             return self.log_scale * 0
         others = torch.cat([partners, self.memory])

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
-from recsys.config import Section, Settings
+from recsys.config.sections import Section, Settings
 from recsys.errors import ConfigError, suggestion
 from recsys.log import redact
 
@@ -89,6 +89,11 @@ def read(project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[
     except ValidationError as error:
         raise ConfigError(_complaint(error, given)) from None
     return Layered(settings, {name: given[name].layer if name in given else "default" for name in names()})
+
+
+def load(project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Settings:
+    """Read all layers and keep only the settings; see `read`."""
+    return read(project, flags=flags, env=env).settings
 
 
 def _refuse_unknown(name: str, place: str, *, spell: Any = str) -> None:
@@ -195,7 +200,7 @@ def _complaint(error: ValidationError, given: Mapping[str, _Given]) -> str:
 def template(*, database: str | None = None) -> str:
     """The text of a new `recsys.toml`: every key with its default, commented out, and one line of explanation."""
     blocks = [
-        "# Settings of this shop. A line that starts with '#' shows the default; take the '#' away to change it.",
+        "# Settings of this shop. A line like '#k = 12' shows the default; take the '#' away to change it.",
         "# Precedence: flag > environment (RECSYS_RECOMMEND__K=20, RECSYS_DATABASE=...) > this file > default.",
     ]
     for section, field in Settings.model_fields.items():
@@ -208,9 +213,9 @@ def template(*, database: str | None = None) -> str:
             if (section, key) == ("database", "url") and database is not None:
                 lines.append(f"url = {_toml(database)}")
             elif setting.default is None:
-                lines.append(f'# {key} = "..."')
+                lines.append(f'#{key} = "..."')
             else:
-                lines.append(f"# {key} = {_toml(setting.default)}")
+                lines.append(f"#{key} = {_toml(setting.default)}")
         blocks.append("\n".join(lines))
     return "\n".join(blocks) + "\n"
 

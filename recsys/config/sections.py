@@ -1,14 +1,12 @@
 """Every setting there is, one class a section; the description of a field is its line in `recsys.toml`.
 
-In: flags, environment `RECSYS_*`, `recsys.toml`, defaults, in this order of precedence (`recsys.layers` reads them).
-Out: frozen `Settings`.
+In: values. Out: frozen, checked sections, and `Settings` with all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -112,9 +110,11 @@ class TrainingSettings(Section):
 
     epochs: int = Field(12, ge=1, description="passes over the products")
     user_epochs: int = Field(10, ge=1, description="passes over the users")
+    min_steps: int = Field(100, ge=1, description="steps at least, so that a small shop learns too")
     batch_size: int = Field(256, ge=2, description="products in a step")
     user_batch_size: int = Field(256, ge=2, description="users in a step")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    user_learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW for the user encoder")
     weight_decay: float = Field(0.05, ge=0, description="weight decay of AdamW")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
@@ -239,14 +239,3 @@ class Settings(Section):
         if not (mark and head.split("+")[0] == "sqlite") or path.startswith(("/", ":memory:", "file:")) or not path:
             return url
         return f"{head}:///{(self.project / path).absolute()}"
-
-
-def load(project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings of a project folder; see `recsys.layers.read`, which also says where each one came from.
-
-    Raises:
-        ConfigError: a key is unknown, a value does not fit, or the file cannot be read.
-    """
-    from recsys.layers import read
-
-    return read(project, flags=flags, env=env).settings

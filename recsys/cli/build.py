@@ -1,0 +1,196 @@
+"""Commands that build: demo, init, ingest, check, train, embed, cluster, index, run.
+
+In: command lines. Out: reports of the pipeline; every import of it waits until a command runs.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.call import Call, command
+from recsys.pipeline.report import Report
+
+
+class InputTable(StrEnum):
+    """The canonical input tables."""
+
+    products = "products"
+    events = "events"
+    users = "users"
+
+
+class Part(StrEnum):
+    """What there is to train."""
+
+    encoder = "encoder"
+    ranker = "ranker"
+
+
+class Device(StrEnum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Kind(StrEnum):
+    """Kinds of vector index."""
+
+    auto = "auto"
+    flat = "flat"
+    ivf = "ivf"
+    hnsw = "hnsw"
+
+
+FailIfNoop = Annotated[bool, typer.Option("--fail-if-noop", help="Exit 5 when there was nothing to do.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    for name, function in {
+        "demo": demo,
+        "init": init,
+        "ingest": ingest,
+        "check": check,
+        "train": train,
+        "embed": embed,
+        "cluster": cluster,
+        "index": index,
+        "run": run,
+    }.items():
+        command(app, name)(function)
+
+
+def demo(
+    call: Call,
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to make the shop.")] = Path("demo-shop"),
+    products: Annotated[int, typer.Option(min=20, help="Products to draw.")] = 600,
+    users: Annotated[int, typer.Option(min=10, help="Users to draw.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawing.")] = 0,
+) -> Report:
+    """Draw a shop, run the whole line on it, show recommendations with reasons."""
+    from recsys.pipeline import showcase
+
+    return showcase.demo(directory, call.watch(), products=products, users=users, seed=seed, database=call.database)
+
+
+def init(
+    call: Call,
+    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Project folder to make.")] = None,
+) -> Report:
+    """Make a project folder with a commented recsys.toml, and the tables in the database."""
+    from recsys.pipeline import project
+
+    return project.init(directory or call.project_dir, database=call.database)
+
+
+def ingest(
+    call: Call,
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Files or folders to read.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Shape of the files, e.g. hm, personalize.")] = None,
+    table: Annotated[InputTable | None, typer.Option("--as", help="What the files hold.")] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="NAME=COLUMN", help="Canonical name = their column; repeatable."),
+    ] = None,
+    images: Annotated[list[Path] | None, typer.Option(help="Folder or zip of pictures; repeatable.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge the rows, write nothing.")] = False,
+    from_sql: Annotated[str | None, typer.Option(metavar="URL", help="Read somebody's own database instead.")] = None,
+    products_query: Annotated[str | None, typer.Option(help="SELECT of the products, or @file.sql.")] = None,
+    events_query: Annotated[str | None, typer.Option(help="SELECT of the events, or @file.sql.")] = None,
+    users_query: Annotated[str | None, typer.Option(help="SELECT of the users, or @file.sql.")] = None,
+    fail_if_noop: FailIfNoop = False,
+) -> Report:
+    """Read products, events, users and pictures into the store; rows that cannot be used go to rejected_rows."""
+    from recsys.pipeline import intake
+
+    wanted = intake.Wanted.of(
+        paths or (),
+        preset=preset,
+        table=table.value if table else None,
+        mapping=mapping or (),
+        images=images or (),
+        sql=from_sql is not None,
+    )
+    source = {
+        "source.url": from_sql,
+        "source.products_query": products_query,
+        "source.events_query": events_query,
+        "source.users_query": users_query,
+    }
+    with call.bench(source, writes=not dry_run) as bench:
+        return intake.ingest(bench, wanted, dry_run=dry_run, fail_if_noop=fail_if_noop)
+
+
+def check(call: Call) -> Report:
+    """Say what the store holds: counts, gaps, duplicates, time span, rejects, what each part of the model gets."""
+    from recsys.pipeline import intake
+
+    with call.bench(writes=False) as bench:
+        return intake.check(bench)
+
+
+def train(
+    call: Call,
+    part: Annotated[Part | None, typer.Argument(help="Only this part; both when none is named.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the products and over the users.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    device: Annotated[Device | None, typer.Option(help="Where to train.")] = None,
+) -> Report:
+    """Train the product and user encoders, and fit the ranker."""
+    from recsys.pipeline import training
+
+    flags = {
+        "training.epochs": epochs,
+        "training.user_epochs": epochs,
+        "training.device": device.value if device else None,
+    }
+    with call.bench(flags) as bench:
+        return training.train(bench, parts=(part.value,) if part else training.PARTS, resume=resume)
+
+
+def embed(
+    call: Call,
+    full: Annotated[bool, typer.Option("--full", help="Encode every product again.")] = False,
+    fail_if_noop: FailIfNoop = False,
+) -> Report:
+    """Encode the products whose content or model changed."""
+    from recsys.pipeline import space
+
+    with call.bench() as bench:
+        return space.embed(bench, full=full, fail_if_noop=fail_if_noop)
+
+
+def cluster(
+    call: Call,
+    number: Annotated[int | None, typer.Option(min=1, help="Number of groups.")] = None,
+) -> Report:
+    """Group the products and label the groups."""
+    from recsys.pipeline import space
+
+    with call.bench({"cluster.number": number}) as bench:
+        return space.cluster(bench)
+
+
+def index(call: Call, kind: Annotated[Kind | None, typer.Option(help="Kind of index.")] = None) -> Report:
+    """Build the vector index and measure its recall against exact search."""
+    from recsys.pipeline import space
+
+    with call.bench({"index.kind": kind.value if kind else None}) as bench:
+        return space.index(bench)
+
+
+def run(
+    call: Call,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")] = False,
+) -> Report:
+    """The nightly chain: ingest from the source, train when stale, embed, cluster, index, recommend, publish."""
+    from recsys.pipeline import night
+
+    with call.bench(writes=not dry_run) as bench:
+        return night.plan(bench) if dry_run else night.run(bench)

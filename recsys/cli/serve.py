@@ -1,0 +1,102 @@
+"""Commands that serve: recommend, publish, rollback, similar, evaluate.
+
+In: command lines. Out: reports of the pipeline; every import of it waits until a command runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.call import Call, command
+from recsys.pipeline.report import Report
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    for name, function in {
+        "recommend": recommend,
+        "publish": publish,
+        "rollback": rollback,
+        "similar": similar,
+        "evaluate": evaluate,
+    }.items():
+        command(app, name)(function)
+
+
+def recommend(
+    call: Call,
+    user: Annotated[list[str] | None, typer.Option(help="Only show this user's list; repeatable.")] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="Only show the lists of the users in this file, one a line.")
+    ] = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Products a list.")] = None,
+    no_publish: Annotated[bool, typer.Option("--no-publish", help="Write the run, leave the published one.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with an unfinished run of the same data and settings.")
+    ] = True,
+) -> Report:
+    """Make the list of every user, write it as a run, publish it; or show the lists of some users."""
+    from recsys.pipeline import lists
+
+    only = lists.named(user or (), users) if user or users else None
+    with call.bench({"recommend.k": k}, writes=only is None) as bench:
+        if only is not None:
+            return lists.show(bench, only)
+        return lists.recommend(bench, publish=not no_publish, resume=resume)
+
+
+def publish(
+    call: Call,
+    run: Annotated[str | None, typer.Argument(help="Run id; the newest finished one when none is named.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Publish although a guard refuses.")] = False,
+    yes: Yes = False,
+) -> Report:
+    """Make a finished run the one that consumers read."""
+    from recsys.pipeline import ledger
+
+    if force:
+        call.confirmed("Publish past the guards?", yes=yes)
+    with call.bench() as bench:
+        return ledger.publish(bench, run, force=force)
+
+
+def rollback(call: Call, yes: Yes = False) -> Report:
+    """Go back to the run that was published before."""
+    from recsys.pipeline import ledger
+
+    call.confirmed("Go back to the run before?", yes=yes)
+    with call.bench() as bench:
+        return ledger.rollback(bench)
+
+
+def similar(
+    call: Call,
+    product: Annotated[str | None, typer.Option(help="Like this product (its id).")] = None,
+    text: Annotated[str | None, typer.Option(help="Like this text.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Like this picture.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    where: Annotated[
+        str | None, typer.Option(help="Only products with, e.g. \"price < 50 and brand = 'Aro'\".")
+    ] = None,
+) -> Report:
+    """Find products like a product, a text, a picture, or a mix of them."""
+    from recsys.pipeline import space
+
+    with call.bench(writes=False) as bench:
+        return space.similar(bench, product=product, text=text, image=image, k=k, where=where)
+
+
+def evaluate(
+    call: Call,
+    test_days: Annotated[float | None, typer.Option(min=0.01, help="Last days held out as the test.")] = None,
+) -> Report:
+    """Hold back the last days, recommend without them, compare with baselines."""
+    from recsys.pipeline import judgement
+
+    with call.bench({"evaluate.test_days": test_days}, writes=False) as bench:
+        return judgement.evaluate(bench)

@@ -1,0 +1,51 @@
+"""Every setting there is (`sections`), and where each one comes from (`layers`).
+
+In: flags, environment `RECSYS_*`, `recsys.toml`, defaults, in this order of precedence. Out: frozen `Settings`.
+"""
+
+from recsys.config.layers import FILE, Layered, load, read, template, value_of
+from recsys.config.sections import (
+    SOURCES,
+    ClusterSettings,
+    DatabaseSettings,
+    DataSettings,
+    EncoderSettings,
+    EvaluateSettings,
+    ImageSettings,
+    IndexSettings,
+    ObjectiveSettings,
+    PublishSettings,
+    RankerSettings,
+    RecommendSettings,
+    RuleSettings,
+    Section,
+    Settings,
+    SourceSettings,
+    TrainingSettings,
+)
+
+__all__ = [
+    "FILE",
+    "SOURCES",
+    "ClusterSettings",
+    "DataSettings",
+    "DatabaseSettings",
+    "EncoderSettings",
+    "EvaluateSettings",
+    "ImageSettings",
+    "IndexSettings",
+    "Layered",
+    "ObjectiveSettings",
+    "PublishSettings",
+    "RankerSettings",
+    "RecommendSettings",
+    "RuleSettings",
+    "Section",
+    "Settings",
+    "SourceSettings",
+    "TrainingSettings",
+    "load",
+    "read",
+    "template",
+    "value_of",
+]

@@ -1,0 +1,276 @@
+"""The door: each row of an input table is used, rejected with a reason, or left out on purpose, and counted as one.
+
+In: raw frames with canonical columns. Out: typed accepted rows, rejected rows with codes, counts of filtered ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+import polars as pl
+
+from recsys.config import DataSettings
+from recsys.data import attributes, parse, rejects, schema
+from recsys.data.files import BAD, MARKS, ROW, SKIP, numbered
+from recsys.errors import DataContractError
+
+DAY: Final = 86_400
+_DTYPES: Final[dict[schema.Kind, pl.DataType]] = {
+    "id": pl.String(),
+    "text": pl.String(),
+    "number": pl.Float64(),
+    "bool": pl.Boolean(),
+    "time": pl.Int64(),
+    "json": pl.String(),
+}
+_ALIASES: Final = {
+    "buy": "purchase", "bought": "purchase", "order": "purchase", "transaction": "purchase", "sale": "purchase",
+    "click": "view", "watch": "view", "page_view": "view", "pageview": "view", "detail": "view", "view_item": "view",
+    "addtocart": "add_to_cart", "add-to-cart": "add_to_cart", "cart": "add_to_cart", "add to cart": "add_to_cart",
+    "favourite": "wishlist", "favorite": "wishlist", "like": "wishlist", "add_to_wishlist": "wishlist",
+    "rate": "rating", "review": "rating", "refund": "return", "returned": "return",
+}  # fmt: skip
+_KEYS: Final = {"products": schema.PRODUCT_ID, "users": schema.USER_ID}
+EVENT_KEY: Final = (schema.USER_ID, schema.OCCURRED_AT, schema.PRODUCT_ID, schema.EVENT_TYPE, schema.ORDER_ID)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What became of one table of one source; `rows_in == used + rejected + filtered`, always.
+
+    Attributes:
+        accepted: (a, c) all canonical columns in their types; times are UTC seconds, events carry `line_no`.
+        rejected: (r, 7) schema.REJECTED_COLUMNS.
+        filtered: reason to number of rows left out on purpose.
+        warnings: what a person should look at.
+        notes: what was understood in silence (units of times, default event types).
+        rows_in: rows that came in.
+    """
+
+    accepted: pl.DataFrame
+    rejected: pl.DataFrame
+    filtered: dict[str, int]
+    rows_in: int
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), repr=False)
+
+
+def check(
+    table: str,
+    frame: pl.DataFrame,
+    *,
+    source: str,
+    settings: DataSettings,
+    now: int,
+    known_products: Collection[str] | None = None,
+) -> Checked:
+    """Judge each row of a table; the first thing wrong with a row is its code.
+
+    Args:
+        table: `products`, `events` or `users`.
+        frame: (n, c) canonical columns of any type, perhaps with files.MARKS; missing columns count as empty.
+        source: name of the source, for messages and `rejected_rows`.
+        settings: decimal mark and the share of rejects that is allowed.
+        now: UTC seconds; events later than a day after it are rejected.
+        known_products: ids an event may name; None = all.
+
+    Raises:
+        DataContractError: no rows at all in products or events, or more rejects than `max_bad_fraction`.
+    """
+    if not frame.height and table != "users":
+        what = "the catalogue is empty" if table == "products" else "there are no events"
+        raise DataContractError(f"{table}: {source} holds no rows, {what}; check the export")
+    judge = _Judge(table, frame, settings)
+    for column in schema.TABLES[table]:
+        judge.column(column)
+    if table == "events":
+        judge.events(now, known_products)
+    parsed = judge.finished()
+    bad, skipped = parsed["__code__"].is_not_null(), parsed[SKIP].is_not_null()
+    filtered = dict(parsed.filter(skipped).group_by(SKIP).len().sort(SKIP).rows())
+    good = parsed.filter(~bad & ~skipped)
+    if table == "events":
+        good = _line_numbers(good)
+    else:
+        good, twice, same = _without_twins(good, _KEYS[table])
+        if same:
+            filtered["duplicate"] = same
+        parsed = parsed.join(twice, on=ROW, how="left", maintain_order="left")
+        late = pl.col("__twin__").is_not_null()
+        parsed = parsed.with_columns(
+            pl.when(late).then(pl.lit("conflicting_duplicate")).otherwise(pl.col("__code__")).alias("__code__"),
+            pl.when(late).then(pl.lit(_KEYS[table])).otherwise(pl.col("__column__")).alias("__column__"),
+            pl.when(late).then(pl.col(_KEYS[table])).otherwise(pl.col("__cell__")).alias("__cell__"),
+        )
+        bad = parsed["__code__"].is_not_null()
+    verdict = parsed.filter(bad).select(ROW, "__code__", "__column__", "__cell__")
+    originals = judge.raw.drop(SKIP).join(verdict, on=ROW, how="inner", maintain_order="left")
+    rejected = rejects.of(originals, source=source, table=table)
+    _enforce(table, rejected, frame.height, source=source, settings=settings)
+    accepted = good.drop([name for name in good.columns if name.startswith("__")])
+    checked = Checked(accepted, rejected, filtered, frame.height, (*judge.warnings, *_near_twins(accepted, table)), tuple(judge.notes))
+    if accepted.height + rejected.height + sum(filtered.values()) != frame.height:
+        raise AssertionError(f"{table}: rows do not add up")  # a bug of ours, never of the data
+    return checked
+
+
+class _Judge:
+    """Parses the columns of one frame and keeps, for each row, the first problem found."""
+
+    def __init__(self, table: str, frame: pl.DataFrame, settings: DataSettings) -> None:
+        raw = frame if ROW in frame.columns else numbered(frame, start=1)
+        empty = [pl.lit(None, dtype=pl.String).alias(name) for name in MARKS if name not in raw.columns]
+        self.raw = raw.with_columns(empty)
+        if self.raw[ROW].n_unique() < self.raw.height:  # parts of several files: count through instead
+            self.raw = self.raw.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW))
+        self.table, self.settings = table, settings
+        self.warnings: list[str] = []
+        self.notes: list[str] = []
+        self._columns: dict[str, pl.Series] = {}
+        self._closed = self.raw[BAD].is_not_null() | self.raw[SKIP].is_not_null()
+        none = pl.Series([None] * frame.height, dtype=pl.String)
+        code = none.clone().set(self.raw[BAD].is_not_null(), "bad_row") if frame.height else none
+        self._verdict = pl.DataFrame({"__code__": code, "__column__": none, "__cell__": self.raw[BAD]})
+
+    def reject(self, bad: pl.Series, code: str, column: str) -> None:
+        """Give the code to the rows of the mask that have none yet."""
+        bad = bad.fill_null(value=False) & ~self._closed
+        if not bad.any():
+            return
+        cells = parse.text(self.raw[column]) if column in self.raw.columns else pl.Series([None] * len(bad), dtype=pl.String)
+        self._closed = self._closed | bad
+        given = {"__code__": pl.lit(code), "__column__": pl.lit(column), "__cell__": cells}
+        self._verdict = self._verdict.with_columns(
+            pl.when(bad).then(value).otherwise(pl.col(name)).alias(name) for name, value in given.items()
+        )
+
+    def column(self, column: schema.Column) -> None:
+        """Parse one canonical column and reject what cannot be."""
+        name, kind = column.name, column.kind
+        if name not in self.raw.columns:
+            self._columns[name] = pl.Series(name, [None] * self.raw.height, dtype=_DTYPES[kind])
+        elif kind in {"id", "text", "json"}:
+            self._words(name, kind)
+        else:
+            self._values(name, kind)
+        if column.required:
+            self.reject(self._columns[name].is_null(), "missing_time" if kind == "time" else "missing_id", name)
+
+    def _words(self, name: str, kind: schema.Kind) -> None:
+        cells = parse.text(self.raw[name])
+        if kind == "id":
+            cells, from_float = parse.ids(self.raw[name])
+            if from_float:
+                self.notes.append(f"{self.table}: {name} came as floating point and was read as whole numbers")
+        elif kind == "text":
+            stripped = cells.str.strip_chars()
+            cells = parse.text(stripped)
+        self.reject(cells.str.contains("\x00", literal=True), "nul_in_text", name)
+        self.reject(cells.str.len_chars() > rejects.LIMITS[kind], "too_long", name)
+        if kind == "json":
+            cells, bad = attributes.canonical(cells)
+            self.reject(bad, "bad_json", name)
+            self.reject(cells.str.contains("\\u0000", literal=True), "nul_in_text", name)
+        self._columns[name] = cells
+
+    def _values(self, name: str, kind: schema.Kind) -> None:
+        raw = self.raw[name]
+        filled = self._filled(raw)
+        if kind == "number":
+            cells = parse.numbers(raw, decimal=self.settings.decimal)
+            self.reject(filled & cells.is_null(), "bad_number", name)
+            if name in {schema.PRICE, schema.QUANTITY}:
+                self.reject(cells < 0, "negative_number", name)
+        elif kind == "bool":
+            cells = parse.truths(raw)
+            self.reject(filled & cells.is_null(), "bad_truth", name)
+        else:
+            cells, units = parse.times(raw)
+            self.reject((filled & cells.is_null()) | (cells < 0), "bad_time", name)
+            self._say_units(name, units)
+        self._columns[name] = cells
+
+    def _filled(self, raw: pl.Series) -> pl.Series:
+        """Where a cell holds something; NaN is how pandas writes an empty number."""
+        if raw.dtype.is_float():
+            return raw.is_not_null() & ~raw.is_nan().fill_null(value=False)
+        if raw.dtype == pl.String:
+            return (raw.str.strip_chars() != "").fill_null(value=False)
+        return raw.is_not_null()
+
+    def _say_units(self, name: str, units: dict[str, int]) -> None:
+        said = ", ".join(f"{number:,} as {unit}" for unit, number in units.items())
+        if len(units) > 1:
+            self.warnings.append(f"{self.table}: numbers in column {name} were read in different units: {said}; check them")
+        elif units:
+            self.notes.append(f"{self.table}: numbers in column {name} were read: {said}")
+
+    def events(self, now: int, known_products: Collection[str] | None) -> None:
+        """What only events are asked."""
+        columns = self._columns
+        kinds = columns[schema.EVENT_TYPE].str.to_lowercase()
+        if kinds.null_count():
+            self.notes.append(f"events: {kinds.null_count():,} without event_type count as {schema.PURCHASE}")
+        kinds = kinds.fill_null(schema.PURCHASE).replace(_ALIASES)
+        columns[schema.EVENT_TYPE] = kinds
+        self.reject(~kinds.is_in(list(schema.EVENT_TYPES)), "unknown_event_type", schema.EVENT_TYPE)
+        columns[schema.QUANTITY] = columns[schema.QUANTITY].fill_null(1.0)
+        columns[schema.ORDER_ID] = columns[schema.ORDER_ID].fill_null("")
+        self.reject(columns[schema.ORDER_ID].str.len_chars() > rejects.LIMITS["id"], "too_long", schema.ORDER_ID)
+        self.reject(columns[schema.USER_ID] == schema.DEFAULT_USER, "reserved_id", schema.USER_ID)
+        self.reject(columns[schema.OCCURRED_AT] > now + DAY, "future_time", schema.OCCURRED_AT)
+        if known_products is not None:
+            known = pl.Series(list(known_products), dtype=pl.String)
+            self.reject(~columns[schema.PRODUCT_ID].is_in(known.implode()), "unknown_product", schema.PRODUCT_ID)
+
+    def finished(self) -> pl.DataFrame:
+        """Parsed columns beside ROW, SKIP and the verdict; a row that could not be read was not left out."""
+        if self.table == "users":
+            self.reject(self._columns[schema.USER_ID] == schema.DEFAULT_USER, "reserved_id", schema.USER_ID)
+        skip = self.raw.select(pl.when(pl.col(BAD).is_null()).then(pl.col(SKIP)).alias(SKIP)).to_series()
+        columns = [column.alias(name) for name, column in self._columns.items()]
+        return pl.DataFrame([self.raw[ROW], skip, *columns]).hstack(self._verdict)
+
+
+def _line_numbers(events: pl.DataFrame) -> pl.DataFrame:
+    """Number rows that agree in the whole key, so that two of the same article in one order stay two."""
+    return events.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).over(*EVENT_KEY).alias(schema.LINE_NO))
+
+
+def _without_twins(rows: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+    """Keep the first row of each id. Out: kept rows, ROW of later ones that differ, number of later ones that do not."""
+    first = rows.is_first_distinct() if rows.width == 1 else rows[key].is_first_distinct()
+    if first.all():
+        return rows, pl.DataFrame(schema={ROW: pl.Int64, "__twin__": pl.Boolean}), 0
+    content = [name for name in rows.columns if not name.startswith("__")]
+    kept = rows.filter(first)
+    later = rows.filter(~first)
+    equal = later.join(kept.select(content), on=content, how="semi", nulls_equal=True)[ROW]
+    different = later.filter(~pl.col(ROW).is_in(equal.implode()))
+    return kept, different.select(ROW, pl.lit(value=True).alias("__twin__")), equal.len()
+
+
+def _near_twins(rows: pl.DataFrame, table: str) -> list[str]:
+    """Warn of product ids that only differ in case, outer spaces or the way accents are encoded; they stay apart."""
+    if table != "products" or not rows.height:
+        return []
+    ids = rows.select(pl.col(schema.PRODUCT_ID).alias("id")).with_columns(
+        pl.col("id").str.normalize("NFC").str.strip_chars().str.to_lowercase().alias("folded")
+    )
+    near = ids.group_by("folded", maintain_order=True).agg(pl.col("id")).filter(pl.col("id").list.len() > 1)
+    if not near.height:
+        return []
+    example = " and ".join(repr(text) for text in near["id"][0].to_list()[:2])
+    return [f"products: {near.height:,} groups of ids differ only in case, spaces or accents (e.g. {example}); kept apart"]
+
+
+def _enforce(table: str, rejected: pl.DataFrame, rows_in: int, *, source: str, settings: DataSettings) -> None:
+    if not rejected.height or (rejected.height <= settings.max_bad_fraction * rows_in and rejected.height < rows_in):
+        return
+    reasons = "; ".join(rejects.summary(rejected, decimal=settings.decimal))
+    raise DataContractError(
+        f"{table}: {rejected.height:,} of {rows_in:,} rows of {source} were rejected, more than [data] max_bad_fraction = "
+        f"{settings.max_bad_fraction:g} allows: {reasons}"
+    )

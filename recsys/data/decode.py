@@ -1,0 +1,159 @@
+"""The bytes of a picture file to a small square of pixels, refusing what is dangerous before it is unpacked.
+
+In: bytes of a JPEG, PNG, GIF or WebP, told by content. Out: (3, S, S) uint8, or PictureError with a code.
+"""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from recsys.config import ImageSettings
+from recsys.errors import RecsysError
+
+_MEGA: Final = 1_000_000
+# markers of a JPEG frame header: SOF0 to SOF15 without DHT, JPG, DAC
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_BARE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+
+
+class PictureError(RecsysError):
+    """A picture that cannot be used; `code` is its reason in `rejected_rows`."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"picture refused ({code})")
+        self.code = code
+
+
+def decode(data: bytes, settings: ImageSettings) -> npt.NDArray[np.uint8]:
+    """Decode a picture: first frame, upright by EXIF, on white, shrunk to fit, padded to a square.
+
+    Padding takes the median colour of the picture's border, so that a white background stays one.
+
+    Returns:
+        (3, S, S) uint8, S = settings.size.
+
+    Raises:
+        PictureError: it is none, is damaged, or is larger than the settings allow.
+    """
+    if len(data) > settings.max_megabytes * _MEGA:
+        raise PictureError("image_too_large")
+    if not data:
+        raise PictureError("image_empty")
+    name = _format(data)
+    _bounded(*_size(data, name), settings)
+    try:
+        with Image.open(BytesIO(data), formats=[name]) as image:
+            _bounded(*image.size, settings)  # the decoder's own idea of the size
+            if name == "JPEG":
+                image.draft("RGB", (2 * settings.size, 2 * settings.size))
+            image.load()
+            return _square(_rgb(ImageOps.exif_transpose(image)), settings.size)
+    except PictureError:
+        raise
+    except Exception as error:  # decoders raise anything on damaged input
+        cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
+        raise PictureError("image_truncated" if cut else "image_broken") from error
+
+
+def _format(data: bytes) -> str:
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    raise PictureError("image_not_a_picture")
+
+
+def _size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height from the header, without a decoder.
+
+    Raises:
+        PictureError: the header ends too early.
+    """
+    try:
+        if name == "PNG":
+            return struct.unpack(">II", data[16:24])
+        if name == "GIF":
+            return struct.unpack("<HH", data[6:10])
+        return _webp_size(data) if name == "WEBP" else _jpeg_size(data)
+    except (struct.error, IndexError) as error:
+        raise PictureError("image_truncated") from error
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if chunk == b"VP8L":
+        (bits,) = struct.unpack("<I", data[21:25])
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if chunk == b"VP8 ":
+        width, height = struct.unpack("<HH", data[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    raise PictureError("image_truncated" if len(data) < 30 else "image_broken")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    at = 2
+    while True:
+        if data[at] != 0xFF:
+            raise PictureError("image_broken")
+        marker = data[at + 1]
+        if marker == 0xFF:  # filling
+            at += 1
+        elif marker in _FRAMES:
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return width, height
+        elif marker in _BARE:
+            at += 2
+        elif marker == 0xD9:
+            raise PictureError("image_truncated")
+        else:
+            (length,) = struct.unpack(">H", data[at + 2 : at + 4])
+            at += 2 + length
+
+
+def _bounded(width: int, height: int, settings: ImageSettings) -> None:
+    if not width or not height:
+        raise PictureError("image_broken")
+    if width * height > settings.max_megapixels * _MEGA:
+        raise PictureError("image_too_large")
+    if max(width, height) > settings.max_aspect * min(width, height):
+        raise PictureError("image_too_long")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits a pixel: keep the upper eight
+        grey = np.asarray(image, dtype=np.float64)
+        return Image.fromarray((grey / 256.0).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
+    if (width, height) == (size, size):
+        return np.ascontiguousarray(small.transpose(2, 0, 1))
+    edges = (small[:, 0], small[:, -1]) if width < height else (small[0], small[-1])
+    border = np.sort(np.concatenate(edges), axis=0)[len(edges[0])]  # the median, upper one of two
+    out = np.empty((3, size, size), np.uint8)
+    out[:] = border[:, None, None]
+    top, left = (size - height) // 2, (size - width) // 2
+    out[:, top : top + height, left : left + width] = small.transpose(2, 0, 1)
+    return out

@@ -1,0 +1,157 @@
+"""Rows that cannot be used, in the form of `rejected_rows`, and the sentence that explains each code.
+
+In: the offending rows of a table with code, column and cell. Out: a frame of schema.REJECTED_COLUMNS, messages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import polars as pl
+
+from recsys.data import schema
+from recsys.data.files import MARKS, RAW, ROW
+from recsys.log import printable
+
+SCHEMA: Final = {name: pl.Int64 if name == "row_no" else pl.String for name in schema.REJECTED_COLUMNS}
+
+_EXCERPT: Final = 120
+_CELL: Final = 500
+
+# {value} is the cell as Python would write it, {plain} without quotes, {other} the decimal mark that is not set
+_SENTENCES: Final = {
+    "bad_row": "the line cannot be read: {plain}; mend it or take it out",
+    "missing_id": "no {column}; give every row one",
+    "missing_time": "no {column}; give every event its time",
+    "reserved_id": "{column} {value} is reserved for the list of users without history; rename the user",
+    "nul_in_text": "a NUL character in column {column}; take it out",
+    "too_long": "{column} {value} is longer than {limit} characters; shorten it",
+    "bad_number": '{column} {value} is not a number (column {column}); set [data] decimal = "{other}"',
+    "negative_number": "{column} {value} is below zero (column {column}); {remedy}",
+    "bad_truth": "{column} {value} is neither true nor false (column {column})",
+    "bad_time": "{column} {value} is no time (column {column}); write 2024-05-31T18:00:00Z or seconds since 1970",
+    "future_time": "{column} {value} lies more than 24 hours ahead (column {column}); check the unit and the clock",
+    "bad_json": "{column} {value} is no JSON object (column {column}); write {{}} or nothing where there is none",
+    "unknown_event_type": "event_type {value} is not one of {types}; rename it",
+    "unknown_product": "product_id {value} is not in the catalogue; ingest products first, or mend the id",
+    "conflicting_duplicate": "{column} {value} stands twice with different content (the first is kept); make ids unique",
+    "image_missing": "picture {value} is not among the pictures; check the names in column image",
+    "image_outside_folder": "picture {value} lies outside the pictures folder; give a name inside it",
+    "image_remote": "picture {value} is an address; remote pictures are not fetched, give files",
+    "image_not_a_file": "picture {value} is no plain file; give a file",
+    "image_empty": "picture {value} is empty; export it again",
+    "image_not_a_picture": "picture {value} is no JPEG, PNG, GIF or WebP inside, whatever its name; export it again",
+    "image_truncated": "picture {value} is cut off; copy it again",
+    "image_broken": "picture {value} cannot be decoded; export it again",
+    "image_too_large": "picture {value} is larger than [images] max_megapixels or max_megabytes; shrink it",
+    "image_too_long": "picture {value} is longer than [images] max_aspect times its width; crop it",
+}
+LIMITS: Final = {"id": 255, "text": 100_000, "json": 100_000}
+"""Longest value in characters by kind of column."""
+
+
+def none() -> pl.DataFrame:
+    """No rejected row."""
+    return pl.DataFrame(schema=SCHEMA)
+
+
+def of(bad: pl.DataFrame, *, source: str, table: str) -> pl.DataFrame:
+    """Make `rejected_rows` of the offending rows.
+
+    Args:
+        bad: (r, c) rows as they came in, with ROW, RAW and `__code__`, `__column__`, `__cell__`.
+        source: where they come from.
+        table: canonical table.
+    """
+    if not bad.height:
+        return none()
+    kept = [name for name in bad.columns if name not in MARKS and not name.startswith("__")]
+    raws = bad[RAW].to_list() if RAW in bad.columns else [None] * bad.height
+    texts = []
+    for raw, row in zip(raws, bad.select(kept).iter_rows(named=True), strict=True):
+        cells = {"line": raw} if raw is not None else {name: _shortened(cell) for name, cell in row.items()}
+        texts.append(storable(json.dumps(cells, ensure_ascii=False, default=str).replace("\\u0000", "\u2400")))
+    cells = [None if cell is None else storable(cell)[:_EXCERPT] for cell in bad["__cell__"].to_list()]
+    return pl.DataFrame(
+        {
+            "source": [source] * bad.height,
+            "row_no": bad[ROW],
+            "table_name": [table] * bad.height,
+            "code": bad["__code__"],
+            "column_name": bad["__column__"],
+            "value_excerpt": cells,
+            "row_json": texts,
+        },
+        schema=SCHEMA,
+    )
+
+
+def of_pictures(problems: list[tuple[str, str, str]], *, source: str) -> pl.DataFrame:
+    """Make `rejected_rows` of pictures that failed: product id, file name, code. `row_no` counts them."""
+    rows = [
+        (source, at, "images", code, schema.IMAGE, storable(name)[:_EXCERPT], _picture_json(product, name))
+        for at, (product, name, code) in enumerate(problems, start=1)
+    ]
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def _picture_json(product: str, name: str) -> str:
+    return storable(json.dumps({schema.PRODUCT_ID: product, schema.IMAGE: name}, ensure_ascii=False))
+
+
+def _shortened(cell: Any) -> Any:
+    if isinstance(cell, str):
+        return cell[:_CELL]
+    return cell if isinstance(cell, int | None) else str(cell)[:_CELL]
+
+
+def storable(text: str) -> str:
+    """The text without what databases refuse: NUL becomes its symbol, lone surrogates a question mark."""
+    return text.replace("\x00", "\u2400").encode("utf-8", "replace").decode()
+
+
+def message(row: Mapping[str, Any], *, decimal: str = ".") -> str:
+    """One line for people: which row, what is wrong, what to do.
+
+    Args:
+        row: one row of a rejected frame.
+        decimal: the decimal mark that was set, so that the other one is proposed.
+    """
+    column, cell, table = row["column_name"], row["value_excerpt"], row["table_name"]
+    plain = printable(cell or "")
+    shown = plain if len(plain) <= 60 else plain[:57] + "..."
+    price = column == schema.PRICE
+    sentence = _SENTENCES[row["code"]].format(
+        column=column,
+        value=f"'{shown}'",
+        plain=shown if row["code"] != "bad_row" else plain,
+        limit=LIMITS.get(_kind(table, column), LIMITS["text"]),
+        other="," if decimal == "." else ".",
+        types=", ".join(schema.EVENT_TYPES),
+        remedy="leave it empty if it is not known" if price else "write the amount and event_type return",
+    )
+    if row["code"] == "bad_number" and ("," if decimal == "." else ".") not in plain:
+        sentence = sentence.partition("; set")[0] + "; mend it or leave it empty"
+    where = f"product {json.loads(row['row_json'])[schema.PRODUCT_ID]!r}" if table == "images" else f"row {row['row_no']}"
+    return f"{table} {where}: {sentence}"
+
+
+def _kind(table: str, column: str | None) -> str:
+    return next((each.kind for each in schema.TABLES.get(table, ()) if each.name == column), "text")
+
+
+def summary(rejected: pl.DataFrame, *, decimal: str = ".", most: int = 3) -> list[str]:
+    """The commonest reasons, each with its number and its first row as an example."""
+    if not rejected.height:
+        return []
+    groups = (
+        rejected.group_by("table_name", "code", maintain_order=True)
+        .agg(pl.len().alias("count"), pl.all().exclude("table_name", "code").first())
+        .sort(["count", "code"], descending=[True, False])
+    )
+    return [
+        f"{row['code']} {row['count']:,}, e.g. {message(row, decimal=decimal)}"
+        for row in groups.head(most).iter_rows(named=True)
+    ]

@@ -1,0 +1,243 @@
+"""Connections: from a database URL to an engine, and from a SELECT to frames in a stream.
+
+In: a URL of SQLite or PostgreSQL, SQL text. Out: an Engine whose errors are the house's, polars frames.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, CursorResult, Engine, ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from recsys.db.faults import explained, first_line
+from recsys.errors import ConfigError, NotFoundError, UsageError, suggestion
+from recsys.log import redact
+
+__all__ = ["connect", "explained", "parsed", "rows", "sqlite_file", "stream"]
+
+SCHEMES = {
+    "sqlite": "sqlite+pysqlite",
+    "sqlite+pysqlite": "sqlite+pysqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
+BUSY_MS = 4000
+"""How long SQLite waits for another writer before it gives up."""
+
+
+def parsed(url: str) -> URL:
+    """Read a database URL and choose the driver.
+
+    Raises:
+        ConfigError: it is no URL, or of a database that is not supported.
+    """
+    try:
+        found = make_url(url)
+    except ArgumentError:
+        raise ConfigError(
+            f"database URL {redact(url)!r} cannot be read; write sqlite:///shop.db or postgresql://user@host/name"
+        ) from None
+    driver = SCHEMES.get(found.drivername)
+    if driver is None:
+        raise ConfigError(
+            f"database {found.drivername!r} is not supported{suggestion(found.drivername, SCHEMES)}; "
+            "write sqlite:///shop.db or postgresql://user@host/name"
+        )
+    return found.set(drivername=driver)
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """Return the file of a SQLite URL; None for a database in memory and for other databases."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return None
+    return Path(url.database.removeprefix("file:").partition("?")[0])
+
+
+def connect(url: str, *, read_only: bool = False) -> Engine:
+    """Return an engine for `url` after one successful connection.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://user:password@host/name`.
+        read_only: refuse writes; a missing SQLite file is then an error instead of a new database.
+
+    Raises:
+        ConfigError: unknown database, or wrong user, password or database name.
+        NotFoundError: the SQLite file to read does not exist.
+        DatabaseUnavailableError: the server does not answer.
+    """
+    address = parsed(url)
+    shown = redact(address.render_as_string(hide_password=True))
+    engine = _sqlite(address, read_only) if address.get_backend_name() == "sqlite" else _postgres(address, read_only)
+
+    @event.listens_for(engine, "handle_error")
+    def _explain(context: ExceptionContext) -> None:
+        error = explained(context.original_exception, shown)
+        if error is not None:
+            raise error from context.original_exception
+
+    try:
+        with engine.connect():
+            pass
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _sqlite(address: URL, read_only: bool) -> Engine:
+    file = sqlite_file(address)
+    if read_only and file is not None:
+        if not file.is_file():
+            raise NotFoundError(f"database {file} does not exist; check the path, or run `recsys init`")
+    pool: dict[str, Any] = {"poolclass": sa.StaticPool} if file is None else {}
+    engine = sa.create_engine(address, hide_parameters=True, connect_args={"timeout": BUSY_MS / 1000}, **pool)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        # The driver would open transactions by its own rules (not for DDL, not for SELECT); `_begin` opens them.
+        connection.isolation_level = None
+        pragmas = ["foreign_keys = ON", f"busy_timeout = {BUSY_MS}", "synchronous = NORMAL", "cache_size = -65536"]
+        if read_only:
+            pragmas.append("query_only = ON")
+        elif file is not None:
+            pragmas.append("journal_mode = WAL")
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A writer takes the write lock at once: a transaction that starts as a reader cannot always become one.
+        # Streams only read, and a read-only connection cannot take the lock.
+        reads = read_only or connection.get_execution_options().get("stream_results", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgres(address: URL, read_only: bool) -> Engine:
+    defaults = {"connect_timeout": "5", "application_name": "recsys"}
+    arguments = {name: value for name, value in defaults.items() if name not in address.query}
+    engine = sa.create_engine(
+        address,
+        hide_parameters=True,
+        connect_args=arguments,
+        pool_pre_ping=True,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        connection.execute("SET TIME ZONE 'UTC'")
+        connection.commit()
+        connection.read_only = read_only
+
+    return engine
+
+
+def stream(
+    engine: Engine, query: str, *, batch: int = 50_000, params: Mapping[str, Any] | None = None
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows of one SELECT in frames of at most `batch` rows; an empty result is one frame without rows.
+
+    Memory holds one batch: PostgreSQL reads through a server-side cursor, SQLite steps. Column types follow the
+    values of each batch: numeric ids and whole decimals become int64, other decimals float64, JSON becomes text, a
+    column of only NULL has the type Null, and a column of several kinds becomes text.
+
+    Args:
+        engine: from `connect`.
+        query: one SELECT; `:name` stands for a parameter only when `params` is given.
+        batch: rows of a frame.
+        params: values by name.
+
+    Raises:
+        UsageError: the database refuses the query.
+    """
+    with engine.connect() as connection:
+        result = _executed(connection.execution_options(stream_results=True, max_row_buffer=batch), query, params)
+        if not result.returns_rows:
+            raise UsageError(f"query gives no rows, write a SELECT: {query.strip()[:80]}")
+        names = [str(name) for name in result.keys()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UsageError(f"query names the column {twice[0]!r} twice; give each column a name of its own with AS")
+        first = True
+        try:
+            while True:
+                # Not the driver's cursor: SQLAlchemy has read ahead from it already.
+                rows = result.fetchmany(batch)
+                if rows or first:
+                    yield _frame(names, rows)
+                if len(rows) < batch:
+                    break
+                first = False
+        except Exception as error:
+            explanation = explained(error, redact(engine.url.render_as_string(hide_password=True)))
+            raise (explanation or error) from error
+        finally:
+            result.close()
+
+
+def rows(engine: Engine, query: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    """Return all rows of a small SELECT as tuples.
+
+    Raises:
+        UsageError: the database refuses the query.
+    """
+    with engine.connect() as connection:
+        return [tuple(row) for row in _executed(connection, query, params)]
+
+
+def _executed(connection: Connection, query: str, params: Mapping[str, Any] | None) -> CursorResult[Any]:
+    try:
+        if params:
+            return connection.execute(sa.text(query), dict(params))
+        # Without parameters the text goes to the driver as it stands: % and : in it mean themselves.
+        return connection.execution_options(no_parameters=True).exec_driver_sql(query)
+    except DBAPIError as error:
+        raise UsageError(f"the database refuses the query: {first_line(error.orig or error)}") from error
+
+
+def _frame(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
+    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
+    return pl.DataFrame([_series(name, column) for name, column in zip(names, columns, strict=True)])
+
+
+def _series(name: str, values: Sequence[Any]) -> pl.Series:
+    kinds = {type(value) for value in values} - {type(None)}
+    if not kinds:
+        return pl.Series(name, [None] * len(values), dtype=pl.Null)
+    if kinds <= {int}:
+        biggest = max((abs(value) for value in values if value is not None), default=0)
+        return pl.Series(name, values, dtype=pl.Int64) if biggest < 2**63 else _texts(name, values)
+    if kinds <= {int, float, bool, Decimal} and kinds != {bool}:
+        if Decimal in kinds and all(value is None or value == int(value) for value in values if _finite(value)):
+            return _series(name, [int(value) if value is not None and _finite(value) else None for value in values])
+        return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
+    if len(kinds) == 1 and kinds <= {str, bool, bytes, date, datetime}:
+        if kinds == {datetime}:
+            return pl.Series(name, values).dt.cast_time_unit("us")
+        return pl.Series(name, values)
+    return _texts(name, values)
+
+
+def _finite(value: Any) -> bool:
+    return not isinstance(value, Decimal) or value.is_finite()
+
+
+def _texts(name: str, values: Sequence[Any]) -> pl.Series:
+    return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)

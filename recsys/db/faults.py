@@ -1,0 +1,76 @@
+"""What a database's complaint means for the user: driver exceptions to errors of the house.
+
+In: an exception of sqlite3 or psycopg. Out: the error with its exit code, or None where it is a bug of ours.
+"""
+
+from __future__ import annotations
+
+from recsys.errors import (
+    ConfigError,
+    DatabaseUnavailableError,
+    NotFoundError,
+    RecsysError,
+    TemporaryError,
+    UsageError,
+)
+from recsys.log import printable, redact
+
+_SQLITE: tuple[tuple[str, type[RecsysError], str], ...] = (
+    ("database is locked", TemporaryError, "another program writes to it; try again"),
+    ("database or disk is full", TemporaryError, "make room on the disk, then run the same command again"),
+    ("disk i/o error", TemporaryError, "check the disk, then run the same command again"),
+    ("readonly database", UsageError, "it may only be read; check the rights of the file and its folder"),
+    ("unable to open database file", UsageError, "check that the folder exists and may be written"),
+    ("file is not a database", UsageError, "the file is something else; name another one in [database] url"),
+    ("database disk image is malformed", RecsysError, "the file is damaged; restore it from a copy"),
+    ("no such table", NotFoundError, "run `recsys init` first"),
+)
+_POSTGRES: tuple[tuple[str, type[RecsysError], str], ...] = (
+    ("08", DatabaseUnavailableError, "check that it runs and can be reached, then try again"),
+    ("57P", DatabaseUnavailableError, "the server is stopping or starting; try again"),
+    ("53", TemporaryError, "the server is out of disk, memory or connections; make room and try again"),
+    ("40", TemporaryError, "two transactions were in each other's way; try again"),
+    ("55P03", TemporaryError, "another program holds a lock; try again"),
+    ("28", ConfigError, "check user and password in [database] url"),
+    ("3D000", ConfigError, "create the database, or name another one in [database] url"),
+    ("42501", UsageError, "the database user lacks this right"),
+    ("42P01", NotFoundError, "run `recsys init` first"),
+    ("25006", UsageError, "the connection may only read"),
+)
+_LOGIN = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the driver's own words, one line, without secrets and control characters."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return printable(redact(lines[0]))
+
+
+def explained(error: BaseException, where: str = "") -> RecsysError | None:
+    """Return the house's error for a driver's `error` on the database `where` (a redacted URL), or None.
+
+    Args:
+        error: what sqlite3 or psycopg raised.
+        where: the database as it may be shown.
+    """
+    place = f"database {where}".strip()
+    words = first_line(error)
+    module = type(error).__module__.partition(".")[0]
+    if module == "sqlite3":
+        for mark, kind, advice in _SQLITE:
+            if mark in words.lower():
+                return kind(f"{place}: {words}; {advice}")
+        return None
+    if module != "psycopg":
+        return None
+    state = getattr(error, "sqlstate", None)
+    for code, kind, advice in _POSTGRES:
+        if state is not None and state.startswith(code):
+            return kind(f"{place}: {words}; {advice}")
+    if state is None and type(error).__name__ in ("OperationalError", "ConnectionTimeout", "InterfaceError"):
+        if any(mark in str(error) for mark in _LOGIN):
+            return ConfigError(f"{place}: {words}; check user, password and database in [database] url")
+        return DatabaseUnavailableError(
+            f"{place} does not answer ({words}); check that it runs and can be reached, then try again"
+        )
+    return None

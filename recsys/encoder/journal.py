@@ -1,0 +1,90 @@
+"""What a training says while it runs: a bar or a line for people, metrics.jsonl and TensorBoard for later.
+
+In: step and named numbers. Out: stderr, `metrics.jsonl`, TensorBoard events.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_LOG = logging.getLogger(__name__)
+_EVERY: Final = 10
+"""Steps between two lines of metrics.jsonl."""
+_LINE_SECONDS: Final = 30.0
+
+
+class Journal:
+    """Context manager around one training; `said` is the smoothed value of each number at the end."""
+
+    def __init__(self, folder: Path, *, stage: str, first: int, steps: int, per_step: int, progress: bool) -> None:
+        self.stage, self.steps, self.per_step, self.said = stage, steps, per_step, dict[str, float]()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "metrics.jsonl"
+        self._cut(first)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board_folder = folder / "tensorboard" / stage
+        self._first, self._spoken = first, time.monotonic()
+        self._clock, self._clock_step = time.monotonic(), first
+        self._bar: Progress | None = None
+        if progress and sys.stderr.isatty():
+            columns = (TextColumn(stage), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[said]}"))
+            self._bar = Progress(*columns, console=Console(stderr=True))
+            self._task = self._bar.add_task(stage, total=steps, completed=first, said="")
+        self._speaks = progress
+
+    def _cut(self, first: int) -> None:
+        """Drop the lines of this stage from step `first` on: the steps are about to be done again."""
+        if self._path.exists():
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+            held = [(line, json.loads(line)) for line in lines if line.endswith("}")]
+            kept = [line for line, row in held if row["stage"] != self.stage or row["step"] <= first]
+            self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def __enter__(self) -> Journal:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._board = SummaryWriter(str(self._board_folder), purge_step=self._first)  # type: ignore[no-untyped-call]
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
+        self._file.close()
+        self._board.close()  # type: ignore[no-untyped-call]
+
+    def step(self, done: int, numbers: Mapping[str, float]) -> None:
+        """Take note of step number `done` (1 = the first)."""
+        for name, value in numbers.items():
+            self.said[name] = value if name not in self.said else 0.95 * self.said[name] + 0.05 * value
+        text = " ".join(f"{name} {self.said[name]:.3f}" for name in numbers)
+        if self._bar:
+            self._bar.update(self._task, completed=done, said=text)
+        now = time.monotonic()
+        if done % _EVERY == 0 or done == self.steps:
+            rate = (done - self._clock_step) * self.per_step / max(now - self._clock, 1e-9)
+            self._clock, self._clock_step = now, done
+            row = {"stage": self.stage, "step": done, **{name: _rounded(value) for name, value in numbers.items()}, "per_second": round(rate, 1)}
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+            for name, value in numbers.items():
+                self._board.add_scalar(f"{self.stage}/{name}", value, done)  # type: ignore[no-untyped-call]
+        if self._speaks and not self._bar and (now - self._spoken > _LINE_SECONDS or done == self.steps):
+            self._spoken = now
+            _LOG.info("training %s: step %d of %d, %s", self.stage, done, self.steps, text)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}") if math.isfinite(value) else value

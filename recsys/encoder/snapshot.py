@@ -1,0 +1,82 @@
+"""Training half done: everything needed to go on exactly where it stopped, in one file.
+
+In: weights, optimiser, step. Out: a safetensors file, replaced in one move; what it belongs to stands in its header.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from recsys.errors import ModelFolderError
+
+Identity = dict[str, Any]
+"""What a training is: stage, settings, fingerprint of the data. Fit for JSON."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A file to go on from, and what a training must be to go on from it."""
+
+    path: Path
+    identity: Identity
+
+    def write(self, parts: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Write weights (of the model and of the objectives), optimiser and the number of steps done."""
+        tensors = {f"weights.{name}": value for name, value in parts.state_dict().items()}
+        state = optimizer.state_dict()["state"]
+        for number, held in state.items():
+            tensors.update({f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in held.items()})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".part")
+        save_file(
+            {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
+            new,
+            metadata={"identity": json.dumps(self.identity, sort_keys=True), "step": str(step)},
+        )
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
+        new.replace(self.path)
+
+    def read(self, parts: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Take weights and optimiser over; return the number of steps done, 0 when there is no file.
+
+        Raises:
+            ModelFolderError: the file is damaged or belongs to another training.
+        """
+        if not self.path.exists():
+            return 0
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                header = file.metadata()
+                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelFolderError(f"{self.path}: the checkpoint cannot be read ({error}); train without --resume") from error
+        held = json.loads(header["identity"])
+        differing = [name for name in sorted(held.keys() | self.identity.keys()) if held.get(name) != self.identity.get(name)]
+        if differing:
+            raise ModelFolderError(
+                f"{self.path}: the checkpoint belongs to another training ({', '.join(differing)} differ); "
+                "restore those settings or train without --resume"
+            )
+        parts.load_state_dict({name.removeprefix("weights."): v for name, v in tensors.items() if name.startswith("weights.")})
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, number, key = name.split(".", 2)
+                state.setdefault(int(number), {})[key] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        return int(header["step"])
+
+    def remove(self) -> None:
+        """Forget what was done so far."""
+        self.path.unlink(missing_ok=True)
+        self.path.with_suffix(".part").unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+"""Shards run here, one after the other.
+
+In: a task and its shards. Out: their results in the order of the shards.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from recsys.errors import TemporaryError, UsageError
+from recsys.execution import stop
+from recsys.execution.shards import Shard, ShardTask
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+
+class LocalExecutor:
+    """This process, one shard at a time; the libraries underneath use all cores as it is."""
+
+    def map(
+        self, task: ShardTask[R], shards: Iterable[Shard], *, workers: int = 1, retries: int = 0
+    ) -> Iterator[tuple[Shard, R]]:
+        """See `shards.Executor`; between two shards a signal to stop is heeded.
+
+        Raises:
+            UsageError: more than one worker is asked for.
+            InterruptedRunError: a signal asked this process to stop; no shard is half done.
+        """
+        if workers != 1:
+            raise UsageError(f"the local engine has one worker, not {workers}; start one process per part for more")
+        return self._run(task, shards, retries)
+
+    def _run(self, task: ShardTask[R], shards: Iterable[Shard], retries: int) -> Iterator[tuple[Shard, R]]:
+        ready = False
+        for shard in shards:
+            stop.check()
+            if not ready:
+                task.setup()  # only once there is something to do
+                ready = True
+            yield shard, self._one(task, shard, retries)
+
+    def _one(self, task: ShardTask[R], shard: Shard, retries: int) -> R:
+        for attempt in range(retries):
+            try:
+                return task.run(shard)
+            except TemporaryError as error:
+                logger.warning(
+                    "%s shard %d of %d failed (%s); trying again, %d of %d",
+                    shard.stage, shard.index, shard.of, error, attempt + 1, retries,
+                )  # fmt: skip
+        return task.run(shard)

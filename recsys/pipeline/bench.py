@@ -1,0 +1,145 @@
+"""What the verbs share: the store, the pictures, the data, the models; each opened once, when first asked for.
+
+In: Settings and a Watch. Out: the parts, or one line that says which command makes the missing one.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from recsys.config import Settings
+from recsys.errors import ModelFolderError
+from recsys.execution.watch import Watch
+
+if TYPE_CHECKING:
+    from recsys.data.dataset import Dataset
+    from recsys.data.images import PictureStore
+    from recsys.encoder.model import Model
+    from recsys.recommend.rank import Blend
+    from recsys.store.runs import Store
+    from recsys.vectors.table import EmbeddingTable
+
+_LIST_SECTIONS = ("data", "encoder", "ranker", "recommend", "rules")
+_MODEL_SECTIONS = ("data", "images", "encoder", "objectives", "training", "ranker")
+_WHERE_ONLY = {"training": {"device", "checkpoint_minutes"}, "data": {"max_bad_fraction", "decimal"}}
+"""Settings that change where or how carefully work is done, not what comes out of it."""
+
+
+class Bench:
+    """One project at work. Close it, or use it in a `with` block, to give the store's lease back.
+
+    Args:
+        settings: all sections; every room gets its own.
+        watch: where stages and progress are told; silent when not given.
+        writes: whether this command writes to the store (and so takes its lease).
+    """
+
+    def __init__(self, settings: Settings, watch: Watch | None = None, *, writes: bool = True) -> None:
+        self.settings = settings
+        self.watch = watch or Watch()
+        self._writes = writes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the store back."""
+        store = self.__dict__.pop("store", None)
+        if store is not None:
+            store.close()
+
+    def refresh(self) -> None:
+        """Forget what was loaded from the store or from model folders, because it has changed."""
+        for name in ("dataset", "model", "blend", "table", "index"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def models(self) -> Path:
+        """Folder of the model folders."""
+        return self.settings.artifacts / "models"
+
+    @property
+    def embeddings(self) -> Path:
+        """Folder of the embedding table."""
+        return self.settings.artifacts / "embeddings"
+
+    @property
+    def indexes(self) -> Path:
+        """Folder of the vector index."""
+        return self.settings.artifacts / "index"
+
+    @cached_property
+    def store(self) -> Store:
+        """The SQL store."""
+        from recsys.store.runs import Store
+
+        return Store.open(self.settings.database_url, lease=self._writes)
+
+    @cached_property
+    def pictures(self) -> PictureStore:
+        """The cache of decoded pictures."""
+        from recsys.data.images import PictureStore
+
+        return PictureStore(self.settings.artifacts / "pictures", self.settings.images)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Catalogue and interactions as they stand in the store."""
+        from recsys.data.dataset import load
+
+        with self.watch.stage("load data"):
+            return load(self.store.engine, self.settings.data, pictures=self.pictures)
+
+    @cached_property
+    def model(self) -> Model:
+        """The newest encoder.
+
+        Raises:
+            ModelFolderError: none was trained, or its folder is damaged.
+        """
+        from recsys.encoder.checkpoint import load, newest
+
+        return load(newest(self.models, "encoder"))
+
+    @cached_property
+    def blend(self) -> Blend:
+        """The newest ranker."""
+        from recsys.encoder.checkpoint import newest
+        from recsys.recommend.rank import Blend
+
+        return Blend.load(newest(self.models, "ranker"))
+
+    @cached_property
+    def table(self) -> EmbeddingTable:
+        """The embeddings, in step with catalogue and model.
+
+        Raises:
+            ModelFolderError: `embed` has not run since the catalogue or the model changed.
+        """
+        from recsys.vectors.table import EmbeddingTable
+
+        table = EmbeddingTable.load(self.embeddings)
+        stale = len(table.stale(self.dataset.catalogue, self.model))
+        if stale or table.ids.texts != self.dataset.catalogue.ids.texts:
+            raise ModelFolderError(f"the embeddings are not up to date ({stale} products); run 'recsys embed'")
+        return table
+
+    def list_hash(self) -> str:
+        """Names the settings that decide what is in a list."""
+        return _digest(self.settings, _LIST_SECTIONS)
+
+    def model_hash(self) -> str:
+        """Names the settings that decide what a model learns."""
+        return _digest(self.settings, _MODEL_SECTIONS)
+
+
+def _digest(settings: Settings, sections: tuple[str, ...]) -> str:
+    chosen = {name: getattr(settings, name).model_dump(mode="json", exclude=_WHERE_ONLY.get(name)) for name in sections}
+    return blake2b(json.dumps(chosen, sort_keys=True).encode(), digest_size=6).hexdigest()

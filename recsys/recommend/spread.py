@@ -1,0 +1,98 @@
+"""From what a user did to what is near it: the history as weights, spread along each product's neighbours.
+
+In: histories, a sparse matrix of neighbours. Out: `Candidates`, each with the event it stems from most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from recsys.data import schema
+from recsys.data.interactions import Histories
+from recsys.recommend.proposals import Candidates
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+RETURN_CODE = schema.EVENT_TYPES.index("return")
+KIND_WORTH = np.array([1.0, 0.6, 0.3, 0.5, 0.8, 0.0], np.float32)
+"""What an event of each type (schema.EVENT_TYPES) says about taste, beside a purchase."""
+
+
+@dataclass(frozen=True)
+class Taste:
+    """q distinct products of some users, the sign of taste each one is.
+
+    Attributes:
+        user: (q,) int64 position in the batch, ascending.
+        item: (q,) int64 product row.
+        weight: (q,) float32 in 0..1, less the longer ago.
+        back: (q,) int64 how many distinct products came after it.
+    """
+
+    user: Rows
+    item: Rows
+    weight: Floats
+    back: Rows
+
+
+def taste(histories: Histories, *, last: int, decay: float) -> Taste:
+    """The last `last` distinct products of each user, weighted `decay` ** back; what was returned is no taste.
+
+    A product that stands twice counts where it is newest.
+    """
+    user, column = np.nonzero(histories.real)
+    item, kind = histories.items[user, column], histories.kinds[user, column]
+    newest = np.zeros(len(user), np.bool_)
+    # Entries come by user, oldest first; turned around, the first of each (user, item) is its newest.
+    key = (user * (int(item.max(initial=0)) + 1) + item)[::-1]
+    newest[len(user) - 1 - np.unique(key, return_index=True)[1]] = True
+    kept = newest & (kind != RETURN_CODE)
+    user, item, kind = user[kept], item[kept], kind[kept]
+    ends = np.searchsorted(user, user, side="right")
+    back = ends - 1 - np.arange(len(user))
+    near = back < last
+    weight = (decay ** back[near]).astype(np.float32) * KIND_WORTH[kind[near]]
+    return Taste(user[near].astype(np.int64), item[near], weight, back[near].astype(np.int64))
+
+
+def spread(signs: Taste, neighbours: sparse.csr_matrix, k: int) -> Candidates:
+    """Sum weight * similarity over a user's products; the k best of each user, ties by lower row.
+
+    Args:
+        signs: the users' products.
+        neighbours: (n, n) float32, row i holds the neighbours of product i; without the diagonal.
+        k: proposals a user.
+
+    Returns:
+        Candidates; `because` is the product that gave the largest part of the sum.
+    """
+    begins, ends = neighbours.indptr[signs.item], neighbours.indptr[signs.item + 1]
+    lengths = (ends - begins).astype(np.int64)
+    source = np.repeat(np.arange(len(lengths)), lengths)
+    at = np.arange(len(source)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(begins, lengths)
+    part = signs.weight[source] * neighbours.data[at]
+    return gathered(signs.user[source], neighbours.indices[at].astype(np.int64), part, signs.item[source], k)
+
+
+def gathered(user: Rows, item: Rows, part: Floats, because: Rows, k: int) -> Candidates:
+    """Sum parts that name the same (user, item), keep the k best of each user; `because` of the largest part."""
+    if not len(user):
+        return Candidates.none()
+    order = np.lexsort((because, -part, item, user))
+    user, item, part, because = user[order], item[order], part[order], because[order]
+    first = np.flatnonzero(np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])])
+    total = np.add.reduceat(part, first, dtype=np.float64).astype(np.float32)
+    return best(user[first], item[first], total, because[first], k)
+
+
+def best(user: Rows, item: Rows, score: Floats, because: Rows, k: int) -> Candidates:
+    """The k best of each user, ties by lower row; sorted by user, then item, as Candidates are."""
+    order = np.lexsort((item, -score, user))
+    place = np.arange(len(order)) - np.searchsorted(user[order], user[order])
+    kept = np.sort(order[place < k])
+    kept = kept[np.lexsort((item[kept], user[kept]))]
+    return Candidates(user[kept], item[kept], score[kept], np.zeros(len(kept), np.int16), because[kept])

@@ -1,0 +1,214 @@
+"""The Python face: one method per verb of the command line, typed, polars out.
+
+In: a project folder or a database URL. Out: frames, vectors, reports; errors with the message of the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from recsys.config import read
+from recsys.pipeline.bench import Bench
+from recsys.pipeline.report import Report
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import polars as pl
+
+
+def open_shop(where: str | Path = ".", *, settings: Mapping[str, Any] | None = None) -> Shop:
+    """Open a shop; `recsys.open` is this.
+
+    Args:
+        where: a project folder, or a database URL (its artifacts then stand in the current folder).
+        settings: overrides by dotted name, such as `{"recommend.k": 20}`; they go before file and environment.
+
+    Raises:
+        ConfigError: a setting is unknown or does not fit.
+    """
+    if isinstance(where, str) and "://" in where:
+        return Shop(Bench(read(Path(), flags={"database.url": where, **(settings or {})}).settings, writes=False))
+    return Shop(Bench(read(Path(where), flags=settings).settings, writes=False))
+
+
+class Shop:
+    """An opened shop. Data and models are loaded when first needed and kept; `refresh` forgets them."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._bench.close()
+
+    def refresh(self) -> None:
+        """Load data and models again at the next call, because another process changed them."""
+        self._bench.refresh()
+
+    def init(self) -> Report:
+        """Make the project's folder, settings file and tables."""
+        from recsys.pipeline import project
+
+        return project.init(self._bench.settings.project, database=self._bench.settings.database_url)
+
+    def ingest(
+        self,
+        paths: Sequence[str | Path] = (),
+        *,
+        products: Any = None,
+        events: Any = None,
+        users: Any = None,
+        images: str | Path | Sequence[str | Path] = (),
+        preset: str | None = None,
+    ) -> Report:
+        """Read frames (polars, pandas, pyarrow) or files into the store.
+
+        Args:
+            paths: files or folders.
+            products: a frame with the canonical product columns.
+            events: a frame with the canonical event columns.
+            users: a frame with the canonical user columns.
+            images: folders or zips of pictures.
+            preset: shape of the files.
+
+        Raises:
+            DataContractError: too many rows cannot be used.
+        """
+        from recsys.pipeline import intake
+
+        frames = {"products": products, "events": events, "users": users}
+        pictures = [images] if isinstance(images, str | Path) else list(images)
+        wanted = intake.Wanted.of(
+            [Path(path) for path in paths],
+            preset=preset,
+            images=[Path(path) for path in pictures],
+            frames={name: frame for name, frame in frames.items() if frame is not None},
+        )
+        with self._writing() as bench:
+            return intake.ingest(bench, wanted)
+
+    def check(self) -> Report:
+        """Say what the store holds and what each part of the model would get."""
+        from recsys.pipeline import intake
+
+        return intake.check(self._bench)
+
+    def train(self, part: str | None = None, *, resume: bool = False) -> Report:
+        """Train the encoder, the ranker, or both."""
+        from recsys.pipeline import training
+
+        with self._writing() as bench:
+            return training.train(bench, parts=(part,) if part else training.PARTS, resume=resume)
+
+    def run(self) -> Report:
+        """The nightly chain; see the command `run`."""
+        from recsys.pipeline import night
+
+        with self._writing() as bench:
+            return night.run(bench)
+
+    def publish(self, run_id: str | None = None, *, force: bool = False) -> Report:
+        """Make a finished run the one consumers read."""
+        from recsys.pipeline import ledger
+
+        with self._writing() as bench:
+            return ledger.publish(bench, run_id, force=force)
+
+    def rollback(self) -> Report:
+        """Let consumers read the run before again."""
+        from recsys.pipeline import ledger
+
+        with self._writing() as bench:
+            return ledger.rollback(bench)
+
+    def similar(
+        self,
+        *,
+        product: str | None = None,
+        text: str | None = None,
+        image: str | Path | None = None,
+        k: int = 10,
+        where: str | None = None,
+    ) -> pl.DataFrame:
+        """Products like a product, a text, a picture, or a mix of them.
+
+        Args:
+            product: a product id.
+            text: any text.
+            image: path of a picture.
+            k: how many.
+            where: only products with, such as `price < 80 and brand in ('Aro', 'Bex')`.
+
+        Returns:
+            product_id, score, title; best first.
+
+        Raises:
+            NotFoundError: the product is unknown; the message names the nearest ids.
+            UsageError: nothing was asked for, or `where` cannot be read.
+        """
+        from recsys.pipeline import space
+
+        picture = None if image is None else Path(image)
+        return space.neighbours_of(self._bench, product=product, text=text, image=picture, k=k, where=where)
+
+    def recommend(self, users: Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
+        """Lists computed now, from the data as it stands; users without history get everybody's list.
+
+        Returns:
+            user_id, rank, product_id, score, reason, reason_product_id.
+        """
+        from recsys.pipeline import lists
+
+        return lists.computed(self._bench, users, k=k)
+
+    def recommendations(self, users: Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
+        """The published lists, read from the store.
+
+        Returns:
+            user_id, rank, product_id, score, reason.
+        """
+        placement = self._bench.settings.recommend.placement
+        return self._bench.store.recommendations(None if users is None else list(users), placement=placement, k=k)
+
+    def embed(self, frame: Any = None) -> npt.NDArray[np.float32]:
+        """Vectors of any products, stored or not: (n, d) float32 of unit length.
+
+        Args:
+            frame: canonical product columns (polars, pandas, pyarrow); all products of the store when not given.
+        """
+        from recsys.pipeline import space
+
+        return space.vectors_of(self._bench, frame)
+
+    def evaluate(self) -> pl.DataFrame:
+        """Hold back the last days and compare with baselines: system, slice, metric, value, low, high, users."""
+        from recsys.pipeline import judgement
+
+        return judgement.judged(self._bench)
+
+    def _writing(self) -> _Writing:
+        return _Writing(self._bench)
+
+
+class _Writing:
+    """A Bench that holds the store's lease for one verb; what the shop had loaded is forgotten afterwards."""
+
+    def __init__(self, outer: Bench) -> None:
+        self._outer = outer
+        self._bench = Bench(outer.settings, outer.watch)
+
+    def __enter__(self) -> Bench:
+        return self._bench
+
+    def __exit__(self, *_: object) -> None:
+        self._bench.close()
+        self._outer.refresh()

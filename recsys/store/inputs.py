@@ -1,0 +1,75 @@
+"""Writing a shop's accepted rows, and keeping the rejected ones with their reasons.
+
+In: canonical frames (times as UTC seconds) and rejects. Out: rows in products, users, events, rejected_rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+import sqlalchemy as sa
+
+from recsys.data import schema
+from recsys.db.dialects import sql_times
+from recsys.store import tables
+
+if TYPE_CHECKING:
+    from recsys.store.runs import Store
+
+_ORDER = ("products", "users", "events")
+_CHUNK = 200_000
+
+
+def write_inputs(
+    store: Store, accepted: dict[str, pl.DataFrame], rejected: pl.DataFrame, *, source: str
+) -> dict[str, int]:
+    """Insert or replace accepted rows by key; replace the rejects of the same source. One transaction for all.
+
+    Args:
+        store: the store.
+        accepted: canonical frames by table name; `occurred_at` and `created_at` are Int64 UTC seconds.
+        rejected: columns schema.REJECTED_COLUMNS.
+        source: what the rows were read from; reading it again replaces its rejects.
+
+    Returns:
+        Rows written by table.
+    """
+    counts: dict[str, int] = {}
+    with store.engine.begin() as connection:
+        stamp = int(store.dialect.now(connection).timestamp())
+        for name in _ORDER:
+            frame = accepted.get(name)
+            if frame is None:
+                continue
+            table = tables.metadata.tables[name]
+            prepared = _prepared(name, frame, stamp)
+            for start in range(0, prepared.height, _CHUNK):
+                store.dialect.upsert(
+                    connection,
+                    table,
+                    prepared.slice(start, _CHUNK),
+                    only_if_changed=(schema.UPDATED_AT,) if name == "products" else (),
+                    mark=schema.CONTENT_HASH,
+                )
+            counts[name] = prepared.height
+        connection.execute(sa.delete(tables.rejected_rows).where(tables.rejected_rows.c.source == source))
+        if rejected.height:
+            kept = [column for column in rejected.columns if column in tables.rejected_rows.c]
+            rows = rejected.select(kept).with_columns(pl.lit(source).alias("source"))
+            store.dialect.bulk_load(connection, tables.rejected_rows, rows)
+        counts["rejected"] = rejected.height
+    return counts
+
+
+def _prepared(name: str, frame: pl.DataFrame, stamp: int) -> pl.DataFrame:
+    """Bring a canonical frame to the table's columns."""
+    if name == "products":
+        frame = frame.with_columns(pl.lit(stamp, pl.Int64).alias(schema.UPDATED_AT))
+    if name == "events":
+        key = [schema.USER_ID, schema.PRODUCT_ID, schema.EVENT_TYPE, schema.OCCURRED_AT, schema.ORDER_ID]
+        frame = frame.with_columns(pl.col(schema.ORDER_ID).fill_null(""))
+        if schema.LINE_NO not in frame.columns:
+            frame = frame.with_columns(pl.int_range(pl.len()).over(key).cast(pl.Int32).alias(schema.LINE_NO))
+    wanted = [column.name for column in tables.metadata.tables[name].columns if column.name in frame.columns]
+    return sql_times(frame.select(wanted), (schema.OCCURRED_AT, schema.CREATED_AT, schema.UPDATED_AT))

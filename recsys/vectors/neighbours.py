@@ -1,0 +1,66 @@
+"""The nearest products of every product, for the table consumers read.
+
+In: vectors and their index. Out: rows product_id, rank, neighbour_id, score.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from recsys.data import schema
+from recsys.execution.watch import Progress
+from recsys.vectors.exact import Flags
+from recsys.vectors.index import VectorIndex
+from recsys.vectors.table import EmbeddingTable
+
+RANK: Final = "rank"
+NEIGHBOUR_ID: Final = "neighbour_id"
+SCORE: Final = "score"
+
+_SCHEMA: Final = {schema.PRODUCT_ID: pl.String, RANK: pl.Int32, NEIGHBOUR_ID: pl.String, SCORE: pl.Float32}
+_BLOCK = 2048
+
+
+def neighbours(
+    table: EmbeddingTable, index: VectorIndex, k: int, *, allow: Flags | None = None, progress: Progress | None = None
+) -> pl.DataFrame:
+    """The k nearest other products of each product, best first, ranks 1..k.
+
+    Args:
+        table: vectors of n products.
+        index: over the same vectors.
+        k: neighbours wanted; a product has fewer where fewer others count.
+        allow: (n,) bool, products that may be a neighbour; all when None.
+        progress: told how many products are done.
+
+    Returns:
+        Frame (product_id, rank, neighbour_id, score) in row order of the table.
+    """
+    texts = np.array(table.ids.texts, dtype=np.object_)
+    blocks = []
+    for start in range(0, len(table), _BLOCK):
+        own = np.arange(start, min(start + _BLOCK, len(table)))
+        scores, rows = index.search(np.ascontiguousarray(table.vectors[own]), k + 1, allow=allow)
+        # One more than wanted: without itself where it is among them, without the last where it is not.
+        itself = rows == own[:, None]
+        itself[~itself.any(axis=1), -1] = True
+        scores, rows = (part[~itself].reshape(len(own), k) for part in (scores, rows))
+        real = rows >= 0
+        rank = np.broadcast_to(np.arange(1, k + 1), real.shape)[real]
+        product = np.broadcast_to(own[:, None], real.shape)[real]
+        blocks.append(
+            pl.DataFrame(
+                {
+                    schema.PRODUCT_ID: pl.Series(texts[product].tolist(), dtype=pl.String),
+                    RANK: rank.astype(np.int32),
+                    NEIGHBOUR_ID: pl.Series(texts[rows[real]].tolist(), dtype=pl.String),
+                    SCORE: scores[real],
+                }
+            )
+        )
+        if progress is not None:
+            progress(start + len(own), len(table))
+    return pl.concat(blocks) if blocks else pl.DataFrame(schema=_SCHEMA)

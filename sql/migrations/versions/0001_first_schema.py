@@ -1,0 +1,163 @@
+"""The first schema: inputs, runs with ledger and pointer, lists, clusters, vectors."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+Id = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+Time = sa.DateTime(timezone=True)
+
+
+def _id(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
+    return sa.Column(name, Id, primary_key=key, nullable=null and not key)
+
+
+def upgrade() -> None:
+    """Make every table of the first version."""
+    op.create_table(
+        "products",
+        _id("product_id", key=True),
+        sa.Column("title", sa.Text),
+        sa.Column("description", sa.Text),
+        sa.Column("brand", sa.Text),
+        sa.Column("category", sa.Text),
+        sa.Column("price", sa.Float),
+        sa.Column("currency", sa.Text),
+        sa.Column("image", sa.Text),
+        sa.Column("available", sa.Boolean),
+        _id("group_id", null=True),
+        sa.Column("attributes", Json),
+        sa.Column("created_at", Time),
+        sa.Column("updated_at", Time),
+        sa.Column("content_hash", sa.Text),
+    )
+    op.create_table(
+        "users",
+        _id("user_id", key=True),
+        sa.Column("attributes", Json),
+    )
+    op.create_table(
+        "events",
+        _id("user_id", key=True),
+        sa.Column("occurred_at", Time, primary_key=True),
+        _id("product_id", key=True),
+        sa.Column("event_type", sa.Text, primary_key=True),
+        sa.Column("order_id", Id, primary_key=True, server_default=""),
+        # identical rows of one source are numbered 0, 1, ...: none is lost, and reading a file twice changes nothing
+        sa.Column("line_no", sa.Integer, primary_key=True, server_default="0", autoincrement=False),
+        sa.Column("quantity", sa.Float),
+        sa.Column("value", sa.Float),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "rejected_rows",
+        sa.Column("source", sa.Text, nullable=False),
+        sa.Column("row_no", sa.BigInteger),
+        sa.Column("table_name", sa.Text, nullable=False),
+        sa.Column("code", sa.Text, nullable=False),
+        sa.Column("column_name", sa.Text),
+        sa.Column("value_excerpt", sa.Text),
+        sa.Column("row_json", sa.Text),
+        sa.Column("run_id", sa.Text),
+    )
+    op.create_table(
+        "runs",
+        _id("run_id", key=True),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("placement", Id, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("model_version", sa.Text),
+        sa.Column("data_fingerprint", sa.Text),
+        sa.Column("config_hash", sa.Text),
+        sa.Column("extra", Json),
+        sa.Column("counts", Json),
+        sa.Column("metrics", Json),
+        sa.Column("reason", sa.Text),
+        sa.Column("started_at", Time),
+        sa.Column("finished_at", Time),
+        sa.Column("published_at", Time),
+        sa.Column("pruned_at", Time),
+        sa.Column("host", sa.Text),
+        sa.Column("version", sa.Text),
+    )
+    op.create_table(
+        "run_shards",
+        _id("run_id", key=True),
+        sa.Column("shard_id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("n_users", sa.BigInteger, nullable=False),
+        sa.Column("n_rows", sa.BigInteger, nullable=False),
+        sa.Column("checksum", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "publications",
+        _id("placement", key=True),
+        _id("run_id"),
+        _id("previous_run_id", null=True),
+        sa.Column("generation", sa.BigInteger, nullable=False),
+        sa.Column("updated_at", Time, nullable=False),
+    )
+    op.create_table(
+        "recommendations_all",
+        _id("run_id", key=True),
+        _id("placement", key=True),
+        _id("user_id", key=True),
+        sa.Column("rank", sa.Integer, primary_key=True, autoincrement=False),
+        _id("product_id"),
+        sa.Column("score", sa.Float),
+        sa.Column("reason", sa.Text),
+        _id("reason_product_id", null=True),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "similar_products_all",
+        _id("run_id", key=True),
+        _id("product_id", key=True),
+        sa.Column("rank", sa.Integer, primary_key=True, autoincrement=False),
+        _id("neighbour_id"),
+        sa.Column("score", sa.Float),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "clusters_all",
+        _id("run_id", key=True),
+        sa.Column("cluster_id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("label", sa.Text),
+        sa.Column("size", sa.Integer),
+        sa.Column("terms", Json),
+    )
+    op.create_table(
+        "cluster_members_all",
+        _id("run_id", key=True),
+        _id("product_id", key=True),
+        sa.Column("cluster_id", sa.Integer, nullable=False),
+        sa.Column("distance", sa.Float),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "product_embeddings",
+        _id("product_id", key=True),
+        sa.Column("model_version", sa.Text, nullable=False),
+        sa.Column("content_hash", sa.Text, nullable=False),
+        sa.Column("dim", sa.Integer, nullable=False),
+        sa.Column("vector", sa.LargeBinary, nullable=False),  # float32, little-endian
+    )
+    op.create_table(
+        "predicted_attributes",
+        _id("product_id", key=True),
+        sa.Column("attribute", sa.Text, primary_key=True),
+        sa.Column("value", sa.Text),
+        sa.Column("confidence", sa.Float),
+        sa.Column("model_version", sa.Text),
+    )
+    op.create_table(
+        "forgotten_users",
+        sa.Column("user_hash", sa.Text, primary_key=True),
+        sa.Column("forgotten_at", Time, nullable=False),
+    )
+    op.create_index("rejected_rows_source", "rejected_rows", ["source"])
