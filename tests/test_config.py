@@ -139,9 +139,11 @@ def test_the_template_is_toml_that_changes_nothing_and_names_every_key(tmp_path:
     assert settings == Settings(project=tmp_path)
 
 
-def test_the_template_carries_the_chosen_database(tmp_path: Path) -> None:
-    write(tmp_path, template(database='sqlite:///other "x".db'))
-    assert load(tmp_path, env={}).database_url.endswith('other "x".db')
+def test_the_template_carries_what_was_chosen(tmp_path: Path) -> None:
+    write(tmp_path, template({"database.url": 'sqlite:///other "x".db', "training.epochs": 3}))
+    settings = load(tmp_path, env={})
+    assert settings.database_url.endswith('other "x".db')
+    assert settings.training.epochs == 3
 
 
 @given(

@@ -182,7 +182,7 @@ def index(call: Call, kind: Annotated[Kind | None, typer.Option(help="Kind of in
     from recsys.pipeline import space
 
     with call.bench({"index.kind": kind.value if kind else None}) as bench:
-        return space.index(bench)
+        return space.build_index(bench)
 
 
 def run(

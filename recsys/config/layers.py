@@ -197,8 +197,13 @@ def _complaint(error: ValidationError, given: Mapping[str, _Given]) -> str:
     return f"{item.place}: {name}{shown}: {message}"
 
 
-def template(*, database: str | None = None) -> str:
-    """The text of a new `recsys.toml`: every key with its default, commented out, and one line of explanation."""
+def template(values: Mapping[str, Any] | None = None) -> str:
+    """The text of a new `recsys.toml`: every key with its default, commented out, and one line of explanation.
+
+    Args:
+        values: by dotted name, written as settings and not as comments.
+    """
+    chosen = dict(values or {})
     blocks = [
         "# Settings of this shop. A line like '#k = 12' shows the default; take the '#' away to change it.",
         "# Precedence: flag > environment (RECSYS_RECOMMEND__K=20, RECSYS_DATABASE=...) > this file > default.",
@@ -210,8 +215,8 @@ def template(*, database: str | None = None) -> str:
         lines = ["", f"# {(kind.__doc__ or '').strip()}", f"[{section}]"]
         for key, setting in kind.model_fields.items():
             lines.append(f"# {setting.description}")
-            if (section, key) == ("database", "url") and database is not None:
-                lines.append(f"url = {_toml(database)}")
+            if f"{section}.{key}" in chosen:
+                lines.append(f"{key} = {_toml(chosen[f'{section}.{key}'])}")
             elif setting.default is None:
                 lines.append(f'#{key} = "..."')
             else:

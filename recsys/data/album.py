@@ -147,7 +147,7 @@ class Album:
         return found
 
     def stems(self) -> dict[str, str]:
-        """Picture files by their name without suffix (`0108775015` to `010/0108775015.jpg`); the first of equals counts."""
+        """Picture files by name without suffix (`0108` to `01/0108.jpg`); of equals the first counts."""
         out: dict[str, str] = {}
         for name in self._shelf.names:
             path = PurePosixPath(name)

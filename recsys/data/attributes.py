@@ -108,7 +108,7 @@ def fold(frame: pl.DataFrame, names: Mapping[str, str], *, split: str | None = N
 
 
 def merged(first: pl.Series, second: pl.Series) -> pl.Series:
-    """JSON of both columns; where a name stands in both, `first` holds. Rows of `first` that are no JSON stay as they are."""
+    """JSON of both columns; where a name stands in both, `first` holds. What is no JSON in `first` stays as it is."""
     out: list[str | None] = []
     for one, two in zip(parse.text(first).to_list(), second.to_list(), strict=True):
         if one is None or two is None:

@@ -110,7 +110,9 @@ def check(
     rejected = rejects.of(originals, source=source, table=table)
     _enforce(table, rejected, frame.height, source=source, settings=settings)
     accepted = good.drop([name for name in good.columns if name.startswith("__")])
-    checked = Checked(accepted, rejected, filtered, frame.height, (*judge.warnings, *_near_twins(accepted, table)), tuple(judge.notes))
+    checked = Checked(
+        accepted, rejected, filtered, frame.height, (*judge.warnings, *_near_twins(accepted, table)), tuple(judge.notes)
+    )
     if accepted.height + rejected.height + sum(filtered.values()) != frame.height:
         raise AssertionError(f"{table}: rows do not add up")  # a bug of ours, never of the data
     return checked
@@ -139,9 +141,17 @@ class _Judge:
         bad = bad.fill_null(value=False) & ~self._closed
         if not bad.any():
             return
-        cells = parse.text(self.raw[column]) if column in self.raw.columns else pl.Series([None] * len(bad), dtype=pl.String)
+        cells = (
+            parse.text(self.raw[column])
+            if column in self.raw.columns
+            else pl.Series([None] * len(bad), dtype=pl.String)
+        )
         self._closed = self._closed | bad
-        given = {"__code__": pl.lit(code), "__column__": pl.lit(column), "__cell__": cells}
+        given: dict[str, pl.Expr | pl.Series] = {
+            "__code__": pl.lit(code),
+            "__column__": pl.lit(column),
+            "__cell__": cells,
+        }
         self._verdict = self._verdict.with_columns(
             pl.when(bad).then(value).otherwise(pl.col(name)).alias(name) for name, value in given.items()
         )
@@ -203,7 +213,9 @@ class _Judge:
     def _say_units(self, name: str, units: dict[str, int]) -> None:
         said = ", ".join(f"{number:,} as {unit}" for unit, number in units.items())
         if len(units) > 1:
-            self.warnings.append(f"{self.table}: numbers in column {name} were read in different units: {said}; check them")
+            self.warnings.append(
+                f"{self.table}: numbers in column {name} were read in different units: {said}; check them"
+            )
         elif units:
             self.notes.append(f"{self.table}: numbers in column {name} were read: {said}")
 
@@ -240,8 +252,8 @@ def _line_numbers(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _without_twins(rows: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """Keep the first row of each id. Out: kept rows, ROW of later ones that differ, number of later ones that do not."""
-    first = rows.is_first_distinct() if rows.width == 1 else rows[key].is_first_distinct()
+    """Keep the first row of each id. Out: kept rows, ROW of later ones that differ, number of those that do not."""
+    first = rows[key].is_first_distinct()
     if first.all():
         return rows, pl.DataFrame(schema={ROW: pl.Int64, "__twin__": pl.Boolean}), 0
     content = [name for name in rows.columns if not name.startswith("__")]
@@ -263,7 +275,9 @@ def _near_twins(rows: pl.DataFrame, table: str) -> list[str]:
     if not near.height:
         return []
     example = " and ".join(repr(text) for text in near["id"][0].to_list()[:2])
-    return [f"products: {near.height:,} groups of ids differ only in case, spaces or accents (e.g. {example}); kept apart"]
+    return [
+        f"products: {near.height:,} groups of ids differ only in case, spaces or accents (e.g. {example}); kept apart"
+    ]
 
 
 def _enforce(table: str, rejected: pl.DataFrame, rows_in: int, *, source: str, settings: DataSettings) -> None:
@@ -271,6 +285,6 @@ def _enforce(table: str, rejected: pl.DataFrame, rows_in: int, *, source: str, s
         return
     reasons = "; ".join(rejects.summary(rejected, decimal=settings.decimal))
     raise DataContractError(
-        f"{table}: {rejected.height:,} of {rows_in:,} rows of {source} were rejected, more than [data] max_bad_fraction = "
-        f"{settings.max_bad_fraction:g} allows: {reasons}"
+        f"{table}: {rejected.height:,} of {rows_in:,} rows of {source} were rejected, more than [data] "
+        f"max_bad_fraction = {settings.max_bad_fraction:g} allows: {reasons}"
     )

@@ -53,7 +53,7 @@ def columns(path: Path) -> list[str]:
     """
     how = _checked_kind(path)
     if how == "parquet":
-        return _parquet(path).schema_arrow.names
+        return [str(name) for name in _parquet(path).schema_arrow.names]
     with closing(_text(path)) as stream:
         if how == "csv":
             return _header(path, stream)[0]
@@ -279,4 +279,4 @@ def _jsonl_frame(lines: Sequence[tuple[int, str]]) -> pl.DataFrame:
             records.append((at, fields, None, None))  # type: ignore[arg-type]
         else:
             records.append((at, None, "it holds a broken character (a lone surrogate)", line))
-    return _frame(records, [name for name in names])
+    return _frame(records, names)

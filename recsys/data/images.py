@@ -1,6 +1,6 @@
 """The decoded pictures of all products, in one memory-mapped file that survives a crash at any moment.
 
-In: albums (folders, zips) and which product's picture has which name. Out: `Pictures` for a catalogue, hashes, problems.
+In: albums (folders, zips), and the name of each product's picture. Out: `Pictures` for a catalogue, hashes, problems.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class PictureStore:
         size = pl.read_parquet_metadata(index).get("size")
         if size != str(self.settings.size):
             raise ConfigError(
-                f"the pictures in {self.folder} were decoded at {size} pixels, but [images] size = {self.settings.size}; "
-                f"set it back, or delete the folder and ingest the pictures again"
+                f"the pictures in {self.folder} were decoded at {size} pixels, but [images] size = "
+                f"{self.settings.size}; set it back, or delete the folder and ingest the pictures again"
             )
         for product, row, sha, code in pl.read_parquet(index).select(list(_SCHEMA)).iter_rows():
             self._entries[product] = _Entry(row, sha, code)
@@ -97,7 +97,9 @@ class PictureStore:
         pixels = self.folder / _PIXELS
         held = pixels.stat().st_size if pixels.exists() else 0
         if held < self._count * int(np.prod(self._shape)):
-            raise ModelFolderError(f"{pixels} is shorter than its index says; delete {self.folder} and ingest the pictures again")
+            raise ModelFolderError(
+                f"{pixels} is shorter than its index says; delete {self.folder} and ingest the pictures again"
+            )
 
     def __len__(self) -> int:
         return sum(entry.row >= 0 for entry in self._entries.values())
@@ -112,7 +114,9 @@ class PictureStore:
 
     def pictures(self, ids: IdMap) -> Pictures:
         """The pictures of a catalogue, memory-mapped."""
-        rows = np.fromiter((self._entries[text].row if text in self._entries else -1 for text in ids.texts), np.int64, len(ids))
+        rows = np.fromiter(
+            (self._entries[text].row if text in self._entries else -1 for text in ids.texts), np.int64, len(ids)
+        )
         if not self._count:
             return Pictures.none(len(ids), self.settings.size)
         pixels = np.memmap(self.folder / _PIXELS, np.uint8, mode="r", shape=(self._count, *self._shape))

@@ -36,7 +36,7 @@ _SENTENCES: Final = {
     "bad_json": "{column} {value} is no JSON object (column {column}); write {{}} or nothing where there is none",
     "unknown_event_type": "event_type {value} is not one of {types}; rename it",
     "unknown_product": "product_id {value} is not in the catalogue; ingest products first, or mend the id",
-    "conflicting_duplicate": "{column} {value} stands twice with different content (the first is kept); make ids unique",
+    "conflicting_duplicate": "{column} {value} stands twice, with different content (the first is kept); mend one",
     "image_missing": "picture {value} is not among the pictures; check the names in column image",
     "image_outside_folder": "picture {value} lies outside the pictures folder; give a name inside it",
     "image_remote": "picture {value} is an address; remote pictures are not fetched, give files",
@@ -73,7 +73,7 @@ def of(bad: pl.DataFrame, *, source: str, table: str) -> pl.DataFrame:
     for raw, row in zip(raws, bad.select(kept).iter_rows(named=True), strict=True):
         cells = {"line": raw} if raw is not None else {name: _shortened(cell) for name, cell in row.items()}
         texts.append(storable(json.dumps(cells, ensure_ascii=False, default=str).replace("\\u0000", "\u2400")))
-    cells = [None if cell is None else storable(cell)[:_EXCERPT] for cell in bad["__cell__"].to_list()]
+    excerpts = [None if cell is None else storable(cell)[:_EXCERPT] for cell in bad["__cell__"].to_list()]
     return pl.DataFrame(
         {
             "source": [source] * bad.height,
@@ -81,7 +81,7 @@ def of(bad: pl.DataFrame, *, source: str, table: str) -> pl.DataFrame:
             "table_name": [table] * bad.height,
             "code": bad["__code__"],
             "column_name": bad["__column__"],
-            "value_excerpt": cells,
+            "value_excerpt": excerpts,
             "row_json": texts,
         },
         schema=SCHEMA,
@@ -134,7 +134,9 @@ def message(row: Mapping[str, Any], *, decimal: str = ".") -> str:
     )
     if row["code"] == "bad_number" and ("," if decimal == "." else ".") not in plain:
         sentence = sentence.partition("; set")[0] + "; mend it or leave it empty"
-    where = f"product {json.loads(row['row_json'])[schema.PRODUCT_ID]!r}" if table == "images" else f"row {row['row_no']}"
+    where = (
+        f"product {json.loads(row['row_json'])[schema.PRODUCT_ID]!r}" if table == "images" else f"row {row['row_no']}"
+    )
     return f"{table} {where}: {sentence}"
 
 

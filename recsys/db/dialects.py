@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import polars as pl
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from recsys.db.engine import explained
@@ -38,6 +39,10 @@ class Dialect(Protocol):
 
         Column `only_if_changed` (a stamp such as updated_at) moves only when column `mark` (a hash) differs.
         """
+        ...
+
+    def insert_new(self, connection: Connection, table: sa.Table, row: dict[str, Any]) -> bool:
+        """Insert one row unless its key is there; say whether it was inserted."""
         ...
 
     def lease(self, engine: Engine) -> Any:
@@ -109,6 +114,11 @@ class Sqlite:
         if frame.height:
             connection.exec_driver_sql(statement, frame.rows())
 
+    def insert_new(self, connection: Connection, table: sa.Table, row: dict[str, Any]) -> bool:
+        """See Dialect."""
+        statement = sqlite.insert(table).values(row).on_conflict_do_nothing()
+        return connection.execute(statement).rowcount == 1
+
     @contextmanager
     def lease(self, engine: Engine) -> Iterator[None]:
         """See Dialect. The system frees the lock when its holder dies, however it dies."""
@@ -174,6 +184,11 @@ class Postgres:
             raise
         finally:
             cursor.close()
+
+    def insert_new(self, connection: Connection, table: sa.Table, row: dict[str, Any]) -> bool:
+        """See Dialect."""
+        statement = postgresql.insert(table).values(row).on_conflict_do_nothing()
+        return connection.execute(statement).rowcount == 1
 
     @contextmanager
     def lease(self, engine: Engine) -> Iterator[None]:

@@ -22,7 +22,7 @@ from recsys.db.faults import explained, first_line
 from recsys.errors import ConfigError, NotFoundError, UsageError, suggestion
 from recsys.log import redact
 
-__all__ = ["connect", "explained", "parsed", "rows", "sqlite_file", "stream"]
+__all__ = ["connect", "explained", "parsed", "read", "rows", "sqlite_file", "stream"]
 
 SCHEMES = {
     "sqlite": "sqlite+pysqlite",
@@ -186,6 +186,11 @@ def stream(
             result.close()
 
 
+def read(engine: Engine, query: str, *, params: Mapping[str, Any] | None = None) -> pl.DataFrame:
+    """Read a whole SELECT into one frame; see `stream`."""
+    return pl.concat(list(stream(engine, query, params=params)), how="vertical_relaxed")
+
+
 def rows(engine: Engine, query: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
     """Return all rows of a small SELECT as tuples.
 
@@ -193,7 +198,8 @@ def rows(engine: Engine, query: str, params: Mapping[str, Any] | None = None) ->
         UsageError: the database refuses the query.
     """
     with engine.connect() as connection:
-        return [tuple(row) for row in _executed(connection, query, params)]
+        reader = connection.execution_options(stream_results=True)  # begins as a reader, never waits for a writer
+        return [tuple(row) for row in _executed(reader, query, params)]
 
 
 def _executed(connection: Connection, query: str, params: Mapping[str, Any] | None) -> CursorResult[Any]:

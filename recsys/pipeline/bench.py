@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from recsys.config import Settings
 from recsys.errors import ModelFolderError
 from recsys.execution.watch import Watch
+from recsys.pipeline.report import Table
 
 if TYPE_CHECKING:
     from recsys.data.dataset import Dataset
@@ -41,7 +42,7 @@ class Bench:
     def __init__(self, settings: Settings, watch: Watch | None = None, *, writes: bool = True) -> None:
         self.settings = settings
         self.watch = watch or Watch()
-        self._writes = writes
+        self.writes = writes
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +58,13 @@ class Bench:
 
     def refresh(self) -> None:
         """Forget what was loaded from the store or from model folders, because it has changed."""
-        for name in ("dataset", "model", "blend", "table", "index"):
+        self.__dict__.pop("dataset", None)
+        self.__dict__.pop("pictures", None)
+        self.refresh_models()
+
+    def refresh_models(self) -> None:
+        """Forget models and vectors."""
+        for name in ("model", "blend", "table"):
             self.__dict__.pop(name, None)
 
     @property
@@ -80,7 +87,7 @@ class Bench:
         """The SQL store."""
         from recsys.store.runs import Store
 
-        return Store.open(self.settings.database_url, lease=self._writes)
+        return Store.open(self.settings.database_url, lease=self.writes)
 
     @cached_property
     def pictures(self) -> PictureStore:
@@ -118,18 +125,33 @@ class Bench:
 
     @cached_property
     def table(self) -> EmbeddingTable:
-        """The embeddings, in step with catalogue and model.
+        """The embeddings as `embed` left them."""
+        from recsys.vectors.table import EmbeddingTable
+
+        return EmbeddingTable.load(self.embeddings)
+
+    def table_in_step(self) -> EmbeddingTable:
+        """The embeddings, when they are those of today's catalogue and the newest model.
 
         Raises:
             ModelFolderError: `embed` has not run since the catalogue or the model changed.
         """
-        from recsys.vectors.table import EmbeddingTable
+        stale = len(self.table.stale(self.dataset.catalogue, self.model))
+        if stale or self.table.ids.texts != self.dataset.catalogue.ids.texts:
+            raise ModelFolderError(f"the embeddings are not up to date ({stale} products changed); run 'recsys embed'")
+        return self.table
 
-        table = EmbeddingTable.load(self.embeddings)
-        stale = len(table.stale(self.dataset.catalogue, self.model))
-        if stale or table.ids.texts != self.dataset.catalogue.ids.texts:
-            raise ModelFolderError(f"the embeddings are not up to date ({stale} products); run 'recsys embed'")
-        return table
+    @property
+    def model_version(self) -> str:
+        """Encoder and ranker in use, for the run ledger."""
+        from recsys.encoder.checkpoint import newest
+
+        return f"{newest(self.models, 'encoder').name}+{newest(self.models, 'ranker').name}"
+
+    def times(self) -> Table:
+        """Seconds and memory of each stage so far."""
+        rows = [(name, seconds, self.watch.peak_mb[name]) for name, seconds in self.watch.seconds.items()]
+        return Table("stages", ("stage", "seconds", "peak_mb"), rows)
 
     def list_hash(self) -> str:
         """Names the settings that decide what is in a list."""

@@ -5,17 +5,25 @@ In: a folder, a database URL. Out: a Report; an existing project is brought up t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from recsys.config import FILE, read, template
 from recsys.errors import UsageError
 from recsys.execution.watch import Watch
-from recsys.config import FILE, read, template
 from recsys.log import redact
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report
 
 
-def init(folder: Path, watch: Watch | None = None, *, database: str | None = None) -> Report:
+def init(
+    folder: Path,
+    watch: Watch | None = None,
+    *,
+    database: str | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> Report:
     """Make the folder, its settings file and the database schema; what exists stays.
 
     Args:
@@ -23,6 +31,7 @@ def init(folder: Path, watch: Watch | None = None, *, database: str | None = Non
         watch: told about progress.
         database: URL to write into a new `recsys.toml`; SQLite in the folder when not given. A URL with a password is
             used now but not written: it belongs in the environment or in a file named by `database.url_file`.
+        values: settings by dotted name to write into a new `recsys.toml`.
 
     Raises:
         UsageError: the folder is a file, or cannot be written.
@@ -35,7 +44,10 @@ def init(folder: Path, watch: Watch | None = None, *, database: str | None = Non
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if new:
-            path.write_text(template(database=None if secret else database), encoding="utf-8")
+            written = dict(values or {})
+            if database is not None and not secret:
+                written["database.url"] = database
+            path.write_text(template(written), encoding="utf-8")
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"{folder} is a file; name a folder for the project") from error
     if secret:

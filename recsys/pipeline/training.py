@@ -9,102 +9,30 @@ window as it will be of tomorrow.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import Dataset
 from recsys.data.interactions import Interactions
+from recsys.encoder import checkpoint
+from recsys.encoder.model import Model
+from recsys.encoder.train import train_products, train_users
 from recsys.errors import DataContractError, UsageError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report
+from recsys.pipeline.space import bring_up_to_date
+from recsys.pipeline.trained import Trained
+from recsys.recommend import cases, rank
 
 logger = logging.getLogger(__name__)
 
 PARTS = ("encoder", "ranker")
-_NOTE = "trained.json"
-
-
-@dataclass(frozen=True)
-class Trained:
-    """On what the models in use were trained.
-
-    Attributes:
-        encoder: version of the encoder.
-        ranker: version of the ranker, None before it is fitted.
-        model_hash: names the settings.
-        fingerprint: names the data.
-        columns: the catalogue's columns.
-        products: n.
-        events: e.
-        at: UTC seconds.
-    """
-
-    encoder: str
-    ranker: str | None
-    model_hash: str
-    fingerprint: str
-    columns: tuple[str, ...]
-    products: int
-    events: int
-    at: int
-
-    def save(self, models: Path) -> None:
-        """Write the note, whole or not at all."""
-        path = models / _NOTE
-        draft = path.with_suffix(".tmp")
-        draft.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        os.replace(draft, path)
-
-    @staticmethod
-    def load(models: Path) -> Trained | None:
-        """Read the note; None when nothing was trained or it cannot be read (then training is due)."""
-        path = models / _NOTE
-        if not path.exists():
-            return None
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            return Trained(**{**facts, "columns": tuple(facts["columns"])})
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            logger.warning("%s cannot be read (%s); the models count as stale", path, error)
-            return None
-
-
-def trainable(dataset: Dataset) -> None:
-    """Refuse data nothing can be learned from.
-
-    Raises:
-        DataContractError: there is no product, or no event.
-    """
-    if not len(dataset.catalogue):
-        raise DataContractError("the catalogue is empty: no product is in the store; run 'recsys ingest' with products")
-    if not len(dataset.interactions):
-        raise DataContractError("there are no events in the store; run 'recsys ingest' with events (purchases)")
-
-
-@dataclass(frozen=True)
-class Content:
-    """The encoder as the embedding table sees it: its version changes only when product vectors do."""
-
-    model: Model
-
-    @property
-    def version(self) -> str:
-        """Names the product encoder's weights; the user encoder's do not matter here."""
-        return self.model.content_version
-
-    @property
-    def columns(self) -> Sequence[str]:
-        """Catalogue columns that decide a vector."""
-        return self.model.columns
-
-    def encode(self, catalogue: Catalogue, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Vectors (m, d) of some products."""
-        return self.model.encode(catalogue, rows)
 
 
 def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False) -> Report:
@@ -125,19 +53,112 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False) -
         raise UsageError(f"unknown part '{unknown[0]}'; train {' or '.join(PARTS)}")
     dataset = bench.dataset
     trainable(dataset)
-    before = _before_window(bench, dataset.interactions)
-    known = Trained.load(bench.models)
+    lesson = Lesson(bench, dataset.catalogue, dataset.interactions, bench.settings.artifacts / "training", resume=resume)
     artifacts: dict[str, Path] = {}
     if "encoder" in parts:
-        model, artifacts["encoder"] = _encoder(bench, dataset, before, resume=resume)
-        known = _note(bench, dataset, encoder=model.version, ranker=None)
-        known.save(bench.models)
+        model = lesson.encoder()
+        seed = bench.settings.training.seed
+        artifacts["encoder"] = checkpoint.save(
+            model, bench.models / "encoder", data_fingerprint=dataset.fingerprint, seed=seed
+        )
+        Trained.now(bench, dataset, encoder=model.version, ranker="").save(bench.models)
         bench.refresh_models()
     if "ranker" in parts:
-        artifacts["ranker"] = _ranker(bench, dataset, resume=resume)
-        encoder = bench.model.version
-        known = _note(bench, dataset, encoder=encoder, ranker=artifacts["ranker"].name)
-        known.save(bench.models)
+        content = bring_up_to_date(bench).table.vectors
+        blend = lesson.ranker(bench.model, content)
+        artifacts["ranker"] = blend.save(bench.models / "ranker")
+        Trained.now(bench, dataset, encoder=bench.model.version, ranker=artifacts["ranker"].name).save(bench.models)
         bench.refresh_models()
     counts = {"products": len(dataset.catalogue), "users": len(dataset.users), "events": len(dataset.interactions)}
     return Report("train", counts=counts, artifacts=artifacts, tables=[bench.times()])
+
+
+def trainable(dataset: Dataset) -> None:
+    """Refuse data nothing can be learned from.
+
+    Raises:
+        DataContractError: there is no product, or no event.
+    """
+    if not len(dataset.catalogue):
+        raise DataContractError("the catalogue is empty: the store holds no product; run 'recsys ingest' with products")
+    if not len(dataset.interactions):
+        raise DataContractError("the store holds no events; run 'recsys ingest' with events such as purchases")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One training: what is learned from, and where checkpoints go. `train` and `evaluate` both give lessons.
+
+    Attributes:
+        bench: settings and watch.
+        catalogue: n products.
+        interactions: all events that may be learned from.
+        folder: of checkpoints and logs.
+        resume: go on from checkpoints of the same training.
+    """
+
+    bench: Bench
+    catalogue: Catalogue
+    interactions: Interactions
+    folder: Path
+    resume: bool = False
+
+    def encoder(self) -> Model:
+        """Product encoder on what was before the ranker's window, user encoder on everything."""
+        settings, watch = self.bench.settings, self.bench.watch
+        with watch.stage("train products", draws_itself=True):
+            model = train_products(
+                self.catalogue,
+                self.before_window(),
+                encoder=settings.encoder,
+                objectives=settings.objectives,
+                training=settings.training,
+                folder=self.folder / "encoder",
+                resume=self.resume,
+                progress=watch.shown,
+            )
+        with watch.stage("encode products") as progress:
+            content = _encoded(model, self.catalogue, progress)
+        with watch.stage("train users", draws_itself=True):
+            return self.users(model, content, self.interactions, name="encoder")
+
+    def ranker(self, model: Model, content: npt.NDArray[np.float32]) -> rank.Blend:
+        """The blend, fitted on the newest window with a user encoder that has not seen it."""
+        settings, watch = self.bench.settings, self.bench.watch
+        with watch.stage("fit ranker", draws_itself=True):
+            return rank.rehearse(
+                self.catalogue,
+                self.interactions,
+                content,
+                lambda early: self.users(model, content, early, name="rehearsal"),
+                ranker=settings.ranker,
+                recommend=settings.recommend,
+                rules=settings.rules,
+                seed=settings.training.seed,
+            )
+
+    def users(
+        self, model: Model, content: npt.NDArray[np.float32], interactions: Interactions, *, name: str
+    ) -> Model:
+        """The model with a user encoder trained on some events."""
+        settings = self.bench.settings
+        return train_users(
+            model,
+            content,
+            self.catalogue,
+            interactions,
+            objectives=settings.objectives,
+            training=settings.training,
+            folder=self.folder / name,
+            resume=self.resume,
+            progress=self.bench.watch.shown,
+        )
+
+    def before_window(self) -> Interactions:
+        """Events before the window the ranker is fitted on; all of them when they share one moment."""
+        try:
+            cut = cases.newest(self.interactions, self.bench.settings.ranker.window_fraction)
+        except UsageError as error:
+            logger.warning("there is no earlier and later among the events, so nothing is held back: %s", error)
+            return self.interactions
+        return self.interactions.split(cut)[0]

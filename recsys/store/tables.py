@@ -12,7 +12,7 @@ metadata = sa.MetaData()
 
 Id = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 """Ids are text compared byte by byte: leading zeros, case and Unicode forms stay apart."""
-Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+Json = sa.JSON()
 Time = sa.DateTime(timezone=True)
 
 
@@ -90,6 +90,15 @@ runs = sa.Table(
     sa.Column("pruned_at", Time),
     sa.Column("host", sa.Text),
     sa.Column("version", sa.Text),
+)
+
+# at most one run at work a placement, held by the database itself
+sa.Index(
+    "runs_building",
+    runs.c.placement,
+    unique=True,
+    sqlite_where=runs.c.state == "building",
+    postgresql_where=runs.c.state == "building",
 )
 
 run_shards = sa.Table(

@@ -88,6 +88,7 @@ def _inverted_file(vectors: Vectors, seed: int) -> Any:
     made = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, lists, faiss.METRIC_INNER_PRODUCT)
     made.cp.seed = seed + 1
     made.cp.spherical = True
+    made.cp.min_points_per_centroid = 1  # a small catalogue is no reason for a warning
     made.train(vectors)
     made.add(vectors)
     return made

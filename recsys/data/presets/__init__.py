@@ -61,7 +61,8 @@ def find(name: str, *, mapping: Mapping[str, str] | None = None) -> Preset:
         raise UsageError(f"no preset {name!r}{suggestion(key, NAMES) or '; there are ' + ', '.join(NAMES)}")
     if mapping:
         raise UsageError(f"--map goes with canonical columns; preset {key!r} knows its own, leave one of the two out")
-    return {"hm": HM, "personalize": Personalize, "online-retail": OnlineRetail}[key]()
+    own: dict[str, Preset] = {"hm": HM(), "personalize": Personalize(), "online-retail": OnlineRetail()}
+    return own[key]
 
 
 def fitting(columns: Sequence[str], stem: str) -> str | None:

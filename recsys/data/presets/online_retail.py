@@ -81,7 +81,10 @@ def _events(frame: pl.DataFrame) -> pl.DataFrame:
     )
     value = pl.col("UnitPrice") * pl.col("Quantity").abs()
     return lines.with_columns(
-        parse.text(frame["Quantity"]).alias("raw_quantity"), _moments(frame["InvoiceDate"]).alias("when"), frame[BAD], frame[RAW]
+        parse.text(frame["Quantity"]).alias("raw_quantity"),
+        _moments(frame["InvoiceDate"]).alias("when"),
+        frame[BAD],
+        frame[RAW],
     ).select(
         ROW,
         BAD,

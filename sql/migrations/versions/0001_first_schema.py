@@ -10,7 +10,7 @@ branch_labels = None
 depends_on = None
 
 Id = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
-Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+Json = sa.JSON()
 Time = sa.DateTime(timezone=True)
 
 
@@ -161,3 +161,5 @@ def upgrade() -> None:
         sa.Column("forgotten_at", Time, nullable=False),
     )
     op.create_index("rejected_rows_source", "rejected_rows", ["source"])
+    building = sa.text("state = 'building'")
+    op.create_index("runs_building", "runs", ["placement"], unique=True, sqlite_where=building, postgresql_where=building)

@@ -1,0 +1,200 @@
+"""Taking data in: files, a shop's own database or frames, judged, written to the store; and what the store then holds.
+
+In: a Bench and what is `Wanted`. Out: rows in the store, rejected rows with their reasons, a Report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from recsys.data import sources
+from recsys.data.ingest import Ingested
+from recsys.data.ingest import ingest as judge
+from recsys.db.engine import read
+from recsys.errors import ConfigError, NothingNewError, UsageError
+from recsys.pipeline.bench import Bench
+from recsys.pipeline.report import Report, Table
+from recsys.store.inputs import write_inputs
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What shall be read.
+
+    Attributes:
+        paths: files and folders.
+        preset: their shape; None = canonical columns.
+        table: what they hold, where it cannot be told.
+        mapping: canonical name to their column.
+        images: folders and zips of pictures; those beside the paths when empty.
+        sql: read the queries of `[source]` instead.
+        frames: or these frames, by table.
+    """
+
+    paths: tuple[Path, ...] = ()
+    preset: str | None = None
+    table: str | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    images: tuple[Path, ...] = ()
+    sql: bool = False
+    frames: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(
+        paths: Sequence[Path],
+        *,
+        preset: str | None = None,
+        table: str | None = None,
+        mapping: Sequence[str] = (),
+        images: Sequence[Path] = (),
+        sql: bool = False,
+        frames: Mapping[str, Any] | None = None,
+    ) -> Wanted:
+        """Check that the wishes go together.
+
+        Raises:
+            UsageError: nothing is wanted, or two things that exclude each other.
+        """
+        pairs: dict[str, str] = {}
+        for text in mapping:
+            name, mark, column = text.partition("=")
+            if not (mark and name and column):
+                raise UsageError(f"--map {text}: write it as canonical=theirs, for example --map title=prod_name")
+            pairs[name] = column
+        if sql and (paths or preset or table or pairs):
+            raise UsageError("--from-sql reads a database; leave out the files and --preset, --as, --map")
+        if not (paths or images or sql or frames):
+            raise UsageError("nothing to ingest: name files or folders, or --from-sql URL")
+        for path in (*paths, *images):
+            if not path.exists():
+                raise UsageError(f"no such file or folder: {path}")
+        return Wanted(tuple(paths), preset, table, pairs, tuple(images), sql, dict(frames or {}))
+
+
+def ingest(bench: Bench, wanted: Wanted, *, dry_run: bool = False, fail_if_noop: bool = False) -> Report:
+    """Read, judge, write.
+
+    Args:
+        bench: the project.
+        wanted: what to read.
+        dry_run: judge the rows but write nothing and decode no picture.
+        fail_if_noop: raise when the store is as it was before.
+
+    Raises:
+        DataContractError: more rows are rejected than `data.max_bad_fraction`, or a table is empty.
+        UsageError: a file is missing or does not fit the preset.
+        NothingNewError: nothing changed and `fail_if_noop`.
+    """
+    settings, store = bench.settings, bench.store
+    parts = _parts(bench, wanted)
+    images = list(wanted.images or sources.pictures_beside(wanted.paths))
+    before = store.digest() if fail_if_noop else None
+    with bench.watch.stage("read and judge"):
+        judged = judge(
+            parts,
+            settings=settings.data,
+            pictures=None if dry_run else bench.pictures,
+            images=images,
+            known_products=store.product_ids(),
+        )
+    if not dry_run:
+        with bench.watch.stage("write"):
+            names = [part.source for part in parts]
+            write_inputs(store, judged.accepted, judged.rejected, sources=names, pictured=judged.pictured)
+        bench.refresh()
+        if fail_if_noop and store.digest() == before:
+            raise NothingNewError("the store held all of this already")
+    return Report(
+        "ingest",
+        status="planned" if dry_run else "done",
+        counts=judged.counts,
+        warnings=judged.warnings,
+        tables=[_table(judged)],
+        notes=[*judged.notes, *(["nothing was written (--dry-run)"] if dry_run else [])],
+    )
+
+
+def _parts(bench: Bench, wanted: Wanted) -> list[sources.Part]:
+    if wanted.frames:
+        return sources.of_frames(wanted.frames)
+    if not wanted.sql:
+        return sources.read(wanted.paths, preset=wanted.preset, table=wanted.table, mapping=wanted.mapping)
+    source = bench.settings.source
+    if source.url is None:
+        raise ConfigError("no [source] url to read from; set it, or give --from-sql URL")
+    given = {"products": source.products_query, "events": source.events_query, "users": source.users_query}
+    queries = {table: query for table, query in given.items() if query is not None}
+    return sources.read_sql(source.url.get_secret_value(), queries, folder=bench.settings.project)
+
+
+def _table(judged: Ingested) -> Table:
+    rows = []
+    for name, counts in judged.counts.items():
+        reasons = {**counts.get("rejected_by", {}), **counts.get("filtered_by", {})}
+        said = ", ".join(f"{code} {number}" for code, number in reasons.items())
+        total = counts.get("rows_in", counts.get("found", 0))
+        rows.append((name, total, counts["used"], counts["rejected"], counts.get("filtered", 0), said))
+    return Table("ingested", ("table", "rows", "used", "rejected", "filtered", "reasons"), rows)
+
+
+def check(bench: Bench) -> Report:
+    """What the store holds: counts, gaps, time span, rejects by reason, and what each part of the model would get."""
+    dataset, settings = bench.dataset, bench.settings
+    catalogue, interactions = dataset.catalogue, dataset.interactions
+    n, counts = len(catalogue), dict(dataset.counts)
+    gaps = [
+        (name, int(catalogue.frame[name].null_count()), round(catalogue.frame[name].null_count() / max(n, 1), 4))
+        for name in catalogue.frame.columns
+    ]
+    events = read(bench.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 1")
+    rejects = read(
+        bench.store.engine,
+        "SELECT source, table_name, code, COUNT(*) AS rejected FROM rejected_rows GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3",
+    )
+    text = [name for name in settings.encoder.text_columns if name in catalogue.frame.columns]
+    worded = catalogue.frame.select(text).filter(~_all_null(text)).height if text else 0
+    enough = int((_events_by_user(interactions.starts) >= 2).sum())
+    parts = [
+        ("text", f"{worded:,} of {n:,} products have {' or '.join(text) or 'no text column'}"),
+        ("picture", f"{counts['products_with_picture']:,} of {n:,} products have a picture"),
+        ("co_purchase, next_item", f"{enough:,} of {len(dataset.users):,} users have two events or more"),
+        ("recommend", f"{counts['products_sellable']:,} products may be recommended to {len(dataset.users):,} users"),
+        ("without history", f"{len(dataset.users) - counts['users_with_events']:,} users get the list of '__default__'"),
+    ]
+    warnings = []
+    if not n:
+        warnings.append("the catalogue is empty; run 'recsys ingest' with products")
+    if not len(interactions):
+        warnings.append("there are no events; run 'recsys ingest' with events")
+    twins = n - catalogue.frame.select(text).unique().height if text else 0
+    if twins > n // 10:
+        warnings.append(f"{twins:,} products share title and description with another one")
+    for name in ("first_event", "last_event"):
+        counts[name] = None if counts[name] is None else datetime.fromtimestamp(counts[name], UTC).isoformat()
+    return Report(
+        "check",
+        counts=counts,
+        warnings=warnings,
+        tables=[
+            Table("what the models get", ("part", "gets"), parts),
+            Table("missing values", ("column", "missing", "share"), gaps),
+            Table.of("events", events),
+            Table.of("rejected rows", rejects),
+        ],
+    )
+
+
+def _all_null(columns: Sequence[str]) -> Any:
+    import polars as pl
+
+    return pl.all_horizontal(pl.col(name).is_null() for name in columns)
+
+
+def _events_by_user(starts: Any) -> Any:
+    import numpy as np
+
+    return np.diff(starts)

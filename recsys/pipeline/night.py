@@ -1,0 +1,61 @@
+"""The night: ingest from the source, train when stale, embed, cluster, index, recommend, publish.
+
+In: a Bench. Out: new lists for consumers, a Report with the time and memory of each stage; or, dry, only the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from recsys.execution.watch import peak_mb
+from recsys.pipeline import intake, lists, space, trained, training
+from recsys.pipeline.bench import Bench
+from recsys.pipeline.report import Report, Table
+
+
+def plan(bench: Bench) -> Report:
+    """What `run` would do now and why; nothing is written."""
+    due = trained.due(bench)
+    source = bench.settings.source.url is not None
+    rows = [
+        ("ingest", "yes" if source else "no", "[source] url is set" if source else "no [source] url"),
+        *(
+            (f"train {part}", "yes" if part in due else "no", due.get(part, "the model in use is recent enough"))
+            for part in training.PARTS
+        ),
+        ("embed", "yes", "only products whose content or model changed"),
+        ("cluster", "yes", ""),
+        ("index", "yes", ""),
+        ("recommend", "yes", f"{len(bench.dataset.users_to_score()):,} users"),
+        ("publish", "yes", "when the guards pass"),
+    ]
+    return Report("run", status="planned", tables=[Table("plan", ("step", "done", "why"), rows)])
+
+
+def run(bench: Bench) -> Report:
+    """Do it. A run that was stopped goes on where it stopped when called again.
+
+    Raises:
+        PublishGuardError: the lists are written but a guard refuses them; what consumers read stays.
+        DataContractError: the data cannot be used.
+        InterruptedRunError: a signal came, after a clean checkpoint.
+    """
+    warnings: list[str] = []
+    counts: dict[str, object] = {}
+    if bench.settings.source.url is not None:
+        taken = intake.ingest(bench, intake.Wanted(sql=True))
+        warnings += taken.warnings
+        counts["ingested"] = dict(taken.counts)
+    training.trainable(bench.dataset)
+    due = trained.due(bench)
+    if due:
+        training.train(bench, parts=tuple(due), resume=True)
+    counts["encoded"] = space.embed(bench).counts["encoded"]
+    counts["clusters"] = space.cluster(bench).counts["clusters"]
+    counts["index_recall"] = space.build_index(bench).counts["recall"]
+    made = lists.recommend(bench)
+    counts |= made.counts
+    counts["trained"] = ", ".join(due) or "nothing"
+    counts["seconds"] = round(sum(bench.watch.seconds.values()), 1)
+    counts["peak_mb"] = peak_mb()
+    return replace(made, command="run", counts=counts, warnings=warnings, tables=[bench.times()])

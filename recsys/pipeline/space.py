@@ -1,0 +1,148 @@
+"""The space of products: vectors brought up to date, groups, the index, and what is like what.
+
+In: a Bench. Out: Reports; vectors, groups and neighbours in the store, the table and the index among the artifacts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.db.engine import read
+from recsys.errors import NothingNewError
+from recsys.pipeline.bench import Bench
+from recsys.pipeline.report import Report, Table
+from recsys.store.runs import Manifest
+from recsys.vectors import build, clusters, index, neighbours, search
+
+if TYPE_CHECKING:
+    import polars as pl
+
+CLUSTERS, SIMILAR = "clusters", "similar"
+"""Placements of the runs that hold groups and neighbours."""
+
+_NEIGHBOURS = 20
+"""Neighbours of each product written for consumers."""
+
+
+def bring_up_to_date(bench: Bench, *, full: bool = False) -> build.Built:
+    """Encode what is stale and write the changed vectors to the store."""
+    catalogue, model = bench.dataset.catalogue, bench.model
+    with bench.watch.stage("embed") as progress:
+        built = build.bring_up_to_date(catalogue, model, folder=bench.embeddings, full=full, progress=progress)
+        bench.table = built.table
+        bench.store.write_embeddings(
+            list(built.table.ids.texts), built.table.vectors, built.table.model_id, built.table.hashes
+        )
+    return built
+
+
+def embed(bench: Bench, *, full: bool = False, fail_if_noop: bool = False) -> Report:
+    """Encode the products whose content or model changed.
+
+    Raises:
+        NothingNewError: nothing was stale and `fail_if_noop`.
+    """
+    built = bring_up_to_date(bench, full=full)
+    idle = not built.encoded and not built.removed
+    if idle and fail_if_noop:
+        raise NothingNewError("every product already has its vector")
+    return Report(
+        "embed",
+        status="nothing_new" if idle else "done",
+        counts={"products": len(built.table), "encoded": built.encoded, "removed": built.removed},
+        artifacts={"embeddings": bench.embeddings},
+    )
+
+
+def cluster(bench: Bench) -> Report:
+    """Group the products, keep the ids of last time, label the groups, publish them."""
+    settings = bench.settings
+    table = bring_up_to_date(bench).table
+    with bench.watch.stage("cluster"):
+        last = read(bench.store.engine, "SELECT product_id, cluster_id FROM product_clusters")
+        made = clusters.cluster(
+            table,
+            bench.dataset.catalogue,
+            settings.cluster,
+            seed=settings.training.seed,
+            previous=last if last.height else None,
+        )
+        manifest = Manifest(table.model_id, bench.dataset.fingerprint, settings.cluster.model_dump_json())
+        with bench.store.begin("cluster", manifest, placement=CLUSTERS) as run:
+            run.write_table("clusters_all", made.frame)
+            run.write_table("cluster_members_all", made.members(table.ids))
+            counts = {"products": len(table), "clusters": made.frame.height}
+            run.finish(counts, {"mean_distance": float(np.mean(made.distance)) if len(table) else None})
+            run.publish()
+    frame = made.frame.sort("size", descending=True).select("cluster_id", "size", "label")
+    return Report("cluster", run_id=run.run_id, counts=counts, tables=[Table.of("groups", frame)])
+
+
+def indexed(bench: Bench, *, fresh: bool = False) -> index.Opened:
+    """The index over the table, loaded when it is the one of these vectors, else built."""
+    settings = bench.settings
+    return index.open_index(
+        bench.table.vectors, settings.index.kind, folder=bench.indexes, seed=settings.training.seed, fresh=fresh
+    )
+
+
+def build_index(bench: Bench) -> Report:
+    """Build the index, measure its recall, write each product's neighbours for consumers."""
+    table = bring_up_to_date(bench).table
+    with bench.watch.stage("index"):
+        opened = indexed(bench, fresh=True)
+    with bench.watch.stage("neighbours") as progress:
+        allow = np.ascontiguousarray(bench.dataset.catalogue.sellable)
+        frame = neighbours.neighbours(table, opened.index, _NEIGHBOURS, allow=allow, progress=progress)
+        manifest = Manifest(table.model_id, bench.dataset.fingerprint, bench.settings.index.model_dump_json())
+        with bench.store.begin("similar", manifest, placement=SIMILAR) as run:
+            run.write_table("similar_products_all", frame)
+            counts = {"products": len(table), "neighbours": frame.height, "recall": round(opened.recall, 4)}
+            run.finish(counts, {"kind": opened.index.kind, "recall": opened.recall})
+            run.publish()
+    row = (opened.index.kind, len(table), opened.recall)
+    return Report(
+        "index",
+        run_id=run.run_id,
+        counts=counts,
+        artifacts={"index": bench.indexes},
+        tables=[Table("index", ("kind", "products", "recall"), [row])],
+    )
+
+
+def similar(
+    bench: Bench, *, product: str | None, text: str | None, image: Path | None, k: int = 10, where: str | None = None
+) -> Report:
+    """Products like a product, a text, a picture, or a mix; see `recsys.vectors.search`."""
+    frame = neighbours_of(bench, product=product, text=text, image=image, k=k, where=where)
+    return Report("similar", counts={"found": frame.height}, tables=[Table.of("similar products", frame)])
+
+
+def neighbours_of(
+    bench: Bench, *, product: str | None, text: str | None, image: Path | None, k: int = 10, where: str | None = None
+) -> pl.DataFrame:
+    """The same as a frame: product_id, score, title."""
+    query = search.Query(product=product, text=text, image=image)
+    return search.similar(
+        query,
+        catalogue=bench.dataset.catalogue,
+        table=bench.table,
+        index=indexed(bench).index,
+        model_loader=lambda: bench.model,
+        k=k,
+        where=where,
+        images=bench.settings.images,
+    )
+
+
+def vectors_of(bench: Bench, frame: Any = None) -> npt.NDArray[np.float32]:
+    """Vectors (n, d) of the products of a frame, stored or not; of the whole store when there is no frame."""
+    from recsys.data.dataset import catalogue_of
+    from recsys.data.sources import frame_of
+
+    catalogue = bench.dataset.catalogue if frame is None else catalogue_of(frame_of(frame))
+    return bench.model.encode(catalogue, np.arange(len(catalogue)))

@@ -1,0 +1,159 @@
+"""One write of lists: shards with their ledger lines, then ready, then published. Made by `Store.begin`.
+
+In: frames without run id. Out: rows under this run's id, which nobody reads before the pointer moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import polars as pl
+import sqlalchemy as sa
+
+from recsys.config import PublishSettings
+from recsys.errors import RecsysError
+from recsys.store import tables
+
+if TYPE_CHECKING:
+    from recsys.store.runs import Store
+
+WRITTEN = {
+    "recommend": (tables.recommendations_all,),
+    "cluster": (tables.clusters_all, tables.cluster_members_all),
+    "similar": (tables.similar_products_all,),
+}
+"""The tables that hold the rows of each kind of run."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What decides a run's rows. An unfinished run is gone on with only when all of it is the same.
+
+    Attributes:
+        model_version: versions of the models in use.
+        data_fingerprint: names the data.
+        config_hash: names the settings that decide what is in a list.
+        extra: whatever else decides it, such as k.
+    """
+
+    model_version: str
+    data_fingerprint: str
+    config_hash: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Run:
+    """A run that is being written. In a `with` block: leaving it early keeps it resumable and notes why.
+
+    Attributes:
+        run_id: sortable text from the database's clock.
+        kind: "recommend", "cluster" or "similar".
+        placement: under which name consumers will read it.
+        done: shards in the ledger; write no others.
+    """
+
+    def __init__(self, store: Store, run_id: str, *, kind: str, placement: str, done: set[int]) -> None:
+        self._store = store
+        self.run_id = run_id
+        self.kind = kind
+        self.placement = placement
+        self.done = done
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            return
+        reason = " ".join(str(error).split())[:500] or type(error).__name__
+        try:
+            with self._store.engine.begin() as connection:
+                building = tables.runs.c.state == "building"
+                connection.execute(sa.update(tables.runs).where(self._mine, building).values(reason=reason))
+        except RecsysError as trouble:  # the first error is the one to tell; the run resumes without the note
+            error.add_note(f"and the reason could not be noted in the run ledger: {trouble}")
+
+    @property
+    def _mine(self) -> sa.ColumnElement[bool]:
+        return tables.runs.c.run_id == self.run_id
+
+    def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int) -> bool:
+        """Write a shard's rows and its ledger line in one transaction.
+
+        Args:
+            shard_id: number of the shard.
+            frame: rows of the kind's first table, without run_id and placement.
+            n_users: users in the shard.
+
+        Returns:
+            Whether rows were written; False when the ledger has the shard already.
+        """
+        if shard_id in self.done:
+            return False
+        table = WRITTEN[self.kind][0]
+        line = {
+            "run_id": self.run_id,
+            "shard_id": shard_id,
+            "n_users": n_users,
+            "n_rows": frame.height,
+            "checksum": blake2b(frame.write_csv().encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
+        }
+        with self._store.engine.begin() as connection:
+            # the ledger line comes first: a second writer of the shard fails on it before it can write a row
+            if not self._store.dialect.insert_new(connection, tables.run_shards, line):
+                return False
+            self._store.dialect.bulk_load(connection, table, self._stamped(table, frame))
+        self.done.add(shard_id)
+        return True
+
+    def write_table(self, name: str, frame: pl.DataFrame) -> None:
+        """Write all of this run's rows of one table, replacing what an earlier try left."""
+        table = tables.metadata.tables[name]
+        with self._store.engine.begin() as connection:
+            connection.execute(sa.delete(table).where(table.c.run_id == self.run_id))
+            self._store.dialect.bulk_load(connection, table, self._stamped(table, frame))
+
+    def _stamped(self, table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
+        """Add the run's own columns. NaN becomes NULL, because SQLite would do so and PostgreSQL would not."""
+        floats = [name for name, kind in frame.schema.items() if kind.is_float()]
+        stamped = frame.with_columns(pl.lit(self.run_id).alias("run_id"), pl.col(floats).fill_nan(None))
+        if "placement" in table.c:
+            stamped = stamped.with_columns(pl.lit(self.placement).alias("placement"))
+        return stamped
+
+    def finish(self, counts: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None) -> None:
+        """Note that all rows are written: the run is ready to be published."""
+        with self._store.engine.begin() as connection:
+            connection.execute(
+                sa.update(tables.runs)
+                .where(self._mine)
+                .values(
+                    state="ready",
+                    counts=counts or {},
+                    metrics=metrics or {},
+                    reason=None,
+                    finished_at=self._store.dialect.now(connection),
+                )
+            )
+
+    def publish(self, guards: PublishSettings | None = None, *, expected_users: int | None = None, force: bool = False) -> None:
+        """Let consumers read this run.
+
+        Raises:
+            PublishGuardError: a guard refuses; the run stays ready and what consumers read stays.
+        """
+        self._store.publish(self.run_id, guards=guards, expected_users=expected_users, force=force)
+
+
+def new_run_id(now: datetime, newest: str | None) -> str:
+    """A sortable id from the database's clock, later than every earlier one even when that clock jumps back."""
+    made = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}"
+    if newest is None or made > newest:
+        return made
+    digits = int(newest.replace("T", "")) + 1
+    text = f"{digits:017d}"
+    return f"{text[:8]}T{text[8:]}"
