@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["RecsysError", "Shop", "__version__", "open"]
 
-_WHERE = {"RecsysError": ("recsys.errors", "RecsysError"), "Shop": ("recsys.shop", "Shop"), "open": ("recsys.shop", "open_shop")}
+_WHERE = {
+    "RecsysError": ("recsys.errors", "RecsysError"),
+    "Shop": ("recsys.shop", "Shop"),
+    "open": ("recsys.shop", "open_shop"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys.errors import UsageError
+from recsys.errors import TemporaryError, UsageError
+from recsys.execution.shards import plan
 from tests import oracles
-
 
 # --- vectors ---------------------------------------------------------------------------------------------------------
 
@@ -157,3 +157,57 @@ class VectorIndexSuite:
     def test_a_wrong_call_is_refused(self, queries, k, allow, message):
         with pytest.raises(UsageError, match=message):
             self.make(clustered(40, 5, seed=1)).search(queries.astype(np.float32), k, allow=allow)
+
+
+# --- execution -------------------------------------------------------------------------------------------------------
+
+
+class NotingTask:
+    """Returns ten times the shard's index, and notes what was called; `trouble` holds errors to raise first."""
+
+    def __init__(self, trouble=None):
+        self.trouble = {index: list(errors) for index, errors in (trouble or {}).items()}
+        self.log = []
+
+    def setup(self):
+        self.log.append("setup")
+
+    def run(self, shard):
+        self.log.append(shard.index)
+        if self.trouble.get(shard.index):
+            raise self.trouble[shard.index].pop(0)
+        return 10 * shard.index
+
+
+class ExecutorSuite:
+    """What every executor promises. A subclass gives `make()`."""
+
+    def make(self):
+        raise AssertionError("a subclass makes the executor")
+
+    def test_every_shard_is_done_once_after_one_setup(self):
+        task = NotingTask()
+        results = dict((shard.index, result) for shard, result in self.make().map(task, plan("r", "s", 7)))
+        assert results == {index: 10 * index for index in range(7)}
+        assert task.log[0] == "setup" and sorted(task.log[1:]) == list(range(7))
+
+    def test_without_shards_nothing_is_set_up(self):
+        task = NotingTask()
+        assert list(self.make().map(task, [])) == [] and task.log == []
+
+    def test_a_temporary_trouble_is_tried_again_as_often_as_allowed(self):
+        task = NotingTask({2: [TemporaryError("a"), TemporaryError("b")]})
+        assert len(list(self.make().map(task, plan("r", "s", 4), retries=2))) == 4
+        assert task.log.count(2) == 3
+        with pytest.raises(TemporaryError, match="b"):
+            list(
+                self.make().map(
+                    NotingTask({2: [TemporaryError("a"), TemporaryError("b")]}), plan("r", "s", 4), retries=1
+                )
+            )
+
+    def test_another_error_is_not_tried_again(self):
+        task = NotingTask({1: [ValueError("broken")]})
+        with pytest.raises(ValueError, match="broken"):
+            list(self.make().map(task, plan("r", "s", 3), retries=5))
+        assert task.log.count(1) == 1

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import Settings, load
-from recsys.errors import ConfigError
 from recsys.config.layers import names, read, template, value_of
+from recsys.errors import ConfigError
 
 
 def write(project: Path, text: str) -> Path:

@@ -47,23 +47,17 @@ class Kind(StrEnum):
     hnsw = "hnsw"
 
 
-FailIfNoop = Annotated[bool, typer.Option("--fail-if-noop", help="Exit 5 when there was nothing to do.")]
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    for name, function in {
-        "demo": demo,
-        "init": init,
-        "ingest": ingest,
-        "check": check,
-        "train": train,
-        "embed": embed,
-        "cluster": cluster,
-        "index": index,
-        "run": run,
-    }.items():
-        command(app, name)(function)
+    command(app, "demo")(demo)
+    command(app, "init")(init)
+    command(app, "ingest")(ingest)
+    command(app, "check")(check)
+    command(app, "train")(train)
+    command(app, "embed")(embed)
+    command(app, "cluster")(cluster)
+    command(app, "index")(index)
+    command(app, "run")(run)
 
 
 def demo(
@@ -104,7 +98,6 @@ def ingest(
     products_query: Annotated[str | None, typer.Option(help="SELECT of the products, or @file.sql.")] = None,
     events_query: Annotated[str | None, typer.Option(help="SELECT of the events, or @file.sql.")] = None,
     users_query: Annotated[str | None, typer.Option(help="SELECT of the users, or @file.sql.")] = None,
-    fail_if_noop: FailIfNoop = False,
 ) -> Report:
     """Read products, events, users and pictures into the store; rows that cannot be used go to rejected_rows."""
     from recsys.pipeline import intake
@@ -124,7 +117,7 @@ def ingest(
         "source.users_query": users_query,
     }
     with call.bench(source, writes=not dry_run) as bench:
-        return intake.ingest(bench, wanted, dry_run=dry_run, fail_if_noop=fail_if_noop)
+        return intake.ingest(bench, wanted, dry_run=dry_run)
 
 
 def check(call: Call) -> Report:
@@ -157,7 +150,7 @@ def train(
 def embed(
     call: Call,
     full: Annotated[bool, typer.Option("--full", help="Encode every product again.")] = False,
-    fail_if_noop: FailIfNoop = False,
+    fail_if_noop: Annotated[bool, typer.Option("--fail-if-noop", help="Exit 5 when there was nothing to do.")] = False,
 ) -> Report:
     """Encode the products whose content or model changed."""
     from recsys.pipeline import space

@@ -54,8 +54,8 @@ class Call:
             UsageError: there is no project here and no database is named either.
             ConfigError: see `recsys.config.read`.
         """
-        from recsys.errors import UsageError
         from recsys.config import FILE, read
+        from recsys.errors import UsageError
 
         folder = project or self.project_dir
         layered = read(folder, flags={"database.url": self.database, **(flags or {})})

@@ -33,14 +33,16 @@ def console(*, stderr: bool = False) -> Console:
 def show(report: Report, *, quiet: bool) -> None:
     """Print a report for people."""
     out, err = console(), console(stderr=True)
-    for table in report.tables:
-        out.print(_drawn(table))
+    for at, table in enumerate(report.tables):
+        if table.rows or at == 0:
+            out.print(_drawn(table))
     if quiet:
         return
     for warning in report.warnings:
         err.print(Text(f"warning: {printable(redact(warning))}", style="yellow"))
-    if report.counts:
-        err.print(Text("  ".join(f"{name} {_cell(value)}" for name, value in report.counts.items())))
+    flat = {name: value for name, value in report.counts.items() if not isinstance(value, dict)}
+    if flat:
+        err.print(Text("  ".join(f"{name} {_cell(value)}" for name, value in flat.items())))
     for name, path in report.artifacts.items():
         err.print(Text(f"{name}: {printable(str(path))}"))
     for note in report.notes:
@@ -126,7 +128,7 @@ class Lines:
     def __init__(self) -> None:
         self._last = time.monotonic()
 
-    def begin(self, stage: str) -> None:
+    def begin(self, stage: str) -> None:  # noqa: ARG002 - the line at the end names the stage
         """Start the clock."""
         self._last = time.monotonic()
 

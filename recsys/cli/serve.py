@@ -18,14 +18,11 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    for name, function in {
-        "recommend": recommend,
-        "publish": publish,
-        "rollback": rollback,
-        "similar": similar,
-        "evaluate": evaluate,
-    }.items():
-        command(app, name)(function)
+    command(app, "recommend")(recommend)
+    command(app, "publish")(publish)
+    command(app, "rollback")(rollback)
+    command(app, "similar")(similar)
+    command(app, "evaluate")(evaluate)
 
 
 def recommend(

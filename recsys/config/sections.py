@@ -70,10 +70,10 @@ class EncoderSettings(Section):
     dim: int = Field(128, ge=8, description="length of a product vector")
     width: int = Field(128, ge=16, description="width of the towers and of the fusion")
     heads: int = Field(4, ge=1, description="attention heads; divides width")
-    text_layers: int = Field(2, ge=1, description="transformer layers of the text tower")
+    text_layers: int = Field(1, ge=1, description="transformer layers of the text tower")
     fusion_layers: int = Field(2, ge=1, description="transformer layers of the fusion")
     user_layers: int = Field(2, ge=1, description="transformer layers of the user encoder")
-    text_tokens: int = Field(48, ge=4, description="tokens read of each product's text")
+    text_tokens: int = Field(32, ge=4, description="tokens read of each product's text")
     vocabulary: int = Field(8000, ge=300, description="size of the byte-level BPE vocabulary trained on the catalogue")
     history: int = Field(30, ge=1, description="events of a user the user encoder looks back on")
     text_columns: list[str] = Field(["title", "description"], description="columns read as text")
@@ -173,7 +173,7 @@ class IndexSettings(Section):
     """The vector index behind `similar`."""
 
     kind: Literal["auto", "flat", "ivf", "hnsw"] = Field(
-        "auto", description="auto = exact up to 50,000 products, hnsw above"
+        "auto", description="auto = exact up to 50,000 products, ivf above"
     )
 
 

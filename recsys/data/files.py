@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -54,7 +55,7 @@ def columns(path: Path) -> list[str]:
     how = _checked_kind(path)
     if how == "parquet":
         return [str(name) for name in _parquet(path).schema_arrow.names]
-    with closing(_text(path)) as stream:
+    with _opened(path) as stream:
         if how == "csv":
             return _header(path, stream)[0]
         names: dict[str, None] = {}
@@ -88,22 +89,33 @@ def _checked_kind(path: Path) -> str:
     return how
 
 
-def _text(path: Path) -> TextIO:
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
     """Open as text; bytes that are not UTF-8 survive as lone surrogates, so that only their line is lost."""
     try:
         if path.suffix.lower() == ".gz":
-            return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
-        return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be opened: {error.strerror or error}") from error
+            with gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+                yield stream
+        else:
+            with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+                yield stream
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{path} cannot be read ({error}); export it again") from error
 
 
 def _parquet(path: Path) -> Any:  # pyarrow carries no types
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _readable(path):
         return pq.ParquetFile(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"{path} is not a readable parquet file ({reason}); export it again") from error
@@ -112,13 +124,12 @@ def _parquet(path: Path) -> Any:  # pyarrow carries no types
 def _parquet_frames(path: Path, batch: int) -> Iterator[pl.DataFrame]:
     file = _parquet(path)
     start = 1
-    given = False
-    for part in file.iter_batches(batch_size=batch):
-        frame = pl.DataFrame(part)
-        yield numbered(frame, start=start)
-        start += frame.height
-        given = True
-    if not given:
+    with _readable(path):
+        for part in file.iter_batches(batch_size=batch):
+            frame = pl.DataFrame(part)
+            yield numbered(frame, start=start)
+            start += frame.height
+    if start == 1:
         yield numbered(pl.DataFrame(file.schema_arrow.empty_table()), start=1)
 
 
@@ -159,7 +170,7 @@ Record = tuple[int, list[str] | None, str | None, str | None]
 
 
 def _csv_frames(path: Path, batch: int) -> Iterator[pl.DataFrame]:
-    with closing(_text(path)) as stream:
+    with _opened(path) as stream:
         names, delimiter = _header(path, stream)
         records = _records(stream, delimiter, width=len(names))
         given = False
@@ -200,7 +211,7 @@ def _records(lines: Iterable[str], delimiter: str, *, width: int) -> Iterator[Re
             if not read:
                 return
             if reason is None and fields is not None and len(fields) != width:
-                blank = not fields or (len(fields) == 1 and width > 1 and not fields[0].strip())
+                blank = not "".join(read).strip()
                 reason = None if blank else f"it has {len(fields)} fields where the first line has {width}"
                 if blank:
                     at += len(read)
@@ -254,7 +265,7 @@ def _as_text(value: object) -> str | None:
 
 
 def _jsonl_frames(path: Path, batch: int) -> Iterator[pl.DataFrame]:
-    with closing(_text(path)) as stream:
+    with _opened(path) as stream:
         lines = ((at, line) for at, line in zip(count(1), stream, strict=False) if line.strip())
         given = False
         while part := list(islice(lines, batch)):

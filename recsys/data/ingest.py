@@ -49,6 +49,7 @@ class Ingested:
         accepted: table to (a, c) canonical rows, ready for the store.
         rejected: (r, 7) schema.REJECTED_COLUMNS of all sources, pictures included.
         counts: table to `rows_in, used, rejected, filtered` and the last two by reason; `images` to its own.
+        sources: names of everything that was read, albums included; what is kept of an earlier reading is replaced.
         pictured: known products that are not among the accepted ones and have a picture file now: id to file name.
         warnings: what a person should look at.
         notes: what was understood in silence.
@@ -57,6 +58,7 @@ class Ingested:
     accepted: dict[str, pl.DataFrame]
     rejected: pl.DataFrame
     counts: dict[str, dict[str, Any]]
+    sources: tuple[str, ...] = ()
     pictured: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -118,6 +120,7 @@ class _Book:
         self._frames: dict[str, list[pl.DataFrame]] = {}
         self._rejected: list[pl.DataFrame] = [rejects.none()]
         self._counts: dict[str, dict[str, Any]] = {}
+        self._sources: list[str] = []
         self._warnings: list[str] = []
         self._notes: list[str] = []
 
@@ -127,6 +130,7 @@ class _Book:
 
     def take(self, part: Part, checked: Checked) -> None:
         """Enter one checked part."""
+        self._sources.append(part.source)
         self._frames.setdefault(part.table, []).append(checked.accepted)
         self._rejected.append(checked.rejected)
         counts = self._counts.setdefault(
@@ -176,7 +180,9 @@ class _Book:
         if "products" in accepted:
             accepted["products"] = _hashed(accepted["products"], pictures)
         rejected = pl.concat(self._rejected)
-        return Ingested(accepted, rejected, self._counts, pictured, tuple(self._warnings), tuple(self._notes))
+        return Ingested(
+            accepted, rejected, self._counts, tuple(self._sources), pictured, tuple(self._warnings), tuple(self._notes)
+        )
 
     def _pictures(
         self, accepted: dict[str, pl.DataFrame], pictures: PictureStore, images: Sequence[Path], known: set[str]
@@ -190,6 +196,7 @@ class _Book:
             named = products.filter(pl.col(schema.IMAGE).is_not_null())
             names = dict(named.select(schema.PRODUCT_ID, schema.IMAGE).iter_rows())
         source = ", ".join(f"{path.resolve().parent.name}/{path.name}" for path in images)
+        self._sources.append(source)
         added = pictures.add(images, names, also=there | known, source_name=source)
         self._rejected.append(added.problems)
         codes = dict(added.problems.group_by("code").len().sort("code").rows())

@@ -145,7 +145,12 @@ def _misfit(path: Path, names: Sequence[str], shape: Preset, table: str | None) 
     """The error that says which columns are missing, and which preset would fit."""
     wanted = {table: shape.needs[table]} if table and table in shape.needs else shape.needs
     lacks = {each: [name for name in needs if name not in names] for each, needs in wanted.items()}
-    nearest = min(lacks, key=lambda each: (len(lacks[each]) / max(1, len(wanted[each])), -len(wanted[each])))
+    # the table of which most is there; of none, the smallest of our own, and the most telling of a preset
+    size = 1 if shape.name == "csv" else -1
+    nearest = min(
+        [each for each in lacks if lacks[each]] or list(lacks),
+        key=lambda each: (len(lacks[each]) - len(wanted[each]), size * len(wanted[each])),
+    )
     other = fitting(names, path.stem)
     if other and other != shape.name and not (table and shape.name == "csv" and not lacks[nearest]):
         remedy = f"these look like the columns of preset {other!r}: give --preset {other}"

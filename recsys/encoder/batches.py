@@ -19,9 +19,22 @@ from recsys.encoder.fields import Inputs, Tokens
 from recsys.encoder.fields.image import ImageField
 from recsys.encoder.fields.words import split_words
 from recsys.encoder.pairs import Pairs
-from recsys.encoder.product import MODALITIES, ProductEncoder, ProductInputs, facts_of, texts_of
+from recsys.encoder.product import Encoded, ProductEncoder, ProductInputs, facts_of, texts_of
 
 _QUERY_FACTS = 4
+_PICTURED = 0.6
+"""Share of the products of a batch whose picture is read: the rest learn to do without, and reading is dear."""
+_SPARED = 0.4
+"""Share of the products of which no attribute is hidden."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Products by all that is shown of them; `conceal` (b, F) says which features are hidden, `parts` what was fused."""
+
+    encoded: Encoded
+    conceal: Tensor
+    parts: dict[str, Tokens]
 
 
 @dataclass
@@ -45,6 +58,7 @@ class ProductBatch:
     pairs: Pairs
     _towers: dict[str, Tokens] = field(default_factory=dict)
     _present: dict[str, Tensor] = field(default_factory=dict)
+    _whole: list[Whole] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,6 +80,19 @@ class ProductBatch:
         if not self._present:
             self._present = model.present(self.x)
         return self._present
+
+    def whole(self, model: ProductEncoder, g: torch.Generator) -> Whole:
+        """The products by all they have, less what chance hides; one view for all objectives, for it is the dearest."""
+        if not self._whole:
+            show = some_views(self.present(model), model.settings.modality_dropout, g)
+            x = self.x["attributes"]
+            known = model.attributes.known(x)
+            share = (torch.rand(len(known), 1, generator=g) - _SPARED) / (1 - _SPARED)
+            conceal = (torch.rand(known.shape, generator=g) < share).to(known.device)
+            parts = {name: part.shown(show[name]) for name, part in self.towers(model, g).items()}
+            parts["attributes"] = model.attributes(x, conceal).shown(show["attributes"])
+            self._whole.append(Whole(model.fuse(parts, model.exact(self.x, show)), conceal, parts))
+        return self._whole[0]
 
 
 def some_views(present: dict[str, Tensor], rate: float, g: torch.Generator) -> dict[str, Tensor]:
@@ -131,14 +158,18 @@ class ProductBatches:
         rows = np.concatenate([anchors, np.where(paired, partners, rng.integers(0, n, len(anchors)))])
         at = torch.from_numpy(rows)
         x: ProductInputs = {name: {key: value[at] for key, value in self._all[name].items()} for name in self._all}
-        x["image"] = ImageField.read(self.catalogue.pictures, rows)
+        x["image"] = self._pictures(rows, rng)
         key = torch.from_numpy(self._text_key[rows])
         same = (key[:, None] == key[None, :]) & ~torch.eye(len(rows), dtype=torch.bool)
         return ProductBatch(rows, x, self._queries(rows, rng), same, torch.from_numpy(paired), self.pairs)
 
+    def _pictures(self, rows: npt.NDArray[np.integer], rng: np.random.Generator) -> Inputs:
+        chosen = rng.permutation(len(rows)) < _PICTURED * len(rows)
+        has = self.catalogue.pictures.present[rows] & chosen
+        pixels = np.zeros((len(rows), *self.catalogue.pictures.pixels.shape[1:]), np.uint8)
+        pixels[has] = self.catalogue.pictures.take(rows[has])
+        return {"pixels": torch.from_numpy(pixels), "has": torch.from_numpy(has)}
+
 
 def _order(seed: int, turn: int, n: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng((seed, 0, turn)).permutation(n)
-
-
-__all__ = ["MODALITIES", "ProductBatch", "ProductBatches", "some_views"]

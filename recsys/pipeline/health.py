@@ -47,10 +47,14 @@ def doctor(bench: Bench) -> Report:
         rows.append(("database answers", "yes"))
         rows += [(f"rows of {name}", f"{value:,}") for name, value in counts.items()]
     if counts:
-        need = _need_gb(bench, products=counts.get("products", 0), users=counts.get("users", 0), events=counts.get("events", 0))
+        need = _need_gb(
+            bench, products=counts.get("products", 0), users=counts.get("users", 0), events=counts.get("events", 0)
+        )
         rows.append(("memory needed", f"about {need:.1f} GB to train and recommend"))
         if need > 0.8 * _memory_gb():
-            warnings.append(f"this shop needs about {need:.1f} GB of memory; lower [encoder] dim or [training] batch_size")
+            warnings.append(
+                f"this shop needs about {need:.1f} GB of memory; lower [encoder] dim or [training] batch_size"
+            )
     return Report(
         "doctor",
         status="problems" if warnings else "done",
@@ -66,7 +70,9 @@ def _need_gb(bench: Bench, *, products: int, users: int, events: int) -> float:
     scores = 3 * _BLOCK_USERS * products * 4
     log = events * 60 + users * 200
     tokens = encoder.text_tokens + (bench.settings.images.size // 8) ** 2 + 16
-    activations = training.batch_size * tokens * encoder.width * 4 * 24 * (encoder.text_layers + encoder.fusion_layers + 2)
+    activations = (
+        training.batch_size * tokens * encoder.width * 4 * 24 * (encoder.text_layers + encoder.fusion_layers + 2)
+    )
     return 1.0 + (vectors + scores + log + activations) / 1e9
 
 

@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from recsys.data import sources
+import numpy as np
+import polars as pl
+
+from recsys.data import schema, sources
 from recsys.data.ingest import Ingested
 from recsys.data.ingest import ingest as judge
 from recsys.db.engine import read
-from recsys.errors import ConfigError, NothingNewError, UsageError
+from recsys.errors import ConfigError, UsageError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
 from recsys.store.inputs import write_inputs
@@ -75,39 +78,33 @@ class Wanted:
         return Wanted(tuple(paths), preset, table, pairs, tuple(images), sql, dict(frames or {}))
 
 
-def ingest(bench: Bench, wanted: Wanted, *, dry_run: bool = False, fail_if_noop: bool = False) -> Report:
+def ingest(bench: Bench, wanted: Wanted, *, dry_run: bool = False) -> Report:
     """Read, judge, write.
 
     Args:
         bench: the project.
         wanted: what to read.
         dry_run: judge the rows but write nothing and decode no picture.
-        fail_if_noop: raise when the store is as it was before.
 
     Raises:
         DataContractError: more rows are rejected than `data.max_bad_fraction`, or a table is empty.
         UsageError: a file is missing or does not fit the preset.
-        NothingNewError: nothing changed and `fail_if_noop`.
     """
     settings, store = bench.settings, bench.store
     parts = _parts(bench, wanted)
     images = list(wanted.images or sources.pictures_beside(wanted.paths))
-    before = store.digest() if fail_if_noop else None
     with bench.watch.stage("read and judge"):
         judged = judge(
             parts,
             settings=settings.data,
             pictures=None if dry_run else bench.pictures,
             images=images,
-            known_products=store.product_ids(),
+            known_products=read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].to_list(),
         )
     if not dry_run:
         with bench.watch.stage("write"):
-            names = [part.source for part in parts]
-            write_inputs(store, judged.accepted, judged.rejected, sources=names, pictured=judged.pictured)
+            write_inputs(store, judged.accepted, judged.rejected, sources=judged.sources, pictured=judged.pictured)
         bench.refresh()
-        if fail_if_noop and store.digest() == before:
-            raise NothingNewError("the store held all of this already")
     return Report(
         "ingest",
         status="planned" if dry_run else "done",
@@ -150,20 +147,26 @@ def check(bench: Bench) -> Report:
         (name, int(catalogue.frame[name].null_count()), round(catalogue.frame[name].null_count() / max(n, 1), 4))
         for name in catalogue.frame.columns
     ]
-    events = read(bench.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 1")
+    events = read(
+        bench.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 1"
+    )
     rejects = read(
         bench.store.engine,
-        "SELECT source, table_name, code, COUNT(*) AS rejected FROM rejected_rows GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3",
+        "SELECT source, table_name, code, COUNT(*) AS rejected FROM rejected_rows "
+        "GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3",
     )
     text = [name for name in settings.encoder.text_columns if name in catalogue.frame.columns]
-    worded = catalogue.frame.select(text).filter(~_all_null(text)).height if text else 0
-    enough = int((_events_by_user(interactions.starts) >= 2).sum())
+    worded = catalogue.frame.select(text).filter(~pl.all_horizontal(pl.col(text).is_null())).height if text else 0
+    enough = int((np.diff(interactions.starts) >= 2).sum())
     parts = [
         ("text", f"{worded:,} of {n:,} products have {' or '.join(text) or 'no text column'}"),
         ("picture", f"{counts['products_with_picture']:,} of {n:,} products have a picture"),
         ("co_purchase, next_item", f"{enough:,} of {len(dataset.users):,} users have two events or more"),
         ("recommend", f"{counts['products_sellable']:,} products may be recommended to {len(dataset.users):,} users"),
-        ("without history", f"{len(dataset.users) - counts['users_with_events']:,} users get the list of '__default__'"),
+        (
+            "without history",
+            f"{len(dataset.users) - counts['users_with_events']:,} users get the list of '__default__'",
+        ),
     ]
     warnings = []
     if not n:
@@ -186,15 +189,3 @@ def check(bench: Bench) -> Report:
             Table.of("rejected rows", rejects),
         ],
     )
-
-
-def _all_null(columns: Sequence[str]) -> Any:
-    import polars as pl
-
-    return pl.all_horizontal(pl.col(name).is_null() for name in columns)
-
-
-def _events_by_user(starts: Any) -> Any:
-    import numpy as np
-
-    return np.diff(starts)

@@ -29,7 +29,9 @@ def shown(bench: Bench, run_id: str) -> Report:
         run_id = known[0]
     facts = bench.store.run(run_id)
     rows = [(name, str(plain(value)) if isinstance(value, dict) else value) for name, value in facts.items()]
-    return Report("runs show", run_id=run_id, counts=facts.get("counts") or {}, tables=[Table("run", ("what", "value"), rows)])
+    return Report(
+        "runs show", run_id=run_id, counts=facts.get("counts") or {}, tables=[Table("run", ("what", "value"), rows)]
+    )
 
 
 def prune(bench: Bench) -> Report:

@@ -13,7 +13,7 @@ from recsys.errors import UsageError
 from recsys.execution import stop
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
-from recsys.pipeline.space import bring_up_to_date
+from recsys.pipeline.space import embedded
 from recsys.recommend.recommender import Recommender
 from recsys.store.runs import Manifest
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def assembled(bench: Bench) -> Recommender:
     """The recommender over today's data, the newest models and vectors in step with both."""
-    table = bring_up_to_date(bench).table if bench.writes else bench.table_in_step()
+    table = embedded(bench).table if bench.writes else bench.table_in_step()
     dataset, settings = bench.dataset, bench.settings
     with bench.watch.stage("prepare sources"):
         return Recommender.assemble(
@@ -67,7 +67,9 @@ def recommend(bench: Bench, *, publish: bool = True, resume: bool = True) -> Rep
         if publish:
             with bench.watch.stage("publish"), stop.deferred():
                 run.publish(settings.publish, expected_users=len(users))
-    notes = [f"run {run.run_id} is {'published' if publish else 'ready; publish it with: recsys publish ' + run.run_id}"]
+    notes = [
+        f"run {run.run_id} is {'published' if publish else 'ready; publish it with: recsys publish ' + run.run_id}"
+    ]
     return Report("recommend", run_id=run.run_id, counts=counts, tables=[bench.times()], notes=notes)
 
 
@@ -113,4 +115,6 @@ def show(bench: Bench, users: Sequence[str]) -> Report:
     frame = with_titles(bench, computed(bench, users))
     unknown = [user for user in users if user not in bench.dataset.users]
     warnings = [f"user '{user}' is unknown and gets the list for users without history" for user in unknown[:10]]
-    return Report("recommend", counts={"users": len(users)}, warnings=warnings, tables=[Table.of("recommendations", frame)])
+    return Report(
+        "recommend", counts={"users": len(users)}, warnings=warnings, tables=[Table.of("recommendations", frame)]
+    )

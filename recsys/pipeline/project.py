@@ -51,7 +51,9 @@ def init(
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"{folder} is a file; name a folder for the project") from error
     if secret:
-        notes.append(f"the URL has a password, so it is not written to {FILE}: set RECSYS_DATABASE, or database.url_file")
+        notes.append(
+            f"the URL has a password, so it is not written to {FILE}: set RECSYS_DATABASE, or database.url_file"
+        )
     with Bench(layered.settings, watch) as bench:
         bench.store.init()
     where = "" if folder == Path() else f" -C {folder}"

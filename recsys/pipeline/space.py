@@ -28,7 +28,7 @@ _NEIGHBOURS = 20
 """Neighbours of each product written for consumers."""
 
 
-def bring_up_to_date(bench: Bench, *, full: bool = False) -> build.Built:
+def embedded(bench: Bench, *, full: bool = False) -> build.Built:
     """Encode what is stale and write the changed vectors to the store."""
     catalogue, model = bench.dataset.catalogue, bench.model
     with bench.watch.stage("embed") as progress:
@@ -46,7 +46,7 @@ def embed(bench: Bench, *, full: bool = False, fail_if_noop: bool = False) -> Re
     Raises:
         NothingNewError: nothing was stale and `fail_if_noop`.
     """
-    built = bring_up_to_date(bench, full=full)
+    built = embedded(bench, full=full)
     idle = not built.encoded and not built.removed
     if idle and fail_if_noop:
         raise NothingNewError("every product already has its vector")
@@ -61,7 +61,7 @@ def embed(bench: Bench, *, full: bool = False, fail_if_noop: bool = False) -> Re
 def cluster(bench: Bench) -> Report:
     """Group the products, keep the ids of last time, label the groups, publish them."""
     settings = bench.settings
-    table = bring_up_to_date(bench).table
+    table = embedded(bench).table
     with bench.watch.stage("cluster"):
         last = read(bench.store.engine, "SELECT product_id, cluster_id FROM product_clusters")
         made = clusters.cluster(
@@ -77,7 +77,7 @@ def cluster(bench: Bench) -> Report:
             run.write_table("cluster_members_all", made.members(table.ids))
             counts = {"products": len(table), "clusters": made.frame.height}
             run.finish(counts, {"mean_distance": float(np.mean(made.distance)) if len(table) else None})
-            run.publish()
+            run.publish(settings.publish)
     frame = made.frame.sort("size", descending=True).select("cluster_id", "size", "label")
     return Report("cluster", run_id=run.run_id, counts=counts, tables=[Table.of("groups", frame)])
 
@@ -92,7 +92,7 @@ def indexed(bench: Bench, *, fresh: bool = False) -> index.Opened:
 
 def build_index(bench: Bench) -> Report:
     """Build the index, measure its recall, write each product's neighbours for consumers."""
-    table = bring_up_to_date(bench).table
+    table = embedded(bench).table
     with bench.watch.stage("index"):
         opened = indexed(bench, fresh=True)
     with bench.watch.stage("neighbours") as progress:
@@ -103,7 +103,7 @@ def build_index(bench: Bench) -> Report:
             run.write_table("similar_products_all", frame)
             counts = {"products": len(table), "neighbours": frame.height, "recall": round(opened.recall, 4)}
             run.finish(counts, {"kind": opened.index.kind, "recall": opened.recall})
-            run.publish()
+            run.publish(bench.settings.publish)
     row = (opened.index.kind, len(table), opened.recall)
     return Report(
         "index",

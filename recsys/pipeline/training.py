@@ -26,9 +26,11 @@ from recsys.encoder.train import train_products, train_users
 from recsys.errors import DataContractError, UsageError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report
-from recsys.pipeline.space import bring_up_to_date
+from recsys.pipeline.space import embedded
 from recsys.pipeline.trained import Trained
 from recsys.recommend import cases, rank
+from recsys.vectors.build import bring_up_to_date
+from recsys.vectors.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
 
@@ -53,18 +55,21 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False) -
         raise UsageError(f"unknown part '{unknown[0]}'; train {' or '.join(PARTS)}")
     dataset = bench.dataset
     trainable(dataset)
-    lesson = Lesson(bench, dataset.catalogue, dataset.interactions, bench.settings.artifacts / "training", resume=resume)
+    lesson = Lesson(
+        bench, dataset.catalogue, dataset.interactions, bench.settings.artifacts / "training", resume=resume
+    )
     artifacts: dict[str, Path] = {}
     if "encoder" in parts:
-        model = lesson.encoder()
+        model, table = lesson.encoder()
         seed = bench.settings.training.seed
         artifacts["encoder"] = checkpoint.save(
             model, bench.models / "encoder", data_fingerprint=dataset.fingerprint, seed=seed
         )
+        table.save(bench.embeddings)  # they are those of the model just saved: nobody encodes them again
         Trained.now(bench, dataset, encoder=model.version, ranker="").save(bench.models)
         bench.refresh_models()
     if "ranker" in parts:
-        content = bring_up_to_date(bench).table.vectors
+        content = embedded(bench).table.vectors
         blend = lesson.ranker(bench.model, content)
         artifacts["ranker"] = blend.save(bench.models / "ranker")
         Trained.now(bench, dataset, encoder=bench.model.version, ranker=artifacts["ranker"].name).save(bench.models)
@@ -103,8 +108,8 @@ class Lesson:
     folder: Path
     resume: bool = False
 
-    def encoder(self) -> Model:
-        """Product encoder on what was before the ranker's window, user encoder on everything."""
+    def encoder(self) -> tuple[Model, EmbeddingTable]:
+        """Product encoder on what was before the ranker's window, user encoder on everything; model and vectors."""
         settings, watch = self.bench.settings, self.bench.watch
         with watch.stage("train products", draws_itself=True):
             model = train_products(
@@ -118,9 +123,9 @@ class Lesson:
                 progress=watch.shown,
             )
         with watch.stage("encode products") as progress:
-            content = _encoded(model, self.catalogue, progress)
+            table = bring_up_to_date(self.catalogue, model, folder=self.folder / "vectors", progress=progress).table
         with watch.stage("train users", draws_itself=True):
-            return self.users(model, content, self.interactions, name="encoder")
+            return self.users(model, table.vectors, self.interactions, name="encoder"), table
 
     def ranker(self, model: Model, content: npt.NDArray[np.float32]) -> rank.Blend:
         """The blend, fitted on the newest window with a user encoder that has not seen it."""
@@ -137,9 +142,7 @@ class Lesson:
                 seed=settings.training.seed,
             )
 
-    def users(
-        self, model: Model, content: npt.NDArray[np.float32], interactions: Interactions, *, name: str
-    ) -> Model:
+    def users(self, model: Model, content: npt.NDArray[np.float32], interactions: Interactions, *, name: str) -> Model:
         """The model with a user encoder trained on some events."""
         settings = self.bench.settings
         return train_users(

@@ -11,12 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data import schema
 from recsys.data.interactions import Histories, Interactions
 from recsys.errors import UsageError
-
-PURCHASE_CODE = schema.EVENT_TYPES.index(schema.PURCHASE)
-DAY = 86_400
+from recsys.recommend.proposals import DAY, PURCHASE_CODE
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from recsys.data import schema
 from recsys.data.interactions import Histories
+
+DAY = 86_400
+PURCHASE_CODE = schema.EVENT_TYPES.index(schema.PURCHASE)
+RETURN_CODE = schema.EVENT_TYPES.index("return")
 
 
 @dataclass(frozen=True)

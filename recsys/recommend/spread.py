@@ -11,13 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from recsys.data import schema
 from recsys.data.interactions import Histories
-from recsys.recommend.proposals import Candidates
+from recsys.recommend.proposals import RETURN_CODE, Candidates
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-RETURN_CODE = schema.EVENT_TYPES.index("return")
 KIND_WORTH = np.array([1.0, 0.6, 0.3, 0.5, 0.8, 0.0], np.float32)
 """What an event of each type (schema.EVENT_TYPES) says about taste, beside a purchase."""
 

@@ -5,6 +5,7 @@ In: canonical frames (times as UTC seconds) and rejects. Out: rows in products, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -22,15 +23,21 @@ _CHUNK = 200_000
 
 
 def write_inputs(
-    store: Store, accepted: dict[str, pl.DataFrame], rejected: pl.DataFrame, *, source: str
+    store: Store,
+    accepted: dict[str, pl.DataFrame],
+    rejected: pl.DataFrame,
+    *,
+    sources: Sequence[str],
+    pictured: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
-    """Insert or replace accepted rows by key; replace the rejects of the same source. One transaction for all.
+    """Insert or replace accepted rows by key; replace the rejects of the same sources. One transaction for all.
 
     Args:
         store: the store.
         accepted: canonical frames by table name; `occurred_at` and `created_at` are Int64 UTC seconds.
         rejected: columns schema.REJECTED_COLUMNS.
-        source: what the rows were read from; reading it again replaces its rejects.
+        sources: what the rows were read from; reading it again replaces its rejects.
+        pictured: products stored before that have a picture file now: id to file name.
 
     Returns:
         Rows written by table.
@@ -53,11 +60,12 @@ def write_inputs(
                     mark=schema.CONTENT_HASH,
                 )
             counts[name] = prepared.height
-        connection.execute(sa.delete(tables.rejected_rows).where(tables.rejected_rows.c.source == source))
-        if rejected.height:
-            kept = [column for column in rejected.columns if column in tables.rejected_rows.c]
-            rows = rejected.select(kept).with_columns(pl.lit(source).alias("source"))
-            store.dialect.bulk_load(connection, tables.rejected_rows, rows)
+        if pictured:
+            products = tables.products
+            named = sa.update(products).where(products.c.product_id == sa.bindparam("id")).values(image=sa.bindparam("file"))
+            connection.execute(named, [{"id": name, "file": file} for name, file in pictured.items()])
+        connection.execute(sa.delete(tables.rejected_rows).where(tables.rejected_rows.c.source.in_(sources)))
+        store.dialect.bulk_load(connection, tables.rejected_rows, rejected)
         counts["rejected"] = rejected.height
     return counts
 

@@ -41,7 +41,7 @@ class Clusters:
     Attributes:
         cluster_id: (n,) int64.
         distance: (n,) float32, 1 - cosine to the middle of the group.
-        frame: one row a group: cluster_id, label, size, terms (list of text, the most telling first).
+        frame: one row a group: cluster_id, label, size, terms (JSON list, the most telling first).
     """
 
     cluster_id: Rows = field(repr=False)

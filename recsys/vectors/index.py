@@ -83,7 +83,7 @@ def build(vectors: Vectors, kind: str = "auto", *, seed: int = 0) -> VectorIndex
 
     Args:
         vectors: (n, d) float32, finite.
-        kind: flat, ivf, hnsw, or auto (flat up to EXACT_UP_TO products, hnsw above).
+        kind: flat, ivf, hnsw, or auto (flat up to EXACT_UP_TO products, ivf above).
         seed: of the sample, and of the inverted file's k-means.
 
     Raises:
@@ -171,7 +171,7 @@ def _sample(vectors: Vectors, seed: int) -> tuple[Vectors, Vectors]:
 
 def _kind(kind: str, n: int) -> str:
     if kind == "auto":
-        return "flat" if n <= EXACT_UP_TO else "hnsw"
+        return "flat" if n <= EXACT_UP_TO else "ivf"
     if kind not in KINDS:
         raise UsageError(f"unknown index kind '{kind}'{suggestion(kind, KINDS)}; there are auto, {', '.join(KINDS)}")
     return kind

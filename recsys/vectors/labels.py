@@ -5,6 +5,7 @@ In: titles, categories and attributes of products, the group of each. Out: a lab
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Final
 
@@ -41,7 +42,7 @@ def frame(catalogue: Catalogue, groups: Rows, terms: int) -> pl.DataFrame:
         terms: words in a label; more where two groups would be called the same.
 
     Returns:
-        Frame (cluster_id, label, size, terms) by ascending id.
+        Frame (cluster_id, label, size, terms) by ascending id; terms is a JSON list, the most telling first.
     """
     ids, sizes = np.unique(groups, return_counts=True)
     carried = _carried(catalogue)
@@ -53,9 +54,9 @@ def frame(catalogue: Catalogue, groups: Rows, terms: int) -> pl.DataFrame:
             "cluster_id": ids.astype(np.int64),
             "label": _labels(chosen, terms, ids),
             "size": sizes.astype(np.int64),
-            "terms": chosen,
+            "terms": [json.dumps(words, ensure_ascii=False) for words in chosen],
         },
-        schema={"cluster_id": pl.Int64, "label": pl.String, "size": pl.Int64, "terms": pl.List(pl.String)},
+        schema={"cluster_id": pl.Int64, "label": pl.String, "size": pl.Int64, "terms": pl.String},
     )
 
 
@@ -74,7 +75,8 @@ def _ranked(carried: pl.DataFrame, groups: Rows) -> dict[int, list[str]]:
         .with_columns((share * (share * len(groups) / pl.col("all")).log()).round(9).alias("telling"))
         .filter(pl.col("telling") > 0)
         .join(written, on="term")
-        .sort("group", "telling", "term", descending=[False, True, False])
+        .with_columns(pl.col("term").str.len_chars().alias("length"))  # of equals the longer: a piece is no word
+        .sort("group", "telling", "length", "term", descending=[False, True, True, False])
         .group_by("group", maintain_order=True)
         .agg(pl.col("text").head(_LOOKED_AT))
     )

@@ -6,7 +6,6 @@ asked for when there is a text or a picture to encode, so that a search by produ
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +23,6 @@ from recsys.vectors import filters
 from recsys.vectors.exact import Flags, Rows, Vectors
 from recsys.vectors.index import VectorIndex
 from recsys.vectors.table import EmbeddingTable
-
-logger = logging.getLogger(__name__)
 
 SCORE: Final = "score"
 PARTS: Final = ("product", "text", "image")
@@ -178,11 +175,13 @@ def _vector(
 
 
 def _pixels(path: Path, settings: ImageSettings) -> npt.NDArray[np.uint8]:
-    from recsys.data.images import decode
+    from recsys.data.decode import PictureError, decode
 
-    limit = int(settings.max_megabytes * 1e6)
     if not path.is_file():
         raise UsageError(f"there is no picture {path}")
-    if path.stat().st_size > limit:
+    if path.stat().st_size > settings.max_megabytes * 1e6:
         raise UsageError(f"picture {path} is larger than {settings.max_megabytes} MB; see [images] max_megabytes")
-    return decode(path.read_bytes(), settings)
+    try:
+        return decode(path.read_bytes(), settings)
+    except PictureError as error:
+        raise UsageError(f"picture {path} cannot be used ({error.code}); give a JPEG, PNG, GIF or WebP") from error

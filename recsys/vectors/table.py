@@ -113,7 +113,8 @@ class EmbeddingTable:
         own = self.ids.rows(catalogue.ids.ids(kept))
         if len(kept) and (own.min() < 0 or self.dim != out.shape[1]):
             raise DataContractError(f"{len(kept)} products are to keep vectors that this table does not have")
-        out[kept] = self.vectors[own]
+        if len(kept):
+            out[kept] = self.vectors[own]
         out[rows] = vectors
         return EmbeddingTable(catalogue.ids, out, catalogue.hashes(model.columns), model.content_version)
 

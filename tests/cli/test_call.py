@@ -102,7 +102,13 @@ def test_shared_options_stand_after_every_command(capsys: pytest.CaptureFixture[
     names = [line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "]
     expected = "demo init ingest check train embed cluster index run recommend publish rollback similar evaluate doctor"
     assert set(names) == {*expected.split(), "runs", "config"}
-    for path in [*([name] for name in expected.split()), ["runs", "list"], ["runs", "show"], ["runs", "prune"], ["config", "show"]]:
+    for path in [
+        *([name] for name in expected.split()),
+        ["runs", "list"],
+        ["runs", "show"],
+        ["runs", "prune"],
+        ["config", "show"],
+    ]:
         assert main([*path, "--help"]) == 0
         text = capsys.readouterr().out
         for option in ("-C", "--project-dir", "--database", "--json", "-q", "-v", "--debug"):

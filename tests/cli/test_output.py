@@ -16,9 +16,16 @@ EVIL = "[bold red]x[/] [link=http://e]y[/link] \x1b[31mred\x1b[0m \u202egnp\x07 
 
 
 def report() -> Report:
-    table = Table("lists of [b]today[/b]", ("product_id", "title", "score"), [("p[1]", EVIL, 0.123456), ("p2", None, 7.0)])
+    table = Table(
+        "lists of [b]today[/b]", ("product_id", "title", "score"), [("p[1]", EVIL, 0.123456), ("p2", None, 7.0)]
+    )
     return Report(
-        "similar", run_id="r1", counts={"rows": 2, "share": 0.5}, warnings=[f"odd {EVIL}"], tables=[table], notes=["next"]
+        "similar",
+        run_id="r1",
+        counts={"rows": 2, "share": 0.5},
+        warnings=[f"odd {EVIL}"],
+        tables=[table],
+        notes=["next"],
     )
 
 
@@ -90,7 +97,13 @@ def test_a_failure_is_a_document_too() -> None:
 
 def test_plain_values_are_json() -> None:
     held = {
-        "a": np.int64(3), "b": np.float32(0.5), "c": math.nan, "d": (1, np.inf), "e": Path("x"), 5: None, "f": np.bool_(True)
+        "a": np.int64(3),
+        "b": np.float32(0.5),
+        "c": math.nan,
+        "d": (1, np.inf),
+        "e": Path("x"),
+        5: None,
+        "f": np.bool_(True),
     }
     made = plain(held)
     assert made == {"a": 3, "b": 0.5, "c": None, "d": [1, None], "e": "x", "5": None, "f": True}

@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 
 from recsys.data import attributes
 
-VALUES = st.one_of(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), st.floats(-1e9, 1e9))
+VALUES = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), st.floats(-1e9, 1e9)
+)
 
 
 def test_canonical_json_does_not_depend_on_how_it_was_written() -> None:
-    texts, bad = attributes.canonical(pl.Series(['{"b": 1, "a": "x", "n": null, "e": ""}', '{"a":"x","b":1}', "{}", None]))
+    texts, bad = attributes.canonical(
+        pl.Series(['{"b": 1, "a": "x", "n": null, "e": ""}', '{"a":"x","b":1}', "{}", None])
+    )
     assert texts.to_list() == ['{"a":"x","b":1}'] * 2 + [None, None]
     assert not bad.any()
 
@@ -25,7 +29,9 @@ def test_what_is_no_object_is_bad(cell: str) -> None:
     assert attributes.canonical(pl.Series([cell]))[1].to_list() == [True]
 
 
-@given(st.lists(st.fixed_dictionaries({"colour": st.none() | VALUES, "size": st.none() | st.floats(-99, 99)}), min_size=1))
+@given(
+    st.lists(st.fixed_dictionaries({"colour": st.none() | VALUES, "size": st.none() | st.floats(-99, 99)}), min_size=1)
+)
 def test_fold_and_unfold(rows: list[dict[str, object]]) -> None:
     colours = [None if row["colour"] is None else str(row["colour"]).strip() for row in rows]
     sizes = [row["size"] for row in rows]
@@ -39,7 +45,11 @@ def test_fold_and_unfold(rows: list[dict[str, object]]) -> None:
 
 
 def test_kinds_of_columns() -> None:
-    cells = ['{"n": 1, "mixed": 1, "tags": ["a", "b"], "deep": {"x": 1}, "yes": true}', '{"n": 2.5, "mixed": "one"}', None]
+    cells = [
+        '{"n": 1, "mixed": 1, "tags": ["a", "b"], "deep": {"x": 1}, "yes": true}',
+        '{"n": 2.5, "mixed": "one"}',
+        None,
+    ]
     frame = attributes.unfold(pl.Series(cells))
     assert frame.columns == [f"attributes.{name}" for name in ("deep", "mixed", "n", "tags", "yes")]
     assert frame["attributes.n"].to_list() == [1.0, 2.5, None]

@@ -104,7 +104,8 @@ def test_every_line_is_accounted_for(lines: list[str], tmp_path_factory: pytest.
 def test_jsonl_lines_may_have_their_own_keys_and_faults(tmp_path: Path) -> None:
     path = _write(
         tmp_path / "x.jsonl",
-        '{"product_id": 7, "price": 1.5}\n\n{"product_id": "b", "tags": ["x"]}\n[1]\n{"product_id": \n{"t": "\\ud800"}\n',
+        '{"product_id": 7, "price": 1.5}\n\n{"product_id": "b", "tags": ["x"]}\n'
+        '[1]\n{"product_id": \n{"t": "\\ud800"}\n',
     )
     frame = _read(path)
     assert frame["product_id"].to_list() == ["7", "b", None, None, None]

@@ -48,7 +48,7 @@ def test_times_in_their_own_types() -> None:
     assert parse.times(berlin)[0].to_list() == [NOON]
     assert parse.times(pl.Series("t", [moment.replace(tzinfo=None)]).cast(pl.Datetime("ns")))[0].to_list() == [NOON]
     assert parse.times(pl.Series("t", [moment.date()]))[0].to_list() == [NOON - 12 * 3600]
-    assert parse.times(pl.Series("t", [NOON * 1000, None], dtype=pl.Int64)) [0].to_list() == [NOON, None]
+    assert parse.times(pl.Series("t", [NOON * 1000, None], dtype=pl.Int64))[0].to_list() == [NOON, None]
 
 
 def test_units_are_counted() -> None:
@@ -58,7 +58,9 @@ def test_units_are_counted() -> None:
 @given(st.datetimes(dt.datetime(1970, 1, 2), dt.datetime(2100, 1, 1)))
 def test_any_moment_is_read_back(moment: dt.datetime) -> None:
     wanted = int(moment.replace(tzinfo=dt.UTC, microsecond=0).timestamp())
-    assert parse.times(pl.Series("t", [moment.isoformat(), moment.isoformat(" ") + "+00:00"]))[0].to_list() == [wanted] * 2
+    assert (
+        parse.times(pl.Series("t", [moment.isoformat(), moment.isoformat(" ") + "+00:00"]))[0].to_list() == [wanted] * 2
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ MASK: Final = 1
 NEXT: Final = 2
 """Token between two columns."""
 _SPECIAL: Final = ["[PAD]", "[MASK]", "[NEXT]"]
-_SUMMARY: Final = 4
+_SUMMARY: Final = 2
 _LONGEST: Final = 4000
 """Characters of a text that are looked at; the tower reads only its first tokens anyway."""
 
@@ -108,6 +108,6 @@ class TextField(nn.Module):
         return self.norm(x)
 
     def forward(self, x: Inputs) -> Tokens:
-        """Summary tokens of each product: (b, 4, w)."""
+        """Summary tokens of each product: (b, 2, w)."""
         states = self.hidden(x["tokens"])[:, :_SUMMARY]
         return Tokens(states, self.present(x)[:, None].expand(-1, _SUMMARY))

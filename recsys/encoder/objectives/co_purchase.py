@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.encoder.batches import ProductBatch, some_views
+from recsys.encoder.batches import ProductBatch
 from recsys.encoder.product import ProductEncoder
 
 _MEMORY = 8192
@@ -37,9 +37,7 @@ class CoPurchase(nn.Module):
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
         """Mean cross-entropy of the true partners: ()."""
-        show = some_views(batch.present(model), model.settings.modality_dropout, g)
-        parts = {name: part.shown(show[name]) for name, part in batch.towers(model, g).items()}
-        vectors = model.fuse(parts, model.exact(batch.x, show)).vector
+        vectors = batch.whole(model, g).encoded.vector
         rows = torch.from_numpy(batch.rows)
         half = len(vectors) // 2
         anchors, partners = vectors[:half][batch.paired], vectors[half:][batch.paired]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.encoder.batches import ProductBatch, some_views
+from recsys.encoder.batches import ProductBatch
 from recsys.encoder.fields import text
 from recsys.encoder.product import Encoded, ProductEncoder
 
@@ -50,12 +50,10 @@ class ImageText(nn.Module):
         """Mean over the pairs of views: ()."""
         towers, present = batch.towers(model, g), batch.present(model)
         everyone = torch.ones(len(batch), dtype=torch.bool)
-        show = some_views(present, model.settings.modality_dropout, g)
-        exact = model.exact(batch.x, show)
         views = {
             "text": (model.fuse({"text": towers["text"]}, model.words(batch.x["words"])), present["text"]),
             "image": (model.fuse({"image": towers["image"]}, None), present["image"]),
-            "whole": (model.fuse({name: part.shown(show[name]) for name, part in towers.items()}, exact), everyone),
+            "whole": (batch.whole(model, g).encoded, everyone),
             "query": (
                 model.fuse({"text": model.text(batch.query)}, model.words(batch.query)),
                 batch.query["tokens"][:, 0] != text.PAD,

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.encoder.batches import ProductBatch, some_views
+from recsys.encoder.batches import ProductBatch
 from recsys.encoder.fields import Tokens, text
 from recsys.encoder.product import ProductEncoder
 
 _RATE = 0.2
-_SHARE = 4
+_SHARE = 8
 """One product in so many is asked: reading a text a second time is dear."""
 
 
@@ -37,9 +37,7 @@ class MaskedText(nn.Module):
             return self.own.weight.sum() * 0
         hidden = model.text.hidden(tokens.masked_fill(hide, text.MASK))
         first = hidden.shape[1] - int((tokens != text.PAD).sum(1).max())
-        show = some_views(batch.present(model), model.settings.modality_dropout, g)
-        parts = {name: Tokens(part.x[some], part.real[some]) for name, part in batch.towers(model, g).items()}
-        parts = {name: part.shown(show[name][some]) for name, part in parts.items() if name != "text"}
+        parts = {name: Tokens(part.x[some], part.real[some]) for name, part in batch.whole(model, g).parts.items()}
         parts["text"] = Tokens(hidden[:, :first], (tokens[:, :1] != text.PAD).expand(-1, first))
         rest = model.fuse(parts, None).summary
         hide = hide[:, : hidden.shape[1] - first]

@@ -1,0 +1,55 @@
+"""What everybody buys these days; it knows something for every user and so fills every list.
+
+In: Interactions. Out: the same Candidates for all users.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.interactions import Interactions
+from recsys.recommend.proposals import DAY, RETURN_CODE, Candidates, UserBatch
+
+
+class Popular:
+    """Purchases of the last days, a day ago counting less than today; then those of all time; then the rest by row.
+
+    Attributes:
+        score: (n,) float32, how popular; 1 and more = sold within the last days.
+        recent: (n,) bool, sold within the last days.
+        ever: (n,) bool, sold at all.
+        order: (n,) int64, sellable products, the most popular first.
+    """
+
+    name = "popular"
+
+    def __init__(
+        self, interactions: Interactions, *, now: int, days: float, sellable: npt.NDArray[np.bool_] | None = None
+    ) -> None:
+        kept = interactions.kind != RETURN_CODE
+        item, time = interactions.item[kept], interactions.time[kept]
+        worth = interactions.weight[kept].astype(np.float64)
+        worth = np.minimum(worth, 1.0)
+        ago = np.maximum(now - time, 0) / DAY
+        n = interactions.n_items
+        fresh = ago <= days
+        lately = np.bincount(item[fresh], worth[fresh] * 0.5 ** (ago[fresh] / days), minlength=n)
+        always = np.bincount(item, worth * 0.5 ** (ago / (52 * days)), minlength=n)
+        self.recent = np.bincount(item[fresh], minlength=n) > 0
+        self.ever = np.bincount(item, minlength=n) > 0
+        # Whatever sold lately stands above whatever did not; both parts are in (0, 1) before.
+        self.score = (np.where(self.recent, 1.0 + lately, always / (1.0 + always))).astype(np.float32)
+        order = np.lexsort((np.arange(n), -self.score))
+        self.order = order[np.ones(n, np.bool_)[order] if sellable is None else sellable[order]].astype(np.int64)
+
+    def propose(self, users: UserBatch, k: int) -> Candidates:
+        items = np.sort(self.order[:k])
+        b, m = len(users), len(items)
+        return Candidates(
+            np.repeat(np.arange(b, dtype=np.int64), m),
+            np.tile(items, b),
+            np.tile(self.score[items], b),
+            np.zeros(b * m, np.int16),
+            np.full(b * m, -1, np.int64),
+        )

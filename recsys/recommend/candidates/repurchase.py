@@ -1,0 +1,45 @@
+"""What the user has bought before, the recent and the frequent first.
+
+In: nothing but the user's own history. Out: Candidates, each because of itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys.recommend.proposals import DAY, PURCHASE_CODE, RETURN_CODE, Candidates, UserBatch
+from recsys.recommend.spread import gathered
+
+
+class Repurchase:
+    """Sum of 1 / (1 + days ago) over the purchases of a product (recency and count in one number).
+
+    A product whose last event is a return is not proposed.
+    """
+
+    name = "repurchase"
+
+    def propose(self, users: UserBatch, k: int) -> Candidates:
+        histories = users.histories
+        bought = histories.real & (histories.kinds == PURCHASE_CODE)
+        user, column = np.nonzero(bought)
+        item, time = histories.items[user, column], histories.times[user, column]
+        days = np.maximum(users.now - time, 0) / DAY
+        # Of two products of one moment the one further back in the list is the older.
+        later = (column + 1.0) / (histories.items.shape[1] + 1.0)
+        part = (1.0 / (1.0 + days) + 1e-4 * later).astype(np.float32)
+        kept = ~_returned(users)[user, column]
+        user, item, part = user[kept].astype(np.int64), item[kept], part[kept]
+        return gathered(user, item, part, item, k)
+
+
+def _returned(users: UserBatch) -> np.ndarray:
+    """(b, t) bool: was the product of this event returned afterwards and not bought again."""
+    histories = users.histories
+    out = np.zeros(histories.items.shape, np.bool_)
+    for user, column in np.argwhere(histories.real & (histories.kinds == RETURN_CODE)):
+        same = histories.items[user] == histories.items[user, column]
+        again = (same & (histories.kinds[user] == PURCHASE_CODE))[column + 1 :].any()
+        if not again:
+            out[user] |= same
+    return out

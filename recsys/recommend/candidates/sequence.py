@@ -1,0 +1,64 @@
+"""What the user encoder expects next: inner products of its vector with every product's ranking vector.
+
+In: a trained user encoder and the ranking vectors. Out: Candidates.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.interactions import Histories
+from recsys.recommend.proposals import Candidates, UserBatch
+from recsys.recommend.topk import top_k
+
+
+class SequenceModel(Protocol):
+    """What is asked of a trained model (`encoder.model.Model` is one)."""
+
+    def item_vectors(self, content: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Ranking vectors of the products: (n, d)."""
+        ...
+
+    def user_vectors(
+        self, histories: Histories, items: npt.NDArray[np.float32], *, now: int
+    ) -> npt.NDArray[np.float32]:
+        """Vectors of the users: (b, d); their inner product with a ranking vector is the score."""
+        ...
+
+
+class Sequence:
+    """Exact search of the user's vector among the ranking vectors."""
+
+    name = "sequence"
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        content: npt.NDArray[np.float32],
+        *,
+        sellable: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.model, self.sellable = model, sellable
+        self.items = model.item_vectors(content)
+
+    def vectors(self, users: UserBatch, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The vectors of the users at some positions: (len(rows), d)."""
+        histories = users.histories
+        some = Histories(histories.users[rows], histories.items[rows], histories.times[rows], histories.kinds[rows])
+        return self.model.user_vectors(some, self.items, now=users.now)
+
+    def propose(self, users: UserBatch, k: int) -> Candidates:
+        known = np.flatnonzero(users.histories.real.any(axis=1))
+        if not len(known):
+            return Candidates.none()
+        scores, rows = top_k(self.vectors(users, known), self.items, k, allowed=self.sellable)
+        at = np.sort(np.where(rows >= 0, rows, np.iinfo(np.int64).max), axis=1, stable=True)
+        by_item = np.argsort(np.where(rows >= 0, rows, np.iinfo(np.int64).max), axis=1, stable=True)
+        score = np.take_along_axis(scores, by_item, axis=1)
+        held = at != np.iinfo(np.int64).max
+        user = np.repeat(known.astype(np.int64), held.sum(axis=1))
+        m = len(user)
+        return Candidates(user, at[held], score[held], np.zeros(m, np.int16), np.full(m, -1, np.int64))

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.config import ClusterSettings
+from recsys.errors import DataContractError
+from recsys.vectors import labels
+from recsys.vectors.clusters import cluster
+from recsys.vectors.table import EmbeddingTable
+from tests.vectors.shops import catalogue
+
+
+def blobs(sizes, d=6, *, seed=0):
+    """Well separated groups: vectors (n, d) and the true group of each, shuffled."""
+    g = np.random.default_rng(seed)
+    truth = g.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    vectors = np.eye(len(sizes), d)[truth] + 0.05 * g.normal(size=(len(truth), d))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), truth
+
+
+def grouped(vectors, shop=None, previous=None, *, number=0, seed=0, terms=2):
+    shop = shop if shop is not None else catalogue({"title": [None] * len(vectors)})
+    table = EmbeddingTable(shop.ids, vectors, np.zeros(len(vectors), np.uint64), "v1")
+    return cluster(table, shop, ClusterSettings(number=number, terms=terms), seed=seed, previous=previous), shop
+
+
+def test_separate_groups_are_found_and_numbered_by_size():
+    vectors, truth = blobs([30, 80, 50])
+    found, shop = grouped(vectors, number=3)
+    assert found.frame["cluster_id"].to_list() == [0, 1, 2] and found.frame["size"].to_list() == [80, 50, 30]
+    assert [set(truth[found.cluster_id == group]) for group in range(3)] == [{1}, {2}, {0}]
+    assert found.distance.dtype == np.float32 and 0 <= found.distance.min() and found.distance.max() < 0.1
+    members = found.members(shop.ids)
+    assert members.columns == ["product_id", "cluster_id", "distance"] and members.height == 160
+
+
+def test_the_same_twice():
+    vectors, _ = blobs([40] * 5, seed=3)
+    one, two = grouped(vectors)[0], grouped(vectors)[0]
+    assert one.cluster_id.tobytes() == two.cluster_id.tobytes() and one.frame.equals(two.frame)
+
+
+@pytest.mark.parametrize(("n", "number", "most"), [(1, 0, 1), (2, 0, 1), (5, 9, 5), (200, 0, 10), (200, 7, 7)])
+def test_how_many_groups(n, number, most):
+    g = np.random.default_rng(n)
+    vectors = g.normal(size=(n, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found, _ = grouped(vectors, number=number)
+    assert found.frame.height == most and found.frame["size"].sum() == n and found.frame["size"].min() > 0
+
+
+def test_no_products_and_all_the_same_product():
+    found, _ = grouped(np.zeros((0, 4), np.float32), catalogue({"title": []}))
+    assert found.frame.height == 0 and found.frame.columns == ["cluster_id", "label", "size", "terms"]
+    found, _ = grouped(np.tile(np.float32([1, 0]), (40, 1)), number=5)
+    assert found.frame["size"].to_list() == [40] and found.frame["label"].to_list() == ["group 0"]
+
+
+def test_ids_stay_when_products_come_and_go():
+    vectors, truth = blobs([60, 50, 40, 30])
+    first, shop = grouped(vectors, number=4)
+    before = first.members(shop.ids)
+    g = np.random.default_rng(1)
+    kept = np.flatnonzero((g.random(180) > 0.2) & (truth != 2))  # a tenth leaves, and the third group altogether
+    new, _ = blobs([0, 0, 0, 0, 45], seed=5)
+    now = np.concatenate([vectors[kept], new])
+    names = [f"p{row}" for row in kept] + [f"new{row}" for row in range(45)]
+    found, _ = grouped(now, catalogue({"product_id": names, "title": [None] * len(names)}), before, number=4, seed=9)
+    assert (found.cluster_id[: len(kept)] == first.cluster_id[kept]).all()
+    assert set(found.cluster_id[len(kept) :]) == {4}  # the id of the group that left is not given away
+
+
+def test_ids_follow_the_products_even_when_the_space_is_another():
+    vectors, _ = blobs([60, 50, 40, 30])
+    first, shop = grouped(vectors, number=4)
+    turn = np.linalg.qr(np.random.default_rng(2).normal(size=(6, 6)))[0].astype(np.float32)  # a model trained anew
+    found, _ = grouped(vectors @ turn, shop, first.members(shop.ids), number=4, seed=9)
+    assert (found.cluster_id == first.cluster_id).all()
+
+
+def test_the_number_stays_while_it_is_about_right():
+    g = np.random.default_rng(0)
+    vectors = g.normal(size=(260, 5)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    first, shop = grouped(vectors[:200], catalogue({"title": [None] * 200}))
+    before = first.members(shop.ids)
+    assert grouped(vectors[:260], previous=before)[0].frame.height == first.frame.height == 10
+    assert grouped(vectors[:60], previous=before)[0].frame.height == 5
+    stranger = before.with_columns(pl.col("product_id") + "x")
+    assert grouped(vectors[:200], previous=stranger)[0].frame.equals(first.frame)
+
+
+def test_a_table_of_other_products_is_refused():
+    shop = catalogue({"title": [None] * 3})
+    table = EmbeddingTable.empty(4, "v1")
+    with pytest.raises(DataContractError, match="other products"):
+        cluster(table, shop, ClusterSettings(), seed=0)
+
+
+class TestLabels:
+    def test_words_that_set_a_group_apart_and_no_others(self):
+        titles = ["the red ankle boots"] * 6 + ["the blue silk scarf"] * 5 + ["the wool hat"] * 4
+        shop = catalogue({
+            "title": titles, "category": ["Boots"] * 6 + ["Scarf"] * 5 + [None] * 4,
+            "attributes.material": ["leather"] * 6 + ["silk"] * 5 + ["wool"] * 4, "attributes.size": list(range(15)),
+            "price": [1.0] * 15,
+        })  # fmt: skip
+        frame = labels.frame(shop, np.array([3] * 6 + [1] * 5 + [8] * 4), 3)
+        assert frame["cluster_id"].to_list() == [1, 3, 8] and frame["size"].to_list() == [5, 6, 4]
+        terms = dict(zip(frame["cluster_id"], map(json.loads, frame["terms"]), strict=True))
+        assert all("the" not in words for words in terms.values())
+        # what is said with certainty by an earlier word is not said again
+        assert [len(words) for words in terms.values()] == [1, 1, 1]
+        own = {3: "boots leather ankle", 1: "scarf silk", 8: "hat wool"}
+        assert all(words[0].lower() in own[group] for group, words in terms.items())
+
+    def test_the_most_telling_first_then_what_adds_to_it(self):
+        titles = ["bra", "bra", "bra", "bra", "tights", "tights"] + ["shoe", "shoe", "bag", "bag", "bra", "belt"]
+        area = ["lingerie"] * 6 + ["leather"] * 4 + ["sport"] * 2
+        shop = catalogue({"title": titles, "category": area})
+        frame = labels.frame(shop, np.array([0] * 6 + [1] * 6), 2)
+        assert frame["label"].to_list()[0] == "lingerie · bra"
+
+    def test_plural_and_case_are_one_word(self):
+        shop = catalogue({"title": ["Dress", "dresses", "DRESS", "Dress long"] + ["hat"] * 6})
+        frame = labels.frame(shop, np.array([0] * 4 + [1] * 6), 4)
+        assert frame["label"].to_list() == ["dress", "hat"]
+
+    def test_scripts_without_spaces(self):
+        shop = catalogue({"title": ["红色连衣裙", "蓝色连衣裙", "绿色连衣裙", "黑色短靴", "红色短靴", "棕色短靴"]})
+        frame = labels.frame(shop, np.array([0, 0, 0, 1, 1, 1]), 2)
+        assert frame["label"].to_list() == ["色连衣裙", "色短靴"]  # no pieces of it, and not what both groups have
+
+    def test_lists_in_an_attribute_are_taken_apart(self):
+        shop = catalogue(
+            {"title": [None] * 6, "attributes.for": ["men | women", "men", "men", "kids", "kids", "women"]}
+        )
+        frame = labels.frame(shop, np.array([0, 0, 0, 1, 1, 1]), 1)
+        assert frame["label"].to_list() == ["men", "kids"]
+
+    def test_no_two_groups_are_called_the_same(self):
+        shop = catalogue({"title": ["boot red"] * 4 + ["boot blue"] * 4 + ["x"] * 9 + [None] * 6})
+        frame = labels.frame(shop, np.array([0] * 4 + [1] * 4 + [2] * 4 + [3] * 5 + [4] * 3 + [5] * 3), 1)
+        assert frame["label"].n_unique() == 6
+        assert frame["label"].to_list()[4:] == ["group 4", "group 5"]
+
+    @given(
+        titles=st.lists(st.text(max_size=12) | st.none(), min_size=1, max_size=12), terms=st.integers(1, 3),
+        seed=st.integers(0, 9),
+    )  # fmt: skip
+    def test_any_text_gives_each_group_its_own_label(self, titles, terms, seed):
+        groups = np.random.default_rng(seed).integers(0, 3, size=len(titles))
+        frame = labels.frame(catalogue({"title": titles, "brand": titles[::-1]}), groups, terms)
+        assert frame["cluster_id"].to_list() == sorted(set(groups.tolist()))
+        assert frame["label"].n_unique() == frame.height and all(frame["label"].str.len_chars() > 0)
+
+
+def test_real_titles_get_readable_labels(shared_data):
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    styles = pl.read_parquet(shared_data / "fashion-product-images" / "styles.parquet").filter("has_image")[:2000]
+    titles = styles["productDisplayName"].to_list()
+    words = TfidfVectorizer(sublinear_tf=True, min_df=3).fit_transform(titles)
+    vectors = TruncatedSVD(32, random_state=0).fit_transform(words).astype(np.float32)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    shop = catalogue({"title": titles, "attributes.colour": styles["baseColour"].to_list()})
+    found, _ = grouped(vectors, shop, terms=3)
+    named = " · ".join(found.frame["label"]).lower()
+    for word in ("shirt", "watch", "handbag", "shoe", "jeans", "flip", "sunglasses"):
+        assert word in named
+    for word in (" and ", " of ", " with ", " the "):
+        assert word not in named
+    kinds = styles["articleType"].to_numpy()
+    most = sum(
+        np.unique(kinds[found.cluster_id == group], return_counts=True)[1].max() for group in found.frame["cluster_id"]
+    )
+    assert most / len(kinds) > 0.45  # purity against labels that were never seen
