@@ -9,7 +9,7 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import Any, Final, TextIO
 
 import polars as pl
 
+from recsys.data import delimited
+from recsys.data.delimited import encodable
 from recsys.errors import UsageError
 
 ROW: Final = "__row__"
@@ -150,29 +152,15 @@ def _header(path: Path, stream: TextIO) -> tuple[list[str], str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"{path}: column {twice[0]!r} stands twice in the first line; rename one")
-    if not _encodable(line):
+    if not encodable(line):
         raise UsageError(f"{path}: the first line is not UTF-8; save the file as UTF-8")
     return names, delimiter
-
-
-def _encodable(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-Record = tuple[int, list[str] | None, str | None, str | None]
-"""Line number, fields or None, why there are none, the line itself."""
 
 
 def _csv_frames(path: Path, batch: int) -> Iterator[pl.DataFrame]:
     with _opened(path) as stream:
         names, delimiter = _header(path, stream)
-        records = _records(stream, delimiter, width=len(names))
+        records = delimited.records(stream, delimiter, width=len(names))
         given = False
         while part := list(islice(records, batch)):
             yield _frame(part, names)
@@ -181,61 +169,11 @@ def _csv_frames(path: Path, batch: int) -> Iterator[pl.DataFrame]:
             yield _frame([], names)
 
 
-def _records(lines: Iterable[str], delimiter: str, *, width: int) -> Iterator[Record]:
-    """Records of a delimited file. A broken one costs its first line only; reading goes on with the next line.
-
-    So a forgotten closing quote, which swallows lines up to the next quote, loses one row and not the rest.
-    """
-    source = iter(lines)
-    pending: list[str] = []  # lines handed back after a broken record, next one last
-    read: list[str] = []  # lines of the record being read
-
-    def feed() -> Iterator[str]:
-        while True:
-            line = pending.pop() if pending else next(source, None)
-            if line is None:
-                return
-            read.append(line)
-            yield line
-
-    at = 2
-    while True:
-        reader = csv.reader(feed(), delimiter=delimiter, strict=True)
-        while True:
-            reason = None
-            fields: list[str] | None
-            try:
-                fields = next(reader, None)
-            except csv.Error as error:
-                fields, reason = [], f"a quote is not closed or stands in the wrong place ({error})"
-            if not read:
-                return
-            if reason is None and fields is not None and len(fields) != width:
-                blank = not "".join(read).strip()
-                reason = None if blank else f"it has {len(fields)} fields where the first line has {width}"
-                if blank:
-                    at += len(read)
-                    read.clear()
-                    continue
-            if reason is None and not all(map(_encodable, read)):
-                reason = "it is not UTF-8"
-            if reason is None:
-                yield at, fields, None, None
-                at += len(read)
-                read.clear()
-                continue
-            yield at, None, reason, read[0]
-            pending.extend(reversed(read[1:]))
-            read.clear()
-            at += 1
-            break
-
-
 def _clean(line: str | None) -> str | None:
     return None if line is None else line.rstrip("\r\n")[:2000].encode("utf-8", "replace").decode()
 
 
-def _frame(records: Sequence[Record], names: Sequence[str]) -> pl.DataFrame:
+def _frame(records: Sequence[delimited.Record], names: Sequence[str]) -> pl.DataFrame:
     empty = [None] * len(names)
     values = list(zip(*(fields if fields is not None else empty for _, fields, _, _ in records), strict=True))
     data: dict[str, pl.Series] = {
@@ -249,7 +187,7 @@ def _frame(records: Sequence[Record], names: Sequence[str]) -> pl.DataFrame:
 
 def _object(line: str) -> dict[str, Any] | str:
     """The JSON object on a line, or why there is none."""
-    if not _encodable(line):
+    if not encodable(line):
         return "it is not UTF-8"
     try:
         value = json.loads(line)
@@ -278,14 +216,14 @@ def _jsonl_frames(path: Path, batch: int) -> Iterator[pl.DataFrame]:
 def _jsonl_frame(lines: Sequence[tuple[int, str]]) -> pl.DataFrame:
     values = [_object(line) for _, line in lines]
     names = list(dict.fromkeys(name for value in values if isinstance(value, dict) for name in value))
-    records: list[Record] = []
+    records: list[delimited.Record] = []
     for (at, line), value in zip(lines, values, strict=True):
         if isinstance(value, str):
             records.append((at, None, value, line))
             continue
         # a lone surrogate written as an escape cannot be stored anywhere
         fields = [_as_text(value.get(name)) for name in names]
-        whole = all(field is None or _encodable(field) for field in fields)
+        whole = all(field is None or encodable(field) for field in fields)
         if whole:
             records.append((at, fields, None, None))  # type: ignore[arg-type]
         else:

@@ -128,11 +128,26 @@ def _of_file(path: Path, shape: Preset, table: str | None, unused: set[str]) -> 
     if not tables or (table and not _has(names, shape, table)):
         raise _misfit(path, names, shape, table)
     source = f"{path.resolve().parent.name}/{path.name}"
-    return [Part(each, source, _opener(path, shape, each)) for each in tables]
+    read_once = _Lines(path) if len(tables) > 1 else None
+    return [Part(each, source, _opener(path, shape, each, read_once)) for each in tables]
 
 
-def _opener(path: Path, shape: Preset, table: str) -> Callable[[], Iterator[pl.DataFrame]]:
-    return lambda: shape.shape(files.frames(path), table)
+class _Lines:
+    """The raw frames of a file that gives several tables, read once and kept until the last table took them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: list[pl.DataFrame] = []
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """Raw frames, in the file's order."""
+        if not self._held:
+            self._held = list(files.frames(self._path))
+        return iter(self._held)
+
+
+def _opener(path: Path, shape: Preset, table: str, lines: _Lines | None) -> Callable[[], Iterator[pl.DataFrame]]:
+    return lambda: shape.shape(lines.frames() if lines else files.frames(path), table)
 
 
 def _has(names: Sequence[str], shape: Preset, table: str) -> bool:

@@ -69,7 +69,7 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False) -
         Trained.now(bench, dataset, encoder=model.version, ranker="").save(bench.models)
         bench.refresh_models()
     if "ranker" in parts:
-        content = embedded(bench).table.vectors
+        content = np.array(embedded(bench).table.vectors)
         blend = lesson.ranker(bench.model, content)
         artifacts["ranker"] = blend.save(bench.models / "ranker")
         Trained.now(bench, dataset, encoder=bench.model.version, ranker=artifacts["ranker"].name).save(bench.models)
@@ -125,7 +125,7 @@ class Lesson:
         with watch.stage("encode products") as progress:
             table = bring_up_to_date(self.catalogue, model, folder=self.folder / "vectors", progress=progress).table
         with watch.stage("train users", draws_itself=True):
-            return self.users(model, table.vectors, self.interactions, name="encoder"), table
+            return self.users(model, np.array(table.vectors), self.interactions, name="encoder"), table
 
     def ranker(self, model: Model, content: npt.NDArray[np.float32]) -> rank.Blend:
         """The blend, fitted on the newest window with a user encoder that has not seen it."""

@@ -1,6 +1,7 @@
 """The scorer: the k largest inner products of each query with all items, exact, in blocks, ties by the lower row.
 
-In: queries (b, d), items (n, d), what may be returned. Out: scores (b, k) descending and rows (b, k); none = (-inf, -1).
+In: queries (b, d), items (n, d), what may be returned.
+Out: scores (b, k) descending and rows (b, k); none = (-inf, -1).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def top_k(
     *,
     allowed: npt.NDArray[np.bool_] | None = None,
     excluded: tuple[Rows, Rows] | None = None,
-    block: tuple[int, int] = (1024, 16_384),
+    block: tuple[int, int] = (512, 32_768),
     device: str = "cpu",
 ) -> tuple[Floats, Rows]:
     """Find the k best items of each query.
@@ -62,6 +63,15 @@ def top_k(
     return scores, rows
 
 
+def largest(scores: Floats, k: int) -> tuple[Floats, Rows]:
+    """The k largest of each row of a dense block, descending, ties by the lower column; -inf is never returned."""
+    value, at = _largest(torch.tensor(scores), min(k, scores.shape[1]))
+    b = len(scores)
+    best, found = torch.full((b, 0), -torch.inf), torch.full((b, 0), -1, dtype=torch.int64)
+    value, at = _merge(best, found, value, at, k)
+    return value.numpy(), at.numpy()
+
+
 def _by_query(excluded: tuple[Rows, Rows] | None, b: int) -> tuple[Rows, Rows, Rows] | None:
     """Excluded pairs sorted by query, and where each query's pairs begin: (b + 1,)."""
     if excluded is None or not len(excluded[0]):
@@ -93,10 +103,11 @@ def _forbid(
 def _largest(part: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k largest of each row, among equal ones those with the lower column; -inf is never returned."""
     width = min(k, part.shape[1])
-    value, at = part.topk(width, dim=1)
+    value, at = part.topk(min(width + 1, part.shape[1]), dim=1)
     # topk may take any of the columns that tie with the last place: where there are more of them than places, choose.
-    bound = value[:, -1:]
-    more = ((part >= bound).sum(dim=1) > width) & torch.isfinite(bound[:, 0])
+    bound = value[:, width - 1 : width].clone()
+    more = (value[:, -1] == bound[:, 0]) & torch.isfinite(bound[:, 0]) & (value.shape[1] > width)
+    value, at = value[:, :width].clone(), at[:, :width].clone()
     for row in torch.nonzero(more)[:, 0].tolist():
         above = torch.nonzero(part[row] > bound[row])[:, 0]
         equal = torch.nonzero(part[row] == bound[row])[:, 0][: width - len(above)]

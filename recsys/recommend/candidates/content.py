@@ -10,8 +10,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recsys.recommend.proposals import Candidates, UserBatch
-from recsys.recommend.spread import gathered, spread, taste
-from recsys.recommend.topk import top_k
+from recsys.recommend.spread import spread, taste
+from recsys.recommend.topk import largest, top_k
 
 
 class Content:
@@ -28,17 +28,19 @@ class Content:
         content: npt.NDArray[np.float32],
         words: sparse.csr_matrix,
         *,
+        touched: npt.NDArray[np.int64],
         sellable: npt.NDArray[np.bool_] | None = None,
         word_share: float = 0.5,
         neighbours: int = 100,
         last: int = 10,
         decay: float = 0.8,
     ) -> None:
-        """Keep the vectors; neighbours are searched when asked for.
+        """Search the neighbours of all products in `touched`.
 
         Args:
             content: (n, d) unit vectors of the encoder.
             words: (n, w) TF-IDF rows (`recommend.words`).
+            touched: product rows that histories hold, any order; others are searched for when they come.
             sellable: (n,) what may be proposed.
             word_share: weight of the words' cosine, the vectors' has the rest.
             neighbours: searched of each product, by vectors and by words.
@@ -47,21 +49,23 @@ class Content:
         """
         self.vectors, self.words, self.sellable = content, words, sellable
         self.word_share, self.neighbours, self.last, self.decay = word_share, neighbours, last, decay
-        self._across = words.T.tocsr()
+        # Words that every tenth product has tell little and cost most: the search goes without, the similarity with.
+        within = np.bincount(words.indices, minlength=words.shape[1])
+        self._rare = words[:, within <= max(10, len(content) // 10)]
+        self._across = self._rare.T.tocsr()
+        # Searched once for all products somebody touched, so that a list does not depend on who is asked for with it.
+        self._searched = np.zeros(len(content), np.bool_)
+        self._near = self._neighbours(np.unique(touched))
+        self._searched[touched] = True
 
     def propose(self, users: UserBatch, k: int) -> Candidates:
         signs = taste(users.histories, last=self.last, decay=self.decay)
         if not len(signs.item):
             return Candidates.none()
-        return spread(signs, self.near(np.unique(signs.item)), k)
-
-    def near(self, items: npt.NDArray[np.int64]) -> sparse.csr_matrix:
-        """(n, n) float32 with rows only for `items`: similarity to the neighbours by vectors or by words."""
-        n = len(self.vectors)
-        item, other = self._pairs(items)
-        value = self.similarity(item, other)
-        kept = (value > 0) & (item != other)
-        return sparse.csr_matrix((value[kept], (item[kept], other[kept])), shape=(n, n))
+        items = np.unique(signs.item)
+        unknown = items[~self._searched[items]]
+        near = self._near if not len(unknown) else self._near + self._neighbours(unknown)
+        return spread(signs, near.tocsr(), k)
 
     def similarity(
         self, one: npt.NDArray[np.int64], other: npt.NDArray[np.int64], *, block: int = 200_000
@@ -75,20 +79,24 @@ class Content:
             out[start : start + block] = (1 - self.word_share) * np.maximum(dense, 0) + self.word_share * lexical
         return out
 
-    def _pairs(self, items: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Each item with its neighbours by vectors and by words, every pair once."""
+    def _neighbours(self, items: npt.NDArray[np.int64]) -> sparse.csr_matrix:
+        """(n, n) float32 with rows only for `items`: similarity to the neighbours by vectors or by words."""
         n, k = len(self.vectors), self.neighbours
-        _, near = top_k(self.vectors[items], self.vectors, k, allowed=self.sellable)
-        item, other = np.repeat(items, k), near.ravel()
-        parts = [(item[other >= 0], other[other >= 0])]
+        if not len(items):
+            return sparse.csr_matrix((n, n), dtype=np.float32)
+        keys = []
         for start in range(0, len(items), 512):
             some = items[start : start + 512]
-            shared = (self.words[some] @ self._across).tocoo()
-            allowed = shared.data > 0
+            _, by_vector = top_k(self.vectors[some], self.vectors, k + 1, allowed=self.sellable)
+            shared = (self._rare[some] @ self._across).toarray()
             if self.sellable is not None:
-                allowed &= self.sellable[shared.col]
-            row, col = shared.row[allowed].astype(np.int64), shared.col[allowed].astype(np.int64)
-            found = gathered(row, col, shared.data[allowed], col, k)
-            parts.append((some[found.user], found.item))
-        key = np.unique(np.concatenate([one * n + two for one, two in parts]))
-        return key // n, key % n
+                shared[:, ~self.sellable] = 0
+            _, by_word = largest(np.where(shared > 0, shared, -np.inf), k + 1)
+            other = np.concatenate([by_vector, by_word], axis=1)
+            key = np.where((other >= 0) & (other != some[:, None]), some[:, None] * n + other, -1)
+            keys.append(np.unique(key[key >= 0]))
+        key = np.concatenate(keys)
+        item, other = key // n, key % n
+        value = self.similarity(item, other)
+        kept = value > 0
+        return sparse.csr_matrix((value[kept], (item[kept], other[kept])), shape=(n, n))
