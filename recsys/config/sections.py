@@ -46,8 +46,10 @@ class DataSettings(Section):
     max_bad_fraction: float = Field(
         0.05, ge=0, le=1, description="share of rejected rows above which an ingest fails with exit code 3"
     )
-    catalogue: Literal["bought_or_pictured", "all"] = Field(
-        "all", description="keep products without a purchase and without a picture, or not"
+    catalogue: Literal["auto", "bought_or_pictured", "all"] = Field(
+        "auto",
+        description="which products belong: all, only those with a purchase or a picture, or (auto) all but those "
+        "without either whose availability nobody knows",
     )
     event_weights: dict[str, float] = Field(
         {"purchase": 1.0, "add_to_cart": 0.5, "view": 0.2, "wishlist": 0.4, "rating": 0.7, "return": 0.0},

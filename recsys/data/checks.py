@@ -159,7 +159,10 @@ class _Judge:
     def column(self, column: schema.Column) -> None:
         """Parse one canonical column and reject what cannot be."""
         name, kind = column.name, column.kind
-        if name not in self.raw.columns:
+        if name == schema.AVAILABLE and name not in self.raw.columns:
+            # A list without such a column names what is sold; an empty cell in one means nobody knows.
+            self._columns[name] = pl.Series(name, [True] * self.raw.height, dtype=pl.Boolean)
+        elif name not in self.raw.columns:
             self._columns[name] = pl.Series(name, [None] * self.raw.height, dtype=_DTYPES[kind])
         elif kind in {"id", "text", "json"}:
             self._words(name, kind)

@@ -67,10 +67,11 @@ def load(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> D
     events = _typed(_extract(engine, "events"), schema.EVENTS)
     listed = _typed(_extract(engine, "users"), schema.USERS)[schema.USER_ID]
     left_out = 0
-    if settings.catalogue == "bought_or_pictured":
+    if settings.catalogue != "all":
         bought = pl.col(schema.PRODUCT_ID).is_in(events[schema.PRODUCT_ID].unique().implode())
         pictured = pl.Series([text in pictures for text in products[schema.PRODUCT_ID].to_list()], dtype=pl.Boolean)
-        kept = products.filter(bought | pictured)
+        known = pl.col(schema.AVAILABLE).is_not_null() if settings.catalogue == "auto" else pl.lit(value=False)
+        kept = products.filter(bought | pictured | known)
         left_out = products.height - kept.height
         products = kept
     catalogue = catalogue_of(products, pictures, typed=True)

@@ -100,11 +100,18 @@ def test_events_become_rows_times_kinds_and_weights(tmp_path: Path, pictures: Pi
     assert dataset.counts["users_with_events"] == 2
 
 
-def test_products_nobody_bought_may_be_left_out(tmp_path: Path, pictures: PictureStore) -> None:
+def test_products_nobody_bought_may_be_left_out(
+    tmp_path: Path, pictures: PictureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = _load(tmp_path, pictures, catalogue="bought_or_pictured")
     assert dataset.catalogue.ids.texts == ("007", "b", "é")
     assert dataset.counts["products_left_out"] == 1
     assert dataset.interactions.item.tolist() == [1, 1, 1, 0, 1]
+    # "B" is neither bought nor pictured, but it is said to be available
+    assert _load(tmp_path, pictures).counts["products_left_out"] == 0
+    monkeypatch.setitem(PRODUCTS[1], "available", None)
+    assert _load(tmp_path, pictures).counts["products_left_out"] == 1
+    assert _load(tmp_path, pictures, catalogue="all").counts["products_left_out"] == 0
 
 
 def test_the_fingerprint_moves_with_the_data(

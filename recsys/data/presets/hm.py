@@ -75,7 +75,11 @@ def _shaped(frame: pl.DataFrame, table: str) -> pl.DataFrame:
     return (
         frame.select(*marks, *kept)
         .rename({name: _PRODUCTS[name] for name in kept})
-        .with_columns(attributes.fold(frame, others))
+        .with_columns(
+            attributes.fold(frame, others),
+            # the list is of all articles there ever were; which are sold is not said
+            pl.lit(None, dtype=pl.Boolean).alias(schema.AVAILABLE),
+        )
     )
 
 
