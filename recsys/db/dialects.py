@@ -7,6 +7,7 @@ A new database is one class here.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from recsys.db.engine import explained
-from recsys.errors import LeaseHeldError
+from recsys.errors import DatabaseUnavailableError, LeaseHeldError
+
+log = logging.getLogger(__name__)
 
 _LEASE_KEY = 0x7265_6373_7973  # "recsys": one advisory lock a PostgreSQL database
 
@@ -33,9 +36,15 @@ class Dialect(Protocol):
         ...
 
     def upsert(
-        self, connection: Connection, table: sa.Table, frame: pl.DataFrame, *, only_if_changed: Sequence[str] = (), mark: str = ""
+        self,
+        connection: Connection,
+        table: sa.Table,
+        frame: pl.DataFrame,
+        *,
+        only_if_changed: Sequence[str] = (),
+        mark: str = "",
     ) -> None:
-        """Insert, or replace the row with the same key.
+        """Insert, or replace the row with the same key; of several rows of one key in the frame the last wins.
 
         Column `only_if_changed` (a stamp such as updated_at) moves only when column `mark` (a hash) differs.
         """
@@ -47,6 +56,10 @@ class Dialect(Protocol):
 
     def lease(self, engine: Engine) -> Any:
         """Context manager: hold the store alone; raises LeaseHeldError at once when another process does."""
+        ...
+
+    def snapshot(self, engine: Engine) -> Connection:
+        """A connection whose statements all read the same state, that of the first of them."""
         ...
 
     def now(self, connection: Connection) -> datetime:
@@ -88,9 +101,15 @@ def _upsert_sql(table: sa.Table, columns: Sequence[str], values: str, only_if_ch
 
 
 def _sorted(table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
-    """Key order: SQLite inserts three times slower out of it."""
+    """Key order, where rows of one key keep theirs: SQLite inserts three times slower out of it."""
     key = [column.name for column in table.primary_key if column.name in frame.columns]
     return frame.sort(key, maintain_order=True) if key else frame
+
+
+def _distinct(table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
+    """The last row of each key, in key order: PostgreSQL refuses to replace one row twice in one statement."""
+    key = [column.name for column in table.primary_key]
+    return _sorted(table, frame.unique(key, keep="last", maintain_order=True))
 
 
 class Sqlite:
@@ -103,11 +122,19 @@ class Sqlite:
         self._many(connection, f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', _sorted(table, frame))  # noqa: S608
 
     def upsert(
-        self, connection: Connection, table: sa.Table, frame: pl.DataFrame, *, only_if_changed: Sequence[str] = (), mark: str = ""
+        self,
+        connection: Connection,
+        table: sa.Table,
+        frame: pl.DataFrame,
+        *,
+        only_if_changed: Sequence[str] = (),
+        mark: str = "",
     ) -> None:
         """See Dialect."""
         values = f"VALUES ({', '.join('?' * frame.width)})"
-        self._many(connection, _upsert_sql(table, frame.columns, values, only_if_changed, mark), _sorted(table, frame))
+        self._many(
+            connection, _upsert_sql(table, frame.columns, values, only_if_changed, mark), _distinct(table, frame)
+        )
 
     @staticmethod
     def _many(connection: Connection, statement: str, frame: pl.DataFrame) -> None:
@@ -121,7 +148,10 @@ class Sqlite:
 
     @contextmanager
     def lease(self, engine: Engine) -> Iterator[None]:
-        """See Dialect. The system frees the lock when its holder dies, however it dies."""
+        """See Dialect. The system frees the lock when its holder dies, however it dies.
+
+        The file `<database>.lease` stays: whoever deleted it would let two processes lock two files of one name.
+        """
         name = engine.url.database
         if not name or name == ":memory:":
             yield
@@ -133,12 +163,18 @@ class Sqlite:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-                raise LeaseHeldError(f"{holder} is working on {path.with_suffix('').name}; try again when it is done") from error
+                raise LeaseHeldError(
+                    f"{holder} is working on {path.with_suffix('').name}; try again when it is done"
+                ) from error
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
             yield
         finally:
             os.close(handle)
+
+    def snapshot(self, engine: Engine) -> Connection:
+        """See Dialect. Every transaction of SQLite reads one state; one that streams waits for no writer."""
+        return engine.connect().execution_options(stream_results=True)
 
     def now(self, connection: Connection) -> datetime:
         """See Dialect."""
@@ -154,14 +190,22 @@ class Postgres:
         self._copy(connection, table.name, _sorted(table, frame))
 
     def upsert(
-        self, connection: Connection, table: sa.Table, frame: pl.DataFrame, *, only_if_changed: Sequence[str] = (), mark: str = ""
+        self,
+        connection: Connection,
+        table: sa.Table,
+        frame: pl.DataFrame,
+        *,
+        only_if_changed: Sequence[str] = (),
+        mark: str = "",
     ) -> None:
         """See Dialect. COPY into a temporary table of the same shape, then one INSERT ... ON CONFLICT."""
         if not frame.height:
             return
         staging = f"incoming_{table.name}"
-        connection.exec_driver_sql(f'CREATE TEMP TABLE "{staging}" (LIKE "{table.name}" INCLUDING DEFAULTS) ON COMMIT DROP')
-        self._copy(connection, staging, _sorted(table, frame))
+        connection.exec_driver_sql(
+            f'CREATE TEMP TABLE "{staging}" (LIKE "{table.name}" INCLUDING DEFAULTS) ON COMMIT DROP'
+        )
+        self._copy(connection, staging, _distinct(table, frame))
         names = ", ".join(f'"{name}"' for name in frame.columns)
         values = f'SELECT {names} FROM "{staging}"'  # noqa: S608
         connection.exec_driver_sql(_upsert_sql(table, frame.columns, values, only_if_changed, mark))
@@ -174,7 +218,7 @@ class Postgres:
         columns = ", ".join(f'"{column}"' for column in frame.columns)
         cursor = connection.connection.cursor()
         try:
-            with cursor.copy(f'COPY "{name}" ({columns}) FROM STDIN') as copy:  # type: ignore[attr-defined]
+            with cursor.copy(f'COPY "{name}" ({columns}) FROM STDIN') as copy:
                 for row in frame.iter_rows(buffer_size=10_000):
                     copy.write_row(row)
         except Exception as error:
@@ -187,8 +231,9 @@ class Postgres:
 
     def insert_new(self, connection: Connection, table: sa.Table, row: dict[str, Any]) -> bool:
         """See Dialect."""
-        statement = postgresql.insert(table).values(row).on_conflict_do_nothing()
-        return connection.execute(statement).rowcount == 1
+        # rowcount is not filled in for an INSERT by this driver: what was returned tells
+        statement = postgresql.insert(table).values(row).on_conflict_do_nothing().returning(sa.literal(1))
+        return connection.execute(statement).first() is not None
 
     @contextmanager
     def lease(self, engine: Engine) -> Iterator[None]:
@@ -200,7 +245,18 @@ class Postgres:
             try:
                 yield
             finally:
-                connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _LEASE_KEY})
+                self._release(connection)
+
+    @staticmethod
+    def _release(connection: Connection) -> None:
+        try:
+            connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _LEASE_KEY})
+        except DatabaseUnavailableError as error:  # the lock went with its session: nothing is left to give back
+            log.warning("the lease ended before the work did: %s", error)
+
+    def snapshot(self, engine: Engine) -> Connection:
+        """See Dialect."""
+        return engine.connect().execution_options(stream_results=True, isolation_level="REPEATABLE READ")
 
     def now(self, connection: Connection) -> datetime:
         """See Dialect."""

@@ -33,6 +33,8 @@ SCHEMES = {
 }
 BUSY_MS = 4000
 """How long SQLite waits for another writer before it gives up."""
+LOCK_SECONDS = 30
+"""How long PostgreSQL waits for a lock of another transaction before it gives up."""
 
 
 def parsed(url: str) -> URL:
@@ -137,6 +139,7 @@ def _postgres(address: URL, read_only: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
         connection.execute("SET TIME ZONE 'UTC'")
+        connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         connection.commit()
         connection.read_only = read_only
 

@@ -14,9 +14,32 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
-from recsys.errors import RecsysError
+from recsys.errors import ConfigError, RecsysError
 
 VERSION_TABLE = "recsys_schema"
+OURS = frozenset(
+    (
+        "products",
+        "users",
+        "events",
+        "rejected_rows",
+        "runs",
+        "run_shards",
+        "publications",
+        "recommendations_all",
+        "similar_products_all",
+        "clusters_all",
+        "cluster_members_all",
+        "product_embeddings",
+        "predicted_attributes",
+        "forgotten_users",
+        "recommendations",
+        "similar_products",
+        "product_clusters",
+        "cluster_labels",
+    )
+)
+"""Names of tables and views of the first schema; whoever else has one of them is not ours."""
 
 
 def upgrade(engine: Engine) -> str:
@@ -24,6 +47,7 @@ def upgrade(engine: Engine) -> str:
 
     Raises:
         RecsysError: the database was made by a newer recsys.
+        ConfigError: the database is not empty and not ours: a table of the shop's own has a name that recsys needs.
     """
     with as_file(files("recsys.sql") / "migrations") as folder:
         config = Config()
@@ -33,8 +57,11 @@ def upgrade(engine: Engine) -> str:
             before = _version(connection)
             if before is not None and before not in known:
                 raise RecsysError(
-                    f"the database has schema {before}, which this recsys does not know; install the newer recsys that made it"
+                    f"the database has schema {before}, which this recsys does not know; "
+                    "install the newer recsys that made it"
                 )
+            if before is None:
+                _refuse_foreign(connection)
             config.attributes["connection"] = connection
             newest = ScriptDirectory.from_config(config).get_current_head()
             stale = before != newest
@@ -42,6 +69,18 @@ def upgrade(engine: Engine) -> str:
                 command.upgrade(config, "head")
             _views(connection, again=stale)
             return _version(connection) or ""
+
+
+def _refuse_foreign(connection: Connection) -> None:
+    """Leave a shop's own `products` or `users` alone; the first migration would stumble over them."""
+    inspector = sa.inspect(connection)
+    there = {*inspector.get_table_names(), *inspector.get_view_names()}
+    clash = sorted(there & OURS)
+    if clash:
+        raise ConfigError(
+            f"the database has its own {', '.join(clash)}, not made by recsys; give recsys a database of its own "
+            "in [database] url, and read the shop's tables with `recsys ingest --from-sql`"
+        )
 
 
 def current(engine: Engine) -> str | None:

@@ -135,7 +135,7 @@ class Model:
             (n, d) float32, not of unit length.
         """
         user = self._user()
-        numbers, held = user.numbers(ids), torch.from_numpy(np.ascontiguousarray(content, dtype=np.float32))
+        numbers, held = user.numbers(ids), torch.from_numpy(np.array(content, dtype=np.float32))
         with torch.inference_mode():
             parts = [user.ranking(held[at : at + batch], numbers[at : at + batch]) for at in range(0, len(held), batch)]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.dim), np.float32)

@@ -119,9 +119,9 @@ class Bench:
     def blend(self) -> Blend:
         """The newest ranker."""
         from recsys.encoder.checkpoint import newest
-        from recsys.recommend.rank import Blend
+        from recsys.pipeline import rankers
 
-        return Blend.load(newest(self.models, "ranker"))
+        return rankers.load(newest(self.models, "ranker"))
 
     @cached_property
     def table(self) -> EmbeddingTable:

@@ -106,9 +106,11 @@ def due(bench: Bench) -> dict[str, str]:
     ):
         if now > then * (1 + GROWTH):
             return _both(f"{what} have grown from {then:,} to {now:,}")
+    if not known.ranker:
+        return {"ranker": "there is no fitted ranker"}
     try:
-        if not known.ranker or bench.blend is None:
-            return {"ranker": "there is no fitted ranker"}
+        if bench.blend.sources != tuple(bench.settings.recommend.sources):
+            return {"ranker": f"it was fitted for the sources {', '.join(bench.blend.sources)}"}
     except ModelFolderError as error:
         return {"ranker": str(error)}
     return {}

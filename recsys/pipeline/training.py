@@ -24,11 +24,12 @@ from recsys.encoder import checkpoint
 from recsys.encoder.model import Model
 from recsys.encoder.train import train_products, train_users
 from recsys.errors import DataContractError, UsageError
+from recsys.pipeline import rankers
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report
 from recsys.pipeline.space import embedded
 from recsys.pipeline.trained import Trained
-from recsys.recommend import cases, rank
+from recsys.recommend import cases, rank, rehearsal
 from recsys.vectors.build import bring_up_to_date
 from recsys.vectors.table import EmbeddingTable
 
@@ -71,7 +72,13 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False) -
     if "ranker" in parts:
         content = np.array(embedded(bench).table.vectors)
         blend = lesson.ranker(bench.model, content)
-        artifacts["ranker"] = blend.save(bench.models / "ranker")
+        artifacts["ranker"] = rankers.save(
+            blend,
+            bench.models / "ranker",
+            encoder=bench.model.version,
+            data_fingerprint=dataset.fingerprint,
+            seed=bench.settings.training.seed,
+        )
         Trained.now(bench, dataset, encoder=bench.model.version, ranker=artifacts["ranker"].name).save(bench.models)
         bench.refresh_models()
     counts = {"products": len(dataset.catalogue), "users": len(dataset.users), "events": len(dataset.interactions)}
@@ -131,7 +138,7 @@ class Lesson:
         """The blend, fitted on the newest window with a user encoder that has not seen it."""
         settings, watch = self.bench.settings, self.bench.watch
         with watch.stage("fit ranker", draws_itself=True):
-            return rank.rehearse(
+            return rehearsal.rehearse(
                 self.catalogue,
                 self.interactions,
                 content,

@@ -60,7 +60,8 @@ def refusals(
     users = figure(_USERS, nobody=DEFAULT_USER)
     if users < settings.min_user_coverage * expected_users:
         said.append(
-            f"only {users:.0f} of {expected_users} users have a list (publish.min_user_coverage = {settings.min_user_coverage})"
+            f"only {users:.0f} of {expected_users} users have a list "
+            f"(publish.min_user_coverage = {settings.min_user_coverage})"
         )
     if not figure(_DEFAULT, nobody=DEFAULT_USER):
         said.append(f"there is no list for users without history ('{DEFAULT_USER}')")
@@ -78,10 +79,13 @@ def refusals(
         share = figure(_COVERED) / max(1.0, figure(_SELLABLE, yes=True))
         if share < settings.min_catalogue_coverage:
             said.append(
-                f"only {share:.1%} of the sellable products appear (publish.min_catalogue_coverage = {settings.min_catalogue_coverage})"
+                f"only {share:.1%} of the sellable products appear "
+                f"(publish.min_catalogue_coverage = {settings.min_catalogue_coverage})"
             )
     if settings.min_overlap > 0 and last_run is not None:
         share = figure(_OVERLAP, last=last_run, nobody=DEFAULT_USER)
         if share < settings.min_overlap:
-            said.append(f"lists keep only {share:.1%} of the last run's products (publish.min_overlap = {settings.min_overlap})")
+            said.append(
+                f"lists keep only {share:.1%} of the last run's products (publish.min_overlap = {settings.min_overlap})"
+            )
     return said

@@ -62,7 +62,11 @@ def write_inputs(
             counts[name] = prepared.height
         if pictured:
             products = tables.products
-            named = sa.update(products).where(products.c.product_id == sa.bindparam("id")).values(image=sa.bindparam("file"))
+            named = (
+                sa.update(products)
+                .where(products.c.product_id == sa.bindparam("id"))
+                .values(image=sa.bindparam("file"))
+            )
             connection.execute(named, [{"id": name, "file": file} for name, file in pictured.items()])
         connection.execute(sa.delete(tables.rejected_rows).where(tables.rejected_rows.c.source.in_(sources)))
         store.dialect.bulk_load(connection, tables.rejected_rows, rejected)

@@ -31,7 +31,11 @@ def old_runs(connection: Connection, keep: int, *, now: datetime) -> int:
         How many runs lost their rows.
     """
     runs, publications = tables.runs, tables.publications
-    pointed = {run for row in connection.execute(sa.select(publications.c.run_id, publications.c.previous_run_id)) for run in row}
+    pointed = {
+        run
+        for row in connection.execute(sa.select(publications.c.run_id, publications.c.previous_run_id))
+        for run in row
+    }
     current = dict(connection.execute(sa.select(publications.c.placement, publications.c.run_id)).tuples().all())
     query = sa.select(runs.c.run_id, runs.c.placement, runs.c.state).where(runs.c.pruned_at.is_(None))
     kept: dict[str, int] = {}

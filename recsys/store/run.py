@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from recsys.config import PublishSettings
 from recsys.errors import RecsysError
@@ -56,12 +57,13 @@ class Run:
         done: shards in the ledger; write no others.
     """
 
-    def __init__(self, store: Store, run_id: str, *, kind: str, placement: str, done: set[int]) -> None:
+    def __init__(self, store: Store, run_id: str, *, kind: str, placement: str, done: set[int], writer: str) -> None:
         self._store = store
         self.run_id = run_id
         self.kind = kind
         self.placement = placement
         self.done = done
+        self._writer = writer
 
     def __enter__(self) -> Self:
         return self
@@ -72,14 +74,25 @@ class Run:
         reason = " ".join(str(error).split())[:500] or type(error).__name__
         try:
             with self._store.engine.begin() as connection:
-                building = tables.runs.c.state == "building"
-                connection.execute(sa.update(tables.runs).where(self._mine, building).values(reason=reason))
+                ours = (tables.runs.c.state == "building", tables.runs.c.host == self._writer)
+                connection.execute(sa.update(tables.runs).where(self._mine, *ours).values(reason=reason))
         except RecsysError as trouble:  # the first error is the one to tell; the run resumes without the note
             error.add_note(f"and the reason could not be noted in the run ledger: {trouble}")
 
     @property
     def _mine(self) -> sa.ColumnElement[bool]:
         return tables.runs.c.run_id == self.run_id
+
+    def _still_ours(self, connection: Connection) -> None:
+        """Lock the run's row for the rest of the transaction, and see that nobody took the run over.
+
+        The lease keeps other writers away as long as its connection lives. This also stops a writer that lost it.
+        """
+        query = sa.select(tables.runs.c.state, tables.runs.c.host).where(self._mine).with_for_update()
+        found = connection.execute(query).first()
+        if found is None or tuple(found) != ("building", self._writer):
+            now = "is gone" if found is None else f"is {found.state}, last written by {found.host}"
+            raise RecsysError(f"run {self.run_id} takes no rows from this process any more: it {now}; run it again")
 
     def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int) -> bool:
         """Write a shard's rows and its ledger line in one transaction.
@@ -103,8 +116,10 @@ class Run:
             "checksum": blake2b(frame.write_csv().encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
         }
         with self._store.engine.begin() as connection:
-            # the ledger line comes first: a second writer of the shard fails on it before it can write a row
+            self._still_ours(connection)
+            # the ledger line comes first: a second writer of the shard stops at it before it can write a row
             if not self._store.dialect.insert_new(connection, tables.run_shards, line):
+                self.done.add(shard_id)
                 return False
             self._store.dialect.bulk_load(connection, table, self._stamped(table, frame))
         self.done.add(shard_id)
@@ -114,6 +129,7 @@ class Run:
         """Write all of this run's rows of one table, replacing what an earlier try left."""
         table = tables.metadata.tables[name]
         with self._store.engine.begin() as connection:
+            self._still_ours(connection)
             connection.execute(sa.delete(table).where(table.c.run_id == self.run_id))
             self._store.dialect.bulk_load(connection, table, self._stamped(table, frame))
 
@@ -128,6 +144,7 @@ class Run:
     def finish(self, counts: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None) -> None:
         """Note that all rows are written: the run is ready to be published."""
         with self._store.engine.begin() as connection:
+            self._still_ours(connection)
             connection.execute(
                 sa.update(tables.runs)
                 .where(self._mine)
@@ -140,7 +157,9 @@ class Run:
                 )
             )
 
-    def publish(self, guards: PublishSettings | None = None, *, expected_users: int | None = None, force: bool = False) -> None:
+    def publish(
+        self, guards: PublishSettings | None = None, *, expected_users: int | None = None, force: bool = False
+    ) -> None:
         """Let consumers read this run.
 
         Raises:

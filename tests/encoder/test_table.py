@@ -73,9 +73,9 @@ def test_guesses_are_judged_on_hidden_known_features_only() -> None:
         field.guess.bias.copy_(torch.tensor([0.0, 0.0, 3.0, 0.0, 0.0, 2.0, 0.0]))
     first = -torch.tensor([0.0, 0.0, 3.0, 0.0]).log_softmax(0)[2]
     second = -torch.tensor([0.0, 2.0, 0.0]).log_softmax(0)[1]
-    assert float(field.reconstruct(torch.zeros(2, 4), x, conceal)) == pytest.approx(float(first + second) / 2)
+    assert field.reconstruct(torch.zeros(2, 4), x, conceal).item() == pytest.approx(float(first + second) / 2)
     nothing = field.reconstruct(torch.zeros(2, 4), x, torch.zeros(2, 2, dtype=torch.bool))
-    assert float(nothing) == 0
+    assert nothing.item() == 0
     nothing.backward()
 
 

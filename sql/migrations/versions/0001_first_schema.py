@@ -162,4 +162,6 @@ def upgrade() -> None:
     )
     op.create_index("rejected_rows_source", "rejected_rows", ["source"])
     building = sa.text("state = 'building'")
-    op.create_index("runs_building", "runs", ["placement"], unique=True, sqlite_where=building, postgresql_where=building)
+    op.create_index(
+        "runs_building", "runs", ["placement"], unique=True, sqlite_where=building, postgresql_where=building
+    )

@@ -1,0 +1,162 @@
+"""The blend: one weight a feature, fitted so that what users bought next stands above the other candidates.
+
+In: features of the candidates of some users, and which of them were bought. Out: `Blend`, kept as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.errors import ModelFolderError
+from recsys.recommend import features
+
+log = logging.getLogger(__name__)
+Floats = npt.NDArray[np.float32]
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A linear score of standardised features.
+
+    Attributes:
+        sources: the sources it was fitted for, in order.
+        names: f feature names.
+        mean: (f,) subtracted first.
+        scale: (f,) divided by then.
+        weight: (f,) of each feature.
+        cases: users it was fitted on, 0 = not fitted, equal weights.
+    """
+
+    sources: tuple[str, ...]
+    names: tuple[str, ...]
+    mean: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64]
+    weight: npt.NDArray[np.float64]
+    cases: int
+
+    @property
+    def slopes(self) -> npt.NDArray[np.float64]:
+        """(f,) what one unit of each feature adds to the score."""
+        return self.weight / self.scale
+
+    def score(self, x: Floats) -> Floats:
+        """Score of each candidate, comparable within a user: (m,) float32."""
+        return ((x - self.mean) @ self.slopes).astype(np.float32)
+
+    def by_source(self, x: Floats) -> Floats:
+        """What each source's own features add to the score: (m, s) float32."""
+        parts = [x[:, at] @ self.slopes[at] for at in (self._of(source) for source in self.sources)]
+        return np.stack(parts, axis=1).astype(np.float32)
+
+    def _of(self, source: str) -> list[int]:
+        return [at for at, name in enumerate(self.names) if name.startswith(f"{source}.")]
+
+    def to_json(self) -> str:
+        """The blend as text; `from_json` gives the same numbers again."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "sources": list(self.sources),
+                "cases": self.cases,
+                "features": [
+                    {"name": name, "mean": mean, "scale": scale, "weight": weight}
+                    for name, mean, scale, weight in zip(
+                        self.names, self.mean.tolist(), self.scale.tolist(), self.weight.tolist(), strict=True
+                    )
+                ],
+            },
+            indent=1,
+        )
+
+    @staticmethod
+    def from_json(text: str) -> Blend:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ModelFolderError: the text is no blend, or one of another version of the features.
+        """
+        try:
+            held = json.loads(text)
+            sources, rows = tuple(held["sources"]), held["features"]
+            numbers = np.array([[row["mean"], row["scale"], row["weight"]] for row in rows], np.float64).reshape(-1, 3)
+            blend = Blend(sources, tuple(row["name"] for row in rows), *numbers.T, cases=int(held["cases"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelFolderError(f"the blend cannot be read ({error}); fit it again with: train ranker") from error
+        if held.get("format") != FORMAT or list(blend.names) != features.names(sources):
+            raise ModelFolderError("the blend was fitted by another version; fit it again with: train ranker")
+        if not np.isfinite(numbers).all() or (blend.scale <= 0).any():
+            raise ModelFolderError("the blend holds a number that is none; fit it again with: train ranker")
+        return blend
+
+
+def equal(sources: Sequence[str]) -> Blend:
+    """The blend without data: each source's relative score and place count the same, repurchase first, popular last."""
+    names = features.names(sources)
+    worth = {"repurchase": 2.0, "popular": 0.2}
+    weight = [worth.get(name.split(".")[0], 1.0) if name.endswith((".relative", ".place")) else 0.0 for name in names]
+    f = len(names)
+    return Blend(tuple(sources), tuple(names), np.zeros(f), np.ones(f), np.array(weight), 0)
+
+
+def fit(
+    x: Floats,
+    user: npt.NDArray[np.int64],
+    bought: npt.NDArray[np.bool_],
+    *,
+    sources: Sequence[str],
+    ridge: float = 3.0,
+    least_cases: int = 50,
+) -> Blend:
+    """Fit the weights by conditional logit: a bought candidate against all candidates of the same user (McFadden 1974).
+
+    Deterministic: full batch, double precision, L-BFGS from equal weights of zero.
+
+    Args:
+        x: (m, f) features in the order of `features.names(sources)`.
+        user: (m,) user of each row, ascending.
+        bought: (m,) was it bought afterwards.
+        sources: their names in order.
+        ridge: penalty on the squared weights, in users.
+        least_cases: with fewer users who bought one of their candidates, weights stay equal and a warning says so.
+
+    Returns:
+        The blend.
+    """
+    from scipy.optimize import minimize
+
+    has = np.isin(user, np.unique(user[bought]))
+    x, user, bought = x[has], user[has], bought[has]
+    _, group = np.unique(user, return_inverse=True)
+    cases = int(group.max(initial=-1)) + 1
+    if cases < least_cases:
+        log.warning(
+            "blend not fitted: only %d users bought one of their candidates in the window (at least %d are needed); "
+            "the sources count the same",
+            cases,
+            least_cases,
+        )
+        return equal(sources)
+    mean = x.mean(axis=0, dtype=np.float64)
+    scale = x.std(axis=0, dtype=np.float64)
+    scale[scale < 1e-6] = 1.0
+    z = ((x - mean) / scale).astype(np.float64)
+    starts = np.searchsorted(group, np.arange(cases))
+    share = bought / np.add.reduceat(bought.astype(np.float64), starts)[group]
+
+    def loss(weight: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        score = z @ weight
+        score -= np.maximum.reduceat(score, starts)[group]
+        power = np.exp(score)
+        total = np.add.reduceat(power, starts)
+        value = float(np.log(total).sum() - share @ score + 0.5 * ridge * weight @ weight)
+        return value, z.T @ (power / total[group] - share) + ridge * weight
+
+    found = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300})
+    return Blend(tuple(sources), tuple(features.names(sources)), mean, scale, found.x, cases)

@@ -1,0 +1,103 @@
+"""Which candidate sources there are, and how each is made from what may be learned from.
+
+In: catalogue, interactions, encoder and vectors, settings. Out: the named sources, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.config import RecommendSettings
+from recsys.data.catalogue import Catalogue
+from recsys.data.ids import IdMap
+from recsys.data.interactions import Histories, Interactions
+from recsys.encoder.model import Model
+from recsys.errors import ConfigError, suggestion
+from recsys.recommend import words
+from recsys.recommend.candidates.co_purchase import CoPurchase
+from recsys.recommend.candidates.content import Content
+from recsys.recommend.candidates.popular import Popular
+from recsys.recommend.candidates.repurchase import Repurchase
+from recsys.recommend.candidates.sequence import Sequence as SequenceSource
+from recsys.recommend.proposals import CandidateSource
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What sources are made from.
+
+    Attributes:
+        catalogue: n products.
+        interactions: events that may be learned from.
+        model: encoder with a user encoder; only `sequence` asks for it.
+        content: (n, d) unit product vectors.
+        recommend: settings.
+        now: UTC seconds the lists are for.
+    """
+
+    catalogue: Catalogue
+    interactions: Interactions
+    model: Model
+    content: npt.NDArray[np.float32]
+    recommend: RecommendSettings
+    now: int
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """The encoder with the ids of the products it ranks."""
+
+    model: Model
+    ids: IdMap
+
+    def item_vectors(self, content: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return self.model.item_vectors(content, self.ids)
+
+    def user_vectors(
+        self, histories: Histories, items: npt.NDArray[np.float32], *, now: int
+    ) -> npt.NDArray[np.float32]:
+        return self.model.user_vectors(histories, items, now=now)
+
+
+def popular(held: Knowledge) -> Popular:
+    """The source that fills every list."""
+    days = held.recommend.popular_days
+    return Popular(held.interactions, now=held.now, days=days, sellable=held.catalogue.sellable)
+
+
+def _sequence(held: Knowledge) -> CandidateSource:
+    bound = _Bound(held.model, held.catalogue.ids)
+    return SequenceSource(bound, held.content, sellable=held.catalogue.sellable)
+
+
+def _content(held: Knowledge) -> CandidateSource:
+    touched = np.unique(held.interactions.item)
+    return Content(held.content, words.of(held.catalogue), touched=touched, sellable=held.catalogue.sellable)
+
+
+MAKERS: dict[str, Callable[[Knowledge], CandidateSource]] = {
+    "sequence": _sequence,
+    "repurchase": lambda _: Repurchase(),
+    "co_purchase": lambda held: CoPurchase(held.interactions),
+    "popular": popular,
+    "content": _content,
+}
+
+
+def made(names: Sequence[str], held: Knowledge) -> list[CandidateSource]:
+    """The named sources in the order of their names.
+
+    Raises:
+        ConfigError: no source has that name, or none is named.
+    """
+    for name in names:
+        if name not in MAKERS:
+            known = ", ".join(MAKERS)
+            raise ConfigError(f"recommend.sources: unknown source '{name}'{suggestion(name, MAKERS)} (known: {known})")
+    if not names:
+        raise ConfigError(f"recommend.sources is empty; name at least one of {', '.join(MAKERS)}")
+    return [MAKERS[name](held) for name in names]

@@ -1,0 +1,60 @@
+"""Reading the lists that consumers read.
+
+In: a connection, user ids. Out: a frame of the published lists, with the default list for users who have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from recsys.data.schema import DEFAULT_USER
+
+ASKED = 500
+"""Ids in one query: below SQLite's limit on parameters."""
+_KINDS = {
+    "user_id": pl.String,
+    "rank": pl.Int64,
+    "product_id": pl.String,
+    "score": pl.Float64,
+    "reason": pl.String,
+    "reason_product_id": pl.String,
+}
+
+
+def published(connection: Connection, users: Sequence[str] | None, *, placement: str, k: int | None) -> pl.DataFrame:
+    """The published lists: user_id, rank, product_id, score, reason, reason_product_id.
+
+    Args:
+        connection: an open connection; all queries run in its one transaction.
+        users: whose lists, in the order wanted; None for all that are stored, `__default__` among them. Users without
+            a list of their own get the rows of `__default__` under their own id.
+        placement: which lists.
+        k: at most this many products each.
+    """
+    view = sa.table("recommendations", *(sa.column(name) for name in (*_KINDS, "placement")))
+    query = sa.select(*(view.c[name] for name in _KINDS)).where(view.c.placement == placement)
+    if k is not None:
+        query = query.where(view.c.rank <= k)
+    if users is None:
+        return _frame(connection.execute(query.order_by(view.c.user_id, view.c.rank)).all())
+    wanted = list(dict.fromkeys(users))
+    asked = list(dict.fromkeys((*wanted, DEFAULT_USER)))
+    rows: list[Any] = []
+    for start in range(0, len(asked), ASKED):
+        rows += connection.execute(query.where(view.c.user_id.in_(asked[start : start + ASKED]))).all()
+    lists = _frame(rows)
+    default = lists.filter(pl.col("user_id") == DEFAULT_USER)
+    order = pl.DataFrame({"user_id": wanted}, schema={"user_id": pl.String}).with_row_index("asked")
+    own = lists.join(order, on="user_id")
+    others = order.join(own, on="user_id", how="anti").join(default.drop("user_id"), how="cross")
+    both = pl.concat([own, others.select(own.columns)]).sort("asked", "rank")
+    return both.select(*_KINDS)
+
+
+def _frame(rows: Sequence[Any]) -> pl.DataFrame:
+    return pl.DataFrame([tuple(row) for row in rows], schema=_KINDS, orient="row")

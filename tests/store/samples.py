@@ -1,0 +1,135 @@
+"""A small shop's rows, a run to write, and the promises that hold of a store at any time.
+
+In: a store. Out: frames, finished runs, `invariants`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from recsys.db.engine import read, rows
+from recsys.store.inputs import write_inputs
+from recsys.store.run import Run
+from recsys.store.runs import Manifest, Store
+
+MANIFEST = Manifest("model", "data", "config", {"k": 2})
+NO_REJECTS = pl.DataFrame(
+    schema={
+        "source": pl.String,
+        "row_no": pl.Int64,
+        "table_name": pl.String,
+        "code": pl.String,
+        "column_name": pl.String,
+        "value_excerpt": pl.String,
+        "row_json": pl.String,
+    }
+)
+SHARDS = 12
+USERS_IN_SHARD = 5
+K = 3
+
+
+def products(**changes: Any) -> pl.DataFrame:
+    columns = {
+        "product_id": ["a", "b", "c", "gone"],
+        "title": ["Apple", "Bread", None, "Old"],
+        "available": [True, None, True, False],
+        "attributes": ['{"size": "S", "weight": 2}', None, "{}", None],
+        "content_hash": ["1", "2", "3", "4"],
+        "created_at": [0, None, 1_700_000_000, 5],
+    }
+    kinds = {"available": pl.Boolean, "created_at": pl.Int64}
+    return pl.DataFrame({**columns, **changes}, schema_overrides=kinds)
+
+
+def stock(store: Store) -> None:
+    """Put the products into the store."""
+    write_inputs(store, {"products": products()}, NO_REJECTS, sources=["products.csv"])
+
+
+def lists(**chosen: list[tuple[str, float]]) -> pl.DataFrame:
+    """Rows of lists: user=[(product, score), ...], ranks in that order; `default=` is the list of `__default__`."""
+    out = [
+        ("__default__" if user == "default" else user, rank, product, score, "popular", None)
+        for user, items in chosen.items()
+        for rank, (product, score) in enumerate(items, start=1)
+    ]
+    names = ("user_id", "rank", "product_id", "score", "reason", "reason_product_id")
+    kinds = (pl.String, pl.Int32, pl.String, pl.Float64, pl.String, pl.String)
+    return pl.DataFrame(out, schema=dict(zip(names, kinds, strict=True)), orient="row")
+
+
+GOOD = lists(u1=[("a", 0.9), ("b", 0.5)], u2=[("b", 0.4)], default=[("a", 0.1)])
+
+
+def finished(store: Store, frame: pl.DataFrame = GOOD, *, users: int = 2, manifest: Manifest = MANIFEST) -> Run:
+    """A run that is ready to be published."""
+    with store.begin("recommend", manifest) as run:
+        run.write(0, frame, n_users=users)
+        run.finish({"users": users})
+    return run
+
+
+def shard(number: int, version: str) -> pl.DataFrame:
+    """The rows of one shard of a larger run; shard 0 holds the default list too."""
+    names = [f"u{number * USERS_IN_SHARD + place:03d}" for place in range(USERS_IN_SHARD)]
+    wanted = {name: [(("a", "b", "c")[rank], 1.0 / (rank + len(version))) for rank in range(K)] for name in names}
+    return lists(**wanted, **({"default": [("c", 0.0)]} if number == 0 else {}))
+
+
+def night(store: Store, version: str) -> str:
+    """One whole night: begin or resume, write what is missing, finish, publish, prune."""
+    with store.begin("recommend", Manifest(version, "data", "config")) as run:
+        for number in range(SHARDS):
+            run.write(number, shard(number, version), n_users=USERS_IN_SHARD)
+            print(f"shard {number}", flush=True)
+        run.finish({"users": SHARDS * USERS_IN_SHARD})
+        print("ready", flush=True)
+        run.publish()
+        print("published", flush=True)
+    store.prune(2)
+    return run.run_id
+
+
+def table(store: Store, name: str, *, without: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a table, sorted, as plain values that compare between databases."""
+    frame = read(store.engine, f'SELECT * FROM "{name}"')
+    texts = frame.drop(*without).select(pl.all().map_elements(str, return_dtype=pl.String, skip_nulls=True))
+    return sorted(texts.rows(), key=str)
+
+
+def invariants(store: Store) -> None:
+    """I1 to I5 of a store, whatever was done to it."""
+    engine = store.engine
+    pointed = rows(engine, "SELECT p.placement, r.state, r.pruned_at FROM publications p LEFT JOIN runs r USING (run_id)", {})
+    assert all(state == "published" and pruned is None for _, state, pruned in pointed), pointed
+    published = rows(engine, "SELECT placement, run_id FROM runs WHERE state = 'published'", {})
+    assert len(published) == len(pointed), "a run is called published although no pointer names it"
+    shown = rows(engine, "SELECT run_id, placement, COUNT(*) FROM recommendations GROUP BY run_id, placement", {})
+    for run_id, _, count in shown:
+        ledger = rows(engine, "SELECT SUM(n_rows), SUM(n_users) FROM run_shards WHERE run_id = :run", {"run": run_id})
+        assert int(ledger[0][0]) == count
+    assert len(shown) == len({placement for _, placement, _ in shown}) <= len(pointed)
+    ranks = rows(
+        engine,
+        "SELECT COUNT(*) FROM (SELECT 1 AS one FROM recommendations GROUP BY placement, user_id "
+        "HAVING MIN(rank) <> 1 OR MAX(rank) <> COUNT(*) OR COUNT(DISTINCT rank) <> COUNT(*)) AS bad",
+        {},
+    )
+    assert ranks == [(0,)]
+    building = rows(engine, "SELECT placement FROM runs WHERE state = 'building'", {})
+    assert len(building) == len(set(building))
+    orphans = rows(
+        engine,
+        "SELECT COUNT(*) FROM recommendations_all a LEFT JOIN run_shards s ON s.run_id = a.run_id WHERE s.run_id IS NULL",
+        {},
+    )
+    assert orphans == [(0,)], "rows without a line in the ledger"
+
+
+def execute(store: Store, statement: str, **values: Any) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(sa.text(statement), values)
