@@ -1,6 +1,7 @@
 """What all tests share: one thread a library, settled randomness, and the size of the fault tests.
 
-In: RECSYS_FAULTS=large from `make faults`. Out: fixtures `faults_large`, `shared_data`, `demo_shop`, `small_model`; the databases of tests/pg.py.
+In: RECSYS_FAULTS=large from `make faults`. Out: fixtures `faults_large`, `shared_data`, `demo_shop`, `small_model`,
+and the databases of tests/pg.py.
 """
 
 from __future__ import annotations

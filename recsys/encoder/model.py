@@ -119,8 +119,9 @@ class Model:
         for at in range(0, len(pixels), batch):
             some = torch.from_numpy(np.ascontiguousarray(pixels[at : at + batch]))
             with torch.inference_mode():
-                tokens = self.product.image({"pixels": some, "has": torch.ones(len(some), dtype=torch.bool)})
-                out[at : at + batch] = self.product.fuse({"image": tokens}, None).vector.numpy()
+                x: Inputs = {"pixels": some, "has": torch.ones(len(some), dtype=torch.bool)}
+                view = self.product.fuse({"image": self.product.image(x)}, self.product.image.glance(x))
+                out[at : at + batch] = view.vector.numpy()
         return out
 
     def item_vectors(self, content: npt.NDArray[np.float32], ids: IdMap, *, batch: int = 8192) -> Vectors:

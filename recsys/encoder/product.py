@@ -92,9 +92,13 @@ class ProductEncoder(nn.Module):
         text = TextField.fit(corpus, columns, settings)
         nn.init.normal_(words.embedding.weight, std=settings.dim**-0.5)
         nn.init.normal_(text.embedding.weight, std=0.5)
-        return ProductEncoder(
+        model = ProductEncoder(
             text=text, image=ImageField(settings), attributes=attributes, words=words, names=names, settings=settings
         )
+        with torch.no_grad():
+            x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
+            model.image.fit(catalogue.pictures, model.words(x["words"]) + model.words(x["facts"]))
+        return model
 
     @property
     def columns(self) -> list[str]:
@@ -137,22 +141,21 @@ class ProductEncoder(nn.Module):
         }
 
     def exact(self, x: ProductInputs, show: Mapping[str, Tensor]) -> Tensor:
-        """Sum of the exact words in what is shown: (b, d)."""
-        total = self.words(x["words"]) * show["text"][:, None] if "text" in show else 0.0
-        facts = self.words(x["facts"]) * show["attributes"][:, None] if "attributes" in show else 0.0
-        out = total + facts
-        return out if isinstance(out, Tensor) else torch.zeros(len(x["text"]["tokens"]), self.settings.dim)
+        """Sum of the exact words in what is shown, the picture's guess of them where only a picture is: (b, d)."""
+        nothing = torch.zeros_like(self.text.present(x["text"]))
+        text, facts, image = (show.get(name, nothing) for name in ("text", "attributes", "image"))
+        out = self.words(x["words"]) * text[:, None] + self.words(x["facts"]) * facts[:, None]
+        alone = image & ~text & ~facts
+        return torch.where(alone[:, None], self.image.glance(x["image"]), out) if bool(alone.any()) else out
 
     def fuse(self, parts: Mapping[str, Tokens], exact: Tensor | None) -> Encoded:
         """Tokens of some modalities and the sum of exact words (b, d) to one vector."""
-        some = next(iter(parts.values()))
-        b, device = len(some.x), some.x.device
-        tokens = [self.start.expand(b, 1, -1)]
-        real = [torch.ones(b, 1, dtype=torch.bool, device=device)]
-        for name, part in parts.items():
-            tokens.append(part.x + self.kinds[MODALITIES.index(name)])
-            real.append(part.real)
-        x, seen = torch.cat(tokens, 1), torch.cat(real, 1)[:, None, None, :]
+        tokens = torch.cat([part.x + self.kinds[MODALITIES.index(name)] for name, part in parts.items()], 1)
+        real = torch.cat([part.real for part in parts.values()], 1)
+        # The first token starts as the mean of the others, so that it means something before attention has learnt.
+        mean = (tokens * real[..., None]).sum(1) / real.sum(1).clamp(min=1)[:, None]
+        x = torch.cat([(self.start + mean)[:, None], tokens], 1)
+        seen = torch.cat([torch.ones_like(real[:, :1]), real], 1)[:, None, None, :]
         for block in self.blocks:
             x = block(x, seen)
         summary = self.norm(x[:, 0])
@@ -165,7 +168,7 @@ class ProductEncoder(nn.Module):
         """Encode products by the given modalities as far as they have them."""
         parts = {name: getattr(self, name)(x[name]) for name in modalities}
         show = {name: getattr(self, name).present(x[name]) for name in modalities}
-        return self.fuse(parts, self.exact(x, show) if {"text", "attributes"} & set(modalities) else None)
+        return self.fuse(parts, self.exact(x, show))
 
 
 def texts_of(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:

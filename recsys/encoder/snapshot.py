@@ -69,10 +69,14 @@ class Snapshot:
             )
         parts.load_state_dict({name.removeprefix("weights."): v for name, v in tensors.items() if name.startswith("weights.")})
         state: dict[int, dict[str, Tensor]] = {}
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for name, value in tensors.items():
             if name.startswith("optimizer."):
                 _, number, key = name.split(".", 2)
-                state.setdefault(int(number), {})[key] = value
+                # the fused AdamW walks through memory, so a moment must lie there as its weight does (channels last)
+                like = weights[int(number)]
+                held = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
+                state.setdefault(int(number), {})[key] = held
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         return int(header["step"])
 

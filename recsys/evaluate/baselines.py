@@ -79,7 +79,7 @@ def texts(catalogue: Catalogue) -> list[str]:
 
 def tfidf(catalogue: Catalogue, *, decay: float = 0.8) -> Scorer:
     """Cosine of TF-IDF over all text columns, summed over the history decayed per item back."""
-    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(texts(catalogue))
+    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+").fit_transform(texts(catalogue))  # noqa: S106
     across = words.T.tocsc()
 
     def scores(histories: Histories) -> Scores:
@@ -109,6 +109,17 @@ def summed(parts: Sequence[tuple[float, Scorer]]) -> Scorer:
 
     def scores(histories: Histories) -> Scores:
         return np.sum([weight * scorer(histories) for weight, scorer in parts], axis=0)
+
+    return scores
+
+
+def relative(scorer: Scorer) -> Scorer:
+    """Each user's scores divided by the user's largest."""
+
+    def scores(histories: Histories) -> Scores:
+        out = scorer(histories)
+        top = out.max(axis=1, keepdims=True)
+        return np.asarray(out / np.where(top > 0, top, 1.0))
 
     return scores
 

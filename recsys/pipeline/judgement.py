@@ -15,7 +15,8 @@ from recsys.data.interactions import Histories, Interactions
 from recsys.evaluate import backtest, baselines, split
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
-from recsys.pipeline.training import Lesson, trainable
+from recsys.pipeline.lesson import Lesson
+from recsys.pipeline.training import trainable
 from recsys.recommend.recommender import Recommender
 
 
@@ -60,9 +61,10 @@ def judged(bench: Bench) -> pl.DataFrame:
 
 def _learned(bench: Bench, before: Interactions, *, now: int) -> Recommender:
     settings, catalogue = bench.settings, bench.dataset.catalogue
-    lesson = Lesson(bench, catalogue, before, settings.artifacts / "evaluation", resume=False)
+    lesson = Lesson(bench, catalogue, before, settings.artifacts / "evaluation")
     model, table = lesson.encoder()
     blend = lesson.ranker(model, table.vectors)
+    lesson.done()
     return Recommender.assemble(
         catalogue,
         before,

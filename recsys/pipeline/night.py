@@ -49,7 +49,7 @@ def run(bench: Bench) -> Report:
     training.trainable(bench.dataset)
     due = trained.due(bench)
     if due:
-        training.train(bench, parts=tuple(due), resume=True)
+        training.train(bench, parts=tuple(due), resume=training.lesson(bench, resume=True).begun)
     counts["encoded"] = space.embed(bench).counts["encoded"]
     counts["clusters"] = space.cluster(bench).counts["clusters"]
     counts["index_recall"] = space.build_index(bench).counts["recall"]

@@ -36,7 +36,8 @@ def old_runs(connection: Connection, keep: int, *, now: datetime) -> int:
         for row in connection.execute(sa.select(publications.c.run_id, publications.c.previous_run_id))
         for run in row
     }
-    current = dict(connection.execute(sa.select(publications.c.placement, publications.c.run_id)).tuples().all())
+    named = connection.execute(sa.select(publications.c.placement, publications.c.run_id)).all()
+    current: dict[str, str] = {placement: run_id for placement, run_id in named}
     query = sa.select(runs.c.run_id, runs.c.placement, runs.c.state).where(runs.c.pruned_at.is_(None))
     kept: dict[str, int] = {}
     gone = []

@@ -76,11 +76,13 @@ sys.exit(main(sys.argv[1:]))
     before = (copied / "artifacts/models/encoder/CURRENT").read_text()
     stopped = in_a_process("train", "encoder", "-C", copied, program=program)
     assert stopped.returncode == 143, stopped.stderr
-    assert "train --resume" in stopped.stderr or "goes on" in stopped.stderr
+    assert "train --resume goes on from there" in stopped.stderr
     assert (copied / "artifacts/models/encoder/CURRENT").read_text() == before
     (copied / "artifacts/models/encoder/CURRENT").unlink()
     assert recsys("train", "encoder", "--resume", "-C", copied).code == 0
     assert (copied / "artifacts/models/encoder/CURRENT").read_text() == before
+    nothing_left = recsys("train", "encoder", "--resume", "-C", copied)
+    assert nothing_left.code == 2 and "train without --resume" in nothing_left.err
 
 
 def test_the_same_data_settings_and_seed_give_the_same_rows(trained: Path, drawn: Path, tmp_path: Path) -> None:

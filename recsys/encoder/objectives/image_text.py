@@ -52,7 +52,7 @@ class ImageText(nn.Module):
         everyone = torch.ones(len(batch), dtype=torch.bool)
         views = {
             "text": (model.fuse({"text": towers["text"]}, model.words(batch.x["words"])), present["text"]),
-            "image": (model.fuse({"image": towers["image"]}, None), present["image"]),
+            "image": (model.fuse({"image": towers["image"]}, model.image.glance(batch.x["image"])), present["image"]),
             "whole": (batch.whole(model, g).encoded, everyone),
             "query": (
                 model.fuse({"text": model.text(batch.query)}, model.words(batch.query)),

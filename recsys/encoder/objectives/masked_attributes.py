@@ -19,4 +19,8 @@ class MaskedAttributes(nn.Module):
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
         """Mean cross-entropy of the hidden features: ()."""
         whole = batch.whole(model, g)
-        return model.attributes.reconstruct(whole.encoded.summary, batch.x["attributes"], whole.conceal)
+        loss = model.attributes.reconstruct(whole.encoded.summary, batch.x["attributes"], whole.conceal)
+        # The same from the picture alone: what a picture shows of a product is how the picture's tower learns to see.
+        picture = {"image": batch.towers(model, g)["image"]}
+        seen = batch.present(model)["image"][:, None].expand_as(whole.conceal)
+        return loss + model.attributes.reconstruct(model.fuse(picture, None).summary, batch.x["attributes"], seen)

@@ -1,0 +1,154 @@
+"""H&M purchases, two protocols: what will be bought after a date, and the product that completes a purchase.
+
+In: articles, transactions, pictures by path. Out: a table; with --json one line of JSON at the end.
+
+    python benchmarks/hm.py --articles FILE --transactions FILE... --images ZIP... --cut 2020-09-21
+    python benchmarks/hm.py --articles FILE --transactions FILE... --images ZIP... --customers
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from hm_shop import Shop, read
+from hm_systems import ours, plain
+
+from recsys import __version__
+from recsys.config import EncoderSettings, RankerSettings, RuleSettings, Settings, TrainingSettings
+from recsys.errors import RecsysError
+from recsys.evaluate.backtest import backtest
+from recsys.evaluate.split import leave_last, time_split
+
+SLICES = ("all", "with_history", "no_history", "unseen_products", "rare_products", "pictured_products")
+QUICK_SHARE = 0.06
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--articles", type=Path, required=True)
+    parser.add_argument("--transactions", type=Path, nargs="+", required=True)
+    parser.add_argument("--images", type=Path, nargs="*", default=[])
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument("--cut", help="first day of the test, YYYY-MM-DD")
+    way.add_argument("--customers", action="store_true", help="complete the purchase, a fifth of the customers")
+    way.add_argument("--test-transactions", type=Path, help="complete the purchase, all customers of this file")
+    parser.add_argument("--only", choices=["recsys"], help="leave out the plain systems")
+    parser.add_argument("--quick", action="store_true", help="few customers, hardly any training")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="keep pictures and checkpoints here; default: a temporary folder")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    return parser.parse_args()
+
+
+def settings_for(asked: argparse.Namespace) -> Settings:
+    """The defaults; purchases are completed with something new, so what was bought is left out there."""
+    rules = RuleSettings() if asked.cut else RuleSettings(seen="exclude")
+    if not asked.quick:
+        return Settings(rules=rules, training=TrainingSettings(seed=asked.seed))
+    return Settings(
+        rules=rules,
+        encoder=EncoderSettings(dim=32, width=32, heads=2, fusion_layers=1, user_layers=1, vocabulary=1000),
+        training=TrainingSettings(seed=asked.seed, epochs=1, user_epochs=1, min_steps=1),
+        ranker=RankerSettings(candidates=50),
+    )
+
+
+def say(text: str) -> None:
+    print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
+
+
+def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, object]]:
+    """Judge every system; the frame of `backtest`, and what was learned."""
+    settings = settings_for(asked)
+    say("read")
+    shop: Shop = read(
+        articles=asked.articles,
+        transactions=asked.transactions,
+        test=asked.test_transactions,
+        images=asked.images,
+        folder=work / "pictures",
+        settings=settings.images,
+        share=QUICK_SHARE if asked.quick else 1.0,
+    )
+    if asked.cut:
+        train, cases = time_split(shop.interactions, int(np.datetime64(asked.cut, "s").astype(np.int64)))
+    else:
+        train, cases = leave_last(shop.interactions, shop.fifth() if asked.customers else shop.of_test_file)
+    say(f"{len(shop.catalogue):,} products, {len(train):,} events to learn from, {len(cases):,} cases")
+    systems = {} if asked.only else plain(shop, train, now=cases.now, exclude_seen=not asked.cut)
+    started = time.perf_counter()
+    systems["recsys"], learned = ours(
+        shop, train, now=cases.now, complete=not asked.cut, settings=settings, folder=work / "training", say=say
+    )
+    learned["train_s"] = round(time.perf_counter() - started, 1)
+    say("judge")
+    frame = backtest(
+        cases, systems, catalogue=shop.catalogue, train=train, k=12, samples=settings.evaluate.bootstrap, seed=asked.seed
+    )
+    return frame, learned
+
+
+def ratios(frame: pl.DataFrame) -> dict[str, float]:
+    """Ours divided by each plain system, NDCG@10 over all cases."""
+    whole = frame.filter((pl.col("slice") == "all") & (pl.col("metric") == "ndcg@10"))
+    value = dict(zip(whole["system"].to_list(), whole["value"].to_list(), strict=True))
+    own = value.pop("recsys")
+    return {f"ndcg@10 recsys / {name}": round(own / other, 4) for name, other in value.items() if other > 0}
+
+
+def machine() -> dict[str, object]:
+    return {
+        "cpus": os.cpu_count(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "recsys": __version__,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+def table(frame: pl.DataFrame) -> str:
+    """Rows for people: NDCG@10 with its interval by slice, then the other metrics over all cases."""
+    lines = []
+    for part in (name for name in SLICES if name in frame["slice"].to_list()):
+        rows = frame.filter((pl.col("slice") == part) & pl.col("metric").str.contains("ndcg|hr|map"))
+        lines.append(f"{part} ({rows['users'][0]:,} customers)")
+        for (name,), some in rows.group_by("system", maintain_order=True):
+            cells = [
+                f"{row['metric']} {row['value']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
+                for row in some.iter_rows(named=True)
+            ]
+            lines.append(f"  {name:44s} {'  '.join(cells)}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    asked = arguments()
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            frame, learned = run(asked, asked.work or Path(temporary))
+        except RecsysError as error:
+            print(f"hm: {error}", file=sys.stderr)
+            return error.exit_code
+    print(table(frame))
+    if asked.json:
+        protocol = f"time split at {asked.cut}" if asked.cut else "complete the purchase"
+        # NaN is no JSON: a slice without an interval has null there
+        rows = frame.with_columns(pl.col("value", "low", "high").fill_nan(None)).to_dicts()
+        shown = {"benchmark": "hm", "protocol": protocol, "quick": asked.quick, "seed": asked.seed}
+        print(json.dumps({**shown, "rows": rows, "ratios": ratios(frame), "learned": learned, "machine": machine()}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
