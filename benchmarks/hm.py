@@ -94,7 +94,13 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, 
     learned["train_s"] = round(time.perf_counter() - started, 1)
     say("judge")
     frame = backtest(
-        cases, systems, catalogue=shop.catalogue, train=train, k=12, samples=settings.evaluate.bootstrap, seed=asked.seed
+        cases,
+        systems,
+        catalogue=shop.catalogue,
+        train=train,
+        k=12,
+        samples=settings.evaluate.bootstrap,
+        seed=asked.seed,
     )
     return frame, learned
 

@@ -74,7 +74,9 @@ def ours(
     catalogue, training, seed = shop.catalogue, settings.training, settings.training.seed
     if complete:
         people = np.unique(train.user)
-        early, rehearsed = leave_last(train, np.sort(np.random.default_rng(seed).choice(people, len(people) // 5, False)))
+        early, rehearsed = leave_last(
+            train, np.sort(np.random.default_rng(seed).choice(people, len(people) // 5, False))
+        )
     else:
         early, rehearsed = train.split(newest(train, settings.ranker.window_fraction))[0], None
     say(f"train products on {len(early):,} events")

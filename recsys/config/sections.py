@@ -103,7 +103,7 @@ class ObjectiveSettings(Section):
     masked_text: float = Field(0.3, ge=0, description="guess hidden words of title and description")
     masked_attributes: float = Field(0.5, ge=0, description="guess hidden attributes")
     image_text: float = Field(1.0, ge=0, description="find a product's text by its picture and back")
-    co_purchase: float = Field(1.0, ge=0, description="find what the same user bought close in time")
+    co_purchase: float = Field(0.3, ge=0, description="find what the same user bought close in time")
     next_item: float = Field(1.0, ge=0, description="guess a user's next purchase")
 
 
@@ -115,7 +115,7 @@ class TrainingSettings(Section):
     min_steps: int = Field(100, ge=1, description="steps at least, so that a small shop learns too")
     batch_size: int = Field(256, ge=2, description="products in a step")
     user_batch_size: int = Field(256, ge=2, description="users in a step")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
     user_learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW for the user encoder")
     weight_decay: float = Field(0.05, ge=0, description="weight decay of AdamW")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")

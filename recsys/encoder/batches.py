@@ -16,7 +16,6 @@ from torch import Tensor
 
 from recsys.data.catalogue import Catalogue
 from recsys.encoder.fields import Inputs, Tokens
-from recsys.encoder.fields.image import ImageField
 from recsys.encoder.fields.words import split_words
 from recsys.encoder.pairs import Pairs
 from recsys.encoder.product import Encoded, ProductEncoder, ProductInputs, facts_of, texts_of

@@ -140,7 +140,9 @@ def load(folder: Path) -> Model:
                 part.load_state_dict(held)
             except RuntimeError as error:
                 raise ModelFolderError(f"{folder}: the weights do not fit config.json; run `recsys train`") from error
-    return Model(product=product, user=user, settings=settings, metrics=json.loads(files["metrics.json"]), folder=folder)
+    return Model(
+        product=product, user=user, settings=settings, metrics=json.loads(files["metrics.json"]), folder=folder
+    )
 
 
 def _checked(folder: Path) -> Mapping[str, bytes]:
@@ -149,7 +151,15 @@ def _checked(folder: Path) -> Mapping[str, bytes]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_bytes())
         named = {str(name): held for name, held in manifest["files"].items()}
-        needed = {"config.json", "model.safetensors", "tokenizer.json", "words.json", "attributes.json", "products.json", "metrics.json"}
+        needed = {
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "words.json",
+            "attributes.json",
+            "products.json",
+            "metrics.json",
+        }
         if needed - named.keys() or any(Path(name).name != name for name in named):
             raise ModelFolderError(f"{path}: does not name the files of a model; run `recsys train`")
         files = {name: (folder / name).read_bytes() for name in named}
@@ -157,7 +167,9 @@ def _checked(folder: Path) -> Mapping[str, bytes]:
         raise ModelFolderError(f"{folder}: not a complete model folder ({error}); run `recsys train`") from error
     for name, held in files.items():
         if len(held) != named[name]["size"] or _sha256(held) != named[name]["sha256"]:
-            raise ModelFolderError(f"{folder / name}: altered since it was written; run `recsys train` or restore the folder")
+            raise ModelFolderError(
+                f"{folder / name}: altered since it was written; run `recsys train` or restore the folder"
+            )
     return files
 
 

@@ -38,7 +38,13 @@ class Journal:
         self._clock, self._clock_step = time.monotonic(), first
         self._bar: Progress | None = None
         if progress and sys.stderr.isatty():
-            columns = (TextColumn(stage), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[said]}"))
+            columns = (
+                TextColumn(stage),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[said]}"),
+            )
             self._bar = Progress(*columns, console=Console(stderr=True))
             self._task = self._bar.add_task(stage, total=steps, completed=first, said="")
         self._speaks = progress
@@ -54,16 +60,18 @@ class Journal:
     def __enter__(self) -> Journal:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._board = SummaryWriter(str(self._board_folder), purge_step=self._first)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(self._board_folder), purge_step=self._first)
         if self._bar:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar:
             self._bar.stop()
         self._file.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
     def step(self, done: int, numbers: Mapping[str, float]) -> None:
         """Take note of step number `done` (1 = the first)."""
@@ -76,11 +84,16 @@ class Journal:
         if done % _EVERY == 0 or done == self.steps:
             rate = (done - self._clock_step) * self.per_step / max(now - self._clock, 1e-9)
             self._clock, self._clock_step = now, done
-            row = {"stage": self.stage, "step": done, **{name: _rounded(value) for name, value in numbers.items()}, "per_second": round(rate, 1)}
+            row = {
+                "stage": self.stage,
+                "step": done,
+                **{name: _rounded(value) for name, value in numbers.items()},
+                "per_second": round(rate, 1),
+            }
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
             for name, value in numbers.items():
-                self._board.add_scalar(f"{self.stage}/{name}", value, done)  # type: ignore[no-untyped-call]
+                self._board.add_scalar(f"{self.stage}/{name}", value, done)
         if self._speaks and not self._bar and (now - self._spoken > _LINE_SECONDS or done == self.steps):
             self._spoken = now
             _LOG.info("training %s: step %d of %d, %s", self.stage, done, self.steps, text)

@@ -41,8 +41,13 @@ class Model:
     """
 
     def __init__(
-        self, *, product: ProductEncoder, user: UserEncoder | None, settings: EncoderSettings,
-        metrics: dict[str, float] | None = None, folder: Path | None = None,
+        self,
+        *,
+        product: ProductEncoder,
+        user: UserEncoder | None,
+        settings: EncoderSettings,
+        metrics: dict[str, float] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.product = product.eval()
         self.user = user.eval() if user is not None else None
@@ -75,7 +80,12 @@ class Model:
         return hashlib.sha256(to_bytes(_tensors(product=self.product))).hexdigest()[:12]
 
     def encode(
-        self, catalogue: Catalogue, rows: npt.NDArray[np.integer], *, modalities: Sequence[str] | None = None, batch: int = 512
+        self,
+        catalogue: Catalogue,
+        rows: npt.NDArray[np.integer],
+        *,
+        modalities: Sequence[str] | None = None,
+        batch: int = 512,
     ) -> Vectors:
         """Vectors of products.
 
@@ -91,7 +101,9 @@ class Model:
         chosen = tuple(modalities) if modalities is not None else MODALITIES
         for name in chosen:
             if name not in MODALITIES:
-                raise UsageError(f"unknown modality '{name}'; there are {', '.join(MODALITIES)}{suggestion(name, MODALITIES)}")
+                raise UsageError(
+                    f"unknown modality '{name}'; there are {', '.join(MODALITIES)}{suggestion(name, MODALITIES)}"
+                )
         if not chosen:
             raise UsageError(f"no modality is left to encode by; there are {', '.join(MODALITIES)}")
         out = np.zeros((len(rows), self.dim), np.float32)
@@ -165,7 +177,10 @@ class Model:
             real = rows >= 0
             with torch.inference_mode():
                 vectors = user(
-                    table[rows.clamp(min=0)] * real[..., None], times=times, kinds=kinds, real=real,
+                    table[rows.clamp(min=0)] * real[..., None],
+                    times=times,
+                    kinds=kinds,
+                    real=real,
                     until=torch.full_like(times, now),
                 )[:, -1]
                 out[some] = (vectors * real[:, -1:]).numpy()
@@ -181,7 +196,8 @@ def _tensors(**parts: nn.Module | None) -> dict[str, Tensor]:
     """Weights of some parts by name, in the order of their names."""
     named = [
         (f"{part}.{name}", value.detach().cpu().contiguous())
-        for part, module in parts.items() if module is not None
+        for part, module in parts.items()
+        if module is not None
         for name, value in module.state_dict().items()
     ]
     return dict(sorted(named))

@@ -38,7 +38,7 @@ def has_bf16(device: torch.device) -> bool:
 def autocast(device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -> AbstractContextManager[None]:
     """bf16 products inside, where asked for or where the processor has them."""
     enabled = precision == "bf16" or (precision == "auto" and has_bf16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)  # type: ignore[return-value]
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 @contextmanager

@@ -59,15 +59,21 @@ class Snapshot:
                 header = file.metadata()
                 tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise ModelFolderError(f"{self.path}: the checkpoint cannot be read ({error}); train without --resume") from error
+            raise ModelFolderError(
+                f"{self.path}: the checkpoint cannot be read ({error}); train without --resume"
+            ) from error
         held = json.loads(header["identity"])
-        differing = [name for name in sorted(held.keys() | self.identity.keys()) if held.get(name) != self.identity.get(name)]
+        differing = [
+            name for name in sorted(held.keys() | self.identity.keys()) if held.get(name) != self.identity.get(name)
+        ]
         if differing:
             raise ModelFolderError(
                 f"{self.path}: the checkpoint belongs to another training ({', '.join(differing)} differ); "
                 "restore those settings or train without --resume"
             )
-        parts.load_state_dict({name.removeprefix("weights."): v for name, v in tensors.items() if name.startswith("weights.")})
+        parts.load_state_dict(
+            {name.removeprefix("weights."): v for name, v in tensors.items() if name.startswith("weights.")}
+        )
         state: dict[int, dict[str, Tensor]] = {}
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for name, value in tensors.items():

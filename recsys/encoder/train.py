@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from recsys.config import EncoderSettings, ObjectiveSettings, TrainingSettings
 from recsys.data.catalogue import Catalogue
@@ -92,16 +92,29 @@ def train_products(
             "masked_text": lambda: MaskedText(encoder.width),
             "masked_attributes": lambda: MaskedAttributes(),
             "image_text": lambda: ImageText(),
-            "co_purchase": lambda: CoPurchase(encoder.dim),
+            "co_purchase": lambda: CoPurchase(),
         }
         weights = {name: getattr(objectives, name) for name in asked if getattr(objectives, name) > 0}
         parts = [(weight, asked[name]()) for name, weight in weights.items()]
-        batches = ProductBatches(catalogue, model, Pairs.mine(interactions), size=training.batch_size, seed=training.seed)
+        batches = ProductBatches(
+            catalogue, model, Pairs.mine(interactions), size=training.batch_size, seed=training.seed
+        )
         steps = max(training.epochs * batches.steps_per_pass, training.min_steps)
-        identity = _identity("products", catalogue, interactions, encoder=encoder, objectives=objectives, training=training)
+        identity = _identity(
+            "products", catalogue, interactions, encoder=encoder, objectives=objectives, training=training
+        )
         metrics = _loop(
-            model, parts, batches, steps=steps, per_step=2 * batches.half, snapshot=Snapshot(folder / "products.safetensors", identity),
-            training=training, folder=folder, resume=resume, progress=progress, peak=training.learning_rate,
+            model,
+            parts,
+            batches,
+            steps=steps,
+            per_step=2 * batches.half,
+            snapshot=Snapshot(folder / "products.safetensors", identity),
+            training=training,
+            folder=folder,
+            resume=resume,
+            progress=progress,
+            peak=training.learning_rate,
         )
     return Model(product=model, user=None, settings=encoder, metrics=metrics)
 
@@ -144,11 +157,22 @@ def train_users(
         users = UserEncoder(IdMap(catalogue.ids.ids(bought)), settings)
         objective = NextItem(torch.from_numpy(content), users.numbers(catalogue.ids), id_dropout=settings.id_dropout)
         steps = max(training.user_epochs * batches.steps_per_pass, training.min_steps)
-        identity = _identity("users", catalogue, interactions, encoder=settings, objectives=objectives, training=training)
+        identity = _identity(
+            "users", catalogue, interactions, encoder=settings, objectives=objectives, training=training
+        )
         identity["content"] = hashlib.sha256(np.ascontiguousarray(content).tobytes()).hexdigest()
         metrics = _loop(
-            users, [(1.0, objective)], batches, steps=steps, per_step=batches.size, snapshot=Snapshot(folder / "users.safetensors", identity),
-            training=training, folder=folder, resume=resume, progress=progress, peak=training.user_learning_rate,
+            users,
+            [(1.0, objective)],
+            batches,
+            steps=steps,
+            per_step=batches.size,
+            snapshot=Snapshot(folder / "users.safetensors", identity),
+            training=training,
+            folder=folder,
+            resume=resume,
+            progress=progress,
+            peak=training.user_learning_rate,
         )
     return Model(product=model.product, user=users, settings=settings, metrics={**model.metrics, **metrics})
 
@@ -176,16 +200,26 @@ def _loop(
         snapshot.remove()
     first = snapshot.read(parts, optimizer)
     if resume:
-        _LOG.info("training %s: %s", stage, f"goes on after step {first}" if first else "no checkpoint, starts from the beginning")
+        _LOG.info(
+            "training %s: %s",
+            stage,
+            f"goes on after step {first}" if first else "no checkpoint, starts from the beginning",
+        )
     written = time.monotonic()
-    with Journal(folder, stage=stage, first=first, steps=steps, per_step=per_step, progress=progress) as journal, _Stop() as stop:
+    with (
+        Journal(folder, stage=stage, first=first, steps=steps, per_step=per_step, progress=progress) as journal,
+        _Stop() as stop,
+    ):
         for step in range(first, steps):
             batch = batches.at(step).to(device)
             g = torch.Generator().manual_seed(_seed(training.seed, stage, step))
             with autocast(device, training.precision):
                 losses = {part.name: weight * part(model, batch, g).float() for weight, part in objectives}
             loss = torch.stack(list(losses.values())).sum()
-            numbers = {name: float(value.detach()) / weight for (name, value), (weight, _) in zip(losses.items(), objectives, strict=True)}
+            numbers = {
+                name: float(value.detach()) / weight
+                for (name, value), (weight, _) in zip(losses.items(), objectives, strict=True)
+            }
             if not math.isfinite(float(loss.detach())):
                 raise DegenerateLossError(_degenerate(stage, step, numbers))
             optimizer.zero_grad(set_to_none=True)
@@ -235,7 +269,7 @@ def _seed(seed: int, stage: str, step: int) -> int:
 
 def _degenerate(stage: str, step: int, numbers: Mapping[str, float]) -> str:
     said = ", ".join(f"{name} {value:g}" for name, value in numbers.items())
-    return f"training {stage}: the loss of step {step + 1} is not a number ({said}); lower [training] learning_rate or set precision = \"fp32\""
+    return f'training {stage}: the loss of step {step + 1} is not a number ({said}); lower [training] learning_rate or set precision = "fp32"'
 
 
 def _identity(stage: str, catalogue: Catalogue, interactions: Interactions, **settings: Any) -> dict[str, Any]:
@@ -247,7 +281,13 @@ def _identity(stage: str, catalogue: Catalogue, interactions: Interactions, **se
         data.update(np.ascontiguousarray(column).tobytes())
     out: dict[str, Any] = {"stage": stage, "data": data.hexdigest()}
     for section, held in settings.items():
-        out.update({f"{section}.{key}": value for key, value in held.model_dump(mode="json").items() if key not in _NOT_IDENTITY})
+        out.update(
+            {
+                f"{section}.{key}": value
+                for key, value in held.model_dump(mode="json").items()
+                if key not in _NOT_IDENTITY
+            }
+        )
     return out
 
 
@@ -266,7 +306,9 @@ class _Stop:
             self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._main:
             for number, handler in self._before.items():
                 signal.signal(number, handler)

@@ -82,7 +82,14 @@ class UserEncoder(nn.Module):
         return torch.from_numpy(self.ids.rows(ids.texts))
 
     def forward(
-        self, items: Tensor, *, times: Tensor, kinds: Tensor, real: Tensor, until: Tensor, g: torch.Generator | None = None
+        self,
+        items: Tensor,
+        *,
+        times: Tensor,
+        kinds: Tensor,
+        real: Tensor,
+        until: Tensor,
+        g: torch.Generator | None = None,
     ) -> Tensor:
         """User vectors after each event.
 

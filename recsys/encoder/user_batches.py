@@ -54,14 +54,18 @@ class UserBatches:
         places = np.arange(step * self.size, (step + 1) * self.size)
         users = np.concatenate(
             [
-                np.random.default_rng((self.seed, 2, int(turn))).permutation(self.users)[places[places // u == turn] % u]
+                np.random.default_rng((self.seed, 2, int(turn))).permutation(self.users)[
+                    places[places // u == turn] % u
+                ]
                 for turn in np.unique(places // u)
             ]
         )
         rng = np.random.default_rng((self.seed, 3, step))
         begin, end = log.starts[users], log.starts[users + 1]
         spare = np.maximum(end - begin - self.window, 0)
-        end = end - np.where(rng.random(len(users)) < 0.5, 0, np.floor(rng.random(len(users)) * (spare + 1)).astype(np.int64))
+        end = end - np.where(
+            rng.random(len(users)) < 0.5, 0, np.floor(rng.random(len(users)) * (spare + 1)).astype(np.int64)
+        )
         at = end[:, None] - self.window + np.arange(self.window)
         real = at >= begin[:, None]
         at = np.where(real, at, 0)
@@ -70,7 +74,9 @@ class UserBatches:
         order = np.lexsort((rng.random(at.shape), times), axis=1)
         at, real = np.take_along_axis(at, order, 1), np.take_along_axis(real, order, 1)
         items = np.where(real, log.item[at], -1)
-        again = (np.tril(np.ones((self.window, self.window), bool), -1) & (items[:, :, None] == items[:, None, :])).any(2)
+        again = (np.tril(np.ones((self.window, self.window), bool), -1) & (items[:, :, None] == items[:, None, :])).any(
+            2
+        )
         weights = np.where(real & ~again, log.weight[at], 0).astype(np.float32)
         weights[:, 1:][~real[:, :-1]] = 0
         weights[:, 0] = 0

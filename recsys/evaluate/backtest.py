@@ -1,6 +1,7 @@
 """How good lists are on held-back purchases: metrics with intervals, by kinds of users and of products.
 
-In: `Cases`, what was learned from, systems (histories, k) -> (b, k) rows. Out: a frame, one row a system, slice, metric.
+In: `Cases`, what was learned from, systems (histories, k) -> (b, k) rows.
+Out: a frame, one row a system, slice, metric.
 """
 
 from __future__ import annotations

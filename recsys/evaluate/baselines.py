@@ -17,7 +17,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
-from recsys.recommend.cases import DAY, PURCHASE_CODE, rows_of
+from recsys.recommend.cases import rows_of
+from recsys.recommend.proposals import DAY, PURCHASE_CODE
 
 Scores = npt.NDArray[np.float64]
 Scorer = Callable[[Histories], Scores]
@@ -108,7 +109,7 @@ def summed(parts: Sequence[tuple[float, Scorer]]) -> Scorer:
     """Weighted sum of scores as they are."""
 
     def scores(histories: Histories) -> Scores:
-        return np.sum([weight * scorer(histories) for weight, scorer in parts], axis=0)
+        return np.asarray(np.sum([weight * scorer(histories) for weight, scorer in parts], axis=0))
 
     return scores
 

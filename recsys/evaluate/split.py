@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from recsys.data.interactions import Histories, Interactions
 from recsys.errors import UsageError
-from recsys.recommend.cases import DAY, PURCHASE_CODE, Cases, time_split
+from recsys.recommend.cases import Cases, time_split
+from recsys.recommend.proposals import DAY, PURCHASE_CODE
 
 __all__ = ["Cases", "last_days", "leave_last", "time_split"]
 

@@ -14,8 +14,8 @@ import polars as pl
 from recsys.data.interactions import Histories, Interactions
 from recsys.evaluate import backtest, baselines, split
 from recsys.pipeline.bench import Bench
-from recsys.pipeline.report import Report, Table
 from recsys.pipeline.lesson import Lesson
+from recsys.pipeline.report import Report, Table
 from recsys.pipeline.training import trainable
 from recsys.recommend.recommender import Recommender
 

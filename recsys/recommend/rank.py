@@ -86,7 +86,14 @@ class Blend:
             held = json.loads(text)
             sources, rows = tuple(held["sources"]), held["features"]
             numbers = np.array([[row["mean"], row["scale"], row["weight"]] for row in rows], np.float64).reshape(-1, 3)
-            blend = Blend(sources, tuple(row["name"] for row in rows), *numbers.T, cases=int(held["cases"]))
+            blend = Blend(
+                sources,
+                tuple(row["name"] for row in rows),
+                numbers[:, 0],
+                numbers[:, 1],
+                numbers[:, 2],
+                int(held["cases"]),
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise ModelFolderError(f"the blend cannot be read ({error}); fit it again with: train ranker") from error
         if held.get("format") != FORMAT or list(blend.names) != features.names(sources):

@@ -1,42 +1,94 @@
 """Why a product stands in a list, in words that are true: by the source that weighed most, because of what.
 
-In: source names, products. Out: one sentence a row.
+In: lists, titles, who bought what. Out: one sentence a place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-SENTENCES: dict[str, Callable[[str], str]] = {
-    "sequence": lambda _: "fits what you bought lately",
-    "repurchase": lambda _: "you bought this before",
-    "co_purchase": lambda title: f"often bought together with {title}",
-    "content": lambda title: f"because you bought {title}",
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from recsys.data import schema
+from recsys.data.catalogue import Catalogue
+from recsys.data.interactions import Interactions
+from recsys.recommend.lists import Lists
+from recsys.recommend.proposals import DAY, PURCHASE_CODE, RETURN_CODE
+
+_DONE = {
+    "purchase": "bought",
+    "add_to_cart": "put in your cart",
+    "view": "looked at",
+    "wishlist": "wished for",
+    "rating": "rated",
 }
-POPULAR, BESTSELLER, FILL = "popular this week", "a bestseller", "from our range"
+_OFTEN = 3
+"""Customers who bought both, from which on products are bought together often."""
+_MANY = 2
+"""Customers lately, from which on a product is popular."""
 
 
-def sentence(source: str, *, title: str | None, recent: bool, ever: bool) -> str:
-    """Put a reason into words.
+class Reasons:
+    """Knows what is needed to say only what is so."""
 
-    Args:
-        source: the source that weighed most; "popular" for what fills a list.
-        title: title of the product it stems from, None where there is none.
-        recent: was the product itself sold within the days that count for 'popular'.
-        ever: was it ever sold.
-    """
-    if source == "popular" or source not in SENTENCES:
-        return POPULAR if recent else BESTSELLER if ever else FILL
-    if source in ("co_purchase", "content") and title is None:
-        return "fits what you bought lately"
-    return SENTENCES[source](title or "")
+    def __init__(
+        self, catalogue: Catalogue, interactions: Interactions, *, sources: Sequence[str], now: int, days: float
+    ) -> None:
+        """Note who bought what.
 
+        Args:
+            catalogue: titles.
+            interactions: what the sources learned from.
+            sources: names of the sources in order.
+            now: the moment the lists are for.
+            days: that count for 'popular'.
+        """
+        self._catalogue, self._sources, self._week = catalogue, tuple(sources), days == 7
+        bought = interactions.kind == PURCHASE_CODE
+        shape = (interactions.n_items, interactions.n_users)
+        ones = np.ones(int(bought.sum()), np.int32)
+        self._buyers = sparse.csr_matrix((ones, (interactions.item[bought], interactions.user[bought])), shape=shape)
+        self._buyers.data[:] = 1
+        kept = interactions.kind != RETURN_CODE
+        lately = kept & (interactions.time >= now - days * DAY)
+        people = np.unique(interactions.item[lately] * interactions.n_users + interactions.user[lately])
+        self._lately = np.bincount(people // max(1, interactions.n_users), minlength=interactions.n_items)
+        self._ever = np.bincount(interactions.item[kept], minlength=interactions.n_items)
 
-def sentences(
-    sources: Sequence[str], titles: Sequence[str | None], *, recent: Sequence[bool], ever: Sequence[bool]
-) -> list[str]:
-    """One sentence a row."""
-    return [
-        sentence(source, title=title, recent=lately, ever=sold)
-        for source, title, lately, sold in zip(sources, titles, recent, ever, strict=True)
-    ]
+    def sentences(self, lists: Lists) -> list[str]:
+        """One sentence a place: (m,)."""
+        stems = lists.because >= 0
+        titles = np.full(len(lists.item), None, object)
+        titles[stems] = self._catalogue.titles(lists.because[stems])
+        names = np.array([*self._sources, "popular"], object)[lists.source]
+        shared = np.zeros(len(lists.item), np.int64)
+        pairs = stems & (names == "co_purchase")
+        shared[pairs] = self.together(lists.item[pairs], lists.because[pairs])
+        return [
+            self._sentence(*one)
+            for one in zip(names, titles, lists.item.tolist(), lists.kind.tolist(), shared.tolist(), strict=True)
+        ]
+
+    def together(self, one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many customers bought both products of each pair: (m,)."""
+        if not len(one):
+            return np.zeros(0, np.int64)
+        both = self._buyers[one].multiply(self._buyers[other])
+        return np.asarray(both.sum(axis=1), np.int64).ravel()
+
+    def _sentence(self, source: str, title: str | None, item: int, kind: int, shared: int) -> str:
+        done = _DONE[schema.EVENT_TYPES[kind]] if kind >= 0 else "like"
+        if source == "repurchase":
+            return "you bought this before"
+        if source == "sequence":
+            return f"fits what you {done} lately"
+        if source == "co_purchase" and title is not None:
+            how = "often bought" if shared >= _OFTEN else "bought" if shared else "chosen"
+            return f"{how} together with {title}"
+        if source == "content" and title is not None:
+            return f"because you {done} {title}"
+        if self._lately[item] >= _MANY:
+            return "popular this week" if self._week else "popular these days"
+        return "chosen by other customers" if self._ever[item] else "from our range"

@@ -6,7 +6,6 @@ In: histories, or user ids. Out: k ranked products a user with score and reason;
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from recsys.encoder.model import Model
 from recsys.errors import DataContractError, ModelFolderError
 from recsys.recommend import features, reasons, rules, sources
 from recsys.recommend.cases import rows_of
+from recsys.recommend.lists import Lists, kinds_of
 from recsys.recommend.proposals import Candidates, CandidateSource, UserBatch
 from recsys.recommend.rank import Blend
 
@@ -29,27 +29,6 @@ _LAST = 200
 """Events of a user that are looked at."""
 _BLOCK = 512
 """Users scored at once; what bounds memory."""
-
-
-@dataclass(frozen=True)
-class Lists:
-    """m places in the lists of b users, by user and rank.
-
-    Attributes:
-        user: (m,) position of the user.
-        rank: (m,) 1..k.
-        item: (m,) product row.
-        score: (m,) float32, falling along each list.
-        source: (m,) place of the source that weighed most.
-        because: (m,) product row it stems from, -1 = none.
-    """
-
-    user: Rows
-    rank: Rows
-    item: Rows
-    score: npt.NDArray[np.float32]
-    source: Rows
-    because: Rows
 
 
 def proposed(
@@ -89,7 +68,10 @@ class Recommender:
         self._sources = sources.made(names, held)
         self._popular = sources.popular(held)
         self._popularity = features.Popularity(held.interactions, now=held.now, days=held.recommend.popular_days)
-        self._rules = rules.made(rule_settings, sources=names, sellable=held.catalogue.sellable)
+        self._rules = rules.made(rule_settings, held.interactions, sources=names, sellable=held.catalogue.sellable)
+        self._reasons = reasons.Reasons(
+            held.catalogue, held.interactions, sources=names, now=held.now, days=held.recommend.popular_days
+        )
         self._never_again = rule_settings.seen != "allow"
 
     @staticmethod
@@ -130,12 +112,7 @@ class Recommender:
 
     def lists(self, histories: Histories, k: int) -> Lists:
         """The lists of some users; k long wherever that many products may be sold to them."""
-        parts = [self._block(histories, start, k) for start in range(0, len(histories), _BLOCK)]
-        fields = ("user", "rank", "item", "score", "source", "because")
-        if not parts:
-            none = np.zeros(0, np.int64)
-            return Lists(none, none, none, np.zeros(0, np.float32), none, none)
-        return Lists(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+        return Lists.joined([self._block(histories, start, k) for start in range(0, len(histories), _BLOCK)])
 
     def _block(self, histories: Histories, start: int, k: int) -> Lists:
         stop = min(start + _BLOCK, len(histories))
@@ -150,8 +127,10 @@ class Recommender:
         part = np.where(pairs.held[kept], self.blend.by_source(x[kept]), -np.inf)
         source = part.argmax(axis=1) if len(kept) else np.zeros(0, np.int64)
         because = pairs.because[kept, source]
-        chosen = Lists(pairs.user[kept], place[place < k] + 1, pairs.item[kept], score[kept], source, because)
-        return _shifted(self._filled(chosen, some, k), start)
+        user = pairs.user[kept]
+        kind = kinds_of(some, user, because)
+        chosen = Lists(user, place[place < k] + 1, pairs.item[kept], score[kept], source, because, kind)
+        return self._filled(chosen, some, k).shifted(start)
 
     def _filled(self, lists: Lists, histories: Histories, k: int) -> Lists:
         """Fill short lists with the most popular products that are not in them and not bought."""
@@ -162,25 +141,20 @@ class Recommender:
             return lists
         taken = [lists.user * n + lists.item]
         if self._never_again:
-            taken.append(rules.bought(histories, n))
+            taken.append(rules.bought(histories, self.interactions))
         barred = np.unique(np.concatenate(taken))
-        user, item, score = [lists.user], [lists.item], [lists.score]
+        popular = self.names.index("popular") if "popular" in self.names else len(self.names)
+        parts = [lists]
         for one in short.tolist():
             low, high = np.searchsorted(barred, [one * n, (one + 1) * n])
             found = _first(self._popular.order, barred[low:high] - one * n, int(missing[one]))
             mine = lists.score[lists.user == one]
             floor = float(mine.min()) if len(mine) else 0.0
-            user.append(np.full(len(found), one, np.int64))
-            item.append(found)
-            score.append((floor - 1e-3 * np.arange(1, len(found) + 1)).astype(np.float32))
-        filled = sum(map(len, user[1:]))
-        popular = self.names.index("popular") if "popular" in self.names else len(self.names)
-        source = np.concatenate([lists.source, np.full(filled, popular, np.int64)])
-        because = np.concatenate([lists.because, np.full(filled, -1, np.int64)])
-        every = (np.concatenate(user), np.concatenate(item), np.concatenate(score))
-        order = np.lexsort((every[1], -every[2], every[0]))
-        rank = np.arange(len(order)) - np.searchsorted(every[0][order], every[0][order]) + 1
-        return Lists(every[0][order], rank, every[1][order], every[2][order], source[order], because[order])
+            place = np.arange(1, len(found) + 1)
+            score = (floor - 1e-3 * place).astype(np.float32)
+            none = np.full(len(found), -1, np.int64)
+            parts.append(Lists(np.full_like(none, one), place, found, score, np.full_like(none, popular), none, none))
+        return Lists.ordered(parts)
 
     def ranked(self, histories: Histories, k: int) -> Rows:
         """Product rows alone: (b, k), -1 = no product."""
@@ -226,23 +200,16 @@ class Recommender:
         return self.interactions.histories(rows, int(min(_LAST, max(1, lengths.max(initial=1)))))
 
     def _frame(self, lists: Lists, ids: Sequence[str]) -> pl.DataFrame:
-        names = np.array([*self.names, "popular"], object)
         stems = lists.because >= 0
-        titles = np.full(len(lists.item), None, object)
-        titles[stems] = self.catalogue.titles(lists.because[stems])
         stem_ids = np.full(len(lists.item), None, object)
         stem_ids[stems] = self.catalogue.ids.ids(lists.because[stems])
-        recent, ever = self._popular.recent[lists.item], self._popular.ever[lists.item]
-        said = reasons.sentences(
-            names[lists.source].tolist(), titles.tolist(), recent=recent.tolist(), ever=ever.tolist()
-        )
         return pl.DataFrame(
             {
                 schema.USER_ID: [ids[at] for at in lists.user.tolist()],
                 "rank": lists.rank,
                 schema.PRODUCT_ID: self.catalogue.ids.ids(lists.item),
                 "score": lists.score.astype(np.float64),
-                "reason": said,
+                "reason": self._reasons.sentences(lists),
                 "reason_product_id": stem_ids.tolist(),
             },
             schema={
@@ -260,7 +227,3 @@ def _first(order: Rows, barred: Rows, count: int) -> Rows:
     """The first `count` of `order` that are not barred; looks no further than needed."""
     head = order[: count + len(barred)]
     return head[~np.isin(head, barred)][:count]
-
-
-def _shifted(lists: Lists, start: int) -> Lists:
-    return Lists(lists.user + start, lists.rank, lists.item, lists.score, lists.source, lists.because)

@@ -67,7 +67,7 @@ def fit_on(cases: Cases, held: sources.Knowledge, *, rule_settings: RuleSettings
     """Fit the blend on cases; `held` knows nothing of their targets."""
     names = held.recommend.sources
     made = sources.made(names, held)
-    struck = rules.made(rule_settings, sources=names, sellable=held.catalogue.sellable)
+    struck = rules.made(rule_settings, held.interactions, sources=names, sellable=held.catalogue.sellable)
     popularity = features.Popularity(held.interactions, now=held.now, days=held.recommend.popular_days)
     n = len(held.catalogue)
     rows, owners, hits = [], [], []

@@ -57,6 +57,12 @@ def taste(histories: Histories, *, last: int, decay: float) -> Taste:
     return Taste(user[near].astype(np.int64), item[near], weight, back[near].astype(np.int64))
 
 
+def nobody(n: int) -> sparse.csr_matrix:
+    """Neighbours of n products that have none."""
+    none = np.zeros(0, np.int64)
+    return sparse.csr_matrix((np.zeros(0, np.float32), (none, none)), shape=(n, n))
+
+
 def spread(signs: Taste, neighbours: sparse.csr_matrix, k: int) -> Candidates:
     """Sum weight * similarity over a user's products; the k best of each user, ties by lower row.
 

@@ -47,7 +47,7 @@ events = sa.Table(
     _id("user_id", key=True),
     sa.Column("occurred_at", Time, primary_key=True),
     _id("product_id", key=True),
-    sa.Column("event_type", sa.Text, primary_key=True),
+    _id("event_type", key=True),
     sa.Column("order_id", Id, primary_key=True, server_default=""),
     # identical rows of one source are numbered 0, 1, ...: none is lost, and reading a file twice changes nothing
     sa.Column("line_no", sa.Integer, primary_key=True, server_default="0", autoincrement=False),
@@ -66,7 +66,7 @@ rejected_rows = sa.Table(
     sa.Column("column_name", sa.Text),
     sa.Column("value_excerpt", sa.Text),
     sa.Column("row_json", sa.Text),
-    sa.Column("run_id", sa.Text),
+    _id("run_id", null=True),
 )
 sa.Index("rejected_rows_source", rejected_rows.c.source)
 
@@ -180,7 +180,7 @@ predicted_attributes = sa.Table(
     "predicted_attributes",
     metadata,
     _id("product_id", key=True),
-    sa.Column("attribute", sa.Text, primary_key=True),
+    _id("attribute", key=True),
     sa.Column("value", sa.Text),
     sa.Column("confidence", sa.Float),
     sa.Column("model_version", sa.Text),
@@ -189,6 +189,6 @@ predicted_attributes = sa.Table(
 forgotten_users = sa.Table(
     "forgotten_users",
     metadata,
-    sa.Column("user_hash", sa.Text, primary_key=True),
+    _id("user_hash", key=True),
     sa.Column("forgotten_at", Time, nullable=False),
 )

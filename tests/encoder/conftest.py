@@ -22,6 +22,12 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> Model:
 def both(products: Model, tmp_path_factory: pytest.TempPathFactory) -> Model:
     content = products.encode(shops.catalogue(), np.arange(48))
     return train_users(
-        products, content, shops.catalogue(), shops.interactions(),
-        objectives=shops.OBJECTIVES, training=shops.TRAINING, folder=tmp_path_factory.mktemp("users"), progress=False,
+        products,
+        content,
+        shops.catalogue(),
+        shops.interactions(),
+        objectives=shops.OBJECTIVES,
+        training=shops.TRAINING,
+        folder=tmp_path_factory.mktemp("users"),
+        progress=False,
     )

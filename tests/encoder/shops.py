@@ -67,6 +67,11 @@ def interactions(n: int = 48, users: int = 24, *, seed: int = 0) -> Interactions
 def trained(folder, **changed):
     """A product model trained for a few steps."""
     return train_products(
-        catalogue(), interactions(), encoder=ENCODER, objectives=OBJECTIVES,
-        training=TRAINING.model_copy(update=changed), folder=folder, progress=False,
+        catalogue(),
+        interactions(),
+        encoder=ENCODER,
+        objectives=OBJECTIVES,
+        training=TRAINING.model_copy(update=changed),
+        folder=folder,
+        progress=False,
     )

@@ -48,7 +48,12 @@ def test_known_pairs_are_found_among_any_products(events: list[tuple[int, int, i
 def test_returns_do_not_count() -> None:
     log = interactions()
     nothing = Interactions.of(
-        user=log.user, item=log.item, time=log.time, weight=np.zeros(len(log), np.float32), n_users=log.n_users, n_items=48
+        user=log.user,
+        item=log.item,
+        time=log.time,
+        weight=np.zeros(len(log), np.float32),
+        n_users=log.n_users,
+        n_items=48,
     )
     assert len(Pairs.mine(log)) > 0
     assert len(Pairs.mine(nothing)) == 0

@@ -33,7 +33,11 @@ def test_features_are_chosen_from_what_the_columns_hold() -> None:
 
 def test_missing_unknown_and_several_values(field: TableField) -> None:
     frame = pl.DataFrame(
-        {"category": ["boots", "hat", None], "attributes.fits": ["summer | spring", "winter", None], "price": [10.0, None, float("inf")]}
+        {
+            "category": ["boots", "hat", None],
+            "attributes.fits": ["summer | spring", "winter", None],
+            "price": [10.0, None, float("inf")],
+        }
     )
     x = field.read(frame)
     names = [feature.name for feature in field.categories]
@@ -66,7 +70,10 @@ def test_a_hidden_feature_shows_nothing_of_its_value(field: TableField) -> None:
 
 def test_guesses_are_judged_on_hidden_known_features_only() -> None:
     field = TableField([Feature("a", values=("x", "y")), Feature("n", edges=(0.0, 1.0, 2.0))], 4)
-    x = {"values": torch.tensor([[[2, 0, 0, 0]], [[0, 0, 0, 0]]], dtype=torch.int32), "numbers": torch.tensor([[1.5], [0.5]])}
+    x = {
+        "values": torch.tensor([[[2, 0, 0, 0]], [[0, 0, 0, 0]]], dtype=torch.int32),
+        "numbers": torch.tensor([[1.5], [0.5]]),
+    }
     conceal = torch.tensor([[True, False], [True, True]])
     with torch.no_grad():
         field.guess.weight.zero_()

@@ -104,7 +104,9 @@ def table(store: Store, name: str, *, without: tuple[str, ...] = ()) -> list[tup
 def invariants(store: Store) -> None:
     """I1 to I5 of a store, whatever was done to it."""
     engine = store.engine
-    pointed = rows(engine, "SELECT p.placement, r.state, r.pruned_at FROM publications p LEFT JOIN runs r USING (run_id)", {})
+    pointed = rows(
+        engine, "SELECT p.placement, r.state, r.pruned_at FROM publications p LEFT JOIN runs r USING (run_id)", {}
+    )
     assert all(state == "published" and pruned is None for _, state, pruned in pointed), pointed
     published = rows(engine, "SELECT placement, run_id FROM runs WHERE state = 'published'", {})
     assert len(published) == len(pointed), "a run is called published although no pointer names it"

@@ -72,7 +72,10 @@ def test_columns_that_are_not_given_keep_what_they_hold(store: Store) -> None:
 def test_the_last_of_two_rows_with_one_key_wins(store: Store) -> None:
     twice = pl.DataFrame({"product_id": ["p", "q", "p"], "title": ["first", "other", "last"]})
     write_inputs(store, {"products": twice}, NO_REJECTS, sources=["x"])
-    assert rows(store.engine, "SELECT product_id, title FROM products ORDER BY 1", {}) == [("p", "last"), ("q", "other")]
+    assert rows(store.engine, "SELECT product_id, title FROM products ORDER BY 1", {}) == [
+        ("p", "last"),
+        ("q", "other"),
+    ]
 
 
 def test_rejects_of_a_source_are_replaced_and_others_stay(store: Store) -> None:
@@ -97,7 +100,25 @@ def test_a_failing_ingest_leaves_nothing(store: Store) -> None:
 
 
 # Unicode in every normal form, what COPY and SQL would read as marks of their own, line ends, leading zeros.
-AWKWARD = ["007", "7", "e\u0301", "é", "A", "a", "\\N", "\\.", "it's", 'say "x"', "a\tb", "line\r\nend", "", " ", "🛒", "%s", ":x"]
+AWKWARD = [
+    "007",
+    "7",
+    "e\u0301",
+    "é",
+    "A",
+    "a",
+    "\\N",
+    "\\.",
+    "it's",
+    'say "x"',
+    "a\tb",
+    "line\r\nend",
+    "",
+    " ",
+    "🛒",
+    "%s",
+    ":x",
+]
 
 
 def test_both_databases_hold_the_same_rows(tmp_path: Path, postgres_url: str) -> None:
@@ -109,7 +130,7 @@ def test_both_databases_hold_the_same_rows(tmp_path: Path, postgres_url: str) ->
                 {
                     "product_id": AWKWARD,
                     "title": AWKWARD[::-1],
-                    "price": [0.1, 1e300, -0.0, 1 / 3, None, *range(count - 5)],
+                    "price": [0.1, 1e300, -2.5e-300, 1 / 3, None, *range(count - 5)],
                     "available": [True, False, None, *[True] * (count - 3)],
                     "attributes": ['{"é": "\\u0000", "n": 1e3}', None, *["{}"] * (count - 2)],
                     "created_at": [0, -1, None, 2**33, *[1_700_000_000] * (count - 4)],
@@ -127,7 +148,9 @@ def test_both_databases_hold_the_same_rows(tmp_path: Path, postgres_url: str) ->
             assert order == sorted(AWKWARD, key=str.encode)
             return {
                 "products": table(store, "products", without=("updated_at", "created_at", "available", "attributes")),
-                "attributes": rows(store.engine, "SELECT CAST(attributes AS TEXT) FROM products ORDER BY product_id", {}),
+                "attributes": rows(
+                    store.engine, "SELECT CAST(attributes AS TEXT) FROM products ORDER BY product_id", {}
+                ),
                 "instants": rows(store.engine, _INSTANTS[store.engine.dialect.name], {}),
                 "events": table(store, "events", without=("occurred_at",)),
                 "rejected_rows": table(store, "rejected_rows"),
@@ -150,7 +173,9 @@ _TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs
 @given(texts=st.dictionaries(_TEXT, _TEXT | st.none(), min_size=1, max_size=8))
 def test_every_text_comes_back_as_it_went_in(store: Store, texts: dict[str, str | None]) -> None:
     execute(store, "DELETE FROM products")
-    frame = pl.DataFrame({"product_id": list(texts), "title": list(texts.values())}, schema_overrides={"title": pl.String})
+    frame = pl.DataFrame(
+        {"product_id": list(texts), "title": list(texts.values())}, schema_overrides={"title": pl.String}
+    )
     write_inputs(store, {"products": frame}, NO_REJECTS, sources=["x"])
     assert dict(rows(store.engine, "SELECT product_id, title FROM products", {})) == texts
 
@@ -177,15 +202,21 @@ def test_views_show_what_the_tables_hold(store: Store) -> None:
     lists_run = finished(store)
     lists_run.publish(PublishSettings())
     shown = rows(store.engine, "SELECT product_id, label, run_id, model_version FROM product_clusters ORDER BY 1", {})
-    assert shown == [(name, label, run.run_id, "m") for name, label in (("a", "fruit"), ("b", "bakery"), ("c", "fruit"))]
+    assert shown == [
+        (name, label, run.run_id, "m") for name, label in (("a", "fruit"), ("b", "bakery"), ("c", "fruit"))
+    ]
     labelled = rows(store.engine, "SELECT cluster_id, label, size FROM cluster_labels ORDER BY 1", {})
     assert labelled == [(0, "fruit", 2), (1, "bakery", 1)]
-    assert rows(store.engine, "SELECT product_id, rank, neighbour_id, run_id FROM similar_products ORDER BY rank", {}) == [
+    assert rows(
+        store.engine, "SELECT product_id, rank, neighbour_id, run_id FROM similar_products ORDER BY rank", {}
+    ) == [
         ("a", 1, "b", near.run_id),
         ("a", 2, "c", near.run_id),
     ]
     columns = "user_id, rank, product_id, score, reason, reason_product_id"
     kept = f"SELECT {columns} FROM recommendations_all WHERE run_id = '{lists_run.run_id}' ORDER BY 1, 2"
-    assert rows(store.engine, f"SELECT {columns} FROM recommendations ORDER BY 1, 2", {}) == rows(store.engine, kept, {})
+    assert rows(store.engine, f"SELECT {columns} FROM recommendations ORDER BY 1, 2", {}) == rows(
+        store.engine, kept, {}
+    )
     generated = rows(store.engine, "SELECT COUNT(*) FROM recommendations WHERE generated_at IS NOT NULL", {})
     assert generated == [(4,)]

@@ -102,7 +102,9 @@ def test_a_takeover_waits_for_the_last_commit_of_a_killed_writer(postgres_url: s
             old._still_ours(connection)
             line = {"run_id": old.run_id, "shard_id": 0, "n_users": 2, "n_rows": GOOD.height, "checksum": ""}
             assert store.dialect.insert_new(connection, tables.run_shards, line)
-            store.dialect.bulk_load(connection, tables.recommendations_all, old._stamped(tables.recommendations_all, GOOD))
+            store.dialect.bulk_load(
+                connection, tables.recommendations_all, old._stamped(tables.recommendations_all, GOOD)
+            )
             taker.start()
             waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             for _ in range(200):
@@ -169,7 +171,12 @@ GUARDS = {
     "users": (GOOD, PublishSettings(), 4, r"only 2 of 4 users have a list \(publish.min_user_coverage = 0.98\)"),
     "default": (lists(u1=[("a", 1)], u2=[("a", 1)]), PublishSettings(), 2, "no list for users without history"),
     "gap": (GOOD.filter(~((GOOD["user_id"] == "u1") & (GOOD["rank"] == 1))), PublishSettings(), 2, "1 users have gaps"),
-    "repeat": (lists(u1=[("a", 1), ("a", 0.5)], default=[("a", 0)]), PublishSettings(), 1, "1 users have gaps or repeats"),
+    "repeat": (
+        lists(u1=[("a", 1), ("a", 0.5)], default=[("a", 0)]),
+        PublishSettings(),
+        1,
+        "1 users have gaps or repeats",
+    ),
     "unknown": (lists(u1=[("?", 1)], default=[("a", 0)]), PublishSettings(), 1, "1 rows name a product that is not in"),
     "gone": (lists(u1=[("gone", 1)], default=[("a", 0)]), PublishSettings(), 1, "1 rows name a product that is not av"),
     "nan": (lists(u1=[("a", np.nan)], default=[("a", 0)]), PublishSettings(), 1, "1 rows have a score that is not a n"),

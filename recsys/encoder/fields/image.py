@@ -95,7 +95,9 @@ class ImageField(nn.Module):
             self.first_guess.bias.zero_()
             if len(rows) < 2:
                 return
-            seen = torch.cat([_small(torch.from_numpy(pictures.take(part))) for part in np.array_split(rows, -(-len(rows) // 2000))])
+            seen = torch.cat(
+                [_small(torch.from_numpy(pictures.take(part))) for part in np.array_split(rows, -(-len(rows) // 2000))]
+            )
             wanted = F.normalize(words[torch.from_numpy(rows)].float(), dim=1)
             middle, centre = seen.mean(0), wanted.mean(0)
             seen = seen - middle

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from recsys.encoder.batches import ProductBatch
 from recsys.encoder.product import ProductEncoder
 
+
 class MaskedAttributes(nn.Module):
     """Hides of each product a random share of the features and guesses them from the fused rest (ITEm, 2023)."""
 

@@ -52,7 +52,11 @@ class NextItem(nn.Module):
         inputs = items[:, :-1]
         users = model(
             vectors[place[inputs.clamp(min=0)]] * (inputs >= 0)[..., None],
-            times=batch.times[:, :-1], kinds=batch.kinds[:, :-1], real=inputs >= 0, until=batch.times[:, 1:], g=g,
+            times=batch.times[:, :-1],
+            kinds=batch.kinds[:, :-1],
+            real=inputs >= 0,
+            until=batch.times[:, 1:],
+            g=g,
         )[asked]
         loss = F.cross_entropy((users @ vectors.T).float(), place[truth], reduction="none")
         weight = batch.weights[:, 1:][asked]

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from recsys.data.interactions import Interactions
 from recsys.recommend.proposals import DAY, RETURN_CODE, Candidates, UserBatch
-from recsys.recommend.spread import spread, taste
+from recsys.recommend.spread import nobody, spread, taste
 
 
 class CoPurchase:
@@ -90,4 +90,4 @@ def _strongest(
         near = place < keep
         shape = (min(4096, n - start), n)
         parts.append(sparse.csr_matrix((value[near].astype(np.float32), (row[near] - start, col[near])), shape=shape))
-    return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((n, n), dtype=np.float32)
+    return sparse.vstack(parts, format="csr") if parts else nobody(n)

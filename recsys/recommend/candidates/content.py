@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recsys.recommend.proposals import Candidates, UserBatch
-from recsys.recommend.spread import spread, taste
+from recsys.recommend.spread import nobody, spread, taste
 from recsys.recommend.topk import largest, top_k
 
 
@@ -83,7 +83,7 @@ class Content:
         """(n, n) float32 with rows only for `items`: similarity to the neighbours by vectors or by words."""
         n, k = len(self.vectors), self.neighbours
         if not len(items):
-            return sparse.csr_matrix((n, n), dtype=np.float32)
+            return nobody(n)
         keys = []
         for start in range(0, len(items), 512):
             some = items[start : start + 512]

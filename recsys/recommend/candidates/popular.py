@@ -17,8 +17,6 @@ class Popular:
 
     Attributes:
         score: (n,) float32, how popular; 1 and more = sold within the last days.
-        recent: (n,) bool, sold within the last days.
-        ever: (n,) bool, sold at all.
         order: (n,) int64, sellable products, the most popular first.
     """
 
@@ -29,17 +27,14 @@ class Popular:
     ) -> None:
         kept = interactions.kind != RETURN_CODE
         item, time = interactions.item[kept], interactions.time[kept]
-        worth = interactions.weight[kept].astype(np.float64)
-        worth = np.minimum(worth, 1.0)
+        worth = np.minimum(interactions.weight[kept].astype(np.float64), 1.0)
         ago = np.maximum(now - time, 0) / DAY
         n = interactions.n_items
         fresh = ago <= days
         lately = np.bincount(item[fresh], worth[fresh] * 0.5 ** (ago[fresh] / days), minlength=n)
         always = np.bincount(item, worth * 0.5 ** (ago / (52 * days)), minlength=n)
-        self.recent = np.bincount(item[fresh], minlength=n) > 0
-        self.ever = np.bincount(item, minlength=n) > 0
-        # Whatever sold lately stands above whatever did not; both parts are in (0, 1) before.
-        self.score = (np.where(self.recent, 1.0 + lately, always / (1.0 + always))).astype(np.float32)
+        # Whatever sold lately stands above whatever did not.
+        self.score = np.where(lately > 0, 1.0 + lately, always / (1.0 + always)).astype(np.float32)
         order = np.lexsort((np.arange(n), -self.score))
         self.order = order[np.ones(n, np.bool_)[order] if sellable is None else sellable[order]].astype(np.int64)
 

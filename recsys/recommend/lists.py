@@ -1,0 +1,84 @@
+"""Ranked products of some users, as flat arrays: what a recommender makes before ids become texts.
+
+In: places chosen by the blend, and places filled. Out: `Lists`, by user and rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.interactions import Histories
+from recsys.recommend.proposals import PURCHASE_CODE, RETURN_CODE
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """m places in the lists of b users, by user and rank.
+
+    Attributes:
+        user: (m,) position of the user.
+        rank: (m,) 1..k.
+        item: (m,) product row.
+        score: (m,) float32, falling along each list.
+        source: (m,) place of the source that weighed most.
+        because: (m,) product row it stems from, -1 = none.
+        kind: (m,) code of what the user did with that product, or lately where there is none; -1 = nothing.
+    """
+
+    user: Rows
+    rank: Rows
+    item: Rows
+    score: npt.NDArray[np.float32]
+    source: Rows
+    because: Rows
+    kind: Rows
+
+    @staticmethod
+    def joined(parts: Sequence[Lists]) -> Lists:
+        """Parts of different users, in their order."""
+        if not parts:
+            none = np.zeros(0, np.int64)
+            return Lists(none, none, none, np.zeros(0, np.float32), none, none, none)
+        return Lists(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Lists)))
+
+    @staticmethod
+    def ordered(parts: Sequence[Lists]) -> Lists:
+        """Parts of the same users: by user, falling score, lower row; ranks are counted anew."""
+        whole = Lists.joined(parts)
+        order = np.lexsort((whole.item, -whole.score, whole.user))
+        by_user = whole.user[order]
+        rank = np.arange(len(order)) - np.searchsorted(by_user, by_user) + 1
+        return Lists(
+            by_user,
+            rank,
+            whole.item[order],
+            whole.score[order],
+            whole.source[order],
+            whole.because[order],
+            whole.kind[order],
+        )
+
+    def shifted(self, start: int) -> Lists:
+        """The same with users counted from `start`."""
+        rest = (getattr(self, field.name) for field in fields(Lists)[1:])
+        return Lists(self.user + start, *rest)
+
+
+def kinds_of(histories: Histories, user: Rows, because: Rows) -> Rows:
+    """What each user did with a product (m,): bought it before all else, or the newest event that is no return.
+
+    Where `because` is -1: the same of everything the user did. -1 where there is no such event.
+    """
+    same = (histories.items[user] == because[:, None]) | (because[:, None] < 0)
+    kinds = histories.kinds[user].astype(np.int64)
+    counts = same & histories.real[user] & (kinds != RETURN_CODE)
+    newest = counts.shape[1] - 1 - counts[:, ::-1].argmax(axis=1)
+    last = kinds[np.arange(len(user)), newest]
+    bought = (counts & (kinds == PURCHASE_CODE)).any(axis=1)
+    return np.where(bought, PURCHASE_CODE, np.where(counts.any(axis=1), last, -1))

@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from recsys.data.interactions import Interactions
+from recsys.encoder.batches import ProductBatches
+from recsys.encoder.objectives.co_purchase import CoPurchase
+from recsys.encoder.objectives.image_text import ImageText, contrast
+from recsys.encoder.objectives.masked_attributes import MaskedAttributes
+from recsys.encoder.objectives.masked_text import MaskedText
+from recsys.encoder.objectives.next_item import NextItem
+from recsys.encoder.pairs import Pairs
+from recsys.encoder.product import ProductEncoder
+from recsys.encoder.user import UserEncoder
+from recsys.encoder.user_batches import UserBatches
+from tests.encoder import shops
+
+PRODUCT = {
+    "masked_text": lambda: MaskedText(16),
+    "masked_attributes": MaskedAttributes,
+    "image_text": ImageText,
+    "co_purchase": CoPurchase,
+}
+
+
+@pytest.fixture
+def model() -> ProductEncoder:
+    torch.manual_seed(0)
+    return ProductEncoder.fit(shops.catalogue(), shops.ENCODER).train()
+
+
+def batches(model: ProductEncoder, log: Interactions | None = None) -> ProductBatches:
+    return ProductBatches(shops.catalogue(), model, Pairs.mine(shops.interactions() if log is None else log), size=24, seed=0)
+
+
+@pytest.mark.parametrize("name", PRODUCT)
+def test_a_few_steps_make_the_loss_smaller(model: ProductEncoder, name: str) -> None:
+    objective = PRODUCT[name]()
+    assert objective.name == name
+    parts = nn.ModuleList([model, objective])
+    optimizer = torch.optim.AdamW(parts.parameters(), lr=3e-3)
+    source, losses = batches(model), []
+    for step in range(30):
+        loss = objective(model, source.at(step % 2), torch.Generator().manual_seed(step % 2))
+        assert loss.shape == ()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
+
+
+@pytest.mark.parametrize("name", PRODUCT)
+def test_chance_comes_from_the_generator_alone(model: ProductEncoder, name: str) -> None:
+    objective, source = PRODUCT[name](), batches(model)
+    model.eval()
+    losses = [objective(model, source.at(3), torch.Generator().manual_seed(seed)).item() for seed in (5, 5, 6)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_contrast_is_the_mean_cross_entropy_both_ways_without_equal_pairs() -> None:
+    g = torch.Generator().manual_seed(0)
+    a, b = (nn.functional.normalize(torch.randn(5, 4, generator=g), dim=1) for _ in range(2))
+    same = torch.zeros(5, 5, dtype=torch.bool)
+    same[0, 3] = same[3, 0] = True
+    total = 0.0
+    for one, two in ((a, b), (b, a)):
+        for i in range(5):
+            scores = {j: float(7 * one[i] @ two[j]) for j in range(5) if not same[i, j]}
+            total -= scores[i] - np.log(sum(np.exp(list(scores.values()))))
+    assert contrast(a, b, scale=torch.tensor(7.0), same=same).item() == pytest.approx(total / 10, rel=1e-5)
+    assert contrast(a[:1], b[:1], scale=torch.tensor(7.0), same=same[:1, :1]).item() == 0
+
+
+def test_co_purchase_takes_off_the_frequency_and_leaves_known_partners_out(model: ProductEncoder) -> None:
+    model.eval()
+    batch = batches(model).at(0)
+    objective, half = CoPurchase(correction=0.5), len(batch) // 2
+    found = objective(model, batch, torch.Generator().manual_seed(0)).item()
+    vectors = batch.whole(model, torch.Generator()).encoded.vector.detach().numpy()
+    rows, partners = batch.rows[:half], batch.rows[half:]
+    losses = []
+    for i in np.flatnonzero(batch.paired.numpy()):
+        known = {*batch.pairs.other[batch.pairs.starts[rows[i]] : batch.pairs.starts[rows[i] + 1]].tolist(), rows[i]}
+        against = [j for j in np.flatnonzero(batch.paired.numpy()) if j == i or partners[j] not in known]
+        scores = [20 * vectors[i] @ vectors[half + j] - 0.5 * batch.pairs.log_mixed[partners[j]] for j in against]
+        losses.append(np.log(np.exp(scores).sum()) - scores[against.index(i)])
+    assert found == pytest.approx(np.mean(losses), rel=1e-3)
+
+
+def test_without_any_pair_co_purchase_is_nothing(model: ProductEncoder) -> None:
+    none = np.zeros(0, np.int64)
+    batch = batches(model, Interactions.of(user=none, item=none, time=none, n_users=0, n_items=48)).at(0)
+    assert not bool(batch.paired.any())
+    assert CoPurchase()(model, batch, torch.Generator()).item() == 0
+
+
+def test_every_product_comes_once_in_a_pass(model: ProductEncoder) -> None:
+    source = batches(model)
+    rows = np.concatenate([source.at(step).rows[: source.half] for step in range(4)])
+    assert sorted(rows) == list(range(48))
+    assert source.at(1).rows.tolist() == batches(model).at(1).rows.tolist()
+
+
+def next_item(n: int = 48) -> tuple[UserEncoder, NextItem, UserBatches]:
+    catalogue, log = shops.catalogue(n), shops.interactions(n)
+    torch.manual_seed(0)
+    bought = [catalogue.ids.texts[i] for i in np.flatnonzero(log.counts())]
+    users = UserEncoder(type(catalogue.ids)(bought), shops.ENCODER)
+    content = nn.functional.normalize(torch.randn(n, 16), dim=1)
+    return users, NextItem(content, users.numbers(catalogue.ids), id_dropout=0.0), UserBatches(log, history=6, size=8, seed=0)
+
+
+def test_the_next_item_is_judged_against_all_bought_products() -> None:
+    users, objective, source = next_item()
+    users.eval()
+    users.fade.requires_grad_(False)
+    batch, bought = source.at(0), objective.bought
+    table = users.ranking(objective.content[bought], torch.arange(len(bought)))
+    rows = batch.items[:, :-1]
+    place = {int(row): at for at, row in enumerate(bought)}
+    inputs = torch.zeros(*rows.shape, 16)
+    for i, j in (rows >= 0).nonzero().tolist():
+        inputs[i, j] = table[place[int(rows[i, j])]]
+
+    class Undropped(NextItem):
+        """The same with the encoder called without dropout."""
+
+    states = users(inputs, times=batch.times[:, :-1], kinds=batch.kinds[:, :-1], real=rows >= 0, until=batch.times[:, 1:])
+    losses, weights = [], []
+    for i, j in (batch.weights[:, 1:] > 0).nonzero().tolist():
+        scores = table @ states[i, j]
+        losses.append(float(scores.logsumexp(0) - scores[place[int(batch.items[i, j + 1])]]))
+        weights.append(float(batch.weights[i, j + 1]))
+    from recsys.encoder import blocks, user
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (blocks, user):
+            patch.setattr(module, "dropout", lambda x, _rate, _g: x)
+        found = objective(users, batch, torch.Generator().manual_seed(0)).item()
+    assert found == pytest.approx(np.average(losses, weights=weights), rel=1e-4)
+
+
+def test_above_a_bound_negatives_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recsys.encoder.objectives import next_item as module
+
+    users, objective, source = next_item()
+    full = objective(users, source.at(0), torch.Generator().manual_seed(0)).item()
+    monkeypatch.setattr(module, "FULL", 10)
+    monkeypatch.setattr(module, "_NEGATIVES", 5)
+    some = objective(users, source.at(0), torch.Generator().manual_seed(0)).item()
+    assert 0 < some < full
+    needed, place = objective._needed(torch.tensor([[0, 3, -1]]), torch.Generator().manual_seed(0))
+    assert {0, 3} <= set(needed.tolist())
+    assert len(needed) <= 7
+    assert needed[place[3]] == 3
+
+
+def test_windows_are_in_order_of_time_and_repeats_are_not_asked() -> None:
+    user, item, day = np.zeros(6, np.int64), np.array([4, 5, 4, 6, 7, 7]), np.array([0, 0, 1, 2, 3, 4])
+    log = Interactions.of(user=user, item=item, time=day * 86400, n_users=2, n_items=8)
+    source = UserBatches(log, history=7, size=4, seed=0)
+    assert source.users.tolist() == [0]
+    baskets = set()
+    for step in range(20):
+        batch = source.at(step)
+        real = batch.items[0] >= 0
+        assert real.tolist() == [False] * 2 + [True] * 6
+        assert bool((batch.times[0, 2:].diff() >= 0).all())
+        baskets.add(tuple(batch.items[0, 2:4].tolist()))
+        asked = dict(zip(batch.items[0].tolist()[4:], batch.weights[0].tolist()[4:], strict=True))
+        assert batch.weights[0, 2] == 0
+        assert batch.weights[0].tolist()[4:] == [0, 1, 1, 0], asked
+    assert baskets == {(4, 5), (5, 4)}
