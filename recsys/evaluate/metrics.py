@@ -39,7 +39,8 @@ def hr(found: npt.NDArray[np.bool_], k: int) -> Values:
 def ndcg(found: npt.NDArray[np.bool_], size: npt.NDArray[np.integer], k: int) -> Values:
     """Normalised discounted cumulative gain of the first k, gain 1 a target (Järvelin & Kekäläinen 2002): (b,)."""
     discount = 1 / np.log2(np.arange(2, k + 2))
-    ideal: Values = np.concatenate([np.zeros(1), np.cumsum(discount)])
+    ideal: Values = np.zeros(k + 1)
+    ideal[1:] = np.cumsum(discount)
     gained = (found[:, :k] * discount[: found[:, :k].shape[1]]).sum(axis=1)
     return np.asarray(gained / ideal[np.minimum(size, k)])
 
