@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recsys.data.interactions import Interactions
 from recsys.errors import TemporaryError, UsageError
 from recsys.execution.shards import plan
+from recsys.recommend.proposals import UserBatch
 from tests import oracles
 
 # --- vectors ---------------------------------------------------------------------------------------------------------
@@ -211,3 +213,66 @@ class ExecutorSuite:
         with pytest.raises(ValueError, match="broken"):
             list(self.make().map(task, plan("r", "s", 3), retries=5))
         assert task.log.count(1) == 1
+
+
+# --- recommend -------------------------------------------------------------------------------------------------------
+
+
+class CandidateSourceSuite:
+    """What every candidate source promises. A subclass gives `make()`, `known` (Interactions) and `now`."""
+
+    known: Interactions
+    now: int
+    sellable: np.ndarray | None = None
+    for_everybody = False
+    """Does it know something for a user without history."""
+
+    def make(self):
+        raise AssertionError("a subclass makes the source")
+
+    def batch(self, users):
+        return UserBatch(self.known.histories(np.asarray(users, np.int64), 20), self.now)
+
+    @given(users=st.lists(st.integers(-1, 59), min_size=1, max_size=12), k=st.integers(1, 30))
+    @settings(suppress_health_check=list(HealthCheck), max_examples=25)
+    def test_at_most_k_distinct_products_a_user_in_order(self, users, k):
+        batch = self.batch(users)
+        found = self.made_once().propose(batch, k)
+        pairs = list(zip(found.user.tolist(), found.item.tolist(), strict=True))
+        assert pairs == sorted(set(pairs)), "by user, then product, each once"
+        counts = np.bincount(found.user, minlength=len(users))
+        assert counts.max(initial=0) <= k
+        assert np.isfinite(found.score).all() and found.score.dtype == np.float32 and (found.source == 0).all()
+        assert ((found.item >= 0) & (found.item < self.known.n_items)).all()
+        if self.sellable is not None:
+            assert self.sellable[found.item].all()
+        without = ~batch.histories.real.any(axis=1)
+        assert (counts[without] > 0).all() if self.for_everybody else (counts[without] == 0).all()
+        stems = found.because >= 0
+        own = batch.histories.items[found.user[stems]] == found.because[stems][:, None]
+        assert own.any(axis=1).all(), "a proposal stems from what the user did"
+
+    def test_fewer_places_hold_the_best_of_more(self):
+        many, few = (self.made_once().propose(self.batch(range(20)), k) for k in (25, 4))
+        for user in range(20):
+            of_many, of_few = many.user == user, few.user == user
+            order = np.lexsort((many.item[of_many], -many.score[of_many]))[:4]
+            assert sorted(many.item[of_many][order].tolist()) == few.item[of_few].tolist()
+
+    def test_made_twice_it_says_the_same(self):
+        one, two = (self.make().propose(self.batch(range(-1, 40)), 15) for _ in range(2))
+        for name in ("user", "item", "score", "because"):
+            assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
+
+    def test_nobody_gets_nothing(self):
+        assert len(self.made_once().propose(self.batch([]), 5)) == 0
+
+    def made_once(self):
+        if type(self)._made is None:
+            type(self)._made = self.make()
+        return type(self)._made
+
+    _made = None
+
+    def __init_subclass__(cls):
+        cls._made = None

@@ -110,8 +110,8 @@ class ObjectiveSettings(Section):
 class TrainingSettings(Section):
     """The training loop."""
 
-    epochs: int = Field(6, ge=1, description="passes over the products")
-    user_epochs: int = Field(8, ge=1, description="passes over the users")
+    epochs: int = Field(3, ge=1, description="passes over the products")
+    user_epochs: int = Field(5, ge=1, description="passes over the users")
     min_steps: int = Field(100, ge=1, description="steps at least, so that a small shop learns too")
     batch_size: int = Field(256, ge=2, description="products in a step")
     user_batch_size: int = Field(256, ge=2, description="users in a step")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch.utils import deterministic
 
 from recsys.errors import ConfigError
 
@@ -44,11 +45,14 @@ def autocast(device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
     """Start weights from `seed` and only deterministic kernels inside; torch's own generator is as before afterwards."""
-    before = torch.are_deterministic_algorithms_enabled()
+    # The debug mode is the plain switch: `use_deterministic_algorithms` also loads the compiler, which takes seconds.
+    before, filled = torch.get_deterministic_debug_mode(), deterministic.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+        torch.set_deterministic_debug_mode("warn" if torch.cuda.is_available() else "error")
+        deterministic.fill_uninitialized_memory = False
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.set_deterministic_debug_mode(before)
+            deterministic.fill_uninitialized_memory = filled

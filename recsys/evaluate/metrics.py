@@ -32,13 +32,12 @@ def sizes(targets: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.int64]:
 
 def hr(found: npt.NDArray[np.bool_], k: int) -> Values:
     """Hit rate: is any target among the first k: (b,)."""
-    hits: Values = found[:, :k].any(axis=1).astype(np.float64)
-    return hits
+    return np.asarray(found[:, :k].any(axis=1), np.float64)
 
 
 def ndcg(found: npt.NDArray[np.bool_], size: npt.NDArray[np.integer], k: int) -> Values:
     """Normalised discounted cumulative gain of the first k, gain 1 a target (Järvelin & Kekäläinen 2002): (b,)."""
-    discount = 1 / np.log2(np.arange(2, k + 2))
+    discount: Values = np.reciprocal(np.log2(np.arange(2, k + 2, dtype=np.float64)))
     ideal: Values = np.zeros(k + 1)
     ideal[1:] = np.cumsum(discount)
     gained = (found[:, :k] * discount[: found[:, :k].shape[1]]).sum(axis=1)

@@ -5,6 +5,8 @@ In: a store. Out: frames, finished runs, `invariants`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 import polars as pl
@@ -80,18 +82,29 @@ def shard(number: int, version: str) -> pl.DataFrame:
     return lists(**wanted, **({"default": [("c", 0.0)]} if number == 0 else {}))
 
 
-def night(store: Store, version: str) -> str:
-    """One whole night: begin or resume, write what is missing, finish, publish, prune."""
+def night(store: Store, version: str, *, say: Callable[[str], None] = print) -> str:
+    """One whole night: begin or resume, write what is missing, finish, publish, prune; `say` hears of every step."""
     with store.begin("recommend", Manifest(version, "data", "config")) as run:
         for number in range(SHARDS):
             run.write(number, shard(number, version), n_users=USERS_IN_SHARD)
-            print(f"shard {number}", flush=True)
+            say(f"shard {number}")
         run.finish({"users": SHARDS * USERS_IN_SHARD})
-        print("ready", flush=True)
+        say("ready")
         run.publish()
-        print("published", flush=True)
+        say("published")
     store.prune(2)
     return run.run_id
+
+
+def night_of_a_process(url: str, version: str, pipe: Connection) -> None:
+    with Store.open(url) as store:
+        night(store, version, say=pipe.send)
+
+
+def lease_of_a_process(url: str, pipe: Connection) -> None:
+    with Store.open(url):
+        pipe.send("held")
+        pipe.recv()
 
 
 def table(store: Store, name: str, *, without: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
@@ -126,7 +139,8 @@ def invariants(store: Store) -> None:
     assert len(building) == len(set(building))
     orphans = rows(
         engine,
-        "SELECT COUNT(*) FROM recommendations_all a LEFT JOIN run_shards s ON s.run_id = a.run_id WHERE s.run_id IS NULL",
+        "SELECT COUNT(*) FROM recommendations_all a LEFT JOIN run_shards s ON s.run_id = a.run_id "
+        "WHERE s.run_id IS NULL",
         {},
     )
     assert orphans == [(0,)], "rows without a line in the ledger"

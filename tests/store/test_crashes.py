@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
-import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 from recsys.errors import LeaseHeldError
 from recsys.store.runs import Store
-from tests.store.samples import SHARDS, invariants, night, stock, table
+from tests.store.samples import SHARDS, invariants, lease_of_a_process, night, night_of_a_process, stock, table
 
 pytestmark = pytest.mark.faults
 
 KILLS = {"sqlite": 5, "postgresql": 3}
 KILLS_LARGE = {"sqlite": 1000, "postgresql": 1000}
-NIGHT = "import sys; from tests.store.samples import night; from recsys.store.runs import Store\n"
 LINES = SHARDS + 2
 
 
-def _child(code: str, url: str) -> subprocess.Popen[str]:
-    root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-c", NIGHT + code, url]
-    return subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Processes that start with everything imported: most of the time of a killed night would be its imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.store.samples"])
+    return context
+
+
+def _started(context: ForkServerContext, work: Callable[..., None], *arguments: str) -> tuple[BaseProcess, Connection]:
+    ours, theirs = context.Pipe()
+    child = context.Process(target=work, args=(*arguments, theirs), daemon=True)
+    child.start()
+    theirs.close()
+    return child, ours
 
 
 def _taken(url: str) -> Store:
@@ -39,21 +50,20 @@ def _taken(url: str) -> Store:
     return Store.open(url)
 
 
-def _kill_after(child: subprocess.Popen[str], lines: int, pause: float) -> None:
-    assert child.stdout is not None
-    for _ in range(lines):
-        assert child.stdout.readline(), "the night ended early"
+def _killed(child: BaseProcess, pipe: Connection, *, after: int, pause: float) -> None:
+    for _ in range(after):
+        pipe.recv()  # EOFError: the night ended early
     time.sleep(pause)
     child.kill()
-    child.wait()
-    child.stdout.close()
+    child.join()
+    pipe.close()
 
 
 def _lists(store: Store) -> list[tuple[object, ...]]:
     return table(store, "recommendations", without=("run_id", "generated_at"))
 
 
-def test_killed_nights(database_url: str, tmp_path: Path, faults_large: bool) -> None:
+def test_killed_nights(database_url: str, tmp_path: Path, faults_large: bool, processes: ForkServerContext) -> None:
     dice = random.Random(7)
     kind = database_url.partition(":")[0]
     kills = (KILLS_LARGE if faults_large else KILLS)[kind]
@@ -71,8 +81,8 @@ def test_killed_nights(database_url: str, tmp_path: Path, faults_large: bool) ->
         stock(store)
     for number in range(kills):
         version = ("a", "bb")[number % 3 == 2]  # the same night twice, then another one: resumed, then given up
-        child = _child(f"with Store.open(sys.argv[1]) as store: night(store, {version!r})", database_url)
-        _kill_after(child, dice.randrange(LINES), dice.random() * 0.01)
+        child, pipe = _started(processes, night_of_a_process, database_url, version)
+        _killed(child, pipe, after=dice.randrange(LINES), pause=dice.random() * 0.01)
         with _taken(database_url) as store:
             invariants(store)
             now = _lists(store)
@@ -88,23 +98,15 @@ def test_killed_nights(database_url: str, tmp_path: Path, faults_large: bool) ->
         assert "building" not in store.runs()["state"].to_list()
 
 
-def test_one_writer_at_a_time_and_a_dead_one_blocks_nobody(database_url: str) -> None:
-    child = _child("store = Store.open(sys.argv[1]); print('held', flush=True); sys.stdin.read()", database_url)
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "held\n"
-        with pytest.raises(LeaseHeldError, match="is working on") as refused:
-            Store.open(database_url)
-        assert refused.value.exit_code == 75
-        Store.open(database_url, lease=False).close()  # reading is always free
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        _taken(database_url).close()
-        with Store.open(database_url), pytest.raises(LeaseHeldError):
-            Store.open(database_url)
-        Store.open(database_url).close()  # given back by close
-    finally:
-        child.kill()
-        child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
+def test_one_writer_at_a_time_and_a_dead_one_blocks_nobody(database_url: str, processes: ForkServerContext) -> None:
+    child, pipe = _started(processes, lease_of_a_process, database_url)
+    assert pipe.recv() == "held"
+    with pytest.raises(LeaseHeldError, match="is working on") as refused:
+        Store.open(database_url)
+    assert refused.value.exit_code == 75
+    Store.open(database_url, lease=False).close()  # reading is always free
+    _killed(child, pipe, after=0, pause=0)
+    _taken(database_url).close()
+    with Store.open(database_url), pytest.raises(LeaseHeldError):
+        Store.open(database_url)
+    Store.open(database_url).close()  # given back by close

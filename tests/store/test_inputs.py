@@ -164,8 +164,8 @@ def test_both_databases_hold_the_same_rows(tmp_path: Path, postgres_url: str) ->
 _INSTANTS = {
     "sqlite": """SELECT product_id, CAST(strftime('%s', created_at) AS INTEGER), available = 1 FROM products
         WHERE available IS NOT NULL ORDER BY product_id""",
-    "postgresql": """SELECT product_id, CAST(EXTRACT(EPOCH FROM created_at) AS BIGINT), CAST(available AS INT) FROM products
-        WHERE available IS NOT NULL ORDER BY product_id""",
+    "postgresql": """SELECT product_id, CAST(EXTRACT(EPOCH FROM created_at) AS BIGINT), CAST(available AS INT)
+        FROM products WHERE available IS NOT NULL ORDER BY product_id""",
 }
 _TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=12)
 

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recsys.recommend import words
+from recsys.recommend.candidates.co_purchase import CoPurchase, shared_users
+from recsys.recommend.candidates.content import Content
+from recsys.recommend.candidates.popular import Popular
+from recsys.recommend.candidates.repurchase import Repurchase
+from recsys.recommend.candidates.sequence import Sequence
+from recsys.recommend.proposals import UserBatch
+from tests import oracles
+from tests.recommend.shops import DAY, START, StubModel, catalogue, events, histories, interactions, vectors
+from tests.suites import CandidateSourceSuite
+
+KNOWN = interactions(kinds=(0, 0, 0, 2, 5))
+N = KNOWN.n_items
+SELLABLE = np.arange(N) % 7 != 3
+NOW = START + 31 * DAY
+
+
+class Bound:
+    def item_vectors(self, content):
+        return content
+
+    user_vectors = StubModel.user_vectors
+
+
+class TestCoPurchase(CandidateSourceSuite):
+    known, now = KNOWN, NOW
+
+    def make(self):
+        return CoPurchase(KNOWN)
+
+
+class TestContent(CandidateSourceSuite):
+    known, now, sellable = KNOWN, NOW, SELLABLE
+
+    def make(self):
+        return Content(vectors(N), words.of(catalogue(N)), touched=np.unique(KNOWN.item), sellable=SELLABLE)
+
+
+class TestPopular(CandidateSourceSuite):
+    known, now, sellable, for_everybody = KNOWN, NOW, SELLABLE, True
+
+    def make(self):
+        return Popular(KNOWN, now=NOW, days=7, sellable=SELLABLE)
+
+
+class TestRepurchase(CandidateSourceSuite):
+    known, now = KNOWN, NOW
+
+    def make(self):
+        return Repurchase()
+
+
+class TestSequence(CandidateSourceSuite):
+    known, now, sellable = KNOWN, NOW, SELLABLE
+
+    def make(self):
+        return Sequence(Bound(), vectors(N), sellable=SELLABLE)
+
+
+def propose(source, lists, *, k=5, now=NOW, kinds=None):
+    """Items of each user, the best first."""
+    found = source.propose(UserBatch(histories(lists, kinds=kinds, now=now), now), k)
+    order = np.lexsort((found.item, -found.score, found.user))
+    return [found.item[order][found.user[order] == user].tolist() for user in range(len(lists))]
+
+
+# --- co_purchase
+
+
+@pytest.mark.parametrize(("shrinkage", "own_share"), [(0.0, 0.5), (10.0, 0.7)])
+def test_item_item_equals_the_slow_cosine(shrinkage, own_share):
+    known = interactions(days=1)
+    baskets = [known.item[known.starts[u] : known.starts[u + 1]].tolist() for u in range(known.n_users)]
+    found = shared_users(known, shrinkage=shrinkage, own_share=own_share, half_life_days=1e9, keep=100)
+    expected = oracles.item_item(baskets, known.n_items, shrinkage, own_share)
+    np.testing.assert_allclose(found.toarray(), expected, atol=1e-6)
+
+
+def test_old_purchases_bind_less_than_new_ones():
+    rows = [(u, i, 0) for u in range(5) for i in (0, 1)] + [(u, i, 400) for u in range(5, 10) for i in (0, 2)]
+    near = shared_users(
+        events(rows, n_users=10, n_items=3), shrinkage=1, own_share=0.5, half_life_days=200, keep=10
+    ).toarray()
+    assert near[0, 2] > near[0, 1] > 0
+
+
+def test_only_the_strongest_neighbours_are_kept_ties_by_row():
+    rows = [(0, i, 0) for i in range(6)]
+    near = shared_users(events(rows, n_users=1, n_items=6), shrinkage=1, own_share=0.5, half_life_days=9, keep=2)
+    assert near[5].indices.tolist() == [0, 1] and near[0].indices.tolist() == [1, 2]
+
+
+def test_what_was_returned_binds_nothing():
+    rows = [(0, 0, 0, 0), (0, 1, 0, 5)]
+    near = shared_users(events(rows, n_users=1, n_items=2), shrinkage=1, own_share=0.5, half_life_days=9, keep=2)
+    assert near.nnz == 0
+
+
+# --- repurchase
+
+
+def test_repurchase_ranks_recent_then_frequent():
+    assert propose(Repurchase(), [[3, 1, 2]]) == [[2, 1, 3]]
+    # 8 was bought six times up to 7 days ago, 9 once two days before them
+    assert propose(Repurchase(), [[9, 8, 8, 8, 8, 8, 8]])[0] == [8, 9]
+
+
+def test_repurchase_leaves_out_views_and_returns_but_not_what_was_bought_again():
+    kinds = [[2, 0, 5, 0, 5, 0]]
+    assert propose(Repurchase(), [[1, 2, 2, 3, 3, 3]], kinds=kinds) == [[3]]
+
+
+# --- popular
+
+
+def test_popular_counts_the_last_days_then_all_time_then_the_rest():
+    rows = [(u, 0, 0) for u in range(9)] + [(0, 1, 20), (1, 2, 20), (2, 2, 20)]
+    source = Popular(events(rows, n_users=9, n_items=5), now=START + 21 * DAY, days=7)
+    assert source.order.tolist() == [2, 1, 0, 3, 4]
+
+
+def test_popular_today_counts_more_than_popular_a_week_ago():
+    rows = [(u, 0, 15) for u in range(3)] + [(u, 1, 20) for u in range(3)]
+    assert Popular(events(rows, n_users=3, n_items=2), now=START + 21 * DAY, days=7).order.tolist() == [1, 0]
+
+
+def test_popular_knows_no_product_that_is_not_sold():
+    source = Popular(KNOWN, now=NOW, days=7, sellable=SELLABLE)
+    assert sorted(source.order.tolist()) == np.flatnonzero(SELLABLE).tolist()
+
+
+# --- content
+
+
+def test_content_finds_the_same_words_and_the_same_look():
+    titles = ["red wool hat", "red wool hat long", "green shirt", "blue dress", "blue coat"]
+    look = np.eye(5, 8, dtype=np.float32)
+    look[4] = look[2]
+    shop = catalogue(5, titles=titles)
+    shop = type(shop)(shop.ids, shop.frame.select("product_id", "title"), shop.sellable, shop.pictures)
+    source = Content(look, words.of(shop), touched=np.arange(2))
+    assert propose(source, [[0]])[0] == [1]
+    assert propose(source, [[2]])[0] == [4]  # by look; not searched for before, and found all the same
+
+
+def test_content_answers_the_same_whether_touched_before_or_not():
+    every, none = (
+        Content(vectors(N), words.of(catalogue(N)), touched=touched)
+        for touched in (np.arange(N), np.zeros(0, np.int64))
+    )
+    lists = [[1, 5, 9], [], [30]]
+    assert propose(every, lists, k=20) == propose(none, lists, k=20)
+
+
+# --- sequence
+
+
+def test_sequence_ranks_by_inner_product_with_the_users_vector():
+    items = vectors(N)
+    source = Sequence(Bound(), items, sellable=SELLABLE)
+    expected = oracles.nearest(items, items[[4, 7]], 5, SELLABLE)
+    assert propose(source, [[4], [], [7]]) == [
+        [row for _, row in expected[0]],
+        [],
+        [row for _, row in expected[1]],
+    ]

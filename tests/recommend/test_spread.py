@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from recsys.recommend.proposals import RETURN_CODE
+from recsys.recommend.spread import KIND_WORTH, best, gathered, spread, taste
+from tests import oracles
+from tests.recommend.shops import histories
+
+lists = st.lists(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 5)), max_size=9), min_size=1, max_size=5)
+
+
+@given(events=lists, last=st.integers(1, 5))
+def test_taste_is_the_newest_of_each_product_fading_by_products_back(events, last):
+    users = histories([[i for i, _ in own] for own in events], kinds=[[k for _, k in own] for own in events])
+    signs = taste(users, last=last, decay=0.5)
+    assert (np.diff(signs.user) >= 0).all()
+    for user in range(len(events)):
+        expected = oracles.taste(users.items[user], users.kinds[user], last, 0.5, KIND_WORTH.tolist(), RETURN_CODE)
+        mine = signs.user == user
+        found = {
+            item: (weight, back)
+            for item, weight, back in zip(signs.item[mine], signs.weight[mine], signs.back[mine], strict=True)
+        }
+        assert found.keys() == expected.keys()
+        for item, (weight, back) in expected.items():
+            assert found[item] == (pytest.approx(weight), back)
+
+
+@given(events=lists, k=st.integers(1, 8), seed=st.integers(0, 50))
+def test_spread_sums_along_neighbours_and_names_the_largest_part(events, k, seed):
+    g = np.random.default_rng(seed)
+    dense = g.integers(0, 3, size=(7, 7)) * (1 - np.eye(7, dtype=np.int64))
+    users = histories([[i for i, _ in own] for own in events])
+    signs = taste(users, last=4, decay=0.5)
+    found = spread(signs, sparse.csr_matrix(dense.astype(np.float32)), k)
+    for user in range(len(events)):
+        mine = found.user == user
+        own = {int(i): float(w) for i, w in zip(signs.item, signs.weight, strict=True)}
+        own = {item: own[item] for item in signs.item[signs.user == user].tolist()}
+        weights = dict(zip(signs.item[signs.user == user].tolist(), signs.weight[signs.user == user].tolist(), strict=True))
+        expected = oracles.spread(weights, dense.tolist(), k)
+        assert found.item[mine].tolist() == [item for item, _, _ in expected]
+        assert found.score[mine].tolist() == pytest.approx([score for _, score, _ in expected])
+        assert found.because[mine].tolist() == [because for _, _, because in expected]
+        assert set(own) == set(weights)
+
+
+def test_best_keeps_k_by_score_then_row_and_orders_by_row():
+    user, item = np.array([1, 0, 1, 1, 0]), np.array([5, 3, 2, 9, 1])
+    found = best(user, item, np.array([1, 2, 1, 3, 2], np.float32), item + 100, 2)
+    assert list(zip(found.user, found.item, found.because, strict=True)) == [
+        (0, 1, 101),
+        (0, 3, 103),
+        (1, 2, 102),
+        (1, 9, 109),
+    ]
+
+
+def test_nothing_gathers_to_nothing():
+    none = np.zeros(0, np.int64)
+    assert len(gathered(none, none, np.zeros(0, np.float32), none, 3)) == 0
