@@ -31,7 +31,7 @@ from recsys.evaluate.backtest import backtest
 from recsys.evaluate.split import leave_last, time_split
 
 SLICES = ("all", "with_history", "no_history", "unseen_products", "rare_products", "pictured_products")
-QUICK_SHARE = 0.06
+QUICK_CUSTOMERS = 1500
 
 
 def arguments() -> argparse.Namespace:
@@ -79,7 +79,7 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, 
         images=asked.images,
         folder=work / "pictures",
         settings=settings.images,
-        share=QUICK_SHARE if asked.quick else 1.0,
+        most_customers=QUICK_CUSTOMERS if asked.quick else None,
     )
     if asked.cut:
         train, cases = time_split(shop.interactions, int(np.datetime64(asked.cut, "s").astype(np.int64)))

@@ -53,7 +53,7 @@ def read(
     images: Sequence[Path],
     folder: Path,
     settings: ImageSettings,
-    share: float = 1.0,
+    most_customers: int | None = None,
 ) -> Shop:
     """Read the files.
 
@@ -64,15 +64,16 @@ def read(
         images: zips or folders of `<article_id>.jpg`.
         folder: where decoded pictures are kept; a second call decodes nothing.
         settings: size of the pictures.
-        share: of the customers, drawn by hash; for a quick look.
+        most_customers: about so many, drawn by hash; for a quick look.
     """
     frames = [_table(path).with_columns(pl.lit(value=False).alias("test")) for path in transactions]
     if test is not None:
         frames.append(_table(test).with_columns(pl.lit(value=True).alias("test")))
     columns = ["t_dat", "customer_id", "article_id", "test"]
     bought = pl.concat([frame.select(columns) for frame in frames], how="vertical_relaxed")
-    if share < 1:
-        people = bought["customer_id"].unique().sort().to_list()
+    people = bought["customer_id"].unique().sort().to_list()
+    if most_customers is not None and len(people) > most_customers:
+        share = most_customers / len(people)
         kept = [user for user in people if int(hashlib.sha256(user.encode()).hexdigest()[:8], 16) < share * 2**32]
         bought = bought.filter(pl.col("customer_id").is_in(kept))
     products = _products(articles, bought["article_id"].unique().sort())

@@ -59,6 +59,7 @@ SMALL_MODEL = {
     "RECSYS_ENCODER__VOCABULARY": "400",
     "RECSYS_TRAINING__EPOCHS": "2",
     "RECSYS_TRAINING__USER_EPOCHS": "2",
+    "RECSYS_TRAINING__MIN_STEPS": "8",
 }
 """Settings, as environment variables, under which the whole line runs in seconds."""
 

@@ -113,14 +113,14 @@ class _Warnings(logging.Handler):
 def _logged(call: Call) -> Iterator[None]:
     from recsys.log import set_up
 
-    set_up(-1 if call.quiet else call.verbose)
     logger = logging.getLogger("recsys")
-    handler = _Warnings(call.warnings)
-    logger.addHandler(handler)
+    before = logger.handlers[:], logger.level, logger.propagate
+    set_up(-1 if call.quiet else call.verbose)
+    logger.addHandler(_Warnings(call.warnings))
     try:
         yield
-    finally:
-        logger.removeHandler(handler)
+    finally:  # a program that calls `main` gets its own log back
+        logger.handlers[:], logger.level, logger.propagate = before
 
 
 def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[..., Report]], Callable[..., None]]:

@@ -29,7 +29,7 @@ _SPARED = 0.4
 
 @dataclass(frozen=True)
 class Whole:
-    """Products by all that is shown of them; `conceal` (b, F) says which features are hidden, `parts` what was fused."""
+    """Products by all that is shown of them; `conceal` (b, F) tells the hidden features, `parts` is what was fused."""
 
     encoded: Encoded
     conceal: Tensor

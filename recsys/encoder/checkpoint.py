@@ -179,9 +179,11 @@ def _card(model: Model) -> str:
     user = f"{sum(p.numel() for p in model.user.parameters()):,} weights" if model.user is not None else "not trained"
     losses = "\n".join(f"| {name} | {value:.4f} |" for name, value in model.metrics.items()) or "| - | - |"
     return (
-        f"# Model {model.version}\n\nSelf-supervised vectors of products and users, made by recsys from one shop's own data.\n\n"
+        f"# Model {model.version}\n\n"
+        "Self-supervised vectors of products and users, made by recsys from one shop's own data.\n\n"
         f"- Vectors: {settings.dim} numbers, unit length; any subset of text, picture and attributes.\n"
-        f"- Text columns: {', '.join(product.text.columns) or 'none'}; {product.text.tokenizer.get_vocab_size():,} tokens, "
+        f"- Text columns: {', '.join(product.text.columns) or 'none'}; "
+        f"{product.text.tokenizer.get_vocab_size():,} tokens, "
         f"{len(product.words.words):,} exact words.\n"
         f"- Attributes: {', '.join(product.attributes.columns) or 'none'}.\n"
         f"- Product encoder: {size:,} weights. User encoder: {user}.\n"

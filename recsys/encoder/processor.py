@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch.utils import deterministic
+import torch.utils.deterministic
 
 from recsys.errors import ConfigError
+
+_FILL: Any = torch.utils.deterministic
+"""A module with a settable property, which type checkers do not see."""
 
 
 def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -30,7 +33,7 @@ def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
 def has_bf16(device: torch.device) -> bool:
     """Does the device multiply bf16 numbers in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     info = Path("/proc/cpuinfo")
     flags = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
     return " avx512_bf16" in flags or " amx_bf16" in flags
@@ -44,15 +47,15 @@ def autocast(device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -
 
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
-    """Start weights from `seed` and only deterministic kernels inside; torch's own generator is as before afterwards."""
+    """Start weights from `seed`, only deterministic kernels inside; torch's own generator is left as it was."""
     # The debug mode is the plain switch: `use_deterministic_algorithms` also loads the compiler, which takes seconds.
-    before, filled = torch.get_deterministic_debug_mode(), deterministic.fill_uninitialized_memory
+    before, filled = torch.get_deterministic_debug_mode(), _FILL.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         torch.set_deterministic_debug_mode("warn" if torch.cuda.is_available() else "error")
-        deterministic.fill_uninitialized_memory = False
+        _FILL.fill_uninitialized_memory = False
         try:
             yield
         finally:
             torch.set_deterministic_debug_mode(before)
-            deterministic.fill_uninitialized_memory = filled
+            _FILL.fill_uninitialized_memory = filled

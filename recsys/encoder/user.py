@@ -1,4 +1,4 @@
-"""The user encoder: what a user did, in order, to a vector whose inner product with a product's ranking vector is a score.
+"""The user encoder: what a user did, in order, to a vector that gives a product's score by inner product.
 
 In: ranking vectors of the products of a history, kinds of events, time gaps. Out: a vector after every event.
 """

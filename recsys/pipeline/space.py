@@ -29,11 +29,13 @@ _NEIGHBOURS = 20
 
 
 def embedded(bench: Bench, *, full: bool = False) -> build.Built:
-    """Encode what is stale and write the changed vectors to the store."""
+    """Encode what is stale and write the changed vectors to the store; once for what the bench has loaded."""
+    if bench.in_step and not full:
+        return build.Built(bench.table, 0, 0)
     catalogue, model = bench.dataset.catalogue, bench.model
     with bench.watch.stage("embed") as progress:
         built = build.bring_up_to_date(catalogue, model, folder=bench.embeddings, full=full, progress=progress)
-        bench.table = built.table
+        bench.table, bench.in_step = built.table, True
         bench.store.write_embeddings(
             list(built.table.ids.texts), built.table.vectors, built.table.model_id, built.table.hashes
         )

@@ -25,7 +25,9 @@ def test_a_saved_model_gives_the_same_bits(saved: Path, both: Model) -> None:
     items = both.item_vectors(content, catalogue.ids)
     np.testing.assert_array_equal(again.item_vectors(content, catalogue.ids), items)
     histories = shops.interactions().histories(np.arange(20), 6)
-    np.testing.assert_array_equal(again.user_vectors(histories, items, now=0), both.user_vectors(histories, items, now=0))
+    np.testing.assert_array_equal(
+        again.user_vectors(histories, items, now=0), both.user_vectors(histories, items, now=0)
+    )
     assert (again.version, again.content_version, again.columns) == (both.version, both.content_version, both.columns)
     assert again.metrics == both.metrics
 
@@ -35,7 +37,14 @@ def test_the_folder_holds_what_it_promises(saved: Path, both: Model) -> None:
     assert (saved.parent / "CURRENT").read_text() == f"{both.version}\n"
     assert sorted(path.name for path in saved.parent.iterdir()) == sorted(["CURRENT", both.version])
     manifest = json.loads((saved / "manifest.json").read_text())
-    assert {"config.json", "model.safetensors", "tokenizer.json", "attributes.json", "metrics.json", "README.md"} <= manifest["files"].keys()
+    assert {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "attributes.json",
+        "metrics.json",
+        "README.md",
+    } <= manifest["files"].keys()
     assert manifest["data_fingerprint"] == "f00"
     assert manifest["seed"] == 7
     assert manifest["files"]["model.safetensors"]["sha256"].startswith(both.version)
@@ -47,7 +56,9 @@ def test_training_users_changes_the_version_but_not_that_of_the_product_vectors(
     assert both.content_version == products.content_version
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "words.json", "attributes.json", "products.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "words.json", "attributes.json", "products.json"]
+)
 def test_an_altered_or_missing_file_is_refused(saved: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(saved, folder)

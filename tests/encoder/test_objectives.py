@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from recsys.data.interactions import Interactions
+from recsys.encoder import blocks, user
 from recsys.encoder.batches import ProductBatches
 from recsys.encoder.objectives.co_purchase import CoPurchase
 from recsys.encoder.objectives.image_text import ImageText, contrast
@@ -31,7 +32,9 @@ def model() -> ProductEncoder:
 
 
 def batches(model: ProductEncoder, log: Interactions | None = None) -> ProductBatches:
-    return ProductBatches(shops.catalogue(), model, Pairs.mine(shops.interactions() if log is None else log), size=24, seed=0)
+    return ProductBatches(
+        shops.catalogue(), model, Pairs.mine(shops.interactions() if log is None else log), size=24, seed=0
+    )
 
 
 @pytest.mark.parametrize("name", PRODUCT)
@@ -109,7 +112,11 @@ def next_item(n: int = 48) -> tuple[UserEncoder, NextItem, UserBatches]:
     bought = [catalogue.ids.texts[i] for i in np.flatnonzero(log.counts())]
     users = UserEncoder(type(catalogue.ids)(bought), shops.ENCODER)
     content = nn.functional.normalize(torch.randn(n, 16), dim=1)
-    return users, NextItem(content, users.numbers(catalogue.ids), id_dropout=0.0), UserBatches(log, history=6, size=8, seed=0)
+    return (
+        users,
+        NextItem(content, users.numbers(catalogue.ids), id_dropout=0.0),
+        UserBatches(log, history=6, size=8, seed=0),
+    )
 
 
 def test_the_next_item_is_judged_against_all_bought_products() -> None:
@@ -124,17 +131,14 @@ def test_the_next_item_is_judged_against_all_bought_products() -> None:
     for i, j in (rows >= 0).nonzero().tolist():
         inputs[i, j] = table[place[int(rows[i, j])]]
 
-    class Undropped(NextItem):
-        """The same with the encoder called without dropout."""
-
-    states = users(inputs, times=batch.times[:, :-1], kinds=batch.kinds[:, :-1], real=rows >= 0, until=batch.times[:, 1:])
+    states = users(
+        inputs, times=batch.times[:, :-1], kinds=batch.kinds[:, :-1], real=rows >= 0, until=batch.times[:, 1:]
+    )
     losses, weights = [], []
     for i, j in (batch.weights[:, 1:] > 0).nonzero().tolist():
         scores = table @ states[i, j]
-        losses.append(float(scores.logsumexp(0) - scores[place[int(batch.items[i, j + 1])]]))
+        losses.append((scores.logsumexp(0) - scores[place[int(batch.items[i, j + 1])]]).item())
         weights.append(float(batch.weights[i, j + 1]))
-    from recsys.encoder import blocks, user
-
     with pytest.MonkeyPatch.context() as patch:
         for module in (blocks, user):
             patch.setattr(module, "dropout", lambda x, _rate, _g: x)

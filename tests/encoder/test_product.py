@@ -23,7 +23,10 @@ def test_vectors_have_unit_length_whatever_is_missing(products: Model) -> None:
 def test_what_a_product_lacks_is_not_there_instead_of_zero(products: Model) -> None:
     catalogue = shops.catalogue()
     bare = np.flatnonzero(~catalogue.pictures.present)
-    by_all, by_rest = products.encode(catalogue, bare), products.encode(catalogue, bare, modalities=["text", "attributes"])
+    by_all, by_rest = (
+        products.encode(catalogue, bare),
+        products.encode(catalogue, bare, modalities=["text", "attributes"]),
+    )
     np.testing.assert_allclose(by_all, by_rest, atol=1e-5)
     black = np.zeros((len(catalogue), 3, 16, 16), np.uint8)
     zero_filled = dataclasses.replace(catalogue, pictures=Pictures(black, np.arange(48)))
@@ -32,7 +35,10 @@ def test_what_a_product_lacks_is_not_there_instead_of_zero(products: Model) -> N
 
 def test_a_product_of_which_nothing_is_known_has_a_vector(products: Model) -> None:
     frame = shops.catalogue().frame.head(2)
-    empty = frame.select(pl.lit(None, dtype=frame[name].dtype).alias(name) if name != "product_id" else pl.col(name) for name in frame.columns)
+    empty = frame.select(
+        pl.lit(None, dtype=frame[name].dtype).alias(name) if name != "product_id" else pl.col(name)
+        for name in frame.columns
+    )
     nothing = Catalogue(shops.catalogue(2).ids, empty, np.ones(2, bool), Pictures.none(2, 16))
     vectors = products.encode(nothing, np.arange(2))
     assert np.isfinite(vectors).all()
@@ -49,7 +55,9 @@ def test_a_vector_does_not_depend_on_the_company_or_the_order(products: Model) -
 def test_only_the_named_columns_and_the_picture_matter(products: Model) -> None:
     catalogue, rows = shops.catalogue(), np.arange(48)
     before = products.encode(catalogue, rows)
-    assert {"title", "description", "category", "price", "attributes.colour", "group_id", "image_hash"} <= set(products.columns)
+    assert {"title", "description", "category", "price", "attributes.colour", "group_id", "image_hash"} <= set(
+        products.columns
+    )
     other = catalogue.frame.with_columns(pl.lit("x").alias("currency"), pl.lit(5).alias("attributes.new"))
     np.testing.assert_array_equal(products.encode(dataclasses.replace(catalogue, frame=other), rows), before)
     for name in ("title", "attributes.colour", "group_id"):
@@ -68,9 +76,13 @@ def test_views_of_one_modality_agree_with_typed_text_and_loose_pictures(products
     rows = np.flatnonzero(catalogue.pictures.present & catalogue.frame["description"].is_null().to_numpy())[:5]
     rows = rows[catalogue.frame["title"].is_not_null().to_numpy()[rows]]
     titles = catalogue.frame["title"].gather(rows.tolist()).to_list()
-    np.testing.assert_allclose(products.encode_text(titles), products.encode(catalogue, rows, modalities=["text"]), atol=1e-5)
+    np.testing.assert_allclose(
+        products.encode_text(titles), products.encode(catalogue, rows, modalities=["text"]), atol=1e-5
+    )
     pixels = catalogue.pictures.take(rows)
-    np.testing.assert_allclose(products.encode_pictures(pixels), products.encode(catalogue, rows, modalities=["image"]), atol=1e-5)
+    np.testing.assert_allclose(
+        products.encode_pictures(pixels), products.encode(catalogue, rows, modalities=["image"]), atol=1e-5
+    )
     assert products.encode_text([]).shape == (0, 16)
     assert np.isfinite(products.encode_text(["", "靴子", "unheard-of"])).all()
 
@@ -97,7 +109,9 @@ def test_hiding_leaves_every_product_something() -> None:
 def test_a_shop_with_nothing_but_titles_can_be_learnt() -> None:
     catalogue = shops.catalogue()
     bare = dataclasses.replace(
-        catalogue, frame=catalogue.frame.select("product_id", "title", pl.lit(None, pl.String).alias("image_hash")), pictures=Pictures.none(48, 16)
+        catalogue,
+        frame=catalogue.frame.select("product_id", "title", pl.lit(None, pl.String).alias("image_hash")),
+        pictures=Pictures.none(48, 16),
     )
     model = ProductEncoder.fit(bare, shops.ENCODER).eval()
     assert bool(torch.isfinite(model(model.read(bare, np.arange(48))).vector).all())

@@ -72,7 +72,7 @@ def propose(source, lists, *, k=5, now=NOW, kinds=None):
 # --- co_purchase
 
 
-@pytest.mark.parametrize(("shrinkage", "own_share"), [(0.0, 0.5), (10.0, 0.7)])
+@pytest.mark.parametrize(("shrinkage", "own_share"), [(0.1, 0.5), (10.0, 0.7)])
 def test_item_item_equals_the_slow_cosine(shrinkage, own_share):
     known = interactions(days=1)
     baskets = [known.item[known.starts[u] : known.starts[u + 1]].tolist() for u in range(known.n_users)]

@@ -101,9 +101,15 @@ class ImageField(nn.Module):
             wanted = F.normalize(words[torch.from_numpy(rows)].float(), dim=1)
             middle, centre = seen.mean(0), wanted.mean(0)
             seen = seen - middle
-            square = seen.T @ seen
-            square.diagonal().add_(_RIDGE * 3 * square.diagonal().mean() + 1e-6)
-            weight = torch.linalg.solve(square, seen.T @ (wanted - centre))
+            ridge = 3 * _RIDGE * seen.square().sum() / seen.shape[1] + 1e-6
+            if len(seen) < seen.shape[1]:  # the same solution, by the smaller of the two squares
+                square = seen @ seen.T
+                square.diagonal().add_(ridge)
+                weight = seen.T @ torch.linalg.solve(square, wanted - centre)
+            else:
+                square = seen.T @ seen
+                square.diagonal().add_(ridge)
+                weight = torch.linalg.solve(square, seen.T @ (wanted - centre))
             self.first_guess.weight.copy_(weight.T)
             self.first_guess.bias.copy_(centre - middle @ weight)
 

@@ -189,7 +189,7 @@ class TableField(nn.Module):
         return Tokens(tokens + self.places, self.present(x)[:, None].expand(-1, tokens.shape[1]))
 
     def reconstruct(self, summary: Tensor, x: Inputs, conceal: Tensor) -> Tensor:
-        """Cross-entropy of the hidden and known features, guessed from a summary (b, w); several values share the truth."""
+        """Cross-entropy of the hidden known features, guessed from a summary (b, w); several values share the truth."""
         guess = self.guess(summary).float()
         asked = conceal & self.known(x)
         losses, at = [], 0

@@ -43,7 +43,7 @@ class NextItem(nn.Module):
         asked = batch.weights[:, 1:] > 0
         if not bool(asked.any()):
             return model.scale * 0
-        # Positions of products within the bought ones equal their residual's number: `ids` of the encoder are sorted so.
+        # A product's number is its position among the bought ones: the encoder's `ids` are in that order.
         items = torch.where(batch.items >= 0, self.numbers[batch.items.clamp(min=0)], -1)
         truth = items[:, 1:][asked]
         needed, place = self._needed(items, g)

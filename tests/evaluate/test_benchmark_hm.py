@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+HERE = Path(__file__).parents[2]
+SCRIPT = HERE / "benchmarks" / "hm.py"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A shop of 40 articles and 250 customers in H&M's tables, with pictures of half of the articles."""
+    folder, g = tmp_path_factory.mktemp("hm"), np.random.default_rng(0)
+    ids = [f"0{row:09d}" for row in range(40)]
+    kinds = [["red", "blue"][row % 2] + f" hat {row // 4}" for row in range(40)]
+    pl.DataFrame(
+        {
+            "article_id": ids,
+            "prod_name": kinds,
+            "detail_desc": [f"a {kind}" for kind in kinds],
+            "product_type_name": ["Hat"] * 40,
+            "product_code": [f"{row // 4:07d}" for row in range(40)],
+            "colour_group_name": [["Red", "Blue"][row % 2] for row in range(40)],
+        }
+    ).write_parquet(folder / "articles.parquet")
+    with zipfile.ZipFile(folder / "images.zip", "w") as album:
+        for row in range(0, 40, 2):
+            held = io.BytesIO()
+            Image.fromarray(g.integers(0, 255, (20, 20, 3), np.uint8)).save(held, "PNG")
+            album.writestr(f"{ids[row]}.jpg", held.getvalue())
+    for name, first in (("early", 0), ("late", 150)):
+        rows = []
+        for user in range(first, first + (150 if name == "early" else 100)):
+            own = np.arange(user % 2, 40, 2)
+            for item in g.choice(own, 6):
+                rows.append((date(2020, 9, 1) + timedelta(days=int(g.integers(20))), f"c{user:03d}", ids[item]))
+        table = pl.DataFrame(rows, schema=["t_dat", "customer_id", "article_id"], orient="row")
+        table.sort("t_dat", maintain_order=True).write_parquet(folder / f"{name}.parquet")
+    return folder
+
+
+def run(folder, *options):
+    command = [sys.executable, str(SCRIPT), "--articles", str(folder / "articles.parquet"), "--images"]
+    command += [str(folder / "images.zip"), "--quick", "--json", "--work", str(folder / "work"), *options]
+    return subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+
+
+def test_a_time_split_ends_with_one_line_of_json(files):
+    every = ["--transactions", str(files / "early.parquet"), str(files / "late.parquet")]
+    done = run(files, *every, "--cut", "2020-09-18")
+    assert done.returncode == 0, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["benchmark"] == "hm" and last["quick"] is True
+    own = {(row["slice"], row["metric"]): row for row in last["rows"] if row["system"] == "recsys"}
+    whole = own["all", "ndcg@10"]
+    assert 0 <= whole["low"] <= whole["value"] <= whole["high"] <= 1 and whole["value"] > 0
+    assert {"hr@10", "map@12", "coverage@12"} <= {metric for _, metric in own}
+    assert {"popular-7d", "repurchase", "item-item", "tf-idf"} <= {row["system"] for row in last["rows"]}
+    assert last["ratios"] and last["machine"]["cpus"] >= 1
+    assert len(last["learned"]["model"]) == 12
+
+
+def test_customers_of_another_file_complete_their_purchase(files):
+    options = ["--transactions", str(files / "early.parquet"), "--test-transactions", str(files / "late.parquet")]
+    done = run(files, *options, "--only", "recsys")
+    assert done.returncode == 0, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert {row["system"] for row in last["rows"]} == {"recsys"} and last["ratios"] == {}
+    assert max(row["users"] for row in last["rows"]) == 100
+
+
+def test_a_cut_after_everything_is_one_line_of_error(files):
+    done = run(files, "--transactions", str(files / "early.parquet"), "--cut", "2021-01-01")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("hm: no event to evaluate with from the cut")

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recsys.recommend.lists import Lists, kinds_of
+from recsys.recommend.reasons import Reasons
+from tests.recommend.shops import DAY, START, catalogue, events, histories
+
+SOURCES = ["sequence", "repurchase", "co_purchase", "popular", "content"]
+TITLES = ["Hat", "Coat", "Shoe", "Shirt", "Scarf", "Belt"]
+ROWS = [(u, i, 0) for u in range(3) for i in (0, 1)] + [(4, 1, 0), (4, 2, 0), (5, 1, 0, 2), (5, 3, 0, 2)]
+ROWS += [(0, 4, 20), (1, 4, 20), (2, 2, 20)]
+PURCHASE, VIEW = 0, 2
+
+
+def said(source, *, item=2, because=-1, kind=-1, days=7):
+    known = events(ROWS, n_users=6, n_items=6)
+    reasons = Reasons(catalogue(6, titles=TITLES), known, sources=SOURCES, now=START + 21 * DAY, days=days)
+    one = [np.array([value]) for value in (0, 1, item, 0.0, [*SOURCES, "fill"].index(source), because, kind)]
+    return reasons.sentences(Lists(*one))[0]
+
+
+@pytest.mark.parametrize(
+    ("expected", "asked"),
+    [
+        ("because you bought Coat", {"source": "content", "because": 1, "kind": PURCHASE}),
+        ("because you looked at Coat", {"source": "content", "because": 1, "kind": VIEW}),
+        ("often bought together with Coat", {"source": "co_purchase", "item": 0, "because": 1, "kind": PURCHASE}),
+        ("bought together with Coat", {"source": "co_purchase", "item": 2, "because": 1, "kind": PURCHASE}),
+        ("chosen together with Coat", {"source": "co_purchase", "item": 3, "because": 1, "kind": VIEW}),
+        ("you bought this before", {"source": "repurchase", "because": 2, "kind": PURCHASE}),
+        ("fits what you bought lately", {"source": "sequence", "kind": PURCHASE}),
+        ("fits what you looked at lately", {"source": "sequence", "kind": VIEW}),
+        ("popular this week", {"source": "popular", "item": 4}),
+        ("popular these days", {"source": "popular", "item": 4, "days": 10}),
+        ("chosen by other customers", {"source": "popular", "item": 2}),
+        ("from our range", {"source": "fill", "item": 5}),
+    ],
+)
+def test_the_words_say_what_is_so(expected, asked):
+    assert said(**asked) == expected
+
+
+def test_pairs_bought_by_the_same_customers_are_counted():
+    reasons = Reasons(catalogue(6), events(ROWS, n_users=6, n_items=6), sources=SOURCES, now=START + 21 * DAY, days=7)
+    assert reasons.together(np.array([0, 2, 3, 5]), np.array([1, 1, 1, 0])).tolist() == [3, 2, 0, 0]
+
+
+def test_what_the_user_did_with_a_product():
+    users = histories([[1, 1, 2, 3], [4], []], kinds=[[0, 2, 2, 5], [1], []])
+    user, because = np.array([0, 0, 0, 0, 1, 2]), np.array([1, 2, 3, -1, 4, -1])
+    assert kinds_of(users, user, because).tolist() == [0, 2, -1, 0, 1, -1]

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.config import SOURCES
+from recsys.data.ids import IdMap
+from recsys.errors import DataContractError, ModelFolderError
+from recsys.recommend import rank, rules
+from tests.recommend.shops import DAY, START, events, histories, interactions, recommender
+
+SHOP = {seen: recommender(seen=seen) for seen in ("repurchase", "exclude", "allow")}
+SELLABLE = np.arange(40) % 5 != 0
+WITHOUT = recommender(sources=[name for name in SOURCES if name != "repurchase"])
+PARTLY = recommender(sellable=SELLABLE)
+own = st.lists(st.lists(st.integers(0, 39), max_size=25), min_size=1, max_size=6)
+
+
+def check(lists, b, k, *, places=None):
+    """Ranks 1..n, n = k or `places`, distinct products, scores that fall with ties by row."""
+    for user in range(b):
+        mine = lists.user == user
+        n = k if places is None else min(k, places[user])
+        assert lists.rank[mine].tolist() == list(range(1, n + 1))
+        items, scores = lists.item[mine].tolist(), lists.score[mine].tolist()
+        assert len(set(items)) == n
+        order = list(zip([-score for score in scores], items, strict=True))
+        assert order == sorted(order) and np.isfinite(scores).all()
+
+
+@given(lists=own, k=st.integers(1, 14))
+def test_lists_are_k_long_ranked_and_distinct(lists, k):
+    check(SHOP["allow"].lists(histories(lists), k), len(lists), k)
+    check(SHOP["repurchase"].lists(histories(lists), k), len(lists), k)
+
+
+@given(lists=own, k=st.integers(1, 45))
+def test_what_was_bought_is_never_listed_when_excluded_and_all_the_rest_can_be(lists, k):
+    found = SHOP["exclude"].lists(histories(lists), k)
+    check(found, len(lists), k, places=[40 - len(set(bought)) for bought in lists])
+    for user, bought in enumerate(lists):
+        assert not set(found.item[found.user == user].tolist()) & set(bought)
+
+
+@given(lists=own, k=st.integers(1, 14))
+def test_what_was_bought_is_listed_only_by_way_of_repurchase(lists, k):
+    found = WITHOUT.lists(histories(lists), k)
+    check(found, len(lists), k)
+    for user, bought in enumerate(lists):
+        assert not set(found.item[found.user == user].tolist()) & set(bought)
+
+
+def test_a_repurchase_may_be_listed():
+    found = SHOP["repurchase"].lists(histories([[1, 2]]), 5)
+    assert {1, 2} <= set(found.item.tolist())
+
+
+@given(lists=own, k=st.integers(1, 40))
+def test_what_is_not_sold_is_never_listed(lists, k):
+    found = PARTLY.lists(histories(lists), k)
+    assert SELLABLE[found.item].all()
+
+
+@given(lists=own)
+def test_reasons_name_products_the_user_knows(lists):
+    shop = SHOP["repurchase"]
+    found = shop.lists(histories(lists), 10)
+    for user, because in zip(found.user, found.because, strict=True):
+        assert because == -1 or because in lists[user]
+
+
+def test_a_list_does_not_depend_on_who_is_asked_with_it():
+    shop = SHOP["repurchase"]
+    together = shop.lists(histories([[1, 2], [], [7, 8, 9], [1, 2]]), 8)
+    alone = shop.lists(histories([[7, 8, 9]]), 8)
+    assert together.item[together.user == 2].tolist() == alone.item.tolist()
+    assert together.item[together.user == 0].tolist() == together.item[together.user == 3].tolist()
+
+
+def test_users_without_history_get_what_is_popular_by_the_same_line():
+    shop = SHOP["repurchase"]
+    frame = shop.recommend(["stranger", "u0003", "u0000"], 6)
+    strangers = frame.filter(pl.col("user_id") == "stranger").drop("user_id")
+    assert strangers.equals(frame.filter(pl.col("user_id") == "u0003").drop("user_id"))
+    assert strangers.equals(shop.default(6).drop("user_id"))
+    assert set(strangers["reason"].to_list()) <= {"popular this week", "chosen by other customers"}
+    assert shop.default(6)["user_id"].unique().to_list() == ["__default__"]
+
+
+def test_the_frame_has_ranks_reasons_and_ids():
+    frame = SHOP["repurchase"].recommend(["u0001", "u0000", "u0001"], 5)
+    assert frame.schema == {
+        "user_id": pl.String,
+        "rank": pl.Int64,
+        "product_id": pl.String,
+        "score": pl.Float64,
+        "reason": pl.String,
+        "reason_product_id": pl.String,
+    }
+    assert frame["user_id"].to_list() == ["u0001"] * 5 + ["u0000"] * 5, "each user once, in the order asked"
+    assert frame["reason"].null_count() == 0
+    bought = frame.filter(pl.col("reason") == "you bought this before")
+    assert (bought["product_id"] == bought["reason_product_id"]).all()
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 60, 1000])
+def test_shards_hold_everybody_once_and_skipping_changes_nothing(chunk):
+    shop, users = SHOP["repurchase"], np.arange(60)
+    whole = list(shop.stream(users, 4, chunk=chunk, skip=set()))
+    assert [shard for shard, _, _ in whole] == list(range(-(-60 // chunk)))
+    assert sum(n for _, _, n in whole) == 60
+    rows = pl.concat([frame for _, frame, _ in whole])
+    assert rows["user_id"].unique(maintain_order=True).to_list() == ["__default__", *shop.users.texts]
+    assert rows.height == 61 * 4
+    some = {shard: frame for shard, frame, _ in shop.stream(users, 4, chunk=chunk, skip={0, 3})}
+    assert some.keys() == {shard for shard, _, _ in whole} - {0, 3}
+    for shard, frame, _ in whole:
+        assert shard not in some or some[shard].equals(frame)
+
+
+def test_a_shop_without_users_has_the_default_list():
+    known = events([(0, 1, 0)], n_users=1, n_items=40)
+    ((shard, frame, n),) = recommender(known=known).stream(np.zeros(0, np.int64), 3, chunk=10, skip=set())
+    assert (shard, n, frame["user_id"].to_list()) == (0, 0, ["__default__"] * 3)
+
+
+def test_the_same_data_gives_the_same_bytes():
+    one, two = (recommender().recommend([f"u{row:04d}" for row in range(60)], 12) for _ in range(2))
+    assert one.equals(two) and one["score"].to_numpy().tobytes() == two["score"].to_numpy().tobytes()
+
+
+def test_each_source_alone_fills_its_lists():
+    for source in SOURCES:
+        shop = recommender(sources=[source])
+        check(shop.lists(histories([[1, 2, 3], []]), 10), 2, 10)
+
+
+def test_a_catalogue_smaller_than_k_gives_all_of_it():
+    shop = recommender(n=5, known=interactions(items=5), seen="exclude")
+    found = shop.lists(histories([[0, 1], []]), 10)
+    check(found, 2, 10, places=[3, 5])
+
+
+def test_long_histories_are_barred_in_full():
+    rows = [(0, day % 30, day) for day in range(300)] + [(1, 35, 299)]
+    shop = recommender(known=events(rows, n_users=2, n_items=40), seen="exclude")
+    found = shop.recommend(["u0000"], 40)["product_id"].to_list()
+    assert sorted(found) == [f"p{row:04d}" for row in range(30, 40)]
+
+
+def test_the_line_needs_events_and_a_blend_for_its_sources():
+    with pytest.raises(DataContractError, match="no events"):
+        recommender(known=interactions().where(np.zeros(len(interactions()), bool)))
+    with pytest.raises(ModelFolderError, match="train ranker"):
+        recommender(blend=rank.equal(["popular"]))
+
+
+def test_now_is_a_second_after_the_last_event():
+    known = events([(0, 1, 5)], n_users=1, n_items=40)
+    assert recommender(known=known).now == START + 5 * DAY + 1
+
+
+def test_purchases_are_known_by_row_and_histories_by_themselves():
+    shop = SHOP["exclude"]
+    bought = rules.bought(histories([[3]]), shop.interactions)
+    assert bought.tolist() == [3] and isinstance(shop.users, IdMap)
