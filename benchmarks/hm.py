@@ -88,8 +88,10 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, 
     say(f"{len(shop.catalogue):,} products, {len(train):,} events to learn from, {len(cases):,} cases")
     systems = {} if asked.only else plain(shop, train, now=cases.now, exclude_seen=not asked.cut)
     started = time.perf_counter()
+    way = asked.cut or ("customers" if asked.customers else asked.test_transactions.stem)
+    folder = work / "training" / f"{way}-{asked.seed}{'-quick' if asked.quick else ''}"
     systems["recsys"], learned = ours(
-        shop, train, now=cases.now, complete=not asked.cut, settings=settings, folder=work / "training", say=say
+        shop, train, now=cases.now, complete=not asked.cut, settings=settings, folder=folder, say=say
     )
     learned["train_s"] = round(time.perf_counter() - started, 1)
     say("judge")

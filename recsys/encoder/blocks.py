@@ -60,7 +60,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if q.dtype != torch.bfloat16 or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     # On processors torch's fused bf16 kernel takes about twice as long as plain products for sequences this short.
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+    scores: Tensor = (q * float(q.shape[-1] ** -0.5)) @ k.transpose(2, 3)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     return scores.softmax(-1) @ v

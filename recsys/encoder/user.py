@@ -46,9 +46,10 @@ class RankingVectors(nn.Module):
             number: (m,) place of each product's residual, -1 = none.
             keep: (m,) bool, False = leave the residual out; None = all in.
         """
-        out = self.project(content) + self.down(torch.nn.functional.gelu(self.up(content)))
+        out: Tensor = self.project(content) + self.down(torch.nn.functional.gelu(self.up(content)))
         has = number >= 0 if keep is None else (number >= 0) & keep
-        return out + self.residual(number.clamp(min=0)) * has[:, None]
+        own: Tensor = self.residual(number.clamp(min=0)) * has[:, None]
+        return out + own
 
 
 class UserEncoder(nn.Module):
@@ -117,7 +118,7 @@ class UserEncoder(nn.Module):
         bias = self.distances[:, distance].float().masked_fill(~seen[:, None], -torch.inf)
         for block in self.blocks:
             x = block(x, bias, g)
-        learnt = self.leave(self.norm(x) + self.waits(spans(until - times)))
+        learnt: Tensor = self.leave(self.norm(x) + self.waits(spans(until - times)))
         weight = self.fade[distance].exp() * (causal & real[:, None, :])
         faded = (weight / weight.sum(2, keepdim=True).clamp(min=1e-6)) @ items
         return learnt + self.scale * faded

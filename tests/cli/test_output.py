@@ -122,3 +122,16 @@ def test_lines_are_rare_and_stages_end_with_their_time(
         lines.update("embed", second, 65, {"loss": 0.25})
     lines.end("embed", 65.0)
     assert capsys.readouterr().err.splitlines() == ["embed: 30/65 loss 0.25", "embed: 60/65 loss 0.25", "embed: 65.0 s"]
+
+
+def test_bars_leave_one_line_a_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    bars = output.Bars()
+    bars.begin("embed")
+    bars.begin("inner")
+    bars.update("inner", 1, 2, {"loss": 0.5})
+    bars.end("inner", 0.5)
+    bars.end("embed", 1.5)
+    assert [line.strip() for line in capsys.readouterr().err.splitlines() if line.strip()][-2:] == [
+        "inner: 0.5 s",
+        "embed: 1.5 s",
+    ]

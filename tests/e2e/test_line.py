@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sqlite3
 from pathlib import Path
 
 import polars as pl
@@ -292,3 +293,37 @@ def test_the_lists_are_a_frame_in_python_too(trained: Path) -> None:
         made = shop.recommend(users=["u0001"], k=2)
     assert published.filter(pl.col("user_id") == "u0001")["product_id"].to_list() == made["product_id"].to_list()
     assert published.filter(pl.col("user_id") == "nobody").height == 2
+
+
+def test_run_reads_the_shops_database_first(copied: Path, drawn: Path, recsys: Run, tmp_path: Path) -> None:
+    shop = tmp_path / "own.db"
+    with sqlite3.connect(shop) as connection:
+        connection.execute("CREATE TABLE sales (who TEXT, what TEXT, at TEXT)")
+        connection.execute("INSERT INTO sales VALUES ('fresh', 'p0001', '2025-06-29 12:00:00')")
+    (copied / "sales.sql").write_text("SELECT who AS user_id, what AS product_id, at AS occurred_at FROM sales")
+    text = (copied / "recsys.toml").read_text()
+    (copied / "recsys.toml").write_text(f"{text}\n[source]\nurl = 'sqlite:///{shop}'\nevents_query = '@sales.sql'\n")
+    plan = {row["step"]: row["done"] for row in recsys("run", "--dry-run", "-C", copied, "--json").document["rows"]}
+    assert (plan["ingest"], plan["train encoder"]) == ("yes", "no")
+    outcome = recsys("run", "-C", copied, "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["counts"]["ingested"]["events"]["used"] == 1
+    assert rows(copied, "SELECT COUNT(*) FROM recommendations WHERE user_id = 'fresh'") == [(K,)]
+    (copied / "sales.sql").write_text("SELECT who, what FROM sales")
+    wrong = recsys("run", "-C", copied, "--json")
+    assert wrong.code == 2 and "AS user_id" in wrong.document["error"]
+    (copied / "sales.sql").unlink()
+    assert "sales.sql" in recsys("run", "-C", copied, "--json").document["error"]
+
+
+def test_data_cannot_steer_the_terminal(copied: Path, recsys: Run, tmp_path: Path) -> None:
+    evil = "[bold]boots[/bold] \x1b[31m\u202e [link=http://e]x[/link]"
+    frame = pl.DataFrame({"product_id": ["p0001", "p0002"], "title": [evil, evil]})
+    frame.write_parquet(tmp_path / "products.parquet")
+    assert recsys("ingest", tmp_path / "products.parquet", "-C", copied, "-q").code == 0
+    assert recsys("embed", "-C", copied, "-q").code == 0
+    shown = recsys("similar", "--product", "p0001", "-k", "60", "-C", copied)
+    assert "[bold]boots[/bold]" in shown.out and "[link=http://e]x[/link]" in shown.out
+    assert not {"\x1b", "\u202e"} & set(shown.out + shown.err)
+    document = recsys("similar", "--product", "p0001", "-k", "60", "-C", copied, "--json").document
+    assert evil in [row["title"] for row in document["rows"]]

@@ -15,13 +15,15 @@ from tests.e2e.projects import SMALL, Run, rows
 pytestmark = pytest.mark.e2e
 
 SAME = (
-    "SELECT placement, user_id, rank, product_id, score, reason, reason_product_id FROM recommendations ORDER BY 1, 2, 3",
+    "SELECT placement, user_id, rank, product_id, score, reason, reason_product_id"
+    " FROM recommendations ORDER BY 1, 2, 3",
     "SELECT product_id, rank, neighbour_id, score FROM similar_products ORDER BY 1, 2",
     "SELECT product_id, cluster_id, distance FROM product_clusters ORDER BY 1",
     "SELECT cluster_id, label, size FROM cluster_labels ORDER BY 1",
     "SELECT product_id, model_version, content_hash, dim, vector FROM product_embeddings ORDER BY 1",
     "SELECT product_id, title, price, image, content_hash FROM products ORDER BY 1",
-    "SELECT user_id, product_id, event_type, occurred_at, order_id, line_no, quantity FROM events ORDER BY 1, 4, 2, 3, 5, 6",
+    "SELECT user_id, product_id, event_type, occurred_at, order_id, line_no, quantity"
+    " FROM events ORDER BY 1, 4, 2, 3, 5, 6",
 )
 
 

@@ -199,7 +199,7 @@ def test_products_without_any_event_can_be_learnt(tmp_path: Path) -> None:
 
 def test_pictures_find_their_text(tmp_path: Path) -> None:
     """Learning for real: a picture shows colour and kind, so its nearest typed query is the true one of twelve."""
-    model = products_of(tmp_path, min_steps=150, learning_rate=3e-3)
+    model = products_of(tmp_path, min_steps=100, learning_rate=3e-3)
     catalogue = shops.catalogue(seed=5)
     rows = np.flatnonzero(catalogue.pictures.present)
     queries = [f"{colour} {kind}" for colour in shops.COLOURS for kind in shops.KINDS]

@@ -142,7 +142,7 @@ class ImageField(nn.Module):
 
     def glance(self, x: Inputs) -> Tensor:
         """The first guess of each picture's words: (b, d), zeros without a picture."""
-        guess = self.first_guess(_small(x["pixels"])).float()
+        guess: Tensor = self.first_guess(_small(x["pixels"])).float()
         return guess * x["has"][:, None]
 
 

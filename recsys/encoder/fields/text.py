@@ -105,7 +105,8 @@ class TextField(nn.Module):
         real = torch.cat([torch.ones(len(tokens), _SUMMARY, dtype=torch.bool, device=tokens.device), tokens != PAD], 1)
         for block in self.blocks:
             x = block(x, real[:, None, None, :])
-        return self.norm(x)
+        states: Tensor = self.norm(x)
+        return states
 
     def forward(self, x: Inputs) -> Tokens:
         """Summary tokens of each product: (b, 2, w)."""
