@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  fi; \
 	fi; \
 	[ -x $(BIN)/python ] || $$uv venv --quiet --python '>=3.11' .venv; \
-	$$uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	$$uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(STAMP)  ## draw a shop, run the whole line on it, show recommendations

@@ -6,7 +6,6 @@ In: step and named numbers. Out: stderr, `metrics.jsonl`, TensorBoard events.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import sys
 import time
@@ -18,7 +17,6 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_LOG = logging.getLogger(__name__)
 _EVERY: Final = 10
 """Steps between two lines of metrics.jsonl."""
 _LINE_SECONDS: Final = 30.0
@@ -96,7 +94,8 @@ class Journal:
                 self._board.add_scalar(f"{self.stage}/{name}", value, done)
         if self._speaks and not self._bar and (now - self._spoken > _LINE_SECONDS or done == self.steps):
             self._spoken = now
-            _LOG.info("training %s: step %d of %d, %s", self.stage, done, self.steps, text)
+            sys.stderr.write(f"training {self.stage}: step {done} of {self.steps}, {text}\n")
+            sys.stderr.flush()
 
 
 def _rounded(value: float) -> float:
