@@ -93,7 +93,7 @@ class Bars:
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total} {task.fields[figures]}", markup=False),
+            TextColumn("{task.fields[figures]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console(stderr=True),
@@ -111,7 +111,9 @@ class Bars:
         """Move the bar."""
         if self._task is not None:
             named = " ".join(f"{name} {value:.3g}" for name, value in figures.items())
-            self._bars.update(self._task, description=stage, completed=done, total=total, figures=named)
+            self._bars.update(
+                self._task, description=stage, completed=done, total=total, figures=f"{done:,}/{total:,} {named}"
+            )
 
     def end(self, stage: str, seconds: float) -> None:
         """Take the bar away and leave one line."""
