@@ -18,8 +18,8 @@ from recsys.encoder.train import train_products, train_users
 from recsys.evaluate import baselines
 from recsys.evaluate.baselines import System
 from recsys.evaluate.split import leave_last
+from recsys.pipeline import rankers
 from recsys.recommend.cases import newest
-from recsys.recommend.rank import Blend
 from recsys.recommend.recommender import Recommender
 from recsys.recommend.rehearsal import fit_on, rehearse
 from recsys.recommend.sources import Knowledge
@@ -29,7 +29,7 @@ def plain(shop: Shop, train: Interactions, *, now: int, exclude_seen: bool) -> d
     """The single baselines, and two simple sums of them."""
     days = baselines.popular(train, days=7, now=now)
     ever, again = baselines.popular(train), baselines.repurchase(len(shop.catalogue))
-    item, text = baselines.item_item(train), baselines.tfidf(shop.catalogue)
+    item, text = baselines.item_item(train, shrinkage=40.0, decay=0.95), baselines.tfidf(shop.catalogue)
     popular = baselines.logarithm(days)
     mixed = baselines.summed([(1.0, baselines.relative(item)), (1.0, baselines.relative(text)), (0.05, popular)])
     scorers = {
@@ -120,7 +120,7 @@ def ours(
         )
     else:
         held = Knowledge(catalogue, early, users(early, "rehearsal"), content, settings.recommend, rehearsed.now)
-        blend = fit_on(rehearsed, held, rule_settings=settings.rules, candidates=settings.ranker.candidates)
+        blend = fit_on([(rehearsed, held)], rule_settings=settings.rules, ranker=settings.ranker, seed=seed)
     model = users(train, "users")
     say("prepare the sources")
     recommender = Recommender.assemble(
@@ -134,8 +134,4 @@ def ours(
         users=shop.users,
         now=now,
     )
-    return recommender.ranked, {"model": model.version, "blend": _weights(blend)}
-
-
-def _weights(blend: Blend) -> dict[str, float]:
-    return {name: round(weight, 4) for name, weight in zip(blend.names, blend.weight.tolist(), strict=True)}
+    return recommender.ranked, {"model": model.version, "ranker": rankers.metrics(blend)}

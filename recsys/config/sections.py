@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-SOURCES = ("sequence", "repurchase", "co_purchase", "popular", "content")
+SOURCES = ("sequence", "repurchase", "co_purchase", "transitions", "ease", "popular", "content", "cluster", "fresh")
 """The candidate sources there are, by the names `recommend.sources` may list."""
 
 
@@ -129,13 +129,23 @@ class TrainingSettings(Section):
 
 
 class RankerSettings(Section):
-    """Fitting the blend of the candidate sources on an earlier window."""
+    """Fitting the ranker of the candidates on earlier windows."""
 
-    window_fraction: float = Field(
-        0.15, gt=0, lt=0.9, description="newest share of the events held out to fit the blend"
+    kind: Literal["auto", "trees", "weights"] = Field(
+        "auto",
+        description="trees = boosted trees, weights = one weight a feature; auto = trees where enough users bought one "
+        "of their candidates and trees rank better on users held out",
     )
-    max_users: int = Field(20_000, ge=100, description="users the blend is fitted on at most")
+    window_fraction: float = Field(
+        0.15, gt=0, lt=0.9, description="newest share of the events held out to fit the ranker"
+    )
+    windows: int = Field(2, ge=1, description="parts the held-out share is cut into, each a window of its own")
+    max_users: int = Field(20_000, ge=100, description="users the ranker is fitted on at most")
     candidates: int = Field(100, ge=10, description="candidates a source proposes per user")
+    negatives: int = Field(200, ge=10, description="candidates of a user that were not bought, drawn to fit on")
+    least_users: int = Field(1000, ge=50, description="users with a bought candidate that trees need at least")
+    trees: int = Field(500, ge=1, description="trees at most; fewer when users held out gain no more")
+    learning_rate: float = Field(0.05, gt=0, le=1, description="of the boosting of trees")
 
 
 class RecommendSettings(Section):
@@ -145,11 +155,13 @@ class RecommendSettings(Section):
     placement: str = Field(
         "default", min_length=1, max_length=64, description="name under which the shop reads this list"
     )
-    sources: list[str] = Field(
-        ["sequence", "repurchase", "co_purchase", "popular", "content"], description="candidate sources to use"
-    )
+    sources: list[str] = Field(list(SOURCES), description="candidate sources to use")
     candidates: int = Field(100, ge=1, description="candidates a source proposes per user")
     popular_days: float = Field(7, gt=0, description="days that count for 'popular'")
+    fresh_days: float = Field(14, gt=0, description="days a product is new, for 'fresh'")
+    ease_products: int = Field(
+        12_000, ge=2, description="most bought products that take part in 'ease'; memory grows with the square"
+    )
     shard_users: int = Field(2000, ge=1, description="users written in one transaction")
 
     @field_validator("sources")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from recsys.data.images import PictureStore
     from recsys.encoder.model import Model
     from recsys.recommend.rank import Blend
+    from recsys.recommend.trees import Trees
     from recsys.store.runs import Store
     from recsys.vectors.table import EmbeddingTable
 
@@ -118,7 +119,7 @@ class Bench:
         return load(newest(self.models, "encoder"))
 
     @cached_property
-    def blend(self) -> Blend:
+    def blend(self) -> Blend | Trees:
         """The newest ranker."""
         from recsys.encoder.checkpoint import newest
         from recsys.pipeline import rankers

@@ -24,6 +24,8 @@ from recsys.encoder.train import train_products, train_users
 from recsys.errors import DataContractError, UsageError
 from recsys.pipeline.bench import Bench
 from recsys.recommend import cases, rank, rehearsal
+from recsys.recommend.rank import Blend
+from recsys.recommend.trees import Trees
 from recsys.vectors.build import bring_up_to_date
 from recsys.vectors.table import EmbeddingTable
 
@@ -80,8 +82,8 @@ class Lesson:
         with watch.stage("train users", draws_itself=True):
             return self._users(model, table.vectors, self.interactions, name=_ENCODER), table
 
-    def ranker(self, model: Model, content: npt.NDArray[np.float32]) -> rank.Blend:
-        """The blend, fitted on the newest window with a user encoder that has not seen it.
+    def ranker(self, model: Model, content: npt.NDArray[np.float32]) -> Blend | Trees:
+        """The ranker, fitted on the newest windows with a user encoder that has not seen them.
 
         Without enough users to rehearse with, the sources count the same, and a warning says so.
         """

@@ -1,6 +1,6 @@
-"""Ranker folders: `<models>/ranker/<version>/` with the blend and its manifest, `CURRENT` last.
+"""Ranker folders: `<models>/ranker/<version>/` with weights, trees where there are any, a manifest; `CURRENT` last.
 
-In: a `Blend`. Out: its folder; read back only when the file is the one that was written.
+In: a `Blend` or `Trees`. Out: its folder; read back only when the files are those that were written.
 """
 
 from __future__ import annotations
@@ -15,67 +15,103 @@ from pathlib import Path
 from recsys import __version__
 from recsys.errors import ModelFolderError
 from recsys.recommend.rank import Blend
+from recsys.recommend.trees import Trees
 
-_BLEND, _MANIFEST = "blend.json", "manifest.json"
+_BLEND, _TREES, _METRICS, _MANIFEST = "blend.json", "trees.txt", "metrics.json", "manifest.json"
 
 
-def save(blend: Blend, folder: Path, *, encoder: str, data_fingerprint: str, seed: int) -> Path:
-    """Write a blend to `folder/<version>` and point `folder/CURRENT` at it.
+def save(ranker: Blend | Trees, folder: Path, *, encoder: str, data_fingerprint: str, seed: int) -> Path:
+    """Write a ranker to `folder/<version>` and point `folder/CURRENT` at it.
 
     Args:
-        blend: what to write.
+        ranker: what to write.
         folder: `artifacts/models/ranker`.
         encoder: version of the encoder whose scores it was fitted on.
         data_fingerprint: of the data it was fitted on.
         seed: it was fitted with.
 
     Returns:
-        The version's folder; the version is the first 12 hexadecimal digits of the blend's sha256.
+        The version's folder; the version is the first 12 hexadecimal digits of a sha256 over weights and trees.
     """
-    held = blend.to_json().encode()
-    digest = hashlib.sha256(held).hexdigest()
+    held = {name: text.encode() for name, text in _texts(ranker).items()}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in held.items()}
+    version = hashlib.sha256("".join(digests[name] for name in (_BLEND, _TREES) if name in held).encode()).hexdigest()
+    version = version[:12]
     manifest = {
-        "version": digest[:12],
+        "version": version,
         "encoder": encoder,
         "data_fingerprint": data_fingerprint,
         "seed": seed,
         "recsys": __version__,
-        "files": {_BLEND: {"sha256": digest, "size": len(held)}},
+        "files": {name: {"sha256": digests[name], "size": len(content)} for name, content in held.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / digest[:12]
+    target = folder / version
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
     try:
-        _write(part / _BLEND, held)
+        for name, content in held.items():
+            _write(part / name, content)
         _write(part / _MANIFEST, json.dumps(manifest, indent=1).encode())
         part.chmod(0o755)
-        shutil.rmtree(target, ignore_errors=True)  # the same blend again, or a damaged folder of its name
+        shutil.rmtree(target, ignore_errors=True)  # the same ranker again, or a damaged folder of its name
         part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     pointer = folder / f".CURRENT-{os.getpid()}"
-    _write(pointer, digest[:12].encode() + b"\n")
+    _write(pointer, version.encode() + b"\n")
     pointer.replace(folder / "CURRENT")
     return target
 
 
-def load(folder: Path) -> Blend:
+def load(folder: Path) -> Blend | Trees:
     """Read a version's folder.
 
     Raises:
-        ModelFolderError: a file is missing or altered, or the blend is of another version.
+        ModelFolderError: a file is missing or altered, or the ranker is of another version.
     """
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        held = (folder / _BLEND).read_bytes()
-        expected = manifest["files"][_BLEND]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        expected = {name: facts["sha256"] for name, facts in manifest["files"].items()}
+        held = {name: (folder / name).read_bytes() for name in (_BLEND, _TREES, _METRICS) if name in expected}
+        if _BLEND not in held:
+            raise KeyError(_BLEND)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFolderError(
             f"{folder}: not a complete ranker folder ({error}); run 'recsys train ranker'"
         ) from error
-    if hashlib.sha256(held).hexdigest() != expected:
-        raise ModelFolderError(f"{folder / _BLEND}: altered since it was written; run 'recsys train ranker'")
-    return Blend.from_json(held.decode())
+    for name, content in held.items():
+        if hashlib.sha256(content).hexdigest() != expected[name]:
+            raise ModelFolderError(f"{folder / name}: altered since it was written; run 'recsys train ranker'")
+    blend = Blend.from_json(held[_BLEND].decode())
+    if _TREES not in held:
+        return blend
+    metrics = json.loads(held.get(_METRICS, b"{}"))
+    ndcg = metrics.get("ndcg@10", {})
+    return Trees(
+        blend,
+        held[_TREES].decode(),
+        metrics.get("importance", {}),
+        (float(ndcg.get("trees") or "nan"), float(ndcg.get("weights") or "nan")),
+    )
+
+
+def metrics(ranker: Blend | Trees) -> dict[str, object]:
+    """What is worth knowing of a ranker: its kind, what it was fitted on, what it looks at most."""
+    out: dict[str, object] = {"kind": "weights", "users": ranker.cases, "sources": list(ranker.sources)}
+    if isinstance(ranker, Trees):
+        numbers = {"trees": ranker.ndcg[0], "weights": ranker.ndcg[1]}
+        # nan is no JSON
+        shown = {name: value if value == value else None for name, value in numbers.items()}
+        out |= {"kind": "trees", "ndcg@10": shown, "importance": ranker.importance}
+    return out
+
+
+def _texts(ranker: Blend | Trees) -> dict[str, str]:
+    """The files of a ranker: name and text."""
+    weights = {_METRICS: json.dumps(metrics(ranker), indent=1)}
+    if isinstance(ranker, Trees):
+        return {_BLEND: ranker.blend.to_json(), _TREES: ranker.text, **weights}
+    return {_BLEND: ranker.to_json(), **weights}
 
 
 def _write(path: Path, held: bytes) -> None:

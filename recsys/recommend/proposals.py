@@ -18,6 +18,7 @@ from recsys.data.interactions import Histories
 DAY = 86_400
 PURCHASE_CODE = schema.EVENT_TYPES.index(schema.PURCHASE)
 RETURN_CODE = schema.EVENT_TYPES.index("return")
+Scores = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class UserBatch:
 
     def __len__(self) -> int:
         return len(self.histories)
+
+    @property
+    def newest(self) -> UserBatch:
+        """The same users with their last event alone."""
+        old = self.histories
+        return UserBatch(Histories(old.users, old.items[:, -1:], old.times[:, -1:], old.kinds[:, -1:]), self.now)
 
 
 @dataclass(frozen=True)
@@ -81,4 +88,14 @@ class CandidateSource(Protocol):
 
     def propose(self, users: UserBatch, k: int) -> Candidates:
         """Up to k products for each user, `source` filled with 0; nothing for a user it knows nothing about."""
+        ...
+
+    def weigh(self, users: UserBatch, user: npt.NDArray[np.int64], item: npt.NDArray[np.int64]) -> Scores:
+        """What it says of m pairs, whoever proposed them: (m,) float32 in the units of `propose`, 0 = nothing.
+
+        Args:
+            users: the batch.
+            user: (m,) position in the batch, ascending.
+            item: (m,) product row.
+        """
         ...

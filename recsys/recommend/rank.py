@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,24 @@ from recsys.recommend import features
 
 log = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float32]
-FORMAT = 1
+FORMAT = 2
+
+
+class Ranker(Protocol):
+    """Puts candidates in order; `Blend` is one, `trees.Trees` another."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources it was fitted for, in order."""
+        ...
+
+    def score(self, x: Floats) -> Floats:
+        """Score of each candidate, comparable within a user: (m,) float32."""
+        ...
+
+    def by_source(self, x: Floats) -> Floats:
+        """What each source's own features add to the score: (m, s) float32."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -104,9 +122,12 @@ class Blend:
 
 
 def equal(sources: Sequence[str]) -> Blend:
-    """The blend without data: each source's relative score and place count the same, repurchase first, popular last."""
+    """The blend without data: relative score and place of the sources count the same.
+
+    But for `repurchase`, which counts more, and for what is merely popular or new, which counts less.
+    """
     names = features.names(sources)
-    worth = {"repurchase": 2.0, "popular": 0.2}
+    worth = {"repurchase": 2.0, "popular": 0.2, "cluster": 0.2, "fresh": 0.2}
     weight = [worth.get(name.split(".")[0], 1.0) if name.endswith((".relative", ".place")) else 0.0 for name in names]
     f = len(names)
     return Blend(tuple(sources), tuple(names), np.zeros(f), np.ones(f), np.array(weight), 0)

@@ -21,8 +21,9 @@ from recsys.errors import DataContractError, ModelFolderError
 from recsys.recommend import features, reasons, rules, sources
 from recsys.recommend.cases import rows_of
 from recsys.recommend.lists import Lists, kinds_of
+from recsys.recommend.pairs import Pairs, pairs_of
 from recsys.recommend.proposals import Candidates, CandidateSource, UserBatch
-from recsys.recommend.rank import Blend
+from recsys.recommend.rank import Ranker
 
 Rows = npt.NDArray[np.int64]
 _LAST = 200
@@ -33,14 +34,14 @@ _BLOCK = 512
 
 def proposed(
     made: Sequence[CandidateSource], users: UserBatch, k: int, rule: Sequence[rules.Available | rules.Seen]
-) -> features.Pairs:
+) -> Pairs:
     """What all sources propose and all rules allow, each (user, product) once."""
     parts = []
     for place, source in enumerate(made):
         found = source.propose(users, k)
         at = np.full(len(found), place, np.int16)
         parts.append(Candidates(found.user, found.item, found.score, at, found.because))
-    pairs = features.pairs_of(Candidates.joined(parts), len(made))
+    pairs = pairs_of(Candidates.joined(parts), len(made))
     for one in rule:
         pairs = pairs.take(one.keep(pairs, users.histories))
     return pairs
@@ -53,7 +54,7 @@ class Recommender:
         self,
         held: sources.Knowledge,
         *,
-        blend: Blend,
+        blend: Ranker,
         rule_settings: RuleSettings,
         users: IdMap,
     ) -> None:
@@ -67,7 +68,7 @@ class Recommender:
         self.settings, self.now, self.blend, self.names = held.recommend, held.now, blend, list(names)
         self._sources = sources.made(names, held)
         self._popular = sources.popular(held)
-        self._popularity = features.Popularity(held.interactions, now=held.now, days=held.recommend.popular_days)
+        self._features = features.Features(self._sources, sources.facts(held))
         self._rules = rules.made(rule_settings, held.interactions, sources=names, sellable=held.catalogue.sellable)
         self._reasons = reasons.Reasons(
             held.catalogue, held.interactions, sources=names, now=held.now, days=held.recommend.popular_days
@@ -81,7 +82,7 @@ class Recommender:
         *,
         model: Model,
         content: npt.NDArray[np.float32],
-        blend: Blend,
+        blend: Ranker,
         recommend: RecommendSettings,
         rules: RuleSettings,
         users: IdMap,
@@ -119,7 +120,7 @@ class Recommender:
         some = rows_of(histories, np.arange(start, stop))
         users = UserBatch(some, self.now)
         pairs = proposed(self._sources, users, max(self.settings.candidates, k), self._rules)
-        x = features.features(pairs, users, self._popularity)
+        x = self._features.of(pairs, users)
         score = self.blend.score(x)
         order = np.lexsort((pairs.item, -score, pairs.user))
         place = np.arange(len(order)) - np.searchsorted(pairs.user[order], pairs.user[order])

@@ -1,12 +1,12 @@
-"""Fitting the blend as if the newest part of the log were tomorrow: nothing it learns from has seen that part.
+"""Fitting the ranker as if the newest parts of the log were tomorrow: nothing it learns from has seen them.
 
-In: catalogue, events, product vectors, a way to train the user encoder. Out: a `Blend`.
+In: catalogue, events, product vectors, a way to train the user encoder. Out: `Trees` or a `Blend`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,17 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
 from recsys.encoder.model import Model
 from recsys.errors import UsageError
-from recsys.recommend import features, rules, sources
+from recsys.recommend import features, rules, sources, trees
 from recsys.recommend.cases import Cases, newest, time_split
 from recsys.recommend.proposals import UserBatch
 from recsys.recommend.rank import Blend, equal, fit
 from recsys.recommend.recommender import proposed
+from recsys.recommend.trees import Trees
 
 log = logging.getLogger(__name__)
 _BLOCK = 512
+_HELD_OUT = 0.15
+"""Share of the users that judge when the trees have learned enough, and whether they beat the weights."""
 
 
 def rehearse(
@@ -36,51 +39,153 @@ def rehearse(
     recommend: RecommendSettings,
     rules: RuleSettings,
     seed: int,
-) -> Blend:
-    """Hold back the newest `ranker.window_fraction` of the events and fit the blend on what was bought then.
+) -> Blend | Trees:
+    """Hold back the newest `ranker.window_fraction` of the events and fit the ranker on what was bought then.
+
+    The share is cut into windows. For each, all sources are made from what was before it; the user encoder, which is
+    dear, is trained once, on what was before the first.
 
     Args:
         catalogue: n products.
         interactions: all events that may be learned from.
-        content: (n, d) vectors of an encoder that did not learn from the window either.
+        content: (n, d) vectors of an encoder that did not learn from the windows either.
         train_users: trains a user encoder on some events.
-        ranker: size of window and sample.
+        ranker: size and number of windows, size of the sample, trees.
         recommend: the sources.
         rules: applied as they will be.
-        seed: draws the users.
+        seed: draws users and candidates.
 
     Returns:
-        The blend; equal weights, said aloud, where the log has no earlier and later or too few purchases.
+        The ranker; equal weights, said aloud, where the log has no earlier and later or too few purchases.
     """
-    try:
-        cut = newest(interactions, ranker.window_fraction)
-        before, cases = time_split(interactions, cut, max_users=ranker.max_users, seed=seed)
-    except UsageError as error:
-        log.warning("the blend is not fitted, the sources count the same: %s", error)
+    windows = _windows(interactions, ranker, seed=seed)
+    if not windows:
         return equal(recommend.sources)
-    model = train_users(before)
-    held = sources.Knowledge(catalogue, before, model, content, recommend, cut)
-    return fit_on(cases, held, rule_settings=rules, candidates=ranker.candidates)
+    model = train_users(windows[0][0])
+    rehearsals = [
+        (cases, sources.Knowledge(catalogue, before, model, content, recommend, cases.now)) for before, cases in windows
+    ]
+    return fit_on(rehearsals, rule_settings=rules, ranker=ranker, seed=seed)
 
 
-def fit_on(cases: Cases, held: sources.Knowledge, *, rule_settings: RuleSettings, candidates: int) -> Blend:
-    """Fit the blend on cases; `held` knows nothing of their targets."""
+def _windows(interactions: Interactions, ranker: RankerSettings, *, seed: int) -> list[tuple[Interactions, Cases]]:
+    """What was before each window, and what was bought in it; the earliest first, none where there is nothing."""
+    out: list[tuple[Interactions, Cases]] = []
+    try:
+        first = newest(interactions, ranker.window_fraction)
+    except UsageError as error:
+        log.warning("the ranker is not fitted, the sources count the same: %s", error)
+        return out
+    cuts = {first}
+    late = interactions.split(first)[1]
+    for part in range(1, ranker.windows):
+        try:
+            cuts.add(newest(late, 1 - part / ranker.windows))
+        except UsageError:
+            break  # the newest events share one moment: they are one window
+    bounds = [*sorted(cuts), int(interactions.time.max()) + 1]
+    each = -(-ranker.max_users // (len(bounds) - 1))
+    for begin, end in zip(bounds, bounds[1:], strict=False):
+        try:
+            out.append(time_split(interactions.split(end)[0], begin, max_users=each, seed=seed))
+        except UsageError as error:
+            log.warning("the ranker goes without one of its windows: %s", error)
+    return out
+
+
+def fit_on(
+    rehearsals: Sequence[tuple[Cases, sources.Knowledge]],
+    *,
+    rule_settings: RuleSettings,
+    ranker: RankerSettings,
+    seed: int,
+) -> Blend | Trees:
+    """Fit the ranker on cases; the knowledge beside them has seen nothing of their targets.
+
+    Falls back to fitted weights, and says so, where too few users bought one of their candidates for trees.
+    """
+    names = rehearsals[0][1].recommend.sources
+    parts, start = [], 0
+    for number, (cases, held) in enumerate(rehearsals):
+        x, user, bought = examples(
+            cases, held, rule_settings=rule_settings, ranker=ranker, g=np.random.default_rng((seed, 5, number))
+        )
+        parts.append((x, user + start, bought))
+        start += len(cases)
+    x, user, bought = (np.concatenate([part[at] for part in parts]) for at in range(3))
+    blend = fit(x, user, bought, sources=names)
+    people = np.unique(user)
+    if ranker.kind == "weights" or not blend.cases:
+        return blend
+    if len(people) < ranker.least_users and ranker.kind == "auto":
+        log.warning(
+            "ranker: %d users bought one of their candidates, trees need %d (ranker.least_users); "
+            "weights are fitted instead",
+            len(people),
+            ranker.least_users,
+        )
+        return blend
+    apart = np.random.default_rng((seed, 6)).random(len(people)) < _HELD_OUT
+    if not apart.any() or apart.all():
+        return blend
+    held_out = np.isin(user, people[apart])
+    rest = None if ranker.kind == "trees" else fit(x[~held_out], user[~held_out], bought[~held_out], sources=names)
+    found = trees.fit(
+        x,
+        user,
+        bought,
+        blend=blend,
+        rival=rest,
+        held=held_out,
+        rounds=ranker.trees,
+        learning_rate=ranker.learning_rate,
+        seed=seed,
+    )
+    return found or blend
+
+
+def examples(
+    cases: Cases,
+    held: sources.Knowledge,
+    *,
+    rule_settings: RuleSettings,
+    ranker: RankerSettings,
+    g: np.random.Generator,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Features, users and outcomes of the candidates of every case that bought one of its candidates.
+
+    Of the candidates that were not bought, `ranker.negatives` a user are drawn.
+    """
     names = held.recommend.sources
     made = sources.made(names, held)
     struck = rules.made(rule_settings, held.interactions, sources=names, sellable=held.catalogue.sellable)
-    popularity = features.Popularity(held.interactions, now=held.now, days=held.recommend.popular_days)
+    described = features.Features(made, sources.facts(held))
     n = len(held.catalogue)
-    rows, owners, hits = [], [], []
+    rows = [np.zeros((0, len(features.names(names))), np.float32)]
+    owners, hits = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
     for start in range(0, len(cases), _BLOCK):
         some = cases.take(np.arange(start, min(start + _BLOCK, len(cases))))
         users = UserBatch(some.histories, held.now)
-        pairs = proposed(made, users, candidates, struck)
+        pairs = proposed(made, users, ranker.candidates, struck)
         wanted = np.concatenate([at * n + targets for at, targets in enumerate(some.targets)])
         bought = np.isin(pairs.user * n + pairs.item, wanted)
         # users none of whose candidates was bought say nothing about the order of candidates
         useful = np.isin(pairs.user, np.unique(pairs.user[bought]))
-        kept = pairs.take(useful)
-        rows.append(features.features(kept, users, popularity))
-        owners.append(kept.user + start)
-        hits.append(bought[useful])
-    return fit(np.concatenate(rows), np.concatenate(owners), np.concatenate(hits), sources=names)
+        kept, bought = pairs.take(useful), bought[useful]
+        x = described.of(kept, users)  # of all candidates: places and shares are counted among them
+        drawn = _drawn(kept.user, bought, ranker.negatives, g)
+        rows.append(x[drawn])
+        owners.append(kept.user[drawn] + start)
+        hits.append(bought[drawn])
+    return np.concatenate(rows), np.concatenate(owners), np.concatenate(hits)
+
+
+def _drawn(
+    user: npt.NDArray[np.int64], bought: npt.NDArray[np.bool_], most: int, g: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """All that were bought and `most` of the others of each user: (m,) bool."""
+    order = np.lexsort((g.random(len(user)), bought, user))
+    place = np.arange(len(order)) - np.searchsorted(user[order], user[order])
+    out = np.empty(len(order), np.bool_)
+    out[order] = place < most
+    return out | bought

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from recsys.config import RuleSettings
 from recsys.data.interactions import Histories, Interactions
-from recsys.recommend.features import Pairs
+from recsys.recommend.pairs import Pairs
 from recsys.recommend.proposals import PURCHASE_CODE
 
 

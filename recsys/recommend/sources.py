@@ -18,12 +18,18 @@ from recsys.data.interactions import Histories, Interactions
 from recsys.encoder.model import Model
 from recsys.errors import ConfigError, suggestion
 from recsys.recommend import words
+from recsys.recommend.candidates.cluster import Cluster
 from recsys.recommend.candidates.co_purchase import CoPurchase
 from recsys.recommend.candidates.content import Content
+from recsys.recommend.candidates.ease import Ease
+from recsys.recommend.candidates.fresh import Fresh, new_products
 from recsys.recommend.candidates.popular import Popular
 from recsys.recommend.candidates.repurchase import Repurchase
 from recsys.recommend.candidates.sequence import Sequence as SequenceSource
+from recsys.recommend.candidates.transitions import Transitions
+from recsys.recommend.facts import ProductFacts
 from recsys.recommend.proposals import CandidateSource
+from recsys.vectors.clusters import groups
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,26 @@ def _content(held: Knowledge) -> CandidateSource:
     return Content(held.content, words.of(held.catalogue), touched=touched, sellable=held.catalogue.sellable)
 
 
+def _cluster(held: Knowledge) -> CandidateSource:
+    score = popular(held).score
+    return Cluster(groups(held.content, seed=0), score, sellable=held.catalogue.sellable)
+
+
+def _fresh(held: Knowledge) -> CandidateSource:
+    new = new_products(held.catalogue, held.interactions, now=held.now, days=held.recommend.fresh_days)
+    return Fresh(held.content, new, sellable=held.catalogue.sellable)
+
+
 MAKERS: dict[str, Callable[[Knowledge], CandidateSource]] = {
     "sequence": _sequence,
     "repurchase": lambda _: Repurchase(),
     "co_purchase": lambda held: CoPurchase(held.interactions),
+    "transitions": lambda held: Transitions(held.interactions),
+    "ease": lambda held: Ease(held.interactions, products=held.recommend.ease_products),
     "popular": popular,
     "content": _content,
+    "cluster": _cluster,
+    "fresh": _fresh,
 }
 
 
@@ -101,3 +121,8 @@ def made(names: Sequence[str], held: Knowledge) -> list[CandidateSource]:
     if not names:
         raise ConfigError(f"recommend.sources is empty; name at least one of {', '.join(MAKERS)}")
     return [MAKERS[name](held) for name in names]
+
+
+def facts(held: Knowledge) -> ProductFacts:
+    """What is known of the products at `held.now`."""
+    return ProductFacts(held.catalogue, held.interactions, held.content, now=held.now, days=held.recommend.popular_days)

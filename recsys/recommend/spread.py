@@ -57,6 +57,14 @@ def taste(histories: Histories, *, last: int, decay: float) -> Taste:
     return Taste(user[near].astype(np.int64), item[near], weight, back[near].astype(np.int64))
 
 
+def strongest(rows: Rows, columns: Rows, values: Floats, n: int, *, keep: int) -> sparse.csr_matrix:
+    """(n, n) float32 of the `keep` largest values of each row, ties by lower column."""
+    order = np.lexsort((columns, -values, rows))
+    rows, columns, values = rows[order], columns[order], values[order]
+    near = np.arange(len(rows)) - np.searchsorted(rows, rows) < keep
+    return sparse.csr_matrix((values[near].astype(np.float32), (rows[near], columns[near])), shape=(n, n))
+
+
 def nobody(n: int) -> sparse.csr_matrix:
     """Neighbours of n products that have none."""
     none = np.zeros(0, np.int64)
@@ -80,6 +88,32 @@ def spread(signs: Taste, neighbours: sparse.csr_matrix, k: int) -> Candidates:
     at = np.arange(len(source)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(begins, lengths)
     part = signs.weight[source] * neighbours.data[at]
     return gathered(signs.user[source], neighbours.indices[at].astype(np.int64), part, signs.item[source], k)
+
+
+def weighed(signs: Taste, neighbours: sparse.csr_matrix, users: int, user: Rows, item: Rows) -> Floats:
+    """The sums of `spread` for m given pairs, 0 where nothing leads to the product: (m,) float32.
+
+    Args:
+        signs: the users' products.
+        neighbours: (n, n) float32.
+        users: b, users of the batch.
+        user: (m,) position in the batch.
+        item: (m,) product row.
+    """
+    n = neighbours.shape[1]
+    liked = sparse.csr_matrix((signs.weight, (signs.user, signs.item)), shape=(users, n))
+    reached = (liked @ neighbours).tocsr()
+    reached.sort_indices()
+    keys = np.repeat(np.arange(users), np.diff(reached.indptr)) * n + reached.indices
+    return looked_up(keys, reached.data, user * n + item)
+
+
+def looked_up(keys: Rows, values: Floats, wanted: Rows) -> Floats:
+    """The value of each wanted key, 0 where it is not among the ascending `keys`: (m,) float32."""
+    if not len(keys):
+        return np.zeros(len(wanted), np.float32)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[at] == wanted, values[at], 0.0).astype(np.float32)
 
 
 def gathered(user: Rows, item: Rows, part: Floats, because: Rows, k: int) -> Candidates:

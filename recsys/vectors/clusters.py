@@ -95,6 +95,20 @@ def cluster(
     return Clusters(ids, distance, labels.frame(catalogue, ids, settings.terms))
 
 
+def groups(vectors: Vectors, *, seed: int, number: int = 0) -> Rows:
+    """Spherical k-means without labels: the group of each vector, 0.. without gaps, (n,) int64.
+
+    Args:
+        vectors: (n, d) unit vectors.
+        seed: of the start.
+        number: of groups; 0 = square root of half the vectors.
+    """
+    if not len(vectors):
+        return np.zeros(0, np.int64)
+    wanted = min(number or max(1, round((len(vectors) / 2) ** 0.5)), len(vectors))
+    return _grouped(np.ascontiguousarray(vectors), wanted, seed=seed, last=None)[0]
+
+
 def _last(previous: pl.DataFrame, ids: IdMap) -> Rows | None:
     """Each product's group of last time, -1 = it had none: (n,) int64, or None when no product is left."""
     rows = ids.rows(previous[schema.PRODUCT_ID].to_list())

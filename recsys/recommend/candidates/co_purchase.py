@@ -9,8 +9,8 @@ import numpy as np
 from scipy import sparse
 
 from recsys.data.interactions import Interactions
-from recsys.recommend.proposals import DAY, RETURN_CODE, Candidates, UserBatch
-from recsys.recommend.spread import nobody, spread, taste
+from recsys.recommend.proposals import DAY, RETURN_CODE, Candidates, Scores, UserBatch
+from recsys.recommend.spread import Rows, nobody, spread, strongest, taste, weighed
 
 
 class CoPurchase:
@@ -22,12 +22,12 @@ class CoPurchase:
         self,
         interactions: Interactions,
         *,
-        shrinkage: float = 10.0,
-        own_share: float = 0.7,
+        shrinkage: float = 20.0,
+        own_share: float = 0.8,
         half_life_days: float = 365.0,
         neighbours: int = 300,
         last: int = 30,
-        decay: float = 0.85,
+        decay: float = 0.9,
     ) -> None:
         """Count which products share users.
 
@@ -48,6 +48,10 @@ class CoPurchase:
 
     def propose(self, users: UserBatch, k: int) -> Candidates:
         return spread(taste(users.histories, last=self.last, decay=self.decay), self.neighbours, k)
+
+    def weigh(self, users: UserBatch, user: Rows, item: Rows) -> Scores:
+        signs = taste(users.histories, last=self.last, decay=self.decay)
+        return weighed(signs, self.neighbours, len(users), user, item)
 
 
 def shared_users(
@@ -84,10 +88,5 @@ def _strongest(
         off = (row != col) & (block.data > 0)
         row, col, value = row[off], col[off], block.data[off]
         value = value / (count[row] ** own_share * count[col] ** (1 - own_share) + shrinkage)
-        order = np.lexsort((col, -value, row))
-        row, col, value = row[order], col[order], value[order]
-        place = np.arange(len(row)) - np.searchsorted(row, row)
-        near = place < keep
-        shape = (min(4096, n - start), n)
-        parts.append(sparse.csr_matrix((value[near].astype(np.float32), (row[near] - start, col[near])), shape=shape))
+        parts.append(strongest(row - start, col, value, n, keep=keep)[: min(4096, n - start)])
     return sparse.vstack(parts, format="csr") if parts else nobody(n)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from recsys.recommend.proposals import Candidates, UserBatch
+from recsys.recommend.proposals import Candidates, Scores, UserBatch
 from recsys.recommend.spread import nobody, spread, taste
 from recsys.recommend.topk import largest, top_k
 
@@ -66,6 +66,24 @@ class Content:
         unknown = items[~self._searched[items]]
         near = self._near if not len(unknown) else self._near + self._neighbours(unknown)
         return spread(signs, near.tocsr(), k)
+
+    def weigh(self, users: UserBatch, user: npt.NDArray[np.int64], item: npt.NDArray[np.int64]) -> Scores:
+        signs = taste(users.histories, last=self.last, decay=self.decay)
+        shape = (len(users), len(self.vectors))
+        wanted = sparse.csr_matrix((signs.weight, (signs.user, signs.item)), shape=shape) @ self.words
+        begins, bounds = (np.searchsorted(held, np.arange(len(users) + 1)) for held in (signs.user, user))
+        out = np.zeros(len(user), np.float32)
+        for at in range(len(users)):
+            own, pairs = slice(begins[at], begins[at + 1]), slice(bounds[at], bounds[at + 1])
+            if own.start == own.stop or pairs.start == pairs.stop:
+                continue
+            liked, weight, items = signs.item[own], signs.weight[own], item[pairs]
+            self_ = items[:, None] == liked[None, :]  # a product is no neighbour of itself
+            near = np.maximum(self.vectors[items] @ self.vectors[liked].T, 0)
+            near[self_] = 0
+            lexical = self.words[items] @ wanted[at].toarray()[0] - self_ @ weight
+            out[pairs] = (1 - self.word_share) * (near @ weight) + self.word_share * lexical
+        return out
 
     def similarity(
         self, one: npt.NDArray[np.int64], other: npt.NDArray[np.int64], *, block: int = 200_000

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.interactions import Interactions
-from recsys.recommend.proposals import DAY, RETURN_CODE, Candidates, UserBatch
+from recsys.recommend.proposals import DAY, RETURN_CODE, Candidates, Scores, UserBatch
 
 
 class Popular:
@@ -48,3 +48,6 @@ class Popular:
             np.zeros(b * m, np.int16),
             np.full(b * m, -1, np.int64),
         )
+
+    def weigh(self, _: UserBatch, __: npt.NDArray[np.int64], item: npt.NDArray[np.int64]) -> Scores:
+        return self.score[item]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.recommend.proposals import DAY, PURCHASE_CODE, RETURN_CODE, Candidates, UserBatch
-from recsys.recommend.spread import gathered
+from recsys.recommend.proposals import DAY, PURCHASE_CODE, RETURN_CODE, Candidates, Scores, UserBatch
+from recsys.recommend.spread import Rows, gathered, looked_up
 
 
 class Repurchase:
@@ -31,6 +31,11 @@ class Repurchase:
         kept = ~_returned(users)[user, column]
         user, item, part = user[kept].astype(np.int64), item[kept], part[kept]
         return gathered(user, item, part, item, k)
+
+    def weigh(self, users: UserBatch, user: Rows, item: Rows) -> Scores:
+        every = self.propose(users, users.histories.items.shape[1])
+        n = 1 + int(max(every.item.max(initial=0), item.max(initial=0)))
+        return looked_up(every.user * n + every.item, every.score, user * n + item)
 
 
 def _returned(users: UserBatch) -> np.ndarray:

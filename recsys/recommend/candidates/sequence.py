@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.interactions import Histories
-from recsys.recommend.proposals import Candidates, UserBatch
+from recsys.recommend.proposals import Candidates, Scores, UserBatch
 from recsys.recommend.topk import top_k
 
 
@@ -27,6 +27,10 @@ class SequenceModel(Protocol):
     ) -> npt.NDArray[np.float32]:
         """Vectors of the users: (b, d); their inner product with a ranking vector is the score."""
         ...
+
+
+_PAIRS = 100_000
+"""Pairs scored at once; what bounds memory."""
 
 
 class Sequence:
@@ -62,3 +66,14 @@ class Sequence:
         user = np.repeat(known.astype(np.int64), held.sum(axis=1))
         m = len(user)
         return Candidates(user, at[held], score[held], np.zeros(m, np.int16), np.full(m, -1, np.int64))
+
+    def weigh(self, users: UserBatch, user: npt.NDArray[np.int64], item: npt.NDArray[np.int64]) -> Scores:
+        known = np.flatnonzero(users.histories.real.any(axis=1))
+        vectors = np.zeros((len(users), self.items.shape[1]), np.float32)
+        if len(known):
+            vectors[known] = self.vectors(users, known)
+        out = np.empty(len(user), np.float32)
+        for start in range(0, len(user), _PAIRS):
+            some = slice(start, start + _PAIRS)
+            out[some] = np.einsum("md,md->m", vectors[user[some]], self.items[item[some]])
+        return out

@@ -1,0 +1,138 @@
+"""What is compared on sequences: closed-form models, their plain sum, every source alone, and ours.
+
+In: a `Log`. Out: systems, or the lists they make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from sequential_data import Log, without_last
+
+from recsys.config import Settings
+from recsys.data.interactions import Histories, Interactions
+from recsys.encoder.model import Model
+from recsys.encoder.train import train_products, train_users
+from recsys.evaluate import baselines
+from recsys.evaluate.baselines import Scorer, System
+from recsys.pipeline import rankers
+from recsys.recommend import sources
+from recsys.recommend.candidates.ease import weights as ease_weights
+from recsys.recommend.candidates.transitions import followers
+from recsys.recommend.cases import rows_of
+from recsys.recommend.proposals import UserBatch
+from recsys.recommend.recommender import Recommender
+from recsys.recommend.rehearsal import fit_on
+from recsys.recommend.sources import Knowledge
+
+Lists = npt.NDArray[np.int64]
+_FOREVER = 1e9
+
+
+def plain(log: Log, *, ease_products: int) -> dict[str, System]:
+    """Popularity, decayed item-item, EASE, transitions, and the sum of the three, each by its row's maximum."""
+    train, n = log.train, log.train.n_items
+    item = baselines.item_item(train, shrinkage=5.0, decay=0.6)
+    linear = _decayed(ease_weights(train, ridge=150.0, products=ease_products, keep=n), n)
+    steps = _decayed(followers(train, steps=5, half_life_days=_FOREVER, keep=n), n)
+    three = [(1.0, item), (0.5, linear), (0.5, steps)]
+    scorers = {
+        "popular": baselines.popular(train),
+        "item-item": item,
+        "ease": linear,
+        "transitions": steps,
+        "plain blend": baselines.summed([(weight, baselines.relative(part)) for weight, part in three]),
+    }
+    return {name: baselines.ranked(scorer, exclude_seen=True) for name, scorer in scorers.items()}
+
+
+def _decayed(near: sparse.csr_matrix, n: int) -> Scorer:
+    """Sum of a product's neighbours over the history, .6 an item back."""
+
+    def scores(histories: Histories) -> npt.NDArray[np.float64]:
+        return np.asarray((baselines._query(histories, n, 0.6) @ near).todense(), np.float64)
+
+    return scores
+
+
+def ours(
+    log: Log, settings: Settings, *, folder: Path, say: Callable[[str], None], singles: bool
+) -> tuple[dict[str, Lists], dict[str, object]]:
+    """Train on everything but the last product, the ranker on the one before it; our lists, and those of each source.
+
+    In fitting the ranker, encoder and sources know neither the last nor the second last product of anybody.
+    """
+    catalogue, training = log.catalogue, settings.training
+    early, rehearsed = without_last(log.train)
+    say(f"train products on {len(early):,} events")
+    products = train_products(
+        catalogue,
+        early,
+        encoder=settings.encoder,
+        objectives=settings.objectives,
+        training=training,
+        folder=folder / "products",
+        resume=True,
+        progress=False,
+    )
+    content = products.encode(catalogue, np.arange(len(catalogue)))
+
+    def users(events: Interactions, name: str) -> Model:
+        say(f"train users on {len(events):,} events")
+        return train_users(
+            products,
+            content,
+            catalogue,
+            events,
+            objectives=settings.objectives,
+            training=training,
+            folder=folder / name,
+            resume=True,
+            progress=False,
+        )
+
+    held = Knowledge(catalogue, early, users(early, "rehearsal"), content, settings.recommend, rehearsed.now)
+    say("fit the ranker")
+    ranker = fit_on([(rehearsed, held)], rule_settings=settings.rules, ranker=settings.ranker, seed=training.seed)
+    say(f"ranker: {getattr(ranker, 'ndcg', 'weights')}")
+    model = users(log.train, "users")
+    say("recommend")
+    recommender = Recommender.assemble(
+        catalogue,
+        log.train,
+        model=model,
+        content=content,
+        blend=ranker,
+        recommend=settings.recommend,
+        rules=settings.rules,
+        users=log.users,
+        now=log.test.now,
+    )
+    out: dict[str, Lists] = {}
+    if singles:
+        known = Knowledge(catalogue, log.train, model, content, settings.recommend, log.test.now)
+        for source in sources.made(settings.recommend.sources, known):
+            out[f"source {source.name}"] = alone(source, log)
+    out["recsys"] = recommender.ranked(log.test.histories, 10)
+    return out, {"model": model.version, "ranker": rankers.metrics(ranker)}
+
+
+def alone(source: sources.CandidateSource, log: Log, *, k: int = 10) -> Lists:
+    """The best of one source that the user did not have."""
+    out = np.full((len(log.test), k), -1, np.int64)
+    longest = log.test.histories.items.shape[1]
+    for start in range(0, len(out), 512):
+        some = rows_of(log.test.histories, np.arange(start, min(start + 512, len(out))))
+        found = source.propose(UserBatch(some, log.test.now), k + longest)
+        seen = np.unique(np.nonzero(some.real)[0] * log.train.n_items + some.items[some.real])
+        new = ~np.isin(found.user * log.train.n_items + found.item, seen)
+        user, item, score = found.user[new], found.item[new], found.score[new]
+        order = np.lexsort((item, -score, user))
+        place = np.arange(len(order)) - np.searchsorted(user[order], user[order])
+        first = place < k
+        out[start + user[order][first], place[first]] = item[order][first]
+    return out

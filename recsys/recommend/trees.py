@@ -1,0 +1,168 @@
+"""The learned ranker: boosted trees that put what was bought above the other candidates of the same user.
+
+In: features of the candidates of some users, and which of them were bought. Out: `Trees`, kept as text.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.errors import ModelFolderError
+from recsys.recommend.rank import Blend
+
+if TYPE_CHECKING:
+    import lightgbm
+
+log = logging.getLogger(__name__)
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+_JUDGED_AT = 10
+_PATIENCE = 40
+_PARAMETERS: dict[str, Any] = {
+    "objective": "lambdarank",
+    "metric": "ndcg",
+    "eval_at": [_JUDGED_AT],
+    "lambdarank_truncation_level": 2 * _JUDGED_AT,
+    "num_leaves": 31,
+    "min_data_in_leaf": 100,
+    "feature_fraction": 0.6,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "lambda_l2": 5.0,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
+
+
+@dataclass(frozen=True)
+class Trees:
+    """LambdaMART (Burges 2010) by LightGBM (Ke et al. 2017), and beside it the blend it was chosen over.
+
+    Attributes:
+        blend: fitted on the same candidates; says what each source adds, which a tree cannot.
+        text: the model as LightGBM writes it.
+        importance: share of the total gain of each feature, the largest first.
+        ndcg: NDCG@10 of trees and of weights on users neither was fitted on, of those with a hit among the
+            candidates; the second is nan when it was not asked for.
+    """
+
+    blend: Blend
+    text: str = field(repr=False)
+    importance: dict[str, float] = field(repr=False)
+    ndcg: tuple[float, float]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources it was fitted for, in order."""
+        return self.blend.sources
+
+    @property
+    def cases(self) -> int:
+        """Users it was fitted on."""
+        return self.blend.cases
+
+    def score(self, x: Floats) -> Floats:
+        """Score of each candidate, comparable within a user: (m,) float32."""
+        if not len(x):
+            return np.zeros(0, np.float32)
+        return np.asarray(self._booster.predict(x), np.float32)
+
+    def by_source(self, x: Floats) -> Floats:
+        """What each source's own features add in the blend: (m, s) float32."""
+        return self.blend.by_source(x)
+
+    @cached_property
+    def _booster(self) -> lightgbm.Booster:
+        import lightgbm
+
+        try:
+            booster = lightgbm.Booster(model_str=self.text)
+        except lightgbm.basic.LightGBMError as error:
+            raise ModelFolderError(f"the trees cannot be read ({error}); fit them again with: train ranker") from error
+        if booster.feature_name() != list(self.blend.names):
+            raise ModelFolderError("the trees were fitted by another version; fit them again with: train ranker")
+        return booster
+
+
+def fit(
+    x: Floats,
+    user: Rows,
+    bought: Flags,
+    *,
+    blend: Blend,
+    rival: Blend | None,
+    held: Flags,
+    rounds: int,
+    learning_rate: float,
+    seed: int,
+) -> Trees | None:
+    """Boost trees until users held out gain no more; None when the blend is as good on them.
+
+    Args:
+        x: (m, f) features.
+        user: (m,) user of each row, ascending; every user has a hit.
+        bought: (m,) was it bought afterwards.
+        blend: fitted on all users; what the trees are kept with.
+        rival: fitted on the users that are not held out; what the trees have to beat, None = they need not.
+        held: (m,) rows of the users held out.
+        rounds: trees at most.
+        learning_rate: of the boosting.
+        seed: of the sampling of rows and features.
+    """
+    import lightgbm
+
+    learn, judge = ~held, held
+    names = list(blend.names)
+    data = lightgbm.Dataset(x[learn], bought[learn].astype(np.int8), group=_sizes(user[learn]), feature_name=names)
+    test = lightgbm.Dataset(x[judge], bought[judge].astype(np.int8), group=_sizes(user[judge]), reference=data)
+    booster = lightgbm.train(
+        {**_PARAMETERS, "learning_rate": learning_rate, "seed": seed},
+        data,
+        num_boost_round=rounds,
+        valid_sets=[test],
+        callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
+    )
+    ours = ndcg(np.asarray(booster.predict(x[judge])), user[judge], bought[judge])
+    theirs = float("nan") if rival is None else ndcg(rival.score(x[judge]), user[judge], bought[judge])
+    count = len(np.unique(user[judge]))
+    if ours <= theirs:
+        log.warning(
+            "ranker: trees are no better than the fitted weights (NDCG@10 %.4f and %.4f on %d users held out); "
+            "the weights are used",
+            ours,
+            theirs,
+            count,
+        )
+        return None
+    log.info("ranker: NDCG@10 %.4f with trees, %.4f with weights, on %d users held out", ours, theirs, count)
+    gain = booster.feature_importance("gain")
+    order = np.argsort(-gain, kind="stable")
+    whole = max(float(gain.sum()), 1e-12)
+    importance = {names[at]: round(float(gain[at]) / whole, 5) for at in order.tolist() if gain[at] > 0}
+    return Trees(blend, booster.model_to_string(num_iteration=booster.best_iteration), importance, (ours, theirs))
+
+
+def ndcg(score: npt.NDArray[np.floating], user: Rows, bought: Flags) -> float:
+    """Mean NDCG@10 over users, ties by position; every user has a hit."""
+    order = np.lexsort((np.arange(len(user)), -score, user))
+    _, first, group = np.unique(user[order], return_index=True, return_inverse=True)
+    place = np.arange(len(order)) - first[group]
+    hit = bought[order]
+    discount = np.where(place < _JUDGED_AT, 1 / np.log2(place + 2), 0)
+    gained = np.bincount(group, discount * hit)
+    ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(_JUDGED_AT) + 2))])
+    return float((gained / ideal[np.minimum(np.bincount(group, hit), _JUDGED_AT).astype(int)]).mean())
+
+
+def _sizes(user: Rows) -> Rows:
+    """Rows of each user, in order."""
+    return np.unique(user, return_counts=True)[1]
