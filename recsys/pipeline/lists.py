@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys.errors import UsageError
+from recsys.errors import DataContractError, UsageError
 from recsys.execution import stop
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
@@ -45,6 +45,7 @@ def recommend(bench: Bench, *, publish: bool = True, resume: bool = True) -> Rep
 
     Raises:
         PublishGuardError: the run is finished but a guard refuses it; what consumers read stays.
+        DataContractError: the rules leave no product to any user; nothing is published.
         InterruptedRunError: a signal came; shards written so far stay and the same command goes on.
     """
     settings = bench.settings
@@ -54,23 +55,35 @@ def recommend(bench: Bench, *, publish: bool = True, resume: bool = True) -> Rep
     manifest = Manifest(bench.model_version, dataset.fingerprint, bench.list_hash(), {"k": settings.recommend.k})
     store, placement = bench.store, settings.recommend.placement
     with store.begin("recommend", manifest, placement=placement, resume=resume) as run:
-        resumed = len(run.done)
+        resumed, scored = len(run.done), 0
         with bench.watch.stage("recommend") as progress:
             chunk, done = settings.recommend.shard_users, min(len(users), resumed * settings.recommend.shard_users)
             for shard, frame, n_users in recommender.stream(users, settings.recommend.k, chunk=chunk, skip=run.done):
                 with stop.deferred():
                     run.write(shard, frame, n_users=n_users)
-                done += n_users
+                done, scored = done + n_users, scored + n_users
                 progress(min(done, len(users)), len(users))
         counts = {"users": len(users), "products": len(dataset.catalogue), "shards_resumed": resumed}
-        run.finish(counts, {"seconds": bench.watch.seconds, "peak_mb": bench.watch.peak_mb})
+        if scored and recommender.drops.empty >= scored:
+            raise DataContractError(f"the rules leave no product to any of {scored} users; change [rules]")
+        # What the rules did is known of the shards made now, not of those an earlier session wrote.
+        drops = {"shards_counted": len(run.done) - resumed, "shards": len(run.done), **recommender.drops.document()}
+        run.finish(counts, {"seconds": bench.watch.seconds, "peak_mb": bench.watch.peak_mb, "drops": drops})
         if publish:
             with bench.watch.stage("publish"), stop.deferred():
                 run.publish(settings.publish, expected_users=len(users))
     notes = [
         f"run {run.run_id} is {'published' if publish else 'ready; publish it with: recsys publish ' + run.run_id}"
     ]
-    return Report("recommend", run_id=run.run_id, counts=counts, tables=[bench.times()], notes=notes)
+    said = Table("drops", ("rule", "what", "count"), recommender.drops.rows())
+    return Report(
+        "recommend",
+        run_id=run.run_id,
+        counts=counts,
+        warnings=recommender.drops.warnings(),
+        tables=[bench.times(), said],
+        notes=notes,
+    )
 
 
 def named(users: Sequence[str], file: Path | None) -> list[str]:
