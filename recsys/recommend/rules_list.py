@@ -142,7 +142,7 @@ class _Sparing:
 
     def barred(self, place: int) -> Flags:
         pressing = (self._need > 0) & (self._need >= self._k - place)
-        return pressing[:, None] & ~self._new
+        return np.asarray(pressing[:, None] & ~self._new, np.bool_)
 
     def took(self, column: Rows) -> None:
         self._need -= (column >= 0) & self._new[np.arange(len(column)), np.maximum(column, 0)]
@@ -151,7 +151,7 @@ class _Sparing:
 def same(codes: Rows, column: Rows) -> Flags:
     """Which candidates have the value of the one chosen, (b, c) bool; none where nothing or no value was chosen."""
     mine = np.where(column >= 0, codes[np.arange(len(codes)), np.maximum(column, 0)], -1)
-    return (codes == mine[:, None]) & (mine >= 0)[:, None]
+    return np.asarray((codes == mine[:, None]) & (mine >= 0)[:, None], np.bool_)
 
 
 @dataclass(frozen=True)
