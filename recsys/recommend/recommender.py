@@ -183,7 +183,7 @@ class Recommender:
             k,
             users=len(some),
             order=self._popular.order,
-            barred=self.rules.barred(some),
+            barred=lambda: self.rules.barred(some),
             n=len(self.catalogue),
             source=popular,
         )

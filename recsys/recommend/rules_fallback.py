@@ -6,6 +6,8 @@ there are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +20,7 @@ _KEYS = 1_000_000
 """Pairs looked at in one go; what bounds memory."""
 
 
-def filled(lists: Lists, k: int, *, users: int, order: Rows, barred: Rows, n: int, source: int) -> Lists:
+def filled(lists: Lists, k: int, *, users: int, order: Rows, barred: Callable[[], Rows], n: int, source: int) -> Lists:
     """Fill short lists with the first of `order` that are neither in them nor barred.
 
     Args:
@@ -26,7 +28,7 @@ def filled(lists: Lists, k: int, *, users: int, order: Rows, barred: Rows, n: in
         k: length they should have.
         users: b.
         order: product rows, the most popular first.
-        barred: what may not be taken, as position * n + product, in any order.
+        barred: gives what may not be taken, as position * n + product, in any order; asked when a list is short.
         n: products of the catalogue.
         source: the place of `popular` among the sources, for the reasons.
     """
@@ -34,7 +36,7 @@ def filled(lists: Lists, k: int, *, users: int, order: Rows, barred: Rows, n: in
     short = np.flatnonzero(missing > 0)
     if not len(short):
         return lists
-    taken = np.unique(np.concatenate([lists.user * n + lists.item, barred]))
+    taken = np.unique(np.concatenate([lists.user * n + lists.item, barred()]))
     user, item, place = _first(order, taken, short, missing[short], k, n)
     floor = np.full(users, np.inf)
     np.minimum.at(floor, lists.user, lists.score)

@@ -189,6 +189,9 @@ def choose(pool: Pool, k: int, *, rules: Sequence[ListRule], gain: Gain | None) 
             tier |= barred * rule.weight
         if gain is not None:
             tier[:, gain.head :] |= BEYOND
+        # Who has no new product left gives the place away as if nothing were kept back.
+        least = np.where(free, tier, CAPPED).min(axis=1)
+        tier -= (tier & SPARE) * ((least >= SPARE) & (least < CAPPED))[:, None]
         key = -(tier * 1e9 + far)
         if gain is not None:
             key[:, : gain.head] = np.where(tier[:, : gain.head] > 0, key[:, : gain.head], gain.value(place))

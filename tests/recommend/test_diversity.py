@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.recommend.diversity import Diversity, shares
-from recsys.recommend.rules_list import Cap, Pool, choose
+from recsys.recommend.rules_list import Cap, MinNew, Pool, choose
 from tests.recommend.ruled import N, shop, whole
 from tests.recommend.shops import histories, vectors
 
@@ -77,6 +77,15 @@ def test_caps_and_diversity_hold_together():
     for user in range(4):
         rows = pool.item[user, choice.column[user]]
         assert len(set((rows % 5).tolist())) == 4 and choice.column[user, 0] == 0
+
+
+def test_places_that_no_new_product_can_take_are_given_away_as_without_the_rule():
+    pool, one = pool_of(3, 20, seed=2), Diversity(CONTENT, diversity=0.6)
+    plain, kept = (
+        choose(pool, 6, rules=rules, gain=one.begin(pool, histories([[]] * 3), 6)).column
+        for rules in ([], [MinNew(3, np.zeros(N, bool))])
+    )
+    assert plain.tolist() == kept.tolist() != np.tile(np.arange(6), (3, 1)).tolist()
 
 
 @given(st.lists(st.lists(st.integers(0, N - 1), max_size=12), min_size=1, max_size=5))

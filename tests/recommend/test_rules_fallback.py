@@ -184,7 +184,7 @@ def test_filling_is_the_first_free_of_the_popular(missing, barred, k):
     item, none = rank + 15, np.full(len(user), -1)
     lists = Lists(user, rank, item, -rank.astype(np.float32), none, none, none)
     keys = np.array([at * 30 + row for at, row in barred if at < b], np.int64)
-    found = filled(lists, k, users=b, order=order, barred=keys, n=30, source=7)
+    found = filled(lists, k, users=b, order=order, barred=lambda: keys, n=30, source=7)
     for one in range(b):
         had, now = item[user == one].tolist(), found.item[found.user == one].tolist()
         closed = {*had, *(row for at, row in barred if at == one)}
