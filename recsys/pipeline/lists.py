@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys.data.schema import DEFAULT_USER
+from recsys.db.engine import rows
 from recsys.errors import DataContractError, UsageError
 from recsys.execution import stop
 from recsys.pipeline.bench import Bench
@@ -19,6 +21,8 @@ from recsys.store.runs import Manifest
 
 if TYPE_CHECKING:
     import polars as pl
+
+_ANYBODY = "SELECT user_id FROM recommendations_all WHERE run_id = :run AND user_id <> :nobody LIMIT 1"
 
 
 def assembled(bench: Bench) -> Recommender:
@@ -55,17 +59,17 @@ def recommend(bench: Bench, *, publish: bool = True, resume: bool = True) -> Rep
     manifest = Manifest(bench.model_version, dataset.fingerprint, bench.list_hash(), {"k": settings.recommend.k})
     store, placement = bench.store, settings.recommend.placement
     with store.begin("recommend", manifest, placement=placement, resume=resume) as run:
-        resumed, scored = len(run.done), 0
+        resumed = len(run.done)
         with bench.watch.stage("recommend") as progress:
             chunk, done = settings.recommend.shard_users, min(len(users), resumed * settings.recommend.shard_users)
             for shard, frame, n_users in recommender.stream(users, settings.recommend.k, chunk=chunk, skip=run.done):
                 with stop.deferred():
                     run.write(shard, frame, n_users=n_users)
-                done, scored = done + n_users, scored + n_users
+                done += n_users
                 progress(min(done, len(users)), len(users))
         counts = {"users": len(users), "products": len(dataset.catalogue), "shards_resumed": resumed}
-        if scored and recommender.drops.empty >= scored:
-            raise DataContractError(f"the rules leave no product to any of {scored} users; change [rules]")
+        if len(users) and not rows(store.engine, _ANYBODY, {"run": run.run_id, "nobody": DEFAULT_USER}):
+            raise DataContractError(f"the rules leave no product to any of {len(users)} users; change [rules]")
         # What the rules did is known of the shards made now, not of those an earlier session wrote.
         drops = {"shards_counted": len(run.done) - resumed, "shards": len(run.done), **recommender.drops.document()}
         run.finish(counts, {"seconds": bench.watch.seconds, "peak_mb": bench.watch.peak_mb, "drops": drops})

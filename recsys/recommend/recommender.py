@@ -157,8 +157,8 @@ class Recommender:
     def scored(self, some: Histories, k: int) -> Scored:
         """The candidates of some users, at most `BLOCK`, for lists of k places."""
         users = UserBatch(some, self.now)
-        sources, asked = list(self.sources.values()), max(self.settings.candidates, k)
-        pairs = proposed(sources, users, asked, self.rules.striking, drops=self.drops)
+        made, asked = list(self.sources.values()), max(self.settings.candidates, k)
+        pairs = proposed(made, users, asked, self.rules.striking, drops=self.drops)
         x = features.features(pairs, users, self._popularity)
         return Scored(some, pairs, x, self.blend.score(x))
 

@@ -128,6 +128,8 @@ def test_rules_that_leave_every_user_without_a_list_publish_nothing(copied: Path
     outcome = recsys("recommend", "-C", copied, "--json")
     assert outcome.code == 3, outcome.document
     assert "the rules leave no product to any of" in outcome.document["error"]
+    again = recsys("recommend", "-C", copied, "--json")
+    assert again.document["error"] == outcome.document["error"], "also where all shards are written already"
     assert rows(copied) == before
 
 
