@@ -160,6 +160,24 @@ class Shop:
         picture = None if image is None else Path(image)
         return space.neighbours_of(self._bench, product=product, text=text, image=picture, k=k, where=where)
 
+    def audience(self, *, product: str, k: int = 100) -> pl.DataFrame:
+        """The users most likely to want a product, computed now.
+
+        Args:
+            product: a product id.
+            k: how many.
+
+        Returns:
+            user_id, rank, score, reason; the score is the product's share among what each user would be offered, and
+            below 0 for users whom no source offers it.
+
+        Raises:
+            NotFoundError: the product is unknown; the message names the nearest ids.
+        """
+        from recsys.pipeline import audience
+
+        return audience.found(self._bench, product, k=k)
+
     def recommend(self, users: Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
         """Lists computed now, from the data as it stands; users without history get everybody's list.
 

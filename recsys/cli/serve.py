@@ -1,4 +1,4 @@
-"""Commands that serve: recommend, publish, rollback, similar, evaluate.
+"""Commands that serve: recommend, publish, rollback, similar, audience, evaluate.
 
 In: command lines. Out: reports of the pipeline; every import of it waits until a command runs.
 """
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     command(app, "publish")(publish)
     command(app, "rollback")(rollback)
     command(app, "similar")(similar)
+    command(app, "audience")(audience)
     command(app, "evaluate")(evaluate)
 
 
@@ -86,6 +87,18 @@ def similar(
 
     with call.bench(writes=False) as bench:
         return space.similar(bench, product=product, text=text, image=image, k=k, where=where)
+
+
+def audience(
+    call: Call,
+    product: Annotated[str, typer.Argument(help="Id of the product.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many users.")] = 100,
+) -> Report:
+    """Find the users most likely to want a product."""
+    from recsys.pipeline import audience as who
+
+    with call.bench(writes=False) as bench:
+        return who.audience(bench, product, k=k)
 
 
 def evaluate(

@@ -6,7 +6,7 @@ In: values. Out: frozen, checked sections, and `Settings` with all of them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -163,6 +163,21 @@ class RecommendSettings(Section):
         12_000, ge=2, description="most bought products that take part in 'ease'; memory grows with the square"
     )
     shard_users: int = Field(2000, ge=1, description="users written in one transaction")
+    diversity: float = Field(
+        0.0, ge=0, le=1, description="weight against products like those already in the list (MMR); 0 = off"
+    )
+    calibration: float = Field(
+        0.0, ge=0, le=1, description="weight of the list having the mix of categories the user's history has; 0 = off"
+    )
+    calibration_column: str = Field(
+        "category", min_length=1, description="column whose mix calibration keeps: category, brand, or an attribute"
+    )
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> RecommendSettings:
+        if self.diversity + self.calibration > 1:
+            raise ValueError(f"diversity ({self.diversity}) and calibration ({self.calibration}) sum to more than 1")
+        return self
 
     @field_validator("sources")
     @classmethod
@@ -181,6 +196,31 @@ class RuleSettings(Section):
         "repurchase", description="products a user has bought: only by way of the repurchase source, never, or always"
     )
     available_only: bool = Field(True, description="leave out products that are not available")
+    replenish_days: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {},
+        description="category = days after its last purchase until a product may come back, before that never; "
+        "'*' = all other categories; a category without an entry goes by seen",
+    )
+    price_min: float = Field(0, ge=0, description="leave out cheaper products; 0 = no bound")
+    price_max: float = Field(0, ge=0, description="leave out dearer products; 0 = no bound")
+    price_factor: float = Field(
+        0, ge=0, description="2 = from half to twice the median price of what the user bought; 0 = off, else above 1"
+    )
+    caps: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {}, description="column = most products of one value a list, such as { brand = 3, category = 6 }"
+    )
+    exclude: list[str] = Field([], description="ids of products that are never recommended")
+    include: list[str] = Field([], description="when not empty, only products with these ids are recommended")
+    min_new: int = Field(0, ge=0, description="new products each list has at least, where candidates are new; 0 = off")
+    new_days: float = Field(30, gt=0, description="days a product is new, by created_at or else its first event")
+
+    @model_validator(mode="after")
+    def _prices_fit(self) -> RuleSettings:
+        if 0 < self.price_max < self.price_min:
+            raise ValueError(f"price_max ({self.price_max}) is below price_min ({self.price_min})")
+        if 0 < self.price_factor <= 1:
+            raise ValueError(f"price_factor ({self.price_factor}) must be 0 or above 1, such as 2 for half to twice")
+        return self
 
 
 class IndexSettings(Section):

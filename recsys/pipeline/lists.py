@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys.errors import UsageError
+from recsys.data.schema import DEFAULT_USER
+from recsys.db.engine import rows
+from recsys.errors import DataContractError, UsageError
 from recsys.execution import stop
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
@@ -19,6 +21,8 @@ from recsys.store.runs import Manifest
 
 if TYPE_CHECKING:
     import polars as pl
+
+_ANYBODY = "SELECT user_id FROM recommendations_all WHERE run_id = :run AND user_id <> :nobody LIMIT 1"
 
 
 def assembled(bench: Bench) -> Recommender:
@@ -45,6 +49,7 @@ def recommend(bench: Bench, *, publish: bool = True, resume: bool = True) -> Rep
 
     Raises:
         PublishGuardError: the run is finished but a guard refuses it; what consumers read stays.
+        DataContractError: the rules leave no product to any user; nothing is published.
         InterruptedRunError: a signal came; shards written so far stay and the same command goes on.
     """
     settings = bench.settings
@@ -63,14 +68,26 @@ def recommend(bench: Bench, *, publish: bool = True, resume: bool = True) -> Rep
                 done += n_users
                 progress(min(done, len(users)), len(users))
         counts = {"users": len(users), "products": len(dataset.catalogue), "shards_resumed": resumed}
-        run.finish(counts, {"seconds": bench.watch.seconds, "peak_mb": bench.watch.peak_mb})
+        if len(users) and not rows(store.engine, _ANYBODY, {"run": run.run_id, "nobody": DEFAULT_USER}):
+            raise DataContractError(f"the rules leave no product to any of {len(users)} users; change [rules]")
+        # What the rules did is known of the shards made now, not of those an earlier session wrote.
+        drops = {"shards_counted": len(run.done) - resumed, "shards": len(run.done), **recommender.drops.document()}
+        run.finish(counts, {"seconds": bench.watch.seconds, "peak_mb": bench.watch.peak_mb, "drops": drops})
         if publish:
             with bench.watch.stage("publish"), stop.deferred():
                 run.publish(settings.publish, expected_users=len(users))
     notes = [
         f"run {run.run_id} is {'published' if publish else 'ready; publish it with: recsys publish ' + run.run_id}"
     ]
-    return Report("recommend", run_id=run.run_id, counts=counts, tables=[bench.times()], notes=notes)
+    said = Table("drops", ("rule", "what", "count"), recommender.drops.rows())
+    return Report(
+        "recommend",
+        run_id=run.run_id,
+        counts=counts,
+        warnings=recommender.drops.warnings(),
+        tables=[bench.times(), said],
+        notes=notes,
+    )
 
 
 def named(users: Sequence[str], file: Path | None) -> list[str]:

@@ -25,7 +25,7 @@ class Lists:
         user: (m,) position of the user.
         rank: (m,) 1..k.
         item: (m,) product row.
-        score: (m,) float32, falling along each list.
+        score: (m,) float32, falling along each list; see `falling` for lists that are not in the ranker's order.
         source: (m,) place of the source that weighed most.
         because: (m,) product row it stems from, -1 = none.
         kind: (m,) code of what the user did with that product, or lately where there is none; -1 = nothing.
@@ -64,10 +64,32 @@ class Lists:
             whole.kind[order],
         )
 
+    def take(self, rows: Rows) -> Lists:
+        """Some places, in the order of `rows`."""
+        return Lists(*(getattr(self, field.name)[rows] for field in fields(Lists)))
+
     def shifted(self, start: int) -> Lists:
         """The same with users counted from `start`."""
         rest = (getattr(self, field.name) for field in fields(Lists)[1:])
         return Lists(self.user + start, *rest)
+
+
+def falling(score: npt.NDArray[np.float32], item: Rows) -> npt.NDArray[np.float32]:
+    """Scores that fall along lists which rules or diversity have rearranged: (b, k) float32.
+
+    A product that stands below one of a lower score gets that one's score, a hair less. So a score says how a product
+    stands in its list, the order of scores is the order of ranks, and lists in the ranker's order stay as they are.
+
+    Args:
+        score: (b, k) float32 of the ranker, -inf where there is no product.
+        item: (b, k) product rows; among equal scores the lower row comes first.
+    """
+    out = score.copy()
+    for place in range(1, out.shape[1]):
+        before, own = out[:, place - 1], out[:, place]
+        risen = np.isfinite(own) & ((own > before) | ((own == before) & (item[:, place] < item[:, place - 1])))
+        out[risen, place] = np.nextafter(before[risen], np.float32(-np.inf))
+    return out
 
 
 def kinds_of(histories: Histories, user: Rows, because: Rows) -> Rows:

@@ -1,11 +1,13 @@
-"""From users to lists: sources propose, rules strike out, the blend orders, `popular` fills, reasons are put in words.
+"""From users to lists: sources propose, rules strike out, the blend orders, rules choose, `popular` fills.
 
-In: histories, or user ids. Out: k ranked products a user with score and reason; ids become texts again here.
+In: histories, or user ids. Out: k ranked products a user with score and reason; ids become texts again here. The order
+in which places are filled stands in `rules.Rules`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,22 +22,48 @@ from recsys.encoder.model import Model
 from recsys.errors import DataContractError, ModelFolderError
 from recsys.recommend import features, reasons, rules, sources
 from recsys.recommend.cases import rows_of
-from recsys.recommend.lists import Lists, kinds_of
+from recsys.recommend.diversity import Diversity
+from recsys.recommend.lists import Lists, falling, kinds_of
 from recsys.recommend.pairs import Pairs, pairs_of
 from recsys.recommend.proposals import Candidates, CandidateSource, UserBatch
 from recsys.recommend.rank import Ranker
+from recsys.recommend.rules_drops import Drops
+from recsys.recommend.rules_fallback import filled
+from recsys.recommend.rules_list import Pool, choose
 
 Rows = npt.NDArray[np.int64]
 _LAST = 200
 """Events of a user that are looked at."""
-_BLOCK = 512
+BLOCK = 512
 """Users scored at once; what bounds memory."""
 
 
+@dataclass(frozen=True)
+class Scored:
+    """The candidates of b users as the ranker sees them.
+
+    Attributes:
+        histories: (b, t) of the users.
+        pairs: m candidates that no rule strikes out.
+        x: (m, f) their features.
+        score: (m,) float32, comparable within a user.
+    """
+
+    histories: Histories
+    pairs: Pairs
+    x: npt.NDArray[np.float32]
+    score: npt.NDArray[np.float32]
+
+
 def proposed(
-    made: Sequence[CandidateSource], users: UserBatch, k: int, rule: Sequence[rules.Available | rules.Seen]
+    made: Sequence[CandidateSource],
+    users: UserBatch,
+    k: int,
+    rule: Sequence[rules.StrikingRule],
+    *,
+    drops: Drops | None = None,
 ) -> Pairs:
-    """What all sources propose and all rules allow, each (user, product) once."""
+    """What all sources propose and all rules allow, each (user, product) once; what a rule strikes out is counted."""
     parts = []
     for place, source in enumerate(made):
         found = source.propose(users, k)
@@ -43,12 +71,21 @@ def proposed(
         parts.append(Candidates(found.user, found.item, found.score, at, found.because))
     pairs = pairs_of(Candidates.joined(parts), len(made))
     for one in rule:
-        pairs = pairs.take(one.keep(pairs, users.histories))
+        kept = one.keep(pairs, users.histories)
+        if drops is not None:
+            drops.struck[one.name] += int((~kept).sum())
+        pairs = pairs.take(kept)
     return pairs
 
 
 class Recommender:
-    """Everything a list needs, assembled once."""
+    """Everything a list needs, assembled once.
+
+    Attributes:
+        rules: all rules of the shop.
+        drops: what they did to the lists made so far.
+        sources: the candidate sources by name, in order; they search among `rules.allowed`.
+    """
 
     def __init__(
         self,
@@ -66,14 +103,16 @@ class Recommender:
             )
         self.catalogue, self.interactions, self.users = held.catalogue, held.interactions, users
         self.settings, self.now, self.blend, self.names = held.recommend, held.now, blend, list(names)
-        self._sources = sources.made(names, held)
-        self._popular = sources.popular(held)
-        self._features = features.Features(self._sources, sources.facts(held))
-        self._rules = rules.made(rule_settings, held.interactions, sources=names, sellable=held.catalogue.sellable)
+        self.rules = rules.assembled(rule_settings, held.catalogue, held.interactions, sources=names, now=held.now)
+        self.drops = Drops(self.rules)
+        narrowed = replace(held, catalogue=replace(held.catalogue, sellable=self.rules.allowed))
+        self.sources = dict(zip(names, sources.made(names, narrowed), strict=True))
+        self._popular = sources.popular(narrowed)
+        self._diversity = Diversity.of(held.recommend, held.catalogue, held.content)
+        self._features = features.Features(list(self.sources.values()), sources.facts(held))
         self._reasons = reasons.Reasons(
             held.catalogue, held.interactions, sources=names, now=held.now, days=held.recommend.popular_days
         )
-        self._never_again = rule_settings.seen != "allow"
 
     @staticmethod
     def assemble(
@@ -104,6 +143,7 @@ class Recommender:
         Raises:
             DataContractError: there is no event, so nothing is popular and nobody has taste.
             ModelFolderError: the blend was fitted for other sources.
+            ConfigError: a rule names an unknown column, or the rules leave no product.
         """
         if not len(interactions):
             raise DataContractError("there are no events; run 'recsys ingest' with events such as purchases")
@@ -113,49 +153,63 @@ class Recommender:
 
     def lists(self, histories: Histories, k: int) -> Lists:
         """The lists of some users; k long wherever that many products may be sold to them."""
-        return Lists.joined([self._block(histories, start, k) for start in range(0, len(histories), _BLOCK)])
+        return Lists.joined([self._block(histories, start, k) for start in range(0, len(histories), BLOCK)])
 
-    def _block(self, histories: Histories, start: int, k: int) -> Lists:
-        stop = min(start + _BLOCK, len(histories))
-        some = rows_of(histories, np.arange(start, stop))
+    def scored(self, some: Histories, k: int) -> Scored:
+        """The candidates of some users, at most `BLOCK`, for lists of k places."""
         users = UserBatch(some, self.now)
-        pairs = proposed(self._sources, users, max(self.settings.candidates, k), self._rules)
+        made, asked = list(self.sources.values()), max(self.settings.candidates, k)
+        pairs = proposed(made, users, asked, self.rules.striking, drops=self.drops)
         x = self._features.of(pairs, users)
-        score = self.blend.score(x)
-        order = np.lexsort((pairs.item, -score, pairs.user))
-        place = np.arange(len(order)) - np.searchsorted(pairs.user[order], pairs.user[order])
-        kept = order[place < k]
-        part = np.where(pairs.held[kept], self.blend.by_source(x[kept]), -np.inf)
+        return Scored(some, pairs, x, self.blend.score(x))
+
+    def told(self, found: Scored, kept: Rows, *, rank: Rows, score: npt.NDArray[np.float32]) -> Lists:
+        """Some of the candidates, `kept` (m,), as places with rank, score and what reasons need."""
+        pairs = found.pairs
+        part = np.where(pairs.held[kept], self.blend.by_source(found.x[kept]), -np.inf)
         source = part.argmax(axis=1) if len(kept) else np.zeros(0, np.int64)
         because = pairs.because[kept, source]
         user = pairs.user[kept]
-        kind = kinds_of(some, user, because)
-        chosen = Lists(user, place[place < k] + 1, pairs.item[kept], score[kept], source, because, kind)
-        return self._filled(chosen, some, k).shifted(start)
+        kind = kinds_of(found.histories, user, because)
+        return Lists(user, rank, pairs.item[kept], score, source, because, kind)
 
-    def _filled(self, lists: Lists, histories: Histories, k: int) -> Lists:
-        """Fill short lists with the most popular products that are not in them and not bought."""
-        b, n = len(histories), len(self.catalogue)
-        missing = k - np.bincount(lists.user, minlength=b)
-        short = np.flatnonzero(missing > 0)
-        if not len(short):
-            return lists
-        taken = [lists.user * n + lists.item]
-        if self._never_again:
-            taken.append(rules.bought(histories, self.interactions))
-        barred = np.unique(np.concatenate(taken))
+    def _block(self, histories: Histories, start: int, k: int) -> Lists:
+        stop = min(start + BLOCK, len(histories))
+        some = rows_of(histories, np.arange(start, stop))
+        found = self.scored(some, k)
+        chosen = self._rearranged(found, k) if self.rules.lists or self._diversity else self._best(found, k)
         popular = self.names.index("popular") if "popular" in self.names else len(self.names)
-        parts = [lists]
-        for one in short.tolist():
-            low, high = np.searchsorted(barred, [one * n, (one + 1) * n])
-            found = _first(self._popular.order, barred[low:high] - one * n, int(missing[one]))
-            mine = lists.score[lists.user == one]
-            floor = float(mine.min()) if len(mine) else 0.0
-            place = np.arange(1, len(found) + 1)
-            score = (floor - 1e-3 * place).astype(np.float32)
-            none = np.full(len(found), -1, np.int64)
-            parts.append(Lists(np.full_like(none, one), place, found, score, np.full_like(none, popular), none, none))
-        return Lists.ordered(parts)
+        lists = filled(
+            chosen,
+            k,
+            users=len(some),
+            order=self._popular.order,
+            barred=lambda: self.rules.barred(some),
+            n=len(self.catalogue),
+            source=popular,
+        )
+        self.drops.made(lists, len(some), k, popular=len(lists.user) - len(chosen.user))
+        return lists.shifted(start)
+
+    def _best(self, found: Scored, k: int) -> Lists:
+        """The k best candidates of each user."""
+        pairs, score = found.pairs, found.score
+        order = np.lexsort((pairs.item, -score, pairs.user))
+        place = np.arange(len(order)) - np.searchsorted(pairs.user[order], pairs.user[order])
+        kept = order[place < k]
+        return self.told(found, kept, rank=place[place < k] + 1, score=score[kept])
+
+    def _rearranged(self, found: Scored, k: int) -> Lists:
+        """k candidates of each user, chosen place by place under the rules about lists and for diversity."""
+        pool = Pool.of(found.pairs.user, found.pairs.item, found.score, users=len(found.histories))
+        gain = self._diversity.begin(pool, found.histories, k) if self._diversity else None
+        choice = choose(pool, k, rules=self.rules.lists, gain=gain)
+        self.drops.chosen(choice)
+        user, place = np.nonzero(choice.column >= 0)
+        column = choice.column[user, place]
+        item, score = np.full(choice.column.shape, -1, np.int64), np.full(choice.column.shape, -np.inf, np.float32)
+        item[user, place], score[user, place] = pool.item[user, column], pool.score[user, column]
+        return self.told(found, pool.row[user, column], rank=place + 1, score=falling(score, item)[user, place])
 
     def ranked(self, histories: Histories, k: int) -> Rows:
         """Product rows alone: (b, k), -1 = no product."""
@@ -170,7 +224,7 @@ class Recommender:
         A user the data does not know has no history and gets what everybody without one gets.
         """
         ids = list(dict.fromkeys(user_ids))
-        return self._frame(self.lists(self._histories(self.users.rows(ids)), k), ids)
+        return self._frame(self.lists(self.histories(self.users.rows(ids)), k), ids)
 
     def default(self, k: int) -> pl.DataFrame:
         """The list of `__default__`: of a user without history."""
@@ -192,13 +246,18 @@ class Recommender:
             if shard in skip:
                 continue
             rows = users[start : start + chunk]
-            frame = self._frame(self.lists(self._histories(rows), k), self.users.ids(rows))
+            frame = self._frame(self.lists(self.histories(rows), k), self.users.ids(rows))
             yield shard, pl.concat([self.default(k), frame]) if shard == 0 else frame, len(rows)
 
-    def _histories(self, rows: Rows) -> Histories:
+    def histories(self, rows: Rows) -> Histories:
+        """What is known of some users, by row (-1 = nothing): the last events of each."""
         known = rows[rows >= 0]
         lengths = self.interactions.starts[known + 1] - self.interactions.starts[known]
         return self.interactions.histories(rows, int(min(_LAST, max(1, lengths.max(initial=1)))))
+
+    def sentences(self, lists: Lists) -> list[str]:
+        """The reason of each place, in words: (m,)."""
+        return self._reasons.sentences(lists)
 
     def _frame(self, lists: Lists, ids: Sequence[str]) -> pl.DataFrame:
         stems = lists.because >= 0
@@ -210,7 +269,7 @@ class Recommender:
                 "rank": lists.rank,
                 schema.PRODUCT_ID: self.catalogue.ids.ids(lists.item),
                 "score": lists.score.astype(np.float64),
-                "reason": self._reasons.sentences(lists),
+                "reason": self.sentences(lists),
                 "reason_product_id": stem_ids.tolist(),
             },
             schema={
@@ -222,9 +281,3 @@ class Recommender:
                 "reason_product_id": pl.String,
             },
         )
-
-
-def _first(order: Rows, barred: Rows, count: int) -> Rows:
-    """The first `count` of `order` that are not barred; looks no further than needed."""
-    head = order[: count + len(barred)]
-    return head[~np.isin(head, barred)][:count]

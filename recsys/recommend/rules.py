@@ -1,79 +1,131 @@
-"""What may not stand in a list: what is not sold, and what the user has bought already.
+"""The rules of a shop: what may not stand in a list, and what a list as a whole must be.
 
-In: pairs of user and product with the source that proposed them. Out: (m,) bool, which stay.
+In: settings, catalogue, interactions. Out: `Rules`: those that strike out candidates before the ranker
+(`StrikingRule`) and those that choose among the ranked ones (`rules_list.ListRule`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from recsys.config import RuleSettings
+from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
+from recsys.recommend import rules_list, rules_products
 from recsys.recommend.pairs import Pairs
-from recsys.recommend.proposals import PURCHASE_CODE
+from recsys.recommend.rules_price import PriceFactor, prices_of
+from recsys.recommend.rules_products import Products
+from recsys.recommend.rules_seen import Replenish, Seen, bought, days_of
+
+__all__ = ["Products", "Rules", "Seen", "StrikingRule", "assembled", "bought", "made"]
+Flags = npt.NDArray[np.bool_]
 
 
-class Available:
-    """Only products that are sold."""
+class StrikingRule(Protocol):
+    """A rule before the ranker: it strikes out pairs of user and product, looking at nothing else in the list."""
 
-    name = "unavailable"
+    @property
+    def name(self) -> str:
+        """The setting's name; what it strikes out is counted under it."""
+        ...
 
-    def __init__(self, sellable: npt.NDArray[np.bool_]) -> None:
-        self._sellable = sellable
-
-    def keep(self, pairs: Pairs, _: Histories) -> npt.NDArray[np.bool_]:
+    def keep(self, pairs: Pairs, histories: Histories) -> Flags:
         """Which pairs stay: (m,) bool."""
-        return self._sellable[pairs.item]
+        ...
+
+    def barred(self, histories: Histories) -> npt.NDArray[np.int64]:
+        """What the fallback may not take either, as position * n + product; nothing if the rule is soft."""
+        ...
 
 
-class Seen:
-    """Products the user has bought: never, or only by way of the repurchase source."""
+@dataclass(frozen=True)
+class Rules:
+    """All rules of a shop, and the order in which a list is filled to k places.
 
-    name = "seen"
+    1. candidates that pass all rules, in the order of the ranker (or of diversity and calibration);
+    2. candidates that only a cap keeps out, by falling score;
+    3. the most popular products that the hard rules allow: available, not in `exclude`, in `include` where there is
+       one, within `price_min` and `price_max`, and by `seen` and `replenish_days` not bought (lately).
 
-    def __init__(self, interactions: Interactions, *, repurchase: int | None) -> None:
-        """`repurchase` is the place of the source whose proposals stay; None = none stays."""
-        self._interactions, self._repurchase = interactions, repurchase
+    Hard rules are never relaxed: where they leave fewer than k products, the list is shorter. `price_factor`, `caps`
+    and `min_new` are soft.
 
-    def keep(self, pairs: Pairs, histories: Histories) -> npt.NDArray[np.bool_]:
-        """Which pairs stay: (m,) bool."""
-        keys = bought(histories, self._interactions)
-        again = np.isin(pairs.user * self._interactions.n_items + pairs.item, keys)
-        return ~again if self._repurchase is None else ~again | pairs.held[:, self._repurchase]
-
-
-def bought(histories: Histories, interactions: Interactions) -> npt.NDArray[np.int64]:
-    """What each user bought, as position * n + product, sorted and distinct.
-
-    Histories end after some events; what a known user bought before that is looked up.
+    Attributes:
+        striking: before the ranker, in order; a pair counts for the first that strikes it out.
+        lists: after the ranker.
+        allowed: (n,) bool, products that are sold and that no rule about products alone forbids.
     """
-    n = interactions.n_items
-    at, column = np.nonzero(histories.real & (histories.kinds == PURCHASE_CODE))
-    known = np.flatnonzero(histories.users >= 0)
-    starts = interactions.starts[histories.users[known]]
-    lengths = interactions.starts[histories.users[known] + 1] - starts
-    event = np.arange(lengths.sum()) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-    owner = np.repeat(known, lengths)
-    own = interactions.kind[event] == PURCHASE_CODE
-    shown = at * n + histories.items[at, column]
-    return np.unique(np.concatenate([shown, owner[own] * n + interactions.item[event[own]]]))
+
+    striking: Sequence[StrikingRule]
+    lists: Sequence[rules_list.ListRule]
+    allowed: Flags
+
+    @property
+    def products(self) -> list[Products]:
+        """The rules about products alone."""
+        return [rule for rule in self.striking if isinstance(rule, Products)]
+
+    def barred(self, histories: Histories) -> npt.NDArray[np.int64]:
+        """What the fallback may not take although `allowed`: position * n + product, unsorted."""
+        return np.concatenate([np.zeros(0, np.int64), *(rule.barred(histories) for rule in self.striking)])
 
 
 def made(
-    settings: RuleSettings,
-    interactions: Interactions,
-    *,
-    sources: Sequence[str],
-    sellable: npt.NDArray[np.bool_],
-) -> list[Available | Seen]:
-    """The rules that the settings ask for."""
-    rules: list[Available | Seen] = []
-    if settings.available_only:
-        rules.append(Available(sellable))
-    if settings.seen != "allow":
-        place = list(sources).index("repurchase") if settings.seen == "repurchase" and "repurchase" in sources else None
-        rules.append(Seen(interactions, repurchase=place))
-    return rules
+    settings: RuleSettings, interactions: Interactions, *, sources: Sequence[str], sellable: Flags
+) -> list[StrikingRule]:
+    """The rules the ranker is fitted under: `available_only` and `seen`.
+
+    All others come and go with prices and campaigns, and shall not ask for a new ranker.
+    """
+    rules: list[StrikingRule] = [Products("available_only", sellable)] if settings.available_only else []
+    return rules + _seen(settings, interactions, sources, None)
+
+
+def assembled(
+    settings: RuleSettings, catalogue: Catalogue, interactions: Interactions, *, sources: Sequence[str], now: int
+) -> Rules:
+    """All rules the settings ask for.
+
+    Args:
+        settings: the section [rules].
+        catalogue: n products.
+        interactions: who bought what.
+        sources: names of the candidate sources in order.
+        now: UTC seconds the lists are for.
+
+    Raises:
+        ConfigError: a cap names an unknown column, or no product is left.
+        DataContractError: no product is available.
+    """
+    products = rules_products.of(settings, catalogue)
+    allowed = rules_products.allowed_by(products, catalogue)
+    striking: list[StrikingRule] = [*products]
+    days = days_of(settings.replenish_days, catalogue) if settings.replenish_days else None
+    striking += _seen(settings, interactions, sources, None if days is None else ~np.isnan(days))
+    if days is not None:
+        striking.append(Replenish(interactions, days=days, now=now))
+    if settings.price_factor:
+        factor = settings.price_factor
+        striking.append(PriceFactor(interactions, prices=prices_of(catalogue), factor=factor))
+    lists: list[rules_list.ListRule] = [
+        rules_list.Cap(name, most, rules_list.codes_of(catalogue, name, setting="rules.caps"))
+        for name, most in settings.caps.items()
+    ]
+    if settings.min_new:
+        new = rules_list.new_products(catalogue, interactions, days=settings.new_days, now=now)
+        lists.append(rules_list.MinNew(settings.min_new, new))
+    return Rules(striking, lists, allowed)
+
+
+def _seen(
+    settings: RuleSettings, interactions: Interactions, sources: Sequence[str], replenished: Flags | None
+) -> list[StrikingRule]:
+    if settings.seen == "allow":
+        return []
+    place = list(sources).index("repurchase") if settings.seen == "repurchase" and "repurchase" in sources else None
+    return [Seen(interactions, repurchase=place, replenished=replenished)]

@@ -26,7 +26,7 @@ class Repurchase:
         item, time = histories.items[user, column], histories.times[user, column]
         days = np.maximum(users.now - time, 0) / DAY
         # Of two products of one moment the one further back in the list is the older.
-        later = (column + 1.0) / (histories.items.shape[1] + 1.0)
+        later = 1.0 / (histories.items.shape[1] - column)
         part = (1.0 / (1.0 + days) + 1e-4 * later).astype(np.float32)
         kept = ~_returned(users)[user, column]
         user, item, part = user[kept].astype(np.int64), item[kept], part[kept]

@@ -1,0 +1,44 @@
+"""Who would want a product: the users most likely to, for a campaign or a restock message.
+
+In: a Bench, a product id. Out: a frame of users, a Report; nothing is written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from recsys.errors import NotFoundError, UsageError
+from recsys.pipeline.bench import Bench
+from recsys.pipeline.lists import assembled
+from recsys.pipeline.report import Report, Table
+from recsys.recommend import audience as room
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def audience(bench: Bench, product: str, *, k: int = 100) -> Report:
+    """The k users most likely to want a product, shown; see `recsys.recommend.audience`."""
+    frame = found(bench, product, k=k)
+    counts = {"found": frame.height, "users": len(bench.dataset.users)}
+    return Report("audience", counts=counts, tables=[Table.of(f"audience of {product}", frame)])
+
+
+def found(bench: Bench, product: str, *, k: int = 100) -> pl.DataFrame:
+    """The same as a frame: user_id, rank, score, reason.
+
+    Raises:
+        NotFoundError: the product is unknown; the message names the nearest ids.
+        UsageError: k is below 1.
+    """
+    if k < 1:
+        raise UsageError(f"k is {k}; ask for at least 1 user")
+    ids = bench.dataset.catalogue.ids
+    if product not in ids:
+        near = ids.nearest(product)
+        hint = f"the nearest ids are {', '.join(repr(name) for name in near)}" if near else "no id looks like it"
+        raise NotFoundError(f"unknown product '{product}'; {hint}")
+    recommender = assembled(bench)
+    with bench.watch.stage("audience") as progress:
+        item = int(ids.rows([product])[0])
+        return room.audience(recommender, item, users=bench.dataset.users_to_score(), k=k, progress=progress)

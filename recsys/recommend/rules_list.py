@@ -1,0 +1,248 @@
+"""Rules about a list as a whole, and the choice of its places one after the other among the ranked candidates.
+
+In: a `Pool` of ranked candidates, rules after the ranker, what a place gains. Out: `Choice`, k places a user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recsys.data import schema
+from recsys.data.catalogue import Catalogue
+from recsys.data.interactions import Interactions
+from recsys.errors import ConfigError, suggestion
+from recsys.recommend.proposals import DAY, PURCHASE_CODE
+
+Rows = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+BEYOND, SPARE, CAPPED = 1, 2, 4
+"""How far a candidate is from being chosen; a larger sum comes later: beyond the head that diversity looks at, kept
+back for a new product, over a cap."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Ranked candidates of b users side by side: column c holds each user's c-th best, ties by lower product row.
+
+    Attributes:
+        row: (b, c) place in the flat arrays it was made from, -1 = the user has fewer.
+        item: (b, c) product row, 0 where there is none.
+        score: (b, c) float32, -inf where there is none.
+    """
+
+    row: Rows
+    item: Rows
+    score: npt.NDArray[np.float32]
+
+    @staticmethod
+    def of(user: Rows, item: Rows, score: npt.NDArray[np.float32], *, users: int) -> Pool:
+        """Put flat candidates side by side."""
+        order = np.lexsort((item, -score, user))
+        by_user = user[order]
+        place = np.arange(len(order)) - np.searchsorted(by_user, by_user)
+        shape = (users, int(place.max(initial=-1)) + 1)
+        row, items = np.full(shape, -1, np.int64), np.zeros(shape, np.int64)
+        scores = np.full(shape, -np.inf, np.float32)
+        row[by_user, place], items[by_user, place], scores[by_user, place] = order, item[order], score[order]
+        return Pool(row, items, scores)
+
+
+class Course(Protocol):
+    """A rule while the lists of some users are made, place by place."""
+
+    def barred(self, place: int) -> Flags:
+        """Which candidates shall not take this place (0 = the first) as long as others can: (b, c) bool."""
+        ...
+
+    def took(self, column: Rows) -> None:
+        """Note which candidate each user's place went to: (b,), -1 = none is left."""
+        ...
+
+
+class ListRule(Protocol):
+    """A rule after the ranker: whether a candidate may take a place depends on the places before it."""
+
+    @property
+    def name(self) -> str:
+        """The setting's name; places it moves are counted under it."""
+        ...
+
+    @property
+    def weight(self) -> int:
+        """CAPPED or SPARE: what a candidate it bars is."""
+        ...
+
+    def begin(self, pool: Pool, k: int) -> Course:
+        """Start on the lists of some users."""
+        ...
+
+
+class Gain(Protocol):
+    """What a candidate would add to the list so far; only the first `head` columns are looked at."""
+
+    head: int
+
+    def value(self, place: int) -> npt.NDArray[np.float64]:
+        """What each candidate of the head adds, between -1000 and 1000: (b, head)."""
+        ...
+
+    def took(self, column: Rows) -> None:
+        """As in `Course`."""
+        ...
+
+
+class Cap:
+    """At most so many products of one value of a column; products without a value are not capped."""
+
+    weight = CAPPED
+
+    def __init__(self, column: str, most: int, codes: Rows) -> None:
+        """`codes` (n,) tells values apart, -1 = none."""
+        self.name, self._most, self._codes = f"caps.{column}", most, codes
+
+    def begin(self, pool: Pool, _: int) -> Course:
+        return _Capped(self._codes[pool.item], self._most)
+
+
+class _Capped:
+    def __init__(self, codes: Rows, most: int) -> None:
+        self._codes, self._most = codes, most
+        self._count = np.zeros(codes.shape, np.int32)
+
+    def barred(self, _: int) -> Flags:
+        return np.asarray(self._count >= self._most, np.bool_)
+
+    def took(self, column: Rows) -> None:
+        self._count += same(self._codes, column)
+
+
+class MinNew:
+    """At least so many new products, as far as there are new candidates: they get the last places if no better."""
+
+    name, weight = "min_new", SPARE
+
+    def __init__(self, least: int, new: Flags) -> None:
+        """`new` (n,) tells which products are."""
+        self.least, self.new = least, new
+
+    def begin(self, pool: Pool, k: int) -> Course:
+        return _Sparing(self.new[pool.item], min(self.least, k), k)
+
+
+class _Sparing:
+    def __init__(self, new: Flags, least: int, k: int) -> None:
+        self._new, self._k = new, k
+        self._need = np.full(len(new), least, np.int64)
+
+    def barred(self, place: int) -> Flags:
+        pressing = (self._need > 0) & (self._need >= self._k - place)
+        return np.asarray(pressing[:, None] & ~self._new, np.bool_)
+
+    def took(self, column: Rows) -> None:
+        self._need -= (column >= 0) & self._new[np.arange(len(column)), np.maximum(column, 0)]
+
+
+def same(codes: Rows, column: Rows) -> Flags:
+    """Which candidates have the value of the one chosen, (b, c) bool; none where nothing or no value was chosen."""
+    mine = np.where(column >= 0, codes[np.arange(len(codes)), np.maximum(column, 0)], -1)
+    return np.asarray((codes == mine[:, None]) & (mine >= 0)[:, None], np.bool_)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The places of b lists.
+
+    Attributes:
+        column: (b, k) column of the pool, -1 = no candidate is left.
+        over: places that went to a candidate over a cap.
+        moved: by rule, candidates among a user's k best that it put further down or out; one may count for several.
+    """
+
+    column: Rows
+    over: int
+    moved: Mapping[str, int]
+
+
+def choose(pool: Pool, k: int, *, rules: Sequence[ListRule], gain: Gain | None) -> Choice:
+    """Give away the places of all lists, the first ones first: greedy, all users at once, k steps.
+
+    Each place goes to the candidate that gains most, without `gain` to the one of the highest score; what a rule bars
+    takes a place only when nothing else is left, and then by falling score.
+    """
+    b, width = pool.row.shape
+    users, far = np.arange(b), np.arange(width)
+    chosen = np.full((b, k), -1, np.int64)
+    free, kept = pool.row >= 0, np.zeros((b, width), np.bool_)
+    courses = [(rule, rule.begin(pool, k), np.zeros((b, min(k, width)), np.bool_)) for rule in rules]
+    over = 0
+    for place in range(min(k, width)):
+        tier = np.zeros((b, width), np.int64)
+        for rule, course, ever in courses:
+            barred = course.barred(place) & free
+            ever |= barred[:, :k]
+            tier |= barred * rule.weight
+        if gain is not None:
+            tier[:, gain.head :] |= BEYOND
+        # Who has no new product left gives the place away as if nothing were kept back.
+        least = np.where(free, tier, CAPPED).min(axis=1)
+        tier -= (tier & SPARE) * ((least >= SPARE) & (least < CAPPED))[:, None]
+        key = -(tier * 1e9 + far)
+        if gain is not None:
+            key[:, : gain.head] = np.where(tier[:, : gain.head] > 0, key[:, : gain.head], gain.value(place))
+        best = np.where(free, key, -np.inf).argmax(axis=1)
+        some = free[users, best]
+        over_cap = tier[users, best] >= CAPPED
+        over += int((some & over_cap).sum())
+        kept[users[some & ~over_cap], best[some & ~over_cap]] = True
+        free[users[some], best[some]] = False
+        chosen[:, place] = column = np.where(some, best, -1)
+        for _, course, _ in courses:
+            course.took(column)
+        if gain is not None:
+            gain.took(column)
+    moved = {rule.name: int((ever & ~kept[:, :k]).sum()) for rule, _, ever in courses}
+    return Choice(chosen, over, moved)
+
+
+def codes_of(catalogue: Catalogue, column: str, *, setting: str) -> Rows:
+    """A number for each value of a column: (n,) int64, -1 = none. `colour` also finds `attributes.colour`.
+
+    Raises:
+        ConfigError: there is no such column.
+    """
+    frame = catalogue.frame
+    named = column if column in frame.columns else schema.ATTRIBUTE_PREFIX + column
+    if named not in frame.columns:
+        known = [name.removeprefix(schema.ATTRIBUTE_PREFIX) for name in frame.columns]
+        hint = suggestion(column, known) or f"; there are {', '.join(known[:20])}"
+        raise ConfigError(f"{setting}: unknown column '{column}'{hint}")
+    values = frame[named].cast(pl.String)
+    held = values.drop_nulls().unique().sort()
+    if not len(held):
+        return np.full(len(catalogue), -1, np.int64)
+    places = pl.int_range(len(held), eager=True)
+    codes = values.replace_strict(held, places, default=-1, return_dtype=pl.Int64)
+    return codes.fill_null(-1).to_numpy().astype(np.int64)
+
+
+def new_products(catalogue: Catalogue, interactions: Interactions, *, days: float, now: int) -> Flags:
+    """Which products are new: (n,) bool.
+
+    Created within `days`; where nobody says when: first seen in an event within `days`, or never sold.
+    """
+    since = now - days * DAY
+    first = np.full(interactions.n_items, np.iinfo(np.int64).max, np.int64)
+    np.minimum.at(first, interactions.item, interactions.time)
+    sold = np.bincount(interactions.item[interactions.kind == PURCHASE_CODE], minlength=interactions.n_items) > 0
+    by_events = (first >= since) | ~sold
+    if schema.CREATED_AT not in catalogue.frame.columns:
+        return by_events
+    created = catalogue.frame[schema.CREATED_AT]
+    told = created.is_not_null().to_numpy()
+    return np.where(told, created.fill_null(0).to_numpy() >= since, by_events).astype(np.bool_)
