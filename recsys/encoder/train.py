@@ -137,7 +137,12 @@ def train_users(
         raise DataContractError("no user has two events, so there is no next purchase to learn; ingest more events")
     with repeatable(training.seed):
         users = UserEncoder(IdMap(catalogue.ids.ids(bought)), settings)
-        objective = NextItem(torch.from_numpy(content), users.numbers(catalogue.ids), id_dropout=settings.id_dropout)
+        objective = NextItem(
+            torch.from_numpy(content),
+            users.numbers(catalogue.ids),
+            id_dropout=settings.id_dropout,
+            negatives=training.negatives,
+        )
         steps = max(training.user_epochs * batches.steps_per_pass, training.min_steps)
         identity = _identity(
             "users", catalogue, interactions, encoder=settings, objectives=objectives, training=training

@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from recsys.data.interactions import Interactions
+
+_POOL = 16
+"""Batches that are sorted by length together: enough for like lengths, few enough for new company in each pass."""
 
 
 @dataclass(frozen=True)
@@ -40,33 +44,44 @@ class UserTrainingBatch:
 
 
 class UserBatches:
-    """Users with two events or more; of a long history a random window, every other time the newest."""
+    """Users with two events or more; of a long history a random window, every other time the newest.
+
+    Users of like length share a batch, which is as wide as its longest window: little of it is padding.
+    """
 
     def __init__(self, interactions: Interactions, *, history: int, size: int, seed: int) -> None:
         self.interactions, self.window, self.seed = interactions, history + 1, seed
         self.users = np.flatnonzero(np.diff(interactions.starts) >= 2)
         self.size = max(1, min(size, len(self.users)))
         self.steps_per_pass = -(-len(self.users) // self.size)
+        self._pass: tuple[int, list[npt.NDArray[np.int64]]] = (-1, [])
 
     def at(self, step: int) -> UserTrainingBatch:
         """The batch of a step: every user comes once in a pass."""
-        u, log = len(self.users), self.interactions
-        places = np.arange(step * self.size, (step + 1) * self.size)
-        users = np.concatenate(
-            [
-                np.random.default_rng((self.seed, 2, int(turn))).permutation(self.users)[
-                    places[places // u == turn] % u
-                ]
-                for turn in np.unique(places // u)
-            ]
-        )
-        rng = np.random.default_rng((self.seed, 3, step))
+        turn, place = divmod(step, self.steps_per_pass)
+        if self._pass[0] != turn:
+            self._pass = (turn, self._planned(turn))
+        return self._batch(self._pass[1][place], np.random.default_rng((self.seed, 3, step)))
+
+    def _planned(self, turn: int) -> list[npt.NDArray[np.int64]]:
+        """The users of each batch of a pass: drawn, sorted by length within pools of many batches, batches drawn."""
+        g = np.random.default_rng((self.seed, 2, turn))
+        users = g.permutation(self.users)
+        lengths = np.minimum(np.diff(self.interactions.starts)[users], self.window)
+        pool = np.arange(len(users)) // (_POOL * self.size)
+        users = users[np.lexsort((lengths, pool))]
+        batches = [users[start : start + self.size] for start in range(0, len(users), self.size)]
+        return [batches[at] for at in g.permutation(len(batches)).tolist()]
+
+    def _batch(self, users: npt.NDArray[np.int64], rng: np.random.Generator) -> UserTrainingBatch:
+        log = self.interactions
         begin, end = log.starts[users], log.starts[users + 1]
-        spare = np.maximum(end - begin - self.window, 0)
+        window = int(min(self.window, (end - begin).max()))
+        spare = np.maximum(end - begin - window, 0)
         end = end - np.where(
             rng.random(len(users)) < 0.5, 0, np.floor(rng.random(len(users)) * (spare + 1)).astype(np.int64)
         )
-        at = end[:, None] - self.window + np.arange(self.window)
+        at = end[:, None] - window + np.arange(window)
         real = at >= begin[:, None]
         at = np.where(real, at, 0)
         times = np.where(real, log.time[at], np.iinfo(np.int64).min)
@@ -74,9 +89,7 @@ class UserBatches:
         order = np.lexsort((rng.random(at.shape), times), axis=1)
         at, real = np.take_along_axis(at, order, 1), np.take_along_axis(real, order, 1)
         items = np.where(real, log.item[at], -1)
-        again = (np.tril(np.ones((self.window, self.window), bool), -1) & (items[:, :, None] == items[:, None, :])).any(
-            2
-        )
+        again = (np.tril(np.ones((window, window), bool), -1) & (items[:, :, None] == items[:, None, :])).any(2)
         weights = np.where(real & ~again, log.weight[at], 0).astype(np.float32)
         weights[:, 1:][~real[:, :-1]] = 0
         weights[:, 0] = 0
