@@ -16,6 +16,7 @@ from recsys.data.catalogue import Catalogue
 from recsys.evaluate.metrics import Values
 
 Lists = npt.NDArray[np.integer]
+Sparse = sparse.csr_matrix
 _BLOCK = 4096
 _PRICE_BINS = 10
 UNKNOWN = -1
@@ -31,7 +32,7 @@ def novelty(lists: Lists, counts: npt.NDArray[np.integer]) -> Values:
     return _share((surprise[np.maximum(lists, 0)] * real).sum(axis=1), real.sum(axis=1))
 
 
-def diversity(lists: Lists, content: npt.NDArray[np.floating] | sparse.csr_matrix) -> Values:
+def diversity(lists: Lists, content: npt.NDArray[np.floating] | Sparse) -> Values:
     """1 - mean cosine of the pairs in a list (Ziegler et al. 2005): (b,); NaN for fewer than two products.
 
     Args:
@@ -44,7 +45,7 @@ def diversity(lists: Lists, content: npt.NDArray[np.floating] | sparse.csr_matri
         some = lists[start : start + _BLOCK]
         row, at = np.nonzero(some >= 0)
         picked = sparse.csr_matrix((np.ones(len(row)), (row, some[row, at])), shape=(len(some), len(length)))
-        whole = picked @ content
+        whole: npt.NDArray[np.floating] | Sparse = picked @ content
         size = (some >= 0).sum(axis=1)
         # |sum of v|^2 = sum of |v|^2 + twice the sum over pairs
         cosines = _squares(whole) - picked @ length
@@ -129,7 +130,7 @@ def _mix(items: Lists, groups: npt.NDArray[np.int64], wide: int) -> Values:
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 
 
-def _squares(rows: npt.NDArray[np.floating] | sparse.csr_matrix) -> Values:
+def _squares(rows: npt.NDArray[np.floating] | Sparse) -> Values:
     """Squared length of each row: (n,)."""
     if isinstance(rows, np.ndarray):
         return np.asarray((rows.astype(np.float64) ** 2).sum(axis=1))

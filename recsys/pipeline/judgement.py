@@ -40,7 +40,7 @@ def evaluate(bench: Bench, *, check_leaks: bool = False, output: Path | None = N
         bench: the project; what is compared how stands in its [evaluate] settings.
         check_leaks: first build the plain systems on shops that differ in what is held back, and stop if it shows.
         output: .csv or .parquet, where all figures go.
-        whole: give all figures as a table, too; else the slices in short.
+        whole: all figures, as programs want them; else the verdict first, and pairs and slices by NDCG alone.
 
     Raises:
         UsageError: an unknown model, a wrong ending of the file, or a log that cannot be parted.
@@ -56,11 +56,13 @@ def evaluate(bench: Bench, *, check_leaks: bool = False, output: Path | None = N
     found = _compared(bench, parted, names)
     said = verdict(found, ours=systems.OURS)
     main = _wide("all test users, value [95 % interval]", found.frame, _MAIN)
-    first = [main, Table("verdict", ("verdict",), [(said,)])]
-    if not whole:  # people read from the top, programs take the first table for the rows
-        first.reverse()
-    tables = [*first, _plain(found.frame), *_sampled(found.frame), *_paired(found.paired), *tables]
-    tables.append(Table.of("by slice", found.frame) if whole else _by_slice(found.frame))
+    if whole:  # programs take the first table for the rows
+        first = [main, Table("verdict", ("verdict",), [(said,)])]
+        last = [Table.of("paired", found.paired), *tables, Table.of("by slice", found.frame)]
+    else:  # people read from the top
+        first = [Table("", ("verdict",), [(said,)]), main]
+        last = [*_paired(found.paired), _by_slice(found.frame), *tables]
+    tables = [*first, _plain(found.frame), *_sampled(found.frame), *last]
     tables.append(bench.times())
     artifacts: dict[str, Path] = {}
     if output is not None:
@@ -216,8 +218,8 @@ def _wide(title: str, frame: pl.DataFrame, metrics: Sequence[str]) -> Table:
 
 
 def _plain(frame: pl.DataFrame) -> Table:
-    """One row a system: the other figures over all test users."""
-    whole = frame.filter(pl.col("slice") == "all")
+    """One row a system: the other figures over all test users; those that no system has are left out."""
+    whole = frame.filter((pl.col("slice") == "all") & pl.col("value").is_finite().any().over("metric"))
     every = whole["metric"].unique(maintain_order=True).to_list()
     shown = [name for name in every if not name.startswith(_MAIN) and "sampled" not in name]
     return _pivot("other measures, all test users", whole, shown, interval=False)
@@ -240,7 +242,9 @@ def _pivot(title: str, whole: pl.DataFrame, metrics: Sequence[str], *, interval:
 
 
 def _paired(frame: pl.DataFrame) -> list[Table]:
-    return [Table.of("paired, same users", frame)] if frame.height else []
+    """NDCG@10 of ours minus theirs, with repeat purchases and without."""
+    some = frame.filter(pl.col("metric") == "ndcg@10").drop("metric")
+    return [Table.of("NDCG@10 in pairs, same users", some)] if some.height else []
 
 
 def _by_slice(frame: pl.DataFrame) -> Table:
