@@ -6,6 +6,8 @@ one number for what only all lists together have.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -45,7 +47,7 @@ def diversity(lists: Lists, content: npt.NDArray[np.floating] | Sparse) -> Value
         some = lists[start : start + _BLOCK]
         row, at = np.nonzero(some >= 0)
         picked = sparse.csr_matrix((np.ones(len(row)), (row, some[row, at])), shape=(len(some), len(length)))
-        whole: npt.NDArray[np.floating] | Sparse = picked @ content
+        whole = cast(npt.NDArray[np.floating] | Sparse, picked @ content)
         size = (some >= 0).sum(axis=1)
         # |sum of v|^2 = sum of |v|^2 + twice the sum over pairs
         cosines = _squares(whole) - picked @ length
