@@ -15,7 +15,7 @@ import polars as pl
 
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
-from recsys.errors import RecsysError, UsageError
+from recsys.errors import DataContractError, RecsysError, UsageError
 from recsys.evaluate import leaks, systems
 from recsys.evaluate.backtest import Judge, Judged
 from recsys.evaluate.baselines import System, words
@@ -136,11 +136,19 @@ def learned(bench: Bench, past: Past) -> System:
 
     Encoder and ranker learn from the products that were there; those created since are encoded by what was learned,
     and their words stay out of the word counts.
+
+    Raises:
+        DataContractError: there is too little before the test to train on.
     """
     settings = bench.settings
     older, events = past.older()
     lesson = Lesson(bench, older, events, settings.artifacts / "evaluation")
-    model, table = lesson.encoder()
+    try:
+        model, table = lesson.encoder()
+    except DataContractError as error:
+        raise DataContractError(
+            f"recsys cannot be trained on what is before the test: {error}, or compare the others alone with --models"
+        ) from None
     blend = lesson.ranker(model, table.vectors)
     content = np.array(table.vectors)
     if not past.known.all():
