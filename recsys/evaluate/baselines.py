@@ -168,8 +168,12 @@ def ranked(
             if exclude_seen:
                 user, at = np.nonzero(part.real)
                 scores[user, part.items[user, at]] = -np.inf
-            # The k-th best score bounds what need be sorted: all above 0 that reach it, ties included.
-            bound = np.partition(scores, -k, axis=1)[:, -k] if k < scores.shape[1] else scores.min(axis=1)
+            # The k-th best score bounds what need be sorted: all above 0 that reach it, ties included. Where little is
+            # above 0 that is bound enough.
+            bound = np.zeros(len(part))
+            crowded = np.flatnonzero((scores > 0).sum(axis=1) > 8 * k)
+            if len(crowded):
+                bound[crowded] = np.partition(scores[crowded], -k, axis=1)[:, -k]
             for row in range(len(part)):
                 items = np.flatnonzero((scores[row] >= bound[row]) & (scores[row] > 0))
                 best = items[np.argsort(-scores[row, items], kind="stable")[:k]]

@@ -50,7 +50,8 @@ def ease(interactions: Interactions, *, regularization: float = 150.0, decay: fl
 
     def scores(histories: Histories) -> Scores:
         out = np.zeros((len(histories), interactions.n_items))
-        out[:, items] = query(histories, interactions.n_items, decay)[:, items] @ weights
+        # in the weights' own precision: a wider query would copy all of them
+        out[:, items] = query(histories, interactions.n_items, decay).astype(np.float32)[:, items] @ weights
         return out
 
     return scores
