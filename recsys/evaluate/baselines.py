@@ -53,7 +53,7 @@ def popular(interactions: Interactions, *, days: float | None = None, now: int |
 
 
 def repurchase(n_items: int) -> Scorer:
-    """The user's own products, the latest first."""
+    """The products of the user's events, bought or looked at, the latest first."""
 
     def scores(histories: Histories) -> Scores:
         out = np.zeros((len(histories), n_items))
@@ -156,7 +156,7 @@ def logarithm(scorer: Scorer) -> Scorer:
 def ranked(
     scorer: Scorer, *, exclude_seen: bool, allowed: npt.NDArray[np.bool_] | None = None, block: int = 256
 ) -> System:
-    """Turn scores into lists: scores above 0 only, ties by lower row, the history left out if `exclude_seen`."""
+    """Turn scores into lists: scores above 0 only, ties by lower row, what was bought left out if `exclude_seen`."""
 
     def system(histories: Histories, k: int) -> npt.NDArray[np.int64]:
         out = np.full((len(histories), k), -1, np.int64)
@@ -166,7 +166,7 @@ def ranked(
             if allowed is not None:
                 scores[:, ~allowed] = -np.inf
             if exclude_seen:
-                user, at = np.nonzero(part.real)
+                user, at = np.nonzero(part.real & (part.kinds == PURCHASE_CODE))
                 scores[user, part.items[user, at]] = -np.inf
             # The k-th best score bounds what need be sorted: all above 0 that reach it, ties included. Where little is
             # above 0 that is bound enough.

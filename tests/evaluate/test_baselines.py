@@ -97,3 +97,9 @@ def test_lists_are_the_same_whether_much_or_little_is_above_zero(seed, k):
     for row in range(3):
         best = sorted((-scores[row, item], item) for item in range(60) if scores[row, item] > 0)[:k]
         assert [item for item in found[row].tolist() if item >= 0] == [item for _, item in best]
+
+
+def test_what_was_looked_at_and_not_bought_may_be_listed():
+    looked = histories([[1, 2, 3]], kinds=[[2, 0, 1]])
+    popular = baselines.popular(events([(0, item, 0) for item in range(5)], n_users=1, n_items=5))
+    assert baselines.ranked(popular, exclude_seen=True)(looked, 5).tolist() == [[0, 1, 3, 4, -1]]
