@@ -75,3 +75,72 @@ def metrics(items, wanted, k):
         seen.add(item)
     ideal = sum(1 / log2(rank + 1) for rank in range(1, min(len(wanted), k) + 1))
     return float(correct > 0), gained / ideal, precision / min(len(wanted), k)
+
+
+def more_metrics(items, wanted, k):
+    """Reciprocal rank, recall and precision at k of one list (-1 = nothing) against a set of targets."""
+    first, correct = 0.0, set()
+    for rank, item in enumerate(items[:k], start=1):
+        if item in wanted and item not in correct:
+            correct.add(item)
+            first = first or 1 / rank
+    return first, len(correct) / len(wanted), len(correct) / k
+
+
+def debiased_recall(lists, targets, counts, k, power=0.5):
+    """Popularity-stratified recall of all users together: worth of the targets found / worth of all targets."""
+    worth = {item: (count + 1) ** -power for item, count in enumerate(counts)}
+    found = sum(worth[item] for row, wanted in zip(lists, targets, strict=True) for item in set(row[:k]) & set(wanted))
+    return found / sum(worth[item] for wanted in targets for item in set(wanted))
+
+
+def diversity(items, vectors):
+    """1 - mean inner product over all pairs of one list, NaN for fewer than two products."""
+    held = [item for item in items if item >= 0]
+    pairs = [(a, b) for at, a in enumerate(held) for b in held[at + 1 :]]
+    if not pairs:
+        return float("nan")
+    return 1 - sum(sum(x * y for x, y in zip(vectors[a], vectors[b], strict=True)) for a, b in pairs) / len(pairs)
+
+
+def calibration(items, history, groups, alpha=0.01):
+    """KL divergence of the history's mix of groups from the list's, smoothed by alpha; NaN without a known group."""
+    from math import log
+
+    def mix(some):
+        known = [groups[item] for item in some if item >= 0 and groups[item] >= 0]
+        return {group: known.count(group) / len(known) for group in known}
+
+    p, q = mix(history), mix(items)
+    if not p:
+        return float("nan")
+    return sum(share * log(share / ((1 - alpha) * q.get(group, 0.0) + alpha * share)) for group, share in p.items())
+
+
+def gini(counts):
+    """Gini index by its definition: mean difference of all pairs / twice the mean."""
+    n, mean = len(counts), sum(counts) / len(counts)
+    return sum(abs(a - b) for a in counts for b in counts) / (2 * n * n * mean)
+
+
+def ease(baskets, n, regularization):
+    """Each product's column by ridge regression on the other products (what EASE solves at once): n x n."""
+    import numpy as np
+
+    x = np.array([[float(item in basket) for item in range(n)] for basket in baskets])
+    out = np.zeros((n, n))
+    for item in range(n):
+        rest = [other for other in range(n) if other != item]
+        a = x[:, rest].T @ x[:, rest] + regularization * np.eye(n - 1)
+        out[rest, item] = np.linalg.solve(a, x[:, rest].T @ x[:, item])
+    return out
+
+
+def least_squares(basket, other, alpha, regularization):
+    """Factors of one user by the normal equations with every cell's confidence written out (Hu et al. 2008)."""
+    import numpy as np
+
+    liked = np.array([float(item in basket) for item in range(len(other))])
+    confidence = np.diag(1 + alpha * liked)
+    a = other.T @ confidence @ other + regularization * np.eye(other.shape[1])
+    return np.linalg.solve(a, other.T @ confidence @ liked)

@@ -5,6 +5,7 @@ In: command lines. Out: reports of the pipeline; every import of it waits until 
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,15 @@ import typer
 
 from recsys.cli.call import Call, command
 from recsys.pipeline.report import Report
+
+
+class Split(StrEnum):
+    """What to hold back."""
+
+    time = "time"
+    last = "last"
+    users = "users"
+
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -103,10 +113,36 @@ def audience(
 
 def evaluate(
     call: Call,
-    test_days: Annotated[float | None, typer.Option(min=0.01, help="Last days held out as the test.")] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="Systems to compare, with commas between, e.g. recsys,popular-7d,item-item."
+        ),
+    ] = None,
+    split: Annotated[Split | None, typer.Option(help="What is held back as the test.")] = None,
+    test_days: Annotated[
+        float | None, typer.Option(min=0.01, help="Last days held out as the test of the split by time.")
+    ] = None,
+    k: Annotated[int | None, typer.Option("-k", "--k", min=1, help="Length of the judged lists.")] = None,
+    sampled: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Also rank among N drawn products; labelled as such.")
+    ] = None,
+    check_leaks: Annotated[
+        bool, typer.Option("--check-leaks", help="First check that no baseline sees what is held back.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write all figures to FILE.csv or .parquet.")
+    ] = None,
 ) -> Report:
-    """Hold back the last days, recommend without them, compare with baselines."""
+    """Hold purchases back, recommend without them, compare with baselines; says who is ahead and how sure that is."""
     from recsys.pipeline import judgement
 
-    with call.bench({"evaluate.test_days": test_days}, writes=False) as bench:
-        return judgement.evaluate(bench)
+    flags = {
+        "evaluate.models": models.split(",") if models is not None else None,
+        "evaluate.split": split.value if split else None,
+        "evaluate.test_days": test_days,
+        "evaluate.k": k,
+        "evaluate.sampled": sampled,
+    }
+    with call.bench(flags, writes=False) as bench:
+        return judgement.evaluate(bench, check_leaks=check_leaks, output=output, whole=call.json)

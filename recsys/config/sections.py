@@ -258,8 +258,29 @@ class PublishSettings(Section):
 class EvaluateSettings(Section):
     """Offline evaluation."""
 
-    test_days: float = Field(2, gt=0, description="last days of the log, held out as the test")
-    k: int = Field(12, ge=1, description="length of the judged lists (MAP and coverage)")
+    split: Literal["time", "last", "users"] = Field(
+        "time",
+        description="what is held back: the last days, the last purchase of each user, or a fifth of the users",
+    )
+    test_days: float = Field(2, gt=0, description="last days of the log, held out as the test of the split by time")
+    models: list[str] = Field(
+        [
+            "popular",
+            "popular-7d",
+            "repurchase",
+            "item-item",
+            "ease",
+            "als",
+            "tf-idf",
+            "repurchase+item-item+popular",
+            "recsys",
+        ],
+        description="systems to compare",
+    )
+    k: int = Field(12, ge=1, description="length of the judged lists; NDCG, HR and MRR are always at 10")
+    sampled: int = Field(
+        0, ge=0, description="also rank the purchases among so many drawn products; 0 = only among all products"
+    )
     bootstrap: int = Field(1000, ge=0, description="bootstrap samples over users for the intervals")
     max_users: int = Field(50_000, ge=1, description="test users at most, drawn by the seed")
 

@@ -1,22 +1,25 @@
-"""How good lists are on held-back purchases: metrics with intervals, by kinds of users and of products.
+"""How good lists are on held-back purchases: metrics with intervals by slices, and systems compared in pairs.
 
-In: `Cases`, what was learned from, systems (histories, k) -> (b, k) rows.
-Out: a frame, one row a system, slice, metric.
+In: `Cases`, what was learned from, systems (histories, k) -> (b, k) rows. Out: a frame, one row a system, slice,
+metric; a frame of differences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from scipy import sparse
 
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
-from recsys.evaluate import metrics
-from recsys.evaluate.baselines import System
+from recsys.evaluate import candidates, intervals, metrics, shape
+from recsys.evaluate.baselines import System, purchases
+from recsys.evaluate.metrics import Values
+from recsys.evaluate.slices import NEW_PURCHASES, Slice, Targets, purchased, slices
 from recsys.recommend.cases import Cases
 
 SCHEMA = {
@@ -28,22 +31,157 @@ SCHEMA = {
     "high": pl.Float64,
     "users": pl.Int64,
 }
-Targets = tuple[npt.NDArray[np.int64], ...]
+PAIRED_SCHEMA = {
+    "slice": pl.String,
+    "metric": pl.String,
+    "system": pl.String,
+    "other": pl.String,
+    "difference": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "p_bootstrap": pl.Float64,
+    "p_signflip": pl.Float64,
+    "users": pl.Int64,
+}
+_PAIRED = ("all", NEW_PURCHASES)
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Some of the cases, judged by some of their targets.
+class Judged:
+    """What came out.
 
     Attributes:
-        name: for the table.
-        rows: (s,) positions among the cases.
-        targets: s arrays, the targets that count.
+        frame: columns of SCHEMA.
+        paired: columns of PAIRED_SCHEMA; NDCG, HR and MAP of one system minus those of each other one.
     """
 
-    name: str
-    rows: npt.NDArray[np.int64]
-    targets: Targets
+    frame: pl.DataFrame
+    paired: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """One system's lists: as they are, without what was bought before, among drawn negatives."""
+
+    whole: Rows
+    unbought: Rows
+    drawn: Rows | None
+
+    def judged_by(self, part: Slice) -> Rows:
+        return (self.unbought if part.unbought else self.whole)[part.rows]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How lists are judged.
+
+    Attributes:
+        catalogue: for pictures, prices, categories and for what may be recommended.
+        train: the events the systems learned from, for slices and metrics by how often a product was bought.
+        k: length of the lists; HR, NDCG and MRR are always at 10.
+        samples: of the bootstrap over users; the sign flips are ten times as many.
+        seed: of bootstrap, sign flips and negatives.
+        cut: UTC seconds from which on the purchases are held back, if there is one moment for all.
+        sampled: draw so many negatives a user, too, and rank the targets among them; 0 = do not.
+        content: (n, d) rows of unit length, for diversity; left out without.
+        first: the system the others are compared with; that with the best NDCG when it is not there.
+    """
+
+    catalogue: Catalogue
+    train: Interactions
+    k: int = 12
+    samples: int = 1000
+    seed: int = 0
+    cut: int | None = None
+    sampled: int = 0
+    content: npt.NDArray[np.floating] | sparse.csr_matrix | None = field(default=None, repr=False)
+    first: str = "recsys"
+
+    def judge(self, cases: Cases, systems: Mapping[str, System]) -> Judged:
+        """Judge one system or more on the same cases; all get the same histories."""
+        own = purchased(cases, self.train)
+        lists = {name: self._asked(cases, system, own) for name, system in systems.items()}
+        names = list(systems)
+        worth = metrics.rarity(_purchases(self.train))
+        rows: list[tuple[int, tuple[object, ...]]] = []
+        apart: list[tuple[object, ...]] = []
+        for part in slices(cases, self.catalogue, self.train, cut=self.cut):
+            measured = [self._measured(lists[name], part, worth) for name in names]
+            rows += self._figures(part.name, names, measured)
+            if part.name in _PAIRED and len(names) > 1:
+                apart += self._differences(part.name, names, measured)
+        looks = [self._shape(cases, lists[name].whole) for name in names]
+        rows += self._figures("all", names, looks)
+        for place, name in enumerate(names):
+            rows += [(place, row) for row in self._together(name, lists[name].whole, len(cases))]
+        ordered = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+        return Judged(
+            pl.DataFrame(ordered, schema=SCHEMA, orient="row"),
+            pl.DataFrame(apart, schema=PAIRED_SCHEMA, orient="row"),
+        )
+
+    def _asked(self, cases: Cases, system: System, own: Targets) -> _Lists:
+        whole = system(cases.histories, max(10, self.k))
+        drawn = None
+        if self.sampled:
+            sellable = self.catalogue.sellable
+            some = candidates.negatives(cases, own, sellable, number=self.sampled, seed=self.seed)
+            drawn = candidates.among(system, cases, some, n=len(sellable), k=max(10, self.k))
+        return _Lists(whole, candidates.without(system, cases, whole, own), drawn)
+
+    def _measured(self, lists: _Lists, part: Slice, worth: Values) -> dict[str, Values]:
+        out = judged(lists.judged_by(part), part.targets, self.k, worth=worth)
+        if lists.drawn is not None and not part.unbought:
+            found = judged(lists.drawn[part.rows], part.targets, self.k, worth=worth)
+            out |= {f"{metric} (sampled {self.sampled})": values for metric, values in found.items()}
+        return out
+
+    def _shape(self, cases: Cases, lists: Rows) -> dict[str, Values]:
+        shown, given = lists[:, : self.k], cases.histories.items
+        out = {"novelty": shape.novelty(shown, _purchases(self.train))}
+        if self.content is not None:
+            out["diversity"] = shape.diversity(shown, self.content)
+        out["category_calibration"] = shape.calibration(shown, given, shape.categories(self.catalogue))
+        out["price_calibration"] = shape.calibration(shown, given, shape.prices(self.catalogue))
+        return {f"{name}@{self.k}": values for name, values in out.items()}
+
+    def _together(self, name: str, lists: Rows, users: int) -> list[tuple[object, ...]]:
+        shown, sellable = lists[:, : self.k], self.catalogue.sellable
+        found = {"coverage": shape.coverage(shown, sellable), "gini": shape.gini(shown, sellable)}
+        return [(name, "all", f"{kind}@{self.k}", value, value, value, users) for kind, value in found.items()]
+
+    def _figures(
+        self, part: str, names: list[str], measured: list[dict[str, Values]]
+    ) -> list[tuple[int, tuple[object, ...]]]:
+        """One row a system and metric; all columns are resampled together, so that it is done once a slice."""
+        columns = [(place, metric) for place, found in enumerate(measured) for metric in found]
+        values = np.stack([measured[place][metric] for place, metric in columns], axis=1)
+        low, high = intervals.bounds(intervals.resampled(values, samples=self.samples, seed=self.seed))
+        held = ~np.isnan(values)
+        out: list[tuple[int, tuple[object, ...]]] = []
+        for at, (place, metric) in enumerate(columns):
+            users = int(held[:, at].sum())
+            mean = float(values[held[:, at], at].mean()) if users else float("nan")
+            out.append((place, (names[place], part, metric, mean, float(low[at]), float(high[at]), users)))
+        return out
+
+    def _differences(self, part: str, names: list[str], measured: list[dict[str, Values]]) -> list[tuple[object, ...]]:
+        if self.first in names:
+            one = names.index(self.first)
+        else:
+            one = int(np.argmax([found["ndcg@10"].mean() for found in measured]))
+        others = [place for place in range(len(names)) if place != one]
+        out: list[tuple[object, ...]] = []
+        for metric in ("ndcg@10", "hr@10", f"map@{self.k}"):
+            mine = measured[one][metric]
+            theirs = np.stack([measured[place][metric] for place in others], axis=1)
+            for place, found in zip(
+                others, intervals.paired(mine, theirs, samples=self.samples, seed=self.seed), strict=True
+            ):
+                figures = (found.difference, found.low, found.high, found.p_bootstrap, found.p_signflip)
+                out.append((part, metric, names[one], names[place], *figures, len(mine)))
+        return out
 
 
 def backtest(
@@ -56,74 +194,40 @@ def backtest(
     samples: int = 1000,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Judge systems on the same cases; all get the same histories and are asked once.
+    """Judge systems on the same cases.
 
     Args:
         cases: users, what they did, what they bought then.
         systems: by name, in the order of the table.
-        catalogue: for pictures and for what may be recommended.
-        train: the events the systems learned from, for the slices by product.
-        k: length of the lists MAP and coverage are taken of; HR and NDCG are always at 10.
+        catalogue: as in `Judge`.
+        train: as in `Judge`.
+        k: as in `Judge`.
         samples: of the bootstrap over users.
         seed: of the bootstrap.
 
     Returns:
-        Columns system, slice, metric (`ndcg@10`, `hr@10`, `map@k`, `coverage@k`), value, low, high (95 %), users.
+        Columns system, slice, metric (`ndcg@10`, `hr@10`, `map@k`, `coverage@k`, ...), value, low, high (95 %), users.
     """
-    parts = slices(cases, catalogue, train)
-    out: list[tuple[str, str, str, float, float, float, int]] = []
-    for name, system in systems.items():
-        lists = system(cases.histories, max(10, k))
-        for part in parts:
-            for metric, values in judged(lists[part.rows], part.targets, k).items():
-                value = float(values.mean()) if len(values) else float("nan")
-                low, high = metrics.interval(values, samples=samples, seed=seed)
-                out.append((name, part.name, metric, value, low, high, len(values)))
-        listed = np.unique(lists[:, :k])
-        share = float((listed >= 0).sum() / max(1, int(catalogue.sellable.sum())))
-        out.append((name, "all", f"coverage@{k}", share, share, share, len(cases)))
-    return pl.DataFrame(out, schema=SCHEMA, orient="row")
+    if not systems:
+        return pl.DataFrame(schema=SCHEMA)
+    return Judge(catalogue, train, k=k, samples=samples, seed=seed).judge(cases, systems).frame
 
 
-def judged(lists: npt.NDArray[np.int64], targets: Targets, k: int) -> dict[str, metrics.Values]:
-    """Each metric of each list."""
+def judged(lists: Rows, targets: Targets, k: int, *, worth: Values) -> dict[str, Values]:
+    """Each metric of each list; `worth` (n,) is what finding a product counts in the debiased recall."""
     found, size = metrics.hits(lists, targets), metrics.sizes(targets)
-    return {
-        "ndcg@10": metrics.ndcg(found, size, 10),
-        "hr@10": metrics.hr(found, 10),
-        f"map@{k}": metrics.average_precision(found, size, k),
+    of: dict[str, Callable[[], Values]] = {
+        "ndcg@10": lambda: metrics.ndcg(found, size, 10),
+        "hr@10": lambda: metrics.hr(found, 10),
+        "mrr@10": lambda: metrics.reciprocal_rank(found, 10),
+        f"map@{k}": lambda: metrics.average_precision(found, size, k),
+        f"recall@{k}": lambda: metrics.recall(found, size, k),
+        f"precision@{k}": lambda: metrics.precision(found, k),
+        f"debiased_recall@{k}": lambda: metrics.debiased_recall(lists, found, targets, worth, k=k),
     }
+    return {name: values() for name, values in of.items()}
 
 
-def slices(cases: Cases, catalogue: Catalogue, train: Interactions) -> list[Slice]:
-    """All cases; by the user's distinct earlier products; by how often a target was bought before; by its picture.
-
-    A slice by product judges the lists by those targets alone, on the users who have one.
-    """
-    everybody = np.arange(len(cases))
-    distinct = np.array([len(np.unique(row[row >= 0])) for row in cases.histories.items], np.int64)
-    by_user = {
-        "all": np.ones(len(cases), np.bool_),
-        "with_history": distinct > 0,
-        "no_history": distinct == 0,
-        "history_1_2": (distinct >= 1) & (distinct <= 2),
-        "history_3_9": (distinct >= 3) & (distinct <= 9),
-        "history_10_up": distinct >= 10,
-    }
-    out = [
-        Slice(name, everybody[rows], tuple(cases.targets[row] for row in np.flatnonzero(rows).tolist()))
-        for name, rows in by_user.items()
-    ]
-    counts, pictured = train.counts(), catalogue.pictures.present
-    by_product: dict[str, Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]] = {
-        "unseen_products": lambda items: counts[items] == 0,
-        "rare_products": lambda items: (counts[items] >= 1) & (counts[items] <= 2),
-        "common_products": lambda items: counts[items] >= 3,
-        "pictured_products": lambda items: pictured[items],
-        "unpictured_products": lambda items: ~pictured[items],
-    }
-    for name, which in by_product.items():
-        kept = [items[which(items)] for items in cases.targets]
-        rows = np.array([row for row, items in enumerate(kept) if len(items)], np.int64)
-        out.append(Slice(name, rows, tuple(kept[row] for row in rows.tolist())))
-    return [part for part in out if len(part.rows)]
+def _purchases(train: Interactions) -> Rows:
+    """Purchases of each product: (n,)."""
+    return purchases(train).counts()

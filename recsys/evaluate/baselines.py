@@ -7,6 +7,7 @@ Written dense and without the rooms' own scoring code, so that a mistake there c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,11 +25,22 @@ Scores = npt.NDArray[np.float64]
 Scorer = Callable[[Histories], Scores]
 """Histories of b users to (b, n) scores; what must not be listed is -inf, 0 or less says nothing."""
 System = Callable[[Histories, int], npt.NDArray[np.int64]]
+_WORD = re.compile(r"\w+")
 
 
 def purchases(interactions: Interactions) -> Interactions:
     """The purchases among the events."""
     return interactions.where(interactions.kind == PURCHASE_CODE)
+
+
+def matrix(interactions: Interactions) -> sparse.csr_matrix:
+    """Who bought what, however often: (u, n) float32 of ones."""
+    bought = purchases(interactions)
+    pairs = sparse.csr_matrix(
+        (np.ones(len(bought), np.float32), (bought.user, bought.item)), shape=(bought.n_users, bought.n_items)
+    )
+    pairs.data[:] = 1.0
+    return pairs
 
 
 def popular(interactions: Interactions, *, days: float | None = None, now: int | None = None) -> Scorer:
@@ -41,7 +53,7 @@ def popular(interactions: Interactions, *, days: float | None = None, now: int |
 
 
 def repurchase(n_items: int) -> Scorer:
-    """The user's own products, the latest first."""
+    """The products of the user's events, bought or looked at, the latest first."""
 
     def scores(histories: Histories) -> Scores:
         out = np.zeros((len(histories), n_items))
@@ -55,18 +67,14 @@ def repurchase(n_items: int) -> Scorer:
 
 def item_item(interactions: Interactions, *, shrinkage: float = 10.0, decay: float = 0.8) -> Scorer:
     """Cosine of the users two products share, shrunk, summed over the history decayed per item back (Sarwar 2001)."""
-    bought = purchases(interactions)
-    pairs = sparse.csr_matrix(
-        (np.ones(len(bought), np.float32), (bought.user, bought.item)), shape=(bought.n_users, bought.n_items)
-    )
-    pairs.data[:] = 1.0
+    pairs = matrix(interactions)
     users = np.asarray(pairs.sum(axis=0)).ravel()
     shared = (pairs.T @ pairs).tocoo()
     off = shared.row != shared.col
     row, col = shared.row[off], shared.col[off]
     cosine = shared.data[off] / (np.sqrt(users[row] * users[col]) + shrinkage)
     similar = sparse.csr_matrix((cosine, (row, col)), shape=shared.shape)
-    return lambda histories: np.asarray((_query(histories, bought.n_items, decay) @ similar).todense(), np.float64)
+    return lambda histories: np.asarray((query(histories, interactions.n_items, decay) @ similar).todense(), np.float64)
 
 
 def texts(catalogue: Catalogue) -> list[str]:
@@ -78,13 +86,28 @@ def texts(catalogue: Catalogue) -> list[str]:
     return [" ".join(value for value in row if value) for row in frame.select(held).iter_rows()]
 
 
-def tfidf(catalogue: Catalogue, *, decay: float = 0.8) -> Scorer:
-    """Cosine of TF-IDF over all text columns, summed over the history decayed per item back."""
-    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+").fit_transform(texts(catalogue))  # noqa: S106
-    across = words.T.tocsc()
+def words(catalogue: Catalogue, *, known: npt.NDArray[np.bool_] | None = None) -> sparse.csr_matrix:
+    """TF-IDF over all text columns: (n, w) float64 rows of unit length, zero rows without a counted word.
+
+    Args:
+        catalogue: n products.
+        known: (n,) products the words and their frequencies are taken of; all when not given.
+    """
+    told = texts(catalogue)
+    seen = told if known is None else [told[row] for row in np.flatnonzero(known).tolist()]
+    if not any(_WORD.search(text) for text in seen):
+        return sparse.csr_matrix((len(told), 1))
+    counted = TfidfVectorizer(sublinear_tf=True, token_pattern=_WORD.pattern).fit(seen)
+    return sparse.csr_matrix(counted.transform(told))
+
+
+def tfidf(catalogue: Catalogue, *, decay: float = 0.8, known: npt.NDArray[np.bool_] | None = None) -> Scorer:
+    """Cosine of TF-IDF over all text columns, summed over the history decayed per item back; `known` as for `words`."""
+    rows = words(catalogue, known=known)
+    across = rows.T.tocsc()
 
     def scores(histories: Histories) -> Scores:
-        return np.asarray((_query(histories, len(catalogue), decay) @ words @ across).todense(), np.float64)
+        return np.asarray((query(histories, len(catalogue), decay) @ rows @ across).todense(), np.float64)
 
     return scores
 
@@ -133,7 +156,7 @@ def logarithm(scorer: Scorer) -> Scorer:
 def ranked(
     scorer: Scorer, *, exclude_seen: bool, allowed: npt.NDArray[np.bool_] | None = None, block: int = 256
 ) -> System:
-    """Turn scores into lists: scores above 0 only, ties by lower row, the history left out if `exclude_seen`."""
+    """Turn scores into lists: scores above 0 only, ties by lower row, what was bought left out if `exclude_seen`."""
 
     def system(histories: Histories, k: int) -> npt.NDArray[np.int64]:
         out = np.full((len(histories), k), -1, np.int64)
@@ -143,10 +166,14 @@ def ranked(
             if allowed is not None:
                 scores[:, ~allowed] = -np.inf
             if exclude_seen:
-                user, at = np.nonzero(part.real)
+                user, at = np.nonzero(part.real & (part.kinds == PURCHASE_CODE))
                 scores[user, part.items[user, at]] = -np.inf
-            # The k-th best score bounds what need be sorted: all above 0 that reach it, ties included.
-            bound = np.partition(scores, -k, axis=1)[:, -k] if k < scores.shape[1] else scores.min(axis=1)
+            # The k-th best score bounds what need be sorted: all above 0 that reach it, ties included. Where little is
+            # above 0 that is bound enough.
+            bound = np.zeros(len(part))
+            crowded = np.flatnonzero((scores > 0).sum(axis=1) > 8 * k)
+            if len(crowded):
+                bound[crowded] = np.partition(scores[crowded], -k, axis=1)[:, -k]
             for row in range(len(part)):
                 items = np.flatnonzero((scores[row] >= bound[row]) & (scores[row] > 0))
                 best = items[np.argsort(-scores[row, items], kind="stable")[:k]]
@@ -156,7 +183,7 @@ def ranked(
     return system
 
 
-def _query(histories: Histories, n_items: int, decay: float) -> sparse.csr_matrix:
+def query(histories: Histories, n_items: int, decay: float) -> sparse.csr_matrix:
     """(b, n): decay ** p for the p-th product back; a product that stands twice counts where it is newest."""
     user, item, weight = [], [], []
     for row in range(len(histories)):

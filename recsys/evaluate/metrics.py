@@ -1,4 +1,4 @@
-"""How good ranked lists are: HR, NDCG and MAP at k, one number a user, and intervals over users.
+"""How good ranked lists are: HR, NDCG, MAP, MRR, recall and precision at k, one number a user.
 
 In: (b, k) product rows, best first, -1 = none; the products each user bought. Out: (b,) float64 in 0..1.
 """
@@ -11,31 +11,36 @@ import numpy as np
 import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
+Found = npt.NDArray[np.bool_]
 
 
-def hits(lists: npt.NDArray[np.integer], targets: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.bool_]:
+def hits(lists: npt.NDArray[np.integer], targets: Sequence[npt.NDArray[np.integer]]) -> Found:
     """Where a list names a target; a product named twice counts once: (b, k) bool."""
-    out = np.zeros(lists.shape, np.bool_)
-    for row, (items, wanted) in enumerate(zip(lists, targets, strict=True)):
-        right = np.isin(items, wanted) & (items >= 0)
-        _, first = np.unique(items, return_index=True)
-        once = np.zeros(len(items), np.bool_)
-        once[first] = True
-        out[row] = right & once
-    return out
+    if not len(lists):
+        return np.zeros(lists.shape, np.bool_)
+    lengths = np.array([len(wanted) for wanted in targets], np.int64)
+    flat = np.concatenate(targets).astype(np.int64)
+    width = 1 + max(int(lists.max(initial=0)), int(flat.max(initial=0)))
+    rows = np.arange(len(lists), dtype=np.int64)
+    right = np.isin(rows[:, None] * width + lists, np.repeat(rows, lengths) * width + flat) & (lists >= 0)
+    order = np.argsort(lists, axis=1, kind="stable")
+    held = np.take_along_axis(lists, order, axis=1)
+    again = np.zeros(lists.shape, np.bool_)
+    np.put_along_axis(again, order[:, 1:], held[:, 1:] == held[:, :-1], axis=1)
+    return np.asarray(right & ~again)
 
 
 def sizes(targets: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.int64]:
     """How many distinct targets each user has: (b,) int64."""
-    return np.array([len(np.unique(wanted)) for wanted in targets], np.int64)
+    return np.array([len(set(wanted.tolist())) for wanted in targets], np.int64)
 
 
-def hr(found: npt.NDArray[np.bool_], k: int) -> Values:
+def hr(found: Found, k: int) -> Values:
     """Hit rate: is any target among the first k: (b,)."""
     return np.asarray(found[:, :k].any(axis=1), np.float64)
 
 
-def ndcg(found: npt.NDArray[np.bool_], size: npt.NDArray[np.integer], k: int) -> Values:
+def ndcg(found: Found, size: npt.NDArray[np.integer], k: int) -> Values:
     """Normalised discounted cumulative gain of the first k, gain 1 a target (Järvelin & Kekäläinen 2002): (b,)."""
     discount: Values = np.reciprocal(np.log2(np.arange(2, k + 2, dtype=np.float64)))
     ideal: Values = np.zeros(k + 1)
@@ -44,20 +49,52 @@ def ndcg(found: npt.NDArray[np.bool_], size: npt.NDArray[np.integer], k: int) ->
     return np.asarray(gained / ideal[np.minimum(size, k)])
 
 
-def average_precision(found: npt.NDArray[np.bool_], size: npt.NDArray[np.integer], k: int) -> Values:
+def average_precision(found: Found, size: npt.NDArray[np.integer], k: int) -> Values:
     """Average precision at k; its mean over users is MAP@k, as the H&M competition counts it: (b,)."""
     within = found[:, :k]
     precision = np.cumsum(within, axis=1) / np.arange(1, within.shape[1] + 1)
     return np.asarray((precision * within).sum(axis=1) / np.minimum(size, k))
 
 
-def interval(values: Values, *, samples: int, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """Bootstrap interval of the mean over users (percentiles, Efron 1979); (nan, nan) without a user or a sample."""
-    if not len(values) or not samples:
-        return float("nan"), float("nan")
-    g = np.random.default_rng(seed)
-    # Resampling b users with replacement = a multinomial count of each; users with equal values are drawn together.
-    distinct, counts = np.unique(values, return_counts=True)
-    drawn = g.multinomial(len(values), counts / counts.sum(), size=samples)
-    low, high = np.quantile(drawn @ distinct / len(values), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def reciprocal_rank(found: Found, k: int) -> Values:
+    """1 / place of the first target among the first k, 0 without one; its mean is MRR@k (Voorhees 1999): (b,)."""
+    within = found[:, :k]
+    return np.where(within.any(axis=1), 1.0 / (1.0 + within.argmax(axis=1)), 0.0)
+
+
+def recall(found: Found, size: npt.NDArray[np.integer], k: int) -> Values:
+    """Share of the targets among the first k: (b,)."""
+    return np.asarray(found[:, :k].sum(axis=1) / size)
+
+
+def precision(found: Found, k: int) -> Values:
+    """Share of the k places that hold a target, empty places counted: (b,)."""
+    return np.asarray(found[:, :k].sum(axis=1) / k)
+
+
+def rarity(counts: npt.NDArray[np.integer], *, power: float = 0.5) -> Values:
+    """What finding each product is worth, (purchases + 1) ** -power: (n,).
+
+    The inverse of the propensity of being seen under a power law of popularity (Steck 2011; Yang et al. 2018).
+    """
+    return np.asarray((np.asarray(counts, np.float64) + 1.0) ** -power)
+
+
+def debiased_recall(
+    lists: npt.NDArray[np.integer], found: Found, targets: Sequence[npt.NDArray[np.integer]], worth: Values, *, k: int
+) -> Values:
+    """Recall in which a product counts by its rarity, so that naming what sells anyway earns little.
+
+    The mean over users is sum of the worth of the targets found / sum of the worth of all targets, the
+    popularity-stratified recall of Steck (2011); one user's number can therefore exceed 1.
+
+    Args:
+        lists: (b, k') product rows.
+        found: (b, k') where they name a target.
+        targets: b arrays of distinct products.
+        worth: (n,) by `rarity`.
+        k: places that count.
+    """
+    gained = (worth[np.maximum(lists[:, :k], 0)] * found[:, :k]).sum(axis=1)
+    whole = np.array([worth[wanted].sum() for wanted in targets])
+    return np.asarray(gained / whole.mean()) if len(whole) else np.zeros(0)

@@ -1,19 +1,74 @@
-"""Ways to hold purchases back for a test: by time, or the last purchase of some users.
+"""Ways to hold purchases back for a test: by time, the last purchase of each user, or some users altogether.
 
 In: Interactions, and a number of days or some users. Out: what may be learned from, and `Cases`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from recsys.data.interactions import Histories, Interactions
-from recsys.errors import UsageError
+from recsys.errors import UsageError, suggestion
 from recsys.recommend.cases import Cases, time_split
 from recsys.recommend.proposals import DAY, PURCHASE_CODE
 
-__all__ = ["Cases", "last_days", "leave_last", "time_split"]
+__all__ = ["SPLITS", "Cases", "Held", "held", "last_days", "leave_last", "leave_newest", "time_split"]
+SPLITS = ("time", "last", "users")
+_SHARE = 5
+"""One in so many users is held back by the split by users."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A log parted into what may be learned from and what is judged by.
+
+    Attributes:
+        split: time, last or users.
+        train: what may be learned from.
+        cases: histories and targets.
+        cut: UTC seconds from which on everything is held back; None when each user has another moment.
+        back: (e,) bool, the events of the log that stand neither in `train` nor in a history.
+    """
+
+    split: str
+    train: Interactions
+    cases: Cases
+    cut: int | None
+    back: npt.NDArray[np.bool_]
+
+
+def held(split: str, interactions: Interactions, *, days: float, max_users: int, seed: int) -> Held:
+    """Hold purchases back.
+
+    Args:
+        split: "time" (the last `days` days), "last" (the last purchase of each user) or "users" (a fifth of the users
+            are not learned from, of their distinct products the last is asked for).
+        interactions: the whole log.
+        days: for the split by time.
+        max_users: test users at most, drawn by `seed`.
+        seed: for the draws.
+
+    Raises:
+        UsageError: the log cannot be parted that way.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"unknown split '{split}'{suggestion(split, SPLITS)} (known: {', '.join(SPLITS)})")
+    cut = last_days(interactions, days)
+    if split == "time":
+        train, cases = time_split(interactions, cut, max_users=max_users, seed=seed)
+        return Held(split, train, cases, cut, interactions.time >= cut)
+    if split == "last":
+        train, cases, back = leave_newest(interactions, max_users=max_users, seed=seed)
+        return Held(split, train, cases, None, back)
+    drawn = _fifth(interactions, max_users=max_users, seed=seed)
+    train, cases = leave_last(interactions, drawn)
+    wanted = np.full(interactions.n_users, -1, np.int64)
+    wanted[cases.histories.users] = [items[0] for items in cases.targets]
+    back = (interactions.item == wanted[interactions.user]) & (interactions.kind == PURCHASE_CODE)
+    return Held(split, train, cases, None, back)
 
 
 def last_days(interactions: Interactions, days: float) -> int:
@@ -65,3 +120,55 @@ def leave_last(
     histories = Histories(np.array(rows, np.int64), items, times, kinds)
     now = int(interactions.time.max()) + 1
     return interactions.where(~test[interactions.user]), Cases(histories, targets, now)
+
+
+def leave_newest(
+    interactions: Interactions, *, last: int = 200, max_users: int | None = None, seed: int = 0
+) -> tuple[Interactions, Cases, npt.NDArray[np.bool_]]:
+    """Leave one out: the last purchase of each user is the target, what the user did before it the history.
+
+    Nothing a user did after the target is learned from. Users without an event before their last purchase are learned
+    from and not judged. Ties in time are in the order of the product rows (as in `Interactions`).
+
+    Returns:
+        What may be learned from, the cases, (e,) bool which events are held back.
+
+    Raises:
+        UsageError: nobody bought anything after an earlier event.
+    """
+    at = np.flatnonzero(interactions.kind == PURCHASE_CODE)
+    users, from_end = np.unique(interactions.user[at][::-1], return_index=True)
+    newest = at[len(at) - 1 - from_end]
+    later = newest > interactions.starts[users]
+    users, newest = users[later], newest[later]
+    if not len(users):
+        raise UsageError("no user bought anything after an earlier event; the split 'last' needs such users")
+    limit = np.full(interactions.n_users, len(interactions), np.int64)
+    limit[users] = newest
+    back = np.arange(len(interactions)) >= limit[interactions.user]
+    train = interactions.where(~back)
+    if max_users is not None and len(users) > max_users:
+        drawn = np.sort(np.random.default_rng(seed).choice(len(users), max_users, replace=False))
+        users, newest = users[drawn], newest[drawn]
+    length = int(min(last, (train.starts[users + 1] - train.starts[users]).max()))
+    targets = tuple(interactions.item[one : one + 1] for one in newest.tolist())
+    return train, Cases(train.histories(users, length), targets, int(train.time.max()) + 1), back
+
+
+def _fifth(interactions: Interactions, *, max_users: int, seed: int) -> npt.NDArray[np.int64]:
+    """A fifth of the users with two distinct products, drawn.
+
+    Raises:
+        UsageError: a fifth of them is nobody.
+    """
+    bought = interactions.kind == PURCHASE_CODE
+    pairs = np.unique(interactions.user[bought] * interactions.n_items + interactions.item[bought])
+    users, products = np.unique(pairs // interactions.n_items, return_counts=True)
+    able = users[products >= 2]
+    if len(able) < _SHARE:
+        raise UsageError(
+            f"the split 'users' holds back a fifth of the users with two products, and only {len(able)} have two; "
+            "use the split 'time' or 'last'"
+        )
+    count = min(len(able) // _SHARE, max_users)
+    return np.sort(np.random.default_rng(seed).choice(able, count, replace=False))

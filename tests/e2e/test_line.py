@@ -152,10 +152,18 @@ def test_evaluate_compares_with_plain_systems(copied: Path, recsys: Run) -> None
     outcome = recsys("evaluate", "-C", copied, "--json", "--test-days", "7")
     assert outcome.code == 0, outcome.err
     systems = [row["system"] for row in outcome.document["rows"]]
-    assert systems == ["popular-7d", "repurchase", "item-item", "tf-idf", "recsys"]
+    plain = ["popular", "popular-7d", "repurchase", "item-item", "ease", "als", "tf-idf"]
+    assert systems == [*plain, "repurchase+item-item+popular", "recsys"]
     slices = outcome.document["tables"]["by slice"]
     assert {"ndcg@10", "hr@10", "map@12"} <= {row["metric"] for row in slices}
-    assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in slices if row["users"])
+    shares = [row for row in slices if row["users"] and row["metric"] in {"ndcg@10", "hr@10", "map@12"}]
+    assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in shares)
+    some = recsys(
+        "evaluate", "-C", copied, "--test-days", "7", "--models", "popular,als", "--k", "5", "-o", copied / "f.csv"
+    )
+    assert some.code == 0 and "popular" in some.out.splitlines()[1], some.err
+    wrong = recsys("evaluate", "-C", copied, "--models", "recsys,item-iten")
+    assert wrong.code == 2 and "did you mean 'item-item'" in wrong.err
     assert sorted(path.name for path in (copied / "artifacts/models/encoder").iterdir()) == versions
     nothing = recsys("evaluate", "-C", copied, "--json", "--test-days", "5000")
     assert nothing.code == 2 and "test days" in nothing.document["error"]

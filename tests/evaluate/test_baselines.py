@@ -84,3 +84,22 @@ def test_the_slow_oracle_and_the_plain_one_differ_by_their_users_weight():
     plain = baselines.item_item(KNOWN, shrinkage=10, decay=1)(histories([[item] for item in range(N)]))
     assert ((plain > 0) == (ours > 0)).all() and not np.allclose(plain, ours)
     assert plain[0, 0] == pytest.approx(0)
+
+
+@given(seed=st.integers(0, 300), k=st.integers(1, 4))
+def test_lists_are_the_same_whether_much_or_little_is_above_zero(seed, k):
+    """Rows with much above 0 are cut at the k-th best score first, ties included."""
+    g = np.random.default_rng(seed)
+    scores = np.zeros((3, 60))
+    scores[0] = g.integers(1, 5, 60)  # crowded, with ties
+    scores[1, g.choice(60, 3, replace=False)] = 1.0
+    found = baselines.ranked(lambda _: scores.copy(), exclude_seen=False)(histories([[]] * 3), k)
+    for row in range(3):
+        best = sorted((-scores[row, item], item) for item in range(60) if scores[row, item] > 0)[:k]
+        assert [item for item in found[row].tolist() if item >= 0] == [item for _, item in best]
+
+
+def test_what_was_looked_at_and_not_bought_may_be_listed():
+    looked = histories([[1, 2, 3]], kinds=[[2, 0, 1]])
+    popular = baselines.popular(events([(0, item, 0) for item in range(5)], n_users=1, n_items=5))
+    assert baselines.ranked(popular, exclude_seen=True)(looked, 5).tolist() == [[0, 1, 3, 4, -1]]

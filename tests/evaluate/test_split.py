@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import UsageError
-from recsys.evaluate.split import last_days, leave_last, time_split
+from recsys.evaluate.split import held, last_days, leave_last, leave_newest, time_split
 from recsys.recommend.cases import Cases, newest
 from tests.recommend.shops import DAY, START, events, histories, interactions
 
@@ -95,3 +95,76 @@ def test_within_one_day_the_newest_share_begins_within_it():
 def test_cases_that_do_not_fit_are_refused():
     with pytest.raises(UsageError, match="2 histories but 1 targets"):
         Cases(histories([[1], [2]]), (np.array([3]),), START)
+
+
+@given(rows=rows)
+def test_the_last_purchase_of_each_user_is_left_out(rows):
+    known = events(rows, n_users=5, n_items=6)
+    expected = {}
+    for user in range(5):
+        own = [at for at in range(len(known)) if known.user[at] == user]
+        bought = [at for at in own if known.kind[at] == 0]
+        if bought and bought[-1] > own[0]:
+            expected[user] = (bought[-1], [at for at in own if at < bought[-1]], [at for at in own if at >= bought[-1]])
+    if not expected:
+        with pytest.raises(UsageError, match="earlier event"):
+            leave_newest(known)
+        return
+    train, cases, back = leave_newest(known)
+    assert np.flatnonzero(back).tolist() == sorted(at for *_, late in expected.values() for at in late)
+    assert len(train) == len(known) - back.sum() and cases.now == train.time.max() + 1
+    assert cases.histories.users.tolist() == sorted(expected)
+    for row, user in enumerate(sorted(expected)):
+        target, before, _ = expected[user]
+        assert cases.targets[row].tolist() == [known.item[target]]
+        given = cases.histories.items[row]
+        assert given[given >= 0].tolist() == known.item[before].tolist()
+
+
+def test_all_targets_are_left_out_although_few_users_are_judged():
+    known = interactions(days=10)
+    train, cases, back = leave_newest(known, max_users=5, seed=1)
+    assert len(cases) == 5 and back.sum() > 20 and len(train) + back.sum() == len(known)
+    assert leave_newest(known, max_users=5, seed=1)[1].histories.users.tolist() == cases.histories.users.tolist()
+
+
+def test_a_fifth_of_the_users_is_not_learned_from():
+    known = interactions(days=10)
+    parted = held("users", known, days=2, max_users=1000, seed=3)
+    able = sum(len(np.unique(known.item[known.starts[u] : known.starts[u + 1]])) >= 2 for u in range(known.n_users))
+    test = set(parted.cases.histories.users.tolist())
+    assert len(test) == able // 5 and not test & set(parted.train.user.tolist())
+    assert parted.cut is None and set(known.user[parted.back].tolist()) == test
+    for row, user in enumerate(parted.cases.histories.users.tolist()):
+        assert set(known.item[parted.back & (known.user == user)].tolist()) == set(parted.cases.targets[row].tolist())
+    assert len(held("users", known, days=2, max_users=2, seed=3).cases) == 2
+
+
+def test_each_split_by_its_name():
+    known = interactions(days=10)
+    parted = held("time", known, days=2, max_users=1000, seed=0)
+    assert parted.cut == last_days(known, 2) == parted.cases.now
+    assert np.array_equal(parted.back, known.time >= parted.cut)
+    assert held("last", known, days=2, max_users=1000, seed=0).cut is None
+    with pytest.raises(UsageError, match="unknown split 'tine'; did you mean 'time'"):
+        held("tine", known, days=2, max_users=10, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "way", "said"),
+    [
+        ([(0, 0, 0), (1, 1, 9, 2)], "time", "from the cut"),  # a view, no purchase
+        ([(0, 0, 9), (1, 1, 9)], "time", "before the cut"),  # all at one moment
+        ([(0, 0, 9), (1, 1, 9)], "last", "earlier event"),  # everybody bought once
+        ([(0, 0, 9), (0, 1, 9), (1, 0, 1), (1, 2, 2)], "users", "only 2 have two"),
+    ],
+)
+def test_logs_that_cannot_be_parted_are_refused(rows, way, said):
+    with pytest.raises(UsageError, match=said):
+        held(way, events(rows, n_users=2, n_items=3), days=1, max_users=10, seed=0)
+
+
+def test_at_one_moment_the_order_of_the_rows_decides():
+    known = events([(0, 2, 5), (0, 0, 5), (0, 1, 5)], n_users=1, n_items=3)
+    _, cases, _ = leave_newest(known)
+    assert cases.targets[0].tolist() == [2] and cases.histories.items[0].tolist() == [0, 1]

@@ -1,0 +1,71 @@
+"""The systems of the comparison by name, each made from a `Past`.
+
+In: names, what may be known at the cut. Out: systems (histories, k) -> (b, k) product rows, by the name to show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from recsys.errors import UsageError, suggestion
+from recsys.evaluate import baselines, linear
+from recsys.evaluate.baselines import Scorer, System
+from recsys.evaluate.past import Past
+
+OURS = "recsys"
+"""The one system that is not made here."""
+_DAYS = 7
+
+
+def _popular_lately(past: Past) -> Scorer:
+    return baselines.popular(past.train, days=_DAYS, now=past.now)
+
+
+def _ease(past: Past) -> Scorer:
+    return linear.ease(past.train)
+
+
+def _stacked(past: Past) -> Scorer:
+    again = baselines.repurchase(len(past.catalogue))
+    return baselines.stacked(again, baselines.item_item(past.train), _popular_lately(past))
+
+
+MAKERS: dict[str, Callable[[Past], Scorer]] = {
+    "popular": lambda past: baselines.popular(past.train),
+    "popular-7d": _popular_lately,
+    "repurchase": lambda past: baselines.repurchase(len(past.catalogue)),
+    "item-item": lambda past: baselines.item_item(past.train),
+    "ease": _ease,
+    "als": lambda past: linear.als(past.train, seed=past.seed),
+    "tf-idf": lambda past: baselines.tfidf(past.catalogue, known=past.known),
+    "repurchase+item-item+popular": _stacked,
+}
+"""What scores, by the name `--models` takes; `recsys` comes beside them."""
+_AGAIN = ("repurchase", "repurchase+item-item+popular")
+"""They list what the user has bought; the others leave it out."""
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """The names, each once.
+
+    Raises:
+        UsageError: a name is unknown, or none is named.
+    """
+    known = [*MAKERS, OURS]
+    out = list(dict.fromkeys(name.strip() for name in names if name.strip()))
+    for name in out:
+        if name not in known:
+            raise UsageError(f"unknown model '{name}'{suggestion(name, known)} (known: {', '.join(known)})")
+    if not out:
+        raise UsageError(f"no model is named; choose some of {', '.join(known)}")
+    return out
+
+
+def made(name: str, past: Past) -> tuple[str, System]:
+    """One system and the name to show: EASE says so where it does not know all products that were bought."""
+    shown = name
+    if name == "ease":
+        bought = int((baselines.purchases(past.train).counts() > 0).sum())
+        shown = name if bought <= linear.MOST else f"{name} ({linear.MOST:,} most bought)"
+    system = baselines.ranked(MAKERS[name](past), exclude_seen=name not in _AGAIN, allowed=past.catalogue.sellable)
+    return shown, system
