@@ -4,24 +4,21 @@ In: flags, environment `RECSYS_*`, `recsys.toml`, defaults, in this order of pre
 """
 
 from recsys.config.layers import FILE, Layered, load, read, template, value_of
+from recsys.config.learning import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
+from recsys.config.section import Section
 from recsys.config.sections import (
     SOURCES,
     ClusterSettings,
     DatabaseSettings,
     DataSettings,
-    EncoderSettings,
     EvaluateSettings,
     ImageSettings,
     IndexSettings,
-    ObjectiveSettings,
     PublishSettings,
-    RankerSettings,
     RecommendSettings,
     RuleSettings,
-    Section,
     Settings,
     SourceSettings,
-    TrainingSettings,
 )
 
 __all__ = [

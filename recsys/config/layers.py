@@ -18,7 +18,8 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
-from recsys.config.sections import Section, Settings
+from recsys.config.section import Section
+from recsys.config.sections import Settings
 from recsys.errors import ConfigError, suggestion
 from recsys.log import redact
 

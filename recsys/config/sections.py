@@ -8,16 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from recsys.config.learning import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
+from recsys.config.section import Section
 
 SOURCES = ("sequence", "repurchase", "co_purchase", "transitions", "ease", "popular", "content", "cluster", "fresh")
 """The candidate sources there are, by the names `recommend.sources` may list."""
-
-
-class Section(BaseModel):
-    """A section of `recsys.toml`: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class DatabaseSettings(Section):
@@ -64,91 +61,6 @@ class ImageSettings(Section):
     max_megapixels: float = Field(25, gt=0, description="larger pictures are refused before decoding")
     max_megabytes: float = Field(20, gt=0, description="larger files are refused before reading")
     max_aspect: float = Field(50, ge=1, description="pictures longer than this many times their width are refused")
-
-
-class EncoderSettings(Section):
-    """Size and inputs of the product and user encoders."""
-
-    dim: int = Field(128, ge=8, description="length of a product vector")
-    width: int = Field(128, ge=16, description="width of the towers and of the fusion")
-    heads: int = Field(4, ge=1, description="attention heads; divides width")
-    text_layers: int = Field(1, ge=1, description="transformer layers of the text tower")
-    fusion_layers: int = Field(2, ge=1, description="transformer layers of the fusion")
-    user_layers: int = Field(2, ge=1, description="transformer layers of the user encoder")
-    text_tokens: int = Field(32, ge=4, description="tokens read of each product's text")
-    vocabulary: int = Field(8000, ge=300, description="size of the byte-level BPE vocabulary trained on the catalogue")
-    history: int = Field(30, ge=1, description="events of a user the user encoder looks back on")
-    text_columns: list[str] = Field(["title", "description"], description="columns read as text")
-    attribute_columns: list[str] | Literal["auto"] = Field(
-        "auto",
-        description="columns read as attributes; auto = brand, category, price, attributes with few values",
-    )
-    modality_dropout: float = Field(
-        0.3, ge=0, lt=1, description="chance that a modality of a product is hidden in training"
-    )
-    id_dropout: float = Field(
-        0.3, ge=0, lt=1, description="chance that a product's id residual is hidden in training of the user encoder"
-    )
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> EncoderSettings:
-        if self.width % self.heads:
-            raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
-        return self
-
-
-class ObjectiveSettings(Section):
-    """Weight of each training objective; 0 leaves it out."""
-
-    masked_text: float = Field(0.3, ge=0, description="guess hidden words of title and description")
-    masked_attributes: float = Field(0.5, ge=0, description="guess hidden attributes")
-    image_text: float = Field(1.0, ge=0, description="find a product's text by its picture and back")
-    co_purchase: float = Field(0.3, ge=0, description="find what the same user bought close in time")
-    next_item: float = Field(1.0, ge=0, description="guess a user's next purchase")
-
-
-class TrainingSettings(Section):
-    """The training loop."""
-
-    epochs: int = Field(3, ge=1, description="passes over the products")
-    user_epochs: int = Field(5, ge=1, description="passes over the users")
-    min_steps: int = Field(100, ge=1, description="steps at least, so that a small shop learns too")
-    batch_size: int = Field(256, ge=2, description="products in a step")
-    user_batch_size: int = Field(256, ge=2, description="users in a step")
-    negatives: int = Field(
-        1024, ge=0, description="wrong products a next purchase is told from, drawn in each step; 0 = all"
-    )
-    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
-    user_learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW for the user encoder")
-    weight_decay: float = Field(0.05, ge=0, description="weight decay of AdamW")
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="number format of the products; auto = bf16 where the processor has it"
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
-    checkpoint_minutes: float = Field(5, gt=0, description="minutes between checkpoints")
-    seed: int = Field(0, ge=0, description="the one seed every random choice comes from")
-
-
-class RankerSettings(Section):
-    """Fitting the ranker of the candidates on earlier windows."""
-
-    kind: Literal["auto", "trees", "weights"] = Field(
-        "auto",
-        description="trees = boosted trees, weights = one weight a feature; auto = trees where enough users bought one "
-        "of their candidates and trees rank better on users held out",
-    )
-    window_fraction: float = Field(
-        0.15, gt=0, lt=0.9, description="newest share of the events held out to fit the ranker"
-    )
-    windows: int = Field(2, ge=1, description="parts the held-out share is cut into, each a window of its own")
-    max_users: int = Field(20_000, ge=100, description="users the ranker is fitted on at most")
-    candidates: int = Field(100, ge=10, description="candidates a source proposes per user")
-    negatives: int = Field(200, ge=10, description="candidates of a user that were not bought, drawn to fit on")
-    least_users: int = Field(1000, ge=50, description="users with a bought candidate that trees need at least")
-    trees: int = Field(500, ge=1, description="trees at most; fewer when users held out gain no more")
-    learning_rate: float = Field(0.05, gt=0, le=1, description="of the boosting of trees")
 
 
 class RecommendSettings(Section):
