@@ -57,7 +57,7 @@ class TrainingSettings(Section):
     """The training loop."""
 
     epochs: int = Field(3, ge=1, description="passes over the products")
-    user_epochs: int = Field(5, ge=1, description="passes over the users")
+    user_epochs: int = Field(20, ge=1, description="passes over the users")
     min_steps: int = Field(100, ge=1, description="steps at least, so that a small shop learns too")
     batch_size: int = Field(256, ge=2, description="products in a step")
     user_batch_size: int = Field(256, ge=2, description="users in a step")
@@ -65,7 +65,7 @@ class TrainingSettings(Section):
         1024, ge=0, description="wrong products a next purchase is told from, drawn in each step; 0 = all"
     )
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
-    user_learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW for the user encoder")
+    user_learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW for the user encoder")
     weight_decay: float = Field(0.05, ge=0, description="weight decay of AdamW")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
