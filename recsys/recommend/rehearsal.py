@@ -129,7 +129,9 @@ def fit_on(
     if not apart.any() or apart.all():
         return blend
     held_out = np.isin(user, people[apart])
-    rest = None if ranker.kind == "trees" else fit(x[~held_out], user[~held_out], bought[~held_out], sources=names)
+    learn = ~held_out
+    # There are enough users for weights; that fewer are left without those held out is no reason for equal ones.
+    rest = None if ranker.kind == "trees" else fit(x[learn], user[learn], bought[learn], sources=names, least_cases=1)
     found = trees.fit(
         x,
         user,
