@@ -43,6 +43,25 @@ def test_where_weights_say_it_all_they_are_kept_and_a_warning_says_so(caplog):
     assert "trees are no better than the fitted weights" in caplog.text and "the weights are used" in caplog.text
 
 
+def test_where_nothing_can_be_told_apart_trees_are_no_better_and_weights_are_kept(caplog):
+    x, user, bought = choices("noise")
+    with caplog.at_level(logging.WARNING, logger="recsys"):
+        ranker = fitted((np.zeros_like(x), user, bought))
+    assert isinstance(ranker, Blend) and not ranker.weight.any()
+    assert "trees are no better than the fitted weights" in caplog.text
+
+
+def test_the_figure_of_trees_grown_on_noise_is_that_of_other_users():
+    """Stopping where some users look best makes the figure of just these users flattering."""
+    said, true = [], []
+    for seed in range(6):
+        ranker = fitted(choices("noise", users=1000, seed=seed), kind="trees", seed=seed)
+        x, user, bought = choices("noise", users=2000, seed=100 + seed)
+        said.append(ranker.ndcg[0])
+        true.append(ndcg(ranker.score(x), user, bought))
+    assert np.mean(said) - np.mean(true) < 0.02
+
+
 def test_kind_trees_asks_no_weights():
     ranker = fitted(choices("linear", users=300), kind="trees")  # too few for auto, and weights would be better
     assert isinstance(ranker, Trees) and np.isnan(ranker.ndcg[1]) and 0 < ranker.ndcg[0] < 1
@@ -88,9 +107,9 @@ def test_the_same_data_and_seed_give_the_same_text_and_another_seed_another():
 
 
 def test_settings_reach_the_boosting():
-    few = fitted(DATA, kind="trees", trees=3)
-    assert few.text.count("\nTree=") == 3
-    assert fitted(DATA, kind="trees", trees=3, learning_rate=0.5).text != few.text
+    one = fitted(DATA, kind="trees", trees=1)
+    assert one.text.count("\nTree=") == 1 < crossed().text.count("\nTree=")
+    assert fitted(DATA, kind="trees", trees=1, learning_rate=0.5).text != one.text
 
 
 # --- what a ranker of trees says
@@ -136,6 +155,46 @@ def test_a_text_that_is_no_trees_is_refused(text):
 
 
 # --- how it is judged
+
+
+@pytest.mark.parametrize("users", [1000, 50])
+def test_nobody_judges_who_was_fitted_or_stopped_on(monkeypatch, users):
+    """Each user is known by a feature of its own."""
+    import lightgbm
+
+    x, user, bought = choices("crossed", users=users)
+    x[:, -1] = user
+    grown, rival, judged = [], [], []
+    dataset, fit_weights = lightgbm.Dataset, rank.fit
+
+    def data(rows, *rest, **named):
+        grown.append(set(rows[:, -1].tolist()))
+        return dataset(rows, *rest, **named)
+
+    def weights(rows, *rest, **named):
+        rival.append(set(rows[:, -1].tolist()))
+        return fit_weights(rows, *rest, **named)
+
+    def judge(score, owner, hit):
+        judged.append(set(owner.tolist()))
+        return ndcg(score, owner, hit)
+
+    monkeypatch.setattr(lightgbm, "Dataset", data)
+    monkeypatch.setattr("recsys.recommend.rehearsal.fit", weights)
+    monkeypatch.setattr("recsys.recommend.trees.ndcg", judge)
+    fitted((x, user, bought), least_users=50)
+    (learned, stopped), (everybody, rest) = grown, rival
+    assert len(judged) == 2 and judged[0] == judged[1] and judged[0]
+    assert not learned & stopped and not (learned | stopped) & judged[0] and not rest & judged[0]
+    assert learned | stopped | judged[0] == everybody == set(range(users))
+    assert learned == rest and len(stopped | judged[0]) == round(0.15 * users)
+
+
+def test_what_is_asked_for_is_grown_whoever_is_drawn():
+    data = choices("linear", users=50)
+    for seed in range(30):
+        ranker = fitted(data, kind="trees", seed=seed, trees=1)
+        assert isinstance(ranker, Trees) and np.isfinite(ranker.ndcg[0])
 
 
 @pytest.mark.parametrize("seed", range(5))
