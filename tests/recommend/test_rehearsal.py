@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.config import RankerSettings, RecommendSettings, RuleSettings
-from recsys.recommend import rank, rehearsal
+from recsys.recommend import features, rank, rehearsal
 from recsys.recommend.cases import newest, time_split
 from recsys.recommend.proposals import PURCHASE_CODE
 from recsys.recommend.rehearsal import examples, fit_on, rehearse
@@ -173,6 +173,15 @@ def test_of_what_was_not_bought_so_many_are_drawn_and_what_was_bought_is_kept():
         # The features are those among all candidates, not among the drawn.
         assert {row.tobytes() for row in x[mine]} <= {row.tobytes() for row in whole[theirs]}
     assert (np.diff(user) >= 0).all() and user.max() < len(cases)
+
+
+def test_features_are_those_of_the_moment_of_the_window():
+    x, user, _, cases = drawn()
+    newest_event = cases.histories.times[user].max(axis=1)
+    some = newest_event > 0
+    away = x[:, features.names(NAMES).index("user.away")]
+    np.testing.assert_allclose(away[some], np.log1p((CUT - newest_event[some]) / DAY), rtol=1e-5)
+    assert some.sum() > 100
 
 
 def test_the_draw_is_that_of_the_generator():
