@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recsys.errors import UsageError
+
 HERE = Path(__file__).parents[2]
 SCRIPT = HERE / "benchmarks" / "sequential.py"
 USERS, ITEMS = 60, 30
@@ -116,6 +118,33 @@ def test_both_ways_of_writing_a_file_say_the_same(sequences, tmp_path, monkeypat
     assert log.train.time.min() == START and log.test.now > log.train.time.max()
     few = read(one, attributes=None, items=None, most_users=5)
     assert few.train.n_users == 5 and len(few.catalogue) == len(log.catalogue)
+
+
+def test_a_blank_line_is_nobody(sequences, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    from sequential_data import read
+
+    file = tmp_path / "ring.txt"
+    file.write_text("\n".join(f"{' '.join([user, *own])}\n" for user, own in sequences.items()), encoding="utf-8")
+    assert read(file, attributes=None, items=None).users.texts == tuple(sequences)
+
+
+@pytest.mark.parametrize(("text", "message"), [(None, "no such file"), ("", "nobody"), ("a 1 2 3\nb 2 3\n", "nobody")])
+def test_a_file_without_a_case_is_refused(tmp_path, monkeypatch, text, message):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    from sequential_data import read
+
+    file = tmp_path / "ring.txt"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=message):
+        read(file, attributes=None, items=None)
+
+
+def test_what_cannot_be_read_is_one_line_of_error(tmp_path):
+    done = run(tmp_path / "nothing.txt")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines() == [f"sequential: {tmp_path / 'nothing.txt'}: no such file"]
 
 
 def test_the_real_file(shared_data):
