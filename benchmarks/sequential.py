@@ -112,7 +112,8 @@ def main() -> int:
         print(f"{row['system']:34s} {row['metric']:8s} {row['value']:.4f} [{row['low']:.4f}, {row['high']:.4f}]")
     if asked.json:
         own = {row["system"]: row["value"] for row in rows if row["metric"] == "ndcg@10"}
-        ratios = {f"ndcg@10 recsys / {name}": round(own["recsys"] / value, 4) for name, value in own.items() if value}
+        mine = own.pop("recsys")
+        ratios = {f"ndcg@10 recsys / {name}": round(mine / value, 4) for name, value in own.items() if value}
         machine = {
             "cpus": os.cpu_count(),
             "processor": platform.machine(),

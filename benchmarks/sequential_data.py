@@ -17,6 +17,7 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.ids import IdMap
 from recsys.data.interactions import Interactions
+from recsys.errors import UsageError
 from recsys.recommend.cases import Cases
 
 LONGEST = 100
@@ -41,11 +42,19 @@ class Log:
 
 
 def read(path: Path, *, attributes: Path | None, items: Path | None, most_users: int | None = None) -> Log:
-    """Read the file; users with fewer than three events are in no case, but are learned from."""
+    """Read the file; users with fewer than three events are in no case, but are learned from.
+
+    Raises:
+        UsageError: there is no such file, or nobody in it has four products, as the two held back ask for.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
     lists = _lists(path)
     texts = sorted({item for own in lists.values() for item in own})
     if most_users is not None:
         lists = dict(list(lists.items())[:most_users])
+    if max(map(len, lists.values()), default=0) < 4:
+        raise UsageError(f"{path}: nobody has four products; two are held back, and two are needed to learn from")
     ids, users = IdMap(texts), IdMap(list(lists))
     lengths = np.array([len(own) for own in lists.values()])
     every = Interactions.of(
@@ -83,8 +92,9 @@ def _lists(path: Path) -> dict[str, list[str]]:
     out: dict[str, list[str]] = {}
     with opened(path, "rt", encoding="utf-8") as file:
         for line in file:
-            user, *found = line.split()
-            out.setdefault(user, []).extend(found)
+            if line.strip():
+                user, *found = line.split()
+                out.setdefault(user, []).extend(found)
     return out
 
 

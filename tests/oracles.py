@@ -59,6 +59,124 @@ def item_item(baskets, n, shrinkage, own_share):
     return out
 
 
+def transitions(histories, n, steps):
+    """Share of each product among what followed another: n lists of n; histories of (time, item, worth)."""
+    out = [[0.0] * n for _ in range(n)]
+    for own in histories:
+        moments = sorted({time for time, _, _ in own})
+        for before, one, _ in own:
+            for after, other, worth in own:
+                apart = moments.index(after) - moments.index(before)
+                if one != other and 1 <= apart <= steps:
+                    out[one][other] += worth / apart
+    return [[value / (sum(row) or 1.0) for value in row] for row in out]
+
+
+def ease(baskets, n, ridge, members):
+    """B = I - P diag(1 / diag P), P the inverse of X'X + ridge, over the products `members`: (n, n), the rest 0."""
+    import numpy as np
+
+    bought = np.array([[item in basket for item in members] for basket in baskets], np.float64)
+    inverse = np.linalg.inv(bought.T @ bought + ridge * np.eye(len(members)))
+    out = np.zeros((n, n))
+    out[np.ix_(members, members)] = np.eye(len(members)) - inverse @ np.diag(1 / np.diag(inverse))
+    return out
+
+
+def cluster(signs, groups, popularity):
+    """Share of the taste in a product's group times its share of the group's sales; `signs` {item: weight}."""
+    whole, out = sum(signs.values()), []
+    for item, group in enumerate(groups):
+        liked = sum(weight for other, weight in signs.items() if groups[other] == group)
+        sold = sum(popularity[other] for other in range(len(groups)) if groups[other] == group)
+        out.append(liked / whole * popularity[item] / sold if whole and sold else 0.0)
+    return out
+
+
+def fresh(signs, content, new):
+    """The largest weight * cosine of each new product, 0 at least; `signs` {item: weight}, content lists of floats."""
+    out = []
+    for item, own in enumerate(content):
+        near = [
+            weight * sum(a * b for a, b in zip(own, content[other], strict=True)) for other, weight in signs.items()
+        ]
+        out.append(max([0.0, *near]) if new[item] else 0.0)
+    return out
+
+
+def new_products(created, first, now, days):
+    """Is each product new: by the moment it was created, else by its first event, else it is; None = not known."""
+    since = [one if one is not None else other for one, other in zip(created, first, strict=True)]
+    return [moment is None or moment >= now - days * 86_400 for moment in since]
+
+
+def relative(score, others):
+    """A score between the lowest (or 0) and the highest of all the user's scores."""
+    low, high = min(0.0, *others, 0.0), max(others)
+    return (score - low) / (high - low) if high > low else 0.0
+
+
+def product_facts(row, events, *, now, days, price, category):
+    """Columns about one product, by name; events of (item, time) without returns; price and category by product."""
+    from math import log, log1p
+
+    own = [(now - time) / 86_400 for item, time in events if item == row]
+    fresh, longer = sum(ago <= days for ago in own), sum(ago <= 4 * days for ago in own)
+    season, whole = 0.0, [(now - time) / 86_400 for item, time in events if category[item] == category[row]]
+    if category[row] is not None and events and now - min(time for _, time in events) >= 365.25 * 86_400:
+        here = sum(min(abs(ago - 365.25 * year) for year in range(12)) <= 30.44 / 2 for ago in whole)
+        season = log((1 + here) / (1 + len(whole) * 30.44 / 365.25))
+    return {
+        "lately": log1p(fresh),
+        "ever": log1p(len(own)),
+        "never": float(not own),
+        "age": log1p(max(own)) if own else 0.0,
+        "quiet": log1p(min(own)) if own else 0.0,
+        "trend": log1p(fresh) - log1p(longer / 4),
+        "price": log(price[row]) if price[row] else 0.0,
+        "season": season,
+    }
+
+
+def user_facts(history, *, now, price):
+    """Columns about one user, by name; history of (item, time), oldest first."""
+    from math import log, log1p
+    from statistics import median, pstdev
+
+    prices = [log(price[item]) for item, _ in history if price[item]]
+    return {
+        "length": log1p(len(history)),
+        "distinct": len({item for item, _ in history}) / max(1, len(history)),
+        "away": log1p((now - history[-1][1]) / 86_400) if history else 0.0,
+        "price": median(prices) if prices else 0.0,
+        "spread": pstdev(prices) if prices else 0.0,
+    }
+
+
+def fit_facts(history, row, *, content, price, brand, category):
+    """Columns about one user and one product, by name; history of product rows, oldest first."""
+    from math import log, log1p
+    from statistics import median
+
+    near = [sum(a * b for a, b in zip(content[row], content[item], strict=True)) for item in history[-10:]]
+    prices = [log(price[item]) for item in history if price[item]]
+    dearer = log(price[row]) - median(prices) if price[row] and prices else 0.0
+
+    def share(of):
+        return sum(of[item] == of[row] for item in history) / len(history) if history and of[row] is not None else 0.0
+
+    return {
+        "near_newest": near[-1] if near else 0.0,
+        "near_most": max(near, default=0.0),
+        "near_mean": sum(near) / max(1, len(near)),
+        "same_brand": share(brand),
+        "same_category": share(category),
+        "dearer": dearer,
+        "price_gap": abs(dearer),
+        "again": log1p(history.count(row)),
+    }
+
+
 # --- evaluate --------------------------------------------------------------------------------------------------------
 
 

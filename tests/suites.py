@@ -226,6 +226,8 @@ class CandidateSourceSuite:
     sellable: np.ndarray | None = None
     for_everybody = False
     """Does it know something for a user without history."""
+    searched = False
+    """Does it propose from a search, so that a proposal's score may leave out what the search has not found."""
 
     def make(self):
         raise AssertionError("a subclass makes the source")
@@ -266,6 +268,64 @@ class CandidateSourceSuite:
 
     def test_nobody_gets_nothing(self):
         assert len(self.made_once().propose(self.batch([]), 5)) == 0
+
+    def weigh(self, users, user, item):
+        """What it says of pairs, checked for shape and type."""
+        found = self.made_once().weigh(self.batch(users), np.asarray(user, np.int64), np.asarray(item, np.int64))
+        assert found.shape == (len(user),) and found.dtype == np.float32 and np.isfinite(found).all()
+        return found
+
+    def whole(self, users):
+        """What it says of every product for each user: (b, n)."""
+        b, n = len(users), self.known.n_items
+        return self.weigh(users, np.repeat(np.arange(b), n), np.tile(np.arange(n), b)).reshape(b, n)
+
+    @given(users=st.lists(st.integers(-1, 59), min_size=1, max_size=12), k=st.integers(1, 30))
+    @settings(suppress_health_check=list(HealthCheck), max_examples=25)
+    def test_a_proposed_pair_weighs_what_it_was_proposed_with(self, users, k):
+        found = self.made_once().propose(self.batch(users), k)
+        weight = self.weigh(users, found.user, found.item)
+        if self.searched:
+            assert (weight >= found.score - 1e-5).all()
+        else:
+            np.testing.assert_allclose(weight, found.score, rtol=1e-5, atol=1e-6)
+
+    def test_what_would_never_be_proposed_weighs_nothing(self):
+        users = list(range(-1, 40))
+        found = self.made_once().propose(self.batch(users), self.known.n_items)
+        weight = self.whole(users)
+        assert (weight != 0).any()
+        left = np.ones(weight.shape, bool) if self.sellable is None else np.tile(self.sellable, (len(users), 1))
+        left[found.user, found.item] = False
+        if not self.searched:
+            assert (weight[left] == 0).all()
+
+    def test_without_history_it_knows_nothing_or_the_same_for_everybody(self):
+        batch = self.batch(range(-1, 40))
+        without = ~batch.histories.real.any(axis=1)
+        weight = self.whole(range(-1, 40))
+        assert without.sum() > 5
+        if self.for_everybody:
+            assert (weight == weight[0]).all() and weight.any()
+        else:
+            assert (weight[without] == 0).all()
+
+    @given(users=st.lists(st.integers(-1, 59), min_size=2, max_size=8))
+    @settings(suppress_health_check=list(HealthCheck), max_examples=15)
+    def test_a_weight_does_not_depend_on_who_else_is_asked_for(self, users):
+        alone = np.concatenate([self.whole([user]) for user in users])
+        np.testing.assert_allclose(self.whole(users), alone, rtol=1e-5, atol=1e-6)
+
+    @given(users=st.lists(st.integers(-1, 59), min_size=1, max_size=6), seed=st.integers(0, 100))
+    @settings(suppress_health_check=list(HealthCheck), max_examples=15)
+    def test_a_weight_does_not_depend_on_which_other_pairs_are_asked_for(self, users, seed):
+        g = np.random.default_rng(seed)
+        user = np.sort(g.integers(len(users), size=g.integers(1, 40)))  # some users with no pair, some pairs twice
+        item = g.integers(self.known.n_items, size=len(user))
+        np.testing.assert_allclose(self.weigh(users, user, item), self.whole(users)[user, item], rtol=1e-5, atol=1e-6)
+
+    def test_no_pair_no_weight(self):
+        assert len(self.weigh([0, -1, 5], [], [])) == 0 and len(self.weigh([], [], [])) == 0
 
     def made_once(self):
         if type(self)._made is None:

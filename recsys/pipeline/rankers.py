@@ -91,7 +91,7 @@ def load(folder: Path) -> Blend | Trees:
         blend,
         held[_TREES].decode(),
         metrics.get("importance", {}),
-        (float(ndcg.get("trees") or "nan"), float(ndcg.get("weights") or "nan")),
+        (_number(ndcg.get("trees")), _number(ndcg.get("weights"))),
     )
 
 
@@ -104,6 +104,11 @@ def metrics(ranker: Blend | Trees) -> dict[str, object]:
         shown = {name: value if value == value else None for name, value in numbers.items()}
         out |= {"kind": "trees", "ndcg@10": shown, "importance": ranker.importance}
     return out
+
+
+def _number(value: float | None) -> float:
+    """What `metrics` wrote, nan for null."""
+    return float("nan") if value is None else float(value)
 
 
 def _texts(ranker: Blend | Trees) -> dict[str, str]:

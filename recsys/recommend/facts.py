@@ -31,7 +31,7 @@ class ProductFacts:
         trend: (n,) lately, less what four times as many days would lead to expect.
         price: (n,) log price, nan = unknown.
         season: (n,) log of how much more than on average its category sells in this month of the year; 0 while the
-            log is shorter than a year.
+            log is shorter than a year, and without a category.
         brand: (n,) int64 code, -1 = unknown.
         category: (n,) int64 code, -1 = unknown.
         content: (n, d) unit vectors.
@@ -85,6 +85,7 @@ class ProductFacts:
         here = np.bincount(group[item[apart <= _MONTH / 2]], minlength=groups)
         whole = np.bincount(group[item], minlength=groups)
         lift: Floats = np.log((1 + here) / (1 + whole * _MONTH / _YEAR)).astype(np.float32)
+        lift[0] = 0  # of what has no category
         return lift[group]
 
 

@@ -26,7 +26,7 @@ from recsys.recommend.trees import Trees
 log = logging.getLogger(__name__)
 _BLOCK = 512
 _HELD_OUT = 0.15
-"""Share of the users that judge when the trees have learned enough, and whether they beat the weights."""
+"""Share of the users that judge: half when the trees have learned enough, half whether they beat the weights."""
 
 
 def rehearse(
@@ -125,11 +125,11 @@ def fit_on(
             ranker.least_users,
         )
         return blend
-    apart = np.random.default_rng((seed, 6)).random(len(people)) < _HELD_OUT
-    if not apart.any() or apart.all():
-        return blend
-    held_out = np.isin(user, people[apart])
-    rest = None if ranker.kind == "trees" else fit(x[~held_out], user[~held_out], bought[~held_out], sources=names)
+    count = max(2, round(_HELD_OUT * len(people)))
+    held_out = np.isin(user, np.random.default_rng((seed, 6)).choice(people, count, replace=False))
+    learn = ~held_out
+    # There are enough users for weights; that fewer are left without those held out is no reason for equal ones.
+    rest = None if ranker.kind == "trees" else fit(x[learn], user[learn], bought[learn], sources=names, least_cases=1)
     found = trees.fit(
         x,
         user,

@@ -13,6 +13,8 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from recsys.config import SOURCES
+
 HERE = Path(__file__).parents[2]
 SCRIPT = HERE / "benchmarks" / "hm.py"
 
@@ -68,6 +70,8 @@ def test_a_time_split_ends_with_one_line_of_json(files):
     assert {"popular-7d", "repurchase", "item-item", "tf-idf"} <= {row["system"] for row in last["rows"]}
     assert last["ratios"] and last["machine"]["cpus"] >= 1
     assert len(last["learned"]["model"]) == 12
+    ranker = last["learned"]["ranker"]
+    assert ranker["kind"] == "weights" and set(ranker["sources"]) == set(SOURCES)
 
 
 def test_customers_of_another_file_complete_their_purchase(files):

@@ -9,15 +9,10 @@ from recsys.recommend.candidates.content import Content
 from recsys.recommend.candidates.popular import Popular
 from recsys.recommend.candidates.repurchase import Repurchase
 from recsys.recommend.candidates.sequence import Sequence
-from recsys.recommend.proposals import UserBatch
 from tests import oracles
-from tests.recommend.shops import DAY, START, StubModel, catalogue, events, histories, interactions, vectors
+from tests.recommend.shops import DAY, START, StubModel, catalogue, events, interactions, vectors
+from tests.recommend.sourced import KNOWN, NOW, SELLABLE, N, propose, weighed
 from tests.suites import CandidateSourceSuite
-
-KNOWN = interactions(kinds=(0, 0, 0, 2, 5))
-N = KNOWN.n_items
-SELLABLE = np.arange(N) % 7 != 3
-NOW = START + 31 * DAY
 
 
 class Bound:
@@ -35,7 +30,7 @@ class TestCoPurchase(CandidateSourceSuite):
 
 
 class TestContent(CandidateSourceSuite):
-    known, now, sellable = KNOWN, NOW, SELLABLE
+    known, now, sellable, searched = KNOWN, NOW, SELLABLE, True
 
     def make(self):
         return Content(vectors(N), words.of(catalogue(N)), touched=np.unique(KNOWN.item), sellable=SELLABLE)
@@ -60,13 +55,6 @@ class TestSequence(CandidateSourceSuite):
 
     def make(self):
         return Sequence(Bound(), vectors(N), sellable=SELLABLE)
-
-
-def propose(source, lists, *, k=5, now=NOW, kinds=None):
-    """Items of each user, the best first."""
-    found = source.propose(UserBatch(histories(lists, kinds=kinds, now=now), now), k)
-    order = np.lexsort((found.item, -found.score, found.user))
-    return [found.item[order][found.user[order] == user].tolist() for user in range(len(lists))]
 
 
 # --- co_purchase
@@ -155,6 +143,25 @@ def test_content_answers_the_same_whether_touched_before_or_not():
     )
     lists = [[1, 5, 9], [], [30]]
     assert propose(every, lists, k=20) == propose(none, lists, k=20)
+
+
+def test_content_weighs_each_product_of_the_history_by_the_similarity_of_the_two():
+    source = Content(vectors(N), words.of(catalogue(N)), touched=np.arange(N), decay=0.5)
+    found = weighed(source, [[4, 9, 2], []])
+    for item in range(N):
+        own = [(4, 0.25), (9, 0.5), (2, 1.0)]
+        near = [w * float(source.similarity(np.array([item]), np.array([o]))[0]) for o, w in own if o != item]
+        assert found[0, item] == pytest.approx(sum(near), abs=1e-5)
+
+
+def test_a_product_is_nothing_like_itself_with_words_or_without():
+    titles = ["", "red hat"] + ["coat"] * (N - 2)
+    shop = catalogue(N, titles=titles)
+    shop = type(shop)(shop.ids, shop.frame.select("product_id", "title"), shop.sellable, shop.pictures)
+    source = Content(np.eye(N, dtype=np.float32), words.of(shop), touched=np.arange(N))
+    found = weighed(source, [[0], [1], [0, 1]])
+    assert (found[:, :2] == 0).all()
+    assert (found >= 0).all()
 
 
 # --- sequence

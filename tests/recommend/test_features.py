@@ -1,74 +1,97 @@
 from __future__ import annotations
 
+from math import copysign, log1p
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.recommend import features
+from recsys.recommend.facts import ProductFacts, UserFacts
+from recsys.recommend.pairs import pairs_of
 from recsys.recommend.proposals import Candidates, UserBatch
-from tests.recommend.shops import DAY, START, events, histories
+from tests import oracles
+from tests.recommend.ruled import goods
+from tests.recommend.shops import DAY, START, events, histories, vectors
+from tests.recommend.test_pairs import candidates, rows
 
-NAMES = ["one", "two"]
-
-
-def candidates(rows):
-    """Candidates of (user, item, source, score) rows."""
-    user, item, source, score = (np.array(column) for column in zip(*sorted(rows), strict=True))
-    return Candidates(user, item, score.astype(np.float32), source.astype(np.int16), item + 50)
-
-
-rows = st.lists(
-    st.tuples(st.integers(0, 3), st.integers(0, 8), st.integers(0, 1), st.integers(-3, 5)),
-    min_size=1,
-    max_size=40,
-    unique_by=lambda row: row[:3],
-)
+NAMES = features.names(["one", "two"])
+N = 9
+LISTS = [[1], [], [2, 3], [4, 0, 7]]
+NOW = START + 31 * DAY
+USERS = UserBatch(histories(LISTS, now=NOW), NOW)
+KNOWN = events([(0, 1, 0), (1, 1, 29), (1, 2, 30)], n_users=2, n_items=N)
+PRODUCTS = ProductFacts(goods(N), KNOWN, vectors(N), now=NOW, days=7)
 
 
-@given(rows=rows)
-def test_each_pair_stands_once_with_what_every_source_says(rows):
-    pairs = features.pairs_of(candidates(rows), 2)
-    assert list(zip(pairs.user, pairs.item, strict=True)) == sorted({row[:2] for row in rows})
-    said = {row[:3]: row[3] for row in rows}
-    for at, pair in enumerate(zip(pairs.user.tolist(), pairs.item.tolist(), strict=True)):
-        for source in (0, 1):
-            held = (*pair, source) in said
-            assert pairs.held[at, source] == held
-            assert pairs.score[at, source] == said.get((*pair, source), 0)
-            assert pairs.because[at, source] == (pair[1] + 50 if held else -1)
+class Said:
+    """A source that says of a product what stands in a table, by how many events the user has."""
+
+    def __init__(self, name, table):
+        self.name, self.table = name, np.asarray(table, np.float32)
+
+    def weigh(self, users, user, item):
+        return self.table[users.histories.real.sum(axis=1)[user], item]
 
 
-@given(rows=rows)
-def test_relative_and_place_are_taken_within_user_and_source(rows):
-    pairs = features.pairs_of(candidates(rows), 2)
-    users = UserBatch(histories([[1], [], [2, 3], [4]]), START)
-    popularity = features.Popularity(events([(0, 1, 0)], n_users=1, n_items=9), now=START, days=7)
-    x = features.features(pairs, users, popularity)
-    names = features.names(NAMES)
-    assert x.shape == (len(pairs), len(names)) and x.dtype == np.float32 and np.isfinite(x).all()
-    for at, (user, item) in enumerate(zip(pairs.user.tolist(), pairs.item.tolist(), strict=True)):
-        for source, name in enumerate(NAMES):
-            list_ = sorted((-score, i) for u, i, s, score in rows if (u, s) == (user, source))
-            mine = [rank for rank, (_, i) in enumerate(list_) if i == item]
-            place = x[at, names.index(f"{name}.place")]
-            assert place == (pytest.approx(1 / (1 + mine[0])) if mine else 0)
-            relative = x[at, names.index(f"{name}.relative")]
+def squashed(score):
+    return copysign(log1p(abs(score)), score)
+
+
+tables = st.lists(st.lists(st.integers(-3, 5), min_size=N, max_size=N), min_size=4, max_size=4)
+
+
+@given(rows=rows, one=tables, two=tables)
+def test_every_column_of_a_source_equals_the_slow_answer(rows, one, two):
+    pairs = pairs_of(candidates(rows), 2)
+    x = features.Features([Said("one", one), Said("two", two)], PRODUCTS).of(pairs, USERS)
+    assert x.shape == (len(pairs), len(NAMES)) and x.dtype == np.float32 and np.isfinite(x).all()
+    together = list(zip(pairs.user.tolist(), pairs.item.tolist(), strict=True))
+    for at, (user, item) in enumerate(together):
+        for place, (name, table) in enumerate({"one": one, "two": two}.items()):
+            count = len(LISTS[user])
+            said = {other: table[count][other] for owner, other in together if owner == user}
+            order = sorted(said, key=lambda other: (-said[other], other))
+            relative = oracles.relative(said[item], list(said.values()))
+            expected = {
+                "relative": relative,
+                "place": 1 / (1 + order.index(item)) if said[item] else 0,
+                "held": float((user, item, place) in {row[:3] for row in rows}),
+                "raw": squashed(said[item]),
+                "newest": squashed(table[min(1, count)][item]),
+                "by_history": relative * log1p(count),
+                "by_popularity": relative * log1p({1: 2, 2: 1}.get(item, 0)),
+            }
             assert 0 <= relative <= 1
-            low, high = min(0, -list_[-1][0] if list_ else 0), -list_[0][0] if list_ else 0
-            if mine and high > low:
-                assert relative == pytest.approx((-list_[mine[0]][0] - low) / (high - low))
+            found = {part: x[at, NAMES.index(f"{name}.{part}")] for part in expected}
+            assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_popularity_counts_lately_ever_and_age():
-    known = events([(0, 0, 0), (1, 0, 29), (1, 1, 10), (0, 1, 28, 5)], n_users=2, n_items=3)
-    held = features.Popularity(known, now=START + 30 * DAY, days=7)
-    np.testing.assert_allclose(held.lately, np.log1p([1, 0, 0]), rtol=1e-6)
-    np.testing.assert_allclose(held.ever, np.log1p([2, 1, 0]), rtol=1e-6)
-    np.testing.assert_allclose(held.age, np.log1p([30, 20, 0]), rtol=1e-6)
+def test_the_other_columns_are_the_facts_in_the_order_of_their_names():
+    pairs = pairs_of(candidates([(0, 1, 0, 1), (2, 3, 1, 1), (3, 8, 0, 2), (3, 0, 0, 2)]), 2)
+    table = np.ones((4, N))
+    x = features.Features([Said("one", table), Said("two", table)], PRODUCTS).of(pairs, USERS)
+    mine = UserFacts(USERS, PRODUCTS)
+    said = [*PRODUCTS.of(pairs.item), *mine.of(pairs.user), *mine.fit(pairs.user, pairs.item)]
+    assert len(set(NAMES)) == len(NAMES)
+    assert not any(name.startswith(("one.", "two.")) for name in NAMES[-len(said) :])
+    np.testing.assert_array_equal(x[:, -len(said) :], np.stack(said, axis=1))
+    column = {name: x[:, at].tolist() for at, name in enumerate(NAMES)}
+    assert column["user.length"] == pytest.approx([log1p(1), log1p(2), log1p(3), log1p(3)])
+    assert column["fit.again"] == pytest.approx([log1p(1), log1p(1), log1p(1), 0])
+    assert column["product.never"] == [0, 1, 1, 1]
+
+
+def test_names_of_sources_come_first_and_begin_with_the_source():
+    names = features.names(["popular", "content"])
+    parts = [name.split(".")[1] for name in names if name.startswith("popular.")]
+    assert names[: 2 * len(parts)] == [f"{source}.{part}" for source in ("popular", "content") for part in parts]
+    assert {name.split(".")[0] for name in names[2 * len(parts) :]} == {"product", "user", "fit"}
 
 
 def test_no_candidate_no_row():
-    pairs = features.pairs_of(Candidates.none(), 2)
-    held = features.Popularity(events([(0, 1, 0)], n_users=1, n_items=9), now=START, days=7)
-    assert features.features(pairs, UserBatch(histories([[]]), START), held).shape == (0, len(features.names(NAMES)))
+    none = features.Features([Said("one", np.ones((4, N))), Said("two", np.ones((4, N)))], PRODUCTS)
+    x = none.of(pairs_of(Candidates.none(), 2), USERS)
+    assert x.shape == (0, len(NAMES)) and x.dtype == np.float32
+    assert none.of(pairs_of(Candidates.none(), 2), UserBatch(histories([]), NOW)).shape == (0, len(NAMES))

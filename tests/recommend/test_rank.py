@@ -56,7 +56,7 @@ def test_fitted_twice_it_is_the_same_text_and_the_text_gives_the_same_scores():
 def test_a_score_is_the_sum_of_its_sources_and_the_products_own():
     x, user, bought, _ = choices()
     found = rank.fit(x, user, bought, sources=SOURCES)
-    own = [at for at, name in enumerate(NAMES) if name.startswith("product.")]
+    own = [at for at, name in enumerate(NAMES) if not name.startswith(tuple(f"{source}." for source in SOURCES))]
     rest = x[:, own] @ found.slopes[own] - found.mean @ found.slopes
     np.testing.assert_allclose(found.by_source(x).sum(axis=1) + rest, found.score(x), atol=1e-4)
 

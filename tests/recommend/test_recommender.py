@@ -144,6 +144,63 @@ def test_a_catalogue_smaller_than_k_gives_all_of_it():
     check(found, 2, 10, places=[3, 5])
 
 
+@pytest.mark.parametrize("seen", ["allow", "exclude"])
+def test_nobody_asked_for_has_a_history(seen):
+    """New users alone: unknown to the data, or known without an event. All get the same list, nothing is missing."""
+    shop = SHOP[seen]
+    found = shop.lists(histories([[] for _ in range(7)]), 12)
+    check(found, 7, 12)
+    assert (found.because == -1).all()
+    assert len({tuple(found.item[found.user == user].tolist()) for user in range(7)}) == 1
+    frame = shop.recommend(["a", "b", "u0003"], 12)
+    assert len(set(frame.partition_by("user_id", as_dict=False)[0]["product_id"])) == 12
+    assert [part["product_id"].to_list() for part in frame.partition_by("user_id")] == [
+        shop.default(12)["product_id"].to_list()
+    ] * 3
+
+
+@pytest.mark.parametrize("seen", ["allow", "repurchase", "exclude"])
+def test_a_shop_of_one_product(seen):
+    shop = recommender(n=1, known=events([(0, 0, 0), (1, 0, 3)], n_users=3, n_items=1), seen=seen)
+    found = shop.lists(histories([[0], [0, 0], []]), 5)
+    check(found, 3, 5, places=[1 - (seen == "exclude")] * 2 + [1])
+    for source in SOURCES:
+        check(recommender(n=1, known=shop.interactions, sources=[source]).lists(histories([[]]), 5), 1, 5, places=[1])
+
+
+def test_a_user_with_a_hundred_thousand_events_among_others():
+    g = np.random.default_rng(0)
+    many = np.zeros((100_000, 3), np.int64)
+    many[:, 1], many[:, 2] = g.integers(30, size=len(many)), np.sort(g.integers(300, size=len(many)))
+    few = [(1, 3, 10), (1, 35, 20), (2, 36, 299)]
+    known = events(np.concatenate([many, few]).tolist(), n_users=3, n_items=40)
+    shop = recommender(known=known, seen="exclude")
+    frame = shop.recommend(["u0000", "u0001", "u0002"], 40)
+    found = {part["user_id"][0]: part["product_id"].to_list() for part in frame.partition_by("user_id")}
+    assert sorted(found["u0000"]) == [f"p{row:04d}" for row in range(30, 40)]
+    assert len(found["u0001"]) == 38 and len(found["u0002"]) == 39
+    assert np.isfinite(frame["score"].to_numpy()).all()
+    assert shop.histories(np.array([0])).items.shape == (1, 200)
+
+
+def test_events_that_all_share_one_moment():
+    known = events(
+        [(user, (user * step) % 40, 0) for user in range(1, 30) for step in (1, 3, 7)], n_users=30, n_items=40
+    )
+    for seen in ("allow", "exclude"):
+        shop = recommender(known=known, seen=seen)
+        found = shop.lists(shop.histories(np.arange(30)), 12)
+        check(found, 30, 12)
+        bought = set(zip(known.user.tolist(), known.item.tolist(), strict=True))
+        if seen == "exclude":
+            assert not bought & set(zip(found.user.tolist(), found.item.tolist(), strict=True))
+
+
+def test_nobody_asked_for_is_nobody_answered():
+    found = SHOP["allow"].lists(histories([]), 5)
+    assert len(found.user) == 0 and SHOP["allow"].recommend([], 5).height == 0
+
+
 def test_long_histories_are_barred_in_full():
     rows = [(0, day % 30, day) for day in range(300)] + [(1, 35, 299)]
     shop = recommender(known=events(rows, n_users=2, n_items=40), seen="exclude")

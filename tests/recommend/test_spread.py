@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from recsys.recommend.proposals import RETURN_CODE
-from recsys.recommend.spread import KIND_WORTH, best, gathered, spread, taste
+from recsys.recommend.spread import KIND_WORTH, best, gathered, looked_up, nobody, spread, strongest, taste, weighed
 from tests import oracles
 from tests.recommend.shops import histories
 
@@ -62,3 +62,51 @@ def test_best_keeps_k_by_score_then_row_and_orders_by_row():
 def test_nothing_gathers_to_nothing():
     none = np.zeros(0, np.int64)
     assert len(gathered(none, none, np.zeros(0, np.float32), none, 3)) == 0
+
+
+@given(events=lists, seed=st.integers(0, 50))
+def test_weighed_is_the_sum_spread_would_give_for_any_pair(events, seed):
+    g = np.random.default_rng(seed)
+    dense = g.integers(0, 3, size=(7, 7)) * (1 - np.eye(7, dtype=np.int64))
+    signs = taste(histories([[i for i, _ in own] for own in events]), last=4, decay=0.5)
+    b = len(events)
+    user = np.sort(g.integers(b, size=20))
+    item = g.integers(7, size=20)
+    found = weighed(signs, sparse.csr_matrix(dense.astype(np.float32)), b, user, item)
+    assert found.dtype == np.float32
+    for at in range(20):
+        mine = signs.user == user[at]
+        weights = dict(zip(signs.item[mine].tolist(), signs.weight[mine].tolist(), strict=True))
+        said = {item: score for item, score, _ in oracles.spread(weights, dense.tolist(), 7)}
+        assert found[at] == pytest.approx(said.get(int(item[at]), 0))
+
+
+@given(
+    entries=st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(1, 3)), max_size=20, unique_by=lambda one: one[:2]
+    ),
+    keep=st.integers(1, 5),
+)
+def test_strongest_keeps_the_largest_of_each_row_ties_by_lower_column(entries, keep):
+    row, column, value = (np.array([one[at] for one in entries], np.int64) for at in range(3))
+    found = strongest(row, column, value.astype(np.float32), 5, keep=keep)
+    assert found.shape == (5, 5) and found.dtype == np.float32
+    expected = np.zeros((5, 5))
+    for at in range(5):
+        own = sorted((-value, column) for row, column, value in entries if row == at)[:keep]
+        for less, other in own:
+            expected[at, other] = -less
+    np.testing.assert_array_equal(found.toarray(), expected)
+
+
+@given(held=st.dictionaries(st.integers(0, 9), st.integers(1, 5)), wanted=st.lists(st.integers(0, 12), min_size=1))
+def test_looked_up_gives_the_value_or_nothing(held, wanted):
+    keys = np.array(sorted(held), np.int64)
+    found = looked_up(keys, np.array([held[key] for key in sorted(held)], np.float32), np.array(wanted))
+    assert found.tolist() == [held.get(key, 0) for key in wanted] and found.dtype == np.float32
+
+
+def test_nobody_has_neighbours_of_nobody():
+    signs = taste(histories([[1, 2]]), last=4, decay=0.5)
+    assert nobody(7).shape == (7, 7) and len(spread(signs, nobody(7), 3)) == 0
+    assert weighed(signs, nobody(7), 1, np.zeros(3, np.int64), np.arange(3)).tolist() == [0, 0, 0]

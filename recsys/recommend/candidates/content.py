@@ -13,6 +13,9 @@ from recsys.recommend.proposals import Candidates, Scores, UserBatch
 from recsys.recommend.spread import nobody, spread, taste
 from recsys.recommend.topk import largest, top_k
 
+_ROUNDING = 1e-6
+"""What is left of a product's own words when they are taken out of a sum."""
+
 
 class Content:
     """Neighbours of a user's last products, each product's proposals summed with less weight the longer ago.
@@ -53,6 +56,7 @@ class Content:
         within = np.bincount(words.indices, minlength=words.shape[1])
         self._rare = words[:, within <= max(10, len(content) // 10)]
         self._across = self._rare.T.tocsr()
+        self._worded = (np.diff(words.indptr) > 0).astype(np.float32)  # a row without words is no unit vector
         # Searched once for all products somebody touched, so that a list does not depend on who is asked for with it.
         self._searched = np.zeros(len(content), np.bool_)
         self._near = self._neighbours(np.unique(touched))
@@ -81,7 +85,8 @@ class Content:
             self_ = items[:, None] == liked[None, :]  # a product is no neighbour of itself
             near = np.maximum(self.vectors[items] @ self.vectors[liked].T, 0)
             near[self_] = 0
-            lexical = self.words[items] @ wanted[at].toarray()[0] - self_ @ weight
+            lexical = self.words[items] @ wanted[at].toarray()[0] - (self_ @ weight) * self._worded[items]
+            lexical[lexical < _ROUNDING] = 0
             out[pairs] = (1 - self.word_share) * (near @ weight) + self.word_share * lexical
         return out
 
