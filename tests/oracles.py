@@ -241,7 +241,7 @@ def gini(counts):
     return sum(abs(a - b) for a in counts for b in counts) / (2 * n * n * mean)
 
 
-def ease(baskets, n, regularization):
+def ease_by_ridge(baskets, n, regularization):
     """Each product's column by ridge regression on the other products (what EASE solves at once): n x n."""
     import numpy as np
 

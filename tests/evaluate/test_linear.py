@@ -24,7 +24,7 @@ def board(users=24, items=20, *, left_out=((0, 4), (1, 5))):
 
 @given(given=st.lists(st.integers(0, N - 1), min_size=1, max_size=4, unique=True))
 def test_ease_is_the_ridge_regression_of_each_product_on_the_others(given):
-    weights = oracles.ease(BASKETS, N, 5.0)
+    weights = oracles.ease_by_ridge(BASKETS, N, 5.0)
     bought = [item for item in range(N) if any(item in basket for basket in BASKETS)]
     found = linear.ease(KNOWN, regularization=5.0, decay=1.0)(histories([given]))[0]
     expected = sum(weights[item] for item in given if item in bought)
