@@ -24,6 +24,8 @@ from recsys.recommend.recommender import Recommender
 from recsys.recommend.rehearsal import fit_on, rehearse
 from recsys.recommend.sources import Knowledge
 
+_PARTS, _FOLDS = 5, 2
+
 
 def plain(shop: Shop, train: Interactions, *, now: int, exclude_seen: bool) -> dict[str, System]:
     """The single baselines, and two simple sums of them."""
@@ -62,8 +64,8 @@ def ours(
         shop: catalogue and ids.
         train: the events that may be learned from.
         now: the moment of the test.
-        complete: the lists shall complete a purchase, so the blend is fitted on the last product of a fifth of the
-            training customers; else on the newest part of the log.
+        complete: the lists shall complete a purchase, so the ranker is fitted on the last product of two fifths of the
+            training customers, whom the encoder has not seen; else on the newest part of the log.
         settings: of encoder, training, ranker, recommend, rules.
         folder: checkpoints go here.
         say: told what is being done.
@@ -73,12 +75,12 @@ def ours(
     """
     catalogue, training, seed = shop.catalogue, settings.training, settings.training.seed
     if complete:
-        people = np.unique(train.user)
-        early, rehearsed = leave_last(
-            train, np.sort(np.random.default_rng(seed).choice(people, len(people) // 5, False))
-        )
+        people = np.random.default_rng(seed).permutation(np.unique(train.user))
+        folds = [np.sort(people[part::_PARTS]) for part in range(_FOLDS)]
+        early = train.where(~np.isin(train.user, np.concatenate(folds)))
+        rehearsed = [leave_last(train, fold) for fold in folds]
     else:
-        early, rehearsed = train.split(newest(train, settings.ranker.window_fraction))[0], None
+        early, rehearsed = train.split(newest(train, settings.ranker.window_fraction))[0], []
     say(f"train products on {len(early):,} events")
     products = train_products(
         catalogue,
@@ -107,7 +109,7 @@ def ours(
         )
 
     say("fit the blend")
-    if rehearsed is None:
+    if not rehearsed:
         blend = rehearse(
             catalogue,
             train,
@@ -119,8 +121,12 @@ def ours(
             seed=seed,
         )
     else:
-        held = Knowledge(catalogue, early, users(early, "rehearsal"), content, settings.recommend, rehearsed.now)
-        blend = fit_on([(rehearsed, held)], rule_settings=settings.rules, ranker=settings.ranker, seed=seed)
+        known = users(early, "rehearsal")
+        parts = [
+            (cases, Knowledge(catalogue, others, known, content, settings.recommend, cases.now))
+            for others, cases in rehearsed
+        ]
+        blend = fit_on(parts, rule_settings=settings.rules, ranker=settings.ranker, seed=seed)
     model = users(train, "users")
     say("prepare the sources")
     recommender = Recommender.assemble(

@@ -26,14 +26,16 @@ Flags = npt.NDArray[np.bool_]
 
 _JUDGED_AT = 10
 _PATIENCE = 40
+_LEAVES = ((5_000, 7), (20_000, 15))
+"""Leaves of a tree while fewer users than that are learned from; more where there are more."""
+_MOST_LEAVES = 31
 _PARAMETERS: dict[str, Any] = {
     "objective": "lambdarank",
     "metric": "ndcg",
     "eval_at": [_JUDGED_AT],
     "lambdarank_truncation_level": 2 * _JUDGED_AT,
-    "num_leaves": 31,
-    "min_data_in_leaf": 100,
-    "feature_fraction": 0.6,
+    "min_data_in_leaf": 200,
+    "feature_fraction": 0.4,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
     "lambda_l2": 5.0,
@@ -125,10 +127,12 @@ def fit(
     learn, stop = ~held, held & np.isin(user, np.unique(user[held])[::2])
     judge = held & ~stop
     names = list(blend.names)
+    people = len(np.unique(user[learn]))
+    leaves = next((few for below, few in _LEAVES if people < below), _MOST_LEAVES)
     data = lightgbm.Dataset(x[learn], bought[learn].astype(np.int8), group=_sizes(user[learn]), feature_name=names)
     test = lightgbm.Dataset(x[stop], bought[stop].astype(np.int8), group=_sizes(user[stop]), reference=data)
     booster = lightgbm.train(
-        {**_PARAMETERS, "learning_rate": learning_rate, "seed": seed},
+        {**_PARAMETERS, "num_leaves": leaves, "learning_rate": learning_rate, "seed": seed},
         data,
         num_boost_round=rounds,
         valid_sets=[test],
