@@ -13,6 +13,7 @@ from recsys.data.schema import DEFAULT_USER
 from recsys.db.engine import rows
 from recsys.errors import DataContractError, UsageError
 from recsys.execution import stop
+from recsys.pipeline import rankers
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
 from recsys.pipeline.space import embedded
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 _ANYBODY = "SELECT user_id FROM recommendations_all WHERE run_id = :run AND user_id <> :nobody LIMIT 1"
+
+DROPS = "drops"
+"""The table of a report that says what the rules did."""
 
 
 def assembled(bench: Bench) -> Recommender:
@@ -72,14 +76,15 @@ def recommend(bench: Bench, *, publish: bool = True, resume: bool = True) -> Rep
             raise DataContractError(f"the rules leave no product to any of {len(users)} users; change [rules]")
         # What the rules did is known of the shards made now, not of those an earlier session wrote.
         drops = {"shards_counted": len(run.done) - resumed, "shards": len(run.done), **recommender.drops.document()}
-        run.finish(counts, {"seconds": bench.watch.seconds, "peak_mb": bench.watch.peak_mb, "drops": drops})
+        used = {"seconds": bench.watch.seconds, "peak_mb": bench.watch.peak_mb}
+        run.finish(counts, {**used, "drops": drops, "ranker": rankers.metrics(bench.blend)})
         if publish:
             with bench.watch.stage("publish"), stop.deferred():
                 run.publish(settings.publish, expected_users=len(users))
     notes = [
         f"run {run.run_id} is {'published' if publish else 'ready; publish it with: recsys publish ' + run.run_id}"
     ]
-    said = Table("drops", ("rule", "what", "count"), recommender.drops.rows())
+    said = Table(DROPS, ("rule", "what", "count"), recommender.drops.rows())
     return Report(
         "recommend",
         run_id=run.run_id,

@@ -58,4 +58,5 @@ def run(bench: Bench) -> Report:
     counts["trained"] = ", ".join(due) or "nothing"
     counts["seconds"] = round(sum(bench.watch.seconds.values()), 1)
     counts["peak_mb"] = peak_mb()
-    return replace(made, command="run", counts=counts, warnings=warnings, tables=[bench.times()])
+    tables = [bench.times(), *(table for table in made.tables if table.name == lists.DROPS)]
+    return replace(made, command="run", counts=counts, warnings=[*warnings, *made.warnings], tables=tables)
