@@ -52,10 +52,15 @@ def arguments() -> argparse.Namespace:
 
 
 def settings_for(asked: argparse.Namespace) -> Settings:
-    """The defaults; purchases are completed with something new, so what was bought is left out there."""
+    """The defaults, but for two things.
+
+    Purchases are completed with something new, so what was bought is left out there. The log is mostly one week, of
+    which the ranker gets the last two days as its windows.
+    """
     rules = RuleSettings() if asked.cut else RuleSettings(seen="exclude")
     if not asked.quick:
-        return Settings(rules=rules, training=TrainingSettings(seed=asked.seed))
+        ranker = RankerSettings(window_fraction=0.3)
+        return Settings(rules=rules, training=TrainingSettings(seed=asked.seed), ranker=ranker)
     return Settings(
         rules=rules,
         encoder=EncoderSettings(dim=32, width=32, heads=2, fusion_layers=1, user_layers=1, vocabulary=1000),

@@ -54,7 +54,7 @@ def _decayed(near: sparse.csr_matrix, n: int) -> Scorer:
     """Sum of a product's neighbours over the history, .6 an item back."""
 
     def scores(histories: Histories) -> npt.NDArray[np.float64]:
-        return np.asarray((baselines._query(histories, n, 0.6) @ near).todense(), np.float64)
+        return np.asarray((baselines.query(histories, n, 0.6) @ near).todense(), np.float64)
 
     return scores
 

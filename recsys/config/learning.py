@@ -88,7 +88,9 @@ class RankerSettings(Section):
     window_fraction: float = Field(
         0.15, gt=0, lt=0.9, description="newest share of the events held out to fit the ranker"
     )
-    windows: int = Field(2, ge=1, description="parts the held-out share is cut into, each a window of its own")
+    windows: int = Field(
+        2, ge=1, description="parts the held-out share is cut into, whole days where there are several"
+    )
     max_users: int = Field(20_000, ge=100, description="users the ranker is fitted on at most")
     candidates: int = Field(100, ge=10, description="candidates a source proposes per user")
     negatives: int = Field(200, ge=10, description="candidates of a user that were not bought, drawn to fit on")

@@ -18,7 +18,7 @@ from recsys.encoder.model import Model
 from recsys.errors import UsageError
 from recsys.recommend import features, rules, sources, trees
 from recsys.recommend.cases import Cases, newest, time_split
-from recsys.recommend.proposals import UserBatch
+from recsys.recommend.proposals import DAY, UserBatch
 from recsys.recommend.rank import Blend, equal, fit
 from recsys.recommend.recommender import proposed
 from recsys.recommend.trees import Trees
@@ -76,13 +76,16 @@ def _windows(interactions: Interactions, ranker: RankerSettings, *, seed: int) -
     except UsageError as error:
         log.warning("the ranker is not fitted, the sources count the same: %s", error)
         return out
-    cuts = {first}
+    cuts, days = {first}, first % DAY == 0
     late = interactions.split(first)[1]
     for part in range(1, ranker.windows):
         try:
-            cuts.add(newest(late, 1 - part / ranker.windows))
+            cut = newest(late, 1 - part / ranker.windows)
         except UsageError:
             break  # the newest events share one moment: they are one window
+        # The rest of a day is another thing to guess than the day to come: where a log has days, windows begin with one.
+        if cut % DAY == 0 or not days:
+            cuts.add(cut)
     bounds = [*sorted(cuts), int(interactions.time.max()) + 1]
     each = -(-ranker.max_users // (len(bounds) - 1))
     for begin, end in zip(bounds, bounds[1:], strict=False):
