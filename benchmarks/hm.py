@@ -34,12 +34,13 @@ SLICES = ("all", "with_history", "no_history", "unseen_products", "rare_products
 QUICK_CUSTOMERS = 1500
 
 
-def arguments() -> argparse.Namespace:
+def arguments(*, ablation: bool = False) -> argparse.Namespace:
+    """The command line; an ablation has one protocol and no other systems."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--articles", type=Path, required=True)
     parser.add_argument("--transactions", type=Path, nargs="+", required=True)
     parser.add_argument("--images", type=Path, nargs="*", default=[])
-    way = parser.add_mutually_exclusive_group(required=True)
+    way = parser.add_mutually_exclusive_group(required=not ablation)
     way.add_argument("--cut", help="first day of the test, YYYY-MM-DD")
     way.add_argument("--customers", action="store_true", help="complete the purchase, a fifth of the customers")
     way.add_argument("--test-transactions", type=Path, help="complete the purchase, all customers of this file")

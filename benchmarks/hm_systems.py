@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from hm_shop import Shop
 
 from recsys.config import Settings
+from recsys.data.ids import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder.model import Model
 from recsys.encoder.train import train_products, train_users
@@ -19,11 +23,14 @@ from recsys.evaluate import baselines
 from recsys.evaluate.baselines import System
 from recsys.evaluate.split import leave_last
 from recsys.pipeline import rankers
-from recsys.recommend.cases import newest
+from recsys.recommend.cases import Cases, newest
+from recsys.recommend.rank import Blend
 from recsys.recommend.recommender import Recommender
 from recsys.recommend.rehearsal import fit_on, rehearse
 from recsys.recommend.sources import Knowledge
+from recsys.recommend.trees import Trees
 
+Vectors = npt.NDArray[np.float32]
 _PARTS, _FOLDS = 5, 2
 
 
@@ -58,86 +65,164 @@ def ours(
     folder: Path,
     say: Callable[[str], None],
 ) -> tuple[System, dict[str, object]]:
-    """Train the encoder and fit the blend, the blend on purchases that nothing it weighs has seen.
+    """Train the encoder and fit the ranker, the ranker on purchases that nothing it weighs has seen.
 
     Args:
         shop: catalogue and ids.
         train: the events that may be learned from.
         now: the moment of the test.
-        complete: the lists shall complete a purchase, so the ranker is fitted on the last product of two fifths of the
-            training customers, whom the encoder has not seen; else on the newest part of the log.
+        complete: the lists shall complete a purchase; see `Lesson`.
         settings: of encoder, training, ranker, recommend, rules.
         folder: checkpoints go here.
         say: told what is being done.
 
     Returns:
-        The system, and what was learned: version of the model, weights of the blend.
+        The system, and what was learned: version of the model, the ranker.
     """
-    catalogue, training, seed = shop.catalogue, settings.training, settings.training.seed
-    if complete:
-        people = np.random.default_rng(seed).permutation(np.unique(train.user))
-        folds = [np.sort(people[part::_PARTS]) for part in range(_FOLDS)]
-        early = train.where(~np.isin(train.user, np.concatenate(folds)))
-        rehearsed = [leave_last(train, fold) for fold in folds]
-    else:
-        early, rehearsed = train.split(newest(train, settings.ranker.window_fraction))[0], []
-    say(f"train products on {len(early):,} events")
-    products = train_products(
-        catalogue,
-        early,
-        encoder=settings.encoder,
-        objectives=settings.objectives,
-        training=training,
-        folder=folder / "products",
-        resume=True,
-        progress=False,
+    recommender, learned = recommender_of(
+        shop, train, now=now, complete=complete, settings=settings, folder=folder, say=say
     )
-    content = products.encode(catalogue, np.arange(len(catalogue)))
+    return recommender.ranked, learned
 
-    def users(events: Interactions, name: str) -> Model:
-        say(f"train users on {len(events):,} events")
-        return train_users(
-            products,
-            content,
-            catalogue,
-            events,
-            objectives=settings.objectives,
-            training=training,
-            folder=folder / name,
-            resume=True,
-            progress=False,
-        )
 
-    say("fit the blend")
-    if not rehearsed:
-        blend = rehearse(
-            catalogue,
-            train,
-            content,
-            lambda events: users(events, "rehearsal"),
-            ranker=settings.ranker,
-            recommend=settings.recommend,
-            rules=settings.rules,
-            seed=seed,
-        )
-    else:
-        known = users(early, "rehearsal")
-        parts = [
-            (cases, Knowledge(catalogue, others, known, content, settings.recommend, cases.now))
-            for others, cases in rehearsed
-        ]
-        blend = fit_on(parts, rule_settings=settings.rules, ranker=settings.ranker, seed=seed)
-    model = users(train, "users")
+def recommender_of(
+    shop: Shop,
+    train: Interactions,
+    *,
+    now: int,
+    complete: bool,
+    settings: Settings,
+    folder: Path,
+    say: Callable[[str], None],
+) -> tuple[Recommender, dict[str, object]]:
+    """The recommender behind `ours`, and what was learned."""
+    lesson = Lesson(shop, train, complete=complete, settings=settings, folder=folder, say=say)
+    ranker = lesson.ranker()
+    model = lesson.users(train, "users")
     say("prepare the sources")
     recommender = Recommender.assemble(
-        catalogue,
+        shop.catalogue,
         train,
         model=model,
-        content=content,
-        blend=blend,
+        content=lesson.content,
+        blend=ranker,
         recommend=settings.recommend,
         rules=settings.rules,
         users=shop.users,
         now=now,
     )
-    return recommender.ranked, {"model": model.version, "ranker": rankers.metrics(blend)}
+    return recommender, {"model": model.version, "ranker": rankers.metrics(ranker)}
+
+
+class Lesson:
+    """Products learned from what the ranker is not fitted on, and the rehearsals it is fitted on."""
+
+    def __init__(
+        self,
+        shop: Shop,
+        train: Interactions,
+        *,
+        complete: bool,
+        settings: Settings,
+        folder: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        """Train the product encoder.
+
+        Args:
+            shop: catalogue and ids.
+            train: the events that may be learned from.
+            complete: the ranker is fitted on the last product of two fifths of the training customers, of whom the
+                encoder has seen nothing; else on the newest part of the log.
+            settings: of encoder, training, ranker, recommend.
+            folder: checkpoints go here.
+            say: told what is being done.
+        """
+        self.catalogue, self.train, self.settings, self.folder, self.say = shop.catalogue, train, settings, folder, say
+        self._folds: list[tuple[Interactions, Cases]] = []
+        if complete:
+            people = np.random.default_rng(settings.training.seed).permutation(np.unique(train.user))
+            folds = [np.sort(people[part::_PARTS]) for part in range(_FOLDS)]
+            self.early = train.where(~np.isin(train.user, np.concatenate(folds)))
+            self._folds = [leave_last(train, fold) for fold in folds]
+        else:
+            self.early = train.split(newest(train, settings.ranker.window_fraction))[0]
+        say(f"train products on {len(self.early):,} events")
+        self.products = train_products(
+            self.catalogue,
+            self.early,
+            encoder=settings.encoder,
+            objectives=settings.objectives,
+            training=settings.training,
+            folder=folder / "products",
+            resume=True,
+            progress=False,
+        )
+        self.content = self.products.encode(self.catalogue, np.arange(len(self.catalogue)))
+
+    def users(self, events: Interactions, name: str, *, content: Vectors | None = None) -> Model:
+        """A model with a user encoder trained on some events, on other vectors of the products if given."""
+        self.say(f"train users on {len(events):,} events")
+        return train_users(
+            self.products,
+            self.content if content is None else content,
+            self.catalogue,
+            events,
+            objectives=self.settings.objectives,
+            training=self.settings.training,
+            folder=self.folder / name,
+            resume=True,
+            progress=False,
+        )
+
+    def ranker(self) -> Blend | Trees:
+        """The ranker, fitted on the rehearsals."""
+        self.say("fit the ranker")
+        settings, seed = self.settings, self.settings.training.seed
+        if self._folds:
+            return fit_on(self.rehearsals(), rule_settings=settings.rules, ranker=settings.ranker, seed=seed)
+        return rehearse(
+            self.catalogue,
+            self.train,
+            self.content,
+            lambda events: self.users(events, "rehearsal"),
+            ranker=settings.ranker,
+            recommend=settings.recommend,
+            rules=settings.rules,
+            seed=seed,
+        )
+
+    def rehearsals(self, without: str = "") -> list[tuple[Cases, Knowledge]]:
+        """Cases of each fold, and what may be known for them.
+
+        Args:
+            without: "vectors" = the product vectors say nothing; "content" = those of the user encoder alone;
+                "residual" = the user encoder has no residual of ids; "" = nothing is taken away.
+        """
+        # Directions drawn at random tell nothing of a product, and are as long as vectors are.
+        g = np.random.default_rng(self.settings.training.seed)
+        blind = g.normal(size=self.content.shape).astype(np.float32)
+        blind /= np.linalg.norm(blind, axis=1, keepdims=True)
+        used = blind if without in ("vectors", "content") else None
+        known: Any = self.users(self.early, f"rehearsal-{without}".rstrip("-"), content=used)
+        if without == "residual":
+            with torch.no_grad():
+                known.user.ranking.residual.weight.zero_()
+        if without == "content":
+            known = _Blind(known, blind)
+        vectors = blind if without == "vectors" else self.content
+        return [
+            (cases, Knowledge(self.catalogue, others, known, vectors, self.settings.recommend, cases.now))
+            for others, cases in self._folds
+        ]
+
+
+class _Blind:
+    """A model whose ranking vectors are made from other vectors than it is given."""
+
+    def __init__(self, model: Model, vectors: Vectors) -> None:
+        self._model, self._vectors = model, vectors
+        self.user_vectors = model.user_vectors
+
+    def item_vectors(self, _: Vectors, ids: IdMap) -> Vectors:
+        return self._model.item_vectors(self._vectors, ids)

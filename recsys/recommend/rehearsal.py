@@ -83,7 +83,7 @@ def _windows(interactions: Interactions, ranker: RankerSettings, *, seed: int) -
             cut = newest(late, 1 - part / ranker.windows)
         except UsageError:
             break  # the newest events share one moment: they are one window
-        # The rest of a day is another thing to guess than the day to come: where a log has days, windows begin with one.
+        # The rest of a day is another thing to guess than the day to come: where there are days, a window begins one.
         if cut % DAY == 0 or not days:
             cuts.add(cut)
     bounds = [*sorted(cuts), int(interactions.time.max()) + 1]
