@@ -19,7 +19,7 @@ from hm_shop import read
 from hm_systems import Lesson
 
 from recsys.config import RankerSettings, Settings
-from recsys.evaluate.metrics import interval
+from recsys.evaluate.intervals import interval
 from recsys.evaluate.split import leave_last
 from recsys.recommend import features, rank, trees
 from recsys.recommend.rehearsal import examples

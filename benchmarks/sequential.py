@@ -28,7 +28,7 @@ from sequential_systems import ours, plain
 from recsys import __version__
 from recsys.config import EncoderSettings, RankerSettings, RecommendSettings, RuleSettings, Settings, TrainingSettings
 from recsys.errors import RecsysError
-from recsys.evaluate import metrics
+from recsys.evaluate import intervals, metrics
 
 QUICK_USERS = 600
 
@@ -131,7 +131,7 @@ def summed_up(name: str, runs: list[dict[str, metrics.Values]]) -> list[dict[str
     out: list[dict[str, object]] = []
     for metric in runs[0]:
         means = [float(run[metric].mean()) for run in runs]
-        low, high = (min(means), max(means)) if len(runs) > 1 else metrics.interval(runs[0][metric], samples=500)
+        low, high = (min(means), max(means)) if len(runs) > 1 else intervals.interval(runs[0][metric], samples=500)
         value = float(np.mean(means))
         out.append({"system": name, "metric": metric, "value": value, "low": low, "high": high, "slice": "all"})
     return out

@@ -87,3 +87,17 @@ def test_a_cut_after_everything_is_one_line_of_error(files):
     done = run(files, "--transactions", str(files / "early.parquet"), "--cut", "2021-01-01")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("hm: no event to evaluate with from the cut")
+
+
+def test_the_ablation_takes_every_part_away_once(files):
+    command = [sys.executable, str(SCRIPT.with_name("hm_ablation.py")), "--articles", str(files / "articles.parquet")]
+    command += ["--images", str(files / "images.zip"), "--quick", "--json", "--work", str(files / "ablation")]
+    command += ["--transactions", str(files / "early.parquet"), str(files / "late.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    assert done.returncode == 0, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    named = [row["system"] for row in last["rows"]]
+    assert last["benchmark"] == "hm_ablation" and named[0] == "recsys" and len(set(named)) == len(named)
+    assert {f"without {source}" for source in SOURCES} < set(named)
+    assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in last["rows"])
+    assert last["rows"][0]["value"] > 0
