@@ -5,6 +5,7 @@ In: (b, L, w) sequences, a mask of what may be looked at. Out: (b, L, w).
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,11 +14,18 @@ _WIDER = 2
 
 
 def dropout(x: Tensor, rate: float, g: torch.Generator | None) -> Tensor:
-    """Drop numbers of `x` at random with the generator `g`; without one (outside training) nothing is dropped."""
+    """Drop numbers of `x` at random with the generator `g`; without one (outside training) nothing is dropped.
+
+    The rate is rounded to whole 65536ths: sixteen random bits decide on a number, drawn much faster than a uniform one.
+    """
     if g is None or rate == 0:
         return x
-    keep = torch.rand(x.shape, generator=g, device=x.device) >= rate
-    return x * keep.to(x.dtype) / (1 - rate)
+    seed = int(torch.randint(2**62, (), generator=g))
+    size = x.numel()
+    bits = np.random.SFC64(seed).random_raw(-(-size // 4)).view(np.uint16)[:size]
+    dropped = round(rate * 2**16)
+    kept = torch.from_numpy(bits >= dropped).view(x.shape).to(x.device)
+    return x * kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
 
 
 class Block(nn.Module):
@@ -46,8 +54,8 @@ class Block(nn.Module):
             (b, L, w).
         """
         b, length, width = x.shape
-        qkv = self.qkv(self.norm_in(x)).view(b, length, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        heads = (b, length, self.heads, width // self.heads)
+        q, k, v = (part.view(heads).transpose(1, 2) for part in self.qkv(self.norm_in(x)).chunk(3, 2))
         seen = _attend(q, k, v, mask)
         x = x + dropout(self.out(seen.transpose(1, 2).reshape(b, length, width)), self.rate, g)
         return x + dropout(self.down(F.relu(self.up(self.norm_mid(x)))), self.rate, g)

@@ -95,7 +95,7 @@ class UserEncoder(nn.Module):
         """User vectors after each event.
 
         Args:
-            items: (b, t, d) ranking vectors, newest last.
+            items: (b, t, d) ranking vectors, newest last; anything where there is no event.
             times: (b, t) int64 UTC seconds.
             kinds: (b, t) event codes.
             real: (b, t) bool.
@@ -109,6 +109,7 @@ class UserEncoder(nn.Module):
         before = torch.cat([times[:, :1], times[:, :-1]], 1)
         started = torch.cat([torch.zeros_like(real[:, :1]), real[:, :-1]], 1)
         gaps = torch.where(started, times - before, 0)
+        items = items * real[..., None]
         x = self.enter(items) + self.kinds(kinds.long()) + self.gaps(spans(gaps))
         x = dropout(x, _RATE, g)
         at = torch.arange(t, device=items.device)

@@ -6,6 +6,7 @@ from torch import nn
 from recsys.data.interactions import Interactions
 from recsys.encoder import blocks, user
 from recsys.encoder.batches import ProductBatches
+from recsys.encoder.objectives import next_item as module
 from recsys.encoder.objectives.co_purchase import CoPurchase
 from recsys.encoder.objectives.image_text import ImageText, contrast
 from recsys.encoder.objectives.masked_attributes import MaskedAttributes
@@ -106,7 +107,7 @@ def test_every_product_comes_once_in_a_pass(model: ProductEncoder) -> None:
     assert source.at(1).rows.tolist() == batches(model).at(1).rows.tolist()
 
 
-def next_item(n: int = 48) -> tuple[UserEncoder, NextItem, UserBatches]:
+def next_item(n: int = 48, *, negatives: int = 0) -> tuple[UserEncoder, NextItem, UserBatches]:
     catalogue, log = shops.catalogue(n), shops.interactions(n)
     torch.manual_seed(0)
     bought = [catalogue.ids.texts[i] for i in np.flatnonzero(log.counts())]
@@ -114,7 +115,7 @@ def next_item(n: int = 48) -> tuple[UserEncoder, NextItem, UserBatches]:
     content = nn.functional.normalize(torch.randn(n, 16), dim=1)
     return (
         users,
-        NextItem(content, users.numbers(catalogue.ids), id_dropout=0.0),
+        NextItem(content, users.numbers(catalogue.ids), id_dropout=0.0, negatives=negatives),
         UserBatches(log, history=6, size=8, seed=0),
     )
 
@@ -146,19 +147,54 @@ def test_the_next_item_is_judged_against_all_bought_products() -> None:
     assert found == pytest.approx(np.average(losses, weights=weights), rel=1e-4)
 
 
-def test_above_a_bound_negatives_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recsys.encoder.objectives import next_item as module
+def test_as_many_negatives_as_asked_for_are_drawn() -> None:
+    users, objective, source = next_item(negatives=5)
+    assert len(objective._wrong(torch.Generator().manual_seed(0))) == 5
+    everything = next_item()[1]._wrong(torch.Generator())
+    assert everything.tolist() == list(range(len(objective.bought)))
+    assert 0 < objective(users, source.at(0), torch.Generator().manual_seed(0)).item() < 10
+    assert next_item(negatives=1000)[1].negatives == 0
 
-    users, objective, source = next_item()
-    full = objective(users, source.at(0), torch.Generator().manual_seed(0)).item()
-    monkeypatch.setattr(module, "FULL", 10)
-    monkeypatch.setattr(module, "_NEGATIVES", 5)
-    some = objective(users, source.at(0), torch.Generator().manual_seed(0)).item()
-    assert 0 < some < full
-    needed, place = objective._needed(torch.tensor([[0, 3, -1]]), torch.Generator().manual_seed(0))
-    assert {0, 3} <= set(needed.tolist())
-    assert len(needed) <= 7
-    assert needed[place[3]] == 3
+
+def test_only_products_of_the_step_are_encoded() -> None:
+    objective = next_item(negatives=5)[1]
+    needed, spot = objective._needed(torch.tensor([[0, 3, -1]]), torch.tensor([5, 3]))
+    assert needed[:3].tolist() == [0, 3, 5]
+    assert not needed[3:].any()
+    assert needed[spot[torch.tensor([0, 3, 5])]].tolist() == [0, 3, 5]
+    assert len(needed) == 256
+
+
+def test_the_sum_over_negatives_is_that_of_torch_without_equals() -> None:
+    g = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(n, 5, generator=g, requires_grad=True) for n in (6, 4))
+    truth, wrong = torch.tensor([1, 2, 3, 9, 3, 1]), torch.tensor([3, 3, 8, 1])
+    factor = torch.arange(6.0)
+    found = module._LogSumExp.apply(a, b, *module._matches(truth, wrong))
+    grads = torch.autograd.grad((found * factor).sum(), (a, b))
+    plain = (a @ b.T).masked_fill(truth[:, None] == wrong[None, :], -torch.inf).logsumexp(1)
+    torch.testing.assert_close(found, plain)
+    for one, other in zip(grads, torch.autograd.grad((plain * factor).sum(), (a, b)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_row_without_any_other_negative_teaches_nothing() -> None:
+    a, b = torch.randn(2, 5, requires_grad=True), torch.randn(1, 5)
+    found = module._LogSumExp.apply(a, b, *module._matches(torch.tensor([7, 1]), torch.tensor([7])))
+    (grad,) = torch.autograd.grad(found.sum(), a)
+    assert torch.isfinite(found).all()
+    assert not grad[0].any()
+    torch.testing.assert_close(grad[1], b[0])
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    x = torch.ones(200, 301)
+    some, same, other = (blocks.dropout(x, 0.2, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(some, same)
+    assert not torch.equal(some, other)
+    assert float((some == 0).float().mean()) == pytest.approx(0.2, abs=0.01)
+    assert float(some.mean()) == pytest.approx(1, abs=0.01)
+    assert some.max().item() == pytest.approx(1.25, abs=1e-4)
 
 
 def test_windows_are_in_order_of_time_and_repeats_are_not_asked() -> None:
@@ -170,10 +206,10 @@ def test_windows_are_in_order_of_time_and_repeats_are_not_asked() -> None:
     for step in range(20):
         batch = source.at(step)
         real = batch.items[0] >= 0
-        assert real.tolist() == [False] * 2 + [True] * 6
-        assert bool((batch.times[0, 2:].diff() >= 0).all())
-        baskets.add(tuple(batch.items[0, 2:4].tolist()))
-        asked = dict(zip(batch.items[0].tolist()[4:], batch.weights[0].tolist()[4:], strict=True))
-        assert batch.weights[0, 2] == 0
-        assert batch.weights[0].tolist()[4:] == [0, 1, 1, 0], asked
+        assert real.tolist() == [True] * 6
+        assert bool((batch.times[0].diff() >= 0).all())
+        baskets.add(tuple(batch.items[0, :2].tolist()))
+        asked = dict(zip(batch.items[0].tolist()[2:], batch.weights[0].tolist()[2:], strict=True))
+        assert batch.weights[0, 0] == 0
+        assert batch.weights[0].tolist()[2:] == [0, 1, 1, 0], asked
     assert baskets == {(4, 5), (5, 4)}

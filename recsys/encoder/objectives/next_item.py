@@ -6,12 +6,17 @@ In: windows of users' events. Out: weighted cross-entropy.
 from __future__ import annotations
 
 import math
+from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.encoder.user import UserEncoder
 from recsys.encoder.user_batches import UserTrainingBatch
+
+_MULTIPLE: Final = 256
+_NOTHING: Final = -1e4
 
 
 class NextItem(nn.Module):
@@ -45,38 +50,83 @@ class NextItem(nn.Module):
 
     def forward(self, model: UserEncoder, batch: UserTrainingBatch, g: torch.Generator) -> Tensor:
         """Mean over the guesses, each weighted with what its event is worth: ()."""
-        asked = batch.weights[:, 1:] > 0
-        if not bool(asked.any()):
+        weight = batch.weights[:, 1:].flatten()
+        if not bool((weight > 0).any()):
             return model.scale * 0
         # A product's number is its position among the bought ones: the encoder's `ids` are in that order.
         items = torch.where(batch.items >= 0, self.numbers[batch.items.clamp(min=0)], -1)
         wrong = self._wrong(g).to(items.device)
-        needed, place = torch.unique(torch.cat([items[items >= 0], wrong]), return_inverse=True)
-        spot = torch.zeros_like(items)
-        spot[items >= 0] = place[: len(place) - len(wrong)]
-        keep = (torch.rand(len(self.bought), generator=g) >= self.id_dropout).to(items.device)[needed]
+        needed, spot = self._needed(items, wrong)
+        keep = (torch.rand(len(needed), generator=g) >= self.id_dropout).to(items.device)
         vectors = model.ranking(self.content[self.bought[needed]], needed, keep)
-        real = items[:, :-1] >= 0
-        users = model(
-            vectors[spot[:, :-1]] * real[..., None],
+        asked = _filled((weight > 0).nonzero()[:, 0])
+        weight = weight[asked] * (torch.arange(len(asked), device=asked.device) < (weight > 0).sum())
+        real, truth = items[:, :-1] >= 0, items[:, 1:].flatten()[asked]
+        states = model(
+            F.embedding(spot[items[:, :-1]], vectors),
             times=batch.times[:, :-1],
             kinds=batch.kinds[:, :-1],
             real=real,
             until=batch.times[:, 1:],
             g=g,
-        )[asked]
-        truth = items[:, 1:][asked]
-        right = (users * vectors[spot[:, 1:][asked]]).sum(1).float()
-        others = (users @ vectors[place[len(place) - len(wrong) :]].T).float()
-        others = others.masked_fill(truth[:, None] == wrong[None, :], -torch.inf)
+        )
+        users = states.flatten(0, 1).index_select(0, asked)
+        right = (users * F.embedding(spot[truth], vectors)).sum(1).float()
+        others: Tensor = _LogSumExp.apply(users, vectors.index_select(0, spot[wrong]), *_matches(truth, wrong))
         # Each negative stands for its share of all wrong products; without sampling for itself.
         others = others + math.log((len(self.bought) - 1) / max(1, len(wrong) - (not self.negatives)))
-        loss = torch.logaddexp(right, others.logsumexp(1)) - right
-        weight = batch.weights[:, 1:][asked]
+        loss = torch.logaddexp(right, others) - right
         mean: Tensor = (loss * weight).sum() / weight.sum()
         return mean
+
+    def _needed(self, items: Tensor, wrong: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers of the products of a step in order, filled up, and the place of each number among them."""
+        used = torch.zeros(len(self.bought) + 1, dtype=torch.bool, device=items.device)
+        used[items] = True
+        used[wrong] = True
+        used[-1] = False  # where padding, number -1, has left its mark
+        needed = used.nonzero()[:, 0]
+        spot = torch.zeros(len(used), dtype=torch.int64, device=items.device)
+        spot[needed] = torch.arange(len(needed), device=items.device)
+        return _filled(needed), spot
 
     def _wrong(self, g: torch.Generator) -> Tensor:
         """Numbers of the negatives of a step."""
         total = len(self.bought)
         return torch.randint(total, (self.negatives,), generator=g) if self.negatives else torch.arange(total)
+
+
+def _filled(rows: Tensor) -> Tensor:
+    """As many zeros behind as make the length a multiple: fast kernels are compiled anew for each size they meet."""
+    return F.pad(rows, (0, -len(rows) % _MULTIPLE))
+
+
+def _matches(truth: Tensor, wrong: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of places where a negative is the truth: few, so that comparing all with all would be a waste."""
+    rows = torch.isin(truth, wrong).nonzero()[:, 0]
+    row, column = (truth[rows][:, None] == wrong[None, :]).nonzero(as_tuple=True)
+    return rows[row], column
+
+
+class _LogSumExp(torch.autograd.Function):
+    """Logarithm of the summed exponentials of `a @ b.T` by row, some pairs left out; its gradient in one pass.
+
+    A row of which nothing is left counts as next to nothing and has no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        scores = a @ b.T
+        scores[row, column] = _NOTHING
+        shares = scores.softmax(1, dtype=torch.float32)
+        ctx.format = scores.dtype
+        ctx.save_for_backward(a, b, shares, row, column)
+        return scores.amax(1).float() - shares.amax(1).log()
+
+    @staticmethod
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        a, b, shares, row, column = ctx.saved_tensors
+        grown = (shares * above[:, None]).to(ctx.format)
+        grown[row, column] = 0
+        to_a, to_b = grown @ b.to(ctx.format), grown.T @ a.to(ctx.format)
+        return to_a.to(a.dtype), to_b.to(b.dtype), None, None
