@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 from hm_shop import Shop, read
 from hm_systems import ours, plain
+from peer_lists import add_peers, as_system, options, peer_lists
 
 from recsys import __version__
 from recsys.config import EncoderSettings, RankerSettings, RuleSettings, Settings, TrainingSettings
@@ -44,7 +45,9 @@ def arguments(*, ablation: bool = False) -> argparse.Namespace:
     way.add_argument("--cut", help="first day of the test, YYYY-MM-DD")
     way.add_argument("--customers", action="store_true", help="complete the purchase, a fifth of the customers")
     way.add_argument("--test-transactions", type=Path, help="complete the purchase, all customers of this file")
-    parser.add_argument("--only", choices=["recsys"], help="leave out the plain systems")
+    parser.add_argument("--only", choices=["recsys"], help="leave out the plain systems and the peers")
+    if not ablation:
+        add_peers(parser)
     parser.add_argument("--quick", action="store_true", help="few customers, hardly any training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="keep pictures and checkpoints here; default: a temporary folder")
@@ -100,6 +103,20 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, 
         shop, train, now=cases.now, complete=not asked.cut, settings=settings, folder=folder, say=say
     )
     learned["train_s"] = round(time.perf_counter() - started, 1)
+    if asked.peers and not asked.only:
+        # Where customers buy again, lists are judged without their own products too, so those must be longer by that.
+        known = cases.histories
+        lists, learned["peers"] = peer_lists(
+            asked.peers,
+            train,
+            known,
+            k=12 + (known.items.shape[1] if asked.cut else 0),
+            exclude_seen=not asked.cut,
+            folder=work / "peers",
+            options=options(asked),
+            say=say,
+        )
+        systems |= {name: as_system(found, known, train, now=cases.now) for name, found in lists.items()}
     say("judge")
     frame = backtest(
         cases,

@@ -1,16 +1,42 @@
 #!/usr/bin/env bash
 # The measurements of docs/benchmarks.md: every benchmark whose data is in the folder given, the others by name.
+# With PEERS set to an interpreter that has RecTools and implicit, those are measured beside ours.
 set -euo pipefail
 data=${1:?usage: run.sh DATA_FOLDER}
 here=$(dirname "${BASH_SOURCE[0]}")
 python=${PYTHON:-python3}
+peers=(${PEERS:+--peers "$PEERS"})
 
 hm=$data/hm-fashion-sample week=$data/hm-fashion-week
 if [ -d "$hm" ] && [ -d "$week" ]; then
   files=(--articles "$hm/articles.parquet" --transactions "$hm/transactions.parquet" "$week/transactions.parquet"
          --images "$hm/images_160px.zip" "$week/images_160px.zip")
-  "$python" "$here/hm.py" "${files[@]}" --cut 2020-09-21 --json
-  "$python" "$here/hm.py" "${files[@]}" --customers --json
+  "$python" "$here/hm.py" "${files[@]}" --cut 2020-09-21 "${peers[@]}" --json
+  "$python" "$here/hm.py" "${files[@]}" --customers "${peers[@]}" --json
 else
   echo "hm: skipped, $hm or $week is missing" >&2
+fi
+
+sequences=$data/amazon-sequential
+for name in Beauty Sports_and_Outdoors; do
+  if [ -f "$sequences/$name.txt" ]; then
+    "$python" "$here/sequential.py" "$sequences/$name.txt" --attributes "$sequences/${name}_item2attributes.json" \
+      --items "$sequences/${name}_items.parquet" "${peers[@]}" --json
+  else
+    echo "sequential: skipped, $sequences/$name.txt is missing" >&2
+  fi
+done
+video=$sequences/sasrec_Video.txt.gz
+if [ -f "$video" ]; then
+  "$python" "$here/sequential.py" "$video" "${peers[@]}" --json
+  "$python" "$here/sequence_speed.py" "$video" "${peers[@]}" --json
+else
+  echo "sequential, sequence_speed: skipped, $video is missing" >&2
+fi
+
+retail=$data/uci-online-retail/online_retail.parquet
+if [ -f "$retail" ]; then
+  "$python" "$here/retail.py" "$retail" --json
+else
+  echo "retail: skipped, $retail is missing" >&2
 fi

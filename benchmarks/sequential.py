@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from peer_lists import add_peers, options, peer_lists
 from sequential_data import Log, read
 from sequential_systems import ours, plain
 
@@ -41,7 +42,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seeds", type=int, default=1, help="trainings; the mean is shown, low and high are the extremes"
     )
-    parser.add_argument("--only", choices=["recsys"], help="leave out the plain systems and the single sources")
+    parser.add_argument("--only", choices=["recsys"], help="leave out the plain systems, the single sources, the peers")
+    add_peers(parser)
     parser.add_argument("--quick", action="store_true", help="few users, hardly any training")
     parser.add_argument("--work", type=Path, help="keep checkpoints here; default: a temporary folder")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
@@ -93,6 +95,21 @@ def main() -> int:
                 for name, system in plain(log, ease_products=25_000).items():
                     found[name] = [judged(log, system(log.test.histories, 10))]
                     say(f"{name}: {found[name][0]['ndcg@10'].mean():.4f}")
+            peers: dict[str, object] = {}
+            if asked.peers and not asked.only:
+                made, peers = peer_lists(
+                    asked.peers,
+                    log.train,
+                    log.test.histories,
+                    k=10,
+                    exclude_seen=True,
+                    folder=(asked.work or Path(temporary)) / "peers",
+                    options=options(asked),
+                    say=say,
+                )
+                for name, lists in made.items():
+                    found[name] = [judged(log, lists)]
+                    say(f"{name}: {found[name][0]['ndcg@10'].mean():.4f}")
             learned: list[dict[str, object]] = []
             for seed in range(asked.seeds):
                 folder = (asked.work or Path(temporary)) / f"{asked.file.stem}-{seed}{'-quick' if asked.quick else ''}"
@@ -122,7 +139,11 @@ def main() -> int:
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
         shown = {"benchmark": "sequential", "file": asked.file.name, "quick": asked.quick, "seeds": asked.seeds}
-        print(json.dumps({**shown, "rows": rows, "ratios": ratios, "learned": learned, "machine": machine}))
+        print(
+            json.dumps(
+                {**shown, "rows": rows, "ratios": ratios, "learned": learned, "peers": peers, "machine": machine}
+            )
+        )
     return 0
 
 
