@@ -141,7 +141,7 @@ def fit(
     sources: Sequence[str],
     ridge: float = 3.0,
     least_cases: int = 50,
-    most_cases: int = 4000,
+    most_cases: int = 2000,
 ) -> Blend:
     """Fit the weights by conditional logit: a bought candidate against all candidates of the same user (McFadden 1974).
 
@@ -193,5 +193,5 @@ def fit(
         value = float(np.log(total).sum() - share @ score + 0.5 * ridge * weight @ weight)
         return value, z.T @ (power / total[group] - share) + ridge * weight
 
-    found = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300})
+    found = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300, "ftol": 1e-8})
     return Blend(tuple(sources), tuple(features.names(sources)), mean, scale, found.x, cases)
