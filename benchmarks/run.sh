@@ -11,8 +11,8 @@ hm=$data/hm-fashion-sample week=$data/hm-fashion-week
 if [ -d "$hm" ] && [ -d "$week" ]; then
   files=(--articles "$hm/articles.parquet" --transactions "$hm/transactions.parquet" "$week/transactions.parquet"
          --images "$hm/images_160px.zip" "$week/images_160px.zip")
-  "$python" "$here/hm.py" "${files[@]}" --cut 2020-09-21 "${peers[@]}" --json
-  "$python" "$here/hm.py" "${files[@]}" --customers "${peers[@]}" --json
+  "$python" "$here/hm.py" "${files[@]}" --cut 2020-09-21 ${peers[@]+"${peers[@]}"} --json
+  "$python" "$here/hm.py" "${files[@]}" --customers ${peers[@]+"${peers[@]}"} --json
 else
   echo "hm: skipped, $hm or $week is missing" >&2
 fi
@@ -21,15 +21,15 @@ sequences=$data/amazon-sequential
 for name in Beauty Sports_and_Outdoors; do
   if [ -f "$sequences/$name.txt" ]; then
     "$python" "$here/sequential.py" "$sequences/$name.txt" --attributes "$sequences/${name}_item2attributes.json" \
-      --items "$sequences/${name}_items.parquet" "${peers[@]}" --json
+      --items "$sequences/${name}_items.parquet" ${peers[@]+"${peers[@]}"} --json
   else
     echo "sequential: skipped, $sequences/$name.txt is missing" >&2
   fi
 done
 video=$sequences/sasrec_Video.txt.gz
 if [ -f "$video" ]; then
-  "$python" "$here/sequential.py" "$video" "${peers[@]}" --json
-  "$python" "$here/sequence_speed.py" "$video" "${peers[@]}" --json
+  "$python" "$here/sequential.py" "$video" ${peers[@]+"${peers[@]}"} --json
+  "$python" "$here/sequence_speed.py" "$video" ${peers[@]+"${peers[@]}"} --json
 else
   echo "sequential, sequence_speed: skipped, $video is missing" >&2
 fi
