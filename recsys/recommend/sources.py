@@ -86,8 +86,9 @@ def _content(held: Knowledge) -> CandidateSource:
 
 
 def _cluster(held: Knowledge) -> CandidateSource:
-    score = popular(held).score
-    return Cluster(groups(held.content, seed=0), score, sellable=held.catalogue.sellable)
+    known = np.unique(held.interactions.item)  # a product to come must not move the groups of today's
+    found = groups(held.content, seed=0, among=known)
+    return Cluster(found, popular(held).score, sellable=held.catalogue.sellable)
 
 
 def _fresh(held: Knowledge) -> CandidateSource:

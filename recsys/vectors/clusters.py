@@ -95,18 +95,26 @@ def cluster(
     return Clusters(ids, distance, labels.frame(catalogue, ids, settings.terms))
 
 
-def groups(vectors: Vectors, *, seed: int, number: int = 0) -> Rows:
+def groups(vectors: Vectors, *, seed: int, among: Rows, number: int = 0) -> Rows:
     """Spherical k-means without labels: the group of each vector, 0.. without gaps, (n,) int64.
 
     Args:
         vectors: (n, d) unit vectors.
         seed: of the start.
-        number: of groups; 0 = square root of half the vectors.
+        among: rows the middles are learned from; the others join the nearest, and change nothing for these.
+        number: of groups; 0 = square root of half of `among`.
     """
-    if not len(vectors):
-        return np.zeros(0, np.int64)
-    wanted = min(number or max(1, round((len(vectors) / 2) ** 0.5)), len(vectors))
-    return _grouped(np.ascontiguousarray(vectors), wanted, seed=seed, last=None)[0]
+    if not len(among):
+        return np.zeros(len(vectors), np.int64)
+    wanted = min(number or max(1, round((len(among) / 2) ** 0.5)), len(among))
+    known = np.ascontiguousarray(vectors[among])
+    group = _grouped(known, wanted, seed=seed, last=None)[0]
+    middles = _middles(known, group)
+    out = np.empty(len(vectors), np.int64)
+    for at in range(0, len(vectors), _BLOCK):
+        out[at : at + _BLOCK] = (vectors[at : at + _BLOCK] @ middles.T).argmax(axis=1)
+    out[among] = group
+    return out
 
 
 def _last(previous: pl.DataFrame, ids: IdMap) -> Rows | None:

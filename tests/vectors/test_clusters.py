@@ -182,3 +182,20 @@ def test_real_titles_get_readable_labels(shared_data):
         np.unique(kinds[found.cluster_id == group], return_counts=True)[1].max() for group in found.frame["cluster_id"]
     )
     assert most / len(kinds) > 0.45  # purity against labels that were never seen
+
+
+def test_groups_are_learned_from_some_and_the_others_change_nothing():
+    from recsys.vectors.clusters import groups
+    from tests.suites import clustered
+
+    held = clustered(300, 8, seed=1)
+    other = held.copy()
+    other[200:] = clustered(100, 8, seed=2)
+    among = np.arange(200)
+    one, two = groups(held, seed=0, among=among), groups(other, seed=0, among=among)
+    np.testing.assert_array_equal(one[:200], two[:200])
+    assert len(np.unique(one)) == len(np.unique(one[:200])) == 10 and (one[200:] != two[200:]).any()
+    middles = np.stack([held[:200][one[:200] == group].mean(axis=0) for group in range(10)])
+    middles /= np.linalg.norm(middles, axis=1, keepdims=True)
+    np.testing.assert_array_equal(one[200:], (held[200:] @ middles.T).argmax(axis=1))
+    assert groups(held, seed=0, among=np.zeros(0, np.int64)).tolist() == [0] * 300
