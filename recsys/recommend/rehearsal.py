@@ -25,7 +25,7 @@ from recsys.recommend.trees import Trees
 
 log = logging.getLogger(__name__)
 _BLOCK = 512
-_HELD_OUT = 0.15
+_HELD_OUT = 0.25
 """Share of the users that judge: half when the trees have learned enough, half whether they beat the weights."""
 
 

@@ -187,7 +187,7 @@ def test_nobody_judges_who_was_fitted_or_stopped_on(monkeypatch, users):
     assert len(judged) == 2 and judged[0] == judged[1] and judged[0]
     assert not learned & stopped and not (learned | stopped) & judged[0] and not rest & judged[0]
     assert learned | stopped | judged[0] == everybody == set(range(users))
-    assert learned == rest and len(stopped | judged[0]) == round(0.15 * users)
+    assert learned == rest and len(stopped | judged[0]) == round(0.25 * users)
 
 
 def test_what_is_asked_for_is_grown_whoever_is_drawn():
