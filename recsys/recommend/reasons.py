@@ -1,4 +1,4 @@
-"""Why a product stands in a list, in words that are true: by the source that weighed most, because of what.
+"""Why a product stands in a list, in words that are true: bought before, or by the source that tells most.
 
 In: lists, titles, who bought what. Out: one sentence a place.
 """

@@ -224,3 +224,16 @@ def test_purchases_are_known_by_row_and_histories_by_themselves():
     shop = SHOP["exclude"]
     bought = rules.bought(histories([[3]]), shop.interactions)
     assert bought.tolist() == [3] and isinstance(shop.users, IdMap)
+
+
+def test_what_was_bought_before_is_said_to_be():
+    known = interactions()
+    made = recommender(known=known)
+    frame = made.recommend([f"u{row:04d}" for row in range(known.n_users)], 12)
+    bought = set(zip(known.user.tolist(), known.item.tolist(), strict=True))
+    again = [
+        reason
+        for user, product, reason in frame.select("user_id", "product_id", "reason").iter_rows()
+        if (int(user[1:]), int(product[1:])) in bought
+    ]
+    assert again and set(again) == {"you bought this before"}
