@@ -13,6 +13,8 @@ if [ -d "$hm" ] && [ -d "$week" ]; then
          --images "$hm/images_160px.zip" "$week/images_160px.zip")
   "$python" "$here/hm.py" "${files[@]}" --cut 2020-09-21 ${peers[@]+"${peers[@]}"} --json
   "$python" "$here/hm.py" "${files[@]}" --customers ${peers[@]+"${peers[@]}"} --json
+  "$python" "$here/hm_ablation.py" "${files[@]}" --json
+  "$python" "$here/hm_pictures.py" "${files[@]}" --json
 else
   echo "hm: skipped, $hm or $week is missing" >&2
 fi

@@ -31,6 +31,7 @@ def files(tmp_path_factory):
             "prod_name": kinds,
             "detail_desc": [f"a {kind}" for kind in kinds],
             "product_type_name": ["Hat"] * 40,
+            "product_group_name": ["Accessories"] * 40,
             "product_code": [f"{row // 4:07d}" for row in range(40)],
             "colour_group_name": [["Red", "Blue"][row % 2] for row in range(40)],
         }
@@ -101,3 +102,17 @@ def test_the_ablation_takes_every_part_away_once(files):
     assert {f"without {source}" for source in SOURCES} < set(named)
     assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in last["rows"])
     assert last["rows"][0]["value"] > 0
+
+
+def test_pictures_of_articles_held_back_are_searched_for(files):
+    command = [sys.executable, str(SCRIPT.with_name("hm_pictures.py")), "--articles", str(files / "articles.parquet")]
+    command += ["--images", str(files / "images.zip"), "--quick", "--json", "--held", "5"]
+    command += ["--transactions", str(files / "early.parquet"), str(files / "late.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    assert done.returncode == 0, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    value = {(row["system"], row["slice"], row["metric"]): row["value"] for row in last["rows"]}
+    assert last["benchmark"] == "hm_pictures" and last["held"] == 5
+    assert value["recsys", "pictures held back", "type@10"] == 1  # there are only hats
+    assert 0 <= value["recsys", "pictures held back", "colour@10"] <= 1
+    assert value["recsys", "knitted hat", "type@10"] == 0  # "Hat/beanie" stands nowhere
