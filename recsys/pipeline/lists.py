@@ -74,7 +74,7 @@ def recommend(bench: Bench, *, publish: bool = True, resume: bool = True) -> Rep
         counts = {"users": len(users), "products": len(dataset.catalogue), "shards_resumed": resumed}
         if len(users) and not rows(store.engine, _ANYBODY, {"run": run.run_id, "nobody": DEFAULT_USER}):
             raise DataContractError(f"the rules leave no product to any of {len(users)} users; change [rules]")
-        # What the rules did is known of the shards made now, not of those an earlier session wrote.
+        # What the rules did is known of the shards made now, not of those an earlier call wrote.
         drops = {"shards_counted": len(run.done) - resumed, "shards": len(run.done), **recommender.drops.document()}
         used = {"seconds": bench.watch.seconds, "peak_mb": bench.watch.peak_mb}
         run.finish(counts, {**used, "drops": drops, "ranker": rankers.metrics(bench.blend)})
