@@ -41,6 +41,7 @@ class Fresh:
         """
         self.content, self.new, self.last, self.decay = content, new, last, decay
         self.rows = np.flatnonzero(new if sellable is None else new & sellable).astype(np.int64)
+        self._vectors = np.ascontiguousarray(content[self.rows])
 
     def propose(self, users: UserBatch, k: int) -> Candidates:
         signs = taste(users.histories, last=self.last, decay=self.decay)
@@ -50,7 +51,7 @@ class Fresh:
             own = slice(bounds[user], bounds[user + 1])
             if own.start == own.stop or not len(self.rows):
                 continue
-            near = (self.content[self.rows] @ self.content[signs.item[own]].T) * signs.weight[own]
+            near = (self._vectors @ self.content[signs.item[own]].T) * signs.weight[own]
             score, closest = near.max(axis=1), signs.item[own][near.argmax(axis=1)]
             some = np.flatnonzero(score > 0)
             if len(some) > k:
