@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import resource
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +20,8 @@ import polars as pl
 from hm_shop import Shop, read
 from hm_systems import ours, plain
 from peer_lists import add_peers, as_system, options, peer_lists
+from telling import machine, say
 
-from recsys import __version__
 from recsys.config import EncoderSettings, RankerSettings, RuleSettings, Settings, TrainingSettings
 from recsys.errors import RecsysError
 from recsys.evaluate.backtest import backtest
@@ -71,10 +67,6 @@ def settings_for(asked: argparse.Namespace) -> Settings:
         training=TrainingSettings(seed=asked.seed, epochs=1, user_epochs=1, min_steps=1),
         ranker=RankerSettings(candidates=50),
     )
-
-
-def say(text: str) -> None:
-    print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 
 def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, object]]:
@@ -136,16 +128,6 @@ def ratios(frame: pl.DataFrame) -> dict[str, float]:
     value = dict(zip(whole["system"].to_list(), whole["value"].to_list(), strict=True))
     own = value.pop("recsys")
     return {f"ndcg@10 recsys / {name}": round(own / other, 4) for name, other in value.items() if other > 0}
-
-
-def machine() -> dict[str, object]:
-    return {
-        "cpus": os.cpu_count(),
-        "processor": platform.machine(),
-        "python": platform.python_version(),
-        "recsys": __version__,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }
 
 
 def table(frame: pl.DataFrame) -> str:

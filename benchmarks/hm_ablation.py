@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from hm import arguments, machine, say, settings_for
+from hm import arguments, settings_for
 from hm_shop import read
 from hm_systems import Lesson
+from telling import machine, say
 
 from recsys.config import RankerSettings, Settings
 from recsys.evaluate.intervals import interval
 from recsys.evaluate.split import leave_last
-from recsys.recommend import features, rank, trees
+from recsys.recommend import features, rank, rehearsal
 from recsys.recommend.rehearsal import examples
 
 Floats = npt.NDArray[np.float32]
@@ -83,24 +84,8 @@ def fitted(
     seed = settings.training.seed
     drawn = bought | (np.random.default_rng(seed).random(len(user)) < _DRAWN)
     x, user, bought = x[drawn], user[drawn], bought[drawn]
-    blend = rank.fit(x, user, bought, sources=sources)
-    if how == "weights":
-        return blend
-    people = np.unique(user)
-    held = np.isin(user, np.random.default_rng((seed, 6)).choice(people, len(people) // 7, replace=False))
-    found = trees.fit(
-        x,
-        user,
-        bought,
-        blend=blend,
-        rival=None,
-        held=held,
-        rounds=settings.ranker.trees,
-        learning_rate=settings.ranker.learning_rate,
-        seed=seed,
-    )
-    assert found is not None
-    return found
+    kind = RankerSettings(**{**settings.ranker.model_dump(), "kind": how})
+    return rehearsal.fitted(x, user, bought, sources=sources, ranker=kind, seed=seed)
 
 
 def main() -> int:

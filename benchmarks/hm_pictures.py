@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from hm import machine, say
 from hm_shop import Shop, read
+from telling import machine, say
 
 from recsys.config import EncoderSettings, Settings, TrainingSettings
 from recsys.data.catalogue import Catalogue, Pictures

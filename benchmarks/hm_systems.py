@@ -79,23 +79,6 @@ def ours(
     Returns:
         The system, and what was learned: version of the model, the ranker.
     """
-    recommender, learned = recommender_of(
-        shop, train, now=now, complete=complete, settings=settings, folder=folder, say=say
-    )
-    return recommender.ranked, learned
-
-
-def recommender_of(
-    shop: Shop,
-    train: Interactions,
-    *,
-    now: int,
-    complete: bool,
-    settings: Settings,
-    folder: Path,
-    say: Callable[[str], None],
-) -> tuple[Recommender, dict[str, object]]:
-    """The recommender behind `ours`, and what was learned."""
     lesson = Lesson(shop, train, complete=complete, settings=settings, folder=folder, say=say)
     ranker = lesson.ranker()
     model = lesson.users(train, "users")
@@ -111,7 +94,7 @@ def recommender_of(
         users=shop.users,
         now=now,
     )
-    return recommender, {"model": model.version, "ranker": rankers.metrics(ranker)}
+    return recommender.ranked, {"model": model.version, "ranker": rankers.metrics(ranker)}
 
 
 class Lesson:

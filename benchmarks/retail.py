@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import polars as pl
+from telling import machine
 
 import recsys
 from recsys.errors import RecsysError
@@ -83,13 +81,6 @@ def main() -> int:
         whole = frame.filter((pl.col("slice") == "all") & (pl.col("metric") == "ndcg@10"))
         value = dict(zip(whole["system"].to_list(), whole["value"].to_list(), strict=True))
         own = value.pop("recsys")
-        machine = {
-            "cpus": os.cpu_count(),
-            "processor": platform.machine(),
-            "python": platform.python_version(),
-            "recsys": recsys.__version__,
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        }
         result = {
             "benchmark": "retail",
             "quick": asked.quick,
@@ -97,7 +88,7 @@ def main() -> int:
             "rows": frame.with_columns(pl.col("value", "low", "high").fill_nan(None)).to_dicts(),
             "ratios": {f"ndcg@10 recsys / {name}": round(own / other, 4) for name, other in value.items() if other},
             "learned": {"counts": counts, "seconds": seconds},
-            "machine": machine,
+            "machine": machine(),
         }
         print(json.dumps(result))
     return 0

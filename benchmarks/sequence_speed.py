@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +25,9 @@ import numpy as np
 import torch
 from peer_lists import SCRIPT, write_events
 from sequential_data import Log, read
+from telling import machine, say
 from torch.utils.flop_counter import FlopCounterMode
 
-from recsys import __version__
 from recsys.config import EncoderSettings, TrainingSettings
 from recsys.data.ids import IdMap
 from recsys.encoder import loop
@@ -58,10 +55,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few users, two rounds")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     return parser.parse_args()
-
-
-def say(text: str) -> None:
-    print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 
 class Peer:
@@ -224,15 +217,18 @@ def main() -> int:
         ratios["sequences_per_s recsys / limit"] = round(own / limit, 3)
         shown = {"benchmark": "sequence_speed", "file": asked.file.name, "quick": asked.quick}
         facts = {key: found[key] for key in ("sequences", "flops_per_sequence", "gflops", "precision")}
-        machine = {
-            "cpus": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "processor": platform.machine(),
-            "python": platform.python_version(),
-            "recsys": __version__,
-        }
         facts |= {"limit_sequences_per_s": round(limit, 1), "rounds": len(found["seconds"]["recsys"])}
-        print(json.dumps({**shown, "rows": rows, "ratios": ratios, "facts": facts, "machine": machine}))
+        print(
+            json.dumps(
+                {
+                    **shown,
+                    "rows": rows,
+                    "ratios": ratios,
+                    "facts": facts,
+                    "machine": {**machine(), "threads": torch.get_num_threads()},
+                }
+            )
+        )
     return 0
 
 

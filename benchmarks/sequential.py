@@ -12,21 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import resource
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from peer_lists import add_peers, options, peer_lists
 from sequential_data import Log, read
 from sequential_systems import ours, plain
+from telling import machine, say
 
-from recsys import __version__
 from recsys.config import EncoderSettings, RankerSettings, RecommendSettings, RuleSettings, Settings, TrainingSettings
 from recsys.errors import RecsysError
 from recsys.evaluate import intervals, metrics
@@ -68,10 +64,6 @@ def settings_for(seed: int, *, quick: bool) -> Settings:
         training=TrainingSettings(seed=seed, user_epochs=30),
         ranker=RankerSettings(candidates=150, max_users=100_000),
     )
-
-
-def say(text: str) -> None:
-    print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 
 def judged(log: Log, lists: np.ndarray) -> dict[str, metrics.Values]:
@@ -131,17 +123,10 @@ def main() -> int:
         own = {row["system"]: row["value"] for row in rows if row["metric"] == "ndcg@10"}
         mine = own.pop("recsys")
         ratios = {f"ndcg@10 recsys / {name}": round(mine / value, 4) for name, value in own.items() if value}
-        machine = {
-            "cpus": os.cpu_count(),
-            "processor": platform.machine(),
-            "python": platform.python_version(),
-            "recsys": __version__,
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        }
         shown = {"benchmark": "sequential", "file": asked.file.name, "quick": asked.quick, "seeds": asked.seeds}
         print(
             json.dumps(
-                {**shown, "rows": rows, "ratios": ratios, "learned": learned, "peers": peers, "machine": machine}
+                {**shown, "rows": rows, "ratios": ratios, "learned": learned, "peers": peers, "machine": machine()}
             )
         )
     return 0

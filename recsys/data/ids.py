@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from recsys.errors import DataContractError
+from recsys.errors import DataContractError, NotFoundError
 
 Rows = npt.NDArray[np.int64]
 
@@ -58,3 +58,9 @@ class IdMap:
     def nearest(self, text: str, count: int = 3) -> list[str]:
         """Return up to `count` known ids that look like `text`, for error messages."""
         return difflib.get_close_matches(text, self._texts, n=count, cutoff=0.5)
+
+    def unknown(self, what: str, text: str) -> NotFoundError:
+        """The error to raise for an id that is not here; it names those that look like it."""
+        near = self.nearest(text)
+        hint = f"the nearest ids are {', '.join(repr(name) for name in near)}" if near else "no id looks like it"
+        return NotFoundError(f"unknown {what} '{text}'; {hint}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recsys.errors import NotFoundError, UsageError
+from recsys.errors import UsageError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.lists import assembled
 from recsys.pipeline.report import Report, Table
@@ -35,9 +35,7 @@ def found(bench: Bench, product: str, *, k: int = 100) -> pl.DataFrame:
         raise UsageError(f"k is {k}; ask for at least 1 user")
     ids = bench.dataset.catalogue.ids
     if product not in ids:
-        near = ids.nearest(product)
-        hint = f"the nearest ids are {', '.join(repr(name) for name in near)}" if near else "no id looks like it"
-        raise NotFoundError(f"unknown product '{product}'; {hint}")
+        raise ids.unknown("product", product)
     recommender = assembled(bench)
     with bench.watch.stage("audience") as progress:
         item = int(ids.rows([product])[0])

@@ -11,8 +11,10 @@ import numpy.typing as npt
 from recsys.config import RecommendSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories
+from recsys.recommend.columns import codes_of
 from recsys.recommend.proposals import RETURN_CODE
-from recsys.recommend.rules_list import Gain, Pool, codes_of, same
+from recsys.recommend.rules_list import Gain, Pool, same
+from recsys.recommend.spread import looked_up
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -146,8 +148,7 @@ def shares(histories: Histories, codes: Rows, item: Rows) -> npt.NDArray[np.floa
     total = np.maximum(counts.sum(axis=1), 1)
     mine = codes[item]
     wanted = (np.arange(b)[:, None] * most + mine).ravel()
-    at = np.minimum(np.searchsorted(key, wanted), max(0, len(key) - 1))
-    found = np.zeros(b * c) if not len(key) else np.where(key[at] == wanted, times[at], 0)
+    found = looked_up(key, times, wanted)
     return np.where(mine >= 0, found.reshape(b, c) / total[:, None], 0.0)
 
 

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
+from recsys.recommend.columns import codes_of, prices_of
 from recsys.recommend.proposals import DAY, RETURN_CODE, UserBatch
+from recsys.recommend.spread import looked_up, side_by_side
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -123,13 +125,10 @@ class UserFacts:
         """The columns that speak of both: nearness of the vectors, same brand and category, price, bought before."""
         products, histories = self._products, self._users.histories
         items = histories.items[:, -_LAST:]
-        bounds = np.searchsorted(user, np.arange(len(histories) + 1))
         near = np.zeros((3, len(user)), np.float32)
-        for at in range(len(histories)):
-            own, pairs = items[at][items[at] >= 0], slice(bounds[at], bounds[at + 1])
-            if len(own) and pairs.start < pairs.stop:
-                cosine = products.content[item[pairs]] @ products.content[own].T
-                near[:, pairs] = cosine[:, -1], cosine.max(axis=1), cosine.mean(axis=1)
+        for at, _, pairs in side_by_side(len(histories), np.nonzero(items >= 0)[0], user):
+            cosine = products.content[item[pairs]] @ products.content[items[at][items[at] >= 0]].T
+            near[:, pairs] = cosine[:, -1], cosine.max(axis=1), cosine.mean(axis=1)
         gap = np.nan_to_num(products.price[item] - self._price[user]).astype(np.float32)
         return [
             *near,
@@ -149,10 +148,7 @@ class UserFacts:
         count = int(code.max(initial=-1)) + 2
         keys, number = np.unique(row * count + own + 1, return_counts=True)
         wanted = user * count + code[item] + 1
-        at = np.minimum(np.searchsorted(keys, wanted), max(0, len(keys) - 1))
-        if not len(keys):
-            return np.zeros(len(user), np.float32)
-        found = np.where((keys[at] == wanted) & (code[item] >= 0), number[at], 0)
+        found = np.where(code[item] >= 0, looked_up(keys, number, wanted), 0)
         share: Floats = (found / np.maximum(real.sum(axis=1), 1)[user]).astype(np.float32)
         return share
 
@@ -162,26 +158,19 @@ class UserFacts:
         row, column = np.nonzero(histories.real)
         n = len(self._products.price)
         keys, number = np.unique(row * n + histories.items[row, column], return_counts=True)
-        if not len(keys):
-            return np.zeros(len(user), np.float32)
-        wanted = user * n + item
-        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        found = np.where(keys[at] == wanted, number[at], 0)
-        return np.log1p(found).astype(np.float32)
+        found = looked_up(keys, number, user * n + item)
+        return np.log1p(found.astype(np.float64)).astype(np.float32)
 
 
 def _log_price(catalogue: Catalogue) -> Floats:
     """Log of each price, nan where there is none: (n,)."""
-    if schema.PRICE not in catalogue.frame.columns:
-        return np.full(len(catalogue), np.nan, np.float32)
-    price = catalogue.frame[schema.PRICE].cast(float).fill_null(np.nan).to_numpy()
+    price = prices_of(catalogue)
     known: Floats = np.where(price > 0, price, np.nan).astype(np.float32)
     return np.log(known)
 
 
 def _codes(catalogue: Catalogue, column: str) -> Rows:
-    """A whole number for each value of a text column, -1 where there is none: (n,)."""
+    """A number for each value of a column, -1 = none, also where there is no such column: (n,)."""
     if column not in catalogue.frame.columns:
         return np.full(len(catalogue), -1, np.int64)
-    held = catalogue.frame[column].cast(str).rank("dense")
-    return held.cast(int).fill_null(0).to_numpy().astype(np.int64) - 1
+    return codes_of(catalogue, column, setting="ranker")

@@ -116,6 +116,29 @@ def fit_on(
         parts.append((x, user + start, bought))
         start += len(cases)
     x, user, bought = (np.concatenate([part[at] for part in parts]) for at in range(3))
+    return fitted(x, user, bought, sources=names, ranker=ranker, seed=seed)
+
+
+def fitted(
+    x: npt.NDArray[np.float32],
+    user: npt.NDArray[np.int64],
+    bought: npt.NDArray[np.bool_],
+    *,
+    sources: Sequence[str],
+    ranker: RankerSettings,
+    seed: int,
+) -> Blend | Trees:
+    """The ranker of examples: weights, or trees where `ranker.kind` and the users allow it.
+
+    Args:
+        x: (m, f) features in the order of `features.names(sources)`.
+        user: (m,) user of each row, ascending; every user has a hit.
+        bought: (m,) was it bought afterwards.
+        sources: their names in order.
+        ranker: kind, trees, how many users they need.
+        seed: draws the users held out.
+    """
+    names = list(sources)
     blend = fit(x, user, bought, sources=names)
     people = np.unique(user)
     if ranker.kind == "weights" or not blend.cases:

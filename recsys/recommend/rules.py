@@ -17,6 +17,7 @@ from recsys.config import RuleSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
 from recsys.recommend import rules_list, rules_products
+from recsys.recommend.columns import codes_of, new_products
 from recsys.recommend.pairs import Pairs
 from recsys.recommend.rules_price import PriceFactor, prices_of
 from recsys.recommend.rules_products import Products
@@ -113,11 +114,11 @@ def assembled(
         factor = settings.price_factor
         striking.append(PriceFactor(interactions, prices=prices_of(catalogue), factor=factor))
     lists: list[rules_list.ListRule] = [
-        rules_list.Cap(name, most, rules_list.codes_of(catalogue, name, setting="rules.caps"))
+        rules_list.Cap(name, most, codes_of(catalogue, name, setting="rules.caps"))
         for name, most in settings.caps.items()
     ]
     if settings.min_new:
-        new = rules_list.new_products(catalogue, interactions, days=settings.new_days, now=now)
+        new = new_products(catalogue, interactions, now=now, days=settings.new_days, unsold=True)
         lists.append(rules_list.MinNew(settings.min_new, new))
     return Rules(striking, lists, allowed)
 

@@ -11,13 +11,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-
-from recsys.data import schema
-from recsys.data.catalogue import Catalogue
-from recsys.data.interactions import Interactions
-from recsys.errors import ConfigError, suggestion
-from recsys.recommend.proposals import DAY, PURCHASE_CODE
 
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -208,41 +201,3 @@ def choose(pool: Pool, k: int, *, rules: Sequence[ListRule], gain: Gain | None) 
             gain.took(column)
     moved = {rule.name: int((ever & ~kept[:, :k]).sum()) for rule, _, ever in courses}
     return Choice(chosen, over, moved)
-
-
-def codes_of(catalogue: Catalogue, column: str, *, setting: str) -> Rows:
-    """A number for each value of a column: (n,) int64, -1 = none. `colour` also finds `attributes.colour`.
-
-    Raises:
-        ConfigError: there is no such column.
-    """
-    frame = catalogue.frame
-    named = column if column in frame.columns else schema.ATTRIBUTE_PREFIX + column
-    if named not in frame.columns:
-        known = [name.removeprefix(schema.ATTRIBUTE_PREFIX) for name in frame.columns]
-        hint = suggestion(column, known) or f"; there are {', '.join(known[:20])}"
-        raise ConfigError(f"{setting}: unknown column '{column}'{hint}")
-    values = frame[named].cast(pl.String)
-    held = values.drop_nulls().unique().sort()
-    if not len(held):
-        return np.full(len(catalogue), -1, np.int64)
-    places = pl.int_range(len(held), eager=True)
-    codes = values.replace_strict(held, places, default=-1, return_dtype=pl.Int64)
-    return codes.fill_null(-1).to_numpy().astype(np.int64)
-
-
-def new_products(catalogue: Catalogue, interactions: Interactions, *, days: float, now: int) -> Flags:
-    """Which products are new: (n,) bool.
-
-    Created within `days`; where nobody says when: first seen in an event within `days`, or never sold.
-    """
-    since = now - days * DAY
-    first = np.full(interactions.n_items, np.iinfo(np.int64).max, np.int64)
-    np.minimum.at(first, interactions.item, interactions.time)
-    sold = np.bincount(interactions.item[interactions.kind == PURCHASE_CODE], minlength=interactions.n_items) > 0
-    by_events = (first >= since) | ~sold
-    if schema.CREATED_AT not in catalogue.frame.columns:
-        return by_events
-    created = catalogue.frame[schema.CREATED_AT]
-    told = created.is_not_null().to_numpy()
-    return np.where(told, created.fill_null(0).to_numpy() >= since, by_events).astype(np.bool_)

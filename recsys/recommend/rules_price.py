@@ -9,11 +9,11 @@ import logging
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
+from recsys.recommend import columns
 from recsys.recommend.pairs import Pairs
 from recsys.recommend.rules_seen import bought
 
@@ -62,8 +62,7 @@ class PriceFactor:
 def prices_of(catalogue: Catalogue) -> Prices:
     """Price of each product: (n,) float64, NaN where there is none; a catalogue of several currencies is warned of."""
     frame = catalogue.frame
-    if schema.PRICE not in frame.columns:
-        return np.full(len(catalogue), np.nan)
-    if schema.CURRENCY in frame.columns and frame[schema.CURRENCY].drop_nulls().n_unique() > 1:
+    priced = {schema.PRICE, schema.CURRENCY} <= set(frame.columns)
+    if priced and frame[schema.CURRENCY].drop_nulls().n_unique() > 1:
         logger.warning("rules: prices are compared as numbers although the catalogue has several currencies")
-    return frame[schema.PRICE].cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
+    return columns.prices_of(catalogue)

@@ -22,11 +22,12 @@ from recsys.recommend.candidates.cluster import Cluster
 from recsys.recommend.candidates.co_purchase import CoPurchase
 from recsys.recommend.candidates.content import Content
 from recsys.recommend.candidates.ease import Ease
-from recsys.recommend.candidates.fresh import Fresh, new_products
+from recsys.recommend.candidates.fresh import Fresh
 from recsys.recommend.candidates.popular import Popular
 from recsys.recommend.candidates.repurchase import Repurchase
 from recsys.recommend.candidates.sequence import Sequence as SequenceSource
 from recsys.recommend.candidates.transitions import Transitions
+from recsys.recommend.columns import new_products
 from recsys.recommend.facts import ProductFacts
 from recsys.recommend.proposals import CandidateSource
 from recsys.vectors.clusters import groups

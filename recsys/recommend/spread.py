@@ -5,6 +5,7 @@ In: histories, a sparse matrix of neighbours. Out: `Candidates`, each with the e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,7 +109,14 @@ def weighed(signs: Taste, neighbours: sparse.csr_matrix, users: int, user: Rows,
     return looked_up(keys, reached.data, user * n + item)
 
 
-def looked_up(keys: Rows, values: Floats, wanted: Rows) -> Floats:
+def side_by_side(users: int, one: Rows, other: Rows) -> Iterator[tuple[int, slice, slice]]:
+    """Each user with rows in both of two ascending lists of users: position, its rows in one, its rows in the other."""
+    first, second = (np.searchsorted(held, np.arange(users + 1)) for held in (one, other))
+    for user in np.flatnonzero((np.diff(first) > 0) & (np.diff(second) > 0)).tolist():
+        yield user, slice(first[user], first[user + 1]), slice(second[user], second[user + 1])
+
+
+def looked_up(keys: Rows, values: npt.NDArray[np.number], wanted: Rows) -> Floats:
     """The value of each wanted key, 0 where it is not among the ascending `keys`: (m,) float32."""
     if not len(keys):
         return np.zeros(len(wanted), np.float32)

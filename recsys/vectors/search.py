@@ -141,9 +141,7 @@ def _row(product: str, catalogue: Catalogue, table: EmbeddingTable) -> int:
         return row
     if product in catalogue.ids:
         raise NotFoundError(f"product '{product}' has no vector yet; run 'recsys embed'")
-    near = catalogue.ids.nearest(product)
-    hint = f"the nearest ids are {', '.join(repr(name) for name in near)}" if near else "no id looks like it"
-    raise NotFoundError(f"unknown product '{product}'; {hint}")
+    raise catalogue.ids.unknown("product", product)
 
 
 def _vector(

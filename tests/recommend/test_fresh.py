@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.recommend.candidates.fresh import Fresh, new_products
+from recsys.recommend.candidates.fresh import Fresh
+from recsys.recommend.columns import new_products
 from recsys.recommend.proposals import RETURN_CODE, UserBatch
 from recsys.recommend.spread import KIND_WORTH
 from tests import oracles

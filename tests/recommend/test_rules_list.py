@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigError
+from recsys.recommend.columns import codes_of, new_products
 from recsys.recommend.lists import falling
-from recsys.recommend.rules_list import Cap, MinNew, Pool, choose, codes_of, new_products
+from recsys.recommend.rules_list import Cap, MinNew, Pool, choose
 from tests.recommend.ruled import goods
 from tests.recommend.shops import DAY, START, events
 
@@ -138,7 +139,14 @@ def test_what_is_new_is_told_by_date_or_else_by_events():
     created = pl.Series([START + 99 * DAY, START, None, None, None, None], dtype=pl.Int64)
     # 2 sold long ago, 3 sold lately for the first time, 4 never, 5 looked at long ago but never sold
     known = events([(0, 0, 1), (0, 2, 1), (0, 2, 99), (0, 3, 95), (0, 5, 1, 2)], n_users=1, n_items=6)
-    assert new_products(goods(6, created_at=created), known, days=10, now=now).tolist() == [1, 0, 0, 1, 1, 1]
+    assert new_products(goods(6, created_at=created), known, days=10, now=now, unsold=True).tolist() == [
+        1,
+        0,
+        0,
+        1,
+        1,
+        1,
+    ]
     undated = goods(6)
     undated = type(undated)(undated.ids, undated.frame.drop("created_at"), undated.sellable, undated.pictures)
-    assert new_products(undated, known, days=10, now=now).tolist() == [0, 1, 0, 1, 1, 1]
+    assert new_products(undated, known, days=10, now=now, unsold=True).tolist() == [0, 1, 0, 1, 1, 1]

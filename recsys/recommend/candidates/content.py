@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recsys.recommend.proposals import Candidates, Scores, UserBatch
-from recsys.recommend.spread import nobody, spread, taste
+from recsys.recommend.spread import nobody, side_by_side, spread, taste
 from recsys.recommend.topk import largest, top_k
 
 _ROUNDING = 1e-6
@@ -75,12 +75,8 @@ class Content:
         signs = taste(users.histories, last=self.last, decay=self.decay)
         shape = (len(users), len(self.vectors))
         wanted = sparse.csr_matrix((signs.weight, (signs.user, signs.item)), shape=shape) @ self.words
-        begins, bounds = (np.searchsorted(held, np.arange(len(users) + 1)) for held in (signs.user, user))
         out = np.zeros(len(user), np.float32)
-        for at in range(len(users)):
-            own, pairs = slice(begins[at], begins[at + 1]), slice(bounds[at], bounds[at + 1])
-            if own.start == own.stop or pairs.start == pairs.stop:
-                continue
+        for at, own, pairs in side_by_side(len(users), signs.user, user):
             liked, weight, items = signs.item[own], signs.weight[own], item[pairs]
             self_ = items[:, None] == liked[None, :]  # a product is no neighbour of itself
             near = np.maximum(self.vectors[items] @ self.vectors[liked].T, 0)

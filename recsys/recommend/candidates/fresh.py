@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
-from recsys.data import schema
-from recsys.data.catalogue import Catalogue
-from recsys.data.interactions import Interactions
-from recsys.recommend.proposals import DAY, Candidates, Scores, UserBatch
-from recsys.recommend.spread import Floats, Rows, best, taste
+from recsys.recommend.proposals import Candidates, Scores, UserBatch
+from recsys.recommend.spread import Floats, Rows, best, side_by_side, taste
 
 
 class Fresh:
@@ -34,7 +30,7 @@ class Fresh:
 
         Args:
             content: (n, d) unit vectors.
-            new: (n,) bool, see `new_products`.
+            new: (n,) bool, see `columns.new_products`.
             sellable: (n,) bool, what may be proposed.
             last: products of a user looked at.
             decay: weight of each further product back.
@@ -62,28 +58,8 @@ class Fresh:
 
     def weigh(self, users: UserBatch, user: Rows, item: Rows) -> Scores:
         signs = taste(users.histories, last=self.last, decay=self.decay)
-        bounds = np.searchsorted(signs.user, np.arange(len(users) + 1))
-        pairs = np.searchsorted(user, np.arange(len(users) + 1))
         out = np.zeros(len(user), np.float32)
-        for at in range(len(users)):
-            own, some = slice(bounds[at], bounds[at + 1]), slice(pairs[at], pairs[at + 1])
-            if own.start < own.stop and some.start < some.stop:
-                near = (self.content[item[some]] @ self.content[signs.item[own]].T) * signs.weight[own]
-                out[some] = np.maximum(near.max(axis=1), 0)
+        for _, own, some in side_by_side(len(users), signs.user, user):
+            near = (self.content[item[some]] @ self.content[signs.item[own]].T) * signs.weight[own]
+            out[some] = np.maximum(near.max(axis=1), 0)
         return np.where(self.new[item], out, 0.0).astype(np.float32)
-
-
-def new_products(catalogue: Catalogue, interactions: Interactions, *, now: int, days: float) -> npt.NDArray[np.bool_]:
-    """Which products came within the last days: by `created_at`, else by their first event; (n,) bool.
-
-    A product with neither is new: nobody has had the chance to do anything with it.
-    """
-    n = len(catalogue)
-    since = np.full(n, np.iinfo(np.int64).max, np.int64)
-    np.minimum.at(since, interactions.item, interactions.time)
-    if schema.CREATED_AT in catalogue.frame.columns:
-        held = catalogue.frame[schema.CREATED_AT]
-        moment = held.dt.epoch("s") if held.dtype.is_temporal() else held.cast(pl.Int64)
-        known = moment.is_not_null().to_numpy()
-        since[known] = moment.fill_null(0).to_numpy()[known]
-    return np.asarray((since == np.iinfo(np.int64).max) | (since >= now - days * DAY))
