@@ -57,7 +57,10 @@ class TrainingSettings(Section):
     """The training loop."""
 
     epochs: int = Field(3, ge=1, description="passes over the products")
-    user_epochs: int = Field(20, ge=1, description="passes over the users")
+    user_epochs: int = Field(20, ge=1, description="passes over the users at most")
+    patience: int = Field(
+        4, ge=0, description="passes over the users without a gain on purchases held back that end it; 0 = never"
+    )
     min_steps: int = Field(100, ge=1, description="steps at least, so that a small shop learns too")
     batch_size: int = Field(256, ge=2, description="products in a step")
     user_batch_size: int = Field(256, ge=2, description="users in a step")

@@ -97,6 +97,16 @@ class Journal:
             sys.stderr.write(f"training {self.stage}: step {done} of {self.steps}, {text}\n")
             sys.stderr.flush()
 
+    def judged(self, done: int, metric: str, value: float) -> None:
+        """Take note of how good the model is after step number `done`."""
+        row = {"stage": self.stage, "step": done, metric: _rounded(value)}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        self._board.add_scalar(f"{self.stage}/{metric}", value, done)
+        if self._speaks and not self._bar:
+            sys.stderr.write(f"training {self.stage}: after step {done} of {self.steps}, {metric} {value:.4f}\n")
+            sys.stderr.flush()
+
 
 def _rounded(value: float) -> float:
     return float(f"{value:.6g}") if math.isfinite(value) else value

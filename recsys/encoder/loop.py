@@ -20,6 +20,7 @@ from recsys.config import TrainingSettings
 from recsys.encoder.journal import Journal
 from recsys.encoder.processor import autocast, pick_device
 from recsys.encoder.snapshot import Snapshot
+from recsys.encoder.validation import METRIC, Patience
 from recsys.errors import DegenerateLossError, InterruptedRunError
 from recsys.execution import stop
 
@@ -49,6 +50,7 @@ def run(
     folder: Path,
     resume: bool,
     progress: bool,
+    patience: Patience | None = None,
 ) -> dict[str, float]:
     """Make the weighted sum of the objectives small.
 
@@ -64,9 +66,10 @@ def run(
         folder: of metrics and logs.
         resume: go on from the snapshot if there is one.
         progress: say how it goes on stderr.
+        patience: stops the training when it gains no more, and gives the best weights back.
 
     Returns:
-        The smoothed named losses at the end.
+        The smoothed named losses at the end; with `patience` the metric it went by.
 
     Raises:
         DegenerateLossError: the loss is not a number.
@@ -86,7 +89,9 @@ def run(
             stage,
             f"goes on after step {first}" if first else "no checkpoint, starts from the beginning",
         )
-    written = time.monotonic()
+    if patience:
+        patience.begin(first=first)
+    written, enough = time.monotonic(), False
     with (
         Journal(folder, stage=stage, first=first, steps=steps, per_step=per_step, progress=progress) as journal,
         stop.listening(),
@@ -113,6 +118,13 @@ def run(
                 group["lr"] = peak * _schedule(step, steps, training.warmup)
             optimizer.step()
             journal.step(step + 1, {**numbers, "gradient": norm})
+            if patience and (seen := patience.look(model, step + 1)):
+                journal.judged(step + 1, METRIC, seen[0])
+                enough = seen[1]
+            if enough:
+                # written as finished, so that a training taken up again does not go past the end
+                snapshot.write(parts, optimizer, steps)
+                break
             if step + 1 == steps or time.monotonic() - written > 60 * training.checkpoint_minutes:
                 snapshot.write(parts, optimizer, step + 1)
                 written = time.monotonic()
@@ -127,7 +139,10 @@ def run(
                 ) from None
     model.eval()
     model.to("cpu")
-    return {name: value for name, value in journal.said.items() if name != "gradient"}
+    out = {name: value for name, value in journal.said.items() if name != "gradient"}
+    if patience and (value := patience.restore(model)) is not None:
+        out[METRIC] = value
+    return out
 
 
 def _groups(parts: nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -29,24 +29,37 @@ class Snapshot:
     path: Path
     identity: Identity
 
-    def write(self, parts: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Write weights (of the model and of the objectives), optimiser and the number of steps done."""
-        tensors = {f"weights.{name}": value for name, value in parts.state_dict().items()}
-        state = optimizer.state_dict()["state"]
+    def write(
+        self, parts: nn.Module, optimizer: torch.optim.Optimizer | None, step: int, *, value: float = 0.0
+    ) -> None:
+        """Write weights (of the model and of the objectives), optimiser, the number of steps done, how good it was."""
+        tensors = {f"weights.{name}": held for name, held in parts.state_dict().items()}
+        state = optimizer.state_dict()["state"] if optimizer else {}
         for number, held in state.items():
             tensors.update({f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in held.items()})
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = self.path.with_suffix(".part")
         save_file(
-            {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
+            {name: held.detach().cpu().contiguous().clone() for name, held in tensors.items()},
             new,
-            metadata={"identity": json.dumps(self.identity, sort_keys=True), "step": str(step)},
+            metadata={"identity": json.dumps(self.identity, sort_keys=True), "step": str(step), "value": repr(value)},
         )
         with new.open("rb") as file:
             os.fsync(file.fileno())
         new.replace(self.path)
 
-    def read(self, parts: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    def mark(self) -> tuple[int, float]:
+        """The number of steps done and how good it was; 0, 0 when there is no file.
+
+        Raises:
+            ModelFolderError: the file is damaged or belongs to another training.
+        """
+        if not self.path.exists():
+            return 0, 0.0
+        header, _ = self._opened(tensors=False)
+        return int(header["step"]), float(header["value"])
+
+    def read(self, parts: nn.Module, optimizer: torch.optim.Optimizer | None) -> int:
         """Take weights and optimiser over; return the number of steps done, 0 when there is no file.
 
         Raises:
@@ -54,26 +67,12 @@ class Snapshot:
         """
         if not self.path.exists():
             return 0
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                header = file.metadata()
-                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ModelFolderError(
-                f"{self.path}: the checkpoint cannot be read ({error}); train without --resume"
-            ) from error
-        held = json.loads(header["identity"])
-        differing = [
-            name for name in sorted(held.keys() | self.identity.keys()) if held.get(name) != self.identity.get(name)
-        ]
-        if differing:
-            raise ModelFolderError(
-                f"{self.path}: the checkpoint belongs to another training ({', '.join(differing)} differ); "
-                "restore those settings or train without --resume"
-            )
+        header, tensors = self._opened(tensors=True)
         parts.load_state_dict(
             {name.removeprefix("weights."): v for name, v in tensors.items() if name.startswith("weights.")}
         )
+        if optimizer is None:
+            return int(header["step"])
         state: dict[int, dict[str, Tensor]] = {}
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for name, value in tensors.items():
@@ -85,6 +84,27 @@ class Snapshot:
                 state.setdefault(int(number), {})[key] = held
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         return int(header["step"])
+
+    def _opened(self, *, tensors: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
+        """Header and tensors of the file, which must be of this training."""
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                header: dict[str, str] = file.metadata()
+                held = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelFolderError(
+                f"{self.path}: the checkpoint cannot be read ({error}); train without --resume"
+            ) from error
+        own = json.loads(header["identity"])
+        differing = [
+            name for name in sorted(own.keys() | self.identity.keys()) if own.get(name) != self.identity.get(name)
+        ]
+        if differing:
+            raise ModelFolderError(
+                f"{self.path}: the checkpoint belongs to another training ({', '.join(differing)} differ); "
+                "restore those settings or train without --resume"
+            )
+        return header, held
 
     def remove(self) -> None:
         """Forget what was done so far."""

@@ -32,6 +32,7 @@ from recsys.encoder.product import ProductEncoder
 from recsys.encoder.snapshot import Snapshot
 from recsys.encoder.user import UserEncoder
 from recsys.encoder.user_batches import UserBatches
+from recsys.encoder.validation import Judge, Patience, hold_back
 from recsys.errors import DataContractError
 
 _NOT_IDENTITY: Final = {"checkpoint_minutes"}
@@ -132,7 +133,13 @@ def train_users(
     """
     settings = model.settings
     bought = np.flatnonzero(interactions.where(interactions.weight > 0).counts())
-    batches = UserBatches(interactions, history=settings.history, size=training.user_batch_size, seed=training.seed)
+    held = hold_back(interactions, history=settings.history, seed=training.seed) if training.patience else None
+    batches = UserBatches(
+        held.train if held else interactions,
+        history=settings.history,
+        size=training.user_batch_size,
+        seed=training.seed,
+    )
     if len(batches.users) == 0:
         raise DataContractError("no user has two events, so there is no next purchase to learn; ingest more events")
     with repeatable(training.seed):
@@ -148,6 +155,14 @@ def train_users(
             "users", catalogue, interactions, encoder=settings, objectives=objectives, training=training
         )
         identity["content"] = hashlib.sha256(np.ascontiguousarray(content).tobytes()).hexdigest()
+        patience = None
+        if held:
+            patience = Patience(
+                Judge(held, objective),
+                every=batches.steps_per_pass,
+                looks=training.patience,
+                best=Snapshot(folder / "users-best.safetensors", identity),
+            )
         metrics = run(
             users,
             [(1.0, objective)],
@@ -160,6 +175,7 @@ def train_users(
             resume=resume,
             progress=progress,
             peak=training.user_learning_rate,
+            patience=patience,
         )
     return Model(product=model.product, user=users, settings=settings, metrics={**model.metrics, **metrics})
 
