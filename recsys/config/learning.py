@@ -59,7 +59,10 @@ class TrainingSettings(Section):
     epochs: int = Field(3, ge=1, description="passes over the products")
     user_epochs: int = Field(20, ge=1, description="passes over the users at most")
     patience: int = Field(
-        4, ge=0, description="passes over the users without a gain on purchases held back that end it; 0 = never"
+        3,
+        ge=0,
+        description="passes over the users without a gain on purchases held back before the learning rate falls, and "
+        "after two falls before the training ends; 0 = neither",
     )
     min_steps: int = Field(100, ge=1, description="steps at least, so that a small shop learns too")
     batch_size: int = Field(256, ge=2, description="products in a step")

@@ -66,7 +66,7 @@ def run(
         folder: of metrics and logs.
         resume: go on from the snapshot if there is one.
         progress: say how it goes on stderr.
-        patience: stops the training when it gains no more, and gives the best weights back.
+        patience: slows the training down and ends it when it gains no more; the best weights are those given back.
 
     Returns:
         The smoothed named losses at the end; with `patience` the metric it went by.
@@ -82,16 +82,20 @@ def run(
     optimizer = torch.optim.AdamW(_groups(parts, training.weight_decay), lr=peak, betas=(0.9, 0.98), fused=True)
     if not resume:
         snapshot.remove()
-    first = snapshot.read(parts, optimizer)
+    first, looks = snapshot.read(parts, optimizer)
+    if patience:
+        patience.begin(looks)
     if resume:
         _LOG.info(
             "training %s: %s",
             stage,
             f"goes on after step {first}" if first else "no checkpoint, starts from the beginning",
         )
-    if patience:
-        patience.begin(first=first)
-    written, enough = time.monotonic(), False
+
+    def write(done: int) -> None:
+        snapshot.write(parts, optimizer, done, looks=patience.looks if patience else ())
+
+    written = time.monotonic()
     with (
         Journal(folder, stage=stage, first=first, steps=steps, per_step=per_step, progress=progress) as journal,
         stop.listening(),
@@ -115,23 +119,22 @@ def run(
             if not math.isfinite(norm):
                 raise DegenerateLossError(_degenerate(stage, step, numbers))
             for group in optimizer.param_groups:
-                group["lr"] = peak * _schedule(step, steps, training.warmup)
+                group["lr"] = peak * _schedule(step, steps, training.warmup) * (patience.rate if patience else 1)
             optimizer.step()
             journal.step(step + 1, {**numbers, "gradient": norm})
-            if patience and (seen := patience.look(model, step + 1)):
-                journal.judged(step + 1, METRIC, seen[0])
-                enough = seen[1]
-            if enough:
-                # written as finished, so that a training taken up again does not go past the end
-                snapshot.write(parts, optimizer, steps)
-                break
-            if step + 1 == steps or time.monotonic() - written > 60 * training.checkpoint_minutes:
-                snapshot.write(parts, optimizer, step + 1)
+            if patience and (seen := patience.look(model, step + 1)) is not None:
+                journal.judged(step + 1, METRIC, seen)
+            ended = step + 1 == steps or (patience is not None and patience.enough)
+            if ended or time.monotonic() - written > 60 * training.checkpoint_minutes:
+                # one that has ended early is written as done, so that nothing taken up again goes past its end
+                write(steps if ended else step + 1)
                 written = time.monotonic()
+            if ended:
+                break
             try:
                 stop.check()
             except InterruptedRunError as asked:
-                snapshot.write(parts, optimizer, step + 1)
+                write(step + 1)
                 raise InterruptedRunError(
                     f"training {stage} stopped by a signal after step {step + 1} of {steps}; "
                     "train --resume goes on from there",

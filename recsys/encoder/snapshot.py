@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from recsys.errors import ModelFolderError
 
 Identity = dict[str, Any]
 """What a training is: stage, settings, fingerprint of the data. Fit for JSON."""
+Looks = Sequence[float]
+"""How good the model was after each pass."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Snapshot:
     identity: Identity
 
     def write(
-        self, parts: nn.Module, optimizer: torch.optim.Optimizer | None, step: int, *, value: float = 0.0
+        self, parts: nn.Module, optimizer: torch.optim.Optimizer | None, step: int, *, looks: Looks = ()
     ) -> None:
         """Write weights (of the model and of the objectives), optimiser, the number of steps done, how good it was."""
         tensors = {f"weights.{name}": held for name, held in parts.state_dict().items()}
@@ -42,37 +45,31 @@ class Snapshot:
         save_file(
             {name: held.detach().cpu().contiguous().clone() for name, held in tensors.items()},
             new,
-            metadata={"identity": json.dumps(self.identity, sort_keys=True), "step": str(step), "value": repr(value)},
+            metadata={
+                "identity": json.dumps(self.identity, sort_keys=True),
+                "step": str(step),
+                "looks": json.dumps(list(looks)),
+            },
         )
         with new.open("rb") as file:
             os.fsync(file.fileno())
         new.replace(self.path)
 
-    def mark(self) -> tuple[int, float]:
-        """The number of steps done and how good it was; 0, 0 when there is no file.
+    def read(self, parts: nn.Module, optimizer: torch.optim.Optimizer | None) -> tuple[int, list[float]]:
+        """Take weights and optimiser over; return the number of steps done and the looks, 0 and none without a file.
 
         Raises:
             ModelFolderError: the file is damaged or belongs to another training.
         """
         if not self.path.exists():
-            return 0, 0.0
-        header, _ = self._opened(tensors=False)
-        return int(header["step"]), float(header["value"])
-
-    def read(self, parts: nn.Module, optimizer: torch.optim.Optimizer | None) -> int:
-        """Take weights and optimiser over; return the number of steps done, 0 when there is no file.
-
-        Raises:
-            ModelFolderError: the file is damaged or belongs to another training.
-        """
-        if not self.path.exists():
-            return 0
-        header, tensors = self._opened(tensors=True)
+            return 0, []
+        header, tensors = self._opened()
         parts.load_state_dict(
             {name.removeprefix("weights."): v for name, v in tensors.items() if name.startswith("weights.")}
         )
+        found = int(header["step"]), [float(value) for value in json.loads(header.get("looks", "[]"))]
         if optimizer is None:
-            return int(header["step"])
+            return found
         state: dict[int, dict[str, Tensor]] = {}
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for name, value in tensors.items():
@@ -83,14 +80,14 @@ class Snapshot:
                 held = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
                 state.setdefault(int(number), {})[key] = held
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        return int(header["step"])
+        return found
 
-    def _opened(self, *, tensors: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
+    def _opened(self) -> tuple[dict[str, str], dict[str, Tensor]]:
         """Header and tensors of the file, which must be of this training."""
         try:
             with safe_open(self.path, framework="pt") as file:
                 header: dict[str, str] = file.metadata()
-                held = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+                held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ModelFolderError(
                 f"{self.path}: the checkpoint cannot be read ({error}); train without --resume"

@@ -160,7 +160,7 @@ def train_users(
             patience = Patience(
                 Judge(held, objective),
                 every=batches.steps_per_pass,
-                looks=training.patience,
+                most=training.patience,
                 best=Snapshot(folder / "users-best.safetensors", identity),
             )
         metrics = run(

@@ -6,8 +6,9 @@ In: interactions, the objective that trains. Out: what is left to train on, NDCG
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -23,9 +24,11 @@ from recsys.encoder.user import UserEncoder
 _LOG = logging.getLogger(__name__)
 METRIC: Final = "ndcg@10"
 _AT: Final = 10
-_SHARE: Final = 0.05
+_SHARE: Final = 0.1
 _FEWEST, _MOST = 100, 2000
 _BLOCK: Final = 256
+_FALL: Final = 0.25
+_FALLS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Held:
 
 
 def hold_back(interactions: Interactions, *, history: int, seed: int) -> Held | None:
-    """Hold a twentieth of the users' newest purchases back, at most 2,000; None where that would be too few to judge by.
+    """Hold a tenth of the users' newest purchases back, at most 2,000; None where that would be too few to judge by.
 
     Users count whose newest purchase is new to them and comes after two other events or more, so that all of them
     stay in training.
@@ -114,41 +117,60 @@ def _ndcg(scores: Tensor, seen: Tensor, truth: Tensor) -> float:
 
 @dataclass
 class Patience:
-    """Looks at the model every so many steps, keeps the best, and has enough when it gains no more.
+    """Looks at the model every so many steps and keeps the best; slows down, and at last ends, what gains no more.
 
     Attributes:
         judge: the model to a number, more is better.
         every: steps from one look to the next.
-        looks: how many without a gain are enough.
+        most: looks without a gain before the learning rate falls; when it has fallen twice, before it is enough.
         best: where the best weights are kept.
+        looks: what was seen so far.
     """
 
     judge: Callable[[nn.Module], float]
     every: int
-    looks: int
+    most: int
     best: Snapshot
+    looks: list[float] = field(default_factory=list)
 
-    def begin(self, *, first: int) -> None:
-        """Start, or go on from step `first`; the best of a training that went further is as good as found again."""
-        if not first:
-            self.best.remove()
+    def begin(self, looks: Sequence[float]) -> None:
+        """Start, or go on after some looks."""
+        self.looks = list(looks)
 
-    def look(self, model: nn.Module, step: int) -> tuple[float, bool] | None:
-        """The number after this step and whether it is enough; None when it is not time to look."""
+    def look(self, model: nn.Module, step: int) -> float | None:
+        """How good the model is after this step; None when it is not time to look."""
         if step % self.every:
             return None
         found = self.judge(model)
-        at, value = self.best.mark()
-        if at == 0 or found > value:
-            self.best.write(model, None, step, value=found)
-            at = step
-        return found, step - at >= self.looks * self.every
+        if found > max(self.looks, default=-math.inf):
+            self.best.write(model, None, step)
+        self.looks.append(found)
+        return found
+
+    @property
+    def falls(self) -> int:
+        """How often so many looks in a row were without a gain."""
+        best, since, falls = -math.inf, 0, 0
+        for value in self.looks:
+            best, since = (value, 0) if value > best else (best, since + 1)
+            if since == self.most:
+                falls, since = falls + 1, 0
+        return falls
+
+    @property
+    def rate(self) -> float:
+        """What the learning rate is multiplied with."""
+        return _FALL ** min(self.falls, _FALLS)
+
+    @property
+    def enough(self) -> bool:
+        """Whether a smaller learning rate has not helped either."""
+        return self.falls > _FALLS
 
     def restore(self, model: nn.Module) -> float | None:
         """Give the model its best weights and tell how good they were; None when nobody looked."""
-        step, value = self.best.mark()
-        if not step:
+        if not self.looks:
             return None
-        self.best.read(model, None)
-        _LOG.info("the user encoder is best after step %d: %s %.4f on purchases held back", step, METRIC, value)
-        return value
+        step, _ = self.best.read(model, None)
+        _LOG.info("the user encoder is best after step %d: %s %.4f on purchases held back", step, METRIC, max(self.looks))
+        return max(self.looks)

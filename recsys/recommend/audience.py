@@ -121,7 +121,7 @@ def _by_taste(recommender: line.Recommender, item: int, positions: Rows, users: 
         for rule in recommender.rules.striking:
             pairs = pairs.take(rule.keep(pairs, histories))
         if len(pairs):
-            vectors = source.vectors(UserBatch(histories, recommender.now), pairs.user)
+            vectors = source.vectors(UserBatch(histories, recommender.now))[pairs.user]
             parts.append(some[pairs.user])
             inner.append((vectors @ source.items[item]).astype(np.float64))
     return np.concatenate(parts), np.concatenate(inner)

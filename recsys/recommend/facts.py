@@ -1,12 +1,13 @@
 """What is known of products and users when lists are made: sales, age, price, season; habits and what fits them.
 
-In: catalogue, interactions before `now`, product vectors; histories. Out: columns of features.
+In: catalogue, interactions before `now`, product vectors and words; histories. Out: columns of features.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
@@ -36,16 +37,26 @@ class ProductFacts:
             log is shorter than a year, and without a category.
         brand: (n,) int64 code, -1 = unknown.
         category: (n,) int64 code, -1 = unknown.
+        group: (n,) int64 code of the product it is a variant of, -1 = unknown.
+        kin: (n,) log(1 + events of the other variants).
         content: (n, d) unit vectors.
+        words: (n, w) unit TF-IDF rows.
     """
 
     def __init__(
-        self, catalogue: Catalogue, interactions: Interactions, content: Floats, *, now: int, days: float
+        self,
+        catalogue: Catalogue,
+        interactions: Interactions,
+        content: Floats,
+        words: sparse.csr_matrix,
+        *,
+        now: int,
+        days: float,
     ) -> None:
         kept = interactions.kind != RETURN_CODE
         item, time = interactions.item[kept], interactions.time[kept]
         n = interactions.n_items
-        self.content, self.now = content, now
+        self.content, self.words, self.now = content, words, now
         fresh = np.bincount(item[time >= now - days * DAY], minlength=n)
         longer = np.bincount(item[time >= now - 4 * days * DAY], minlength=n)
         first, last = np.full(n, now, np.int64), np.full(n, np.iinfo(np.int64).min, np.int64)
@@ -59,6 +70,8 @@ class ProductFacts:
         self.trend = (np.log1p(fresh) - np.log1p(longer / 4)).astype(np.float32)
         self.price = _log_price(catalogue)
         self.brand, self.category = _codes(catalogue, schema.BRAND), _codes(catalogue, schema.CATEGORY)
+        self.group = _codes(catalogue, schema.GROUP_ID)
+        self.kin = self._kin(np.bincount(item, minlength=n))
         self.season = self._season(item, time)
 
     def of(self, item: Rows) -> list[Floats]:
@@ -73,7 +86,14 @@ class ProductFacts:
             self.trend[item],
             np.nan_to_num(self.price[item]),
             self.season[item],
+            self.kin[item],
         ]
+
+    def _kin(self, events: Rows) -> Floats:
+        """What its variants sell tells something of a product nobody has bought yet."""
+        whole = np.bincount(self.group + 1, events, minlength=int(self.group.max(initial=-1)) + 2)
+        kin: Floats = np.log1p(np.where(self.group >= 0, whole[self.group + 1] - events, 0)).astype(np.float32)
+        return kin
 
     def _season(self, item: Rows, time: Rows) -> Floats:
         """Sales of the product's category in this month of all years, over its mean month."""
@@ -125,15 +145,20 @@ class UserFacts:
         """The columns that speak of both: nearness of the vectors, same brand and category, price, bought before."""
         products, histories = self._products, self._users.histories
         items = histories.items[:, -_LAST:]
-        near = np.zeros((3, len(user)), np.float32)
+        near = np.zeros((5, len(user)), np.float32)
         for at, _, pairs in side_by_side(len(histories), np.nonzero(items >= 0)[0], user):
-            cosine = products.content[item[pairs]] @ products.content[items[at][items[at] >= 0]].T
-            near[:, pairs] = cosine[:, -1], cosine.max(axis=1), cosine.mean(axis=1)
+            own = items[at][items[at] >= 0]
+            cosine = products.content[item[pairs]] @ products.content[own].T
+            worded = products.words[item[pairs]] @ products.words[own].toarray().T
+            near[:3, pairs] = cosine[:, -1], cosine.max(axis=1), cosine.mean(axis=1)
+            near[3:, pairs] = worded[:, -1], worded.max(axis=1)
         gap = np.nan_to_num(products.price[item] - self._price[user]).astype(np.float32)
         return [
             *near,
             self._share(products.brand, user, item),
             self._share(products.category, user, item),
+            self._share(products.group, user, item),
+            self._lately(products.group, user, item),
             gap,
             np.abs(gap),
             self._again(user, item),
@@ -151,6 +176,18 @@ class UserFacts:
         found = np.where(code[item] >= 0, looked_up(keys, number, wanted), 0)
         share: Floats = (found / np.maximum(real.sum(axis=1), 1)[user]).astype(np.float32)
         return share
+
+    def _lately(self, code: Rows, user: Rows, item: Rows) -> Floats:
+        """1 / (1 + events since the newest one with the product's own code); 0 where there is none."""
+        histories = self._users.histories
+        row, column = np.nonzero(histories.real)
+        # By user, newest first: the first of each code is its newest.
+        row, column = row[::-1], column[::-1]
+        count = int(code.max(initial=-1)) + 2
+        keys, first = np.unique(row * count + code[histories.items[row, column]] + 1, return_index=True)
+        back = histories.items.shape[1] - 1 - column[first]
+        found = looked_up(keys, 1 / (1 + back), user * count + code[item] + 1)
+        return np.where(code[item] >= 0, found, 0).astype(np.float32)
 
     def _again(self, user: Rows, item: Rows) -> Floats:
         """Log(1 + times the product stands in the user's history)."""

@@ -18,9 +18,12 @@ Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 _OF_SOURCE = ("relative", "place", "held", "raw", "newest", "by_history", "by_popularity")
-_OF_PRODUCT = ("lately", "ever", "never", "age", "quiet", "trend", "price", "season")
+_OF_PRODUCT = ("lately", "ever", "never", "age", "quiet", "trend", "price", "season", "kin")
 _OF_USER = ("length", "distinct", "away", "price", "spread")
-_OF_BOTH = ("near_newest", "near_most", "near_mean", "same_brand", "same_category", "dearer", "price_gap", "again")
+_OF_BOTH = (
+    *("near_newest", "near_most", "near_mean", "words_newest", "words_most"),
+    *("same_brand", "same_category", "same_group", "group_lately", "dearer", "price_gap", "again"),
+)
 
 
 def names(sources: Sequence[str]) -> list[str]:

@@ -86,22 +86,27 @@ def test_users_are_judged_as_a_slow_ranking_does(both: Model, products: Model, f
     assert 0 < found < 1
 
 
-def test_training_ends_when_it_gains_no_more_and_gives_the_best_back(tmp_path: Path) -> None:
+def test_training_slows_down_then_ends_when_it_gains_no_more_and_gives_the_best_back(tmp_path: Path) -> None:
     model = torch.nn.Linear(1, 1)
-    said = iter([0.1, 0.3, 0.2, 0.3])
-    patience = Patience(lambda _: next(said), every=5, looks=2, best=Snapshot(tmp_path / "best.safetensors", {}))
-    patience.begin(first=0)
+    values = [0.1, 0.3, 0.2, 0.3, 0.2, 0.4, 0.1, 0.1, 0.2, 0.3]
+    said = iter(values)
+    patience = Patience(lambda _: next(said), every=5, most=2, best=Snapshot(tmp_path / "best.safetensors", {}))
+    patience.begin([])
     assert patience.restore(model) is None
     seen = []
-    for step in range(1, 21):
+    for step in range(1, 51):
         with torch.no_grad():
             model.weight.fill_(step)
-        if found := patience.look(model, step):
-            seen.append((step, *found))
-    assert seen == [(5, 0.1, False), (10, 0.3, False), (15, 0.2, False), (20, 0.3, True)]
-    assert patience.restore(model) == 0.3
-    assert float(model.weight) == 10
-    patience.begin(first=0)
+        if (found := patience.look(model, step)) is not None:
+            seen.append((found, patience.rate, patience.enough))
+    rates = [1, 1, 1, 1 / 4, 1 / 4, 1 / 4, 1 / 4, 1 / 16, 1 / 16, 1 / 16]
+    assert seen == [(*both, at == 9) for at, both in enumerate(zip(values, rates, strict=True))]
+    assert patience.restore(model) == 0.4
+    assert model.weight.item() == 30
+    again = Patience(lambda _: 0.5, every=5, most=2, best=patience.best)
+    again.begin(patience.looks[:4])
+    assert again.rate == 1 / 4
+    patience.begin([])
     assert patience.restore(model) is None
 
 

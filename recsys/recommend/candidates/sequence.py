@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.interactions import Histories
+from recsys.recommend.cases import rows_of
 from recsys.recommend.proposals import Candidates, Scores, UserBatch
 from recsys.recommend.topk import top_k
 
@@ -47,18 +48,23 @@ class Sequence:
     ) -> None:
         self.model, self.sellable = model, sellable
         self.items = model.item_vectors(content)
+        self._last: tuple[UserBatch | None, npt.NDArray[np.float32]] = (None, np.zeros((0, 0), np.float32))
 
-    def vectors(self, users: UserBatch, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """The vectors of the users at some positions: (len(rows), d)."""
-        histories = users.histories
-        some = Histories(histories.users[rows], histories.items[rows], histories.times[rows], histories.kinds[rows])
-        return self.model.user_vectors(some, self.items, now=users.now)
+    def vectors(self, users: UserBatch) -> npt.NDArray[np.float32]:
+        """The vectors of the users: (b, d); zeros without events. Those of the last batch are kept for `weigh`."""
+        if self._last[0] is not users:
+            known = np.flatnonzero(users.histories.real.any(axis=1))
+            out = np.zeros((len(users), self.items.shape[1]), np.float32)
+            if len(known):
+                out[known] = self.model.user_vectors(rows_of(users.histories, known), self.items, now=users.now)
+            self._last = (users, out)
+        return self._last[1]
 
     def propose(self, users: UserBatch, k: int) -> Candidates:
         known = np.flatnonzero(users.histories.real.any(axis=1))
         if not len(known):
             return Candidates.none()
-        scores, rows = top_k(self.vectors(users, known), self.items, k, allowed=self.sellable)
+        scores, rows = top_k(self.vectors(users)[known], self.items, k, allowed=self.sellable)
         at = np.sort(np.where(rows >= 0, rows, np.iinfo(np.int64).max), axis=1, stable=True)
         by_item = np.argsort(np.where(rows >= 0, rows, np.iinfo(np.int64).max), axis=1, stable=True)
         score = np.take_along_axis(scores, by_item, axis=1)
@@ -68,10 +74,7 @@ class Sequence:
         return Candidates(user, at[held], score[held], np.zeros(m, np.int16), np.full(m, -1, np.int64))
 
     def weigh(self, users: UserBatch, user: npt.NDArray[np.int64], item: npt.NDArray[np.int64]) -> Scores:
-        known = np.flatnonzero(users.histories.real.any(axis=1))
-        vectors = np.zeros((len(users), self.items.shape[1]), np.float32)
-        if len(known):
-            vectors[known] = self.vectors(users, known)
+        vectors = self.vectors(users)
         out = np.empty(len(user), np.float32)
         for start in range(0, len(user), _PAIRS):
             some = slice(start, start + _PAIRS)
