@@ -116,8 +116,8 @@ def relative(score, others):
     return (score - low) / (high - low) if high > low else 0.0
 
 
-def product_facts(row, events, *, now, days, price, category):
-    """Columns about one product, by name; events of (item, time) without returns; price and category by product."""
+def product_facts(row, events, *, now, days, price, category, group):
+    """Columns about one product, by name; events of (item, time) without returns; the others by product."""
     from math import log, log1p
 
     own = [(now - time) / 86_400 for item, time in events if item == row]
@@ -135,6 +135,7 @@ def product_facts(row, events, *, now, days, price, category):
         "trend": log1p(fresh) - log1p(longer / 4),
         "price": log(price[row]) if price[row] else 0.0,
         "season": season,
+        "kin": log1p(sum(item != row and group[item] == group[row] for item, _ in events) if group[row] else 0),
     }
 
 
@@ -153,12 +154,16 @@ def user_facts(history, *, now, price):
     }
 
 
-def fit_facts(history, row, *, content, price, brand, category):
+def fit_facts(history, row, *, content, words, price, brand, category, group):
     """Columns about one user and one product, by name; history of product rows, oldest first."""
     from math import log, log1p
     from statistics import median
 
-    near = [sum(a * b for a, b in zip(content[row], content[item], strict=True)) for item in history[-10:]]
+    def cosines(of):
+        return [sum(a * b for a, b in zip(of[row], of[item], strict=True)) for item in history[-10:]]
+
+    near, worded = cosines(content), cosines(words)
+    kin = [back for back, item in enumerate(reversed(history)) if group[item] == group[row] and group[row]]
     prices = [log(price[item]) for item in history if price[item]]
     dearer = log(price[row]) - median(prices) if price[row] and prices else 0.0
 
@@ -169,8 +174,12 @@ def fit_facts(history, row, *, content, price, brand, category):
         "near_newest": near[-1] if near else 0.0,
         "near_most": max(near, default=0.0),
         "near_mean": sum(near) / max(1, len(near)),
+        "words_newest": worded[-1] if worded else 0.0,
+        "words_most": max(worded, default=0.0),
         "same_brand": share(brand),
         "same_category": share(category),
+        "same_group": share(group),
+        "group_lately": 1 / (1 + min(kin)) if kin else 0.0,
         "dearer": dearer,
         "price_gap": abs(dearer),
         "again": log1p(history.count(row)),

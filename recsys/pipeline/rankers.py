@@ -31,12 +31,11 @@ def save(ranker: Blend | Trees, folder: Path, *, encoder: str, data_fingerprint:
         seed: it was fitted with.
 
     Returns:
-        The version's folder; the version is the first 12 hexadecimal digits of a sha256 over weights and trees.
+        The version's folder; the version is the first 12 hexadecimal digits of a sha256 over all it holds.
     """
     held = {name: text.encode() for name, text in _texts(ranker).items()}
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in held.items()}
-    version = hashlib.sha256("".join(digests[name] for name in (_BLEND, _TREES) if name in held).encode()).hexdigest()
-    version = version[:12]
+    version = hashlib.sha256("".join(digests[name] for name in sorted(digests)).encode()).hexdigest()[:12]
     manifest = {
         "version": version,
         "encoder": encoder,
@@ -90,6 +89,7 @@ def load(folder: Path) -> Blend | Trees:
     return Trees(
         blend,
         held[_TREES].decode(),
+        float(metrics.get("lean", 0.0)),
         metrics.get("importance", {}),
         (_number(ndcg.get("trees")), _number(ndcg.get("weights"))),
     )
@@ -102,7 +102,7 @@ def metrics(ranker: Blend | Trees) -> dict[str, object]:
         numbers = {"trees": ranker.ndcg[0], "weights": ranker.ndcg[1]}
         # nan is no JSON
         shown = {name: value if value == value else None for name, value in numbers.items()}
-        out |= {"kind": "trees", "ndcg@10": shown, "importance": ranker.importance}
+        out |= {"kind": "trees", "lean": ranker.lean, "ndcg@10": shown, "importance": ranker.importance}
     return out
 
 

@@ -1,6 +1,7 @@
 """The learned ranker: boosted trees that put what was bought above the other candidates of the same user.
 
-In: features of the candidates of some users, and which of them were bought. Out: `Trees`, kept as text.
+In: features of the candidates of some users, and which of them were bought. Out: `Trees`, kept as text. Trees and
+weights err in different places: their sum ranks better than either wherever there are few users to learn from.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ Flags = npt.NDArray[np.bool_]
 
 _JUDGED_AT = 10
 _PATIENCE = 40
+_LEANS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+"""What the weights' score is multiplied with in the sum."""
 _LEAVES = ((5_000, 7), (20_000, 15))
 """Leaves of a tree while fewer users than that are learned from; more where there are more."""
 _MOST_LEAVES = 31
@@ -47,18 +50,20 @@ _PARAMETERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Trees:
-    """LambdaMART (Burges 2010) by LightGBM (Ke et al. 2017), and beside it the blend it was chosen over.
+    """LambdaMART (Burges 2010) by LightGBM (Ke et al. 2017), and the blend it is added to.
 
     Attributes:
         blend: fitted on the same candidates; says what each source adds, which a tree cannot.
         text: the model as LightGBM writes it.
+        lean: what the blend's score is multiplied with before it is added to that of the trees; 0 = trees alone.
         importance: share of the total gain of each feature, the largest first.
-        ndcg: NDCG@10 of trees and of weights on users neither was fitted or stopped on, of those with a hit among
+        ndcg: NDCG@10 of the sum and of weights alone on users neither was fitted or stopped on, of those with a hit among
             the candidates; the second is nan when it was not asked for.
     """
 
     blend: Blend
     text: str = field(repr=False)
+    lean: float
     importance: dict[str, float] = field(repr=False)
     ndcg: tuple[float, float]
 
@@ -76,7 +81,7 @@ class Trees:
         """Score of each candidate, comparable within a user: (m,) float32."""
         if not len(x):
             return np.zeros(0, np.float32)
-        return np.asarray(self._booster.predict(x), np.float32)
+        return (self._booster.predict(x) + self.lean * self.blend.score(x)).astype(np.float32)
 
     def by_source(self, x: Floats) -> Floats:
         """What each source's own features add in the blend: (m, s) float32."""
@@ -107,16 +112,18 @@ def fit(
     learning_rate: float,
     seed: int,
 ) -> Trees | None:
-    """Boost trees until half of the users held out gain no more; None when the blend is as good on the other half.
+    """Boost trees until half of the users held out gain no more; None when the weights alone are as good on the rest.
 
-    Trees that are stopped where some users look best look too good on just these.
+    Trees that are stopped where some users look best look too good on just these. How many trees there are, and how
+    far the sum leans on the weights, is kept; then the trees are grown again on everybody.
 
     Args:
         x: (m, f) features.
         user: (m,) user of each row, ascending; every user has a hit.
         bought: (m,) was it bought afterwards.
         blend: fitted on all users; what the trees are kept with.
-        rival: fitted on the users that are not held out; what the trees have to beat, None = they need not.
+        rival: fitted on the users that are not held out; what the trees are added to and have to beat, None = the
+            trees are to stand alone, whatever the weights can do.
         held: (m,) rows of the users held out, two or more.
         rounds: trees at most.
         learning_rate: of the boosting.
@@ -126,20 +133,26 @@ def fit(
 
     learn, stop = ~held, held & np.isin(user, np.unique(user[held])[::2])
     judge = held & ~stop
-    names = list(blend.names)
     people = len(np.unique(user[learn]))
     leaves = next((few for below, few in _LEAVES if people < below), _MOST_LEAVES)
-    data = lightgbm.Dataset(x[learn], bought[learn].astype(np.int8), group=_sizes(user[learn]), feature_name=names)
-    test = lightgbm.Dataset(x[stop], bought[stop].astype(np.int8), group=_sizes(user[stop]), reference=data)
-    booster = lightgbm.train(
-        {**_PARAMETERS, "num_leaves": leaves, "learning_rate": learning_rate, "seed": seed},
-        data,
-        num_boost_round=rounds,
-        valid_sets=[test],
-        callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
-    )
-    ours = ndcg(np.asarray(booster.predict(x[judge])), user[judge], bought[judge])
-    theirs = float("nan") if rival is None else ndcg(rival.score(x[judge]), user[judge], bought[judge])
+    how = {**_PARAMETERS, "num_leaves": leaves, "learning_rate": learning_rate, "seed": seed}
+
+    def data(some: Flags, like: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
+        hits, sizes = bought[some].astype(np.int8), np.unique(user[some], return_counts=True)[1]
+        return lightgbm.Dataset(x[some], hits, group=sizes, feature_name=list(blend.names), reference=like)
+
+    first = data(learn)
+    ending = lightgbm.early_stopping(_PATIENCE, verbose=False)
+    trial = lightgbm.train(how, first, num_boost_round=rounds, valid_sets=[data(stop, first)], callbacks=[ending])
+    lean, ours, theirs = 0.0, float("nan"), float("nan")
+    grown = {name: np.asarray(trial.predict(x[some])) for name, some in (("stop", stop), ("judge", judge))}
+    if rival is not None:
+        flat = rival.score(x[stop])
+        lean = max(_LEANS, key=lambda one: ndcg(grown["stop"] + one * flat, user[stop], bought[stop]))
+        flat = rival.score(x[judge])
+        theirs = ndcg(flat, user[judge], bought[judge])
+        grown["judge"] += lean * flat
+    ours = ndcg(grown["judge"], user[judge], bought[judge])
     count = len(np.unique(user[judge]))
     if ours <= theirs:
         log.warning(
@@ -151,11 +164,12 @@ def fit(
         )
         return None
     log.info("ranker: NDCG@10 %.4f with trees, %.4f with weights, on %d users held out", ours, theirs, count)
+    booster = lightgbm.train(how, data(np.ones(len(user), np.bool_)), num_boost_round=trial.best_iteration)
     gain = booster.feature_importance("gain")
     order = np.argsort(-gain, kind="stable")
     whole = max(float(gain.sum()), 1e-12)
-    importance = {names[at]: round(float(gain[at]) / whole, 5) for at in order.tolist() if gain[at] > 0}
-    return Trees(blend, booster.model_to_string(num_iteration=booster.best_iteration), importance, (ours, theirs))
+    importance = {blend.names[at]: round(float(gain[at]) / whole, 5) for at in order.tolist() if gain[at] > 0}
+    return Trees(blend, booster.model_to_string(), lean, importance, (ours, theirs))
 
 
 def ndcg(score: npt.NDArray[np.floating], user: Rows, bought: Flags) -> float:
@@ -169,7 +183,3 @@ def ndcg(score: npt.NDArray[np.floating], user: Rows, bought: Flags) -> float:
     ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(_JUDGED_AT) + 2))])
     return float((gained / ideal[np.minimum(np.bincount(group, hit), _JUDGED_AT).astype(int)]).mean())
 
-
-def _sizes(user: Rows) -> Rows:
-    """Rows of each user, in order."""
-    return np.unique(user, return_counts=True)[1]

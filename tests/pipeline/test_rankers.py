@@ -83,6 +83,8 @@ def test_trees_come_back_with_the_same_scores_and_figures(tmp_path: Path) -> Non
     assert again.score(X).tobytes() == grown().score(X).tobytes()
     assert again.by_source(X).tobytes() == grown().by_source(X).tobytes()
     assert list(again.importance.items()) == list(grown().importance.items()) and again.ndcg == grown().ndcg
+    leaning = kept(dataclasses.replace(grown(), lean=0.5), tmp_path)
+    assert leaning != folder and rankers.load(leaning).lean == 0.5
 
 
 def test_trees_and_their_blend_alone_are_two_versions(tmp_path: Path) -> None:

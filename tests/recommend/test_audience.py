@@ -62,7 +62,7 @@ def test_the_best_are_those_of_the_whole():
     rows = SHOP.users.rows(within["user_id"].to_list())
     source = SHOP.sources["sequence"]
     histories = SHOP.histories(rows)
-    inner = source.vectors(line.UserBatch(histories, SHOP.now), np.arange(len(rows))) @ source.items[39]
+    inner = source.vectors(line.UserBatch(histories, SHOP.now)) @ source.items[39]
     assert (np.diff(inner) <= 1e-6).all()
     np.testing.assert_allclose(within["score"].to_numpy(), -1 / (1 + np.exp(inner)), rtol=1e-5)
 

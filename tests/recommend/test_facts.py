@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from recsys.recommend.facts import ProductFacts, UserFacts
 from recsys.recommend.features import _OF_BOTH, _OF_PRODUCT, _OF_USER
@@ -16,14 +17,17 @@ from tests.recommend.shops import DAY, START, catalogue, events, histories, vect
 N = 14
 PRICE = [None if row % 4 == 2 else 5.0 + 3 * row % 17 for row in range(N)]
 BRAND = [None if row % 5 == 0 else "ABC"[row % 3] for row in range(N)]
+GROUP = [None if row % 7 == 3 else f"g{row // 3}" for row in range(N)]
 CATEGORY = [None if row % 6 == 1 else ["shoes", "hats"][row % 2] for row in range(N)]
 GOODS = goods(
     N,
     price=pl.Series(PRICE, dtype=pl.Float64),
     brand=pl.Series(BRAND, dtype=pl.String),
     category=pl.Series(CATEGORY, dtype=pl.String),
+    group_id=pl.Series(GROUP, dtype=pl.String),
 )
 CONTENT = vectors(N, 4)
+WORDS = sparse.csr_matrix(np.abs(vectors(N, 6, seed=1)) * (vectors(N, 6, seed=2) > 0))
 # The last product never has an event.
 rows = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, N - 2), st.integers(0, 1100), st.sampled_from([0, 0, 2, 5])),
@@ -38,7 +42,7 @@ def product_columns(held):
 
 
 def facts(known, *, now, days=7.0, shop=GOODS):
-    return ProductFacts(shop, known, CONTENT, now=now, days=days)
+    return ProductFacts(shop, known, CONTENT, WORDS, now=now, days=days)
 
 
 @given(rows=rows, days=st.sampled_from([2.0, 7.0, 90.0]), later=st.integers(0, 400))
@@ -47,7 +51,7 @@ def test_what_is_said_of_a_product_equals_the_slow_answer(rows, days, later):
     found = product_columns(facts(events(rows, n_users=4, n_items=N), now=now, days=days))
     plain = [(item, START + day * DAY) for _, item, day, kind in rows if kind != RETURN_CODE]
     for row in range(N):
-        expected = oracles.product_facts(row, plain, now=now, days=days, price=PRICE, category=CATEGORY)
+        expected = oracles.product_facts(row, plain, now=now, days=days, price=PRICE, category=CATEGORY, group=GROUP)
         assert {name: column[row] for name, column in found.items()} == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
@@ -74,7 +78,14 @@ def test_what_is_said_of_a_user_and_of_both_equals_the_slow_answer(lists, seed):
         assert {name: column[at] for name, column in alone.items()} == pytest.approx(expected, rel=1e-5, abs=1e-5)
         before = [i for i, _ in events_]
         expected = oracles.fit_facts(
-            before, item[at], content=CONTENT.tolist(), price=PRICE, brand=BRAND, category=CATEGORY
+            before,
+            item[at],
+            content=CONTENT.tolist(),
+            words=WORDS.toarray().tolist(),
+            price=PRICE,
+            brand=BRAND,
+            category=CATEGORY,
+            group=GROUP,
         )
         assert {name: column[at] for name, column in both.items()} == pytest.approx(expected, rel=1e-5, abs=1e-5)
 

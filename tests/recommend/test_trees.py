@@ -36,11 +36,14 @@ def test_where_weights_cannot_say_it_trees_are_chosen_and_say_why():
     assert set(list(ranker.importance)[:2]) == set(NAMES[:2])
 
 
-def test_where_weights_say_it_all_they_are_kept_and_a_warning_says_so(caplog):
-    with caplog.at_level(logging.WARNING, logger="recsys"):
-        ranker = fitted(choices("linear"))
-    assert isinstance(ranker, Blend) and ranker.cases == 1200
-    assert "trees are no better than the fitted weights" in caplog.text and "the weights are used" in caplog.text
+def test_where_weights_say_it_all_nothing_is_lost():
+    data = choices("linear")
+    ranker = fitted(data)
+    x, user, bought = choices("linear", seed=9)
+    weights = fitted(data, kind="weights")
+    assert ndcg(ranker.score(x), user, bought) > ndcg(weights.score(x), user, bought) - 0.003
+    if isinstance(ranker, Trees):
+        assert ranker.lean > 1
 
 
 def test_where_nothing_can_be_told_apart_trees_are_no_better_and_weights_are_kept(caplog):
@@ -86,8 +89,9 @@ def test_too_few_users_get_weights_and_the_setting_is_named(caplog):
 
 
 def test_just_enough_users_are_enough_for_the_weights_that_trees_are_measured_by(caplog):
+    x, user, bought = choices("noise", users=52)
     with caplog.at_level(logging.WARNING, logger="recsys"):
-        fitted(choices("linear", users=52), least_users=50)
+        fitted((np.zeros_like(x), user, bought), least_users=50)
     assert "no better than the fitted weights" in caplog.text
     assert "not fitted" not in caplog.text
 
@@ -183,11 +187,34 @@ def test_nobody_judges_who_was_fitted_or_stopped_on(monkeypatch, users):
     monkeypatch.setattr("recsys.recommend.rehearsal.fit", weights)
     monkeypatch.setattr("recsys.recommend.trees.ndcg", judge)
     fitted((x, user, bought), least_users=50)
-    (learned, stopped), (everybody, rest) = grown, rival
-    assert len(judged) == 2 and judged[0] == judged[1] and judged[0]
-    assert not learned & stopped and not (learned | stopped) & judged[0] and not rest & judged[0]
-    assert learned | stopped | judged[0] == everybody == set(range(users))
-    assert learned == rest and len(stopped | judged[0]) == round(0.25 * users)
+    (learned, stopped, *again), (everybody, rest) = grown, rival
+    # how far to lean on the weights is chosen on those who ended the boosting; the last two figures judge
+    assert all(one == stopped for one in judged[:-2])
+    judges = judged[-1]
+    assert judged[-2] == judges and judges
+    assert not learned & stopped and not (learned | stopped) & judges and not rest & judges
+    assert learned | stopped | judges == everybody == set(range(users))
+    assert learned == rest and len(stopped | judges) == round(0.25 * users)
+    assert all(one == everybody for one in again)
+
+
+def test_the_score_is_that_of_the_trees_and_so_much_of_the_weights():
+    alone, leaning = (dataclasses.replace(crossed(), lean=lean) for lean in (0.0, 2.0))
+    np.testing.assert_allclose(leaning.score(X) - alone.score(X), 2 * crossed().blend.score(X), atol=1e-5)
+
+
+def test_after_its_choice_it_learns_from_everybody(monkeypatch):
+    import lightgbm
+
+    rows, dataset = [], lightgbm.Dataset
+
+    def data(x, *rest, **named):
+        rows.append(len(x))
+        return dataset(x, *rest, **named)
+
+    monkeypatch.setattr(lightgbm, "Dataset", data)
+    assert isinstance(fitted(DATA), Trees)
+    assert rows[-1] == len(X) and rows[0] < 0.8 * len(X)
 
 
 def test_what_is_asked_for_is_grown_whoever_is_drawn():
