@@ -154,15 +154,12 @@ def user_facts(history, *, now, price):
     }
 
 
-def fit_facts(history, row, *, content, words, price, brand, category, group):
+def fit_facts(history, row, *, content, price, brand, category, group):
     """Columns about one user and one product, by name; history of product rows, oldest first."""
     from math import log, log1p
     from statistics import median
 
-    def cosines(of):
-        return [sum(a * b for a, b in zip(of[row], of[item], strict=True)) for item in history[-10:]]
-
-    near, worded = cosines(content), cosines(words)
+    near = [sum(a * b for a, b in zip(content[row], content[item], strict=True)) for item in history[-10:]]
     kin = [back for back, item in enumerate(reversed(history)) if group[item] == group[row] and group[row]]
     prices = [log(price[item]) for item in history if price[item]]
     dearer = log(price[row]) - median(prices) if price[row] and prices else 0.0
@@ -174,8 +171,6 @@ def fit_facts(history, row, *, content, words, price, brand, category, group):
         "near_newest": near[-1] if near else 0.0,
         "near_most": max(near, default=0.0),
         "near_mean": sum(near) / max(1, len(near)),
-        "words_newest": worded[-1] if worded else 0.0,
-        "words_most": max(worded, default=0.0),
         "same_brand": share(brand),
         "same_category": share(category),
         "same_group": share(group),

@@ -1,13 +1,12 @@
 """What is known of products and users when lists are made: sales, age, price, season; habits and what fits them.
 
-In: catalogue, interactions before `now`, product vectors and words; histories. Out: columns of features.
+In: catalogue, interactions before `now`, product vectors; histories. Out: columns of features.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
@@ -40,23 +39,15 @@ class ProductFacts:
         group: (n,) int64 code of the product it is a variant of, -1 = unknown.
         kin: (n,) log(1 + events of the other variants).
         content: (n, d) unit vectors.
-        words: (n, w) unit TF-IDF rows.
     """
 
     def __init__(
-        self,
-        catalogue: Catalogue,
-        interactions: Interactions,
-        content: Floats,
-        words: sparse.csr_matrix,
-        *,
-        now: int,
-        days: float,
+        self, catalogue: Catalogue, interactions: Interactions, content: Floats, *, now: int, days: float
     ) -> None:
         kept = interactions.kind != RETURN_CODE
         item, time = interactions.item[kept], interactions.time[kept]
         n = interactions.n_items
-        self.content, self.words, self.now = content, words, now
+        self.content, self.now = content, now
         fresh = np.bincount(item[time >= now - days * DAY], minlength=n)
         longer = np.bincount(item[time >= now - 4 * days * DAY], minlength=n)
         first, last = np.full(n, now, np.int64), np.full(n, np.iinfo(np.int64).min, np.int64)
@@ -145,13 +136,10 @@ class UserFacts:
         """The columns that speak of both: nearness of the vectors, same brand and category, price, bought before."""
         products, histories = self._products, self._users.histories
         items = histories.items[:, -_LAST:]
-        near = np.zeros((5, len(user)), np.float32)
+        near = np.zeros((3, len(user)), np.float32)
         for at, _, pairs in side_by_side(len(histories), np.nonzero(items >= 0)[0], user):
-            own = items[at][items[at] >= 0]
-            cosine = products.content[item[pairs]] @ products.content[own].T
-            worded = products.words[item[pairs]] @ products.words[own].toarray().T
-            near[:3, pairs] = cosine[:, -1], cosine.max(axis=1), cosine.mean(axis=1)
-            near[3:, pairs] = worded[:, -1], worded.max(axis=1)
+            cosine = products.content[item[pairs]] @ products.content[items[at][items[at] >= 0]].T
+            near[:, pairs] = cosine[:, -1], cosine.max(axis=1), cosine.mean(axis=1)
         gap = np.nan_to_num(products.price[item] - self._price[user]).astype(np.float32)
         return [
             *near,

@@ -21,8 +21,8 @@ _OF_SOURCE = ("relative", "place", "held", "raw", "newest", "by_history", "by_po
 _OF_PRODUCT = ("lately", "ever", "never", "age", "quiet", "trend", "price", "season", "kin")
 _OF_USER = ("length", "distinct", "away", "price", "spread")
 _OF_BOTH = (
-    *("near_newest", "near_most", "near_mean", "words_newest", "words_most"),
-    *("same_brand", "same_category", "same_group", "group_lately", "dearer", "price_gap", "again"),
+    *("near_newest", "near_most", "near_mean", "same_brand", "same_category", "same_group", "group_lately"),
+    *("dearer", "price_gap", "again"),
 )
 
 

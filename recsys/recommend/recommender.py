@@ -7,7 +7,7 @@ in which places are filled stands in `rules.Rules`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +107,7 @@ class Recommender:
         self.settings, self.now, self.blend, self.names = held.recommend, held.now, blend, list(names)
         self.rules = rules.assembled(rule_settings, held.catalogue, held.interactions, sources=names, now=held.now)
         self.drops = Drops(self.rules)
-        narrowed = held.among(self.rules.allowed)
+        narrowed = replace(held, catalogue=replace(held.catalogue, sellable=self.rules.allowed))
         self.sources = dict(zip(names, sources.made(names, narrowed), strict=True))
         self._popular = sources.popular(narrowed)
         self._diversity = Diversity.of(held.recommend, held.catalogue, held.content)

@@ -6,12 +6,10 @@ In: catalogue, interactions, encoder and vectors, settings. Out: the named sourc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from recsys.config import RecommendSettings
 from recsys.data.catalogue import Catalogue
@@ -55,17 +53,6 @@ class Knowledge:
     recommend: RecommendSettings
     now: int
 
-    @cached_property
-    def words(self) -> sparse.csr_matrix:
-        """(n, w) TF-IDF rows of the catalogue's texts."""
-        return words.of(self.catalogue)
-
-    def among(self, allowed: npt.NDArray[np.bool_]) -> Knowledge:
-        """The same with only the `allowed` products (n,) to be proposed."""
-        narrowed = replace(self, catalogue=replace(self.catalogue, sellable=allowed))
-        vars(narrowed)["words"] = self.words  # of the same texts: not counted again
-        return narrowed
-
 
 @dataclass(frozen=True)
 class _Bound:
@@ -96,7 +83,7 @@ def _sequence(held: Knowledge) -> CandidateSource:
 
 def _content(held: Knowledge) -> CandidateSource:
     touched = np.unique(held.interactions.item)
-    return Content(held.content, held.words, touched=touched, sellable=held.catalogue.sellable)
+    return Content(held.content, words.of(held.catalogue), touched=touched, sellable=held.catalogue.sellable)
 
 
 def _cluster(held: Knowledge) -> CandidateSource:
@@ -140,5 +127,4 @@ def made(names: Sequence[str], held: Knowledge) -> list[CandidateSource]:
 
 def facts(held: Knowledge) -> ProductFacts:
     """What is known of the products at `held.now`."""
-    days = held.recommend.popular_days
-    return ProductFacts(held.catalogue, held.interactions, held.content, held.words, now=held.now, days=days)
+    return ProductFacts(held.catalogue, held.interactions, held.content, now=held.now, days=held.recommend.popular_days)

@@ -5,7 +5,6 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import sparse
 
 from recsys.recommend.facts import ProductFacts, UserFacts
 from recsys.recommend.features import _OF_BOTH, _OF_PRODUCT, _OF_USER
@@ -27,7 +26,6 @@ GOODS = goods(
     group_id=pl.Series(GROUP, dtype=pl.String),
 )
 CONTENT = vectors(N, 4)
-WORDS = sparse.csr_matrix(np.abs(vectors(N, 6, seed=1)) * (vectors(N, 6, seed=2) > 0))
 # The last product never has an event.
 rows = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, N - 2), st.integers(0, 1100), st.sampled_from([0, 0, 2, 5])),
@@ -42,7 +40,7 @@ def product_columns(held):
 
 
 def facts(known, *, now, days=7.0, shop=GOODS):
-    return ProductFacts(shop, known, CONTENT, WORDS, now=now, days=days)
+    return ProductFacts(shop, known, CONTENT, now=now, days=days)
 
 
 @given(rows=rows, days=st.sampled_from([2.0, 7.0, 90.0]), later=st.integers(0, 400))
@@ -81,7 +79,6 @@ def test_what_is_said_of_a_user_and_of_both_equals_the_slow_answer(lists, seed):
             before,
             item[at],
             content=CONTENT.tolist(),
-            words=WORDS.toarray().tolist(),
             price=PRICE,
             brand=BRAND,
             category=CATEGORY,

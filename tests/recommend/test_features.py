@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.recommend import features, words
+from recsys.recommend import features
 from recsys.recommend.facts import ProductFacts, UserFacts
 from recsys.recommend.pairs import pairs_of
 from recsys.recommend.proposals import Candidates, UserBatch
@@ -22,7 +22,7 @@ LISTS = [[1], [], [2, 3], [4, 0, 7]]
 NOW = START + 31 * DAY
 USERS = UserBatch(histories(LISTS, now=NOW), NOW)
 KNOWN = events([(0, 1, 0), (1, 1, 29), (1, 2, 30)], n_users=2, n_items=N)
-PRODUCTS = ProductFacts(goods(N), KNOWN, vectors(N), words.of(goods(N)), now=NOW, days=7)
+PRODUCTS = ProductFacts(goods(N), KNOWN, vectors(N), now=NOW, days=7)
 
 
 class Said:
