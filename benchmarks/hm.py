@@ -24,11 +24,14 @@ from telling import machine, say
 
 from recsys.config import EncoderSettings, RankerSettings, RuleSettings, Settings, TrainingSettings
 from recsys.errors import RecsysError
-from recsys.evaluate.backtest import backtest
+from recsys.evaluate.backtest import Judge
 from recsys.evaluate.split import leave_last, time_split
+from recsys.recommend import words
 
 SLICES = ("all", "with_history", "no_history", "unseen_products", "rare_products", "pictured_products")
 QUICK_CUSTOMERS = 1500
+BALANCES = ((0.1, 0.0), (0.3, 0.0), (0.0, 0.1), (0.0, 0.3))
+"""Weights of diversity and calibration."""
 
 
 def arguments(*, ablation: bool = False) -> argparse.Namespace:
@@ -44,6 +47,7 @@ def arguments(*, ablation: bool = False) -> argparse.Namespace:
     parser.add_argument("--only", choices=["recsys"], help="leave out the plain systems and the peers")
     if not ablation:
         add_peers(parser)
+        parser.add_argument("--balances", action="store_true", help="also lists with diversity, with calibration")
     parser.add_argument("--quick", action="store_true", help="few customers, hardly any training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="keep pictures and checkpoints here; default: a temporary folder")
@@ -70,7 +74,7 @@ def settings_for(asked: argparse.Namespace) -> Settings:
 
 
 def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, object]]:
-    """Judge every system; the frame of `backtest`, and what was learned."""
+    """Judge every system; the frame of `Judge`, and what was learned."""
     settings = settings_for(asked)
     say("read")
     shop: Shop = read(
@@ -91,9 +95,17 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, 
     started = time.perf_counter()
     way = asked.cut or ("customers" if asked.customers else asked.test_transactions.stem)
     folder = work / "training" / f"{way}-{asked.seed}{'-quick' if asked.quick else ''}"
-    systems["recsys"], learned = ours(
-        shop, train, now=cases.now, complete=not asked.cut, settings=settings, folder=folder, say=say
+    own, learned = ours(
+        shop,
+        train,
+        now=cases.now,
+        complete=not asked.cut,
+        settings=settings,
+        folder=folder,
+        say=say,
+        balances=BALANCES if asked.balances else (),
     )
+    systems |= own
     learned["train_s"] = round(time.perf_counter() - started, 1)
     if asked.peers and not asked.only:
         # Where customers buy again, lists are judged without their own products too, so those must be longer by that.
@@ -110,15 +122,15 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, 
         )
         systems |= {name: as_system(found, known, train, now=cases.now) for name, found in lists.items()}
     say("judge")
-    frame = backtest(
-        cases,
-        systems,
-        catalogue=shop.catalogue,
-        train=train,
+    judge = Judge(
+        shop.catalogue,
+        train,
         k=12,
         samples=settings.evaluate.bootstrap,
         seed=asked.seed,
+        content=words.of(shop.catalogue),
     )
+    frame = judge.judge(cases, systems).frame
     return frame, learned
 
 
@@ -127,6 +139,7 @@ def ratios(frame: pl.DataFrame) -> dict[str, float]:
     whole = frame.filter((pl.col("slice") == "all") & (pl.col("metric") == "ndcg@10"))
     value = dict(zip(whole["system"].to_list(), whole["value"].to_list(), strict=True))
     own = value.pop("recsys")
+    value = {name: other for name, other in value.items() if not name.startswith("recsys")}
     return {f"ndcg@10 recsys / {name}": round(own / other, 4) for name, other in value.items() if other > 0}
 
 
@@ -134,7 +147,7 @@ def table(frame: pl.DataFrame) -> str:
     """Rows for people: NDCG@10 with its interval by slice, then the other metrics over all cases."""
     lines = []
     for part in (name for name in SLICES if name in frame["slice"].to_list()):
-        rows = frame.filter((pl.col("slice") == part) & pl.col("metric").str.contains("ndcg|hr|map"))
+        rows = frame.filter((pl.col("slice") == part) & pl.col("metric").str.contains("ndcg|hr|map|^diversity|^category"))
         lines.append(f"{part} ({rows['users'][0]:,} customers)")
         for (name,), some in rows.group_by("system", maintain_order=True):
             cells = [

@@ -5,7 +5,7 @@ In: a `Shop`, what may be learned from, the protocol. Out: systems (histories, k
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ def ours(
     settings: Settings,
     folder: Path,
     say: Callable[[str], None],
-) -> tuple[System, dict[str, object]]:
+    balances: Sequence[tuple[float, float]] = (),
+) -> tuple[dict[str, System], dict[str, object]]:
     """Train the encoder and fit the ranker, the ranker on purchases that nothing it weighs has seen.
 
     Args:
@@ -75,9 +76,10 @@ def ours(
         settings: of encoder, training, ranker, recommend, rules.
         folder: checkpoints go here.
         say: told what is being done.
+        balances: weights of diversity and calibration that are compared beside none.
 
     Returns:
-        The system, and what was learned: version of the model, the ranker.
+        The systems, and what was learned: version of the model, the ranker.
     """
     lesson = Lesson(shop, train, complete=complete, settings=settings, folder=folder, say=say)
     ranker = lesson.ranker()
@@ -94,7 +96,11 @@ def ours(
         users=shop.users,
         now=now,
     )
-    return recommender.ranked, {"model": model.version, "ranker": rankers.metrics(ranker)}
+    systems: dict[str, System] = {"recsys": recommender.ranked}
+    for diversity, calibration in balances:
+        twin = recommender.balanced(diversity=diversity, calibration=calibration)
+        systems[f"recsys, diversity {diversity:g}, calibration {calibration:g}"] = twin.ranked
+    return systems, {"model": model.version, "ranker": rankers.metrics(ranker)}
 
 
 class Lesson:

@@ -7,6 +7,7 @@ in which places are filled stands in `rules.Rules`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -110,6 +111,7 @@ class Recommender:
         narrowed = replace(held, catalogue=replace(held.catalogue, sellable=self.rules.allowed))
         self.sources = dict(zip(names, sources.made(names, narrowed), strict=True))
         self._popular = sources.popular(narrowed)
+        self._content = held.content
         self._diversity = Diversity.of(held.recommend, held.catalogue, held.content)
         self._features = features.Features(list(self.sources.values()), sources.facts(held))
         self._reasons = reasons.Reasons(
@@ -152,6 +154,14 @@ class Recommender:
         moment = int(interactions.time.max()) + 1 if now is None else now
         held = sources.Knowledge(catalogue, interactions, model, content, recommend, moment)
         return Recommender(held, blend=blend, rule_settings=rules, users=users)
+
+    def balanced(self, *, diversity: float, calibration: float) -> Recommender:
+        """The same with other weights against likeness and for the user's mix; nothing is made anew."""
+        asked = {**self.settings.model_dump(), "diversity": diversity, "calibration": calibration}
+        twin = copy(self)
+        twin.settings, twin.drops = RecommendSettings(**asked), Drops(self.rules)
+        twin._diversity = Diversity.of(twin.settings, self.catalogue, self._content)
+        return twin
 
     def lists(self, histories: Histories, k: int) -> Lists:
         """The lists of some users; k long wherever that many products may be sold to them."""

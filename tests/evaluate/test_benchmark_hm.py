@@ -77,10 +77,12 @@ def test_a_time_split_ends_with_one_line_of_json(files):
 
 def test_customers_of_another_file_complete_their_purchase(files):
     options = ["--transactions", str(files / "early.parquet"), "--test-transactions", str(files / "late.parquet")]
-    done = run(files, *options, "--only", "recsys")
+    done = run(files, *options, "--only", "recsys", "--balances")
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
-    assert {row["system"] for row in last["rows"]} == {"recsys"} and last["ratios"] == {}
+    assert last["ratios"] == {}
+    like = {row["system"]: row["value"] for row in last["rows"] if (row["slice"], row["metric"]) == ("all", "diversity@12")}
+    assert len(like) == 5 and like["recsys, diversity 0.3, calibration 0"] > like["recsys"]
     assert max(row["users"] for row in last["rows"]) == 100
 
 
