@@ -147,7 +147,9 @@ def table(frame: pl.DataFrame) -> str:
     """Rows for people: NDCG@10 with its interval by slice, then the other metrics over all cases."""
     lines = []
     for part in (name for name in SLICES if name in frame["slice"].to_list()):
-        rows = frame.filter((pl.col("slice") == part) & pl.col("metric").str.contains("ndcg|hr|map|^diversity|^category"))
+        rows = frame.filter(
+            (pl.col("slice") == part) & pl.col("metric").str.contains("ndcg|hr|map|^diversity|^category")
+        )
         lines.append(f"{part} ({rows['users'][0]:,} customers)")
         for (name,), some in rows.group_by("system", maintain_order=True):
             cells = [

@@ -107,7 +107,11 @@ def main() -> int:
                 folder = (asked.work or Path(temporary)) / f"{asked.file.stem}-{seed}{'-quick' if asked.quick else ''}"
                 started = time.perf_counter()
                 systems, facts = ours(
-                    log, settings_for(seed, quick=asked.quick), folder=folder, say=say, singles=not asked.only
+                    log,
+                    settings_for(seed, quick=asked.quick),
+                    folder=folder,
+                    say=say,
+                    singles=not (asked.only or seed),  # of the first training; they vary less than ours
                 )
                 for name, lists in systems.items():
                     found.setdefault(name, []).append(judged(log, lists))

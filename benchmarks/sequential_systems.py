@@ -6,10 +6,13 @@ In: a `Log`. Out: systems, or the lists they make.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import sparse
 from sequential_data import Log, without_last
 
@@ -30,6 +33,7 @@ from recsys.recommend.rehearsal import fit_on
 from recsys.recommend.sources import Knowledge
 
 Lists = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
 _FOREVER = 1e9
 
 
@@ -81,11 +85,11 @@ def ours(
     )
     content = products.encode(catalogue, np.arange(len(catalogue)))
 
-    def users(events: Interactions, name: str) -> Model:
+    def users(events: Interactions, name: str, vectors: Vectors = content) -> Model:
         say(f"train users on {len(events):,} events")
         return train_users(
             products,
-            content,
+            vectors,
             catalogue,
             events,
             objectives=settings.objectives,
@@ -117,8 +121,25 @@ def ours(
         known = Knowledge(catalogue, log.train, model, content, settings.recommend, log.test.now)
         for source in sources.made(settings.recommend.sources, known):
             out[f"source {source.name}"] = alone(source, log)
+        # Directions drawn at random tell nothing of a product, and are as long as vectors are.
+        blind = np.random.default_rng(training.seed).normal(size=content.shape).astype(np.float32)
+        blind /= np.linalg.norm(blind, axis=1, keepdims=True)
+        by_id = replace(known, model=users(log.train, "ids alone", blind), content=blind)
+        by_content = replace(known, model=_without_ids(model))
+        for name, part in (("ids", by_id), ("content", by_content)):
+            (source,) = sources.made(["sequence"], part)
+            out[f"sequence, {name} alone"] = alone(source, log)
     out["recsys"] = recommender.ranked(log.test.histories, 10)
     return out, {"model": model.version, "ranker": rankers.metrics(ranker)}
+
+
+def _without_ids(model: Model) -> Model:
+    """The same with no product having a residual of its own."""
+    twin = deepcopy(model)
+    with torch.no_grad():
+        assert twin.user is not None
+        twin.user.ranking.residual.weight.zero_()
+    return twin
 
 
 def alone(source: sources.CandidateSource, log: Log, *, k: int = 10) -> Lists:

@@ -32,9 +32,7 @@ class Snapshot:
     path: Path
     identity: Identity
 
-    def write(
-        self, parts: nn.Module, optimizer: torch.optim.Optimizer | None, step: int, *, looks: Looks = ()
-    ) -> None:
+    def write(self, parts: nn.Module, optimizer: torch.optim.Optimizer | None, step: int, *, looks: Looks = ()) -> None:
         """Write weights (of the model and of the objectives), optimiser, the number of steps done, how good it was."""
         tensors = {f"weights.{name}": held for name, held in parts.state_dict().items()}
         state = optimizer.state_dict()["state"] if optimizer else {}

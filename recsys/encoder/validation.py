@@ -172,5 +172,7 @@ class Patience:
         if not self.looks:
             return None
         step, _ = self.best.read(model, None)
-        _LOG.info("the user encoder is best after step %d: %s %.4f on purchases held back", step, METRIC, max(self.looks))
+        _LOG.info(
+            "the user encoder is best after step %d: %s %.4f on purchases held back", step, METRIC, max(self.looks)
+        )
         return max(self.looks)

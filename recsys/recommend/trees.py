@@ -182,4 +182,3 @@ def ndcg(score: npt.NDArray[np.floating], user: Rows, bought: Flags) -> float:
     gained = np.bincount(group, discount * hit)
     ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(_JUDGED_AT) + 2))])
     return float((gained / ideal[np.minimum(np.bincount(group, hit), _JUDGED_AT).astype(int)]).mean())
-

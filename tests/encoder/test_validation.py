@@ -72,7 +72,10 @@ def test_users_are_judged_as_a_slow_ranking_does(both: Model, products: Model, f
     for row, target in enumerate(held.targets.tolist()):
         one = held.histories.items[row : row + 1]
         alone = type(held.histories)(
-            held.histories.users[row : row + 1], one, held.histories.times[row : row + 1], held.histories.kinds[row : row + 1]
+            held.histories.users[row : row + 1],
+            one,
+            held.histories.times[row : row + 1],
+            held.histories.kinds[row : row + 1],
         )
         score = (both.user_vectors(alone, items, now=int(held.times[row])) @ items.T)[0]
         rivals = [

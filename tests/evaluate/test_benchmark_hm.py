@@ -81,7 +81,9 @@ def test_customers_of_another_file_complete_their_purchase(files):
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["ratios"] == {}
-    like = {row["system"]: row["value"] for row in last["rows"] if (row["slice"], row["metric"]) == ("all", "diversity@12")}
+    like = {
+        row["system"]: row["value"] for row in last["rows"] if (row["slice"], row["metric"]) == ("all", "diversity@12")
+    }
     assert len(like) == 5 and like["recsys, diversity 0.3, calibration 0"] > like["recsys"]
     assert max(row["users"] for row in last["rows"]) == 100
 

@@ -64,6 +64,7 @@ def test_lines_of_sequences_end_with_one_line_of_json(sequences, tmp_path):
     systems = {system for system, _ in rows}
     assert {"popular", "item-item", "ease", "transitions", "plain blend", "recsys"} <= systems
     assert {"source transitions", "source ease", "source cluster"} <= systems
+    assert {"sequence, ids alone", "sequence, content alone"} <= systems
     assert not systems & {"source repurchase", "source fresh"}, "nothing is bought again here"
     assert {metric for _, metric in rows} == {"ndcg@10", "hr@10"}
     for row in last["rows"]:
