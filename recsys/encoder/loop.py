@@ -20,11 +20,12 @@ from recsys.config import TrainingSettings
 from recsys.encoder.journal import Journal
 from recsys.encoder.processor import autocast, pick_device
 from recsys.encoder.snapshot import Snapshot
-from recsys.encoder.validation import METRIC, Patience
+from recsys.encoder.validation import METRIC, Endless, Patience
 from recsys.errors import DegenerateLossError, InterruptedRunError
 from recsys.execution import stop
 
 _LOG = logging.getLogger(__name__)
+ENDLESS = Endless()
 
 
 class Batches(Protocol):
@@ -50,7 +51,7 @@ def run(
     folder: Path,
     resume: bool,
     progress: bool,
-    patience: Patience | None = None,
+    patience: Patience | Endless = ENDLESS,
 ) -> dict[str, float]:
     """Make the weighted sum of the objectives small.
 
@@ -80,20 +81,17 @@ def run(
     device = pick_device(training.device)
     parts = nn.ModuleDict({"model": model, **{part.name: part for _, part in objectives}}).to(device).train()
     optimizer = torch.optim.AdamW(_groups(parts, training.weight_decay), lr=peak, betas=(0.9, 0.98), fused=True)
-    if not resume:
-        snapshot.remove()
-    first, looks = snapshot.read(parts, optimizer)
-    if patience:
-        patience.begin(looks)
     if resume:
-        _LOG.info(
-            "training %s: %s",
-            stage,
-            f"goes on after step {first}" if first else "no checkpoint, starts from the beginning",
-        )
+        first, looks = snapshot.read(parts, optimizer)
+        said = f"goes on after step {first}" if first else "no checkpoint, starts from the beginning"
+        _LOG.info("training %s: %s", stage, said)
+    else:
+        snapshot.remove()
+        first, looks = 0, []
+    patience.begin(looks)
 
     def write(done: int) -> None:
-        snapshot.write(parts, optimizer, done, looks=patience.looks if patience else ())
+        snapshot.write(parts, optimizer, done, looks=patience.looks)
 
     written = time.monotonic()
     with (
@@ -119,12 +117,12 @@ def run(
             if not math.isfinite(norm):
                 raise DegenerateLossError(_degenerate(stage, step, numbers))
             for group in optimizer.param_groups:
-                group["lr"] = peak * _schedule(step, steps, training.warmup) * (patience.rate if patience else 1)
+                group["lr"] = peak * _schedule(step, steps, training.warmup) * patience.rate
             optimizer.step()
             journal.step(step + 1, {**numbers, "gradient": norm})
-            if patience and (seen := patience.look(model, step + 1)) is not None:
+            if (seen := patience.look(model, step + 1)) is not None:
                 journal.judged(step + 1, METRIC, seen)
-            ended = step + 1 == steps or (patience is not None and patience.enough)
+            ended = step + 1 == steps or patience.enough
             if ended or time.monotonic() - written > 60 * training.checkpoint_minutes:
                 # one that has ended early is written as done, so that nothing taken up again goes past its end
                 write(steps if ended else step + 1)
@@ -143,7 +141,7 @@ def run(
     model.eval()
     model.to("cpu")
     out = {name: value for name, value in journal.said.items() if name != "gradient"}
-    if patience and (value := patience.restore(model)) is not None:
+    if (value := patience.restore(model)) is not None:
         out[METRIC] = value
     return out
 

@@ -32,7 +32,7 @@ from recsys.encoder.product import ProductEncoder
 from recsys.encoder.snapshot import Snapshot
 from recsys.encoder.user import UserEncoder
 from recsys.encoder.user_batches import UserBatches
-from recsys.encoder.validation import Judge, Patience, hold_back
+from recsys.encoder.validation import Endless, Judge, Patience, hold_back
 from recsys.errors import DataContractError
 
 _NOT_IDENTITY: Final = {"checkpoint_minutes"}
@@ -155,7 +155,7 @@ def train_users(
             "users", catalogue, interactions, encoder=settings, objectives=objectives, training=training
         )
         identity["content"] = hashlib.sha256(np.ascontiguousarray(content).tobytes()).hexdigest()
-        patience = None
+        patience: Patience | Endless = Endless()
         if held:
             patience = Patience(
                 Judge(held, objective),

@@ -1,6 +1,6 @@
 """When to stop training the user encoder: newest purchases of some users, held back, judge it after every pass.
 
-In: interactions, the objective that trains. Out: what is left to train on, NDCG@10 of a moment, the best weights so far.
+In: interactions, the objective that trains. Out: what is left to train on, how good the model is, the best weights.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ class Judge:
         ]
 
     @torch.inference_mode()
-    def __call__(self, model: UserEncoder) -> float:
+    def __call__(self, model: nn.Module) -> float:
         """The mean over the users."""
+        assert isinstance(model, UserEncoder)
         known = self._objective
         device = known.content.device
         vectors = model.ranking(known.content[known.bought], torch.arange(len(known.bought), device=device))
@@ -176,3 +177,20 @@ class Patience:
             "the user encoder is best after step %d: %s %.4f on purchases held back", step, METRIC, max(self.looks)
         )
         return max(self.looks)
+
+
+class Endless:
+    """Patience without end: nobody looks, all steps are made, the last weights are kept."""
+
+    looks: Sequence[float] = ()
+    rate = 1.0
+    enough = False
+
+    def begin(self, looks: Sequence[float]) -> None:
+        """Nothing is to be remembered."""
+
+    def look(self, model: nn.Module, step: int) -> None:
+        """It is never time to look."""
+
+    def restore(self, model: nn.Module) -> None:
+        """The model keeps the weights it has."""

@@ -57,8 +57,8 @@ class Trees:
         text: the model as LightGBM writes it.
         lean: what the blend's score is multiplied with before it is added to that of the trees; 0 = trees alone.
         importance: share of the total gain of each feature, the largest first.
-        ndcg: NDCG@10 of the sum and of weights alone on users neither was fitted or stopped on, of those with a hit among
-            the candidates; the second is nan when it was not asked for.
+        ndcg: NDCG@10 of the sum and of weights alone on users neither was fitted or stopped on, of those with a hit
+            among the candidates; the second is nan when it was not asked for.
     """
 
     blend: Blend
@@ -81,7 +81,7 @@ class Trees:
         """Score of each candidate, comparable within a user: (m,) float32."""
         if not len(x):
             return np.zeros(0, np.float32)
-        return (self._booster.predict(x) + self.lean * self.blend.score(x)).astype(np.float32)
+        return (np.asarray(self._booster.predict(x)) + self.lean * self.blend.score(x)).astype(np.float32)
 
     def by_source(self, x: Floats) -> Floats:
         """What each source's own features add in the blend: (m, s) float32."""
