@@ -62,7 +62,7 @@ def settings_for(seed: int, *, quick: bool) -> Settings:
         rules=rules,
         recommend=RecommendSettings(sources=sources, ease_products=25_000),
         training=TrainingSettings(seed=seed, user_epochs=30),
-        ranker=RankerSettings(candidates=150, max_users=100_000),
+        ranker=RankerSettings(candidates=150, max_users=12_000),
     )
 
 

@@ -101,7 +101,11 @@ def ours(
 
     held = Knowledge(catalogue, early, users(early, "rehearsal"), content, settings.recommend, rehearsed.now)
     say("fit the ranker")
-    ranker = fit_on([(rehearsed, held)], rule_settings=settings.rules, ranker=settings.ranker, seed=training.seed)
+    most = min(len(rehearsed), settings.ranker.max_users)
+    drawn = np.sort(np.random.default_rng(training.seed).choice(len(rehearsed), most, replace=False))
+    ranker = fit_on(
+        [(rehearsed.take(drawn), held)], rule_settings=settings.rules, ranker=settings.ranker, seed=training.seed
+    )
     say(f"ranker: {getattr(ranker, 'ndcg', 'weights')}")
     model = users(log.train, "users")
     say("recommend")

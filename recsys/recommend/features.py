@@ -94,7 +94,7 @@ def _extreme(values: npt.NDArray[np.floating], starts: Rows) -> npt.NDArray[np.f
 
 def _place(score: Floats, pairs: Pairs, starts: Rows) -> Floats:
     """1 / rank among the user's pairs, ties by lower row; 0 where the source says nothing."""
-    order = np.lexsort((pairs.item, -score, pairs.user))
+    order = np.lexsort((-score, pairs.user))  # stable, and pairs are sorted by item already
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order)) - starts[pairs.user[order]]
     return np.where(score != 0, 1.0 / (1.0 + rank), 0.0).astype(np.float32)
