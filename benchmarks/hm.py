@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from hm_shop import Shop, read
-from hm_systems import ours, plain
+from hm_systems import ours, plain, read_aloud
 from peer_lists import add_peers, as_system, options, peer_lists
 from telling import machine, say
 
@@ -47,6 +47,7 @@ def arguments(*, ablation: bool = False) -> argparse.Namespace:
     parser.add_argument("--only", choices=["recsys"], help="leave out the plain systems and the peers")
     if not ablation:
         add_peers(parser)
+        parser.add_argument("--read", type=int, default=0, metavar="N", help="print lists of N customers, to be read")
         parser.add_argument("--balances", action="store_true", help="also lists with diversity, with calibration")
     parser.add_argument("--quick", action="store_true", help="few customers, hardly any training")
     parser.add_argument("--seed", type=int, default=0)
@@ -95,7 +96,7 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, 
     started = time.perf_counter()
     way = asked.cut or ("customers" if asked.customers else asked.test_transactions.stem)
     folder = work / "training" / f"{way}-{asked.seed}{'-quick' if asked.quick else ''}"
-    own, learned = ours(
+    own, recommender, learned = ours(
         shop,
         train,
         now=cases.now,
@@ -106,6 +107,8 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, 
         balances=BALANCES if asked.balances else (),
     )
     systems |= own
+    for line in read_aloud(recommender, cases, asked.read, seed=asked.seed):
+        print(line)
     learned["train_s"] = round(time.perf_counter() - started, 1)
     if asked.peers and not asked.only:
         # Where customers buy again, lists are judged without their own products too, so those must be longer by that.

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from hm_shop import Shop
 
 from recsys.config import Settings
+from recsys.data import schema
 from recsys.data.ids import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder.model import Model
@@ -65,7 +67,7 @@ def ours(
     folder: Path,
     say: Callable[[str], None],
     balances: Sequence[tuple[float, float]] = (),
-) -> tuple[dict[str, System], dict[str, object]]:
+) -> tuple[dict[str, System], Recommender, dict[str, object]]:
     """Train the encoder and fit the ranker, the ranker on purchases that nothing it weighs has seen.
 
     Args:
@@ -79,7 +81,7 @@ def ours(
         balances: weights of diversity and calibration that are compared beside none.
 
     Returns:
-        The systems, and what was learned: version of the model, the ranker.
+        The systems, what makes their lists, and what was learned: version of the model, the ranker.
     """
     lesson = Lesson(shop, train, complete=complete, settings=settings, folder=folder, say=say)
     ranker = lesson.ranker()
@@ -100,7 +102,25 @@ def ours(
     for diversity, calibration in balances:
         twin = recommender.balanced(diversity=diversity, calibration=calibration)
         systems[f"recsys, diversity {diversity:g}, calibration {calibration:g}"] = twin.ranked
-    return systems, {"model": model.version, "ranker": rankers.metrics(ranker)}
+    return systems, recommender, {"model": model.version, "ranker": rankers.metrics(ranker)}
+
+
+def read_aloud(recommender: Recommender, cases: Cases, count: int, *, seed: int) -> list[str]:
+    """Lines to judge lists by eye: what some customers had, what they are told, what they bought then."""
+    frame = recommender.catalogue.frame
+    shown = [name for name in (schema.TITLE, "attributes.colour_group_name", schema.CATEGORY) if name in frame.columns]
+    names = frame.select(pl.concat_str(shown, separator=", ", ignore_nulls=True)).to_series().to_list()
+    some = cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), min(count, len(cases)), replace=False)))
+    lists = recommender.lists(some.histories, 12)
+    told, said = recommender.sentences(lists), []
+    for row, targets in enumerate(some.targets):
+        own = some.histories.items[row]
+        said.append(f"customer {row + 1} had: {'; '.join(names[at] for at in own[own >= 0][-12:].tolist())}")
+        for at in np.flatnonzero(lists.user == row).tolist():
+            hit = " <- bought" if lists.item[at] in targets else ""
+            said.append(f"  {lists.rank[at]:2d} {names[lists.item[at]]} | {told[at]}{hit}")
+        said.append(f"  bought: {'; '.join(names[at] for at in targets.tolist())}")
+    return said
 
 
 class Lesson:

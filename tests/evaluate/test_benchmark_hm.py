@@ -77,10 +77,14 @@ def test_a_time_split_ends_with_one_line_of_json(files):
 
 def test_customers_of_another_file_complete_their_purchase(files):
     options = ["--transactions", str(files / "early.parquet"), "--test-transactions", str(files / "late.parquet")]
-    done = run(files, *options, "--only", "recsys", "--balances")
+    done = run(files, *options, "--only", "recsys", "--balances", "--read", "3")
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["ratios"] == {}
+    read = done.stdout.splitlines()
+    assert (
+        sum(line.startswith("customer ") for line in read) == sum(line.startswith("  bought: ") for line in read) == 3
+    )
     like = {
         row["system"]: row["value"] for row in last["rows"] if (row["slice"], row["metric"]) == ("all", "diversity@12")
     }
