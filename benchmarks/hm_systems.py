@@ -108,7 +108,7 @@ def ours(
 def read_aloud(recommender: Recommender, cases: Cases, count: int, *, seed: int) -> list[str]:
     """Lines to judge lists by eye: what some customers had, what they are told, what they bought then."""
     frame = recommender.catalogue.frame
-    shown = [name for name in (schema.TITLE, "attributes.colour_group_name", schema.CATEGORY) if name in frame.columns]
+    shown = [name for name in (schema.TITLE, "attributes.colour_group", schema.CATEGORY) if name in frame.columns]
     names = frame.select(pl.concat_str(shown, separator=", ", ignore_nulls=True)).to_series().to_list()
     some = cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), min(count, len(cases)), replace=False)))
     lists = recommender.lists(some.histories, 12)

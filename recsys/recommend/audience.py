@@ -117,7 +117,7 @@ def _by_taste(recommender: line.Recommender, item: int, positions: Rows, users: 
         known = np.flatnonzero(histories.real.any(axis=1))
         shape = (len(known), len(recommender.names))
         held, because = np.zeros(shape, np.bool_), np.full(shape, -1, np.int64)
-        pairs = Pairs(known, np.full(len(known), item, np.int64), np.zeros(shape, np.float32), held, because)
+        pairs = Pairs(known, np.full(len(known), item, np.int64), held, because)
         for rule in recommender.rules.striking:
             pairs = pairs.take(rule.keep(pairs, histories))
         if len(pairs):

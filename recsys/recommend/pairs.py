@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from recsys.recommend.proposals import Candidates
 
-Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 
@@ -23,14 +22,12 @@ class Pairs:
     Attributes:
         user: (m,) position in the batch.
         item: (m,) product row.
-        score: (m, s) float32 in the sources' own units, 0 where a source did not propose it.
         held: (m, s) bool, did the source propose it.
         because: (m, s) product row the source's proposal stems from, -1 = none.
     """
 
     user: Rows
     item: Rows
-    score: Floats
     held: npt.NDArray[np.bool_]
     because: Rows
 
@@ -39,7 +36,7 @@ class Pairs:
 
     def take(self, kept: npt.NDArray[np.bool_]) -> Pairs:
         """The pairs where `kept` (m,) is true."""
-        return Pairs(self.user[kept], self.item[kept], self.score[kept], self.held[kept], self.because[kept])
+        return Pairs(self.user[kept], self.item[kept], self.held[kept], self.because[kept])
 
 
 def pairs_of(candidates: Candidates, sources: int) -> Pairs:
@@ -48,9 +45,7 @@ def pairs_of(candidates: Candidates, sources: int) -> Pairs:
     first = np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])][: len(user)]
     at = np.cumsum(first) - 1
     shape = (int(first.sum()), sources)
-    score, held = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
-    because = np.full(shape, -1, np.int64)
-    score[at, candidates.source] = candidates.score
+    held, because = np.zeros(shape, np.bool_), np.full(shape, -1, np.int64)
     held[at, candidates.source] = True
     because[at, candidates.source] = candidates.because
-    return Pairs(user[first], item[first], score, held, because)
+    return Pairs(user[first], item[first], held, because)

@@ -26,12 +26,11 @@ rows = st.lists(
 def test_each_pair_stands_once_with_what_every_source_says(rows):
     pairs = pairs_of(candidates(rows), 2)
     assert list(zip(pairs.user, pairs.item, strict=True)) == sorted({row[:2] for row in rows})
-    said = {row[:3]: row[3] for row in rows}
+    said = {row[:3] for row in rows}
     for at, pair in enumerate(zip(pairs.user.tolist(), pairs.item.tolist(), strict=True)):
         for source in (0, 1):
             held = (*pair, source) in said
             assert pairs.held[at, source] == held
-            assert pairs.score[at, source] == said.get((*pair, source), 0)
             assert pairs.because[at, source] == (pair[1] + 50 if held else -1)
 
 
@@ -41,10 +40,10 @@ def test_taking_some_takes_all_that_belongs_to_them(rows, seed):
     kept = np.random.default_rng(seed).random(len(pairs)) < 0.5
     some = pairs.take(kept)
     assert len(some) == kept.sum()
-    for name in ("user", "item", "score", "held", "because"):
+    for name in ("user", "item", "held", "because"):
         np.testing.assert_array_equal(getattr(some, name), getattr(pairs, name)[kept])
 
 
 def test_no_candidate_no_pair():
     pairs = pairs_of(Candidates.none(), 2)
-    assert len(pairs) == 0 and pairs.score.shape == pairs.held.shape == pairs.because.shape == (0, 2)
+    assert len(pairs) == 0 and pairs.held.shape == pairs.because.shape == (0, 2)

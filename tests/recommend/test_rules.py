@@ -24,7 +24,7 @@ def pairs():
     user, item = np.repeat([0, 1], 6), np.tile(np.arange(6), 2)
     held = np.ones((12, 2), bool)
     held[:, 0] = np.isin(item, [1, 3])
-    return Pairs(user, item, held.astype(np.float32), held, np.full((12, 2), -1))
+    return Pairs(user, item, held, np.full((12, 2), -1))
 
 
 def kept(users, **asked):
@@ -70,7 +70,7 @@ def all_pairs(users=2, n=6):
     """Every product for every user, all by `popular` alone."""
     user, item = np.repeat(np.arange(users), n), np.tile(np.arange(n), users)
     held = np.tile([False, True], (users * n, 1))
-    return Pairs(user, item, held.astype(np.float32), held, np.full(held.shape, -1))
+    return Pairs(user, item, held, np.full(held.shape, -1))
 
 
 def left_by(users, *, catalogue=None, known=KNOWN, now=START + 10 * DAY, **asked):
