@@ -141,7 +141,8 @@ def fit(
     sources: Sequence[str],
     ridge: float = 3.0,
     least_cases: int = 50,
-    most_cases: int = 2000,
+    most_cases: int = 6000,
+    negatives: int = 50,
 ) -> Blend:
     """Fit the weights by conditional logit: a bought candidate against all candidates of the same user (McFadden 1974).
 
@@ -154,7 +155,9 @@ def fit(
         sources: their names in order.
         ridge: penalty on the squared weights, in users.
         least_cases: with fewer users who bought one of their candidates, weights stay equal and a warning says so.
-        most_cases: of more users every second, third, ... is fitted on: so few weights need no more.
+        most_cases: of more users so many, evenly spread, are fitted on: so few weights need no more.
+        negatives: candidates of a user that were not bought, drawn where there are more: with alternatives drawn
+            evenly the logit still finds the same weights (McFadden 1978).
 
     Returns:
         The blend.
@@ -173,11 +176,11 @@ def fit(
             least_cases,
         )
         return equal(sources)
-    if cases > most_cases:
-        step = -(-cases // most_cases)
-        some = group % step == 0
-        x, group, bought = x[some], group[some] // step, bought[some]
-        cases = int(group[-1]) + 1
+    kept = np.isin(group, np.linspace(0, cases - 1, min(cases, most_cases)).astype(np.int64))
+    kept &= drawn(group, bought, negatives, np.random.default_rng(cases))
+    x, bought = x[kept], bought[kept]
+    _, group = np.unique(group[kept], return_inverse=True)
+    cases = min(cases, most_cases)
     mean = x.mean(axis=0, dtype=np.float64)
     scale = x.std(axis=0, dtype=np.float64)
     scale[scale < 1e-6] = 1.0
@@ -195,3 +198,14 @@ def fit(
 
     found = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300, "ftol": 1e-8})
     return Blend(tuple(sources), tuple(features.names(sources)), mean, scale, found.x, cases)
+
+
+def drawn(
+    user: npt.NDArray[np.int64], bought: npt.NDArray[np.bool_], most: int, g: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """All that were bought and `most` of the others of each user: (m,) bool."""
+    order = np.lexsort((g.random(len(user)), bought, user))
+    place = np.arange(len(order)) - np.searchsorted(user[order], user[order])
+    out = np.empty(len(order), np.bool_)
+    out[order] = place < most
+    return out | bought

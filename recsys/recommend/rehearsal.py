@@ -19,7 +19,7 @@ from recsys.errors import UsageError
 from recsys.recommend import features, rules, sources, trees
 from recsys.recommend.cases import Cases, newest, time_split
 from recsys.recommend.proposals import DAY, UserBatch
-from recsys.recommend.rank import Blend, equal, fit
+from recsys.recommend.rank import Blend, drawn, equal, fit
 from recsys.recommend.recommender import proposed
 from recsys.recommend.trees import Trees
 
@@ -199,19 +199,8 @@ def examples(
         useful = np.isin(pairs.user, np.unique(pairs.user[bought]))
         kept, bought = pairs.take(useful), bought[useful]
         x = described.of(kept, users)  # of all candidates: places and shares are counted among them
-        drawn = _drawn(kept.user, bought, ranker.negatives, g)
-        rows.append(x[drawn])
-        owners.append(kept.user[drawn] + start)
-        hits.append(bought[drawn])
+        taken = drawn(kept.user, bought, ranker.negatives, g)
+        rows.append(x[taken])
+        owners.append(kept.user[taken] + start)
+        hits.append(bought[taken])
     return np.concatenate(rows), np.concatenate(owners), np.concatenate(hits)
-
-
-def _drawn(
-    user: npt.NDArray[np.int64], bought: npt.NDArray[np.bool_], most: int, g: np.random.Generator
-) -> npt.NDArray[np.bool_]:
-    """All that were bought and `most` of the others of each user: (m,) bool."""
-    order = np.lexsort((g.random(len(user)), bought, user))
-    place = np.arange(len(order)) - np.searchsorted(user[order], user[order])
-    out = np.empty(len(order), np.bool_)
-    out[order] = place < most
-    return out | bought
