@@ -42,19 +42,21 @@ class Fresh:
     def propose(self, users: UserBatch, k: int) -> Candidates:
         signs = taste(users.histories, last=self.last, decay=self.decay)
         bounds = np.searchsorted(signs.user, np.arange(len(users) + 1))
-        parts = [Candidates.none()]
-        for user in range(len(users)):
+        parts: list[tuple[Rows, Rows, Floats, Rows]] = []
+        for user in np.unique(signs.user).tolist() if len(self.rows) else []:
             own = slice(bounds[user], bounds[user + 1])
-            if own.start == own.stop or not len(self.rows):
-                continue
             near = (self._vectors @ self.content[signs.item[own]].T) * signs.weight[own]
-            score, closest = near.max(axis=1), signs.item[own][near.argmax(axis=1)]
+            closest = near.argmax(axis=1)
+            score = np.take_along_axis(near, closest[:, None], axis=1)[:, 0]
             some = np.flatnonzero(score > 0)
             if len(some) > k:
                 some = some[score[some] >= np.partition(score[some], -k)[-k]]
             at = np.full(len(some), user, np.int64)
-            parts.append(best(at, self.rows[some], score[some].astype(np.float32), closest[some], k))
-        return Candidates.joined(parts)
+            parts.append((at, self.rows[some], score[some], signs.item[own][closest[some]]))
+        if not parts:
+            return Candidates.none()
+        owner, item, likeness, because = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return best(owner, item, likeness, because, k)
 
     def weigh(self, users: UserBatch, user: Rows, item: Rows) -> Scores:
         signs = taste(users.histories, last=self.last, decay=self.decay)
