@@ -100,6 +100,6 @@ class RankerSettings(Section):
     max_users: int = Field(20_000, ge=100, description="users the ranker is fitted on at most")
     candidates: int = Field(100, ge=10, description="candidates a source proposes per user")
     negatives: int = Field(200, ge=10, description="candidates of a user that were not bought, drawn to fit on")
-    least_users: int = Field(1000, ge=50, description="users with a bought candidate that trees need at least")
+    least_users: int = Field(500, ge=50, description="users with a bought candidate that trees need at least")
     trees: int = Field(500, ge=1, description="trees at most; fewer when users held out gain no more")
     learning_rate: float = Field(0.05, gt=0, le=1, description="of the boosting of trees")

@@ -39,6 +39,25 @@ class Ranker(Protocol):
         ...
 
 
+def scored(ranker: Ranker, x: Floats, user: npt.NDArray[np.int64], real: npt.NDArray[np.bool_]) -> Floats:
+    """Score of each candidate, comparable within a user: (m,) float32.
+
+    A ranker is fitted on users with a history. What sells is the best order there is for the others: a ranker could
+    only learn which products sold in the windows it was fitted on, and the next day sells others.
+
+    Args:
+        ranker: for its sources.
+        x: (m, f) features.
+        user: (m,) position in the batch.
+        real: (b, t) bool, the events of each user.
+    """
+    score = ranker.score(x)
+    if "popular" in ranker.sources:
+        cold = ~np.asarray(real.any(axis=1))[user]
+        score[cold] = x[cold, features.names(ranker.sources).index("popular.place")]
+    return score
+
+
 @dataclass(frozen=True)
 class Blend:
     """A linear score of standardised features.

@@ -27,7 +27,7 @@ from recsys.recommend.diversity import Diversity
 from recsys.recommend.lists import Lists, falling, kinds_of
 from recsys.recommend.pairs import Pairs, pairs_of
 from recsys.recommend.proposals import Candidates, CandidateSource, UserBatch
-from recsys.recommend.rank import Ranker
+from recsys.recommend.rank import Ranker, scored
 from recsys.recommend.rules_drops import Drops
 from recsys.recommend.rules_fallback import filled
 from recsys.recommend.rules_list import Pool, choose
@@ -173,7 +173,7 @@ class Recommender:
         made, asked = list(self.sources.values()), max(self.settings.candidates, k)
         pairs = proposed(made, users, asked, self.rules.striking, drops=self.drops)
         x = self._features.of(pairs, users)
-        return Scored(some, pairs, x, self.blend.score(x))
+        return Scored(some, pairs, x, scored(self.blend, x, pairs.user, some.real))
 
     def told(self, found: Scored, kept: Rows, *, rank: Rows, score: npt.NDArray[np.float32]) -> Lists:
         """Some of the candidates, `kept` (m,), as places with rank, score and what reasons need."""

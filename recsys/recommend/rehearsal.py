@@ -180,7 +180,8 @@ def examples(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Features, users and outcomes of the candidates of every case that bought one of its candidates.
 
-    Of the candidates that were not bought, `ranker.negatives` a user are drawn.
+    Users without a history are left out (see `rank.scored`). Of the candidates that were not bought,
+    `ranker.negatives` a user are drawn.
     """
     names = held.recommend.sources
     made = sources.made(names, held)
@@ -189,8 +190,10 @@ def examples(
     n = len(held.catalogue)
     rows = [np.zeros((0, len(features.names(names))), np.float32)]
     owners, hits = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
-    for start in range(0, len(cases), _BLOCK):
-        some = cases.take(np.arange(start, min(start + _BLOCK, len(cases))))
+    known = np.flatnonzero(cases.histories.real.any(axis=1))
+    for start in range(0, len(known), _BLOCK):
+        people = known[start : start + _BLOCK]
+        some = cases.take(people)
         users = UserBatch(some.histories, held.now)
         pairs = proposed(made, users, ranker.candidates, struck)
         wanted = np.concatenate([at * n + targets for at, targets in enumerate(some.targets)])
@@ -201,6 +204,6 @@ def examples(
         x = described.of(kept, users)  # of all candidates: places and shares are counted among them
         taken = drawn(kept.user, bought, ranker.negatives, g)
         rows.append(x[taken])
-        owners.append(kept.user[taken] + start)
+        owners.append(people[kept.user[taken]])
         hits.append(bought[taken])
     return np.concatenate(rows), np.concatenate(owners), np.concatenate(hits)

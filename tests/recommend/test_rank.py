@@ -107,3 +107,25 @@ def test_a_changed_text_is_refused(change):
 def test_a_text_that_is_no_json_is_refused():
     with pytest.raises(ModelFolderError, match="cannot be read"):
         rank.Blend.from_json("{")
+
+
+def test_users_without_a_history_keep_the_order_of_popular():
+    blend = rank.equal(["sequence", "popular"])
+    g = np.random.default_rng(0)
+    x = g.random((9, len(blend.names))).astype(np.float32)
+    user, real = np.repeat([0, 1, 2], 3), np.array([[True, True], [False, False], [False, True]])
+    score = rank.scored(blend, x, user, real)
+    cold = user == 1
+    np.testing.assert_array_equal(score[~cold], blend.score(x)[~cold])
+    np.testing.assert_array_equal(score[cold], x[cold, blend.names.index("popular.place")])
+    without = rank.equal(["sequence", "content"])
+    x = g.random((9, len(without.names))).astype(np.float32)
+    np.testing.assert_array_equal(rank.scored(without, x, user, real), without.score(x))
+
+
+def test_of_many_candidates_some_are_drawn_and_what_was_bought_stays():
+    user, bought = np.repeat(np.arange(5), 20), np.arange(100) % 20 < 2
+    kept = rank.drawn(user, bought, 7, np.random.default_rng(0))
+    assert kept[bought].all() and (np.bincount(user[kept & ~bought]) == 7).all()
+    other = rank.drawn(user, bought, 7, np.random.default_rng(1))
+    assert (kept != other).any() and rank.drawn(user, bought, 18, np.random.default_rng(0)).all()

@@ -86,6 +86,8 @@ def test_users_without_history_get_what_is_popular_by_the_same_line():
     strangers = frame.filter(pl.col("user_id") == "stranger").drop("user_id")
     assert strangers.equals(frame.filter(pl.col("user_id") == "u0003").drop("user_id"))
     assert strangers.equals(shop.default(6).drop("user_id"))
+    sold = shop.sources["popular"].order[:6].tolist()
+    assert shop.catalogue.ids.rows(strangers["product_id"].to_list()).tolist() == sold
     assert set(strangers["reason"].to_list()) <= {"popular this week", "chosen by other customers"}
     assert shop.default(6)["user_id"].unique().to_list() == ["__default__"]
 

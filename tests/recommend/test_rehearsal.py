@@ -175,6 +175,18 @@ def test_of_what_was_not_bought_so_many_are_drawn_and_what_was_bought_is_kept():
     assert (np.diff(user) >= 0).all() and user.max() < len(cases)
 
 
+def test_users_without_a_history_are_not_learned_from():
+    late, newcomer = (CUT - START) // DAY + 1, KNOWN.n_users
+    rows = [*zip(KNOWN.user, KNOWN.item, (KNOWN.time - START) // DAY, strict=True)]
+    more = [(newcomer + at, item, late) for at in range(3) for item in range(N)]
+    known = events([*rows, *more], n_users=newcomer + 3, n_items=N)
+    x, user, bought, cases = drawn(known, negatives=10_000)
+    assert set(cases.histories.users.tolist()) >= {newcomer, newcomer + 1, newcomer + 2}
+    assert cases.histories.users[user].max() < newcomer
+    alone, _, hits, _ = drawn(negatives=10_000)
+    assert x.shape == alone.shape and (bought == hits).all()
+
+
 def test_features_are_those_of_the_moment_of_the_window():
     x, user, _, cases = drawn()
     newest_event = cases.histories.times[user].max(axis=1)

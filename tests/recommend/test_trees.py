@@ -80,10 +80,10 @@ def test_kind_weights_grows_no_trees(monkeypatch, caplog):
 
 def test_too_few_users_get_weights_and_the_setting_is_named(caplog):
     with caplog.at_level(logging.WARNING, logger="recsys"):
-        ranker = fitted(choices("crossed", users=999))
-    assert isinstance(ranker, Blend) and ranker.cases == 999
-    assert "999 users" in caplog.text and "trees need 1000 (ranker.least_users)" in caplog.text
-    assert isinstance(fitted(choices("crossed", users=999), least_users=999), Trees)
+        ranker = fitted(choices("crossed", users=499))
+    assert isinstance(ranker, Blend) and ranker.cases == 499
+    assert "499 users" in caplog.text and "trees need 500 (ranker.least_users)" in caplog.text
+    assert isinstance(fitted(choices("crossed", users=499), least_users=499), Trees)
 
 
 def test_just_enough_users_are_enough_for_the_weights_that_trees_are_measured_by(caplog):
