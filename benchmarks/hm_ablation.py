@@ -47,7 +47,7 @@ def gained(fold: Example, score: Floats, allowed: npt.NDArray[np.bool_]) -> npt.
 
 
 def judged(
-    folds: list[Example], sources: list[str], settings: Settings, *, without: str = "", how: str = "trees"
+    folds: list[Example], sources: list[str], settings: Settings, *, without: str = "", how: str = "auto"
 ) -> npt.NDArray[np.float64]:
     """NDCG@10 of the cases of both folds, each by a ranker of the other."""
     names = features.names(sources)
@@ -76,7 +76,7 @@ def fitted(
     *,
     how: str,
 ) -> rank.Ranker:
-    """Trees, weights, or the blend that counts all sources the same."""
+    """Weights and trees as they are used, weights alone, or the blend that counts all sources the same."""
     if how == "equal":
         return rank.equal(sources)
     has = np.isin(user, np.unique(user[bought]))
@@ -133,7 +133,7 @@ def main() -> int:
 
         whole = folds("")
         note("recsys", judged(whole, sources, settings))
-        note("weights in place of trees", judged(whole, sources, settings, how="weights"))
+        note("weights alone, no trees", judged(whole, sources, settings, how="weights"))
         note("no ranker: sources count the same", judged(whole, sources, settings, how="equal"))
         for name in sources:
             note(f"without {name}", judged(whole, sources, settings, without=name))
