@@ -35,8 +35,8 @@ from recsys.recommend.rules_list import Pool, choose
 Rows = npt.NDArray[np.int64]
 _LAST = 200
 """Events of a user that are looked at."""
-_NAMELESS = 0.5
-"""What the `sequence` source says counts so much when a reason is looked for."""
+_NAMELESS, _UNNAMED = ("sequence", "popular"), 0.5
+"""What these sources say counts so much when a reason is looked for."""
 BLOCK = 512
 """Users scored at once; what bounds memory."""
 
@@ -182,8 +182,8 @@ class Recommender:
         for place, name in enumerate(self.names):
             if name == "repurchase":  # nothing says more to a customer than that it was bought before
                 part[pairs.held[kept, place], place] = np.inf
-            elif name == "sequence":  # it cannot name a product, so another source speaks unless it says far less
-                part[:, place] *= np.where(part[:, place] > 0, _NAMELESS, 1)
+            elif name in _NAMELESS:  # they cannot name a product, so another source speaks unless it says far less
+                part[:, place] *= np.where(part[:, place] > 0, _UNNAMED, 1)
         source = part.argmax(axis=1) if len(kept) else np.zeros(0, np.int64)
         because = pairs.because[kept, source]
         user = pairs.user[kept]
