@@ -25,8 +25,6 @@ from recsys.recommend.trees import Trees
 
 log = logging.getLogger(__name__)
 _BLOCK = 512
-_HELD_OUT = 0.25
-"""Share of the users that judge: half when the trees have learned enough, half whether they beat the weights."""
 
 
 def rehearse(
@@ -151,18 +149,17 @@ def fitted(
             ranker.least_users,
         )
         return blend
-    count = max(2, round(_HELD_OUT * len(people)))
-    held_out = np.isin(user, np.random.default_rng((seed, 6)).choice(people, count, replace=False))
-    learn = ~held_out
-    # There are enough users for weights; that fewer are left without those held out is no reason for equal ones.
-    rest = None if ranker.kind == "trees" else fit(x[learn], user[learn], bought[learn], sources=names, least_cases=1)
+
+    def weigh(rows: npt.NDArray[np.bool_]) -> Blend:
+        # There are enough users for weights; that fewer are left without a quarter is no reason for equal ones.
+        return fit(x[rows], user[rows], bought[rows], sources=names, least_cases=1)
+
     found = trees.fit(
         x,
         user,
         bought,
         blend=blend,
-        rival=rest,
-        held=held_out,
+        weigh=None if ranker.kind == "trees" else weigh,
         rounds=ranker.trees,
         learning_rate=ranker.learning_rate,
         seed=seed,

@@ -7,6 +7,7 @@ weights err in different places: their sum ranks better than either wherever the
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ Flags = npt.NDArray[np.bool_]
 
 _JUDGED_AT = 10
 _PATIENCE = 40
+_QUARTERS, _ALL_QUARTERS = 4, 10_000
+"""Up to so many users, all quarters judge."""
 _LEANS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 """What the weights' score is multiplied with in the sum."""
 _LEAVES = ((5_000, 7), (20_000, 15))
@@ -57,8 +60,8 @@ class Trees:
         text: the model as LightGBM writes it.
         lean: what the blend's score is multiplied with before it is added to that of the trees; 0 = trees alone.
         importance: share of the total gain of each feature, the largest first.
-        ndcg: NDCG@10 of the sum and of weights alone on users neither was fitted or stopped on, of those with a hit
-            among the candidates; the second is nan when it was not asked for.
+        ndcg: NDCG@10 of the sum and of weights alone on users neither was fitted on, of those with a hit among the
+            candidates; the second is nan when it was not asked for.
     """
 
     blend: Blend
@@ -106,65 +109,68 @@ def fit(
     bought: Flags,
     *,
     blend: Blend,
-    rival: Blend | None,
-    held: Flags,
+    weigh: Callable[[Flags], Blend] | None,
     rounds: int,
     learning_rate: float,
     seed: int,
 ) -> Trees | None:
-    """Boost trees until half of the users held out gain no more; None when the weights alone are as good on the rest.
+    """Boost trees; None when the weights alone rank as well on users that neither was fitted on.
 
-    Trees that are stopped where some users look best look too good on just these. How many trees there are, and how
-    far the sum leans on the weights, is kept; then the trees are grown again on everybody.
+    Each quarter of the users is ranked by trees and weights of the other three. How many trees there are, and how far
+    their sum leans on the weights, is chosen on all quarters together; then the trees are grown again on everybody. Of
+    very many users one quarter is enough.
 
     Args:
         x: (m, f) features.
         user: (m,) user of each row, ascending; every user has a hit.
         bought: (m,) was it bought afterwards.
         blend: fitted on all users; what the trees are kept with.
-        rival: fitted on the users that are not held out; what the trees are added to and have to beat, None = the
-            trees are to stand alone, whatever the weights can do.
-        held: (m,) rows of the users held out, two or more.
+        weigh: fits weights on some rows (m,) bool, for the trees to be added to and to beat; None = the trees are to
+            stand alone, whatever the weights can do.
         rounds: trees at most.
         learning_rate: of the boosting.
-        seed: of the sampling of rows and features.
+        seed: of the quarters and of the sampling of rows and features.
     """
     import lightgbm
 
-    learn, stop = ~held, held & np.isin(user, np.unique(user[held])[::2])
-    judge = held & ~stop
-    people = len(np.unique(user[learn]))
+    _, number, sizes = np.unique(user, return_inverse=True, return_counts=True)
+    people = len(sizes)
+    quarter = (np.random.default_rng((seed, 6)).permutation(people) % _QUARTERS)[number]
+    asked = range(_QUARTERS if people <= _ALL_QUARTERS else 1)
     leaves = next((few for below, few in _LEAVES if people < below), _MOST_LEAVES)
     how = {**_PARAMETERS, "num_leaves": leaves, "learning_rate": learning_rate, "seed": seed}
-
-    def data(some: Flags, like: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
-        hits, sizes = bought[some].astype(np.int8), np.unique(user[some], return_counts=True)[1]
-        return lightgbm.Dataset(x[some], hits, group=sizes, feature_name=list(blend.names), reference=like)
-
-    first = data(learn)
-    ending = lightgbm.early_stopping(_PATIENCE, verbose=False)
-    trial = lightgbm.train(how, first, num_boost_round=rounds, valid_sets=[data(stop, first)], callbacks=[ending])
-    lean, ours, theirs = 0.0, float("nan"), float("nan")
-    grown = {name: np.asarray(trial.predict(x[some])) for name, some in (("stop", stop), ("judge", judge))}
-    if rival is not None:
-        flat = rival.score(x[stop])
-        lean = max(_LEANS, key=lambda one: ndcg(grown["stop"] + one * flat, user[stop], bought[stop]))
-        flat = rival.score(x[judge])
-        theirs = ndcg(flat, user[judge], bought[judge])
-        grown["judge"] += lean * flat
-    ours = ndcg(grown["judge"], user[judge], bought[judge])
-    count = len(np.unique(user[judge]))
+    data = lightgbm.Dataset(
+        x, bought.astype(np.int8), group=sizes, feature_name=list(blend.names), params=how, free_raw_data=False
+    )
+    trial: Any = lightgbm.cv(
+        how,
+        data,
+        num_boost_round=rounds,
+        folds=[(np.flatnonzero(quarter != one), np.flatnonzero(quarter == one)) for one in asked],
+        callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
+        return_cvbooster=True,
+    )["cvbooster"]
+    grown, flat = np.zeros(len(x)), np.zeros(len(x))
+    for one, booster in zip(asked, trial.boosters, strict=True):
+        rows = quarter == one
+        grown[rows] = booster.predict(x[rows], num_iteration=trial.best_iteration)
+        flat[rows] = weigh(~rows).score(x[rows]) if weigh else 0
+    some = quarter < len(asked)
+    grown, flat, owner, hit = grown[some], flat[some], user[some], bought[some]
+    found = {lean: ndcg(grown + lean * flat, owner, hit) for lean in (_LEANS if weigh else (0.0,))}
+    lean = max(found, key=lambda one: found[one])
+    ours, theirs, count = found[lean], ndcg(flat, owner, hit) if weigh else float("nan"), len(np.unique(owner))
     if ours <= theirs:
         log.warning(
-            "ranker: trees are no better than the fitted weights (NDCG@10 %.4f and %.4f on %d users held out); "
+            "ranker: trees are no better than the fitted weights (NDCG@10 %.4f and %.4f on %d users neither had seen); "
             "the weights are used",
             ours,
             theirs,
             count,
         )
         return None
-    log.info("ranker: NDCG@10 %.4f with trees, %.4f with weights, on %d users held out", ours, theirs, count)
-    booster = lightgbm.train(how, data(np.ones(len(user), np.bool_)), num_boost_round=trial.best_iteration)
+    log.info("ranker: NDCG@10 %.4f with trees, %.4f with weights, on %d users neither had seen", ours, theirs, count)
+    booster = lightgbm.train(how, data, num_boost_round=trial.best_iteration)
     gain = booster.feature_importance("gain")
     order = np.argsort(-gain, kind="stable")
     whole = max(float(gain.sum()), 1e-12)

@@ -160,59 +160,53 @@ def test_a_text_that_is_no_trees_is_refused(text):
 
 
 @pytest.mark.parametrize("users", [1000, 50])
-def test_nobody_judges_who_was_fitted_or_stopped_on(monkeypatch, users):
+def test_every_user_is_judged_by_what_was_fitted_on_others(monkeypatch, users):
     """Each user is known by a feature of its own."""
     import lightgbm
 
     x, user, bought = choices("crossed", users=users)
     x[:, -1] = user
-    grown, rival, judged = [], [], []
-    dataset, fit_weights = lightgbm.Dataset, rank.fit
-
-    def data(rows, *rest, **named):
-        grown.append(set(rows[:, -1].tolist()))
-        return dataset(rows, *rest, **named)
+    weighed, split, judged = [], [], []
+    fit_weights, cross = rank.fit, lightgbm.cv
 
     def weights(rows, *rest, **named):
-        rival.append(set(rows[:, -1].tolist()))
+        weighed.append(set(rows[:, -1].tolist()))
         return fit_weights(rows, *rest, **named)
+
+    def cv(*rest, folds, **named):
+        split.extend((set(user[one].tolist()), set(user[other].tolist())) for one, other in folds)
+        return cross(*rest, folds=folds, **named)
 
     def judge(score, owner, hit):
         judged.append(set(owner.tolist()))
         return ndcg(score, owner, hit)
 
-    monkeypatch.setattr(lightgbm, "Dataset", data)
+    monkeypatch.setattr(lightgbm, "cv", cv)
     monkeypatch.setattr("recsys.recommend.rehearsal.fit", weights)
     monkeypatch.setattr("recsys.recommend.trees.ndcg", judge)
     fitted((x, user, bought), least_users=50)
-    (learned, stopped, *again), (everybody, rest) = grown, rival
-    # how far to lean on the weights is chosen on those who ended the boosting; the last two figures judge
-    assert all(one == stopped for one in judged[:-2])
-    judges = judged[-1]
-    assert judged[-2] == judges and judges
-    assert not learned & stopped and not (learned | stopped) & judges and not rest & judges
-    assert learned | stopped | judges == everybody == set(range(users))
-    assert learned == rest and len(stopped | judges) == round(0.25 * users)
-    assert all(one == everybody for one in again)
+    everybody, *rest = weighed
+    assert everybody == set(range(users)) and len(rest) == len(split) == 4
+    for (learned, held), one in zip(split, rest, strict=True):
+        assert learned == one and not learned & held and learned | held == everybody
+        assert abs(len(held) - users / 4) <= 1
+    assert set.union(*(held for _, held in split)) == everybody
+    assert all(one == everybody for one in judged)
+
+
+def test_of_very_many_users_a_quarter_judges(monkeypatch):
+    judged = []
+    monkeypatch.setattr("recsys.recommend.trees._ALL_QUARTERS", 1000)
+    monkeypatch.setattr(
+        "recsys.recommend.trees.ndcg", lambda *all_: judged.append(len(np.unique(all_[1]))) or ndcg(*all_)
+    )
+    assert isinstance(fitted(DATA), Trees)
+    assert set(judged) == {300}
 
 
 def test_the_score_is_that_of_the_trees_and_so_much_of_the_weights():
     alone, leaning = (dataclasses.replace(crossed(), lean=lean) for lean in (0.0, 2.0))
     np.testing.assert_allclose(leaning.score(X) - alone.score(X), 2 * crossed().blend.score(X), atol=1e-5)
-
-
-def test_after_its_choice_it_learns_from_everybody(monkeypatch):
-    import lightgbm
-
-    rows, dataset = [], lightgbm.Dataset
-
-    def data(x, *rest, **named):
-        rows.append(len(x))
-        return dataset(x, *rest, **named)
-
-    monkeypatch.setattr(lightgbm, "Dataset", data)
-    assert isinstance(fitted(DATA), Trees)
-    assert rows[-1] == len(X) and rows[0] < 0.8 * len(X)
 
 
 def test_what_is_asked_for_is_grown_whoever_is_drawn():
