@@ -88,8 +88,8 @@ class RankerSettings(Section):
 
     kind: Literal["auto", "trees", "weights"] = Field(
         "auto",
-        description="trees = boosted trees, weights = one weight a feature; auto = trees where enough users bought one "
-        "of their candidates and trees rank better on users held out",
+        description="trees = boosted trees, weights = one weight a feature; auto = where enough users bought one of "
+        "their candidates, trees and as much of the weights as ranks best on users neither was fitted on",
     )
     window_fraction: float = Field(
         0.15, gt=0, lt=0.9, description="newest share of the events held out to fit the ranker"

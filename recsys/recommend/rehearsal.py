@@ -134,7 +134,7 @@ def fitted(
         bought: (m,) was it bought afterwards.
         sources: their names in order.
         ranker: kind, trees, how many users they need.
-        seed: draws the users held out.
+        seed: parts the users into quarters.
     """
     names = list(sources)
     blend = fit(x, user, bought, sources=names)
