@@ -17,19 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from hm_shop import Shop, read
+from hm_shop import opened
 from hm_systems import ours, plain, read_aloud
 from peer_lists import add_peers, as_system, options, peer_lists
 from telling import machine, say
 
 from recsys.config import EncoderSettings, RankerSettings, RuleSettings, Settings, TrainingSettings
 from recsys.errors import RecsysError
-from recsys.evaluate.backtest import Judge
+from recsys.evaluate.backtest import backtest
 from recsys.evaluate.split import leave_last, time_split
 from recsys.recommend import words
 
 SLICES = ("all", "with_history", "no_history", "unseen_products", "rare_products", "pictured_products")
-QUICK_CUSTOMERS = 1500
 BALANCES = ((0.1, 0.0), (0.3, 0.0), (0.0, 0.1), (0.0, 0.3))
 """Weights of diversity and calibration."""
 
@@ -75,18 +74,10 @@ def settings_for(asked: argparse.Namespace) -> Settings:
 
 
 def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, object]]:
-    """Judge every system; the frame of `Judge`, and what was learned."""
+    """Judge every system; the frame of `backtest`, and what was learned."""
     settings = settings_for(asked)
     say("read")
-    shop: Shop = read(
-        articles=asked.articles,
-        transactions=asked.transactions,
-        test=asked.test_transactions,
-        images=asked.images,
-        folder=work / "pictures",
-        settings=settings.images,
-        most_customers=QUICK_CUSTOMERS if asked.quick else None,
-    )
+    shop = opened(asked, work, settings.images, test=asked.test_transactions)
     if asked.cut:
         train, cases = time_split(shop.interactions, int(np.datetime64(asked.cut, "s").astype(np.int64)))
     else:
@@ -125,15 +116,16 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, 
         )
         systems |= {name: as_system(found, known, train, now=cases.now) for name, found in lists.items()}
     say("judge")
-    judge = Judge(
-        shop.catalogue,
-        train,
+    frame = backtest(
+        cases,
+        systems,
+        catalogue=shop.catalogue,
+        train=train,
         k=12,
         samples=settings.evaluate.bootstrap,
         seed=asked.seed,
         content=words.of(shop.catalogue),
     )
-    frame = judge.judge(cases, systems).frame
     return frame, learned
 
 

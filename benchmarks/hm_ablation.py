@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from hm import arguments, settings_for
-from hm_shop import read
+from hm_shop import opened
 from hm_systems import Lesson
 from telling import machine, say
 
@@ -95,15 +95,7 @@ def main() -> int:
     everything = RankerSettings(**{**settings.ranker.model_dump(), "negatives": _EVERY})
     with tempfile.TemporaryDirectory() as temporary:
         work = asked.work or Path(temporary)
-        shop = read(
-            articles=asked.articles,
-            transactions=asked.transactions,
-            test=None,
-            images=asked.images,
-            folder=work / "pictures",
-            settings=settings.images,
-            most_customers=1500 if asked.quick else None,
-        )
+        shop = opened(asked, work, settings.images)
         train, _ = leave_last(shop.interactions, shop.fifth())
         folder = work / "training" / f"customers-{asked.seed}{'-quick' if asked.quick else ''}"
         lesson = Lesson(shop, train, complete=True, settings=settings, folder=folder, say=say)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from hm_shop import Shop, read
+from hm_shop import Shop, opened
 from telling import machine, say
 
 from recsys.config import EncoderSettings, Settings, TrainingSettings
@@ -84,15 +84,7 @@ def main() -> int:
         settings = Settings(encoder=small, training=TrainingSettings(seed=asked.seed, epochs=1, min_steps=1))
     with tempfile.TemporaryDirectory() as temporary:
         work = asked.work or Path(temporary)
-        shop = read(
-            articles=asked.articles,
-            transactions=asked.transactions,
-            test=None,
-            images=asked.images,
-            folder=work / "pictures",
-            settings=settings.images,
-            most_customers=1500 if asked.quick else None,
-        )
+        shop = opened(asked, work, settings.images)
         pictured = np.flatnonzero(shop.catalogue.pictures.present)
         count = min(asked.held, len(pictured) // 2)
         held = np.sort(np.random.default_rng(asked.seed).choice(pictured, count, replace=False))

@@ -5,6 +5,7 @@ In: articles, transactions, zips of pictures. Out: `Shop`.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from recsys.data.ids import IdMap
 from recsys.data.images import PictureStore
 from recsys.data.interactions import Interactions
 from recsys.data.presets import find
+
+QUICK_CUSTOMERS = 1500
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,19 @@ class Shop:
         """Rows of the test customers: md5("s" + id), the first 8 hexadecimal digits, mod 5 = 0."""
         digests = [hashlib.md5(f"s{user}".encode(), usedforsecurity=False).hexdigest() for user in self.users.texts]
         return np.array([row for row, digest in enumerate(digests) if int(digest[:8], 16) % 5 == 0], np.int64)
+
+
+def opened(asked: argparse.Namespace, work: Path, settings: ImageSettings, *, test: Path | None = None) -> Shop:
+    """The files of a command line: `articles`, `transactions`, `images`; with `quick` few customers of them."""
+    return read(
+        articles=asked.articles,
+        transactions=asked.transactions,
+        test=test,
+        images=asked.images,
+        folder=work / "pictures",
+        settings=settings,
+        most_customers=QUICK_CUSTOMERS if asked.quick else None,
+    )
 
 
 def read(

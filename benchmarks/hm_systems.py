@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
+from blind import directions
 from hm_shop import Shop
 
 from recsys.config import Settings
@@ -208,10 +209,7 @@ class Lesson:
             without: "vectors" = the product vectors say nothing; "content" = those of the user encoder alone;
                 "residual" = the user encoder has no residual of ids; "" = nothing is taken away.
         """
-        # Directions drawn at random tell nothing of a product, and are as long as vectors are.
-        g = np.random.default_rng(self.settings.training.seed)
-        blind = g.normal(size=self.content.shape).astype(np.float32)
-        blind /= np.linalg.norm(blind, axis=1, keepdims=True)
+        blind = directions(self.content.shape, self.settings.training.seed)
         used = blind if without in ("vectors", "content") else None
         known: Any = self.users(self.early, f"rehearsal-{without}".rstrip("-"), content=used)
         if without == "residual":

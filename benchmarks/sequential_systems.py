@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from blind import directions
 from scipy import sparse
 from sequential_data import Log, without_last
 
@@ -125,11 +126,9 @@ def ours(
     out: dict[str, Lists] = {}
     if singles:
         known = Knowledge(catalogue, log.train, model, content, settings.recommend, log.test.now)
-        for source in sources.made(settings.recommend.sources, known):
+        for source in recommender.sources.values():
             out[f"source {source.name}"] = alone(source, log)
-        # Directions drawn at random tell nothing of a product, and are as long as vectors are.
-        blind = np.random.default_rng(training.seed).normal(size=content.shape).astype(np.float32)
-        blind /= np.linalg.norm(blind, axis=1, keepdims=True)
+        blind = directions(content.shape, training.seed)
         by_id = replace(known, model=users(log.train, "ids alone", blind), content=blind)
         by_content = replace(known, model=_without_ids(model))
         for name, part in (("ids", by_id), ("content", by_content)):

@@ -193,6 +193,7 @@ def backtest(
     k: int = 12,
     samples: int = 1000,
     seed: int = 0,
+    content: npt.NDArray[np.floating] | sparse.csr_matrix | None = None,
 ) -> pl.DataFrame:
     """Judge systems on the same cases.
 
@@ -204,13 +205,14 @@ def backtest(
         k: as in `Judge`.
         samples: of the bootstrap over users.
         seed: of the bootstrap.
+        content: as in `Judge`.
 
     Returns:
         Columns system, slice, metric (`ndcg@10`, `hr@10`, `map@k`, `coverage@k`, ...), value, low, high (95 %), users.
     """
     if not systems:
         return pl.DataFrame(schema=SCHEMA)
-    return Judge(catalogue, train, k=k, samples=samples, seed=seed).judge(cases, systems).frame
+    return Judge(catalogue, train, k=k, samples=samples, seed=seed, content=content).judge(cases, systems).frame
 
 
 def judged(lists: Rows, targets: Targets, k: int, *, worth: Values) -> dict[str, Values]:
