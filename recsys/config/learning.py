@@ -5,11 +5,13 @@ In: values. Out: frozen, checked sections.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
 from recsys.config.section import Section
+
+_PREFIXES: Final = (32, 64)
 
 
 class EncoderSettings(Section):
@@ -35,6 +37,27 @@ class EncoderSettings(Section):
     id_dropout: float = Field(
         0.3, ge=0, lt=1, description="chance that a product's id residual is hidden in training of the user encoder"
     )
+    matryoshka: list[int] | Literal["auto"] = Field(
+        "auto",
+        description="how many of a vector's first numbers must do alone too, ascending; auto = 32 and 64 where dim is "
+        "longer, [] = none",
+    )
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """Lengths shorter than dim at which a vector must do too, ascending."""
+        lengths = _PREFIXES if self.matryoshka == "auto" else self.matryoshka
+        return tuple(length for length in lengths if length < self.dim)
+
+    @model_validator(mode="after")
+    def _prefixes_ascend_below_dim(self) -> EncoderSettings:
+        if self.matryoshka != "auto":
+            lengths = [0, *self.matryoshka, self.dim]
+            if any(b <= a for a, b in zip(lengths, lengths[1:], strict=False)):
+                raise ValueError(
+                    f"matryoshka ({self.matryoshka}) must ascend from 1 or more to less than dim ({self.dim})"
+                )
+        return self
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> EncoderSettings:
@@ -44,11 +67,21 @@ class EncoderSettings(Section):
 
 
 class ObjectiveSettings(Section):
-    """Weight of each training objective; 0 leaves it out."""
+    """Weight of each training objective, 0 leaves it out; and how some of them are computed."""
 
     masked_text: float = Field(0.3, ge=0, description="guess hidden words of title and description")
+    masked_image: float = Field(0.0, ge=0, description="guess hidden parts of the picture")
     masked_attributes: float = Field(0.5, ge=0, description="guess hidden attributes")
+    denoise: float = Field(0.0, ge=0, description="guess the true attributes from spoilt ones")
     image_text: float = Field(1.0, ge=0, description="find a product's text by its picture and back")
+    contrast: Literal["infonce", "sigmoid"] = Field(
+        "infonce",
+        description="how image_text compares: infonce = find each product among the batch (CLIP), sigmoid = judge each "
+        "pair by itself (SigLIP)",
+    )
+    augmented: float = Field(
+        0.0, ge=0, description="find a product by a second view of it: picture cut anew, words and modalities left out"
+    )
     co_purchase: float = Field(0.3, ge=0, description="find what the same user bought close in time")
     next_item: float = Field(1.0, ge=0, description="guess a user's next purchase")
 

@@ -44,7 +44,7 @@ class ProductBatch:
         rows: (b,) int64 product rows.
         x: what the fields have read.
         query: tokens, words, weights of a typed query for each product.
-        same_text: (b, b) bool, True off the diagonal where two products have the very same text.
+        text_key: (n,) int64 for all products of the catalogue, equal where two have the very same text.
         paired: (b / 2,) bool, was the product bought with its partner.
         pairs: all known pairs.
     """
@@ -52,7 +52,7 @@ class ProductBatch:
     rows: npt.NDArray[np.int64]
     x: ProductInputs
     query: Inputs
-    same_text: Tensor
+    text_key: npt.NDArray[np.int64]
     paired: Tensor
     pairs: Pairs
     _towers: dict[str, Tokens] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class ProductBatch:
         """The same on a device; `rows` stay here."""
         x = {name: {key: value.to(device) for key, value in part.items()} for name, part in self.x.items()}
         query = {key: value.to(device) for key, value in self.query.items()}
-        return ProductBatch(self.rows, x, query, self.same_text.to(device), self.paired.to(device), self.pairs)
+        return ProductBatch(self.rows, x, query, self.text_key, self.paired.to(device), self.pairs)
 
     def towers(self, model: ProductEncoder, g: torch.Generator) -> dict[str, Tokens]:
         """Tokens of each modality, computed once a step however many objectives ask."""
@@ -83,15 +83,37 @@ class ProductBatch:
     def whole(self, model: ProductEncoder, g: torch.Generator) -> Whole:
         """The products by all they have, less what chance hides; one view for all objectives, for it is the dearest."""
         if not self._whole:
-            show = some_views(self.present(model), model.settings.modality_dropout, g)
-            x = self.x["attributes"]
-            known = model.attributes.known(x)
-            share = (torch.rand(len(known), 1, generator=g) - _SPARED) / (1 - _SPARED)
-            conceal = (torch.rand(known.shape, generator=g) < share).to(known.device)
-            parts = {name: part.shown(show[name]) for name, part in self.towers(model, g).items()}
-            parts["attributes"] = model.attributes(x, conceal).shown(show["attributes"])
-            self._whole.append(Whole(model.fuse(parts, model.exact(self.x, show)), conceal, parts))
+            show, conceal = chance(model, self.x, self.present(model), g)
+            self._whole.append(seen(model, self.x, self.towers(model, g), show=show, conceal=conceal))
         return self._whole[0]
+
+    def same_text(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which products, by their rows, have the very same text: (m,) and (k,) -> (m, k) bool."""
+        return self.text_key[a][:, None] == self.text_key[b][None, :]
+
+
+def chance(
+    model: ProductEncoder, x: ProductInputs, present: dict[str, Tensor], g: torch.Generator
+) -> tuple[dict[str, Tensor], Tensor]:
+    """What chance leaves of products: which modalities show, (b,) bool each, and which features hide, (b, F) bool."""
+    show = some_views(present, model.settings.modality_dropout, g)
+    known = model.attributes.known(x["attributes"])
+    share = (torch.rand(len(known), 1, generator=g) - _SPARED) / (1 - _SPARED)
+    return show, (torch.rand(known.shape, generator=g) < share).to(known.device)
+
+
+def seen(
+    model: ProductEncoder,
+    x: ProductInputs,
+    towers: dict[str, Tokens],
+    *,
+    show: dict[str, Tensor],
+    conceal: Tensor,
+) -> Whole:
+    """Products by what is left of them, see `chance`; `towers` are their tokens when nothing is hidden."""
+    parts = {name: part.shown(show[name]) for name, part in towers.items()}
+    parts["attributes"] = model.attributes(x["attributes"], conceal).shown(show["attributes"])
+    return Whole(model.fuse(parts, model.exact(x, show)), conceal, parts)
 
 
 def some_views(present: dict[str, Tensor], rate: float, g: torch.Generator) -> dict[str, Tensor]:
@@ -158,9 +180,7 @@ class ProductBatches:
         at = torch.from_numpy(rows)
         x: ProductInputs = {name: {key: value[at] for key, value in self._all[name].items()} for name in self._all}
         x["image"] = self._pictures(rows, rng)
-        key = torch.from_numpy(self._text_key[rows])
-        same = (key[:, None] == key[None, :]) & ~torch.eye(len(rows), dtype=torch.bool)
-        return ProductBatch(rows, x, self._queries(rows, rng), same, torch.from_numpy(paired), self.pairs)
+        return ProductBatch(rows, x, self._queries(rows, rng), self._text_key, torch.from_numpy(paired), self.pairs)
 
     def _pictures(self, rows: npt.NDArray[np.integer], rng: np.random.Generator) -> Inputs:
         chosen = rng.permutation(len(rows)) < _PICTURED * len(rows)

@@ -21,9 +21,12 @@ from recsys.data.interactions import Interactions
 from recsys.encoder.batches import ProductBatches
 from recsys.encoder.loop import run
 from recsys.encoder.model import Model
+from recsys.encoder.objectives.augmented import Augmented
 from recsys.encoder.objectives.co_purchase import CoPurchase
+from recsys.encoder.objectives.denoise import Denoise
 from recsys.encoder.objectives.image_text import ImageText
 from recsys.encoder.objectives.masked_attributes import MaskedAttributes
+from recsys.encoder.objectives.masked_image import MaskedImage
 from recsys.encoder.objectives.masked_text import MaskedText
 from recsys.encoder.objectives.next_item import NextItem
 from recsys.encoder.pairs import Pairs
@@ -73,8 +76,11 @@ def train_products(
         model = ProductEncoder.fit(catalogue, encoder)
         asked: dict[str, Callable[[], Any]] = {
             "masked_text": lambda: MaskedText(encoder.width),
+            "masked_image": lambda: MaskedImage(encoder.width, heads=encoder.heads),
             "masked_attributes": MaskedAttributes,
-            "image_text": ImageText,
+            "denoise": Denoise,
+            "image_text": lambda: ImageText(kind=objectives.contrast),
+            "augmented": Augmented,
             "co_purchase": CoPurchase,
         }
         weights = {name: getattr(objectives, name) for name in asked if getattr(objectives, name) > 0}

@@ -6,12 +6,13 @@ In: products and partners they were bought with. Out: sampled cross-entropy, cor
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.encoder.batches import ProductBatch
+from recsys.encoder.objectives.contrast import Side, contrast, infonce
 from recsys.encoder.product import ProductEncoder
 
 
@@ -32,14 +33,13 @@ class CoPurchase(nn.Module):
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
         """Mean cross-entropy of the true partners: ()."""
-        vectors = batch.whole(model, g).encoded.vector
-        half, paired = len(vectors) // 2, batch.paired
-        if int(paired.sum()) < 2:
-            return self.log_scale * 0
-        rows = batch.rows[:half][paired.cpu().numpy()]
-        partners = batch.rows[half:][paired.cpu().numpy()]
-        known = torch.from_numpy(batch.pairs.among(rows, partners)).fill_diagonal_(False).to(vectors.device)
-        drawn = torch.from_numpy(batch.pairs.log_mixed[partners]).to(vectors.device)
-        inner = (vectors[:half][paired] @ vectors[half:][paired].T).float()
-        logits = self.log_scale.exp().clamp(max=100) * inner - self.correction * drawn
-        return F.cross_entropy(logits.masked_fill(known, -torch.inf), torch.arange(len(rows), device=vectors.device))
+        vectors, paired = batch.whole(model, g).encoded.vector, batch.paired.cpu().numpy()
+        half = len(paired)
+        return contrast(
+            Side(vectors[:half][batch.paired], batch.rows[:half][paired]),
+            Side(vectors[half:][batch.paired], batch.rows[half:][paired]),
+            judge=partial(infonce, scale=self.log_scale.exp().clamp(max=100)),
+            alike=batch.pairs.among,
+            less=lambda rows: self.correction * torch.from_numpy(batch.pairs.log_mixed[rows]),
+            lengths=model.settings.prefixes,
+        )

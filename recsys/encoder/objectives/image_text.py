@@ -6,50 +6,40 @@ In: products. Out: mean contrastive loss of the pairs of views.
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.encoder.batches import ProductBatch
 from recsys.encoder.fields import text
+from recsys.encoder.objectives.contrast import Judge, Side, both_ways, contrast, same_rows, sigmoid
 from recsys.encoder.product import Encoded, ProductEncoder
 
 _PAIRS = ("text_image", "text_whole", "image_whole", "query_whole", "query_image")
-
-
-def contrast(a: Tensor, b: Tensor, *, scale: Tensor, same: Tensor) -> Tensor:
-    """Find b[i] by a[i] among all b, and back (InfoNCE, CLIP: Radford et al. 2021).
-
-    Args:
-        a: (b, d) unit vectors.
-        b: (b, d) unit vectors.
-        scale: () what inner products are multiplied with.
-        same: (b, b) bool, True where a pair off the diagonal must not count as different.
-
-    Returns:
-        () mean cross-entropy; 0 for fewer than two pairs.
-    """
-    if len(a) < 2:
-        return a.sum() * 0
-    logits = (scale * (a @ b.T).float()).masked_fill(same, -torch.inf)
-    truth = torch.arange(len(a), device=a.device)
-    return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
+_BIAS = -10.0
 
 
 class ImageText(nn.Module):
-    """Contrastive loss between single views and between each and the fused one; temperatures are learnt."""
+    """Contrastive loss between single views and between each and the fused one; temperatures are learnt.
+
+    `infonce` finds each product among the batch (CLIP, Radford et al. 2021); `sigmoid` judges each pair by itself
+    (SigLIP, Zhai et al. 2023), with a learnt bias, both starting where that paper has them start.
+    """
 
     name = "image_text"
 
-    def __init__(self) -> None:
+    def __init__(self, *, kind: Literal["infonce", "sigmoid"] = "infonce") -> None:
         super().__init__()
-        self.log_scales = nn.Parameter(torch.full((len(_PAIRS),), math.log(20.0)))
+        scale = 20.0 if kind == "infonce" else 10.0
+        self.log_scales = nn.Parameter(torch.full((len(_PAIRS),), math.log(scale)))
+        self.biases = nn.Parameter(torch.full((len(_PAIRS),), _BIAS)) if kind == "sigmoid" else None
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
         """Mean over the pairs of views: ()."""
         towers, present = batch.towers(model, g), batch.present(model)
-        everyone = torch.ones(len(batch), dtype=torch.bool)
+        everyone = torch.ones(len(batch), dtype=torch.bool, device=present["text"].device)
         views = {
             "text": (model.fuse({"text": towers["text"]}, model.words(batch.x["words"])), present["text"]),
             "image": (model.fuse({"image": towers["image"]}, model.image.glance(batch.x["image"])), present["image"]),
@@ -59,15 +49,29 @@ class ImageText(nn.Module):
                 batch.query["tokens"][:, 0] != text.PAD,
             ),
         }
-        scales = self.log_scales.exp().clamp(max=100)
-        return torch.stack([self._pair(views, name, batch, scales[at]) for at, name in enumerate(_PAIRS)]).mean()
+        lengths = model.settings.prefixes
+        return torch.stack([self._pair(views, at, batch, lengths=lengths) for at in range(len(_PAIRS))]).mean()
 
-    @staticmethod
-    def _pair(views: dict[str, tuple[Encoded, Tensor]], pair: str, batch: ProductBatch, scale: Tensor) -> Tensor:
+    def _pair(
+        self, views: dict[str, tuple[Encoded, Tensor]], at: int, batch: ProductBatch, *, lengths: tuple[int, ...]
+    ) -> Tensor:
+        pair = _PAIRS[at]
         (a, has_a), (b, has_b) = (views[name] for name in pair.split("_"))
         both = has_a & has_b
-        rows = torch.from_numpy(batch.rows)
-        twice = (rows[:, None] == rows[None, :]) & ~torch.eye(len(rows), dtype=torch.bool)
-        # Two colours of one product often share their text: no text view can tell them apart.
-        same = (twice | batch.same_text) if "text" in pair else twice
-        return contrast(a.vector[both], b.vector[both], scale=scale, same=same[both][:, both])
+        rows = batch.rows[both.cpu().numpy()]
+        return contrast(
+            Side(a.vector[both], rows),
+            Side(b.vector[both], rows),
+            judge=self._judge(at),
+            # Two colours of one product often share their text: no text view can tell them apart.
+            alike=batch.same_text if "text" in pair else same_rows,
+            lengths=lengths,
+        )
+
+    def _judge(self, at: int) -> Judge:
+        scale = self.log_scales[at].exp().clamp(max=100)
+        return (
+            partial(both_ways, scale=scale)
+            if self.biases is None
+            else partial(sigmoid, scale=scale, bias=self.biases[at])
+        )
