@@ -89,7 +89,7 @@ class ProductBatch:
 
     def same_text(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which products, by their rows, have the very same text: (m,) and (k,) -> (m, k) bool."""
-        return self.text_key[a][:, None] == self.text_key[b][None, :]
+        return np.equal.outer(self.text_key[a], self.text_key[b])
 
 
 def chance(

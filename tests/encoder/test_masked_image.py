@@ -50,7 +50,9 @@ def test_the_truth_is_a_small_copy_of_each_patch_of_mean_0_and_variance_1() -> N
         for channel in range(3):
             for row in range(4):
                 for column in range(4):
-                    of = pixels[m, channel, top + 2 * row : top + 2 * row + 2, left + 2 * column : left + 2 * column + 2]
+                    of = pixels[
+                        m, channel, top + 2 * row : top + 2 * row + 2, left + 2 * column : left + 2 * column + 2
+                    ]
                     small[channel, row, column] = of.float().mean() / 255
         np.testing.assert_allclose(
             found[m, patch], ((small - small.mean()) / np.sqrt(small.var() + 1e-3)).flatten(), atol=1e-4

@@ -72,7 +72,7 @@ def first(vectors: Tensor, length: int) -> Tensor:
 
 def same_rows(a: Rows, b: Rows) -> npt.NDArray[np.bool_]:
     """Which products are one and the same: (m,) and (k,) -> (m, k)."""
-    return a[:, None] == b[None, :]
+    return np.equal.outer(a, b)
 
 
 def infonce(inner: Tensor, mask: Tensor, *, scale: Tensor) -> Tensor:
