@@ -72,7 +72,7 @@ class ObjectiveSettings(Section):
     masked_text: float = Field(0.3, ge=0, description="guess hidden words of title and description")
     masked_image: float = Field(0.0, ge=0, description="guess hidden parts of the picture")
     masked_attributes: float = Field(0.5, ge=0, description="guess hidden attributes")
-    denoise: float = Field(0.0, ge=0, description="guess the true attributes from spoilt ones")
+    denoise: float = Field(0.1, ge=0, description="guess the true attributes from spoilt ones")
     image_text: float = Field(1.0, ge=0, description="find a product's text by its picture and back")
     contrast: Literal["infonce", "sigmoid"] = Field(
         "infonce",

@@ -95,7 +95,6 @@ def test_what_is_hidden_does_not_matter_but_the_rest_and_other_modalities_do(mod
 
     def asked(change: str) -> torch.Tensor:
         batch: ProductBatch = source.at(0)
-        batch.whole(model, torch.Generator().manual_seed(9))
         has = batch.x["image"]["has"]
         if change == "hidden":
             pixels, hidden = seen
@@ -104,6 +103,7 @@ def test_what_is_hidden_does_not_matter_but_the_rest_and_other_modalities_do(mod
             batch.x["image"]["pixels"][has] = pixels.masked_fill(mask, 1)
         if change == "rest":
             batch.x["image"]["pixels"] = 255 - batch.x["image"]["pixels"]
+        batch.whole(model, torch.Generator().manual_seed(9))
         if change == "others":
             for name in ("text", "attributes"):
                 batch.whole(model, torch.Generator()).parts[name].x.mul_(-1)
