@@ -5,7 +5,7 @@ In: a table of products and a zip of their pictures, or two of each. Out: `Fashi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,14 @@ class Part:
     def pictured(self) -> Rows:
         """Rows with a picture."""
         return np.flatnonzero(self.catalogue.pictures.present)
+
+    @property
+    def texts(self) -> list[str]:
+        """Title and description of each product."""
+        frame = self.catalogue.frame
+        held = [pl.col(name) for name in (schema.TITLE, schema.DESCRIPTION) if name in frame.columns]
+        joined = frame.select(pl.concat_str(held, separator=". ", ignore_nulls=True)).to_series()
+        return joined.fill_null("").to_list()
 
     def take(self, rows: npt.NDArray[np.integer]) -> Part:
         """The products of some rows, in that order."""
@@ -158,8 +166,3 @@ def _table(path: Path) -> pl.DataFrame:
     if "has_image" in frame.columns and frame["has_image"].dtype != pl.Boolean:
         frame = frame.with_columns(pl.col("has_image").cast(pl.String).str.to_lowercase().is_in(["true", "1"]))
     return frame
-
-
-def counted(part: Part) -> Mapping[str, int]:
-    """How many there are."""
-    return {"products": len(part), "pictured": len(part.pictured)}

@@ -5,48 +5,46 @@ In: a catalogue and its pictures by path. Out: a table; with --json one line of 
     python benchmarks/representation.py --products styles.parquet --images images_160px.zip
 
 Without --test-products the 1,500 products of docs/benchmarks.md are held back. The asked attributes, and the categories
-that give them away, are kept out of all inputs. Two products with the very same title are right for each other.
+that give them away, are kept out of all inputs. Two products with the very same title are right for each other; the
+metrics named strict count the product alone. Neighbours are those with a picture that were learned from, 20 by cosine,
+each with one vote. "Chance" of an attribute is to name the most frequent value.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from fashion_shop import Fashion, read
+from representation_labels import few_labels
 from representation_measures import Found, by_chance, judged, summed_up
-from representation_systems import others, ours
+from representation_sheet import TEXTS, draw
+from representation_systems import minilm_folder, others, ours
+from representation_training import add_training, settings_for, taken_part, trained
 from telling import machine, say
 
-from recsys import config
-from recsys.config import ImageSettings, Settings
+from recsys.config import ImageSettings
 from recsys.data.images import PictureStore
 from recsys.encoder.model import Model
-from recsys.encoder.train import train_products
-from recsys.errors import RecsysError, UsageError
+from recsys.errors import RecsysError
 
 SMALL_PIXELS = 48
-QUICK: Mapping[str, Any] = {
-    "encoder.dim": 32,
-    "encoder.width": 32,
-    "encoder.heads": 2,
-    "encoder.fusion_layers": 1,
-    "encoder.vocabulary": 500,
-    "training.epochs": 1,
-    "training.min_steps": 1,
-}
+MAIN = (
+    ("i2t@10", "i2t_recall@10", "image"),
+    ("t2i@10", "t2i_recall@10", "text"),
+    *((f"{view} {name}", f"knn20_{name}", view) for view in ("image", "text", "all") for name in ("articleType",)),
+    *((f"{view} {name}", f"knn20_{name}", view) for view in ("image", "all") for name in ("baseColour", "gender")),
+)
+"""Heading, metric and view of the short table."""
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--products", type=Path, required=True)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--test-products", type=Path, help="ask about these; default: 1,500 held back of --products")
@@ -55,61 +53,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=["recsys"], help="leave out what it is compared with")
     parser.add_argument("--minilm", type=Path, help="folder of all-MiniLM-L6-v2; default: the installed package")
     parser.add_argument("--no-probes", action="store_true", help="leave out the linear probes, which take longest")
-    parser.add_argument("--quick", action="store_true", help="few products, hardly any training")
-    parser.add_argument("--epochs", type=int, help="passes over the products")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1, help="trainings; low and high are then the extremes")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change any setting; repeatable"
-    )
-    parser.add_argument("--work", type=Path, help="keep pictures and checkpoints here; default: a temporary folder")
-    parser.add_argument("--resume", action="store_true", help="go on with the same trainings found in --work")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument("--ablate", action="store_true", help="train once more without each objective")
+    parser.add_argument("--few-labels", action="store_true", help="tell types from 1, 5 and 20 labels a class")
+    parser.add_argument("--sheet", type=Path, help="draw the nearest of some products and texts into this picture")
+    add_training(parser)
     return parser.parse_args()
-
-
-def settings_for(asked: argparse.Namespace, *, seed: int, more: Mapping[str, Any] | None = None) -> Settings:
-    """The defaults, and what the command line changes; `more` changes on top."""
-    flags: dict[str, Any] = {**(QUICK if asked.quick else {}), "training.seed": seed}
-    if asked.epochs is not None:
-        flags["training.epochs"] = asked.epochs
-    for text in asked.set:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--set {text}: write section.key=value")
-        flags[name] = json.loads(value) if value.startswith(("[", "{")) else value
-    # Neither a file nor the environment: a benchmark says itself what it measures.
-    return config.load(Path("/nonexistent"), flags={**flags, **(more or {})}, env={})
-
-
-def trained(shop: Fashion, settings: Settings, folder: Path, *, resume: bool) -> tuple[Model, float]:
-    """A model of the products to learn from, and how many seconds it took; each setting has a folder of its own."""
-    said = settings.model_dump_json(include={"encoder", "objectives", "training", "images"}) + str(len(shop.train))
-    started = time.perf_counter()
-    model = train_products(
-        shop.train.catalogue,
-        shop.nobody,
-        encoder=settings.encoder,
-        objectives=settings.objectives,
-        training=settings.training,
-        folder=folder / hashlib.sha256(said.encode()).hexdigest()[:10],
-        resume=resume,
-        progress=False,
-    )
-    return model, time.perf_counter() - started
-
-
-def opened(asked: argparse.Namespace, work: Path, images: ImageSettings) -> Fashion:
-    return read(
-        products=asked.products,
-        images=asked.images,
-        test_products=asked.test_products,
-        test_images=asked.test_images,
-        folder=work / f"pictures-{images.size}",
-        settings=images,
-        pictured_only=asked.pictured_only,
-        quick=asked.quick,
-    )
 
 
 def main() -> int:
@@ -124,41 +73,90 @@ def main() -> int:
 
 def measured(asked: argparse.Namespace, work: Path) -> int:
     settings = settings_for(asked, seed=asked.seed)
-    shop = opened(asked, work, settings.images)
-    texts = shop.test.catalogue.titles(np.arange(len(shop.test)))
-    known = shop.train.take(shop.train.pictured).labels
+    shop = read(
+        products=asked.products,
+        images=asked.images,
+        test_products=asked.test_products,
+        test_images=asked.test_images,
+        folder=work / f"pictures-{settings.images.size}",
+        settings=settings.images,
+        pictured_only=asked.pictured_only,
+        quick=asked.quick,
+    )
+    minilm = None if asked.only else minilm_folder(asked.minilm)
+    sources = [asked.images] if asked.test_images is None else [asked.images, asked.test_images]
     say(f"{len(shop.train):,} products, {len(shop.train.pictured):,} with a picture; {len(shop.test):,} held back")
     found: dict[str, list[Found]] = {}
     learned: list[dict[str, object]] = []
-    for seed in range(asked.seed, asked.seed + asked.seeds):
-        settings = settings_for(asked, seed=seed)
-        model, seconds = trained(shop, settings, work / "training", resume=asked.resume)
-        say(f"seed {seed}: trained in {seconds:.0f} s")
-        space = ours(shop, model)
-        found.setdefault("recsys", []).append(judged(space, texts, known, shop.test.labels, probes=not asked.no_probes))
-        learned.append({"seed": seed, "model": model.version, "seconds": round(seconds, 1), "losses": model.metrics})
+
+    def one(name: str, seed: int, *, without: str = "") -> Model:
+        chosen = settings_for(asked, seed=seed, more={f"objectives.{without}": 0} if without else None)
+        model, seconds = trained(shop.train.catalogue, shop.nobody, chosen, work / "training", resume=asked.resume)
+        say(f"{name}, seed {seed}: trained in {seconds:.0f} s")
+        found.setdefault(name, []).append(judged(ours(shop, model), shop, probes=not asked.no_probes))
+        facts = {"model": model.version, "seconds": round(seconds, 1), "losses": model.metrics}
+        learned.append({"system": name, "seed": seed, **facts})
+        return model
+
+    model = one("recsys", asked.seed)
+    for seed in range(asked.seed + 1, asked.seed + asked.seeds):
+        one("recsys", seed)
+    for name in taken_part(model) if asked.ablate else ():
+        one(f"without {name}", asked.seed, without=name)
+    if asked.sheet:
+        draw(shop, model, asked.sheet, sources=sources, work=work, seed=asked.seed, texts=TEXTS)
     if not asked.only:
-        found["chance"] = [by_chance(texts, known, shop.test.labels)]
-        store = PictureStore(work / f"pictures-{SMALL_PIXELS}", ImageSettings(size=SMALL_PIXELS))
-        sources = [asked.images] if asked.test_images is None else [asked.images, asked.test_images]
-        store.add(sources, {}, also=[*shop.train.catalogue.ids.texts, *shop.test.catalogue.ids.texts])
-        small = (store.pictures(shop.train.catalogue.ids), store.pictures(shop.test.catalogue.ids))
-        for name, space in others(shop, small, seed=asked.seed, given=asked.minilm, say=say):
-            say(name)
-            found[name] = [judged(space, texts, known, shop.test.labels, probes=not asked.no_probes)]
+        compare(asked, shop, found, sources=sources, work=work, minilm=minilm)
     rows = [row for name, runs in found.items() for row in summed_up(name, runs)]
-    for row in rows:
-        print(
-            f"{row['system']:28s} {row['slice']:11s} {row['metric']:20s} "
-            f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        )
+    if asked.few_labels:
+        for name, values in few_labels(
+            shop, model, settings, say=say, quick=asked.quick, only=bool(asked.only)
+        ).items():
+            rows += summed_up(name, [values])
+    tell(rows)
     if asked.json:
         shown = {"benchmark": "representation", "quick": asked.quick, "seeds": asked.seeds, "set": asked.set}
-        print(json.dumps({**shown, "rows": rows, "ratios": ratios(rows), "learned": learned, "machine": machine()}))
+        counts = {"products": len(shop.train), "pictured": len(shop.train.pictured), "held": len(shop.test)}
+        print(
+            json.dumps(
+                {**shown, **counts, "rows": rows, "ratios": ratios(rows), "learned": learned, "machine": machine()}
+            )
+        )
     return 0
 
 
-def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
+def compare(
+    asked: argparse.Namespace,
+    shop: Fashion,
+    found: dict[str, list[Found]],
+    *,
+    sources: Sequence[Path],
+    work: Path,
+    minilm: Path | None,
+) -> None:
+    """Judge everything that is not ours."""
+    found["chance"] = [by_chance(shop)]
+    store = PictureStore(work / f"pictures-{SMALL_PIXELS}", ImageSettings(size=SMALL_PIXELS))
+    store.add(sources, {}, also=[*shop.train.catalogue.ids.texts, *shop.test.catalogue.ids.texts])
+    small = (store.pictures(shop.train.catalogue.ids), store.pictures(shop.test.catalogue.ids))
+    for name, space in others(shop, small, seed=asked.seed, folder=minilm, say=say):
+        say(name)
+        found[name] = [judged(space, shop, probes=not asked.no_probes)]
+
+
+def tell(rows: Sequence[dict[str, Any]]) -> None:
+    """All figures, then the main ones side by side."""
+    for row in rows:
+        value = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        print(f"{row['system']:36s} {row['slice']:11s} {row['metric']:20s} {value}")
+    held = {(row["system"], row["metric"], row["slice"]): row["value"] for row in rows}
+    print("\n" + " " * 36 + "".join(f"{heading:>18s}" for heading, _, _ in MAIN))
+    for name in dict.fromkeys(str(row["system"]) for row in rows):
+        cells = [held.get((name, metric, view)) for _, metric, view in MAIN]
+        print(f"{name:36s}" + "".join(f"{'' if cell is None else f'{cell:.3f}':>18s}" for cell in cells))
+
+
+def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Ours to each of the others, where both have the figure."""
     own = {(row["metric"], row["slice"]): row["value"] for row in rows if row["system"] == "recsys"}
     return {

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from fashion_shop import Fashion
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -92,27 +93,13 @@ def probe(known: Matrix, labels: npt.NDArray[np.object_], asked: Matrix) -> npt.
     return model.predict(asked).astype(object)
 
 
-def judged(
-    space: Space,
-    texts: Sequence[str],
-    known: dict[str, npt.NDArray[np.object_]],
-    asked: dict[str, npt.NDArray[np.object_]],
-    *,
-    probes: bool = True,
-) -> Found:
-    """All measures of one system.
-
-    Args:
-        space: its vectors.
-        texts: of the products held back.
-        known: labels of the products learned from, by attribute.
-        asked: labels of those held back.
-        probes: fit the linear probes, which take longest.
-    """
+def judged(space: Space, shop: Fashion, *, probes: bool = True) -> Found:
+    """All measures of one system; `probes` = fit the linear probes, too."""
     out: Found = {}
+    known, asked = shop.train.take(shop.train.pictured).labels, shop.test.labels
     if space.meets:
         for name, a, b in (("i2t", "image", "text"), ("t2i", "text", "image")):
-            for metric, values in retrieval(space.asked[a], space.asked[b], texts, name).items():
+            for metric, values in retrieval(space.asked[a], space.asked[b], shop.test.texts, name).items():
                 out[metric, a] = values
     for view in space.asked if space.votes else ():
         found = nearest(space.asked[view], space.known[view], NEIGHBOURS)
@@ -125,25 +112,22 @@ def judged(
     return out
 
 
-def by_chance(
-    texts: Sequence[str],
-    known: dict[str, npt.NDArray[np.object_]],
-    asked: dict[str, npt.NDArray[np.object_]],
-) -> Found:
+def by_chance(shop: Fashion) -> Found:
     """What retrieval reaches in random order, and attributes by always naming the most frequent value."""
+    texts = shop.test.texts
     n = len(texts)
     code, counts = np.unique(np.asarray(texts, dtype=str), return_inverse=True, return_counts=True)[1:]
     out: Found = {}
-    for k in (1, min(10, n)):
+    for k in (1, 10):
         # Chance that none of k rows drawn without repetition is one of the m right ones.
-        m = counts[code][:, None]
-        none = np.clip((n - m - np.arange(k)) / (n - np.arange(k)), 0, 1).prod(1)
+        drawn, m = np.arange(min(k, n)), counts[code][:, None]
+        none = np.clip((n - m - drawn) / (n - drawn), 0, 1).prod(1)
         for name, view in (("i2t", "image"), ("t2i", "text")):
             out[f"{name}_recall@{k}", view] = 1 - none
-            out[f"{name}_strict@{k}", view] = np.full(n, k / n)
-    for name, labels in known.items():
+            out[f"{name}_strict@{k}", view] = np.full(n, len(drawn) / n)
+    for name, labels in shop.train.take(shop.train.pictured).labels.items():
         values, times = np.unique(labels.astype(str), return_counts=True)
-        out[f"knn20_{name}", "all"] = (asked[name].astype(str) == values[times.argmax()]).astype(float)
+        out[f"knn20_{name}", "all"] = (shop.test.labels[name].astype(str) == values[times.argmax()]).astype(float)
     return out
 
 

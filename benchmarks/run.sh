@@ -36,6 +36,14 @@ else
   echo "sequential, sequence_speed: skipped, $video is missing" >&2
 fi
 
+fashion=$data/fashion-product-images
+if [ -f "$fashion/styles.parquet" ]; then
+  "$python" "$here/representation.py" --products "$fashion/styles.parquet" --images "$fashion/images_160px.zip" \
+    --few-labels --ablate --json
+else
+  echo "representation: skipped, $fashion/styles.parquet is missing" >&2
+fi
+
 retail=$data/uci-online-retail/online_retail.parquet
 if [ -f "$retail" ]; then
   "$python" "$here/retail.py" "$retail" --json
