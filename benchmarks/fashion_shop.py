@@ -43,8 +43,9 @@ def read(
     Args:
         products: table with `id`, `productDisplayName` and the attributes; parquet or csv.
         images: zip or folder of `<id>.jpg`.
-        test_products: products to ask about; None = of those in `products` with a picture (column `has_image`, in the
-            order of the table) the first 1,500 of a fixed permutation, which nothing learns from.
+        test_products: products to ask about, as far as they have a picture; None = of those in `products` with a
+            picture (column `has_image`, in the order of the table) the first 1,500 of a fixed permutation, which
+            nothing learns from.
         test_images: their pictures; None = in `images`.
         folder: where decoded pictures are kept; a second call decodes nothing.
         settings: size of the pictures.

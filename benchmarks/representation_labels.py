@@ -6,6 +6,7 @@ In: a `Divided`, a trained model. Out: for each way of learning, one number a pr
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,12 +49,15 @@ class Head:
     def of(cls, known: Matrix, asked: Matrix) -> Head:
         """Dense vectors are standardised, which needs no label; counted words stay as they are."""
         if sparse.issparse(known):
-            return cls(known, asked, strength=100.0)
+            return cls(known, asked, strength=10.0)
         scale = StandardScaler().fit(known)
         return cls(scale.transform(known), scale.transform(asked))
 
     def __call__(self, rows: Rows, labels: Names) -> Names:
-        model = LogisticRegression(C=self.strength, max_iter=200, tol=1e-3).fit(self.known[rows], labels.astype(str))
+        model = LogisticRegression(C=self.strength, max_iter=200, tol=1e-3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of as many classes as labels, which is what is asked here
+            model.fit(self.known[rows], labels.astype(str))
         return model.predict(self.asked).astype(object)
 
 

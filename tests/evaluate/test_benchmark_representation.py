@@ -138,6 +138,8 @@ def test_a_test_of_its_own_file_and_several_trainings(run, files):
     assert (last["products"], last["held"], last["seeds"]) == (55, 20, 2) and last["ratios"] == {}
     assert [one["seed"] for one in last["learned"]] == [0, 1]
     assert {system for system, _, _ in rows} == {"recsys"}
+    again, _ = answer(run(*options[:-3], "--no-probes", "--pictured-only", "--resume", products="known.csv"))
+    assert [one["model"] for one in again["learned"]] == [last["learned"][0]["model"]]
 
 
 @pytest.mark.parametrize(
