@@ -15,6 +15,7 @@ if [ -d "$hm" ] && [ -d "$week" ]; then
   "$python" "$here/hm.py" "${files[@]}" --customers ${peers[@]+"${peers[@]}"} --json
   "$python" "$here/hm_ablation.py" "${files[@]}" --json
   "$python" "$here/hm_pictures.py" "${files[@]}" --json
+  "$python" "$here/hm_representation.py" "${files[@]}" --json
 else
   echo "hm: skipped, $hm or $week is missing" >&2
 fi
@@ -34,6 +35,14 @@ if [ -f "$video" ]; then
   "$python" "$here/sequence_speed.py" "$video" ${peers[@]+"${peers[@]}"} --json
 else
   echo "sequential, sequence_speed: skipped, $video is missing" >&2
+fi
+
+fashion=$data/fashion-product-images
+if [ -f "$fashion/styles.parquet" ]; then
+  "$python" "$here/representation.py" --products "$fashion/styles.parquet" --images "$fashion/images_160px.zip" \
+    --few-labels --ablate --json
+else
+  echo "representation: skipped, $fashion/styles.parquet is missing" >&2
 fi
 
 retail=$data/uci-online-retail/online_retail.parquet

@@ -124,3 +124,51 @@ def test_pictures_of_articles_held_back_are_searched_for(files):
     assert value["recsys", "pictures held back", "type@10"] == 1  # there are only hats
     assert 0 <= value["recsys", "pictures held back", "colour@10"] <= 1
     assert value["recsys", "knitted hat", "type@10"] == 0  # "Hat/beanie" stands nowhere
+
+
+def test_vectors_are_judged_by_texts_by_type_and_by_what_is_bought_together(files, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import hm_representation
+
+    given = ["--articles", files / "articles.parquet", "--images", files / "images.zip", "--held", "5"]
+    given += ["--transactions", files / "early.parquet", files / "late.parquet", "--quick", "--json"]
+    monkeypatch.setattr(sys, "argv", ["hm_representation.py", *map(str, given), "--work", str(files / "together")])
+    assert hm_representation.main() == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    value = {(row["system"], row["metric"], row["slice"]): row["value"] for row in last["rows"]}
+    assert last["benchmark"] == "hm_representation" and last["held"] == 5 and last["customers"] > 20
+    for view in ("text", "image", "text+image", "all"):
+        assert value["recsys", "type@10", view] == 1  # there are only hats
+    assert 0 <= value["recsys", "i2t_recall@1", "image"] <= 1
+    # Customers buy red hats or blue ones, never both.
+    for system in ("item-item", "recsys"):
+        chance = value["chance", "together_recall@20", "all"]
+        assert value[system, "together_recall@20", "all"] > chance * (1.2 if system == "item-item" else 0)
+    assert {"without co_purchase", "popular", "tf-idf of all columns", "lsa 256"} <= {system for system, _, _ in value}
+    first, second = last["learned"]
+    assert "co_purchase" in first["losses"] and "co_purchase" not in second["losses"]
+
+
+def test_bought_together_is_what_one_customer_bought_within_days(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    from hm_representation import DAY, Together, by_cosine
+
+    from recsys.data.interactions import Interactions
+
+    def log(rows):
+        user, item, day = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+        return Interactions.of(user=user, item=item, time=day * DAY, n_users=3, n_items=30)
+
+    bought = log([(0, 1, 0), (0, 2, 5), (0, 3, 20), (0, 1, 21), (1, 4, 0), (2, 2, 3), (2, 5, 3)])
+    together = Together(bought, log([(0, 1, 0), (0, 3, 0)]), days=7, most=10, seed=0)
+    held = sorted(zip(together.anchor.tolist(), [one.tolist() for one in together.partners], strict=True))
+    assert held == [(1, [2, 3]), (2, [1]), (2, [5]), (3, [1]), (5, [2])] and together.customers == 2
+    vectors = np.random.default_rng(0).normal(size=(30, 4))
+    lists = by_cosine(vectors)(together.anchor)
+    recall = [np.isin(one, row).mean() for one, row in zip(together.partners, lists, strict=True)]
+    found = together.judged(by_cosine(vectors))
+    first = [np.mean(np.array(recall)[together.owner == customer]) for customer in (0, 1)]
+    np.testing.assert_allclose(found["together_recall@20", "all"], first)
+    cold = [np.array(recall)[(together.owner == customer) & together.cold].mean() for customer in (0, 1)]
+    np.testing.assert_allclose(found["together_recall@20", "never bought"], cold)
+    assert all(row.tolist().count(one) == 0 for one, row in zip(together.anchor.tolist(), lists, strict=True))
