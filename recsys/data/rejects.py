@@ -143,7 +143,9 @@ def message(row: Mapping[str, Any], *, decimal: str = ".") -> str:
 
 
 def _kind(table: str, column: str | None) -> str:
-    return next((each.kind for each in {**schema.TABLES, "labels": schema.LABELS}.get(table, ()) if each.name == column), "text")
+    return next(
+        (each.kind for each in {**schema.TABLES, "labels": schema.LABELS}.get(table, ()) if each.name == column), "text"
+    )
 
 
 def summary(rejected: pl.DataFrame, *, decimal: str = ".", most: int = 3) -> list[str]:

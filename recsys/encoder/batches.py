@@ -113,7 +113,14 @@ class ProductBatches:
     """Reads everything but pixels once; `at(step)` puts a batch together."""
 
     def __init__(
-        self, catalogue: Catalogue, model: ProductEncoder, pairs: Pairs, *, size: int, seed: int, often: Rows | None = None
+        self,
+        catalogue: Catalogue,
+        model: ProductEncoder,
+        pairs: Pairs,
+        *,
+        size: int,
+        seed: int,
+        often: Rows | None = None,
     ) -> None:
         """Read the catalogue; `often` (l,) are rows of products that have a share of every batch for themselves."""
         self.catalogue, self.model, self.pairs, self.seed = catalogue, model, pairs, seed

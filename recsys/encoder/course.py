@@ -6,7 +6,7 @@ In: the parts, from transfer, labels or a teacher. Out: a `Course`, which `train
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -37,6 +37,11 @@ class Course:
     passes: int | None = None
     peak: float | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
+
+    def paced(self, *, passes: int, peak: float | None = None) -> Course:
+        """The same for so many passes, and with another learning rate when one is given."""
+        peak = peak or self.peak
+        return replace(self, passes=passes, peak=peak, identity={**self.identity, "passes": passes, "peak": peak})
 
 
 PLAIN: Final = Course()

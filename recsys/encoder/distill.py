@@ -23,7 +23,9 @@ def course(teacher: Model, catalogue: Catalogue, *, weight: float) -> Course:
         weight: of the objective among the others.
     """
     vectors = torch.from_numpy(teacher.encode(catalogue, np.arange(len(catalogue))))
-    return Course(more=[(weight, Teacher(vectors))], identity={"teacher": teacher.content_version, "weight": weight})
+    return Course(
+        more=[(weight, Teacher(vectors))], identity={"teacher": teacher.content_version, "teacher_weight": weight}
+    )
 
 
 def sizes(model: Model) -> tuple[int, int, int, int, int]:

@@ -39,9 +39,7 @@ class Heads:
         return Heads(labels.names, labels.values, objective)
 
 
-def course(
-    heads: Heads, labels: Labels, start: Course, *, weight: float, passes: int | None, peak: float | None
-) -> Course:
+def course(heads: Heads, labels: Labels, start: Course, *, weight: float) -> Course:
     """The course that learns the labels besides.
 
     Args:
@@ -49,12 +47,9 @@ def course(
         labels: of the catalogue's products.
         start: where the encoder comes from.
         weight: of the labels among the other objectives.
-        passes: over the products; None = as many as usual, for an encoder that starts from chance.
-        peak: highest learning rate; None = the usual one.
     """
-    told = {**start.identity, "labels": labels.digest, "weight": weight, "passes": passes, "peak": peak}
-    more = [*start.more, (weight, heads.objective)]
-    return replace(start, more=more, often=labels.rows, passes=passes, peak=peak, identity=told)
+    told = {**start.identity, "labels": labels.digest, "labels_weight": weight}
+    return replace(start, more=[*start.more, (weight, heads.objective)], often=labels.rows, identity=told)
 
 
 def predict(model: Model, catalogue: Catalogue, heads: Heads, *, vectors: Vectors | None = None) -> pl.DataFrame:

@@ -188,9 +188,12 @@ def _attributes(new: TableField, old: TableField) -> int:
             (_starts((*new.categories, *new.numerics)), _starts((*old.categories, *old.numerics))),
         )
     )
-    places, numbers = (
+    tokens, numbers = (  # a product's tokens stand in this order
         [(mine.index(ours), others.index(theirs)) for ours, theirs in held if ours in mine]
-        for mine, others in ((new.features, old.features), (new.numerics, old.numerics))
+        for mine, others in (
+            ([*new.categories, *new.numerics], [*old.categories, *old.numerics]),
+            (new.numerics, old.numerics),
+        )
     )
     new.concealed.copy_(old.concealed)
     return (
@@ -198,7 +201,7 @@ def _attributes(new: TableField, old: TableField) -> int:
         + _rows(new.embedding.weight, old.embedding.weight, values)
         + _rows(new.guess.weight, old.guess.weight, guesses)
         + _rows(new.guess.bias, old.guess.bias, guesses)
-        + _rows(new.places, old.places, places)
+        + _rows(new.places, old.places, tokens)
         + _rows(new.absent, old.absent, numbers)
         + sum(_copied(new.scales[into], old.scales[out]) for into, out in numbers)
     )
