@@ -123,12 +123,12 @@ class Shop:
         from recsys.pipeline import training
         from recsys.pipeline.ways import Way
 
-        named = {"start": start, "distill": distill}
         with self._writing() as bench:
             way = Way(
                 bench,
                 labels=None if labels is None else Path(labels),
-                **{name: None if folder is None else str(folder) for name, folder in named.items()},
+                start=None if start is None else str(start),
+                distill=None if distill is None else str(distill),
             )
             return training.train(bench, parts=(part,) if part else training.PARTS, resume=resume, way=way)
 

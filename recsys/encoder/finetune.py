@@ -6,21 +6,31 @@ the labels of any product with its confidence.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import nn
 
+from recsys.config import EncoderSettings
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.labels import Labels
 from recsys.encoder.course import Course
 from recsys.encoder.model import Model, Vectors
 from recsys.encoder.objectives.labels import Labels as LabelsObjective
+from recsys.encoder.product import ProductEncoder
 
 CONFIDENCE = "confidence"
+_TRUST: Final = 10.0
+"""How far a regression goes with the labels against small weights, on unit vectors."""
+_STEPS: Final = 300
 
 
 @dataclass(frozen=True)
@@ -38,9 +48,33 @@ class Heads:
         objective = LabelsObjective(torch.from_numpy(labels.targets.copy()), sizes, dim)
         return Heads(labels.names, labels.values, objective)
 
+    def fit(self, vectors: Vectors, labels: Labels) -> None:
+        """Bring the heads to where a logistic regression has them.
+
+        So training need not bend good vectors to heads that know nothing (Kumar et al. 2022), and few passes will do.
+
+        Args:
+            vectors: (l, d) of the products `labels.rows`.
+            labels: those the heads are for.
+        """
+        objective = self.objective.to("cpu")
+        for at, (head, known) in enumerate(zip(objective.heads, self.values, strict=True)):
+            truth = labels.targets[labels.rows, at]
+            held = truth >= 0
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # training goes on from there anyway
+                found = LogisticRegression(C=_TRUST, max_iter=_STEPS).fit(vectors[held], truth[held])
+            weight, bias = found.coef_, found.intercept_
+            if len(known) == 2:  # one row stands for the difference of the two
+                weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+            assert isinstance(head, nn.Linear)
+            with torch.no_grad():
+                head.weight.copy_(torch.from_numpy(weight / objective.scale))
+                head.bias.copy_(torch.from_numpy(bias))
+
 
 def course(heads: Heads, labels: Labels, start: Course, *, weight: float) -> Course:
-    """The course that learns the labels besides.
+    """The course that learns the labels besides, with heads that fit the encoder it starts from.
 
     Args:
         heads: trained along.
@@ -48,8 +82,16 @@ def course(heads: Heads, labels: Labels, start: Course, *, weight: float) -> Cou
         start: where the encoder comes from.
         weight: of the labels among the other objectives.
     """
+
+    def begin(catalogue: Catalogue, settings: EncoderSettings) -> ProductEncoder:
+        product = start.begin(catalogue, settings)
+        model = Model(product=product, user=None, settings=settings)
+        heads.fit(model.encode(catalogue, labels.rows), labels)
+        return product
+
     told = {**start.identity, "labels": labels.digest, "labels_weight": weight}
-    return replace(start, more=[*start.more, (weight, heads.objective)], often=labels.rows, identity=told)
+    more = [*start.more, (weight, heads.objective)]
+    return replace(start, begin=begin, more=more, often=labels.rows, identity=told)
 
 
 def predict(model: Model, catalogue: Catalogue, heads: Heads, *, vectors: Vectors | None = None) -> pl.DataFrame:

@@ -70,10 +70,10 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False, w
         artifacts["encoder"] = checkpoint.save(
             model, bench.models / "encoder", data_fingerprint=dataset.fingerprint, seed=seed
         )
-        table.save(bench.embeddings)  # they are those of the model just saved: nobody encodes them again
-        Trained.now(bench, dataset, encoder=model.version, ranker="", way=way.key, said=way.said).save(bench.models)
         if predicted is not None:
             artifacts["predictions"] = _written(predicted, bench.settings.artifacts / "predictions")
+        table.save(bench.embeddings)  # they are those of the model just saved: nobody encodes them again
+        Trained.now(bench, dataset, encoder=model.version, ranker="", way=way.key, said=way.said).save(bench.models)
         bench.refresh_models()
         given.done()
     if "ranker" in left:

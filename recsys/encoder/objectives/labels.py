@@ -16,7 +16,7 @@ from recsys.encoder.product import ProductEncoder
 
 
 class Labels(nn.Module):
-    """A linear head a label on the fused vector, which is brought to unit variance first; the heads start from zero."""
+    """A linear head a label on the fused vector, which is brought to unit variance first."""
 
     name = "labels"
     targets: Tensor
