@@ -75,7 +75,7 @@ class TrainingSettings(Section):
     )
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
     label_learning_rate: float = Field(
-        5e-4, gt=0, description="peak learning rate of AdamW when train --labels goes on from a model"
+        1e-3, gt=0, description="peak learning rate of AdamW when train --labels goes on from a model"
     )
     user_learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW for the user encoder")
     weight_decay: float = Field(0.05, ge=0, description="weight decay of AdamW")

@@ -201,7 +201,7 @@ def test_the_guesses_are_a_frame_with_confidences(labelled: tuple[Model, Heads])
     assert left["product_id"].to_list() == list(catalogue.ids.texts[20:])
 
 
-def test_the_loss_of_labels_is_the_mean_cross_entropy_over_labels(products: Model) -> None:
+def test_the_loss_of_labels_is_cross_entropy_and_supervised_contrast(products: Model) -> None:
     targets = np.full((48, 3), -1)
     targets[:6, 0], targets[3:30, 1] = np.arange(6) % 2, np.arange(27) % 3
     labels = Labels(("a", "b", "c"), (("x", "y"), ("x", "y", "z"), ("x", "y")), targets)
@@ -217,12 +217,17 @@ def test_the_loss_of_labels_is_the_mean_cross_entropy_over_labels(products: Mode
     means = []
     for at in range(3):
         weight, bias = (held.detach().numpy() for held in heads.heads[at].parameters())
-        losses = []
-        for row, vector in zip(batch.rows, vectors, strict=True):
-            if targets[row, at] >= 0:
-                logits = weight @ (4.0 * vector) + bias
-                losses.append(np.log(np.exp(logits).sum()) - logits[targets[row, at]])
-        means += [np.mean(losses)] if losses else []
+        held = np.flatnonzero(targets[batch.rows, at] >= 0)
+        losses, contrasts = [], []
+        for i in held:
+            row = batch.rows[i]
+            logits = weight @ (4.0 * vectors[i]) + bias
+            losses.append(np.log(np.exp(logits).sum()) - logits[targets[row, at]])
+            others = held[batch.rows[held] != row]
+            near = np.exp(10 * vectors[others] @ vectors[i])
+            like = targets[batch.rows[others], at] == targets[row, at]
+            contrasts += [-np.log(near[like] / near.sum()).mean()] if like.any() else []
+        means += [np.mean(losses) + 0.5 * np.mean(contrasts)] if losses else []
     assert len(means) == 2 and found == pytest.approx(np.mean(means), rel=1e-4)
 
 
