@@ -102,12 +102,35 @@ class Shop:
 
         return intake.check(self._bench)
 
-    def train(self, part: str | None = None, *, resume: bool = False) -> Report:
-        """Train the encoder, the ranker, or both."""
+    def train(
+        self,
+        part: str | None = None,
+        *,
+        resume: bool = False,
+        start: str | Path | None = None,
+        labels: str | Path | None = None,
+        distill: str | Path | None = None,
+    ) -> Report:
+        """Train the encoder, the ranker, or both.
+
+        Args:
+            part: "encoder" or "ranker"; both when it is not given.
+            resume: go on from the last checkpoint.
+            start: a model folder to start from, or "current"; the option `--from`.
+            labels: a file of labels of some products to learn.
+            distill: a model folder to be like, or "current".
+        """
         from recsys.pipeline import training
+        from recsys.pipeline.ways import Way
 
         with self._writing() as bench:
-            return training.train(bench, parts=(part,) if part else training.PARTS, resume=resume)
+            way = Way(
+                bench,
+                labels=None if labels is None else Path(labels),
+                start=None if start is None else str(start),
+                distill=None if distill is None else str(distill),
+            )
+            return training.train(bench, parts=(part,) if part else training.PARTS, resume=resume, way=way)
 
     def run(self) -> Report:
         """The nightly chain; see the command `run`."""

@@ -131,20 +131,36 @@ def check(call: Call) -> Report:
 def train(
     call: Call,
     part: Annotated[Part | None, typer.Argument(help="Only this part; both when none is named.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the products and over the users.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over products and users; with the options below over products alone."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Start from a model folder, e.g. another shop's; or 'current'."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Labels of some products to learn; goes on from a model.")
+    ] = None,
+    distill: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Train a smaller encoder to be like this one; or 'current'.")
+    ] = None,
     device: Annotated[Device | None, typer.Option(help="Where to train.")] = None,
 ) -> Report:
     """Train the product and user encoders, and fit the ranker."""
     from recsys.pipeline import training
+    from recsys.pipeline.ways import Way
 
+    other = (labels, start, distill) != (None, None, None)
     flags = {
-        "training.epochs": epochs,
-        "training.user_epochs": epochs,
+        "training.epochs": None if other else epochs,
+        "training.user_epochs": None if other else epochs,
         "training.device": device.value if device else None,
     }
     with call.bench(flags) as bench:
-        return training.train(bench, parts=(part.value,) if part else training.PARTS, resume=resume)
+        way = Way(bench, labels=labels, start=start, distill=distill, passes=epochs if other else None)
+        return training.train(bench, parts=(part.value,) if part else training.PARTS, resume=resume, way=way)
 
 
 def embed(

@@ -84,12 +84,15 @@ class ObjectiveSettings(Section):
     )
     co_purchase: float = Field(0.3, ge=0, description="find what the same user bought close in time")
     next_item: float = Field(1.0, ge=0, description="guess a user's next purchase")
+    labels: float = Field(1.0, ge=0, description="guess the labels given to train --labels; nothing without them")
+    teacher: float = Field(1.0, ge=0, description="be like the encoder given to train --distill; nothing without it")
 
 
 class TrainingSettings(Section):
     """The training loop."""
 
     epochs: int = Field(3, ge=1, description="passes over the products")
+    label_epochs: int = Field(3, ge=1, description="passes over the products when train --labels goes on from a model")
     user_epochs: int = Field(20, ge=1, description="passes over the users at most")
     patience: int = Field(
         3,
@@ -104,6 +107,9 @@ class TrainingSettings(Section):
         1024, ge=0, description="wrong products a next purchase is told from, drawn in each step; 0 = all"
     )
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
+    label_learning_rate: float = Field(
+        1e-3, gt=0, description="peak learning rate of AdamW when train --labels goes on from a model"
+    )
     user_learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW for the user encoder")
     weight_decay: float = Field(0.05, ge=0, description="weight decay of AdamW")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")

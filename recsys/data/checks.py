@@ -108,7 +108,7 @@ def check(
     verdict = parsed.filter(bad).select(ROW, "__code__", "__column__", "__cell__")
     originals = judge.raw.drop(SKIP).join(verdict, on=ROW, how="inner", maintain_order="left")
     rejected = rejects.of(originals, source=source, table=table)
-    _enforce(table, rejected, frame.height, source=source, settings=settings)
+    enforce(table, rejected, frame.height, source=source, settings=settings)
     accepted = good.drop([name for name in good.columns if name.startswith("__")])
     checked = Checked(
         accepted, rejected, filtered, frame.height, (*judge.warnings, *_near_twins(accepted, table)), tuple(judge.notes)
@@ -283,7 +283,8 @@ def _near_twins(rows: pl.DataFrame, table: str) -> list[str]:
     ]
 
 
-def _enforce(table: str, rejected: pl.DataFrame, rows_in: int, *, source: str, settings: DataSettings) -> None:
+def enforce(table: str, rejected: pl.DataFrame, rows_in: int, *, source: str, settings: DataSettings) -> None:
+    """Raise DataContractError where more rows are rejected than allowed, or all of them."""
     if not rejected.height or (rejected.height <= settings.max_bad_fraction * rows_in and rejected.height < rows_in):
         return
     reasons = "; ".join(rejects.summary(rejected, decimal=settings.decimal))

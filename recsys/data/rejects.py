@@ -37,6 +37,8 @@ _SENTENCES: Final = {
     "unknown_event_type": "event_type {value} is not one of {types}; rename it",
     "unknown_product": "product_id {value} is not in the catalogue; ingest products first, or mend the id",
     "conflicting_duplicate": "{column} {value} stands twice, with different content (the first is kept); mend one",
+    "missing_label": "no label in the row (column {column}); give it one or take the row out",
+    "repeated_label": "{column} {value} is labelled twice (the first is kept); take one row out",
     "image_missing": "picture {value} is not among the pictures; check the names in column image",
     "image_outside_folder": "picture {value} lies outside the pictures folder; give a name inside it",
     "image_remote": "picture {value} is an address; remote pictures are not fetched, give files",
@@ -141,7 +143,9 @@ def message(row: Mapping[str, Any], *, decimal: str = ".") -> str:
 
 
 def _kind(table: str, column: str | None) -> str:
-    return next((each.kind for each in schema.TABLES.get(table, ()) if each.name == column), "text")
+    return next(
+        (each.kind for each in {**schema.TABLES, "labels": schema.LABELS}.get(table, ()) if each.name == column), "text"
+    )
 
 
 def summary(rejected: pl.DataFrame, *, decimal: str = ".", most: int = 3) -> list[str]:

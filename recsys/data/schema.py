@@ -32,6 +32,9 @@ VALUE: Final = "value"
 ORDER_ID: Final = "order_id"
 LINE_NO: Final = "line_no"
 
+ATTRIBUTE: Final = "attribute"
+LABEL_VALUE: Final = "value"
+
 ATTRIBUTE_PREFIX: Final = "attributes."
 """In a Catalogue's frame, the attribute `colour` of the JSON column is the column `attributes.colour`."""
 
@@ -81,6 +84,12 @@ USERS: Final = (
     Column(USER_ID, "id", required=True),
     Column(ATTRIBUTES, "json"),
 )
+LABELS: Final = (
+    Column(PRODUCT_ID, "id", required=True),
+    Column(ATTRIBUTE, "id"),
+    Column(LABEL_VALUE, "text"),
+)
+"""What a file of labels holds, one label a row; or PRODUCT_ID and a column a label. It is no table of the store."""
 TABLES: Final = {"products": PRODUCTS, "events": EVENTS, "users": USERS}
 
 REJECTED_COLUMNS: Final = (

@@ -20,7 +20,11 @@ from recsys.encoder.fields.words import split_words
 from recsys.encoder.pairs import Pairs
 from recsys.encoder.product import Encoded, ProductEncoder, ProductInputs, facts_of, texts_of
 
+Rows = npt.NDArray[np.int64]
+
 _QUERY_FACTS = 4
+_OFTEN = 0.5
+"""Share of the products in random order that are drawn from those that come often, where there are any."""
 _PICTURED = 0.6
 """Share of the products of a batch whose picture is read: the rest learn to do without, and reading is dear."""
 _SPARED = 0.4
@@ -130,10 +134,22 @@ def some_views(present: dict[str, Tensor], rate: float, g: torch.Generator) -> d
 class ProductBatches:
     """Reads everything but pixels once; `at(step)` puts a batch together."""
 
-    def __init__(self, catalogue: Catalogue, model: ProductEncoder, pairs: Pairs, *, size: int, seed: int) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        model: ProductEncoder,
+        pairs: Pairs,
+        *,
+        size: int,
+        seed: int,
+        often: Rows | None = None,
+    ) -> None:
+        """Read the catalogue; `often` (l,) are rows of products that have a share of every batch for themselves."""
         self.catalogue, self.model, self.pairs, self.seed = catalogue, model, pairs, seed
         n = len(catalogue)
         self.half = max(1, min(size, n) // 2)
+        self.often = often if often is not None else np.zeros(0, np.int64)
+        self._extra = min(len(self.often), round(_OFTEN * self.half))
         self.steps_per_pass = max(1, -(-n // (2 * self.half)))
         self._all = model.read(catalogue, np.arange(n), pictures=False)
         self._text_key = np.unique(self._all["text"]["tokens"].numpy(), axis=0, return_inverse=True)[1].reshape(-1)
@@ -168,11 +184,10 @@ class ProductBatches:
     def at(self, step: int) -> ProductBatch:
         """The batch of a step: every product comes once in a pass, its partner beside it."""
         n = len(self.catalogue)
-        first = step * self.half
-        places = np.arange(first, first + self.half)
-        anchors = np.concatenate(
-            [_order(self.seed, int(turn), n)[places[places // n == turn] % n] for turn in np.unique(places // n)]
-        )
+        anchors = _in_turn(n, step, self.half - self._extra, seed=self.seed)
+        if self._extra:
+            chosen = _in_turn(len(self.often), step, self._extra, seed=self.seed)
+            anchors = np.concatenate([anchors, self.often[chosen]])
         rng = np.random.default_rng((self.seed, 1, step))
         partners = self.pairs.draw(anchors, rng)
         paired = partners >= 0
@@ -190,5 +205,8 @@ class ProductBatches:
         return {"pixels": torch.from_numpy(pixels), "has": torch.from_numpy(has)}
 
 
-def _order(seed: int, turn: int, n: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng((seed, 0, turn)).permutation(n)
+def _in_turn(n: int, step: int, count: int, *, seed: int) -> Rows:
+    """The `count` of n rows that come in a step: all come in random order before any comes again."""
+    places = np.arange(step * count, (step + 1) * count)
+    orders = {turn: np.random.default_rng((seed, 0, turn)).permutation(n) for turn in np.unique(places // n).tolist()}
+    return np.concatenate([order[places[places // n == turn] % n] for turn, order in orders.items()])

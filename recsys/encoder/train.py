@@ -19,6 +19,7 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.ids import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder.batches import ProductBatches
+from recsys.encoder.course import PLAIN, Course
 from recsys.encoder.loop import run
 from recsys.encoder.model import Model
 from recsys.encoder.objectives.augmented import Augmented
@@ -31,14 +32,14 @@ from recsys.encoder.objectives.masked_text import MaskedText
 from recsys.encoder.objectives.next_item import NextItem
 from recsys.encoder.pairs import Pairs
 from recsys.encoder.processor import repeatable
-from recsys.encoder.product import ProductEncoder
 from recsys.encoder.snapshot import Snapshot
 from recsys.encoder.user import UserEncoder
 from recsys.encoder.user_batches import UserBatches
 from recsys.encoder.validation import Endless, Judge, Patience, hold_back
 from recsys.errors import DataContractError
 
-_NOT_IDENTITY: Final = {"checkpoint_minutes"}
+_NOT_IDENTITY: Final = {"checkpoint_minutes", "label_epochs", "label_learning_rate", "labels", "teacher"}
+"""What does not count, or what a course adds to its own identity where it counts."""
 
 
 def train_products(
@@ -51,8 +52,9 @@ def train_products(
     folder: Path,
     resume: bool = False,
     progress: bool = True,
+    course: Course = PLAIN,
 ) -> Model:
-    """Train the product encoder without labels.
+    """Train the product encoder, without labels unless the course brings some.
 
     Args:
         catalogue: n products.
@@ -63,6 +65,7 @@ def train_products(
         folder: where checkpoint, metrics and logs go.
         resume: go on from the checkpoint in `folder` if there is one.
         progress: say how it goes on stderr.
+        course: what it starts from, and what is asked besides.
 
     Raises:
         DataContractError: there is no product.
@@ -73,7 +76,7 @@ def train_products(
     if len(catalogue) == 0:
         raise DataContractError("there is no product to train on; ingest products first")
     with repeatable(training.seed):
-        model = ProductEncoder.fit(catalogue, encoder)
+        model = course.begin(catalogue, encoder)
         asked: dict[str, Callable[[], Any]] = {
             "masked_text": lambda: MaskedText(encoder.width),
             "masked_image": lambda: MaskedImage(encoder.width, heads=encoder.heads),
@@ -84,11 +87,16 @@ def train_products(
             "co_purchase": CoPurchase,
         }
         weights = {name: getattr(objectives, name) for name in asked if getattr(objectives, name) > 0}
-        parts = [(weight, asked[name]()) for name, weight in weights.items()]
+        parts = [*((weight, asked[name]()) for name, weight in weights.items()), *course.more]
         batches = ProductBatches(
-            catalogue, model, Pairs.mine(interactions), size=training.batch_size, seed=training.seed
+            catalogue,
+            model,
+            Pairs.mine(interactions),
+            size=training.batch_size,
+            seed=training.seed,
+            often=course.often,
         )
-        steps = max(training.epochs * batches.steps_per_pass, training.min_steps)
+        steps = max((course.passes or training.epochs) * batches.steps_per_pass, training.min_steps)
         identity = _identity(
             "products", catalogue, interactions, encoder=encoder, objectives=objectives, training=training
         )
@@ -98,12 +106,12 @@ def train_products(
             batches,
             steps=steps,
             per_step=2 * batches.half,
-            snapshot=Snapshot(folder / "products.safetensors", identity),
+            snapshot=Snapshot(folder / "products.safetensors", {**identity, **course.identity}),
             training=training,
             folder=folder,
             resume=resume,
             progress=progress,
-            peak=training.learning_rate,
+            peak=course.peak or training.learning_rate,
         )
     return Model(product=model, user=None, settings=encoder, metrics=metrics)
 

@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 
 _LIST_SECTIONS = ("data", "encoder", "ranker", "recommend", "rules")
 _MODEL_SECTIONS = ("data", "images", "encoder", "objectives", "training", "ranker")
-_WHERE_ONLY = {"training": {"device", "checkpoint_minutes"}, "data": {"max_bad_fraction", "decimal"}}
-"""Settings that change where or how carefully work is done, not what comes out of it."""
+_WHERE_ONLY = {
+    "training": {"device", "checkpoint_minutes", "label_epochs", "label_learning_rate"},
+    "objectives": {"labels", "teacher"},
+    "data": {"max_bad_fraction", "decimal"},
+}
+"""Settings that change where or how carefully work is done, not what comes out of it; and those of the further ways of
+training, which an ordinary one does not read."""
 
 
 class Bench:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
+from recsys.encoder.course import PLAIN, Course
 from recsys.encoder.model import Model
 from recsys.encoder.train import train_products, train_users
 from recsys.errors import DataContractError, UsageError
@@ -44,6 +45,7 @@ class Lesson:
         interactions: all events that may be learned from.
         folder: of checkpoints and logs; of this data and these settings alone.
         resume: go on from the checkpoints in it.
+        course: what the product encoder starts from, and what is asked of it besides.
     """
 
     bench: Bench
@@ -51,6 +53,7 @@ class Lesson:
     interactions: Interactions
     folder: Path
     resume: bool = False
+    course: Course = PLAIN
 
     @property
     def begun(self) -> bool:
@@ -76,6 +79,7 @@ class Lesson:
                 folder=self.folder / _ENCODER,
                 resume=self.resume,
                 progress=watch.shown,
+                course=self.course,
             )
         with watch.stage("encode products") as progress:
             table = bring_up_to_date(self.catalogue, model, folder=self.folder / _VECTORS, progress=progress).table

@@ -35,6 +35,8 @@ class Trained:
         columns: the catalogue's columns.
         products: n.
         events: e.
+        way: key of the way the encoder was trained in, empty for the ordinary one.
+        said: that way for people.
     """
 
     encoder: str
@@ -44,9 +46,11 @@ class Trained:
     columns: tuple[str, ...]
     products: int
     events: int
+    way: str = ""
+    said: str = ""
 
     @staticmethod
-    def now(bench: Bench, dataset: Dataset, *, encoder: str, ranker: str) -> Trained:
+    def now(bench: Bench, dataset: Dataset, *, encoder: str, ranker: str, way: str = "", said: str = "") -> Trained:
         """The note for a training on this data with these settings."""
         return Trained(
             encoder=encoder,
@@ -56,6 +60,8 @@ class Trained:
             columns=tuple(sorted(dataset.catalogue.frame.columns)),
             products=len(dataset.catalogue),
             events=len(dataset.interactions),
+            way=way,
+            said=said,
         )
 
     def save(self, models: Path) -> None:

@@ -5,9 +5,14 @@ In: a Bench. Out: model folders `encoder/<version>` and `ranker/<version>`, and 
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import polars as pl
 
 from recsys.data.dataset import Dataset
 from recsys.encoder import checkpoint
@@ -15,45 +20,60 @@ from recsys.errors import DataContractError, UsageError
 from recsys.pipeline import rankers
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.lesson import Lesson
-from recsys.pipeline.report import Report
+from recsys.pipeline.report import Report, Table
 from recsys.pipeline.space import embedded
 from recsys.pipeline.trained import Trained
+from recsys.pipeline.ways import Way
+
+logger = logging.getLogger(__name__)
 
 PARTS = ("encoder", "ranker")
 _LOGS_KEPT = 3
 
 
-def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False) -> Report:
+def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False, way: Way | None = None) -> Report:
     """Train the encoder, fit the ranker, or both, and put them into use.
 
     Args:
         bench: the project.
         parts: "encoder", "ranker" or both.
         resume: go on where a training of the same data and settings was stopped.
+        way: from another model, with labels, with a teacher; None = an ordinary training.
 
     Raises:
         DataContractError: there is nothing to learn from.
-        UsageError: there is nothing to go on with.
-        ModelFolderError: the ranker alone is asked for and there is no encoder.
+        UsageError: there is nothing to go on with, or the ranker alone is to be trained in another way.
+        ModelFolderError: the ranker alone is asked for and there is no encoder; or a model to start from does not fit.
         InterruptedRunError: a signal came; a checkpoint has been written.
     """
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise UsageError(f"unknown part '{unknown[0]}'; train {' or '.join(PARTS)}")
+    way = way or Way(bench)
+    if not way.plain and "encoder" not in parts:
+        raise UsageError(f"{way.said} trains the encoder; leave 'ranker' out, which is fitted after it")
     dataset = bench.dataset
     trainable(dataset)
-    given = lesson(bench, resume=resume)
-    left = _left(bench, given, parts) if resume else tuple(parts)
+    given = lesson(bench, resume=resume, way=way)
+    left = _left(bench, given, way, parts) if resume else tuple(parts)
+    if "encoder" in left:
+        given = replace(given, course=way.course)  # a model that does not fit is refused before anything is removed
+        _lost(bench, way)
     _forget_others(given.folder)
     artifacts: dict[str, Path] = {}
+    tables: list[Table] = []
     if "encoder" in left:
         model, table = given.encoder()
+        predicted = way.predictions(model, table.vectors)
+        tables = way.tables(model, predicted)
         seed = bench.settings.training.seed
         artifacts["encoder"] = checkpoint.save(
             model, bench.models / "encoder", data_fingerprint=dataset.fingerprint, seed=seed
         )
+        if predicted is not None:
+            artifacts["predictions"] = _written(predicted, bench.settings.artifacts / "predictions")
         table.save(bench.embeddings)  # they are those of the model just saved: nobody encodes them again
-        Trained.now(bench, dataset, encoder=model.version, ranker="").save(bench.models)
+        Trained.now(bench, dataset, encoder=model.version, ranker="", way=way.key, said=way.said).save(bench.models)
         bench.refresh_models()
         given.done()
     if "ranker" in left:
@@ -64,29 +84,68 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False) -
             data_fingerprint=dataset.fingerprint,
             seed=bench.settings.training.seed,
         )
-        Trained.now(bench, dataset, encoder=bench.model.version, ranker=artifacts["ranker"].name).save(bench.models)
+        known = Trained.load(bench.models)
+        same = known if known and known.encoder == bench.model.version else None
+        Trained.now(
+            bench,
+            dataset,
+            encoder=bench.model.version,
+            ranker=artifacts["ranker"].name,
+            way=same.way if same else "",
+            said=same.said if same else "",
+        ).save(bench.models)
         bench.refresh_models()
         given.done()
     counts = {"products": len(dataset.catalogue), "users": len(dataset.users), "events": len(dataset.interactions)}
-    return Report("train", counts=counts, artifacts=artifacts, tables=[bench.times()])
+    return Report(
+        "train",
+        counts={**counts, **way.counts()},
+        warnings=way.warnings(),
+        artifacts=artifacts,
+        tables=[*tables, bench.times()],
+        notes=way.notes() if tables else [],
+    )
 
 
-def lesson(bench: Bench, *, resume: bool) -> Lesson:
-    """The training of today's data with today's settings; its folder is named by both."""
+def lesson(bench: Bench, *, resume: bool, way: Way | None = None) -> Lesson:
+    """The training of today's data with today's settings in this way; its folder is named by all three."""
     dataset = bench.dataset
-    folder = bench.settings.artifacts / "training" / f"{bench.model_hash()}-{dataset.fingerprint}"
+    name = "-".join([bench.model_hash(), dataset.fingerprint, *([way.key] if way and way.key else [])])
+    folder = bench.settings.artifacts / "training" / name
     return Lesson(bench, dataset.catalogue, dataset.interactions, folder, resume=resume)
 
 
-def _left(bench: Bench, given: Lesson, parts: Sequence[str]) -> tuple[str, ...]:
+def _lost(bench: Bench, way: Way) -> None:
+    """Tell when an ordinary training takes the place of one with labels, a teacher, or another model to start from."""
+    known = Trained.load(bench.models)
+    if known is not None and known.way and way.plain:
+        logger.warning(
+            "the encoder in use was trained with %s; the new one is not: give the options again to have it so",
+            known.said,
+        )
+
+
+def _written(predicted: pl.DataFrame, folder: Path) -> Path:
+    """The guesses as a parquet file, whole or not at all."""
+    path = folder / "labels.parquet"
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    predicted.write_parquet(draft)
+    os.replace(draft, path)
+    return path
+
+
+def _left(bench: Bench, given: Lesson, way: Way, parts: Sequence[str]) -> tuple[str, ...]:
     """What a stopped training has left to do: the ranker alone when it was stopped after the encoder was saved."""
     known, dataset = Trained.load(bench.models), bench.dataset
-    same = known is not None and (known.model_hash, known.fingerprint) == (bench.model_hash(), dataset.fingerprint)
+    now = (bench.model_hash(), dataset.fingerprint, way.key)
+    same = known is not None and (known.model_hash, known.fingerprint, known.way) == now
     if known is not None and same and not known.ranker and "ranker" in parts:
         return ("ranker",)
     if not given.begun:
+        said = f" with {way.said}" if way.said else ""
         raise UsageError(
-            "there is no stopped training of this data and these settings to go on with; train without --resume"
+            f"there is no stopped training of this data and these settings{said} to go on with; train without --resume"
         )
     return tuple(parts)
 

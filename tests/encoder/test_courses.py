@@ -1,0 +1,327 @@
+"""Training from a model, with labels, with a teacher: what is taken over, what is learnt, what is refused."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from recsys.config import EncoderSettings
+from recsys.data.catalogue import Catalogue
+from recsys.data.labels import Labels
+from recsys.encoder import distill, finetune
+from recsys.encoder.batches import ProductBatches
+from recsys.encoder.course import PLAIN, Course
+from recsys.encoder.finetune import Heads
+from recsys.encoder.model import Model
+from recsys.encoder.objectives.image_text import ImageText
+from recsys.encoder.objectives.masked_attributes import MaskedAttributes
+from recsys.encoder.objectives.teacher import Teacher, relations
+from recsys.encoder.pairs import Pairs
+from recsys.encoder.product import ProductEncoder
+from recsys.encoder.train import train_products
+from recsys.encoder.transfer import Transfer
+from recsys.errors import InterruptedRunError, ModelFolderError
+from tests.encoder import shops
+from tests.encoder.test_train import interrupt
+
+EVERY = np.arange(48)
+
+
+def other_shop() -> Catalogue:
+    """A shop with other words, brands and colours, some of them common, and another number of prices."""
+    old = shops.catalogue(36, seed=4)
+    frame = old.frame.with_columns(
+        pl.col("title").str.replace("boots", "sandals"),
+        pl.col("brand").str.replace("Brand1", "House7"),
+        pl.col("attributes.colour").str.replace("red", "crimson"),
+        pl.when(pl.int_range(36) % 2 == 0).then(10.0).otherwise(20.0).alias("price"),
+        pl.Series("attributes.material", [["wool", "silk"][i % 2] for i in range(36)]),
+    ).drop("attributes.fits")
+    return replace(old, frame=frame)
+
+
+def learnt(
+    folder: Path, course: Course = PLAIN, *, encoder: EncoderSettings = shops.ENCODER, **changed: object
+) -> Model:
+    return train_products(
+        shops.catalogue(),
+        shops.interactions(),
+        encoder=encoder,
+        objectives=shops.OBJECTIVES,
+        training=shops.TRAINING.model_copy(update={"epochs": 1, **changed}),
+        folder=folder,
+        resume=bool(changed.pop("resume", False)),
+        progress=False,
+        course=course,
+    )
+
+
+def colours(labelled: int) -> Labels:
+    """The colour of the first products."""
+    targets = np.full((48, 1), -1)
+    targets[:labelled, 0] = np.arange(labelled) % 4
+    return Labels(("colour",), (tuple(shops.COLOURS),), targets)
+
+
+def right(model: Model, heads: Heads, rows: np.ndarray) -> float:
+    guess = finetune.predict(model, shops.catalogue(), heads)["value"].to_numpy()
+    return float(np.mean(guess[rows] == np.array(list(shops.COLOURS))[rows % 4]))
+
+
+def test_the_same_shop_takes_over_everything(products: Model) -> None:
+    start = Transfer(products, shops.ENCODER)
+    model = start.begin(shops.catalogue(), shops.ENCODER)
+    held = products.product.state_dict()
+    assert all(torch.equal(value, held[name]) for name, value in model.state_dict().items())
+    assert all(each.taken == each.of > 0 for each in start.taken)
+    again = Model(product=model, user=None, settings=shops.ENCODER)
+    assert np.array_equal(again.encode(shops.catalogue(), EVERY), products.encode(shops.catalogue(), EVERY))
+
+
+def test_another_shop_takes_over_what_both_know(products: Model) -> None:
+    start, catalogue = Transfer(products, shops.ENCODER), other_shop()
+    with torch.random.fork_rng():
+        model = start.begin(catalogue, shops.ENCODER)
+    old = products.product
+    for name, value in model.state_dict().items():
+        if name.startswith(("text.", "image.", "blocks.", "project.", "attributes.concealed", "norm.")):
+            assert torch.equal(value, old.state_dict()[name]), name
+    assert model.text.ids(["red boots 靴子"]) == old.text.ids(["red boots 靴子"])
+
+    def word(field: ProductEncoder, text: str) -> torch.Tensor:
+        (number,) = field.words.numbers([text])
+        return field.words.embedding.weight[number]
+
+    shared = set(model.words.words) & set(old.words.words)
+    assert "dress" in shared and all(torch.equal(word(model, text), word(old, text)) for text in shared)
+    assert torch.equal(word(model, "neverseen"), word(old, "neverseen"))
+    assert not torch.equal(word(model, "sandals"), word(old, "sandals"))
+    assert model.words.rarity != old.words.rarity
+    table, theirs = model.attributes, old.attributes
+    x, y = (field.read(pl.DataFrame({"attributes.colour": ["green", "crimson", None]})) for field in (table, theirs))
+    at = [[each.name for each in field.categories].index("attributes.colour") for field in (table, theirs)]
+    ours, other = table(x).x[:, at[0]], theirs(y).x[:, at[1]]
+    assert torch.equal(ours[[0, 2]], other[[0, 2]]) and not torch.equal(ours[1], other[1])
+    assert table.numerics[0].size < theirs.numerics[0].size and not torch.equal(table.absent, theirs.absent)
+    taken = {(each.part, each.unit): (each.taken, each.of) for each in start.taken}
+    assert taken["words", "words"] == (len(shared), len(model.words.words)) and len(shared) < len(model.words.words)
+    assert taken["text", "weights"][0] == taken["text", "weights"][1]
+    assert 0 < taken["attributes", "weights"][0] < taken["attributes", "weights"][1]
+    known = {(f.name, value) for f in table.categories for value in f.values}
+    both = known & {(f.name, value) for f in theirs.categories for value in f.values}
+    assert taken["attributes", "values"] == (len(both), len(known))
+
+
+def test_longer_texts_take_over_the_places_both_have(products: Model) -> None:
+    longer = shops.ENCODER.model_copy(update={"text_tokens": 16, "modality_dropout": 0.1, "user_layers": 1})
+    model = Transfer(products, longer).begin(shops.catalogue(), longer)
+    assert torch.equal(model.text.places[:12], products.product.text.places) and not model.text.places[12:].any()
+
+
+@pytest.mark.parametrize("changed", [{"dim": 8}, {"width": 32}, {"heads": 4}, {"text_layers": 2}, {"fusion_layers": 1}])
+def test_other_sizes_are_refused(products: Model, changed: dict[str, int]) -> None:
+    ((name, value),) = changed.items()
+    with pytest.raises(ModelFolderError, match=rf"{name} is \d+ there and {value} here.*--distill"):
+        Transfer(products, shops.ENCODER.model_copy(update=changed))
+
+
+def test_a_model_without_pictures_leaves_the_first_guess_to_the_new_shop(products: Model) -> None:
+    blind = ProductEncoder.fit(shops.catalogue(), shops.ENCODER)
+    torch.nn.init.zeros_(blind.image.first_guess.weight)
+    source = Model(product=blind, user=None, settings=shops.ENCODER)
+    model = Transfer(source, shops.ENCODER).begin(shops.catalogue(), shops.ENCODER)
+    assert model.image.first_guess.weight.any()
+
+
+def test_a_transferred_model_starts_with_a_lower_loss(labelled: tuple[Model, Heads]) -> None:
+    products, catalogue = labelled[0], other_shop()
+    losses = []
+    for begin in (Transfer(products, shops.ENCODER).begin, ProductEncoder.fit):
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            model = begin(catalogue, shops.ENCODER)
+        batches = ProductBatches(catalogue, model, Pairs.mine(shops.interactions(36)), size=32, seed=0)
+        with torch.no_grad():
+            losses.append(
+                [
+                    float(sum(ask(model, batches.at(step), torch.Generator().manual_seed(0)) for step in range(3)))
+                    for ask in (ImageText(), MaskedAttributes())
+                ]
+            )
+    assert losses[0][0] < losses[1][0] and losses[0][1] < losses[1][1]
+
+
+def test_labelled_products_come_often_and_all_others_too() -> None:
+    model = ProductEncoder.fit(shops.catalogue(), shops.ENCODER)
+    often = np.array([3, 7, 40])
+    batches = ProductBatches(shops.catalogue(), model, Pairs.mine(shops.interactions()), size=16, seed=0, often=often)
+    anchors = np.concatenate([batches.at(step).rows[:8] for step in range(10)])
+    count = np.bincount(anchors, minlength=48)
+    assert count.min() >= 1 and (count[often] >= 10).all() and count.sum() == 80
+    few = ProductBatches(shops.catalogue(), model, Pairs.mine(shops.interactions()), size=16, seed=0, often=EVERY)
+    assert sorted(few.at(0).rows[4:8]) == sorted(set(few.at(0).rows[4:8]))
+
+
+@pytest.fixture(scope="module")
+def labelled(products: Model, tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Heads]:
+    """A model that went on with 20 labels."""
+    heads = Heads.of(colours(20), 16)
+    course = finetune.course(heads, colours(20), Transfer(products, shops.ENCODER).course(), weight=1.0)
+    return learnt(tmp_path_factory.mktemp("labelled"), course.paced(passes=12, peak=5e-3)), heads
+
+
+def test_labels_raise_accuracy_on_products_nobody_labelled(products: Model, labelled: tuple[Model, Heads]) -> None:
+    model, heads = labelled
+    rest = EVERY[20:]
+    assert right(products, Heads.of(colours(20), 16), rest) < 0.5
+    assert right(model, heads, rest) > 0.7
+    assert "labels" in model.metrics and model.version != products.version
+
+
+def test_the_guesses_are_a_frame_with_confidences(labelled: tuple[Model, Heads]) -> None:
+    model, heads = labelled
+    catalogue = shops.catalogue()
+    every = finetune.predict(model, catalogue, heads)
+    assert every.columns == ["product_id", "attribute", "value", "confidence"] and every.height == 48
+    vectors = model.encode(catalogue, EVERY)
+    weight, bias = (held.detach().numpy() for held in heads.objective.heads[0].parameters())
+    logits = 4.0 * vectors @ weight.T + bias
+    share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(every["confidence"].to_numpy(), share.max(1), rtol=1e-4)
+    assert every["value"].to_list() == [list(shops.COLOURS)[at] for at in share.argmax(1)]
+    assert every.equals(finetune.predict(model, catalogue, heads, vectors=vectors))
+    left = finetune.unlabelled(every, colours(20))
+    assert left["product_id"].to_list() == list(catalogue.ids.texts[20:])
+
+
+def test_the_loss_of_labels_is_cross_entropy_and_supervised_contrast(products: Model) -> None:
+    targets = np.full((48, 3), -1)
+    targets[:6, 0], targets[3:30, 1] = np.arange(6) % 2, np.arange(27) % 3
+    labels = Labels(("a", "b", "c"), (("x", "y"), ("x", "y", "z"), ("x", "y")), targets)
+    heads = Heads.of(labels, 16).objective
+    for weight in heads.parameters():
+        torch.nn.init.normal_(weight, std=0.5, generator=torch.Generator().manual_seed(1))
+    batches = ProductBatches(shops.catalogue(), products.product, Pairs.mine(shops.interactions()), size=32, seed=0)
+    batch = batches.at(0)
+    g = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        found = float(heads(products.product, batch, g))
+        vectors = batch.whole(products.product, g).encoded.vector.numpy()
+    means = []
+    for at in range(3):
+        weight, bias = (held.detach().numpy() for held in heads.heads[at].parameters())
+        held = np.flatnonzero(targets[batch.rows, at] >= 0)
+        losses, contrasts = [], []
+        for i in held:
+            row = batch.rows[i]
+            logits = weight @ (4.0 * vectors[i]) + bias
+            losses.append(np.log(np.exp(logits).sum()) - logits[targets[row, at]])
+            others = held[batch.rows[held] != row]
+            near = np.exp(10 * vectors[others] @ vectors[i])
+            like = targets[batch.rows[others], at] == targets[row, at]
+            contrasts += [-np.log(near[like] / near.sum()).mean()] if like.any() else []
+        means += [np.mean(losses) + 0.5 * np.mean(contrasts)] if losses else []
+    assert len(means) == 2 and found == pytest.approx(np.mean(means), rel=1e-4)
+
+
+def test_heads_start_as_a_logistic_regression_on_the_vectors_there_are(products: Model) -> None:
+    targets = np.full((48, 2), -1)
+    targets[:30, 0], targets[10:40, 1] = np.arange(30) % 4, np.arange(30) // 15
+    labels = Labels(("colour", "half"), (tuple(shops.COLOURS), ("first", "second")), targets)
+    heads, catalogue = Heads.of(labels, 16), shops.catalogue()
+    start = Transfer(products, shops.ENCODER).course()
+    begun = finetune.course(heads, labels, start, weight=1.0).begin(catalogue, shops.ENCODER)
+    assert torch.equal(begun.project.weight, products.product.project.weight)
+    vectors = products.encode(catalogue, EVERY)
+    every = finetune.predict(products, catalogue, heads)
+    for at, name in enumerate(labels.names):
+        held = targets[:, at] >= 0
+        plain = LogisticRegression(C=10.0, max_iter=300).fit(vectors[held], targets[held, at])
+        found = every.filter(pl.col("attribute") == name)
+        np.testing.assert_allclose(found["confidence"], plain.predict_proba(vectors).max(1), rtol=1e-3)
+        assert found["value"].to_list() == [labels.values[at][each] for each in plain.predict(vectors)]
+
+
+def test_a_stopped_training_with_labels_goes_on_to_the_same_weights(
+    products: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(folder: Path, count: int = 20, *, resume: bool = False) -> tuple[Model, Heads]:
+        heads = Heads.of(colours(count), 16)
+        start = Transfer(products, shops.ENCODER).course()
+        course = finetune.course(heads, colours(count), start, weight=1.0).paced(passes=1)
+        return learnt(folder, course, resume=resume), heads
+
+    whole, heads = trained(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt(patch, ProductBatches, 1, signal.SIGTERM)
+        with pytest.raises(InterruptedRunError):
+            trained(tmp_path / "stopped")
+    with pytest.raises(ModelFolderError, match=r"another training \(labels differ\)"):
+        trained(tmp_path / "stopped", 21, resume=True)
+    with pytest.raises(ModelFolderError, match="another training"):
+        learnt(tmp_path / "stopped", resume=True)
+    again, others = trained(tmp_path / "stopped", resume=True)
+    assert again.weights() == whole.weights()
+    catalogue = shops.catalogue()
+    assert finetune.predict(again, catalogue, others).equals(finetune.predict(whole, catalogue, heads))
+
+
+def test_relations_are_the_divergence_of_the_softmax_over_the_others() -> None:
+    g = np.random.default_rng(0)
+
+    def unit(rows: int, dim: int) -> np.ndarray:
+        made = g.normal(size=(rows, dim))
+        return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+    student, keys, teacher = unit(5, 3), unit(5, 3), unit(5, 7)
+    rows = np.array([0, 1, 2, 1, 4])
+    total = 0.0
+    for i in range(5):
+        others = np.flatnonzero(rows != rows[i])
+        p, q = (np.exp(10 * a[i] @ b[others].T) for a, b in ((teacher, teacher), (student, keys)))
+        p, q = p / p.sum(), q / q.sum()
+        total += float((p * np.log(p / q)).sum())
+    held = [torch.from_numpy(each) for each in (student, keys, teacher)]
+    same = torch.from_numpy(rows[:, None] == rows[None, :])
+    found = relations((held[0], held[1]), (held[2], held[2]), same=same)
+    assert float(found) == pytest.approx(total / 5, rel=1e-5)
+    assert float(relations((held[2], held[2]), (held[2], held[2]), same=same)) == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize("dim", [8, 16])
+def test_a_student_becomes_like_its_teacher(products: Model, tmp_path: Path, dim: int) -> None:
+    """Another length of vectors: the same neighbours. The same length: the very vectors."""
+    small = shops.ENCODER.model_copy(update={"dim": dim, "fusion_layers": 1})
+    catalogue = shops.catalogue()
+    wanted = products.encode(catalogue, EVERY)
+
+    def likeness(model: Model) -> float:
+        held = model.encode(catalogue, EVERY)
+        if dim == 16:
+            return float((held * wanted).sum(1).mean())
+        above = np.triu_indices(48, 1)
+        return float(np.corrcoef((held @ held.T)[above], (wanted @ wanted.T)[above])[0, 1])
+
+    course = distill.course(products, catalogue, weight=3.0)
+    taught = learnt(tmp_path / "taught", course, encoder=small, epochs=6, learning_rate=5e-3)
+    alone = learnt(tmp_path / "alone", encoder=small, epochs=6, learning_rate=5e-3)
+    assert likeness(taught) > likeness(alone) + 0.05
+    assert distill.sizes(taught)[:4] == (dim, 16, 1, 1) and distill.sizes(taught)[4] < distill.sizes(products)[4]
+    assert "teacher" in taught.metrics
+
+
+def test_a_batch_of_one_product_teaches_nothing(products: Model) -> None:
+    catalogue = shops.catalogue()
+    batches = ProductBatches(catalogue, products.product, Pairs.mine(shops.interactions()), size=16, seed=0)
+    batch = batches.at(0)
+    batch.rows = np.zeros_like(batch.rows)
+    teacher = Teacher(torch.from_numpy(products.encode(catalogue, EVERY)))
+    with torch.no_grad():
+        assert float(teacher(products.product, batch, torch.Generator().manual_seed(0))) == 0
