@@ -90,6 +90,7 @@ def _fitted(part: Any, labels: npt.NDArray[np.int64], strength: float, *, severa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the chances are calibrated on held-out values anyway
         warnings.filterwarnings("ignore", message="Label", module="sklearn")  # a value that all products have
+        warnings.filterwarnings("ignore", message="The number of unique classes", module="sklearn")
         return model.fit(part, labels)
 
 

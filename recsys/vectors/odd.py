@@ -15,17 +15,19 @@ import numpy.typing as npt
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.encoder.fields.table import SEPARATOR
+from recsys.encoder.fields.words import split_words
 from recsys.vectors import complete
 from recsys.vectors.complete import HidingModel
 from recsys.vectors.guesser import Rows, rehearse
 
 _FOLDS: Final = 3
-_DOUBT: Final = 0.05
+_DOUBT: Final = 0.1
 """Chance below which a product's own value counts as improbable."""
 _FAR: Final = 3.0
 """Robust standard deviations from the middle beyond which two views of a product are unlike."""
 _BLOCK: Final = 1024
-VIEWS: Final = {"picture": (("image",), ("text", "attributes")), "text": (("text",), ("attributes",))}
+_TEXTS: Final = (schema.TITLE, schema.DESCRIPTION)
+VIEWS: Final = {"picture": (("image",), ("text", "attributes")), "text": (("text",), ("image", "attributes"))}
 """What is compared with what: modalities on one side and on the other."""
 
 
@@ -82,6 +84,7 @@ def _improbable(
     doubt = np.where(own, judged.chances, 1 - judged.chances if several else np.float32(1)).min(1)
     # a value too rare to be guessed says nothing against itself
     odd_ones = np.flatnonzero(~judged.right & (doubt < _DOUBT) & (judged.confidence >= 0.5) & own.any(1))
+    odd_ones = np.array([at for at in odd_ones if not _said(catalogue, judged.rows[at], values)], np.int64)
     expected = complete.texts_of(names, judged.chosen[odd_ones])
     return [
         Finding(
@@ -93,6 +96,13 @@ def _improbable(
         )
         for at, text in zip(odd_ones, expected, strict=True)
     ]
+
+
+def _said(catalogue: Catalogue, row: int, values: Sequence[tuple[str, ...]]) -> bool:
+    """Does a product's own text name its value: then they agree, however rare that is."""
+    cells = [catalogue.frame[name][int(row)] for name in _TEXTS if name in catalogue.frame.columns]
+    own = set(split_words(" ".join(cell for cell in cells if cell)))
+    return set(split_words(" ".join(values[row]))) <= own
 
 
 def _apart(catalogue: Catalogue, model: HidingModel, what: str, *, seed: int) -> list[Finding]:
@@ -127,10 +137,10 @@ def _apart(catalogue: Catalogue, model: HidingModel, what: str, *, seed: int) ->
 
 def _both(catalogue: Catalogue, model: HidingModel, what: str) -> Rows:
     """Products that have something on either side."""
-    worded = _any(catalogue, [name for name in (schema.TITLE, schema.DESCRIPTION) if name in model.columns])
+    worded = _any(catalogue, [name for name in _TEXTS if name in model.columns])
     valued = _any(catalogue, [name for name in complete.columns_of(catalogue) if name in model.columns])
-    here = catalogue.pictures.present & (worded | valued) if what == "picture" else worded & valued
-    return np.flatnonzero(here)
+    pictured = catalogue.pictures.present
+    return np.flatnonzero(pictured & (worded | valued) if what == "picture" else worded & (pictured | valued))
 
 
 def _any(catalogue: Catalogue, columns: Sequence[str]) -> npt.NDArray[np.bool_]:

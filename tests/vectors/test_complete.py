@@ -1,4 +1,4 @@
-"""Filling gaps: right where the rest tells, modest where nothing does, and a column is never seen by its own guesser."""
+"""Filling gaps: right where the rest tells, modest where nothing does; a column never sees itself."""
 
 from __future__ import annotations
 

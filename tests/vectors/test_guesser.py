@@ -1,4 +1,4 @@
-"""Guessing a value: the pool listens to whoever is right, confidence means what it says, nothing is judged by itself."""
+"""Guessing a value: the pool listens to who is right, confidence means what it says, nothing judges itself."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def test_a_rehearsal_holds_out_each_product_it_judges(most: int | None) -> None:
     judged = rehearse(_evidence(labels, g), truth, known, folds=4, most=most, several=False, seed=0)
     assert sorted(judged.rows.tolist()) == list(range(80)) if most is None else len(judged.rows) == 15
     assert judged.accuracy > 0.8 > 3 * judged.majority
-    again = rehearse(_evidence(labels, np.random.default_rng(4)), truth, known, folds=4, most=most, several=False, seed=0)
+    again = rehearse(
+        _evidence(labels, np.random.default_rng(4)), truth, known, folds=4, most=most, several=False, seed=0
+    )
     assert np.array_equal(again.rows, judged.rows) and np.array_equal(again.chances, judged.chances)
 
 
