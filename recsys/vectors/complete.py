@@ -21,7 +21,7 @@ from recsys.data.catalogue import Catalogue
 from recsys.encoder.fields.table import SEPARATOR
 from recsys.encoder.fields.words import split_words
 from recsys.errors import NotFoundError, UsageError, suggestion
-from recsys.vectors.guesser import Evidence, Experts, Rehearsed, Rows, Truth, rehearse
+from recsys.vectors.guesser import Evidence, Experts, Rehearsed, Rows, Truth, Words, rehearse
 
 FEWEST: Final = 20
 """Known values below which nothing is guessed."""
@@ -214,7 +214,7 @@ def table_of(values: Sequence[tuple[str, ...]]) -> tuple[list[str], Truth]:
 
 def texts_of(names: Sequence[str], chosen: Truth) -> list[str]:
     """Values as they stand in a catalogue, several joined."""
-    return [SEPARATOR.join(names[at] for at in np.flatnonzero(row)) for row in chosen]
+    return [SEPARATOR.join(names[at] for at in np.flatnonzero(row).tolist()) for row in chosen]
 
 
 def seen(catalogue: Catalogue, model: HidingModel) -> npt.NDArray[np.float32]:
@@ -239,12 +239,12 @@ def evidence_of(
     return Evidence(np.hstack([vectors, pictures]), words_of(catalogue, column, most=_WEIGHTS // max(1, values)))
 
 
-def words_of(catalogue: Catalogue, column: str, *, most: int) -> csr_array:
+def words_of(catalogue: Catalogue, column: str, *, most: int) -> Words:
     """TF-IDF of titles, descriptions, groups and all attributes but one: (n, w) float32 of unit length."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     frame = catalogue.frame
-    text = [name for name in (schema.TITLE, schema.DESCRIPTION) if name in frame.columns]
+    text: list[str] = [name for name in (schema.TITLE, schema.DESCRIPTION) if name in frame.columns]
     facts = [name for name in (schema.GROUP_ID, *columns_of(catalogue)) if name in frame.columns and name != column]
     documents = []
     for row in frame.select(text + facts).iter_rows():
@@ -266,4 +266,5 @@ def words_of(catalogue: Catalogue, column: str, *, most: int) -> csr_array:
     reader = TfidfVectorizer(
         analyzer=list, lowercase=False, vocabulary=sorted(kept), sublinear_tf=True, dtype=np.float32
     )
-    return csr_array(reader.fit_transform(documents))
+    found: Words = csr_array(reader.fit_transform(documents))
+    return found

@@ -19,6 +19,8 @@ from scipy.special import expit, log_expit, log_softmax, logit
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.bool_]
+Words = csr_array
+"""Rows of words, (n, w) float32."""
 
 BINS: Final = 10
 _MOST: Final = 30_000
@@ -35,7 +37,7 @@ class Evidence:
     """What is known of n products: `dense` (n, e) vectors and `words` (n, w), sparse."""
 
     dense: npt.NDArray[np.float32]
-    words: csr_array
+    words: Words
 
     def parts(self, rows: Rows) -> tuple[Any, Any]:
         """Both for some products."""
@@ -121,12 +123,11 @@ class Pool:
         if len(some):
             # in double precision: the slope is measured over steps that single precision would round away
             said, right = scores[:, some].astype(np.float64), truth[some]
-            found = minimize(
-                lambda w: _surprise(said, right, w, several=several) + float(np.square(w - 0.5).sum()) / len(some),
-                np.array(weights),
-                method="L-BFGS-B",
-                bounds=[(0.0, 10.0)] * 2,
-            )
+
+            def surprise(w: npt.NDArray[np.float64]) -> float:
+                return _surprise(said, right, w, several=several) + float(np.square(w - 0.5).sum()) / len(some)
+
+            found = minimize(surprise, np.array(weights), method="L-BFGS-B", bounds=[(0.0, 10.0)] * 2)
             weights = (float(found.x[0]), float(found.x[1]))
         plain = Pool(weights, 1.0, 0.0, several)
         chosen, raw = plain.chosen(plain.chances(scores))
@@ -142,7 +143,7 @@ class Pool:
 
     def chances(self, scores: Scores) -> Scores:
         """Chance of every value: (m, V); of each product they sum to 1 unless it may have several."""
-        return np.exp(_pooled(scores, self.weights, several=self.several))
+        return np.asarray(np.exp(_pooled(scores, self.weights, several=self.several)))
 
     def chosen(self, chances: Scores) -> tuple[Truth, npt.NDArray[np.float64]]:
         """The likeliest value, or all likelier than not, (m, V) bool, and the chance that just these hold (m,)."""

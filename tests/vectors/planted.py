@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -71,8 +72,13 @@ class PlainModel:
             if "image" in shown and catalogue.pictures.present[row]:
                 words += 2 * _looks(catalogue.pictures.take(np.array([row]))[0])
             for word in words:
-                out[at] += np.random.default_rng(zlib.crc32(word.encode())).normal(size=64)
+                out[at] += _direction(word)
         return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)
+
+
+@cache
+def _direction(word: str) -> np.ndarray:
+    return np.random.default_rng(zlib.crc32(word.encode())).normal(size=64)
 
 
 def _looks(pixels: np.ndarray) -> list[str]:
