@@ -262,7 +262,7 @@ def words_of(catalogue: Catalogue, column: str, *, most: int) -> Words:
         :most
     ]
     if not kept:
-        return csr_array((len(catalogue), 1), dtype=np.float32)
+        return csr_array(np.zeros((len(catalogue), 1), np.float32))
     reader = TfidfVectorizer(
         analyzer=list, lowercase=False, vocabulary=sorted(kept), sublinear_tf=True, dtype=np.float32
     )
