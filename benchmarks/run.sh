@@ -16,6 +16,7 @@ if [ -d "$hm" ] && [ -d "$week" ]; then
   "$python" "$here/hm_ablation.py" "${files[@]}" --json
   "$python" "$here/hm_pictures.py" "${files[@]}" --json
   "$python" "$here/hm_representation.py" "${files[@]}" --json
+  "$python" "$here/complete.py" "${files[@]}" --json
 else
   echo "hm: skipped, $hm or $week is missing" >&2
 fi

@@ -230,6 +230,38 @@ class Shop:
 
         return space.vectors_of(self._bench, frame)
 
+    def complete(self, attributes: Sequence[str] = (), *, min_confidence: float = 0.5) -> pl.DataFrame:
+        """Guess missing categories, brands and attributes, and write the guesses to `predicted_attributes`.
+
+        Args:
+            attributes: such as `["category", "colour"]`; all that can be guessed when none is named.
+            min_confidence: guesses less sure are left out.
+
+        Returns:
+            What was written: product_id, attribute, value, confidence, model_version.
+
+        Raises:
+            ModelFolderError: there is no trained model.
+            NotFoundError: there is no such attribute; the message names the nearest.
+        """
+        from recsys.pipeline import gaps
+
+        with self._writing() as bench:
+            return gaps.completed(bench, attributes, min_confidence=min_confidence)[1]
+
+    def odd(self, *, k: int | None = None) -> pl.DataFrame:
+        """Products whose text, picture and attributes disagree, the surest first.
+
+        Args:
+            k: how many; all when not given.
+
+        Returns:
+            product_id, title, what (does not fit), sure (0 to 1), held, expected.
+        """
+        from recsys.pipeline import gaps
+
+        return gaps.odd_ones(self._bench, k=k)[0]
+
     def evaluate(self) -> pl.DataFrame:
         """Hold back the last days and compare with baselines: system, slice, metric, value, low, high, users."""
         from recsys.pipeline import judgement

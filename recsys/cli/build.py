@@ -120,12 +120,22 @@ def ingest(
         return intake.ingest(bench, wanted, dry_run=dry_run)
 
 
-def check(call: Call) -> Report:
+def check(
+    call: Call,
+    odd: Annotated[
+        bool, typer.Option("--odd", help="Also find products whose text, picture and attributes disagree.")
+    ] = False,
+) -> Report:
     """Say what the store holds: counts, gaps, duplicates, time span, rejects, what each part of the model gets."""
     from recsys.pipeline import intake
 
     with call.bench(writes=False) as bench:
-        return intake.check(bench)
+        report = intake.check(bench)
+        if odd:
+            from recsys.pipeline import gaps
+
+            return gaps.with_odd(bench, report)
+        return report
 
 
 def train(

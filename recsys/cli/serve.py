@@ -1,4 +1,4 @@
-"""Commands that serve: recommend, publish, rollback, similar, audience, evaluate.
+"""Commands that serve: recommend, publish, rollback, similar, audience, complete, evaluate.
 
 In: command lines. Out: reports of the pipeline; every import of it waits until a command runs.
 """
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
     command(app, "rollback")(rollback)
     command(app, "similar")(similar)
     command(app, "audience")(audience)
+    command(app, "complete")(complete)
     command(app, "evaluate")(evaluate)
 
 
@@ -109,6 +110,22 @@ def audience(
 
     with call.bench(writes=False) as bench:
         return who.audience(bench, product, k=k)
+
+
+def complete(
+    call: Call,
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="Only this one, e.g. category, brand, colour; repeatable.")
+    ] = None,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, metavar="P", help="Leave guesses out that are less sure than this.")
+    ] = 0.5,
+) -> Report:
+    """Guess missing categories, brands and attributes, say how often that is right, write them with a confidence."""
+    from recsys.pipeline import gaps
+
+    with call.bench() as bench:
+        return gaps.complete(bench, attribute or (), min_confidence=min_confidence)
 
 
 def evaluate(

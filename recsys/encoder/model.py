@@ -85,6 +85,7 @@ class Model:
         rows: npt.NDArray[np.integer],
         *,
         modalities: Sequence[str] | None = None,
+        hide: Sequence[str] = (),
         batch: int = 512,
     ) -> Vectors:
         """Vectors of products.
@@ -93,10 +94,14 @@ class Model:
             catalogue: the products, of this or another shop.
             rows: (m,) rows to encode.
             modalities: some of text, image, attributes; None = all. What a product lacks is left out.
+            hide: columns that the vectors must not know; what a product has there changes nothing.
             batch: products at a time.
 
         Returns:
             (m, d) float32 of unit length.
+
+        Raises:
+            UsageError: a modality or a column to hide is unknown, or no modality is left.
         """
         chosen = tuple(modalities) if modalities is not None else MODALITIES
         for name in chosen:
@@ -106,11 +111,15 @@ class Model:
                 )
         if not chosen:
             raise UsageError(f"no modality is left to encode by; there are {', '.join(MODALITIES)}")
+        for name in hide:
+            if name not in catalogue.frame.columns:
+                raise UsageError(f"the catalogue has no column '{name}' to hide")
         out = np.zeros((len(rows), self.dim), np.float32)
         for at in range(0, len(rows), batch):
-            x = self.product.read(catalogue, np.asarray(rows[at : at + batch], np.int64), pictures="image" in chosen)
+            some = np.asarray(rows[at : at + batch], np.int64)
+            x = self.product.read(catalogue, some, pictures="image" in chosen, hide=hide)
             with torch.inference_mode():
-                out[at : at + batch] = self.product(x, chosen).vector.numpy()
+                out[at : at + batch] = self.product(x, chosen, hide=hide).vector.numpy()
         return out
 
     def encode_text(self, texts: Sequence[str], *, batch: int = 512) -> Vectors:

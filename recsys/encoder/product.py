@@ -5,7 +5,7 @@ In: what the fields have read. Out: unit vectors; a modality that is missing or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,9 +110,16 @@ class ProductEncoder(nn.Module):
         """Attribute columns whose values are words."""
         return [feature.name for feature in self.attributes.categories]
 
-    def read(self, catalogue: Catalogue, rows: npt.NDArray[np.integer], *, pictures: bool = True) -> ProductInputs:
-        """Read some products; without `pictures` the pixels are left for later (see `ImageField.read`)."""
-        columns = [name for name in self.columns if name in catalogue.frame.columns]
+    def read(
+        self,
+        catalogue: Catalogue,
+        rows: npt.NDArray[np.integer],
+        *,
+        pictures: bool = True,
+        hide: Collection[str] = (),
+    ) -> ProductInputs:
+        """Read some products as if the columns `hide` were empty; without `pictures` the pixels are left for later."""
+        columns = [name for name in self.columns if name in catalogue.frame.columns and name not in hide]
         frame = catalogue.frame.select(columns)[rows.tolist()]
         texts = [split_words(" ".join(text)) for text in texts_of(frame, self.text.columns)]
         facts, names = facts_of(frame, self.fact_columns), _named(frame, self.names)
@@ -164,9 +171,17 @@ class ProductEncoder(nn.Module):
             vector = F.normalize(vector + self.exactness * F.normalize(exact.float(), dim=1), dim=1)
         return Encoded(vector, summary)
 
-    def forward(self, x: ProductInputs, modalities: Sequence[str] = MODALITIES) -> Encoded:
-        """Encode products by the given modalities as far as they have them."""
+    def forward(
+        self, x: ProductInputs, modalities: Sequence[str] = MODALITIES, *, hide: Collection[str] = ()
+    ) -> Encoded:
+        """Encode products by the given modalities as far as they have them.
+
+        What `read` left out of `x` should be in `hide` too: its tokens then say "not told", which training has taught
+        them, not "this product has none".
+        """
         parts = {name: getattr(self, name)(x[name]) for name in modalities}
+        if hide and "attributes" in parts:
+            parts["attributes"] = self.attributes(x["attributes"], self.attributes.named(x["attributes"], hide))
         show = {name: getattr(self, name).present(x[name]) for name in modalities}
         return self.fuse(parts, self.exact(x, show))
 

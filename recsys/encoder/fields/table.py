@@ -6,7 +6,7 @@ In: columns of the catalogue. Out: a token a feature, and a guess of each featur
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -151,6 +151,11 @@ class TableField(nn.Module):
     def present(self, x: Inputs) -> Tensor:
         """Which products have any feature: (b,) bool."""
         return self.known(x).any(1)
+
+    def named(self, x: Inputs, names: Collection[str]) -> Tensor:
+        """Which features are among the names, for each product: (b, C + N) bool, fit to conceal."""
+        among = torch.tensor([feature.name in names for feature in (*self.categories, *self.numerics)])
+        return among.to(x["values"].device).expand(len(x["values"]), -1)
 
     def _bins(self, x: Inputs) -> list[Tensor]:
         """Bin of each number, 1 .. size - 1; 0 = missing."""
