@@ -23,6 +23,7 @@ from recsys.data.ids import IdMap
 from recsys.data.images import PictureStore
 from recsys.data.interactions import Interactions
 from recsys.errors import DataContractError
+from recsys.execution import collector
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -57,6 +58,7 @@ class Dataset:
         return np.arange(len(self.users), dtype=np.int64)
 
 
+@collector.paused()
 def load(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> Dataset:
     """Read a store.
 
@@ -98,6 +100,7 @@ def load(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> D
     )
 
 
+@collector.paused()
 def load_catalogue(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> Catalogue:
     """Read a store's products alone: the catalogue that `load` gives, without reading the log of events.
 
