@@ -36,6 +36,8 @@ else
   echo "sequential, sequence_speed: skipped, $video is missing" >&2
 fi
 
+"$python" "$here/embed.py" --json
+
 retail=$data/uci-online-retail/online_retail.parquet
 if [ -f "$retail" ]; then
   "$python" "$here/retail.py" "$retail" --json

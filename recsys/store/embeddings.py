@@ -45,7 +45,9 @@ def write(
         Vectors written.
     """
     table = tables.product_embeddings
-    wanted = pl.DataFrame({"product_id": ids, "content": hashes}, schema={"product_id": pl.String, "content": pl.UInt64})
+    wanted = pl.DataFrame(
+        {"product_id": ids, "content": hashes}, schema={"product_id": pl.String, "content": pl.UInt64}
+    )
     stored = _stored(connection, model_version)
     gone = stored.join(wanted, on="product_id", how="anti")["product_id"].sort().to_list()
     for start in range(0, len(gone), ASKED):

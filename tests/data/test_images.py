@@ -314,7 +314,8 @@ def test_a_jpeg_is_unpacked_at_a_part_of_its_size_and_looks_the_same(
         data = _bytes(photograph, "JPEG", quality=85)
         with Image.open(BytesIO(data)) as whole:
             in_full, bicubic = (
-                np.asarray(whole.resize((size, size), by)) for by in (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+                np.asarray(whole.resize((size, size), by))
+                for by in (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
             )
         seen = decode(data, ImageSettings(size=size)).transpose(1, 2, 0)
         assert asked.pop() == (unpacked, unpacked)

@@ -38,7 +38,9 @@ def test_no_epoch_decodes_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(catalogue.pictures.take(np.arange(9)), plain.pictures.take(np.arange(9)))
     passes: list[int] = []
     at = ProductBatches.at
-    monkeypatch.setattr(ProductBatches, "at", lambda self, step: passes.append(step // self.steps_per_pass) or at(self, step))
+    monkeypatch.setattr(
+        ProductBatches, "at", lambda self, step: passes.append(step // self.steps_per_pass) or at(self, step)
+    )
     model = train_products(
         catalogue,
         shops.interactions(),

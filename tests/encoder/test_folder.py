@@ -34,9 +34,7 @@ def test_what_the_folder_says_is_what_the_model_is(saved: Path, products: Model)
     assert (resting.content_version, list(resting.columns)) == (products.content_version, products.columns)
     assert not loads
     rows = np.arange(5)
-    np.testing.assert_array_equal(
-        resting.encode(shops.catalogue(), rows), products.encode(shops.catalogue(), rows)
-    )
+    np.testing.assert_array_equal(resting.encode(shops.catalogue(), rows), products.encode(shops.catalogue(), rows))
     assert len(loads) == 1
 
 

@@ -177,4 +177,6 @@ def test_the_storage_changes_without_a_forward_pass(shop: Path) -> None:
     with Bench(load(shop, flags=int8, env={}), writes=False) as bench:
         assert bench.table_in_step().storage == "int8"
         assert bench.model_hash() == Bench(load(shop, env={}), writes=False).model_hash()  # no reason to train
-        assert bench.list_hash() != Bench(load(shop, env={}), writes=False).list_hash()  # but lists are not gone on with
+        assert (
+            bench.list_hash() != Bench(load(shop, env={}), writes=False).list_hash()
+        )  # but lists are not gone on with

@@ -103,7 +103,9 @@ class TestTable:
         assert back.rewritten and isinstance(back.table.vectors, np.memmap)
         assert back.table.vectors.tobytes() == coded.table.vectors.tobytes()  # rounded, until encoded again
         assert model.encoded == []
-        assert bring_up_to_date(shop, model, folder=tmp_path, full=True).table.vectors.tobytes() == first.vectors.tobytes()
+        assert (
+            bring_up_to_date(shop, model, folder=tmp_path, full=True).table.vectors.tobytes() == first.vectors.tobytes()
+        )
 
     def test_a_changed_product_leaves_the_codes_of_the_others(self, tmp_path):
         shop = catalogue({"title": TITLES})
