@@ -45,6 +45,7 @@ if [ -f "$fashion/styles.parquet" ]; then
 else
   echo "representation: skipped, $fashion/styles.parquet is missing" >&2
 fi
+"$python" "$here/embed.py" --json
 
 retail=$data/uci-online-retail/online_retail.parquet
 if [ -f "$retail" ]; then

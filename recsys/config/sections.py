@@ -138,6 +138,16 @@ class RuleSettings(Section):
         return self
 
 
+class EmbeddingSettings(Section):
+    """The products' vectors on disk."""
+
+    storage: Literal["float32", "int8"] = Field(
+        "float32",
+        description="how the table keeps its numbers; int8 = a quarter of the size, neighbours nearly the same; the "
+        "database has float32 either way",
+    )
+
+
 class IndexSettings(Section):
     """The vector index behind `similar`."""
 
@@ -211,6 +221,7 @@ class Settings(Section):
     ranker: RankerSettings = RankerSettings()
     recommend: RecommendSettings = RecommendSettings()
     rules: RuleSettings = RuleSettings()
+    embeddings: EmbeddingSettings = EmbeddingSettings()
     index: IndexSettings = IndexSettings()
     cluster: ClusterSettings = ClusterSettings()
     publish: PublishSettings = PublishSettings()

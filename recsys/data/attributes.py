@@ -25,6 +25,9 @@ def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)
+
+
 def _read(cell: str | None) -> dict[str, Any] | None:
     """The object in a cell, None for no cell.
 
@@ -34,7 +37,7 @@ def _read(cell: str | None) -> dict[str, Any] | None:
     if cell is None:
         return None
     try:
-        value = json.loads(cell, parse_constant=_refuse)
+        value = _DECODER.decode(cell)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(value, dict):
@@ -126,13 +129,22 @@ def unfold(column: pl.Series) -> pl.DataFrame:
 
     A column whose values are all numbers is Float64, every other one text; lists are joined with " | ".
     """
-    cells = [cell if isinstance(cell, dict) else _read(cell) for cell in column.to_list()]
-    counts = Counter(name for cell in cells if cell for name in cell)
+    texts = column.cast(pl.String).alias("text").to_frame()
+    different = texts.group_by("text", maintain_order=True).agg(pl.len())  # many products are described alike
+    cells = [_read(cell) for cell in different["text"].to_list()]
+    counts: Counter[str] = Counter()
+    for cell, times in zip(cells, different["len"].to_list(), strict=True):
+        for name in cell or ():
+            counts[name] += times
     names = sorted(counts)
     if len(names) > MOST:
         names = sorted(sorted(names, key=lambda name: (-counts[name], name))[:MOST])
         LOG.warning("%d different attributes; only the %d commonest are used", len(counts), MOST)
-    return pl.DataFrame([_column(name, [None if cell is None else cell.get(name) for cell in cells]) for name in names])
+    values = [_column(name, [None if cell is None else cell.get(name) for cell in cells]) for name in names]
+    if different.height == column.len():
+        return pl.DataFrame(values)
+    places = texts.join(different.with_row_index("row"), "text", "left", nulls_equal=True, maintain_order="left")
+    return pl.DataFrame([value.gather(places["row"]) for value in values])
 
 
 def _column(name: str, values: Sequence[Any]) -> pl.Series:

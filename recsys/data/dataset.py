@@ -1,10 +1,12 @@
 """What the store holds, as the model sees it: ids become rows here, once.
 
-In: a store's products, events and users by the SELECTs of sql/extract, and the picture cache. Out: `Dataset`.
+In: a store's products, events and users by the SELECTs of sql/extract, and the picture cache. Out: `Dataset`, or the
+catalogue alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.resources import files
@@ -21,11 +23,16 @@ from recsys.data.ids import IdMap
 from recsys.data.images import PictureStore
 from recsys.data.interactions import Interactions
 from recsys.errors import DataContractError
+from recsys.execution import collector
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 _NOT_HASHED = frozenset({schema.IMAGE, schema.CREATED_AT})
+_BATCH = 2000
+"""Rows turned into columns at a time: few enough to still lie in the processor's cache."""
+_MOMENT = "%Y-%m-%d %H:%M:%S%.6f"
+_BOUGHT = "SELECT DISTINCT product_id FROM events"
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Dataset:
         return np.arange(len(self.users), dtype=np.int64)
 
 
+@collector.paused()
 def load(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> Dataset:
     """Read a store.
 
@@ -63,18 +71,12 @@ def load(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> D
         DataContractError: the same product twice (a changed SELECT).
         DatabaseUnavailableError: the database does not answer.
     """
-    products = _typed(_extract(engine, "products"), schema.PRODUCTS).sort(schema.PRODUCT_ID)
+    products = _products(engine)
     events = _typed(_extract(engine, "events"), schema.EVENTS)
     listed = _typed(_extract(engine, "users"), schema.USERS)[schema.USER_ID]
-    left_out = 0
-    if settings.catalogue != "all":
-        bought = pl.col(schema.PRODUCT_ID).is_in(events[schema.PRODUCT_ID].unique().implode())
-        pictured = pl.Series([text in pictures for text in products[schema.PRODUCT_ID].to_list()], dtype=pl.Boolean)
-        known = pl.col(schema.AVAILABLE).is_not_null() if settings.catalogue == "auto" else pl.lit(value=False)
-        kept = products.filter(bought | pictured | known)
-        left_out = products.height - kept.height
-        products = kept
-    catalogue = catalogue_of(products, pictures, typed=True)
+    kept = _kept(products, settings, pictures, lambda: events[schema.PRODUCT_ID])
+    left_out = products.height - kept.height
+    catalogue = catalogue_of(kept, pictures, typed=True)
     users = IdMap(pl.concat([listed, events[schema.USER_ID]]).drop_nulls().unique().sort().to_list())
     interactions, lost = _interactions(events, catalogue.ids, users, settings)
     return Dataset(
@@ -98,6 +100,18 @@ def load(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> D
     )
 
 
+@collector.paused()
+def load_catalogue(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> Catalogue:
+    """Read a store's products alone: the catalogue that `load` gives, without reading the log of events.
+
+    Args, Raises: as `load`.
+    """
+    from recsys.db.engine import read
+
+    kept = _kept(_products(engine), settings, pictures, lambda: read(engine, _BOUGHT)[schema.PRODUCT_ID])
+    return catalogue_of(kept, pictures, typed=True)
+
+
 def catalogue_of(frame: pl.DataFrame, pictures: PictureStore | None = None, *, typed: bool = False) -> Catalogue:
     """Make a catalogue of any products, stored or not; rows keep their order.
 
@@ -114,8 +128,9 @@ def catalogue_of(frame: pl.DataFrame, pictures: PictureStore | None = None, *, t
     ids = IdMap(frame[schema.PRODUCT_ID].to_list())
     columns = {column.name for column in schema.PRODUCTS if column.name in frame.columns} - {schema.ATTRIBUTES}
     shown = frame.select([name for name in frame.columns if name in columns])
-    hashes = [pictures.hash_of(text) if pictures is not None else None for text in ids.texts]
-    shown = shown.with_columns(pl.Series(schema.IMAGE_HASH, hashes, dtype=pl.String))
+    named = frame[schema.PRODUCT_ID]
+    hashes = pictures.hashes(named) if pictures is not None else pl.repeat(None, len(ids), dtype=pl.String, eager=True)
+    shown = shown.with_columns(hashes.alias(schema.IMAGE_HASH))
     if schema.ATTRIBUTES in frame.columns:
         shown = shown.hstack(attributes.unfold(frame[schema.ATTRIBUTES]))
     sellable = np.ones(len(ids), np.bool_)
@@ -138,11 +153,30 @@ def _from_outside(frame: pl.DataFrame) -> pl.DataFrame:
     return checked.accepted
 
 
+def _products(engine: Engine) -> pl.DataFrame:
+    """All products of a store in canonical types, sorted by the bytes of their ids."""
+    products = _typed(_extract(engine, "products"), schema.PRODUCTS)
+    ids = products[schema.PRODUCT_ID]  # sorted already, unless the database compares texts in a way of its own
+    return products if ids.null_count() == 0 and ids.is_sorted() else products.sort(schema.PRODUCT_ID)
+
+
+def _kept(
+    products: pl.DataFrame, settings: DataSettings, pictures: PictureStore, bought: Callable[[], pl.Series]
+) -> pl.DataFrame:
+    """The products that belong to the catalogue; `bought` is asked only where purchases decide."""
+    if settings.catalogue == "all":
+        return products
+    known = pictures.hashes(products[schema.PRODUCT_ID]).is_not_null()
+    if settings.catalogue == "auto":
+        known |= products[schema.AVAILABLE].is_not_null()
+    return products if known.all() else products.filter(known | products[schema.PRODUCT_ID].is_in(bought().implode()))
+
+
 def _extract(engine: Engine, table: str) -> pl.DataFrame:
     from recsys.db.engine import stream
 
     query = (files("recsys.sql.extract") / f"{table}.sql").read_text(encoding="utf-8")
-    return pl.concat(list(stream(engine, query)), how="diagonal_relaxed")
+    return pl.concat(list(stream(engine, query, batch=_BATCH)), how="diagonal_relaxed", rechunk=True)
 
 
 def _typed(frame: pl.DataFrame, columns: tuple[schema.Column, ...]) -> pl.DataFrame:
@@ -157,11 +191,20 @@ def _typed(frame: pl.DataFrame, columns: tuple[schema.Column, ...]) -> pl.DataFr
         elif column.kind == "bool":
             cells = parse.truths(cells)
         elif column.kind == "time":
-            cells = parse.times(cells)[0]
+            cells = _moments(cells)
         else:
             cells = parse.text(cells)
         out.append(cells.alias(column.name))
     return pl.DataFrame(out)
+
+
+def _moments(cells: pl.Series) -> pl.Series:
+    """As `parse.times`, which takes longer over texts of any form than over those that we write ourselves."""
+    if cells.dtype == pl.String:
+        ours = cells.str.to_datetime(_MOMENT, time_unit="us", strict=False)
+        if ours.null_count() == cells.null_count():
+            cells = ours
+    return parse.times(cells)[0]
 
 
 def _interactions(

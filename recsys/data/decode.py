@@ -17,6 +17,8 @@ from recsys.config import ImageSettings
 from recsys.errors import RecsysError
 
 _MEGA: Final = 1_000_000
+_SPARE: Final = 4 / 3
+"""A JPEG is unpacked at the smallest of its own scales (1, 1/2, 1/4, 1/8) that leaves so much to shrink."""
 # markers of a JPEG frame header: SOF0 to SOF15 without DHT, JPG, DAC
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -51,7 +53,7 @@ def decode(data: bytes, settings: ImageSettings) -> npt.NDArray[np.uint8]:
         with Image.open(BytesIO(data), formats=[name]) as image:
             _bounded(*image.size, settings)  # the decoder's own idea of the size
             if name == "JPEG":
-                image.draft("RGB", (2 * settings.size, 2 * settings.size))
+                _scaled(image, settings.size)
             image.load()
             return _square(_rgb(ImageOps.exif_transpose(image)), settings.size)
     except PictureError:
@@ -142,6 +144,16 @@ def _rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, layer).convert("RGB")
     return image.convert("RGB")
+
+
+def _scaled(image: Image.Image, size: int) -> None:
+    """Have a JPEG unpacked at a part of its size: 600 pixels to 300 where 224 are wanted takes half the time.
+
+    What is left to the filter keeps the pictures apart by less than another filter would.
+    """
+    scale = _SPARE * size / max(image.size)
+    width, height = (max(1, int(side * scale)) for side in image.size)
+    image.draft("RGB", (width, height))
 
 
 def _square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:

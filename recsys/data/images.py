@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -78,7 +79,7 @@ class PictureStore:
     def __init__(self, folder: Path, settings: ImageSettings) -> None:
         self.folder, self.settings = folder, settings
         self._shape = (3, settings.size, settings.size)
-        self._entries: dict[str, _Entry] = {}
+        self._index = pl.DataFrame(schema=_SCHEMA)
         self._count = 0
         index = folder / _INDEX
         if index.exists():
@@ -91,15 +92,19 @@ class PictureStore:
                 f"the pictures in {self.folder} were decoded at {size} pixels, but [images] size = "
                 f"{self.settings.size}; set it back, or delete the folder and ingest the pictures again"
             )
-        for product, row, sha, code in pl.read_parquet(index).select(list(_SCHEMA)).iter_rows():
-            self._entries[product] = _Entry(row, sha, code)
-            self._count = max(self._count, row + 1)
+        self._index = pl.read_parquet(index).select(list(_SCHEMA))
+        self._count = int(self._index.select(pl.col("row").max() + 1).fill_null(0).item())
         pixels = self.folder / _PIXELS
         held = pixels.stat().st_size if pixels.exists() else 0
         if held < self._count * int(np.prod(self._shape)):
             raise ModelFolderError(
                 f"{pixels} is shorter than its index says; delete {self.folder} and ingest the pictures again"
             )
+
+    @cached_property
+    def _entries(self) -> dict[str, _Entry]:
+        """The index by product id; made where single products are asked for."""
+        return {product: _Entry(row, sha, code) for product, row, sha, code in self._index.iter_rows()}
 
     def __len__(self) -> int:
         return sum(entry.row >= 0 for entry in self._entries.values())
@@ -112,13 +117,15 @@ class PictureStore:
         entry = self._entries.get(product_id)
         return entry.sha if entry and entry.row >= 0 else None
 
+    def hashes(self, ids: pl.Series) -> pl.Series:
+        """As `hash_of`, for many products: (n,) String."""
+        return _looked_up(ids, self._index.filter(pl.col("row") >= 0))["sha256"]
+
     def pictures(self, ids: IdMap) -> Pictures:
         """The pictures of a catalogue, memory-mapped."""
-        rows = np.fromiter(
-            (self._entries[text].row if text in self._entries else -1 for text in ids.texts), np.int64, len(ids)
-        )
         if not self._count:
             return Pictures.none(len(ids), self.settings.size)
+        rows = _looked_up(pl.Series(ids.texts, dtype=pl.String), self._index)["row"].fill_null(-1).to_numpy()
         pixels = np.memmap(self.folder / _PIXELS, np.uint8, mode="r", shape=(self._count, *self._shape))
         return Pictures(pixels, rows)
 
@@ -243,7 +250,7 @@ class PictureStore:
         """Replace the index: written beside, brought to disk, renamed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         rows = [(product, entry.row, entry.sha, entry.code) for product, entry in sorted(self._entries.items())]
-        frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+        self._index = frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
         beside = self.folder / (_INDEX + ".new")
         with beside.open("wb") as file:
             frame.write_parquet(file, metadata={"size": str(self.settings.size)})
@@ -255,6 +262,11 @@ class PictureStore:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _looked_up(ids: pl.Series, index: pl.DataFrame) -> pl.DataFrame:
+    """The index's rows of some products in their order, nulls for those it has not."""
+    return ids.alias("product_id").to_frame().join(index, on="product_id", how="left", maintain_order="left")
 
 
 class _Appender:

@@ -10,10 +10,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from safetensors.torch import load as of_bytes
 from tokenizers import Tokenizer
@@ -24,12 +23,26 @@ from recsys.encoder.fields.image import ImageField
 from recsys.encoder.fields.table import TableField
 from recsys.encoder.fields.text import TextField
 from recsys.encoder.fields.words import WordsField
+from recsys.encoder.folder import MANIFEST, checked, newest
 from recsys.encoder.model import Model
 from recsys.encoder.product import ProductEncoder
 from recsys.encoder.user import UserEncoder
 from recsys.errors import ModelFolderError
 
+__all__ = ["load", "newest", "save"]
+
 _FORMAT: Final = 1
+_NEEDED: Final = frozenset(
+    {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "words.json",
+        "attributes.json",
+        "products.json",
+        "metrics.json",
+    }
+)
 _LIBRARIES: Final = ("torch", "safetensors", "tokenizers", "numpy", "polars")
 
 
@@ -68,6 +81,7 @@ def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | 
         "format": _FORMAT,
         "version": model.version,
         "content_version": model.content_version,
+        "columns": model.columns,
         "data_fingerprint": data_fingerprint,
         "seed": seed,
         "libraries": {name: installed(name) for name in _LIBRARIES},
@@ -77,7 +91,7 @@ def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | 
     folder.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
     try:
-        for name, held in {**files, "manifest.json": _json(manifest)}.items():
+        for name, held in {**files, MANIFEST: _json(manifest)}.items():
             _write(part / name, held)
         part.chmod(0o755)
         _sync(part)
@@ -95,29 +109,13 @@ def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | 
     return target
 
 
-def newest(models: Path, name: str) -> Path:
-    """Folder of the current version of model `name` under `models`.
-
-    Raises:
-        ModelFolderError: there is none.
-    """
-    pointer = models / name / "CURRENT"
-    if not pointer.is_file():
-        raise ModelFolderError(f"{pointer.parent}: there is no trained model yet; run `recsys train`")
-    version = pointer.read_text(encoding="utf-8").strip()
-    folder = models / name / version
-    if not version or Path(version).name != version or not folder.is_dir():
-        raise ModelFolderError(f"{pointer}: names version '{version}', which is not there; run `recsys train`")
-    return folder
-
-
 def load(folder: Path) -> Model:
     """Read a version's folder after checking every file against its manifest.
 
     Raises:
         ModelFolderError: a file is missing, altered, or of another format.
     """
-    files = _checked(folder)
+    files = checked(folder, _NEEDED)
     config = json.loads(files["config.json"])
     if config.get("format") != _FORMAT:
         raise ModelFolderError(f"{folder}: model format {config.get('format')} is not {_FORMAT}; run `recsys train`")
@@ -143,34 +141,6 @@ def load(folder: Path) -> Model:
     return Model(
         product=product, user=user, settings=settings, metrics=json.loads(files["metrics.json"]), folder=folder
     )
-
-
-def _checked(folder: Path) -> Mapping[str, bytes]:
-    """All files of a model folder, each of the size and sha256 the manifest says."""
-    path = folder / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
-        named = {str(name): held for name, held in manifest["files"].items()}
-        needed = {
-            "config.json",
-            "model.safetensors",
-            "tokenizer.json",
-            "words.json",
-            "attributes.json",
-            "products.json",
-            "metrics.json",
-        }
-        if needed - named.keys() or any(Path(name).name != name for name in named):
-            raise ModelFolderError(f"{path}: does not name the files of a model; run `recsys train`")
-        files = {name: (folder / name).read_bytes() for name in named}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelFolderError(f"{folder}: not a complete model folder ({error}); run `recsys train`") from error
-    for name, held in files.items():
-        if len(held) != named[name]["size"] or _sha256(held) != named[name]["sha256"]:
-            raise ModelFolderError(
-                f"{folder / name}: altered since it was written; run `recsys train` or restore the folder"
-            )
-    return files
 
 
 def _card(model: Model) -> str:

@@ -17,15 +17,16 @@ from recsys.execution.watch import Watch
 from recsys.pipeline.report import Table
 
 if TYPE_CHECKING:
+    from recsys.data.catalogue import Catalogue
     from recsys.data.dataset import Dataset
     from recsys.data.images import PictureStore
     from recsys.encoder.model import Model
     from recsys.recommend.rank import Blend
     from recsys.recommend.trees import Trees
     from recsys.store.runs import Store
-    from recsys.vectors.table import EmbeddingTable
+    from recsys.vectors.table import EmbeddingTable, ProductModel
 
-_LIST_SECTIONS = ("data", "encoder", "ranker", "recommend", "rules")
+_LIST_SECTIONS = ("data", "encoder", "embeddings", "ranker", "recommend", "rules")
 _MODEL_SECTIONS = ("data", "images", "encoder", "objectives", "training", "ranker")
 _WHERE_ONLY = {
     "training": {"device", "checkpoint_minutes", "label_epochs", "label_learning_rate"},
@@ -65,8 +66,8 @@ class Bench:
 
     def refresh(self) -> None:
         """Forget what was loaded from the store or from model folders, because it has changed."""
-        self.__dict__.pop("dataset", None)
-        self.__dict__.pop("pictures", None)
+        for name in ("dataset", "_products_alone", "pictures"):
+            self.__dict__.pop(name, None)
         self.refresh_models()
 
     def refresh_models(self) -> None:
@@ -110,7 +111,22 @@ class Bench:
         from recsys.data.dataset import load
 
         with self.watch.stage("load data"):
-            return load(self.store.engine, self.settings.data, pictures=self.pictures)
+            loaded = load(self.store.engine, self.settings.data, pictures=self.pictures)
+        if self.__dict__.pop("_products_alone", None) is not None:
+            self.in_step = False  # with products that were read a moment earlier, which may have changed since
+        return loaded
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The products as they stand in the store; what else is in it is not read for them."""
+        return self.dataset.catalogue if "dataset" in self.__dict__ else self._products_alone
+
+    @cached_property
+    def _products_alone(self) -> Catalogue:
+        from recsys.data.dataset import load_catalogue
+
+        with self.watch.stage("load data"):
+            return load_catalogue(self.store.engine, self.settings.data, pictures=self.pictures)
 
     @cached_property
     def model(self) -> Model:
@@ -119,14 +135,28 @@ class Bench:
         Raises:
             ModelFolderError: none was trained, or its folder is damaged.
         """
-        from recsys.encoder.checkpoint import load, newest
+        from recsys.encoder.checkpoint import load
+        from recsys.encoder.folder import newest
 
         return load(newest(self.models, "encoder"))
+
+    @property
+    def product_model(self) -> ProductModel:
+        """The newest encoder as far as `embed` needs it: known by its folder, loaded when there is work for it.
+
+        Raises:
+            ModelFolderError: none was trained, or its folder is damaged.
+        """
+        from recsys.encoder.folder import at_rest, newest
+
+        if "model" in self.__dict__:
+            return self.model
+        return at_rest(newest(self.models, "encoder"), lambda: self.model) or self.model
 
     @cached_property
     def blend(self) -> Blend | Trees:
         """The newest ranker."""
-        from recsys.encoder.checkpoint import newest
+        from recsys.encoder.folder import newest
         from recsys.pipeline import rankers
 
         return rankers.load(newest(self.models, "ranker"))
@@ -149,13 +179,18 @@ class Bench:
         stale = len(self.table.stale(self.dataset.catalogue, self.model))
         if stale or self.table.ids.texts != self.dataset.catalogue.ids.texts:
             raise ModelFolderError(f"the embeddings are not up to date ({stale} products changed); run 'recsys embed'")
+        asked = self.settings.embeddings.storage
+        if self.table.storage != asked:
+            raise ModelFolderError(
+                f"the embeddings are stored as {self.table.storage}, [embeddings] storage = {asked}; run 'recsys embed'"
+            )
         self.in_step = True
         return self.table
 
     @property
     def model_version(self) -> str:
         """Encoder and ranker in use, for the run ledger."""
-        from recsys.encoder.checkpoint import newest
+        from recsys.encoder.folder import newest
 
         return f"{newest(self.models, 'encoder').name}+{newest(self.models, 'ranker').name}"
 

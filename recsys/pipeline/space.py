@@ -21,6 +21,8 @@ from recsys.vectors import build, clusters, index, neighbours, search
 if TYPE_CHECKING:
     import polars as pl
 
+    from recsys.data.catalogue import Catalogue
+
 CLUSTERS, SIMILAR = "clusters", "similar"
 """Placements of the runs that hold groups and neighbours."""
 
@@ -28,13 +30,23 @@ _NEIGHBOURS = 20
 """Neighbours of each product written for consumers."""
 
 
-def embedded(bench: Bench, *, full: bool = False) -> build.Built:
+def embedded(bench: Bench) -> build.Built:
     """Encode what is stale and write the changed vectors to the store; once for what the bench has loaded."""
+    return _brought_up_to_date(bench, bench.dataset.catalogue)
+
+
+def _brought_up_to_date(bench: Bench, catalogue: Catalogue, *, full: bool = False) -> build.Built:
     if bench.in_step and not full:
         return build.Built(bench.table, 0, 0)
-    catalogue, model = bench.dataset.catalogue, bench.model
     with bench.watch.stage("embed") as progress:
-        built = build.bring_up_to_date(catalogue, model, folder=bench.embeddings, full=full, progress=progress)
+        built = build.bring_up_to_date(
+            catalogue,
+            bench.product_model,
+            folder=bench.embeddings,
+            full=full,
+            storage=bench.settings.embeddings.storage,
+            progress=progress,
+        )
         bench.table, bench.in_step = built.table, True
         bench.store.write_embeddings(
             list(built.table.ids.texts), built.table.vectors, built.table.model_id, built.table.hashes
@@ -48,8 +60,8 @@ def embed(bench: Bench, *, full: bool = False, fail_if_noop: bool = False) -> Re
     Raises:
         NothingNewError: nothing was stale and `fail_if_noop`.
     """
-    built = embedded(bench, full=full)
-    idle = not built.encoded and not built.removed
+    built = _brought_up_to_date(bench, bench.catalogue, full=full)
+    idle = not (built.encoded or built.removed or built.rewritten)
     if idle and fail_if_noop:
         raise NothingNewError("every product already has its vector")
     return Report(
@@ -57,6 +69,7 @@ def embed(bench: Bench, *, full: bool = False, fail_if_noop: bool = False) -> Re
         status="nothing_new" if idle else "done",
         counts={"products": len(built.table), "encoded": built.encoded, "removed": built.removed},
         artifacts={"embeddings": bench.embeddings},
+        notes=[f"the table is stored as {built.table.storage} now"] if built.rewritten else [],
     )
 
 

@@ -14,8 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from recsys.db.dialects import Dialect
+from recsys.execution import collector
 from recsys.store import tables
 from recsys.store.lists import ASKED
+
+_BATCH = 2000
+"""Rows turned into columns at a time."""
 
 
 def write(
@@ -41,29 +45,37 @@ def write(
         Vectors written.
     """
     table = tables.product_embeddings
-    names = [f"{value:016x}" for value in hashes.tolist()]
-    known = connection.execute(sa.select(table.c.product_id, table.c.model_version, table.c.content_hash)).all()
-    stored = {product: (model, content) for product, model, content in known}
-    rows = [row for row, name in enumerate(ids) if stored.get(name) != (model_version, names[row])]
-    gone = sorted(set(stored) - set(ids))
+    wanted = pl.DataFrame(
+        {"product_id": ids, "content": hashes}, schema={"product_id": pl.String, "content": pl.UInt64}
+    )
+    stored = _stored(connection, model_version)
+    gone = stored.join(wanted, on="product_id", how="anti")["product_id"].sort().to_list()
     for start in range(0, len(gone), ASKED):
         connection.execute(sa.delete(table).where(table.c.product_id.in_(gone[start : start + ASKED])))
-    little = np.ascontiguousarray(vectors, "<f4")
-    frame = pl.DataFrame(
-        {
-            "product_id": [ids[row] for row in rows],
-            "model_version": [model_version] * len(rows),
-            "content_hash": [names[row] for row in rows],
-            "dim": [vectors.shape[1]] * len(rows),
-            "vector": [little[row].tobytes() for row in rows],
-        },
-        schema={
-            "product_id": pl.String,
-            "model_version": pl.String,
-            "content_hash": pl.String,
-            "dim": pl.Int32,
-            "vector": pl.Binary,
-        },
+    changed = wanted.with_row_index("row").join(stored, on=["product_id", "content"], how="anti", maintain_order="left")
+    if not changed.height:
+        return 0
+    little = vectors[changed["row"].to_numpy()].astype("<f4", copy=False)
+    frame = changed.select(
+        "product_id",
+        pl.lit(model_version).alias("model_version"),
+        pl.Series("content_hash", [f"{value:016x}" for value in changed["content"].to_list()], dtype=pl.String),
+        pl.lit(vectors.shape[1], pl.Int32).alias("dim"),
+        pl.Series("vector", [row.tobytes() for row in little], dtype=pl.Binary),
     )
     dialect.upsert(connection, table, frame)
-    return len(rows)
+    return changed.height
+
+
+@collector.paused()
+def _stored(connection: Connection, model_version: str) -> pl.DataFrame:
+    """What is stored: product_id, and as `content` the hash of what this model made the vector from, else null."""
+    table = tables.product_embeddings
+    own = sa.case((table.c.model_version == model_version, table.c.content_hash))
+    result = connection.execute(sa.select(table.c.product_id, own))
+    blocks = [pl.DataFrame(schema={"product_id": pl.String, "text": pl.String})]
+    while block := result.fetchmany(_BATCH):
+        products, texts = zip(*block, strict=True)
+        blocks.append(pl.DataFrame({"product_id": products, "text": texts}, schema=blocks[0].schema))
+    found = pl.concat(blocks)
+    return found.select("product_id", content=pl.col("text").str.to_integer(base=16, dtype=pl.UInt64, strict=False))

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine, RowMapping
 
 from recsys import __version__
 from recsys.config import PublishSettings
-from recsys.db import dialects, migrate
+from recsys.db import dialects
 from recsys.db.engine import connect
 from recsys.store import embeddings, lists, pointer, prune, tables
 from recsys.store.run import Manifest, Run, new_run_id
@@ -86,6 +86,8 @@ class Store:
 
     def init(self) -> str:
         """Make or upgrade tables and views; return the schema's version."""
+        from recsys.db import migrate  # Alembic takes longer to import than most commands to run
+
         return migrate.upgrade(self.engine)
 
     def begin(self, kind: str, manifest: Manifest, *, placement: str = "default", resume: bool = True) -> Run:

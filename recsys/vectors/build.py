@@ -14,7 +14,7 @@ import numpy as np
 from recsys.data.catalogue import Catalogue
 from recsys.errors import ModelFolderError
 from recsys.execution.watch import Progress
-from recsys.vectors.table import EmbeddingTable, ProductModel
+from recsys.vectors.table import EmbeddingTable, ProductModel, Storage
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,13 @@ class Built:
         table: vectors of every product of the catalogue.
         encoded: products that went through the model.
         removed: products of the last table that the catalogue no longer has.
+        rewritten: whether the table lies in another storage than the last time.
     """
 
     table: EmbeddingTable
     encoded: int
     removed: int
+    rewritten: bool = False
 
 
 def bring_up_to_date(
@@ -43,15 +45,20 @@ def bring_up_to_date(
     *,
     folder: Path,
     full: bool = False,
+    storage: Storage = "float32",
     progress: Progress | None = None,
 ) -> Built:
     """Encode what is stale, keep the rest, and save the table if it changed.
+
+    Another `storage` than the last table's writes it anew and encodes nothing. Going to int8 rounds the vectors, and
+    coming back from it keeps them rounded, until they are encoded again.
 
     Args:
         catalogue: n products; their order is the table's order.
         model: gives the vectors; its `columns` decide what counts as changed content.
         folder: where the last table lies and the new one goes.
         full: encode every product.
+        storage: how the table lies on disk.
         progress: told how many of the stale products are done.
 
     Raises:
@@ -60,7 +67,8 @@ def bring_up_to_date(
     before = _last(folder)
     stale = before.stale(catalogue, model) if before is not None and not full else np.arange(len(catalogue))
     removed = 0 if before is None else int((catalogue.ids.rows(before.ids.texts) < 0).sum())
-    if before is not None and not full and not len(stale) and before.ids.texts == catalogue.ids.texts:
+    rewritten = before is not None and before.storage != storage
+    if before is not None and not (full or rewritten or len(stale)) and before.ids.texts == catalogue.ids.texts:
         return Built(before, 0, 0)
     blocks = []
     for start in range(0, len(stale), _CHUNK):
@@ -70,8 +78,8 @@ def bring_up_to_date(
             progress(start + len(rows), len(stale))
     old = before if before is not None else EmbeddingTable.empty(0, model.content_version)
     vectors = np.concatenate(blocks) if blocks else np.zeros((0, old.dim), np.float32)
-    old.updated(catalogue, model, rows=stale, vectors=vectors).save(folder)
-    return Built(EmbeddingTable.load(folder), len(stale), removed)  # from disk: memory-mapped, and checked
+    old.updated(catalogue, model, rows=stale, vectors=vectors, storage=storage).save(folder)
+    return Built(EmbeddingTable.load(folder), len(stale), removed, rewritten)  # from disk: memory-mapped, and checked
 
 
 def _last(folder: Path) -> EmbeddingTable | None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,13 @@ import numpy.typing as npt
 from recsys.data.catalogue import Catalogue
 from recsys.data.ids import IdMap, Rows
 from recsys.errors import DataContractError, ModelFolderError
-from recsys.vectors import sealed
+from recsys.vectors import codes, sealed
 
 _NAME = "embeddings"
 _ID, _HASH = "product_id", "content_hash"
+
+Storage = Literal["float32", "int8"]
+"""How the numbers of a table lie on disk; in memory they are float32."""
 
 
 class ProductModel(Protocol):
@@ -46,15 +50,17 @@ class EmbeddingTable:
 
     Attributes:
         ids: product ids.
-        vectors: (n, d) float32, unit length, read-only, usually memory-mapped.
+        vectors: (n, d) float32, unit length, read-only; memory-mapped where they lie on disk as float32.
         hashes: (n,) uint64, hash of the content each vector was made of.
         model_id: version of the model that made them.
+        storage: how `save` writes the vectors; one that was saved as int8 and loaded again holds what came back.
     """
 
     ids: IdMap
     vectors: npt.NDArray[np.float32] = field(repr=False)
     hashes: npt.NDArray[np.uint64] = field(repr=False)
     model_id: str
+    storage: Storage = "float32"
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or self.vectors.dtype != np.float32 or self.hashes.dtype != np.uint64:
@@ -86,16 +92,26 @@ class EmbeddingTable:
         """Catalogue rows without a vector of this model and of their present content, ascending: (m,) int64."""
         if self.model_id != model.content_version:
             return np.arange(len(catalogue), dtype=np.int64)
+        wanted = catalogue.hashes(model.columns)
+        if self.ids.texts == catalogue.ids.texts:
+            return np.flatnonzero(self.hashes != wanted).astype(np.int64)
         own = self.ids.rows(catalogue.ids.texts)
         current = own >= 0
-        wanted = catalogue.hashes(model.columns)
         current[current] = self.hashes[own[current]] == wanted[current]
         return np.flatnonzero(~current).astype(np.int64)
 
     def updated(
-        self, catalogue: Catalogue, model: ProductModel, *, rows: Rows, vectors: npt.NDArray[np.float32]
+        self,
+        catalogue: Catalogue,
+        model: ProductModel,
+        *,
+        rows: Rows,
+        vectors: npt.NDArray[np.float32],
+        storage: Storage = "float32",
     ) -> EmbeddingTable:
         """A table in the catalogue's row order: `vectors` (m, d) at its `rows` (m,), this table's own elsewhere.
+
+        `storage` says how the new table is saved.
 
         Raises:
             DataContractError: a vector is not finite, or a product is neither in `rows` nor in this table.
@@ -116,27 +132,36 @@ class EmbeddingTable:
         if len(kept):
             out[kept] = self.vectors[own]
         out[rows] = vectors
-        return EmbeddingTable(catalogue.ids, out, catalogue.hashes(model.columns), model.content_version)
+        return EmbeddingTable(catalogue.ids, out, catalogue.hashes(model.columns), model.content_version, storage)
 
     def save(self, folder: Path) -> None:
         """Write the table; a reader sees the old one or this one, never a mix."""
         import polars as pl
 
         frame = pl.DataFrame({_ID: list(self.ids.texts), _HASH: self.hashes}, schema={_ID: pl.String, _HASH: pl.UInt64})
+        if self.storage == "int8":
+            numbers, scales = codes.encoded(self.vectors)
+            arrays: dict[str, npt.NDArray[np.generic]] = {"codes.npy": numbers, "scales.npy": scales}
+        else:
+            arrays = {"vectors.npy": self.vectors}
         sealed.seal(
             folder,
             _NAME,
-            parts={"vectors.npy": self._write_vectors, "products.parquet": frame.write_parquet},
-            facts={"model_version": self.model_id, "products": len(self), "dim": self.dim},
+            parts={
+                **{name: partial(_write_array, array) for name, array in arrays.items()},
+                "products.parquet": frame.write_parquet,
+            },
+            facts={
+                "model_version": self.model_id,
+                "products": len(self),
+                "dim": self.dim,
+                "storage": self.storage,
+            },
         )
-
-    def _write_vectors(self, path: Path) -> None:
-        with path.open("wb") as file:
-            np.lib.format.write_array(file, np.ascontiguousarray(self.vectors))
 
     @staticmethod
     def load(folder: Path) -> EmbeddingTable:
-        """Read a table back, vectors memory-mapped.
+        """Read a table back: float32 vectors memory-mapped, int8 ones decoded.
 
         Raises:
             ModelFolderError: there is none, or a file is not the one that was written.
@@ -152,11 +177,25 @@ class EmbeddingTable:
         return (folder / f"{_NAME}.json").exists()
 
 
+def _write_array(array: npt.NDArray[np.generic], path: Path) -> None:
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(array))
+
+
 def _read(facts: sealed.Facts, paths: dict[str, Path]) -> EmbeddingTable:
     import polars as pl
 
+    storage = str(facts.get("storage", "float32"))  # the first tables did not tell: there was only one way
+    needed = ("codes.npy", "scales.npy") if storage == "int8" else ("vectors.npy",)
+    if storage not in get_args(Storage) or not {*needed, "products.parquet"} <= paths.keys():
+        raise ModelFolderError(f"the embeddings' manifest names no vectors as {storage}; run 'recsys embed --full'")
+    held = [np.load(paths[name], mmap_mode="r") for name in needed]
+    vectors = codes.decoded(*held) if storage == "int8" else held[0]
     frame = pl.read_parquet(paths["products.parquet"])
-    vectors = np.load(paths["vectors.npy"], mmap_mode="r")
     return EmbeddingTable(
-        IdMap(frame[_ID].to_list()), vectors, frame[_HASH].to_numpy().copy(), str(facts["model_version"])
+        IdMap(frame[_ID].to_list()),
+        vectors,
+        frame[_HASH].to_numpy().copy(),
+        str(facts["model_version"]),
+        cast(Storage, storage),
     )

@@ -65,3 +65,13 @@ def test_too_many_attributes_are_cut_aloud(caplog: pytest.LogCaptureFixture, mon
     frame = attributes.unfold(pl.Series(['{"a": 1, "b": 1}', '{"b": 1, "c": 1}', '{"c": 1}']))
     assert frame.columns == ["attributes.b", "attributes.c"]
     assert "3 different attributes" in caplog.text
+
+
+@given(st.lists(st.sampled_from(['{"a":1}', '{"a":2,"b":["x","y"]}', '{"b":"z"}', "{}", None])))
+def test_texts_that_stand_several_times_are_unfolded_as_if_each_stood_once(cells: list[str | None]) -> None:
+    column = pl.Series(cells, dtype=pl.String)
+    together = attributes.unfold(column)
+    for row, cell in enumerate(cells):
+        alone = attributes.unfold(pl.Series([cell], dtype=pl.String))
+        for name in together.columns:
+            assert together[name][row] == (alone[name][0] if name in alone.columns else None)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from recsys.config import ImageSettings
+from recsys.data import decode as decode_room
 from recsys.data import rejects
 from recsys.data.album import Album
 from recsys.data.ids import IdMap
@@ -281,3 +282,61 @@ def test_the_order_of_decoding_does_not_matter(tmp_path: Path) -> None:
     for name in ("one", "two"):
         PictureStore(tmp_path / name, SETTINGS).add(root, {}, also=list(pictures))
     assert (tmp_path / "one/pixels.u8").read_bytes() == (tmp_path / "two/pixels.u8").read_bytes()
+
+
+def _photographs(side: int) -> list[Image.Image]:
+    """Real pictures, cut square."""
+    from sklearn.datasets import load_sample_images
+
+    return [Image.fromarray(array[:427, :427]).resize((side, side)) for array in load_sample_images().images]
+
+
+def _decibels(one: np.ndarray, other: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of two pictures."""
+    return float(10 * np.log10(255**2 / np.mean((one.astype(float) - other) ** 2)))
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "unpacked"), [(600, 224, 300), (598, 224, 299), (1200, 64, 150), (160, 64, 160), (500, 224, 500)]
+)
+def test_a_jpeg_is_unpacked_at_a_part_of_its_size_and_looks_the_same(
+    side: int, size: int, unpacked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    square = decode_room._square
+
+    def watched(image: Image.Image, size: int) -> np.ndarray:
+        asked.append(image.size)
+        return square(image, size)
+
+    monkeypatch.setattr(decode_room, "_square", watched)
+    for photograph in _photographs(side):
+        data = _bytes(photograph, "JPEG", quality=85)
+        with Image.open(BytesIO(data)) as whole:
+            in_full, bicubic = (
+                np.asarray(whole.resize((size, size), by))
+                for by in (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+            )
+        seen = decode(data, ImageSettings(size=size)).transpose(1, 2, 0)
+        assert asked.pop() == (unpacked, unpacked)
+        if not np.array_equal(seen, in_full):
+            # Nearer to the picture unpacked in full than the choice of another filter would bring it.
+            assert _decibels(seen, in_full) > max(36, _decibels(bicubic, in_full))
+
+
+def test_a_long_jpeg_is_unpacked_by_its_longer_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(decode_room, "_square", lambda image, size: asked.append(image.size))
+    decode(_bytes(_plain(size=(640, 426)), "JPEG"), ImageSettings(size=224))
+    assert asked == [(320, 213)]
+
+
+def test_what_is_known_of_many_products_is_what_is_known_of_each(tmp_path: Path) -> None:
+    root = _folder(tmp_path / "images", a=_bytes(_plain()), b=b"no picture", c=_bytes(_plain((1, 2, 3))))
+    ids = ["c", "x", "a", "b"]
+    store = PictureStore(tmp_path / "cache", SETTINGS)
+    for one in (store, store, PictureStore(tmp_path / "cache", SETTINGS)):  # empty, filled, read back
+        assert one.hashes(pl.Series(ids, dtype=pl.String)).to_list() == [one.hash_of(name) for name in ids]
+        assert one.pictures(IdMap(ids)).present.tolist() == [name in one for name in ids]
+        store.add(root, {name: f"{name}.png" for name in "abc"})
+    assert [name in store for name in ids] == [True, False, True, False]

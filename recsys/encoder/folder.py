@@ -1,0 +1,114 @@
+"""Model folders as they lie on disk: which one is in use, whether it is whole, and what it says of its model.
+
+In: a folder. Out: its checked files, or a model that is only loaded when there is something to encode. No torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.errors import ModelFolderError
+
+if TYPE_CHECKING:
+    from recsys.data.catalogue import Catalogue
+    from recsys.encoder.model import Model
+
+MANIFEST = "manifest.json"
+
+
+class ModelAtRest:
+    """A model known by its manifest: enough to tell which products are stale.
+
+    Attributes:
+        content_version: names the weights that product vectors come from.
+        columns: of the catalogue, that determine a product's vector.
+    """
+
+    def __init__(self, content_version: str, columns: Sequence[str], load: Callable[[], Model]) -> None:
+        self.content_version, self.columns = content_version, tuple(columns)
+        self._load = load
+
+    def encode(self, catalogue: Catalogue, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Load the model and encode products: (m, d) float32 of unit length.
+
+        Raises:
+            ModelFolderError: the weights are not those the manifest names.
+        """
+        model = self._load()
+        if (model.content_version, tuple(model.columns)) != (self.content_version, self.columns):
+            raise ModelFolderError(
+                f"{model.folder}: the manifest speaks of version {self.content_version}, the weights are "
+                f"{model.content_version} or look at other columns; run `recsys train`"
+            )
+        return model.encode(catalogue, rows)
+
+
+def newest(models: Path, name: str) -> Path:
+    """Folder of the current version of model `name` under `models`.
+
+    Raises:
+        ModelFolderError: there is none.
+    """
+    pointer = models / name / "CURRENT"
+    if not pointer.is_file():
+        raise ModelFolderError(f"{pointer.parent}: there is no trained model yet; run `recsys train`")
+    version = pointer.read_text(encoding="utf-8").strip()
+    folder = models / name / version
+    if not version or Path(version).name != version or not folder.is_dir():
+        raise ModelFolderError(f"{pointer}: names version '{version}', which is not there; run `recsys train`")
+    return folder
+
+
+def checked(folder: Path, needed: Collection[str] = ()) -> Mapping[str, bytes]:
+    """All files of a model folder, each of the size and sha256 the manifest says.
+
+    Args:
+        folder: of one version.
+        needed: files without which it is no model.
+
+    Raises:
+        ModelFolderError: a file is missing or altered.
+    """
+    path = folder / MANIFEST
+    try:
+        named = {str(name): held for name, held in _manifest(folder)["files"].items()}
+        if set(needed) - named.keys() or any(Path(name).name != name for name in named):
+            raise ModelFolderError(f"{path}: does not name the files of a model; run `recsys train`")
+        files = {name: (folder / name).read_bytes() for name in named}
+        for name, held in files.items():
+            if len(held) != named[name]["size"] or hashlib.sha256(held).hexdigest() != named[name]["sha256"]:
+                raise ModelFolderError(
+                    f"{folder / name}: altered since it was written; run `recsys train` or restore the folder"
+                )
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelFolderError(f"{folder}: not a complete model folder ({error}); run `recsys train`") from error
+    return files
+
+
+def at_rest(folder: Path, load: Callable[[], Model]) -> ModelAtRest | None:
+    """The model of a version's folder, by its manifest, after every file is checked; `load` gives the model itself.
+
+    Returns:
+        None where the manifest does not tell the columns (as none did at first).
+
+    Raises:
+        ModelFolderError: a file is missing or altered.
+    """
+    checked(folder)
+    manifest = _manifest(folder)
+    version, columns = manifest.get("content_version"), manifest.get("columns")
+    if not isinstance(version, str) or not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
+        return None
+    return ModelAtRest(version, columns, load)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    held: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+    return held

@@ -1,0 +1,55 @@
+"""Pictures are decoded once, when they come in: training and encoding read pixels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recsys.config import ImageSettings
+from recsys.data import decode as decode_room
+from recsys.data import images
+from recsys.encoder.batches import ProductBatches
+from recsys.encoder.train import train_products
+from tests.encoder import shops
+
+
+def test_no_epoch_decodes_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = shops.catalogue()
+    (tmp_path / "album").mkdir()
+    for row in np.flatnonzero(plain.pictures.present).tolist():
+        pixels = plain.pictures.take(np.array([row]))[0].transpose(1, 2, 0)
+        Image.fromarray(pixels).save(tmp_path / "album" / f"{plain.ids.texts[row]}.png")
+    decoded: list[str] = []
+    opened, decode = Image.open, decode_room.decode
+    monkeypatch.setattr(Image, "open", lambda *a, **k: decoded.append("open") or opened(*a, **k))
+    for room in (images, decode_room):
+        monkeypatch.setattr(room, "decode", lambda *a: decoded.append("decode") or decode(*a))
+    store = images.PictureStore(tmp_path / "cache", ImageSettings(size=plain.pictures.pixels.shape[-1]))
+    store.add(tmp_path / "album", {}, also=plain.ids.texts)
+    held = int(plain.pictures.present.sum())
+    assert sorted(decoded) == ["decode"] * held + ["open"] * held  # the counters count
+    decoded.clear()
+
+    catalogue = replace(plain, pictures=store.pictures(plain.ids))
+    np.testing.assert_array_equal(catalogue.pictures.take(np.arange(9)), plain.pictures.take(np.arange(9)))
+    passes: list[int] = []
+    at = ProductBatches.at
+    monkeypatch.setattr(
+        ProductBatches, "at", lambda self, step: passes.append(step // self.steps_per_pass) or at(self, step)
+    )
+    model = train_products(
+        catalogue,
+        shops.interactions(),
+        encoder=shops.ENCODER,
+        objectives=shops.OBJECTIVES,
+        training=shops.TRAINING.model_copy(update={"epochs": 2, "min_steps": 1}),
+        folder=tmp_path / "training",
+        progress=False,
+    )
+    assert set(passes) == {0, 1}
+    model.encode(catalogue, np.arange(len(catalogue)))
+    assert decoded == []
