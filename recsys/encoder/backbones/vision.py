@@ -255,7 +255,9 @@ def _cut(network: nn.Module, node: str) -> nn.Module:
     for one in [one for one in graph.nodes if one.op == "output"]:
         graph.erase_node(one)
     graph.output(by_name[node])
-    graph.eliminate_dead_code()
+    for one in reversed(list(graph.nodes)):
+        if one.op not in ("placeholder", "output") and not one.users:
+            graph.erase_node(one)
     out = fx.GraphModule(root, graph)
     out.delete_all_unused_submodules()
     return out
