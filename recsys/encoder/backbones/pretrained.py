@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging as their_log
+from transformers.utils.hub import cached_file
 
 from recsys.errors import ConfigError, ModelFolderError
 
@@ -101,7 +103,7 @@ class Source:
         """A JSON file beside the model, empty if there is none."""
         try:
             with quiet():
-                found = transformers.utils.cached_file(
+                found = cached_file(
                     self.name,
                     name,
                     local_files_only=self.local,
@@ -147,11 +149,11 @@ def _bare(made: Any) -> dict[str, Any]:
 def quiet() -> Iterator[None]:
     """Without the library's reports and progress bars."""
     before, bars = their_log.get_verbosity(), their_log.is_progress_bar_enabled()
-    their_log.set_verbosity_error()
-    their_log.disable_progress_bar()
+    their_log.set_verbosity(logging.ERROR)
+    their_log.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         their_log.set_verbosity(before)
         if bars:
-            their_log.enable_progress_bar()
+            their_log.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -57,5 +57,5 @@ def _copy(backbone: nn.Module, *, halves: bool, device: torch.device) -> nn.Modu
                     layer.weight = nn.Parameter(layer.weight.detach().bfloat16(), requires_grad=False)
     if halves and device.type == "cpu" and hasattr(out, "set_attn_implementation"):
         # On processors plain products beat torch's fused bf16 kernel for sequences this short.
-        out.set_attn_implementation("eager")
+        out.set_attn_implementation("eager")  # type: ignore[operator]
     return out.eval()

@@ -66,7 +66,7 @@ class OwnText(nn.Module):
     def __init__(self, vocabulary: int, settings: EncoderSettings) -> None:
         super().__init__()
         width = settings.width
-        self.longest = settings.text_tokens
+        self.longest: int | None = settings.text_tokens
         self.embedding = nn.Embedding(vocabulary, width)
         self.places = nn.Parameter(torch.zeros(settings.text_tokens, width))
         self.summary = nn.Parameter(torch.zeros(SUMMARY, width))
@@ -86,7 +86,7 @@ class OwnText(nn.Module):
         return self.states(tokens)[:, :SUMMARY].flatten(1)
 
     def summarised(self, gist: Tensor) -> Tensor:
-        return gist.unflatten(1, (SUMMARY, -1))
+        return gist.view(len(gist), SUMMARY, gist.shape[1] // SUMMARY)
 
     def table(self) -> Tensor:
         return self.embedding.weight

@@ -63,7 +63,7 @@ class PretrainedImage(nn.Module):
             return self._see(self.backbone, pixels, side)
         with torch.no_grad(), self._swift.autocast(pixels.device):
             backbone = self._swift.of(self.backbone, pixels.device)
-            parts = [self._see(backbone, some, side) for some in pixels.split(max(1, _PIXELS // side**2))]
+            parts = [self._see(backbone, some, side) for some in torch.split(pixels, max(1, _PIXELS // side**2))]
         maps, wholes = zip(*parts, strict=True)
         return torch.cat(maps).float(), None if wholes[0] is None else torch.cat(wholes).float()
 
@@ -83,7 +83,7 @@ def _laid_out(states: Tensor, grid: int) -> Seen:
     if states.ndim == 4:
         return states, None
     others = states.shape[1] - grid**2
-    patches = states[:, others:].transpose(1, 2).unflatten(2, (grid, grid))
+    patches = states[:, others:].transpose(1, 2).reshape(len(states), -1, grid, grid)
     return patches, states[:, 0] if others else None
 
 
@@ -177,7 +177,7 @@ def _of_transformers(source: pretrained.Source, settings: EncoderSettings) -> Pr
         raise ConfigError(f"{source.setting}: transformers has no picture model of type '{config.model_type}'")
     try:
         with pretrained.quiet():
-            given: Any = AutoImageProcessor.from_pretrained(source.name, **source.how)
+            given: Any = AutoImageProcessor.from_pretrained(source.name, **source.how)  # type: ignore[no-untyped-call]
     except pretrained.TROUBLE as error:
         raise source.trouble(error) from error
     backbone = source.model(config)

@@ -167,7 +167,7 @@ class TextField(nn.Module):
         """Read the texts of a training once and for all, if the tower does not learn."""
         if self.tower.learns or not len(x["tokens"]):
             return
-        tokens = x["tokens"].unique(dim=0)
+        tokens = torch.unique(x["tokens"], dim=0)
         marks, order = _marks(tokens).sort()
         self._known = marks, tokens[order], self._in_batches(tokens[order]).cpu()
 
@@ -199,7 +199,7 @@ def _batches(tokens: Tensor) -> Iterator[tuple[Tensor, int]]:
     """Rows of like length that fill the budget, longest first, and how many tokens they are filled up to."""
     lengths = (tokens != PAD).sum(1).clamp(min=1)
     filled = (-(-lengths // _STEP) * _STEP).clamp(max=tokens.shape[1])
-    for length in filled.unique().flip(0).tolist():
+    for length in torch.unique(filled).flip(0).tolist():
         yield from ((rows, length) for rows in (filled == length).nonzero()[:, 0].split(max(1, _BUDGET // length)))
 
 
