@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The measurements of docs/benchmarks.md: every benchmark whose data is in the folder given, the others by name.
-# With PEERS set to an interpreter that has RecTools and implicit, those are measured beside ours.
+# With PEERS set to an interpreter that has RecTools, implicit and sentence-transformers, those are measured beside ours.
 set -euo pipefail
 data=${1:?usage: run.sh DATA_FOLDER}
 here=$(dirname "${BASH_SOURCE[0]}")
@@ -17,6 +17,8 @@ if [ -d "$hm" ] && [ -d "$week" ]; then
   "$python" "$here/hm_pictures.py" "${files[@]}" --json
   "$python" "$here/hm_representation.py" "${files[@]}" --json
   "$python" "$here/complete.py" "${files[@]}" --json
+  "$python" "$here/encode.py" --articles "$hm/articles.parquet" --images "$hm/images_160px.zip" \
+    ${peers[@]+"${peers[@]}"} --json
 else
   echo "hm: skipped, $hm or $week is missing" >&2
 fi

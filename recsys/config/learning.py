@@ -17,10 +17,36 @@ _PREFIXES: Final = (32, 64)
 class EncoderSettings(Section):
     """Size and inputs of the product and user encoders."""
 
+    text: str = Field(
+        "own",
+        min_length=1,
+        description="text tower: own = trained from scratch on the catalogue, or folder or hub name of a transformers "
+        "text model",
+    )
+    image: str = Field(
+        "own",
+        min_length=1,
+        description="picture tower: own = small convolutional network, vit = small transformer, both from scratch; a "
+        "network of torchvision (resnet18) or its weights (ResNet18_Weights.DEFAULT); or folder or hub name of a "
+        "transformers vision model",
+    )
+    tuning: Literal["frozen", "adapters", "tuned"] = Field(
+        "frozen",
+        description="what learns in pretrained towers: frozen = nothing, adapters = small matrices beside each layer, "
+        "tuned = everything",
+    )
+    adapter_rank: int = Field(8, ge=1, description="width of the adapters of a pretrained tower")
+    tuning_pace: float = Field(
+        0.01, gt=0, le=1, description="learning rate of a tuned pretrained tower as a share of that of the rest"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="number format pretrained towers encode in; auto = bf16 where the processor has it"
+    )
     dim: int = Field(128, ge=8, description="length of a product vector")
     width: int = Field(128, ge=16, description="width of the towers and of the fusion")
     heads: int = Field(4, ge=1, description="attention heads; divides width")
     text_layers: int = Field(1, ge=1, description="transformer layers of the text tower")
+    image_layers: int = Field(4, ge=1, description='transformer layers of the picture tower "vit"')
     fusion_layers: int = Field(2, ge=1, description="transformer layers of the fusion")
     user_layers: int = Field(2, ge=1, description="transformer layers of the user encoder")
     text_tokens: int = Field(32, ge=4, description="tokens read of each product's text")

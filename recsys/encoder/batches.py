@@ -152,6 +152,7 @@ class ProductBatches:
         self._extra = min(len(self.often), round(_OFTEN * self.half))
         self.steps_per_pass = max(1, -(-n // (2 * self.half)))
         self._all = model.read(catalogue, np.arange(n), pictures=False)
+        model.text.remember(self._all["text"])
         self._text_key = np.unique(self._all["text"]["tokens"].numpy(), axis=0, return_inverse=True)[1].reshape(-1)
         self._pieces(catalogue)
 

@@ -5,17 +5,21 @@ In: a `Model`. Out: `<folder>/<version>/` with weights, vocabularies, manifest a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from pydantic import ValidationError
 from safetensors.torch import load as of_bytes
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from recsys.config import EncoderSettings
 from recsys.data.ids import IdMap
@@ -27,11 +31,11 @@ from recsys.encoder.folder import MANIFEST, checked, newest
 from recsys.encoder.model import Model
 from recsys.encoder.product import ProductEncoder
 from recsys.encoder.user import UserEncoder
-from recsys.errors import ModelFolderError
+from recsys.errors import ModelFolderError, TemporaryError
 
 __all__ = ["load", "newest", "save"]
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _NEEDED: Final = frozenset(
     {
         "config.json",
@@ -43,7 +47,13 @@ _NEEDED: Final = frozenset(
         "metrics.json",
     }
 )
-_LIBRARIES: Final = ("torch", "safetensors", "tokenizers", "numpy", "polars")
+_TOWERS: Final = {
+    "product.text": ("embedding.", "places", "summary", "blocks.", "norm."),
+    "product.image": ("stem.", "stages."),
+}
+"""Weights that format 1 had in the fields themselves and that are in the fields' towers now."""
+_SHOWN: Final = 4
+_LIBRARIES: Final = ("torch", "safetensors", "tokenizers", "torchvision", "transformers", "numpy", "polars")
 
 
 def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | None = None) -> Path:
@@ -71,6 +81,7 @@ def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | 
         "config.json": _json(config),
         "model.safetensors": model.weights(),
         "tokenizer.json": product.text.tokenizer.to_str(pretty=True).encode(),
+        "backbones.json": _json({"text": product.text.tower.state(), "image": product.image.tower.state()}),
         "words.json": _json(words),
         "attributes.json": _json(product.attributes.state()),
         "products.json": _json(list(model.user.ids.texts) if model.user is not None else []),
@@ -87,25 +98,40 @@ def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | 
         "libraries": {name: installed(name) for name in _LIBRARIES},
         "files": {name: {"sha256": _sha256(held), "size": len(held)} for name, held in files.items()},
     }
-    target = folder / model.version
+    try:
+        return _put(folder, model.version, {**files, MANIFEST: _json(manifest)})
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TemporaryError(
+            f"{folder}: the disk is full, so the model was not saved and the last one stays; "
+            "free some space and repeat the command"
+        ) from error
+
+
+def _put(folder: Path, version: str, files: Mapping[str, bytes]) -> Path:
+    """Write all files of a version, then point at it."""
+    target = folder / version
     folder.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
+    pointer = folder / f".CURRENT-{os.getpid()}"
     try:
-        for name, held in {**files, MANIFEST: _json(manifest)}.items():
+        for name, held in files.items():
             _write(part / name, held)
         part.chmod(0o755)
         _sync(part)
+        _write(pointer, version.encode() + b"\n")
         if target.exists():
             # The same weights were saved before; a folder of that name that is damaged must not survive.
-            shutil.rmtree(target)
+            target.rename(part / "old")
         part.rename(target)
+        shutil.rmtree(target / "old", ignore_errors=True)
+        _sync(folder)
+        pointer.replace(folder / "CURRENT")
+        _sync(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    _sync(folder)
-    pointer = folder / f".CURRENT-{os.getpid()}"
-    _write(pointer, model.version.encode() + b"\n")
-    pointer.replace(folder / "CURRENT")
-    _sync(folder)
+        pointer.unlink(missing_ok=True)
     return target
 
 
@@ -117,13 +143,19 @@ def load(folder: Path) -> Model:
     """
     files = checked(folder, _NEEDED)
     config = json.loads(files["config.json"])
-    if config.get("format") != _FORMAT:
-        raise ModelFolderError(f"{folder}: model format {config.get('format')} is not {_FORMAT}; run `recsys train`")
-    settings = EncoderSettings.model_validate(config["encoder"])
+    if config.get("format") not in (1, _FORMAT) or (config["format"] > 1 and "backbones.json" not in files):
+        raise ModelFolderError(
+            f"{folder}: model format {config.get('format')} is not 1 or {_FORMAT}; run `recsys train`"
+        )
+    settings = _settings(folder, config)
     words = json.loads(files["words.json"])
+    own = json.dumps({"text": {"kind": "own"}, "image": {"kind": "own"}}).encode()
+    backbones = json.loads(files["backbones.json"] if config["format"] > 1 else own)
     product = ProductEncoder(
-        text=TextField(Tokenizer.from_buffer(files["tokenizer.json"]), config["text_columns"], settings),
-        image=ImageField(settings),
+        text=TextField.of_state(
+            backbones["text"], Tokenizer.from_buffer(files["tokenizer.json"]), config["text_columns"], settings
+        ),
+        image=ImageField(settings, backbones["image"]),
         attributes=TableField.of_state(json.loads(files["attributes.json"]), settings.width),
         words=WordsField(words["words"], words["rarity"], settings.dim),
         names=config["named_columns"],
@@ -131,16 +163,56 @@ def load(folder: Path) -> Model:
     )
     user = UserEncoder(IdMap(json.loads(files["products.json"])), settings) if config["has_user_encoder"] else None
     tensors = of_bytes(files["model.safetensors"])
+    if config["format"] == 1:
+        tensors = {_renamed(name): held for name, held in tensors.items()}
     for name, part in (("product", product), ("user", user)):
         if part is not None:
             held = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-            try:
-                part.load_state_dict(held)
-            except RuntimeError as error:
-                raise ModelFolderError(f"{folder}: the weights do not fit config.json; run `recsys train`") from error
+            if wrong := _differing(part.state_dict(), held):
+                more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+                raise ModelFolderError(
+                    f"{folder}: the weights of the {name} encoder do not fit config.json: "
+                    f"{', '.join(wrong[:_SHOWN])}{more}; run `recsys train`"
+                )
+            part.load_state_dict(held)
     return Model(
         product=product, user=user, settings=settings, metrics=json.loads(files["metrics.json"]), folder=folder
     )
+
+
+def _settings(folder: Path, config: Mapping[str, Any]) -> EncoderSettings:
+    """The sizes a model was trained with.
+
+    Raises:
+        ModelFolderError: they are no settings of this version.
+    """
+    try:
+        return EncoderSettings.model_validate(config["encoder"])
+    except ValidationError as error:
+        wrong = ", ".join(".".join(map(str, one["loc"])) or one["msg"] for one in error.errors())
+        raise ModelFolderError(
+            f"{folder / 'config.json'}: made by another version, whose settings are not known here ({wrong}); "
+            "run `recsys train`"
+        ) from error
+
+
+def _renamed(name: str) -> str:
+    for field, parts in _TOWERS.items():
+        rest = name.removeprefix(f"{field}.")
+        if rest != name and rest.startswith(parts):
+            return f"{field}.tower.{rest}"
+    return name
+
+
+def _differing(wanted: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> list[str]:
+    """What is missing, too much or of another shape, by name."""
+    out = [f"{name} is missing" for name in wanted if name not in held]
+    out += [f"{name} is not known" for name in held if name not in wanted]
+    return out + [
+        f"{name} is {tuple(held[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in held and held[name].shape != wanted[name].shape
+    ]
 
 
 def _card(model: Model) -> str:
@@ -155,6 +227,7 @@ def _card(model: Model) -> str:
         f"- Text columns: {', '.join(product.text.columns) or 'none'}; "
         f"{product.text.tokenizer.get_vocab_size():,} tokens, "
         f"{len(product.words.words):,} exact words.\n"
+        f"- Towers: text {settings.text}, pictures {settings.image}; pretrained weights {settings.tuning}.\n"
         f"- Attributes: {', '.join(product.attributes.columns) or 'none'}.\n"
         f"- Product encoder: {size:,} weights. User encoder: {user}.\n"
         "- Made for: finding similar products, grouping, recommending in the shop it was trained on.\n"

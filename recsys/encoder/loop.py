@@ -117,7 +117,7 @@ def run(
             if not math.isfinite(norm):
                 raise DegenerateLossError(_degenerate(stage, step, numbers))
             for group in optimizer.param_groups:
-                group["lr"] = peak * _schedule(step, steps, training.warmup) * patience.rate
+                group["lr"] = group["pace"] * peak * _schedule(step, steps, training.warmup) * patience.rate
             optimizer.step()
             journal.step(step + 1, {**numbers, "gradient": norm})
             if (seen := patience.look(model, step + 1)) is not None:
@@ -147,14 +147,13 @@ def run(
 
 
 def _groups(parts: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Matrices are decayed; embeddings, biases, norms and single numbers are not."""
+    """Matrices are decayed; embeddings, biases, norms and single numbers are not. Pretrained weights have a pace."""
     tables = {id(module.weight) for module in parts.modules() if isinstance(module, nn.Embedding)}
-    matrices = [p for p in parts.parameters() if p.ndim >= 2 and id(p) not in tables]
-    chosen = {id(p) for p in matrices}
-    return [
-        {"params": matrices, "weight_decay": decay},
-        {"params": [p for p in parts.parameters() if id(p) not in chosen], "weight_decay": 0.0},
-    ]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, decay): [], (1.0, 0.0): []}
+    for p in parts.parameters():
+        decayed = p.ndim >= 2 and id(p) not in tables
+        groups.setdefault((getattr(p, "pace", 1.0), decay if decayed else 0.0), []).append(p)
+    return [{"params": held, "weight_decay": rate, "pace": pace} for (pace, rate), held in groups.items()]
 
 
 def _schedule(step: int, steps: int, warmup: float) -> float:

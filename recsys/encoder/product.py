@@ -91,7 +91,8 @@ class ProductEncoder(nn.Module):
         corpus = (piece for text, fact in zip(texts, facts, strict=True) for piece in (*text, *fact))
         text = TextField.fit(corpus, columns, settings)
         nn.init.normal_(words.embedding.weight, std=settings.dim**-0.5)
-        nn.init.normal_(text.embedding.weight, std=0.5)
+        if settings.text == "own":
+            nn.init.normal_(text.embedding.weight, std=0.5)
         model = ProductEncoder(
             text=text, image=ImageField(settings), attributes=attributes, words=words, names=names, settings=settings
         )

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from recsys.errors import ModelFolderError
+from recsys.errors import ModelFolderError, TemporaryError
 
 Identity = dict[str, Any]
 """What a training is: stage, settings, fingerprint of the data. Fit for JSON."""
@@ -40,15 +40,21 @@ class Snapshot:
             tensors.update({f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in held.items()})
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = self.path.with_suffix(".part")
-        save_file(
-            {name: held.detach().cpu().contiguous().clone() for name, held in tensors.items()},
-            new,
-            metadata={
-                "identity": json.dumps(self.identity, sort_keys=True),
-                "step": str(step),
-                "looks": json.dumps(list(looks)),
-            },
-        )
+        try:
+            save_file(
+                {name: held.detach().cpu().contiguous().clone() for name, held in tensors.items()},
+                new,
+                metadata={
+                    "identity": json.dumps(self.identity, sort_keys=True),
+                    "step": str(step),
+                    "looks": json.dumps(list(looks)),
+                },
+            )
+        except SafetensorError as error:
+            new.unlink(missing_ok=True)
+            raise TemporaryError(
+                f"{self.path}: the checkpoint could not be written ({error}); make room on the disk and train --resume"
+            ) from error
         with new.open("rb") as file:
             os.fsync(file.fileno())
         new.replace(self.path)

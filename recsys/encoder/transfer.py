@@ -32,6 +32,9 @@ _OF_THE_SHOP: Final = {
     "attribute_columns",
     "modality_dropout",
     "id_dropout",
+    "matryoshka",
+    "tuning_pace",
+    "precision",
 }
 """Settings that may differ: they change no weight of the product encoder, or only how many rows a table has."""
 _TABLES: Final = ("text", "image", "attributes", "words")
@@ -78,7 +81,7 @@ class Transfer:
         """An encoder of the catalogue with the weights of the source wherever they fit."""
         model, old = ProductEncoder.fit(catalogue, settings), self.source.product
         # Token numbers mean something only together, so the whole tokenizer comes along.
-        model.text = TextField(old.text.tokenizer, model.text.columns, settings)
+        model.text = TextField.of_state(old.text.tower.state(), old.text.tokenizer, model.text.columns, settings)
         with torch.no_grad():
             guess = bool(old.image.first_guess.weight.any())  # without pictures it was never fitted
             weights = {

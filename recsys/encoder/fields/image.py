@@ -1,9 +1,11 @@
-"""Pictures read by a small residual convolutional network, augmented as whole batches.
+"""Pictures read by a network trained from scratch or brought along, augmented as whole batches.
 
 In: (b, 3, S, S) uint8 and which products have one. Out: five tokens a picture: its four quarters and the whole.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +15,9 @@ from torch import Tensor, nn
 
 from recsys.config import EncoderSettings
 from recsys.data.catalogue import Pictures
+from recsys.encoder.backbones import image as towers
 from recsys.encoder.fields import Inputs, Tokens
 
-_CHANNELS = (24, 48, 96, 192)
 _GLANCE = 24
 """Side in pixels of the small copy that a glance reads."""
 _RIDGE = 1e-3
@@ -43,36 +45,16 @@ def augmented(pixels: Tensor, g: torch.Generator) -> Tensor:
     return (moved - 0.5) * contrast[:, None, None, None] + 0.5 + light[:, None, None, None]
 
 
-class _Residual(nn.Module):
-    """Two 3x3 convolutions added to what comes in (He et al. 2016); halves the side when `inner` > `outer`."""
-
-    def __init__(self, inner: int, outer: int) -> None:
-        super().__init__()
-        self.shrink = nn.Conv2d(inner, outer, 3, stride=2, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(outer)
-        self.first = nn.Conv2d(outer, outer, 3, padding=1, bias=False)
-        self.norm_first = nn.BatchNorm2d(outer)
-        self.second = nn.Conv2d(outer, outer, 3, padding=1, bias=False)
-        self.norm_second = nn.BatchNorm2d(outer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.shrink(x)))
-        return F.relu(x + self.norm_second(self.second(F.relu(self.norm_first(self.first(x))))))
-
-
 class ImageField(nn.Module):
     """Reads pictures; products without one are skipped, not filled with zeros."""
 
     name = "image"
 
-    def __init__(self, settings: EncoderSettings) -> None:
+    def __init__(self, settings: EncoderSettings, state: dict[str, Any] | None = None) -> None:
+        """Build the tower of the settings, or that of a saved model by its state."""
         super().__init__()
-        first, *rest = _CHANNELS
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, first, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(first), nn.ReLU()
-        )
-        self.stages = nn.ModuleList(_Residual(a, b) for a, b in zip((first, *rest[:-1]), rest, strict=True))
-        self.out = nn.Linear(rest[-1], settings.width)
+        self.tower = towers.tower(settings, state)
+        self.out = nn.Linear(self.tower.channels, settings.width)
         self.norm = nn.LayerNorm(settings.width)
         self.places = nn.Parameter(torch.zeros(5, settings.width))
         self.first_guess = nn.Linear(2 * 3 * _GLANCE**2, settings.dim)
@@ -131,12 +113,10 @@ class ImageField(nn.Module):
         pixels = x["pixels"][has].float() / 255
         if g is not None:
             pixels = augmented(pixels, g)
-        h = self.stem(((pixels - 0.7) / 0.3).contiguous(memory_format=torch.channels_last))
-        for stage in self.stages:
-            h = stage(h)
+        h, whole = self.tower(pixels)
         quarters = F.adaptive_avg_pool2d(h, 2).flatten(2).transpose(1, 2)
-        whole = torch.cat([quarters, h.mean((2, 3))[:, None]], 1)
-        tokens = self.norm(self.out(whole)).float() + self.places
+        whole = whole if whole is not None else h.mean((2, 3))
+        tokens = self.norm(self.out(torch.cat([quarters, whole[:, None]], 1))).float() + self.places
         every = torch.zeros(len(has), 5, width, device=has.device).index_copy(0, has.nonzero()[:, 0], tokens)
         return Tokens(every, has[:, None].expand(-1, 5))
 
