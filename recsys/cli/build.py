@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from recsys.cli.call import Call, command
+from recsys.execution import crew
 from recsys.pipeline.report import Report
 
 
@@ -143,7 +144,7 @@ def train(
         "training.user_epochs": epochs,
         "training.device": device.value if device else None,
     }
-    with call.bench(flags) as bench:
+    with call.bench(flags, writes=not crew.follows()) as bench:
         return training.train(bench, parts=(part.value,) if part else training.PARTS, resume=resume)
 
 

@@ -64,8 +64,8 @@ class ProductBatch:
 
     def to(self, device: torch.device) -> ProductBatch:
         """The same on a device; `rows` stay here."""
-        x = {name: {key: value.to(device) for key, value in part.items()} for name, part in self.x.items()}
-        query = {key: value.to(device) for key, value in self.query.items()}
+        x = {name: moved(part, device) for name, part in self.x.items()}
+        query = moved(self.query, device)
         return ProductBatch(self.rows, x, query, self.same_text.to(device), self.paired.to(device), self.pairs)
 
     def towers(self, model: ProductEncoder, g: torch.Generator) -> dict[str, Tokens]:
@@ -92,6 +92,11 @@ class ProductBatch:
             parts["attributes"] = model.attributes(x, conceal).shown(show["attributes"])
             self._whole.append(Whole(model.fuse(parts, model.exact(self.x, show)), conceal, parts))
         return self._whole[0]
+
+
+def moved(x: Inputs, device: torch.device) -> Inputs:
+    """Inputs on a device; from pinned memory the copying goes on while others work."""
+    return {name: value.to(device, non_blocking=True) for name, value in x.items()}
 
 
 def some_views(present: dict[str, Tensor], rate: float, g: torch.Generator) -> dict[str, Tensor]:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsys.data.dataset import Dataset
-from recsys.encoder import checkpoint
+from recsys.encoder import checkpoint, distributed
 from recsys.errors import DataContractError, UsageError
+from recsys.execution import crew
 from recsys.pipeline import rankers
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.lesson import Lesson
@@ -25,6 +26,8 @@ _LOGS_KEPT = 3
 
 def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False) -> Report:
     """Train the encoder, fit the ranker, or both, and put them into use.
+
+    Of several processes that torchrun has started, the first does all of it and the others help with the products.
 
     Args:
         bench: the project.
@@ -40,6 +43,8 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False) -
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise UsageError(f"unknown part '{unknown[0]}'; train {' or '.join(PARTS)}")
+    if crew.follows():
+        return _helped(bench, parts=parts, resume=resume)
     dataset = bench.dataset
     trainable(dataset)
     given = lesson(bench, resume=resume)
@@ -56,6 +61,9 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False) -
         Trained.now(bench, dataset, encoder=model.version, ranker="").save(bench.models)
         bench.refresh_models()
         given.done()
+    elif "encoder" in parts:
+        with distributed.together(bench.settings.training.device):
+            distributed.told(0)
     if "ranker" in left:
         artifacts["ranker"] = rankers.save(
             given.ranker(bench.model, embedded(bench).table.vectors),
@@ -69,6 +77,18 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False) -
         given.done()
     counts = {"products": len(dataset.catalogue), "users": len(dataset.users), "events": len(dataset.interactions)}
     return Report("train", counts=counts, artifacts=artifacts, tables=[bench.times()])
+
+
+def _helped(bench: Bench, *, parts: Sequence[str], resume: bool) -> Report:
+    """What the processes but the first do of a training under torchrun: help with the product encoder.
+
+    They read the data only when the first has, which is when it says that there is something to do.
+    """
+    if "encoder" in parts:
+        with distributed.together(bench.settings.training.device):
+            if distributed.told(1):
+                lesson(bench, resume=resume).products()
+    return Report("train")
 
 
 def lesson(bench: Bench, *, resume: bool) -> Lesson:
