@@ -149,7 +149,8 @@ class _Pieces:
                 module.num_batches_tracked += 1
                 module.running_mean.lerp_(mean, module.momentum)
                 module.running_var.lerp_(variance * count / (count - 1).clamp(min=1), module.momentum)
-        return out
+        held: Tensor = out
+        return held
 
 
 def _called(function: Callable[..., Any], given: _Given) -> Any:
