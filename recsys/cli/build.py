@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from recsys.cli.call import Call, command
+from recsys.execution import crew
 from recsys.pipeline.report import Report
 
 
@@ -168,7 +169,7 @@ def train(
         "training.user_epochs": None if other else epochs,
         "training.device": device.value if device else None,
     }
-    with call.bench(flags) as bench:
+    with call.bench(flags, writes=not crew.follows()) as bench:
         way = Way(bench, labels=labels, start=start, distill=distill, passes=epochs if other else None)
         return training.train(bench, parts=(part.value,) if part else training.PARTS, resume=resume, way=way)
 

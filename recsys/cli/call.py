@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from recsys.execution import crew
+
 if TYPE_CHECKING:
     from recsys.config import Settings
     from recsys.execution.watch import Watch
@@ -78,7 +80,7 @@ class Call:
         from recsys.cli import output
         from recsys.execution.watch import Watch
 
-        if self.quiet:
+        if self.quiet or crew.follows():
             return Watch()
         return Watch(output.Bars() if sys.stderr.isatty() else output.Lines())
 
@@ -176,10 +178,12 @@ def carry_out(call: Call, work: Callable[[], Report]) -> int:
             import traceback
 
             traceback.print_exc(file=sys.stderr)
-        if call.json:
+        if call.json and not crew.follows():
             output.show_json(output.error_document(call.command, message, exit_code=code, warnings=call.warnings))
         output.show_error(message)
         return code
+    if crew.follows():
+        return 0  # the first process tells what came out
     if call.json:
         document = report.document()
         document["warnings"] = list(dict.fromkeys([*document["warnings"], *call.warnings]))

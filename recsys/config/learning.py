@@ -112,6 +112,11 @@ class ObjectiveSettings(Section):
     next_item: float = Field(1.0, ge=0, description="guess a user's next purchase")
     labels: float = Field(1.0, ge=0, description="guess the labels given to train --labels; nothing without them")
     teacher: float = Field(1.0, ge=0, description="be like the encoder given to train --distill; nothing without it")
+    weighting: Literal["fixed", "learned"] = Field(
+        "fixed",
+        description="fixed = the weights above; learned = those of the product encoder's objectives are only a start, "
+        "and each comes to weigh what makes its loss count as much as any other's",
+    )
 
 
 class TrainingSettings(Section):
@@ -140,6 +145,13 @@ class TrainingSettings(Section):
     weight_decay: float = Field(0.05, ge=0, description="weight decay of AdamW")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    chunk: int = Field(
+        0,
+        ge=0,
+        description="products whose activations are held at once in training the product encoder, so that larger "
+        "batches fit into memory; each step takes about a third longer; 0 = the whole batch",
+    )
+    compile: bool = Field(False, description="make kernels for the product encoder with torch.compile")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="number format of the products; auto = bf16 where the processor has it"
     )

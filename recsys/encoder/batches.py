@@ -68,8 +68,8 @@ class ProductBatch:
 
     def to(self, device: torch.device) -> ProductBatch:
         """The same on a device; `rows` stay here."""
-        x = {name: {key: value.to(device) for key, value in part.items()} for name, part in self.x.items()}
-        query = {key: value.to(device) for key, value in self.query.items()}
+        x = {name: moved(part, device) for name, part in self.x.items()}
+        query = moved(self.query, device)
         return ProductBatch(self.rows, x, query, self.text_key, self.paired.to(device), self.pairs)
 
     def towers(self, model: ProductEncoder, g: torch.Generator) -> dict[str, Tokens]:
@@ -118,6 +118,11 @@ def seen(
     parts = {name: part.shown(show[name]) for name, part in towers.items()}
     parts["attributes"] = model.attributes(x["attributes"], conceal).shown(show["attributes"])
     return Whole(model.fuse(parts, model.exact(x, show)), conceal, parts)
+
+
+def moved(x: Inputs, device: torch.device) -> Inputs:
+    """Inputs on a device; from pinned memory the copying goes on while others work."""
+    return {name: value.to(device, non_blocking=True) for name, value in x.items()}
 
 
 def some_views(present: dict[str, Tensor], rate: float, g: torch.Generator) -> dict[str, Tensor]:

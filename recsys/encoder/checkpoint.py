@@ -232,7 +232,7 @@ def _card(model: Model) -> str:
         f"- Product encoder: {size:,} weights. User encoder: {user}.\n"
         "- Made for: finding similar products, grouping, recommending in the shop it was trained on.\n"
         "- Not made for: another shop without training anew, judging people.\n\n"
-        f"| loss at the end of training | value |\n|---|---|\n{losses}\n"
+        f"| at the end of training | value |\n|---|---|\n{losses}\n"
     )
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,7 +23,13 @@ _LINE_SECONDS: Final = 30.0
 
 
 class Journal:
-    """Context manager around one training; `said` is the smoothed value of each number at the end."""
+    """Context manager around one training.
+
+    Attributes:
+        said: the smoothed value of each number at the end.
+        noted: numbers of `note` by name, the last of each.
+        waiting: share of the time that was spent waiting for batches.
+    """
 
     def __init__(self, folder: Path, *, stage: str, first: int, steps: int, per_step: int, progress: bool) -> None:
         self.stage, self.steps, self.per_step, self.said = stage, steps, per_step, dict[str, float]()
@@ -33,7 +39,10 @@ class Journal:
         self._file = self._path.open("a", encoding="utf-8")
         self._board_folder = folder / "tensorboard" / stage
         self._first, self._spoken = first, time.monotonic()
-        self._clock, self._clock_step = time.monotonic(), first
+        self.noted: dict[str, float] = {}
+        self._new: dict[str, float] = {}
+        self._began = self._clock = time.monotonic()
+        self._clock_step, self._clock_waited, self.waiting = first, 0.0, 0.0
         self._bar: Progress | None = None
         if progress and sys.stderr.isatty():
             columns = (
@@ -71,8 +80,13 @@ class Journal:
         self._file.close()
         self._board.close()
 
-    def step(self, done: int, numbers: Mapping[str, float]) -> None:
-        """Take note of step number `done` (1 = the first)."""
+    def note(self, numbers: Mapping[str, float]) -> None:
+        """Numbers that are not of every step: they are written with the next line."""
+        self._new.update(numbers)
+        self.noted.update(numbers)
+
+    def step(self, done: int, numbers: Mapping[str, float], *, waited: float = 0.0) -> None:
+        """Take note of step number `done` (1 = the first); `waited` seconds so far for the batches of all steps."""
         for name, value in numbers.items():
             self.said[name] = value if name not in self.said else 0.95 * self.said[name] + 0.05 * value
         text = " ".join(f"{name} {self.said[name]:.3f}" for name in numbers)
@@ -80,17 +94,20 @@ class Journal:
             self._bar.update(self._task, completed=done, said=text)
         now = time.monotonic()
         if done % _EVERY == 0 or done == self.steps:
-            rate = (done - self._clock_step) * self.per_step / max(now - self._clock, 1e-9)
-            self._clock, self._clock_step = now, done
+            seconds = max(now - self._clock, 1e-9)
+            rate = (done - self._clock_step) * self.per_step / seconds
+            said = {**numbers, **self._new, "waiting": (waited - self._clock_waited) / seconds}
+            self.waiting = waited / max(now - self._began, 1e-9)
+            self._clock, self._clock_step, self._clock_waited, self._new = now, done, waited, {}
             row = {
                 "stage": self.stage,
                 "step": done,
-                **{name: _rounded(value) for name, value in numbers.items()},
+                **{name: _rounded(value) for name, value in said.items()},
                 "per_second": round(rate, 1),
             }
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
-            for name, value in numbers.items():
+            for name, value in said.items():
                 self._board.add_scalar(f"{self.stage}/{name}", value, done)
         if self._speaks and not self._bar and (now - self._spoken > _LINE_SECONDS or done == self.steps):
             self._spoken = now
@@ -106,6 +123,41 @@ class Journal:
         if self._speaks and not self._bar:
             sys.stderr.write(f"training {self.stage}: after step {done} of {self.steps}, {metric} {value:.4f}\n")
             sys.stderr.flush()
+
+    def results(self) -> dict[str, float]:
+        """Smoothed losses, what was noted last, the share of waiting; nothing where no step was made."""
+        if not self.said:
+            return {}
+        losses = {name: value for name, value in self.said.items() if name != "gradient"}
+        return {**losses, **self.noted, "waiting": self.waiting}
+
+
+class Silence(Journal):
+    """The journal of a process that helps another: nothing is written or said."""
+
+    def __init__(self, folder: Path, **_: Any) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> Silence:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is open."""
+
+    def note(self, numbers: Mapping[str, float]) -> None:
+        """Not noted."""
+
+    def step(self, done: int, numbers: Mapping[str, float], *, waited: float = 0.0) -> None:
+        """Not noted."""
+
+    def judged(self, done: int, metric: str, value: float) -> None:
+        """Not noted."""
+
+    def results(self) -> dict[str, float]:
+        """None: process 0 tells them."""
+        return {}
 
 
 def _rounded(value: float) -> float:

@@ -11,13 +11,17 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from recsys.config import TrainingSettings
-from recsys.encoder.journal import Journal
+from recsys.encoder import distributed
+from recsys.encoder.balance import Fixed, Learned
+from recsys.encoder.collapse import Collapse
+from recsys.encoder.journal import Journal, Silence
+from recsys.encoder.prefetch import Batches, Prefetch
 from recsys.encoder.processor import autocast, pick_device
 from recsys.encoder.snapshot import Snapshot
 from recsys.encoder.validation import METRIC, Endless, Patience
@@ -26,16 +30,6 @@ from recsys.execution import stop
 
 _LOG = logging.getLogger(__name__)
 ENDLESS = Endless()
-
-
-class Batches(Protocol):
-    """Gives the batch of any step."""
-
-    steps_per_pass: int
-
-    def at(self, step: int) -> Any:
-        """The batch of a step, a pure function of its number."""
-        ...
 
 
 def run(
@@ -52,6 +46,8 @@ def run(
     resume: bool,
     progress: bool,
     patience: Patience | Endless = ENDLESS,
+    learned_weights: bool = False,
+    collapse: bool = False,
 ) -> dict[str, float]:
     """Make the weighted sum of the objectives small.
 
@@ -68,9 +64,12 @@ def run(
         resume: go on from the snapshot if there is one.
         progress: say how it goes on stderr.
         patience: slows the training down and ends it when it gains no more; the best weights are those given back.
+        learned_weights: the weights are only where those of the objectives start.
+        collapse: look now and then whether the vectors of different products fall together.
 
     Returns:
-        The smoothed named losses at the end; with `patience` the metric it went by.
+        The smoothed named losses at the end, `waiting` (share of the time spent waiting for batches), what was noted
+        on the way, and with `patience` the metric it went by.
 
     Raises:
         DegenerateLossError: the loss is not a number.
@@ -79,71 +78,125 @@ def run(
     """
     stage = str(snapshot.identity["stage"])
     device = pick_device(training.device)
-    parts = nn.ModuleDict({"model": model, **{part.name: part for _, part in objectives}}).to(device).train()
+    weights = {part.name: weight for weight, part in objectives}
+    balance = (Learned if learned_weights else Fixed)(weights)
+    parts = nn.ModuleDict({"model": model, **{part.name: part for _, part in objectives}, "balance": balance})
+    parts.to(device).train()
     optimizer = torch.optim.AdamW(_groups(parts, training.weight_decay), lr=peak, betas=(0.9, 0.98), fused=True)
-    if resume:
-        first, looks = snapshot.read(parts, optimizer)
-        said = f"goes on after step {first}" if first else "no checkpoint, starts from the beginning"
-        _LOG.info("training %s: %s", stage, said)
-    else:
-        snapshot.remove()
-        first, looks = 0, []
-    patience.begin(looks)
-
-    def write(done: int) -> None:
-        snapshot.write(parts, optimizer, done, looks=patience.looks)
-
-    written = time.monotonic()
+    saved = _Saved(snapshot, parts, optimizer, patience, minutes=training.checkpoint_minutes)
+    first = saved.begin(stage, resume=resume)
+    leads = distributed.rank() == 0
+    watch = Collapse(steps=steps, quiet=round(training.warmup * steps)) if collapse and leads else None
+    journal = (Journal if leads else Silence)(
+        folder, stage=stage, first=first, steps=steps, per_step=per_step, progress=progress
+    )
     with (
-        Journal(folder, stage=stage, first=first, steps=steps, per_step=per_step, progress=progress) as journal,
+        Prefetch(batches, first, steps, pin=device.type == "cuda") as source,
+        journal,
         stop.listening(),
         stop.deferred(),
     ):
         for step in range(first, steps):
-            batch = batches.at(step).to(device)
+            batch = source.take().to(device)
             g = torch.Generator().manual_seed(_seed(training.seed, stage, step))
             with autocast(device, training.precision):
-                losses = {part.name: weight * part(model, batch, g).float() for weight, part in objectives}
-            loss = torch.stack(list(losses.values())).sum()
-            numbers = {
-                name: float(value.detach()) / weight
-                for (name, value), (weight, _) in zip(losses.items(), objectives, strict=True)
-            }
+                losses = {part.name: part(model, batch, g).float() for _, part in objectives}
+            loss = balance(losses)
+            numbers = {name: float(value.detach()) for name, value in losses.items()}
             if not math.isfinite(float(loss.detach())):
                 raise DegenerateLossError(_degenerate(stage, step, numbers))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = float(nn.utils.clip_grad_norm_(parts.parameters(), training.clip))
+            rate = peak * _schedule(step, steps, training.warmup) * patience.rate
+            norm = _improve(loss, parts, optimizer, rate=rate, clip=training.clip)
             if not math.isfinite(norm):
                 raise DegenerateLossError(_degenerate(stage, step, numbers))
-            for group in optimizer.param_groups:
-                group["lr"] = group["pace"] * peak * _schedule(step, steps, training.warmup) * patience.rate
-            optimizer.step()
-            journal.step(step + 1, {**numbers, "gradient": norm})
-            if (seen := patience.look(model, step + 1)) is not None:
-                journal.judged(step + 1, METRIC, seen)
+            if watch and (seen := watch.look(model, batch, step + 1)):
+                journal.note({**seen, **balance.weights()})
+            journal.step(step + 1, {**numbers, "gradient": norm}, waited=source.waited)
+            if (judged := patience.look(model, step + 1)) is not None:
+                journal.judged(step + 1, METRIC, judged)
             ended = step + 1 == steps or patience.enough
-            if ended or time.monotonic() - written > 60 * training.checkpoint_minutes:
+            if ended or saved.due:
                 # one that has ended early is written as done, so that nothing taken up again goes past its end
-                write(steps if ended else step + 1)
-                written = time.monotonic()
+                saved.write(steps if ended else step + 1)
             if ended:
                 break
-            try:
-                stop.check()
-            except InterruptedRunError as asked:
-                write(step + 1)
+            if number := _asked():
+                saved.write(step + 1)
+                distributed.wait()
                 raise InterruptedRunError(
                     f"training {stage} stopped by a signal after step {step + 1} of {steps}; "
                     "train --resume goes on from there",
-                    signal_number=asked.exit_code - 128,
-                ) from None
+                    signal_number=number,
+                )
     model.eval()
     model.to("cpu")
-    out = {name: value for name, value in journal.said.items() if name != "gradient"}
+    out = journal.results()
     if (value := patience.restore(model)) is not None:
         out[METRIC] = value
     return out
+
+
+class _Saved:
+    """Where a training can be taken up again; process 0 writes it, all read it."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        parts: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        patience: Patience | Endless,
+        *,
+        minutes: float,
+    ) -> None:
+        self._snapshot, self._parts, self._optimizer, self._patience = snapshot, parts, optimizer, patience
+        self._seconds, self._written = 60 * minutes, time.monotonic()
+
+    def begin(self, stage: str, *, resume: bool) -> int:
+        """Take everything up from the file, if it is to be and there is one: the number of steps done."""
+        if not resume and distributed.rank() == 0:
+            self._snapshot.remove()
+        distributed.wait()
+        first, looks = self._snapshot.read(self._parts, self._optimizer)
+        if resume:
+            said = f"goes on after step {first}" if first else "no checkpoint, starts from the beginning"
+            _LOG.info("training %s: %s", stage, said)
+        distributed.alike(self._parts, {**self._snapshot.identity, "step": first})
+        self._patience.begin(looks)
+        return first
+
+    @property
+    def due(self) -> bool:
+        """Whether the last one is old enough."""
+        return time.monotonic() - self._written > self._seconds
+
+    def write(self, done: int) -> None:
+        """Keep what is there after so many steps."""
+        self._written = time.monotonic()
+        if distributed.rank() == 0:
+            self._snapshot.write(self._parts, self._optimizer, done, looks=self._patience.looks)
+
+
+def _improve(loss: Tensor, parts: nn.Module, optimizer: torch.optim.Optimizer, *, rate: float, clip: float) -> float:
+    """One step of the optimiser, none where the gradient is no number; the gradient's norm before it was clipped."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    distributed.averaged(parts.parameters())
+    norm = float(nn.utils.clip_grad_norm_(parts.parameters(), clip))
+    for group in optimizer.param_groups:
+        group["lr"] = group["pace"] * rate
+    if math.isfinite(norm):
+        optimizer.step()
+    return norm
+
+
+def _asked() -> int:
+    """The number of the signal that asked this process, or one it works with, to stop; 0 = none."""
+    own = 0
+    try:
+        stop.check()
+    except InterruptedRunError as asked:
+        own = asked.exit_code - 128
+    return distributed.most(own)
 
 
 def _groups(parts: nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -14,20 +14,30 @@ import torch
 import torch.utils.deterministic
 
 from recsys.errors import ConfigError
+from recsys.execution import crew
 
 _FILL: Any = torch.utils.deterministic
 """A module with a settable property, which type checkers do not see."""
 
 
 def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device to work on.
+    """The device to work on; of the processes torchrun has started on a machine each has one of its own.
 
     Raises:
-        ConfigError: cuda is asked for and not there.
+        ConfigError: cuda is asked for and not there, or there are fewer devices than processes.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError('[training] device = "cuda", but no CUDA device is available; set it to "auto" or "cpu"')
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if not crew.launched():
+        return torch.device("cuda")
+    if crew.place() >= torch.cuda.device_count():
+        raise ConfigError(
+            f"{crew.place() + 1} processes or more on a machine with {torch.cuda.device_count()} CUDA devices; start "
+            'torchrun with a smaller --nproc-per-node, or set [training] device = "cpu"'
+        )
+    return torch.device("cuda", crew.place())
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -32,6 +32,7 @@ from recsys.encoder.objectives.masked_text import MaskedText
 from recsys.encoder.objectives.next_item import NextItem
 from recsys.encoder.pairs import Pairs
 from recsys.encoder.processor import repeatable
+from recsys.encoder.rowwise import spread
 from recsys.encoder.snapshot import Snapshot
 from recsys.encoder.user import UserEncoder
 from recsys.encoder.user_batches import UserBatches
@@ -100,19 +101,22 @@ def train_products(
         identity = _identity(
             "products", catalogue, interactions, encoder=encoder, objectives=objectives, training=training
         )
-        metrics = run(
-            model,
-            parts,
-            batches,
-            steps=steps,
-            per_step=2 * batches.half,
-            snapshot=Snapshot(folder / "products.safetensors", {**identity, **course.identity}),
-            training=training,
-            folder=folder,
-            resume=resume,
-            progress=progress,
-            peak=course.peak or training.learning_rate,
-        )
+        with spread(model, chunk=training.chunk, compiled=training.compile):
+            metrics = run(
+                model,
+                parts,
+                batches,
+                steps=steps,
+                per_step=2 * batches.half,
+                snapshot=Snapshot(folder / "products.safetensors", {**identity, **course.identity}),
+                training=training,
+                folder=folder,
+                resume=resume,
+                progress=progress,
+                peak=course.peak or training.learning_rate,
+                learned_weights=objectives.weighting == "learned",
+                collapse=True,
+            )
     return Model(product=model, user=None, settings=encoder, metrics=metrics)
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
+from recsys.encoder import distributed
 from recsys.encoder.course import PLAIN, Course
 from recsys.encoder.model import Model
 from recsys.encoder.train import train_products, train_users
@@ -69,22 +70,28 @@ class Lesson:
     def encoder(self) -> tuple[Model, EmbeddingTable]:
         """Product encoder on what was before the ranker's window, user encoder on everything; model and vectors."""
         settings, watch = self.bench.settings, self.bench.watch
-        with watch.stage("train products", draws_itself=True):
-            model = train_products(
-                self.catalogue,
-                self._before_window(),
-                encoder=settings.encoder,
-                objectives=settings.objectives,
-                training=settings.training,
-                folder=self.folder / _ENCODER,
-                resume=self.resume,
-                progress=watch.shown,
-                course=self.course,
-            )
+        with watch.stage("train products", draws_itself=True), distributed.together(settings.training.device):
+            distributed.told(1)
+            model = self.products()
         with watch.stage("encode products") as progress:
             table = bring_up_to_date(self.catalogue, model, folder=self.folder / _VECTORS, progress=progress).table
         with watch.stage("train users", draws_itself=True):
             return self._users(model, table.vectors, self.interactions, name=_ENCODER), table
+
+    def products(self) -> Model:
+        """The product encoder alone, by this process and those it works together with."""
+        settings = self.bench.settings
+        return train_products(
+            self.catalogue,
+            self._before_window(),
+            encoder=settings.encoder,
+            objectives=settings.objectives,
+            training=settings.training,
+            folder=self.folder / _ENCODER,
+            resume=self.resume,
+            progress=self.bench.watch.shown,
+            course=self.course,
+        )
 
     def ranker(self, model: Model, content: npt.NDArray[np.float32]) -> Blend | Trees:
         """The ranker, fitted on the newest windows with a user encoder that has not seen them.

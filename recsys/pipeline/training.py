@@ -15,8 +15,9 @@ from pathlib import Path
 import polars as pl
 
 from recsys.data.dataset import Dataset
-from recsys.encoder import checkpoint
+from recsys.encoder import checkpoint, distributed
 from recsys.errors import DataContractError, UsageError
+from recsys.execution import crew
 from recsys.pipeline import rankers
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.lesson import Lesson
@@ -33,6 +34,8 @@ _LOGS_KEPT = 3
 
 def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False, way: Way | None = None) -> Report:
     """Train the encoder, fit the ranker, or both, and put them into use.
+
+    Of several processes that torchrun has started, the first does all of it and the others help with the products.
 
     Args:
         bench: the project.
@@ -52,6 +55,10 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False, w
     way = way or Way(bench)
     if not way.plain and "encoder" not in parts:
         raise UsageError(f"{way.said} trains the encoder; leave 'ranker' out, which is fitted after it")
+    if not way.plain and crew.size() > 1:
+        raise UsageError(f"{way.said} trains in one process; start it without torchrun")
+    if crew.follows():
+        return _helped(bench, parts=parts, resume=resume)
     dataset = bench.dataset
     trainable(dataset)
     given = lesson(bench, resume=resume, way=way)
@@ -76,6 +83,9 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False, w
         Trained.now(bench, dataset, encoder=model.version, ranker="", way=way.key, said=way.said).save(bench.models)
         bench.refresh_models()
         given.done()
+    elif "encoder" in parts:
+        with distributed.together(bench.settings.training.device):
+            distributed.told(0)
     if "ranker" in left:
         artifacts["ranker"] = rankers.save(
             given.ranker(bench.model, embedded(bench).table.vectors),
@@ -105,6 +115,18 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False, w
         tables=[*tables, bench.times()],
         notes=way.notes() if tables else [],
     )
+
+
+def _helped(bench: Bench, *, parts: Sequence[str], resume: bool) -> Report:
+    """What the processes but the first do of a training under torchrun: help with the product encoder.
+
+    They read the data only when the first has, which is when it says that there is something to do.
+    """
+    if "encoder" in parts:
+        with distributed.together(bench.settings.training.device):
+            if distributed.told(1):
+                lesson(bench, resume=resume).products()
+    return Report("train")
 
 
 def lesson(bench: Bench, *, resume: bool, way: Way | None = None) -> Lesson:

@@ -12,11 +12,11 @@ from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.ids import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder import loop
-from recsys.encoder.batches import ProductBatches
+from recsys.encoder.batches import ProductBatch, ProductBatches
 from recsys.encoder.model import Model
 from recsys.encoder.objectives.image_text import ImageText
 from recsys.encoder.train import train_products, train_users
-from recsys.encoder.user_batches import UserBatches
+from recsys.encoder.user_batches import UserTrainingBatch
 from recsys.errors import DataContractError, DegenerateLossError, InterruptedRunError, ModelFolderError
 from tests.encoder import shops
 
@@ -49,16 +49,17 @@ def products_of(folder: Path, *, resume: bool = False, **changed: object) -> Mod
     )
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, batches: type, step: int, number: int) -> None:
-    """Send this process a signal when the batch of `step` is asked for."""
-    at = batches.at
+def interrupt(monkeypatch: pytest.MonkeyPatch, batch: type, step: int, number: int) -> None:
+    """Send this process a signal when the batch of `step` is put to use."""
+    to, used = batch.to, []
 
-    def asked(self: object, wanted: int) -> object:
-        if wanted == step:
+    def put(self: object, device: torch.device) -> object:
+        if len(used) == step:
             os.kill(os.getpid(), number)
-        return at(self, wanted)
+        used.append(1)
+        return to(self, device)
 
-    monkeypatch.setattr(batches, "at", asked)
+    monkeypatch.setattr(batch, "to", put)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -67,7 +68,7 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(
 ) -> None:
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     with monkeypatch.context() as patch:
-        interrupt(patch, ProductBatches, 2, number)
+        interrupt(patch, ProductBatch, 2, number)
         with pytest.raises(InterruptedRunError, match="after step 3 of 6; train --resume") as stopped:
             products_of(tmp_path)
     assert stopped.value.exit_code == code
@@ -83,7 +84,7 @@ def test_users_stopped_and_resumed_is_the_same_as_never_stopped(
     both: Model, products: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        interrupt(patch, UserBatches, 1, signal.SIGTERM)
+        interrupt(patch, UserTrainingBatch, 1, signal.SIGTERM)
         with pytest.raises(InterruptedRunError):
             users_of(products, tmp_path)
     assert users_of(products, tmp_path, resume=True).weights() == both.weights()
@@ -137,7 +138,7 @@ def test_losses_are_written_by_name(products: Model, tmp_path: Path) -> None:
     assert {line["stage"] for line in lines} == {"products", "users"}
     named = {"masked_text", "masked_attributes", "denoise", "image_text", "co_purchase"}
     assert named | {"gradient", "step"} <= lines[0].keys()
-    assert set(model.metrics) == named | {"next_item"}
+    assert set(model.metrics) == named | {"next_item", "mean_cosine", "effective_rank", "waiting"}
     assert list((tmp_path / "tensorboard").rglob("events.*"))
 
 
@@ -151,7 +152,7 @@ def test_an_objective_without_weight_is_left_out(tmp_path: Path) -> None:
         progress=False,
         objectives=ObjectiveSettings(masked_text=0, masked_attributes=0, denoise=0, co_purchase=0),
     )
-    assert set(model.metrics) == {"image_text"}
+    assert set(model.metrics) == {"image_text", "mean_cosine", "effective_rank", "waiting"}
 
 
 def test_the_schedule_rises_and_falls() -> None:

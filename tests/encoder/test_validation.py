@@ -12,7 +12,7 @@ from recsys.encoder import validation
 from recsys.encoder.model import Model
 from recsys.encoder.objectives.next_item import NextItem
 from recsys.encoder.snapshot import Snapshot
-from recsys.encoder.user_batches import UserBatches
+from recsys.encoder.user_batches import UserBatches, UserTrainingBatch
 from recsys.encoder.validation import METRIC, Judge, Patience, hold_back
 from recsys.errors import InterruptedRunError
 from tests.encoder import shops
@@ -123,7 +123,7 @@ def test_users_with_patience_stopped_and_resumed_are_the_same(
     assert judged
     assert whole.metrics[METRIC] == pytest.approx(max(value for _, value in judged), rel=1e-5)
     with monkeypatch.context() as patch:
-        interrupt(patch, UserBatches, judged[0][0] + 1, signal.SIGTERM)
+        interrupt(patch, UserTrainingBatch, judged[0][0] + 1, signal.SIGTERM)
         with pytest.raises(InterruptedRunError):
             users_of(products, tmp_path / "half")
     assert users_of(products, tmp_path / "half", resume=True).weights() == whole.weights()

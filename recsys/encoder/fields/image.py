@@ -29,20 +29,31 @@ def augmented(pixels: Tensor, g: torch.Generator) -> Tensor:
 
     Hue stays: the colour is what the product is.
     """
-    b = len(pixels)
+    return moved(pixels, drawn(len(pixels), g))
+
+
+def drawn(b: int, g: torch.Generator) -> Tensor:
+    """How each of b pictures is to be changed: (b, 8), the 2 x 3 numbers of an affine map, light, contrast."""
 
     def draw(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(b, generator=g)
 
     zoom, ratio = draw(0.75, 1.05), draw(0.92, 1.08)
     mirror = torch.where(torch.rand(b, generator=g) < 0.5, -1.0, 1.0)
-    place = torch.zeros(b, 2, 3)
-    place[:, 0, 0], place[:, 1, 1] = zoom * ratio * mirror, zoom / ratio
-    place[:, 0, 2], place[:, 1, 2] = draw(-0.15, 0.15), draw(-0.15, 0.15)
-    grid = F.affine_grid(place.to(pixels.device), list(pixels.shape), align_corners=False)
-    moved = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-    light, contrast = draw(-0.08, 0.08).to(pixels.device), draw(0.85, 1.15).to(pixels.device)
-    return (moved - 0.5) * contrast[:, None, None, None] + 0.5 + light[:, None, None, None]
+    moves = torch.zeros(b, 8)
+    moves[:, 0], moves[:, 4] = zoom * ratio * mirror, zoom / ratio
+    moves[:, 2], moves[:, 5] = draw(-0.15, 0.15), draw(-0.15, 0.15)
+    moves[:, 6], moves[:, 7] = draw(-0.08, 0.08), draw(0.85, 1.15)
+    return moves
+
+
+def moved(pixels: Tensor, moves: Tensor) -> Tensor:
+    """Pictures (b, 3, S, S) changed as drawn."""
+    moves = moves.to(pixels.device)
+    grid = F.affine_grid(moves[:, :6].view(-1, 2, 3), list(pixels.shape), align_corners=False)
+    seen = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    light, contrast = moves[:, 6], moves[:, 7]
+    return (seen - 0.5) * contrast[:, None, None, None] + 0.5 + light[:, None, None, None]
 
 
 class ImageField(nn.Module):
@@ -104,14 +115,23 @@ class ImageField(nn.Module):
         """Which products have a picture: (b,) bool."""
         return x["has"]
 
+    def drawn(self, x: Inputs, g: torch.Generator) -> Inputs:
+        """The same with how each picture is to be changed, so that any part of the products can be read by itself."""
+        has = x["has"]
+        moves = torch.zeros(len(has), 8, device=has.device)
+        moves[has] = drawn(int(has.sum()), g).to(has.device)
+        return {**x, "moves": moves}
+
     def forward(self, x: Inputs, g: torch.Generator | None = None) -> Tokens:
-        """Five tokens of each picture: (b, 5, w); `g` given = augment."""
+        """Five tokens of each picture: (b, 5, w); `g` given = augment, `moves` in `x` = as drawn before."""
         has = x["has"]
         width = self.places.shape[1]
         if not bool(has.any()):
             return Tokens(torch.zeros(len(has), 5, width, device=has.device), has[:, None].expand(-1, 5))
         pixels = x["pixels"][has].float() / 255
-        if g is not None:
+        if "moves" in x:
+            pixels = moved(pixels, x["moves"][has])
+        elif g is not None:
             pixels = augmented(pixels, g)
         h, whole = self.tower(pixels)
         quarters = F.adaptive_avg_pool2d(h, 2).flatten(2).transpose(1, 2)
