@@ -208,7 +208,8 @@ class ProductBatches:
         has = self.catalogue.pictures.present[rows] & chosen
         pixels = np.zeros((len(rows), *self.catalogue.pictures.pixels.shape[1:]), np.uint8)
         pixels[has] = self.catalogue.pictures.take(rows[has])
-        return {"pixels": torch.from_numpy(pixels), "has": torch.from_numpy(has)}
+        guess = self.model.image.honest(rows)
+        return {"pixels": torch.from_numpy(pixels), "has": torch.from_numpy(has), "guess": guess}
 
 
 def _in_turn(n: int, step: int, count: int, *, seed: int) -> Rows:

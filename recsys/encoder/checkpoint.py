@@ -43,15 +43,11 @@ _NEEDED: Final = frozenset(
         "tokenizer.json",
         "words.json",
         "attributes.json",
+        "backbones.json",
         "products.json",
         "metrics.json",
     }
 )
-_TOWERS: Final = {
-    "product.text": ("embedding.", "places", "summary", "blocks.", "norm."),
-    "product.image": ("stem.", "stages."),
-}
-"""Weights that format 1 had in the fields themselves and that are in the fields' towers now."""
 _SHOWN: Final = 4
 _LIBRARIES: Final = ("torch", "safetensors", "tokenizers", "torchvision", "transformers", "numpy", "polars")
 
@@ -143,14 +139,11 @@ def load(folder: Path) -> Model:
     """
     files = checked(folder, _NEEDED)
     config = json.loads(files["config.json"])
-    if config.get("format") not in (1, _FORMAT) or (config["format"] > 1 and "backbones.json" not in files):
-        raise ModelFolderError(
-            f"{folder}: model format {config.get('format')} is not 1 or {_FORMAT}; run `recsys train`"
-        )
+    if config.get("format") != _FORMAT:
+        raise ModelFolderError(f"{folder}: model format {config.get('format')} is not {_FORMAT}; run `recsys train`")
     settings = _settings(folder, config)
     words = json.loads(files["words.json"])
-    own = json.dumps({"text": {"kind": "own"}, "image": {"kind": "own"}}).encode()
-    backbones = json.loads(files["backbones.json"] if config["format"] > 1 else own)
+    backbones = json.loads(files["backbones.json"])
     product = ProductEncoder(
         text=TextField.of_state(
             backbones["text"], Tokenizer.from_buffer(files["tokenizer.json"]), config["text_columns"], settings
@@ -163,8 +156,6 @@ def load(folder: Path) -> Model:
     )
     user = UserEncoder(IdMap(json.loads(files["products.json"])), settings) if config["has_user_encoder"] else None
     tensors = of_bytes(files["model.safetensors"])
-    if config["format"] == 1:
-        tensors = {_renamed(name): held for name, held in tensors.items()}
     for name, part in (("product", product), ("user", user)):
         if part is not None:
             held = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
@@ -194,14 +185,6 @@ def _settings(folder: Path, config: Mapping[str, Any]) -> EncoderSettings:
             f"{folder / 'config.json'}: made by another version, whose settings are not known here ({wrong}); "
             "run `recsys train`"
         ) from error
-
-
-def _renamed(name: str) -> str:
-    for field, parts in _TOWERS.items():
-        rest = name.removeprefix(f"{field}.")
-        if rest != name and rest.startswith(parts):
-            return f"{field}.tower.{rest}"
-    return name
 
 
 def _differing(wanted: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> list[str]:

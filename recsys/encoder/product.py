@@ -27,6 +27,10 @@ from recsys.encoder.fields.text import TextField
 from recsys.encoder.fields.words import WordsField, split_words
 
 MODALITIES: Final = ("text", "image", "attributes")
+_EXACTNESS: Final = 1.5
+"""How much exact words count at the start, beside what attention makes of the tokens."""
+_GLANCED: Final = 0.5
+"""How much the words a picture suggests count at the start, beside those that are written."""
 ProductInputs = dict[str, Inputs]
 """Inputs by field: text, image, attributes, and the exact words of texts (`words`) and of attributes (`facts`)."""
 
@@ -62,7 +66,8 @@ class ProductEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width, settings.heads) for _ in range(settings.fusion_layers))
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, settings.dim)
-        self.exactness = nn.Parameter(torch.tensor(1.0))
+        self.exactness = nn.Parameter(torch.tensor(_EXACTNESS))
+        self.glanced = nn.Parameter(torch.tensor(_GLANCED))
 
     @staticmethod
     def fit(catalogue: Catalogue, settings: EncoderSettings) -> ProductEncoder:
@@ -90,7 +95,6 @@ class ProductEncoder(nn.Module):
         )
         corpus = (piece for text, fact in zip(texts, facts, strict=True) for piece in (*text, *fact))
         text = TextField.fit(corpus, columns, settings)
-        nn.init.normal_(words.embedding.weight, std=settings.dim**-0.5)
         if settings.text == "own":
             nn.init.normal_(text.embedding.weight, std=0.5)
         model = ProductEncoder(
@@ -98,6 +102,7 @@ class ProductEncoder(nn.Module):
         )
         with torch.no_grad():
             x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
+            model.words.start([x["words"], x["facts"]])
             model.image.fit(catalogue.pictures, model.words(x["words"]) + model.words(x["facts"]))
         return model
 
@@ -149,12 +154,16 @@ class ProductEncoder(nn.Module):
         }
 
     def exact(self, x: ProductInputs, show: Mapping[str, Tensor]) -> Tensor:
-        """Sum of the exact words in what is shown, the picture's guess of them where only a picture is: (b, d)."""
+        """Exact words of what is shown, and those a picture suggests, less loudly unless it is alone: (b, d)."""
         nothing = torch.zeros_like(self.text.present(x["text"]))
         text, facts, image = (show.get(name, nothing) for name in ("text", "attributes", "image"))
-        out = self.words(x["words"]) * text[:, None] + self.words(x["facts"]) * facts[:, None]
-        alone = image & ~text & ~facts
-        return torch.where(alone[:, None], self.image.glance(x["image"]), out) if bool(alone.any()) else out
+        out: Tensor = self.words(x["words"]) * text[:, None] + self.words(x["facts"]) * facts[:, None]
+        if not bool(image.any()):
+            return out
+        share = torch.where(text | facts, self.glanced, 1.0) * image
+        guess = F.normalize(self.image.glance(x["image"]).float(), dim=1)
+        both: Tensor = F.normalize(out.float(), dim=1) + share[:, None] * guess
+        return both
 
     def fuse(self, parts: Mapping[str, Tokens], exact: Tensor | None) -> Encoded:
         """Tokens of some modalities and the sum of exact words (b, d) to one vector."""

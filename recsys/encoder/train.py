@@ -26,6 +26,7 @@ from recsys.encoder.objectives.augmented import Augmented
 from recsys.encoder.objectives.co_purchase import CoPurchase
 from recsys.encoder.objectives.denoise import Denoise
 from recsys.encoder.objectives.image_text import ImageText
+from recsys.encoder.objectives.image_words import ImageWords
 from recsys.encoder.objectives.masked_attributes import MaskedAttributes
 from recsys.encoder.objectives.masked_image import MaskedImage
 from recsys.encoder.objectives.masked_text import MaskedText
@@ -85,6 +86,7 @@ def train_products(
             "denoise": Denoise,
             "image_text": lambda: ImageText(kind=objectives.contrast),
             "augmented": Augmented,
+            "image_words": lambda: ImageWords(encoder.width, len(model.words.words)),
             "co_purchase": CoPurchase,
         }
         weights = {name: getattr(objectives, name) for name in asked if getattr(objectives, name) > 0}

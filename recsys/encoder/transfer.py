@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -83,14 +84,20 @@ class Transfer:
         # Token numbers mean something only together, so the whole tokenizer comes along.
         model.text = TextField.of_state(old.text.tower.state(), old.text.tokenizer, model.text.columns, settings)
         with torch.no_grad():
-            guess = bool(old.image.first_guess.weight.any())  # without pictures it was never fitted
             weights = {
                 "text": _copied(model.text, old.text),
-                "image": _copied(model.image, old.image, leave=() if guess else ("first_guess.",)),
+                "image": _copied(model.image, old.image, leave=("first_guess.",)),
                 "fusion": _copied(model, old, leave=[f"{name}." for name in _TABLES]),
                 "attributes": _attributes(model.attributes, old.attributes),
                 "words": _words(model.words, old.words),
             }
+            x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
+            model.words.fold_in([x["words"], x["facts"]], [new for new, _ in _known(model.words, old.words)])
+            # The words have other vectors than those it was fitted to; without pictures here that of the source serves.
+            if catalogue.pictures.present.sum() > 1:
+                model.image.fit(catalogue.pictures, model.words(x["words"]) + model.words(x["facts"]))
+            else:
+                weights["image"] += _copied(model.image.first_guess, old.image.first_guess)
         sizes = {name: _size(getattr(model, name)) for name in _TABLES}
         sizes["fusion"] = _size(model) - sum(sizes.values())
         known, values = _common_words(model.words, old.words), _common_values(model.attributes, old.attributes)
@@ -141,9 +148,13 @@ def _common_words(new: WordsField, old: WordsField) -> list[tuple[int, int]]:
 
 def _words(new: WordsField, old: WordsField) -> int:
     """Vectors of the known words and the spare ones; how rare a word is, each shop knows for itself."""
+    return _rows(new.embedding.weight, old.embedding.weight, _known(new, old))
+
+
+def _known(new: WordsField, old: WordsField) -> list[tuple[int, int]]:
+    """Rows of the words both know and of the spare ones."""
     spare = new.embedding.num_embeddings - len(new.words)
-    pairs = [*((at, at) for at in range(spare)), *_common_words(new, old)]
-    return _rows(new.embedding.weight, old.embedding.weight, pairs)
+    return [*((at, at) for at in range(spare)), *_common_words(new, old)]
 
 
 def _starts(features: Iterable[Feature]) -> dict[str, int]:

@@ -51,7 +51,9 @@ def test_learned_weights_are_resumed_exactly(tmp_path: Path, monkeypatch: pytest
 
     whole = train(tmp_path / "whole")
     learned = {name: value for name, value in whole.metrics.items() if name.startswith("weight_")}
-    assert set(learned) == {"weight_masked_attributes", "weight_image_text", "weight_co_purchase"}
+    assert set(learned) == {
+        f"weight_{name}" for name in ("masked_attributes", "denoise", "image_text", "image_words", "co_purchase")
+    }
     assert learned["weight_image_text"] != 1.0
     with monkeypatch.context() as patch:
         interrupt(patch, ProductBatch, 1, signal.SIGTERM)

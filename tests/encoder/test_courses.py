@@ -16,7 +16,7 @@ from recsys.config import EncoderSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.labels import Labels
 from recsys.encoder import distill, finetune
-from recsys.encoder.batches import ProductBatches
+from recsys.encoder.batches import ProductBatch, ProductBatches
 from recsys.encoder.course import PLAIN, Course
 from recsys.encoder.finetune import Heads
 from recsys.encoder.model import Model
@@ -75,14 +75,17 @@ def right(model: Model, heads: Heads, rows: np.ndarray) -> float:
     return float(np.mean(guess[rows] == np.array(list(shops.COLOURS))[rows % 4]))
 
 
-def test_the_same_shop_takes_over_everything(products: Model) -> None:
+def test_the_same_shop_takes_over_everything_but_the_first_guess(products: Model) -> None:
     start = Transfer(products, shops.ENCODER)
     model = start.begin(shops.catalogue(), shops.ENCODER)
     held = products.product.state_dict()
-    assert all(torch.equal(value, held[name]) for name, value in model.state_dict().items())
-    assert all(each.taken == each.of > 0 for each in start.taken)
+    assert all(
+        torch.equal(value, held[name]) for name, value in model.state_dict().items() if "first_guess" not in name
+    )
+    assert all(each.taken == each.of > 0 for each in start.taken if each.part != "image")
     again = Model(product=model, user=None, settings=shops.ENCODER)
-    assert np.array_equal(again.encode(shops.catalogue(), EVERY), products.encode(shops.catalogue(), EVERY))
+    known = [each.encode(shops.catalogue(), EVERY, modalities=["text", "attributes"]) for each in (again, products)]
+    assert np.array_equal(*known)
 
 
 def test_another_shop_takes_over_what_both_know(products: Model) -> None:
@@ -92,7 +95,7 @@ def test_another_shop_takes_over_what_both_know(products: Model) -> None:
     old = products.product
     for name, value in model.state_dict().items():
         if name.startswith(("text.", "image.", "blocks.", "project.", "attributes.concealed", "norm.")):
-            assert torch.equal(value, old.state_dict()[name]), name
+            assert torch.equal(value, old.state_dict()[name]) != ("first_guess" in name), name
     assert model.text.ids(["red boots 靴子"]) == old.text.ids(["red boots 靴子"])
 
     def word(field: ProductEncoder, text: str) -> torch.Tensor:
@@ -122,7 +125,10 @@ def test_another_shop_takes_over_what_both_know(products: Model) -> None:
 def test_longer_texts_take_over_the_places_both_have(products: Model) -> None:
     longer = shops.ENCODER.model_copy(update={"text_tokens": 16, "modality_dropout": 0.1, "user_layers": 1})
     model = Transfer(products, longer).begin(shops.catalogue(), longer)
-    assert torch.equal(model.text.places[:12], products.product.text.places) and not model.text.places[12:].any()
+    assert (
+        torch.equal(model.text.tower.places[:12], products.product.text.tower.places)
+        and not model.text.tower.places[12:].any()
+    )
 
 
 @pytest.mark.parametrize("changed", [{"dim": 8}, {"width": 32}, {"heads": 4}, {"text_layers": 2}, {"fusion_layers": 1}])
@@ -245,7 +251,7 @@ def test_heads_start_as_a_logistic_regression_on_the_vectors_there_are(products:
         held = targets[:, at] >= 0
         plain = LogisticRegression(C=10.0, max_iter=300).fit(vectors[held], targets[held, at])
         found = every.filter(pl.col("attribute") == name)
-        np.testing.assert_allclose(found["confidence"], plain.predict_proba(vectors).max(1), rtol=1e-3)
+        np.testing.assert_allclose(found["confidence"], plain.predict_proba(vectors).max(1), rtol=5e-3)
         assert found["value"].to_list() == [labels.values[at][each] for each in plain.predict(vectors)]
 
 
@@ -260,7 +266,7 @@ def test_a_stopped_training_with_labels_goes_on_to_the_same_weights(
 
     whole, heads = trained(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        interrupt(patch, ProductBatches, 1, signal.SIGTERM)
+        interrupt(patch, ProductBatch, 1, signal.SIGTERM)
         with pytest.raises(InterruptedRunError):
             trained(tmp_path / "stopped")
     with pytest.raises(ModelFolderError, match=r"another training \(labels differ\)"):

@@ -128,17 +128,17 @@ def test_blank_pictures_leave_the_statistics_of_the_tower_alone(model: ProductEn
     for name, held in model.image.named_buffers():
         assert torch.equal(held, before[name]), name
     loss.backward()
-    assert model.image.stem[0].weight.grad is not None
+    assert model.image.tower.stem[0].weight.grad is not None
     with torch.no_grad():
         model.image(batch.x["image"])
-    assert not torch.equal(model.image.stem[1].running_mean, before["stem.1.running_mean"])
+    assert not torch.equal(model.image.tower.stem[1].running_mean, before["tower.stem.1.running_mean"])
 
 
 def test_unnoticed_is_over_after_an_error(model: ProductEncoder) -> None:
     with pytest.raises(ZeroDivisionError), unnoticed(model.image):
-        assert not model.image.stem[1].track_running_stats
+        assert not model.image.tower.stem[1].track_running_stats
         raise ZeroDivisionError
-    assert model.image.stem[1].track_running_stats
+    assert model.image.tower.stem[1].track_running_stats
 
 
 def test_without_pictures_there_is_nothing_to_guess(model: ProductEncoder) -> None:

@@ -66,7 +66,7 @@ def test_chunks_give_the_losses_and_gradients_of_the_whole_batch(model: ProductE
 
 
 def test_batch_normalisation_goes_by_the_chunk_and_counts_it_once(model: ProductEncoder) -> None:
-    norm = model.image.stem[1]
+    norm = model.image.tower.stem[1]
     assert norm.num_batches_tracked == 0
     seen: list[Tensor] = []
     with spread(model, chunk=8, compiled=False):
@@ -88,7 +88,7 @@ def test_batch_normalisation_goes_by_the_chunk_and_counts_it_once(model: Product
 
 def test_no_more_than_a_chunk_is_in_the_tower_at_once(model: ProductEncoder) -> None:
     sizes: list[int] = []
-    stage = model.image.stages[0]
+    stage = model.image.tower.stages[0]
     stage.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
     step(model, chunk=8)
     assert max(sizes) <= 8

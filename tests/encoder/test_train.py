@@ -136,7 +136,7 @@ def test_losses_are_written_by_name(products: Model, tmp_path: Path) -> None:
     model = users_of(products_of(tmp_path, epochs=4), tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {line["stage"] for line in lines} == {"products", "users"}
-    named = {"masked_text", "masked_attributes", "denoise", "image_text", "co_purchase"}
+    named = {"masked_text", "masked_attributes", "denoise", "image_text", "image_words", "co_purchase"}
     assert named | {"gradient", "step"} <= lines[0].keys()
     assert set(model.metrics) == named | {"next_item", "mean_cosine", "effective_rank", "waiting"}
     assert list((tmp_path / "tensorboard").rglob("events.*"))
@@ -150,7 +150,7 @@ def test_an_objective_without_weight_is_left_out(tmp_path: Path) -> None:
         training=shops.TRAINING,
         folder=tmp_path,
         progress=False,
-        objectives=ObjectiveSettings(masked_text=0, masked_attributes=0, denoise=0, co_purchase=0),
+        objectives=ObjectiveSettings(masked_text=0, masked_attributes=0, denoise=0, image_words=0, co_purchase=0),
     )
     assert set(model.metrics) == {"image_text", "mean_cosine", "effective_rank", "waiting"}
 

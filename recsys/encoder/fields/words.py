@@ -1,8 +1,9 @@
 """Exact words: each has a vector of its own, and their weighted sum goes straight into the product vector.
 
-A dense encoder forgets rare words, but product names, codes and brands are just that. At the start the sum is a random
-projection of TF-IDF, which keeps its similarities (Johnson & Lindenstrauss); training then moves the words.
-In: text columns and attribute values. Out: (b, d), and word numbers for any text.
+A dense encoder forgets rare words, but product names, codes and brands are just that. At the start the sum is the
+projection of TF-IDF on its leading directions (latent semantic analysis, Deerwester et al. 1990), which knows what goes
+together, and a little of a random one, which keeps all similarities (Johnson & Lindenstrauss); training then moves the
+words. In: text columns and attribute values. Out: (b, d), and word numbers for any text.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import sparse
+from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 
 from recsys.encoder.fields import Inputs
@@ -28,7 +31,16 @@ _UNSPACED: Final = re.compile(
 )
 """Scripts written without spaces: there single characters and pairs stand for words."""
 _SPARE: Final = 1024
+FIRST: Final = 1 + _SPARE
+"""Number of the first known word; they come in the order of how many products have them."""
 _MOST: Final = 40_000
+_CHANCE: Final = 0.3
+"""Share of the random projection."""
+_LENGTH: Final = 0.3
+"""Of the vector of a word that is folded in; a rare word has about that at the start."""
+_NOTHING: Final = 1e-5
+_PACE: Final = 0.2
+"""Learning rate of the words as a share of that of others: they start where they are worth keeping."""
 PIECES: Final = 64
 """Different words of a product that count; the weightiest are kept."""
 
@@ -60,6 +72,7 @@ class WordsField(nn.Module):
         self._numbers = {word: at + 1 + _SPARE for at, word in enumerate(self.words)}
         self._spare_rarity = max(self.rarity, default=1.0)
         self.embedding = nn.Embedding(1 + _SPARE + len(self.words), dim, padding_idx=0)
+        self.embedding.weight.pace = _PACE  # type: ignore[attr-defined]
 
     @staticmethod
     def fit(documents: Iterable[Iterable[str]], dim: int) -> WordsField:
@@ -72,6 +85,45 @@ class WordsField(nn.Module):
             :_MOST
         ]
         return WordsField(kept, [round(1 + math.log((1 + total) / (1 + count[word])), 4) for word in kept], dim)
+
+    def start(self, parts: Sequence[Inputs]) -> None:
+        """Set the words' vectors by the products that have them; chance comes from torch's generator.
+
+        Args:
+            parts: words and weights, see `padded`, of the same n products, to be added up.
+        """
+        weight = self.embedding.weight
+        with torch.no_grad():
+            nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+            weight[0] = 0
+            seed = int(torch.randint(2**31, ()))
+            rows = _sparse(parts, len(weight))
+            if not rows.nnz:
+                return
+            norm = np.sqrt(np.asarray(rows.multiply(rows).sum(1)).ravel())
+            rows = sparse.diags(1 / np.maximum(norm, 1e-6)) @ rows
+            leading = min(weight.shape[1], *rows.shape)
+            _, scale, directions = randomized_svd(rows, n_components=leading, n_iter=4, random_state=seed)
+            directions = directions[scale > _NOTHING * scale[0]]
+            weight.mul_(_CHANCE)[:, : len(directions)] += torch.from_numpy(directions.T.astype(np.float32))
+            weight[0] = 0
+
+    def fold_in(self, parts: Sequence[Inputs], known: Sequence[int]) -> None:
+        """Set the words that are not `known` to where the known ones of the products that have them point.
+
+        Args:
+            parts: words and weights of the same n products, to be added up.
+            known: numbers of the words whose vectors stay.
+        """
+        weight = self.embedding.weight
+        with torch.no_grad():
+            stays = torch.zeros(len(weight), dtype=torch.bool)
+            stays[torch.as_tensor(known, dtype=torch.long)] = True
+            rows = _sparse(parts, len(weight))
+            sure = F.normalize(torch.from_numpy(rows @ (weight * stays[:, None]).numpy()), dim=1)
+            total = torch.from_numpy(rows.T @ sure.numpy()) / torch.from_numpy(rows.sum(0))[:, None].clamp(min=1e-6)
+            # as long as a new word is by chance, for what is short says little
+            weight[~stays] = F.normalize(weight[~stays] + F.normalize(total[~stays], dim=1), dim=1) * _LENGTH
 
     def numbers(self, words: Iterable[str]) -> dict[int, float]:
         """Number and weight of each different word: (1 + log times) * rarity."""
@@ -101,3 +153,10 @@ class WordsField(nn.Module):
         return F.embedding_bag(
             x["words"].long(), self.embedding.weight, per_sample_weights=x["weights"], mode="sum", padding_idx=0
         )
+
+
+def _sparse(parts: Sequence[Inputs], size: int) -> Any:
+    """Weights of the words of n products: (n, size), a sparse matrix."""
+    words, weights = (np.concatenate([part[name].numpy() for part in parts], 1) for name in ("words", "weights"))
+    rows = np.repeat(np.arange(len(words)), words.shape[1])
+    return sparse.csr_array((weights.ravel(), (rows, words.ravel())), shape=(len(words), size))
