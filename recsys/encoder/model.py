@@ -130,7 +130,7 @@ class Model:
             words = [self.product.words.numbers(split_words(text)) for text in some]
             x: Inputs = {**self.product.text.padded(self.product.text.ids(some)), **self.product.words.padded(words)}
             with torch.inference_mode():
-                view = self.product.fuse({"text": self.product.text(x)}, self.product.words(x))
+                view = self.product.fuse({"text": self.product.text(x)}, self.product.written(x))
                 out[at : at + batch] = view.vector.numpy()
         return out
 
@@ -141,7 +141,7 @@ class Model:
             some = torch.from_numpy(np.ascontiguousarray(pixels[at : at + batch]))
             with torch.inference_mode():
                 x: Inputs = {"pixels": some, "has": torch.ones(len(some), dtype=torch.bool)}
-                view = self.product.fuse({"image": self.product.image(x)}, self.product.image.glance(x))
+                view = self.product.fuse({"image": self.product.image(x)}, self.product.suggested(x))
                 out[at : at + batch] = view.vector.numpy()
         return out
 

@@ -29,8 +29,8 @@ from recsys.encoder.fields.words import WordsField, split_words
 MODALITIES: Final = ("text", "image", "attributes")
 _EXACTNESS: Final = 1.5
 """How much exact words count at the start, beside what attention makes of the tokens."""
-_GLANCED: Final = 0.5
-"""How much the words a picture suggests count at the start, beside those that are written."""
+_GLANCED: Final = 0.7
+"""How much the words a picture suggests count at the start, where those that are written count 1."""
 ProductInputs = dict[str, Inputs]
 """Inputs by field: text, image, attributes, and the exact words of texts (`words`) and of attributes (`facts`)."""
 
@@ -154,31 +154,36 @@ class ProductEncoder(nn.Module):
         }
 
     def exact(self, x: ProductInputs, show: Mapping[str, Tensor]) -> Tensor:
-        """Exact words of what is shown, and those a picture suggests, less loudly unless it is alone: (b, d)."""
+        """The exact words of what is shown, and those a picture suggests, less loudly: (b, d)."""
         nothing = torch.zeros_like(self.text.present(x["text"]))
         text, facts, image = (show.get(name, nothing) for name in ("text", "attributes", "image"))
-        out: Tensor = self.words(x["words"]) * text[:, None] + self.words(x["facts"]) * facts[:, None]
-        if not bool(image.any()):
-            return out
-        share = torch.where(text | facts, self.glanced, 1.0) * image
-        guess = F.normalize(self.image.glance(x["image"]).float(), dim=1)
-        both: Tensor = F.normalize(out.float(), dim=1) + share[:, None] * guess
-        return both
+        words = self.words(x["words"]) * text[:, None] + self.words(x["facts"]) * facts[:, None]
+        out = F.normalize(words.float(), dim=1)
+        return out + self.suggested(x["image"]) * image[:, None] if bool(image.any()) else out
+
+    def written(self, x: Inputs) -> Tensor:
+        """The exact words of a text, see `exact`: (b, d)."""
+        return F.normalize(self.words(x).float(), dim=1)
+
+    def suggested(self, x: Inputs) -> Tensor:
+        """The words a picture suggests, see `exact`: (b, d)."""
+        out: Tensor = self.glanced * F.normalize(self.image.glance(x).float(), dim=1)
+        return out
 
     def fuse(self, parts: Mapping[str, Tokens], exact: Tensor | None) -> Encoded:
-        """Tokens of some modalities and the sum of exact words (b, d) to one vector."""
+        """Tokens of some modalities and their exact words, see `exact`, to one vector."""
         tokens = torch.cat([part.x + self.kinds[MODALITIES.index(name)] for name, part in parts.items()], 1)
         real = torch.cat([part.real for part in parts.values()], 1)
         # The first token starts as the mean of the others, so that it means something before attention has learnt.
         mean = (tokens * real[..., None]).sum(1) / real.sum(1).clamp(min=1)[:, None]
         x = torch.cat([(self.start + mean)[:, None], tokens], 1)
-        seen = torch.cat([torch.ones_like(real[:, :1]), real], 1)[:, None, None, :]
+        seen = torch.cat([real.new_ones(len(real), 1), real], 1)[:, None, None, :]
         for block in self.blocks:
             x = block(x, seen)
         summary = self.norm(x[:, 0])
         vector = F.normalize(self.project(summary).float(), dim=1)
         if exact is not None:
-            vector = F.normalize(vector + self.exactness * F.normalize(exact.float(), dim=1), dim=1)
+            vector = F.normalize(vector + self.exactness * exact.float(), dim=1)
         return Encoded(vector, summary)
 
     def forward(

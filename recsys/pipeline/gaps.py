@@ -75,7 +75,7 @@ def completed(bench: Bench, attributes: Sequence[str], *, min_confidence: float)
             progress(at + 1, len(columns))
     frame = pl.concat(frames)
     with bench.watch.stage("write"), bench.store.engine.begin() as connection:
-        asked = [gaps.shown(name) for name in columns] if attributes else None
+        asked = [gaps.shown(name) for name in columns]
         predictions.replace(connection, bench.store.dialect, frame, attributes=asked)
     rows = [
         (one.attribute, one.missing, filled, one.known, one.held, one.accuracy, one.majority, one.error, one.why)

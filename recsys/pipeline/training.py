@@ -6,13 +6,10 @@ In: a Bench. Out: model folders `encoder/<version>` and `ranker/<version>`, and 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import polars as pl
 
 from recsys.data.dataset import Dataset
 from recsys.encoder import checkpoint, distributed
@@ -25,6 +22,7 @@ from recsys.pipeline.report import Report, Table
 from recsys.pipeline.space import embedded
 from recsys.pipeline.trained import Trained
 from recsys.pipeline.ways import Way
+from recsys.store import predictions
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +76,10 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False, w
             model, bench.models / "encoder", data_fingerprint=dataset.fingerprint, seed=seed
         )
         if predicted is not None:
-            artifacts["predictions"] = _written(predicted, bench.settings.artifacts / "predictions")
+            with bench.store.engine.begin() as connection:
+                predictions.replace(
+                    connection, bench.store.dialect, predicted, attributes=predicted["attribute"].unique()
+                )
         table.save(bench.embeddings)  # they are those of the model just saved: nobody encodes them again
         Trained.now(bench, dataset, encoder=model.version, ranker="", way=way.key, said=way.said).save(bench.models)
         bench.refresh_models()
@@ -145,16 +146,6 @@ def _lost(bench: Bench, way: Way) -> None:
             "the encoder in use was trained with %s; the new one is not: give the options again to have it so",
             known.said,
         )
-
-
-def _written(predicted: pl.DataFrame, folder: Path) -> Path:
-    """The guesses as a parquet file, whole or not at all."""
-    path = folder / "labels.parquet"
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    predicted.write_parquet(draft)
-    os.replace(draft, path)
-    return path
 
 
 def _left(bench: Bench, given: Lesson, way: Way, parts: Sequence[str]) -> tuple[str, ...]:

@@ -155,7 +155,7 @@ class Way:
         catalogue = self._bench.dataset.catalogue
         every = finetune.predict(model, catalogue, self.heads, vectors=vectors)
         left = finetune.unlabelled(every, self.reading.labels)
-        return left.with_columns(pl.lit(model.version).alias(PREDICTIONS[-1])).select(PREDICTIONS)
+        return left.with_columns(pl.lit(model.content_version).alias(PREDICTIONS[-1])).select(PREDICTIONS)
 
     def counts(self) -> dict[str, Any]:
         """Rows of the labels."""

@@ -24,9 +24,7 @@ SCHEMA = {
 """The columns of a frame of guesses."""
 
 
-def replace(
-    connection: Connection, dialect: Dialect, guesses: pl.DataFrame, *, attributes: Collection[str] | None
-) -> int:
+def replace(connection: Connection, dialect: Dialect, guesses: pl.DataFrame, *, attributes: Collection[str]) -> int:
     """Put guesses in the place of the older ones.
 
     Args:
@@ -34,15 +32,13 @@ def replace(
         dialect: the database's.
         guesses: columns `SCHEMA`, each product and attribute once.
         attributes: the attributes that were asked about: what stood about them goes, also where no guess takes its
-            place; None = all there are.
+            place. Guesses about others stay.
 
     Returns:
         Guesses written.
     """
     table = tables.predicted_attributes
-    if attributes is None:
-        connection.execute(sa.delete(table))
-    for name in sorted(attributes or ()):
+    for name in sorted(attributes):
         connection.execute(sa.delete(table).where(table.c.attribute == name))
     dialect.bulk_load(connection, table, guesses.select(*SCHEMA))
     return guesses.height

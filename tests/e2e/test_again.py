@@ -65,10 +65,10 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_model(copied: Path, r
 import os, signal, sys
 from recsys.encoder.journal import Journal
 plain = Journal.step
-def step(self, done, numbers):
+def step(self, done, numbers, **more):
     if done == 2:
         os.kill(os.getpid(), signal.SIGTERM)
-    return plain(self, done, numbers)
+    return plain(self, done, numbers, **more)
 Journal.step = step
 from recsys.cli.app import main
 sys.exit(main(sys.argv[1:]))

@@ -18,14 +18,14 @@ def _guesses(*told: tuple[str, str, str, float], version: str = "m1") -> pl.Data
     return pl.DataFrame([(*one, version) for one in told], schema=predictions.SCHEMA, orient="row")
 
 
-def _replace(store: Store, guesses: pl.DataFrame, attributes: list[str] | None) -> int:
+def _replace(store: Store, guesses: pl.DataFrame, attributes: list[str]) -> int:
     with store.engine.begin() as connection:
         return predictions.replace(connection, store.dialect, guesses, attributes=attributes)
 
 
 def test_guesses_of_the_attributes_asked_about_are_replaced(store: Store) -> None:
     first = _guesses(("a", "colour", "Röd | 红", 0.9), ("a", "brand", "Aro", 0.6), ("0b", "colour", "blue", 0.5))
-    assert _replace(store, first, None) == 3
+    assert _replace(store, first, ["brand", "colour"]) == 3
     assert rows(store.engine, ALL, {}) == [
         ("0b", "colour", "blue", 0.5),
         ("a", "brand", "Aro", 0.6),
@@ -35,12 +35,12 @@ def test_guesses_of_the_attributes_asked_about_are_replaced(store: Store) -> Non
     assert rows(store.engine, ALL, {}) == [("a", "brand", "Aro", 0.6), ("a", "colour", "green", 0.7)]
     assert _replace(store, _guesses(), ["brand"]) == 0
     assert rows(store.engine, ALL, {}) == [("a", "colour", "green", 0.7)]
-    assert _replace(store, _guesses(), None) == 0
+    assert _replace(store, _guesses(), ["colour"]) == 0
     assert rows(store.engine, ALL, {}) == []
 
 
 def test_guesses_that_cannot_be_written_leave_the_old_ones(store: Store) -> None:
-    _replace(store, _guesses(("a", "colour", "blue", 0.5)), None)
+    _replace(store, _guesses(("a", "colour", "blue", 0.5)), ["colour"])
     twice = _guesses(("a", "colour", "red", 0.5), ("a", "colour", "green", 0.5))
     with pytest.raises((sa.exc.IntegrityError, psycopg.errors.UniqueViolation)):
         _replace(store, twice, ["colour"])

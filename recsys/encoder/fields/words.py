@@ -34,7 +34,7 @@ _SPARE: Final = 1024
 FIRST: Final = 1 + _SPARE
 """Number of the first known word; they come in the order of how many products have them."""
 _MOST: Final = 40_000
-_CHANCE: Final = 0.3
+_CHANCE: Final = 0.6
 """Share of the random projection."""
 _LENGTH: Final = 0.3
 """Of the vector of a word that is folded in; a rare word has about that at the start."""

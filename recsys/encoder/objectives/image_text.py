@@ -41,11 +41,11 @@ class ImageText(nn.Module):
         towers, present = batch.towers(model, g), batch.present(model)
         everyone = torch.ones(len(batch), dtype=torch.bool, device=present["text"].device)
         views = {
-            "text": (model.fuse({"text": towers["text"]}, model.words(batch.x["words"])), present["text"]),
-            "image": (model.fuse({"image": towers["image"]}, model.image.glance(batch.x["image"])), present["image"]),
+            "text": (model.fuse({"text": towers["text"]}, model.written(batch.x["words"])), present["text"]),
+            "image": (model.fuse({"image": towers["image"]}, model.suggested(batch.x["image"])), present["image"]),
             "whole": (batch.whole(model, g).encoded, everyone),
             "query": (
-                model.fuse({"text": model.text(batch.query)}, model.words(batch.query)),
+                model.fuse({"text": model.text(batch.query)}, model.written(batch.query)),
                 batch.query["tokens"][:, 0] != text.PAD,
             ),
         }

@@ -50,9 +50,9 @@ class Teacher(nn.Module):
         towers, present = batch.towers(model, g), batch.present(model)
         whole = batch.whole(model, g).encoded.vector
         views = {
-            "text": (model.fuse({"text": towers["text"]}, model.words(batch.x["words"])).vector, present["text"]),
+            "text": (model.fuse({"text": towers["text"]}, model.written(batch.x["words"])).vector, present["text"]),
             "image": (
-                model.fuse({"image": towers["image"]}, model.image.glance(batch.x["image"])).vector,
+                model.fuse({"image": towers["image"]}, model.suggested(batch.x["image"])).vector,
                 present["image"],
             ),
             "whole": (whole, torch.ones_like(present["text"])),
