@@ -76,7 +76,8 @@ def completed(bench: Bench, attributes: Sequence[str], *, min_confidence: float)
     frame = pl.concat(frames)
     with bench.watch.stage("write"), bench.store.engine.begin() as connection:
         asked = [gaps.shown(name) for name in columns]
-        predictions.replace(connection, bench.store.dialect, frame, attributes=asked)
+        only = None if attributes else model.content_version  # of attributes that are no more, nobody would ask again
+        predictions.replace(connection, bench.store.dialect, frame, attributes=asked, only=only)
     rows = [
         (one.attribute, one.missing, filled, one.known, one.held, one.accuracy, one.majority, one.error, one.why)
         for one, filled in found

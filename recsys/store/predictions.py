@@ -24,7 +24,14 @@ SCHEMA = {
 """The columns of a frame of guesses."""
 
 
-def replace(connection: Connection, dialect: Dialect, guesses: pl.DataFrame, *, attributes: Collection[str]) -> int:
+def replace(
+    connection: Connection,
+    dialect: Dialect,
+    guesses: pl.DataFrame,
+    *,
+    attributes: Collection[str],
+    only: str | None = None,
+) -> int:
     """Put guesses in the place of the older ones.
 
     Args:
@@ -33,6 +40,7 @@ def replace(connection: Connection, dialect: Dialect, guesses: pl.DataFrame, *, 
         guesses: columns `SCHEMA`, each product and attribute once.
         attributes: the attributes that were asked about: what stood about them goes, also where no guess takes its
             place. Guesses about others stay.
+        only: a model version; when given, what other models guessed goes too, whatever it is about.
 
     Returns:
         Guesses written.
@@ -40,5 +48,7 @@ def replace(connection: Connection, dialect: Dialect, guesses: pl.DataFrame, *, 
     table = tables.predicted_attributes
     for name in sorted(attributes):
         connection.execute(sa.delete(table).where(table.c.attribute == name))
+    if only is not None:
+        connection.execute(sa.delete(table).where(table.c.model_version != only))
     dialect.bulk_load(connection, table, guesses.select(*SCHEMA))
     return guesses.height

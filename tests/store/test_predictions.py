@@ -39,6 +39,15 @@ def test_guesses_of_the_attributes_asked_about_are_replaced(store: Store) -> Non
     assert rows(store.engine, ALL, {}) == []
 
 
+def test_what_other_models_guessed_goes_when_asked(store: Store) -> None:
+    _replace(store, _guesses(("a", "gone", "x", 0.9)), ["gone"])
+    _replace(store, _guesses(("a", "class", "y", 0.9), version="m2"), ["class"])
+    with store.engine.begin() as connection:
+        new = _guesses(("a", "colour", "green", 0.7), version="m2")
+        predictions.replace(connection, store.dialect, new, attributes=["colour"], only="m2")
+    assert rows(store.engine, ALL, {}) == [("a", "class", "y", 0.9), ("a", "colour", "green", 0.7)]
+
+
 def test_guesses_that_cannot_be_written_leave_the_old_ones(store: Store) -> None:
     _replace(store, _guesses(("a", "colour", "blue", 0.5)), ["colour"])
     twice = _guesses(("a", "colour", "red", 0.5), ("a", "colour", "green", 0.5))
