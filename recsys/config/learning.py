@@ -105,7 +105,7 @@ class ObjectiveSettings(Section):
         description="how image_text compares: infonce = find each product among the batch (CLIP), sigmoid = judge each "
         "pair by itself (SigLIP)",
     )
-    image_words: float = Field(0.5, ge=0, description="name a product's words by its picture alone")
+    image_words: float = Field(1.0, ge=0, description="name a product's words by its picture alone")
     augmented: float = Field(
         0.0, ge=0, description="find a product by a second view of it: picture cut anew, words and modalities left out"
     )

@@ -25,8 +25,6 @@ Rows = npt.NDArray[np.int64]
 _QUERY_FACTS = 4
 _OFTEN = 0.5
 """Share of the products in random order that are drawn from those that come often, where there are any."""
-_PICTURED = 0.6
-"""Share of the products of a batch whose picture is read: the rest learn to do without, and reading is dear."""
 _SPARED = 0.4
 """Share of the products of which no attribute is hidden."""
 
@@ -200,16 +198,11 @@ class ProductBatches:
         rows = np.concatenate([anchors, np.where(paired, partners, rng.integers(0, n, len(anchors)))])
         at = torch.from_numpy(rows)
         x: ProductInputs = {name: {key: value[at] for key, value in self._all[name].items()} for name in self._all}
-        x["image"] = self._pictures(rows, rng)
+        x["image"] = self._pictures(rows)
         return ProductBatch(rows, x, self._queries(rows, rng), self._text_key, torch.from_numpy(paired), self.pairs)
 
-    def _pictures(self, rows: npt.NDArray[np.integer], rng: np.random.Generator) -> Inputs:
-        chosen = rng.permutation(len(rows)) < _PICTURED * len(rows)
-        has = self.catalogue.pictures.present[rows] & chosen
-        pixels = np.zeros((len(rows), *self.catalogue.pictures.pixels.shape[1:]), np.uint8)
-        pixels[has] = self.catalogue.pictures.take(rows[has])
-        guess = self.model.image.honest(rows)
-        return {"pixels": torch.from_numpy(pixels), "has": torch.from_numpy(has), "guess": guess}
+    def _pictures(self, rows: npt.NDArray[np.integer]) -> Inputs:
+        return {**self.model.image.read(self.catalogue.pictures, rows), "guess": self.model.image.honest(rows)}
 
 
 def _in_turn(n: int, step: int, count: int, *, seed: int) -> Rows:

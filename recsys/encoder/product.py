@@ -29,8 +29,8 @@ from recsys.encoder.fields.words import WordsField, split_words
 MODALITIES: Final = ("text", "image", "attributes")
 _EXACTNESS: Final = 1.5
 """How much exact words count at the start, beside what attention makes of the tokens."""
-_GLANCED: Final = 0.7
-"""How much the words a picture suggests count at the start, where those that are written count 1."""
+_GLANCED: Final = (0.7, 0.3)
+"""How much the words a picture suggests count at the start: alone, and beside written words, which count 1."""
 ProductInputs = dict[str, Inputs]
 """Inputs by field: text, image, attributes, and the exact words of texts (`words`) and of attributes (`facts`)."""
 
@@ -159,15 +159,20 @@ class ProductEncoder(nn.Module):
         text, facts, image = (show.get(name, nothing) for name in ("text", "attributes", "image"))
         words = self.words(x["words"]) * text[:, None] + self.words(x["facts"]) * facts[:, None]
         out = F.normalize(words.float(), dim=1)
-        return out + self.suggested(x["image"]) * image[:, None] if bool(image.any()) else out
+        if not bool(image.any()):
+            return out
+        return out + self.suggested(x["image"], beside=text | facts) * image[:, None]
 
     def written(self, x: Inputs) -> Tensor:
         """The exact words of a text, see `exact`: (b, d)."""
         return F.normalize(self.words(x).float(), dim=1)
 
-    def suggested(self, x: Inputs) -> Tensor:
-        """The words a picture suggests, see `exact`: (b, d)."""
-        out: Tensor = self.glanced * F.normalize(self.image.glance(x).float(), dim=1)
+    def suggested(self, x: Inputs, *, beside: Tensor | None = None) -> Tensor:
+        """The words a picture suggests, see `exact`: (b, d), the softer where words stand `beside` it, (b,) bool."""
+        guess = F.normalize(self.image.glance(x).float(), dim=1)
+        alone, softer = self.glanced
+        loudness = alone if beside is None else torch.where(beside, softer, alone)[:, None]
+        out: Tensor = loudness * guess
         return out
 
     def fuse(self, parts: Mapping[str, Tokens], exact: Tensor | None) -> Encoded:

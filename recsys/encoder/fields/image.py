@@ -39,11 +39,11 @@ def drawn(b: int, g: torch.Generator) -> Tensor:
     def draw(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(b, generator=g)
 
-    zoom, ratio = draw(0.75, 1.05), draw(0.92, 1.08)
+    zoom, ratio = draw(0.88, 1.06), draw(0.95, 1.05)
     mirror = torch.where(torch.rand(b, generator=g) < 0.5, -1.0, 1.0)
     moves = torch.zeros(b, 8)
     moves[:, 0], moves[:, 4] = zoom * ratio * mirror, zoom / ratio
-    moves[:, 2], moves[:, 5] = draw(-0.15, 0.15), draw(-0.15, 0.15)
+    moves[:, 2], moves[:, 5] = draw(-0.08, 0.08), draw(-0.08, 0.08)
     moves[:, 6], moves[:, 7] = draw(-0.08, 0.08), draw(0.85, 1.15)
     return moves
 
