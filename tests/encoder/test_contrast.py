@@ -113,10 +113,10 @@ def test_image_text_compares_the_five_pairs_of_views(kind: str) -> None:
     towers, x = batch.towers(model, torch.Generator()), batch.x
     with torch.no_grad():
         views = {
-            "text": model.fuse({"text": towers["text"]}, model.words(x["words"])),
-            "image": model.fuse({"image": towers["image"]}, model.image.glance(x["image"])),
+            "text": model.fuse({"text": towers["text"]}, model.written(x["words"])),
+            "image": model.fuse({"image": towers["image"]}, model.suggested(x["image"])),
             "whole": batch.whole(model, torch.Generator()).encoded,
-            "query": model.fuse({"text": model.text(batch.query)}, model.words(batch.query)),
+            "query": model.fuse({"text": model.text(batch.query)}, model.written(batch.query)),
         }
     held = {name: view.vector.detach().numpy() for name, view in views.items()}
     has = {"text": x["text"]["tokens"][:, 0].numpy() > 0, "image": x["image"]["has"].numpy()}

@@ -60,6 +60,12 @@ def test_the_truth_is_a_small_copy_of_each_patch_of_mean_0_and_variance_1() -> N
     assert not found[1, 0].any()
 
 
+@pytest.fixture
+def all_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SHARE", 1)
+
+
+@pytest.mark.usefixtures("all_asked")
 def test_the_loss_is_the_squared_error_of_the_hidden_patches(model: ProductEncoder) -> None:
     model.eval()
     objective, batch = MaskedImage(16, heads=2), batches(model).at(0)
@@ -85,6 +91,7 @@ def test_the_loss_is_the_squared_error_of_the_hidden_patches(model: ProductEncod
     assert loss == pytest.approx(total / hidden.numel(), rel=1e-4)
 
 
+@pytest.mark.usefixtures("all_asked")
 def test_what_is_hidden_does_not_matter_but_the_rest_and_other_modalities_do(model: ProductEncoder) -> None:
     """The guess may look at blank pictures, text and attributes, never at what it is to guess."""
     model.eval()
