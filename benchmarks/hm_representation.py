@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -30,10 +29,9 @@ from representation_systems import minilm_folder, others, ours
 from representation_training import add_training, settings_for, trained
 from scipy import sparse
 from sklearn.preprocessing import normalize
-from telling import machine, say
+from telling import answered, machine, say
 
 from recsys.data.interactions import Interactions
-from recsys.errors import RecsysError
 from recsys.evaluate import baselines, metrics
 
 TYPE = "product_type_name"
@@ -61,13 +59,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    asked = arguments()
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            return measured(asked, asked.work or Path(temporary))
-        except RecsysError as error:
-            print(f"hm_representation: {error}", file=sys.stderr)
-            return error.exit_code
+    return answered("hm_representation", measured, arguments())
 
 
 def measured(asked: argparse.Namespace, work: Path) -> int:

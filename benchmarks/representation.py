@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,9 @@ from representation_measures import Found, by_chance, judged, summed_up
 from representation_sheet import TEXTS, draw
 from representation_systems import minilm_folder, others, ours
 from representation_training import add_training, settings_for, taken_part, trained
-from telling import machine, say
+from telling import answered, machine, say
 
 from recsys.encoder.model import Model
-from recsys.errors import RecsysError
 
 MAIN = (
     ("i2t@10", "i2t_recall@10", "image"),
@@ -62,13 +60,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    asked = arguments()
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            return measured(asked, asked.work or Path(temporary))
-        except RecsysError as error:
-            print(f"representation: {error}", file=sys.stderr)
-            return error.exit_code
+    return answered("representation", measured, arguments())
 
 
 def measured(asked: argparse.Namespace, work: Path) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,7 @@ class ProductBatch:
     pairs: Pairs
     _towers: dict[str, Tokens] = field(default_factory=dict)
     _present: dict[str, Tensor] = field(default_factory=dict)
+    _alone: dict[str, Encoded] = field(default_factory=dict)
     _whole: list[Whole] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -81,6 +83,13 @@ class ProductBatch:
         if not self._present:
             self._present = model.present(self.x)
         return self._present
+
+    def alone(self, model: ProductEncoder, g: torch.Generator, name: Literal["text", "image"]) -> Encoded:
+        """The products by their texts or their pictures alone, computed once a step too."""
+        if name not in self._alone:
+            exact = model.written(self.x["words"]) if name == "text" else model.suggested(self.x["image"])
+            self._alone[name] = model.fuse({name: self.towers(model, g)[name]}, exact)
+        return self._alone[name]
 
     def whole(self, model: ProductEncoder, g: torch.Generator) -> Whole:
         """The products by all they have, less what chance hides; one view for all objectives, for it is the dearest."""

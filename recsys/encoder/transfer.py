@@ -19,7 +19,7 @@ from recsys.data.catalogue import Catalogue
 from recsys.encoder.course import Course
 from recsys.encoder.fields.table import Feature, TableField
 from recsys.encoder.fields.text import TextField
-from recsys.encoder.fields.words import WordsField
+from recsys.encoder.fields.words import FIRST, WordsField
 from recsys.encoder.model import Model
 from recsys.encoder.product import ProductEncoder
 from recsys.errors import ModelFolderError
@@ -140,10 +140,8 @@ def _rows(new: Tensor, old: Tensor, pairs: Pairs) -> int:
 
 def _common_words(new: WordsField, old: WordsField) -> list[tuple[int, int]]:
     """Rows of the words both know."""
-    # known words stand at the end of the table, behind none and the spare vectors that rare words share
-    first = [field.embedding.num_embeddings - len(field.words) for field in (new, old)]
     places = {word: at for at, word in enumerate(old.words)}
-    return [(first[0] + at, first[1] + places[word]) for at, word in enumerate(new.words) if word in places]
+    return [(FIRST + at, FIRST + places[word]) for at, word in enumerate(new.words) if word in places]
 
 
 def _words(new: WordsField, old: WordsField) -> int:
@@ -153,8 +151,7 @@ def _words(new: WordsField, old: WordsField) -> int:
 
 def _known(new: WordsField, old: WordsField) -> list[tuple[int, int]]:
     """Rows of the words both know and of the spare ones."""
-    spare = new.embedding.num_embeddings - len(new.words)
-    return [*((at, at) for at in range(spare)), *_common_words(new, old)]
+    return [*((at, at) for at in range(FIRST)), *_common_words(new, old)]
 
 
 def _starts(features: Iterable[Feature]) -> dict[str, int]:

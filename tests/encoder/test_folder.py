@@ -63,14 +63,19 @@ def test_damage_is_told_before_anything_is_believed(saved: Path, tmp_path: Path,
         folder.at_rest(copy, lambda: pytest.fail("loaded"))
 
 
+def told_otherwise(saved: Path, copy: Path, **facts: object) -> Path:
+    """A copy of the folder whose manifest says something else."""
+    shutil.copytree(saved, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, **facts}))
+    return copy
+
+
 @pytest.mark.parametrize(("key", "value"), [("columns", None), ("columns", "title"), ("content_version", 5)])
 def test_a_manifest_that_does_not_say_leaves_it_to_the_model(
     saved: Path, tmp_path: Path, key: str, value: object
 ) -> None:
-    copy = Path(shutil.copytree(saved, tmp_path / "copy"))
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest[key] = value
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    copy = told_otherwise(saved, tmp_path / "copy", **{key: value})
     assert folder.at_rest(copy, lambda: pytest.fail("loaded")) is None
 
 
@@ -78,10 +83,7 @@ def test_a_manifest_that_does_not_say_leaves_it_to_the_model(
 def test_a_manifest_that_speaks_of_another_model_is_refused(
     saved: Path, tmp_path: Path, key: str, value: object
 ) -> None:
-    copy = Path(shutil.copytree(saved, tmp_path / "copy"))
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest[key] = value
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    copy = told_otherwise(saved, tmp_path / "copy", **{key: value})
     resting = folder.at_rest(copy, lambda: checkpoint.load(copy))
     assert resting is not None
     with pytest.raises(ModelFolderError, match="the manifest speaks of"):

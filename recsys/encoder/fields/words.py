@@ -69,9 +69,9 @@ class WordsField(nn.Module):
         super().__init__()
         self.words = list(words)
         self.rarity = [float(value) for value in rarity]
-        self._numbers = {word: at + 1 + _SPARE for at, word in enumerate(self.words)}
+        self._numbers = {word: at + FIRST for at, word in enumerate(self.words)}
         self._spare_rarity = max(self.rarity, default=1.0)
-        self.embedding = nn.Embedding(1 + _SPARE + len(self.words), dim, padding_idx=0)
+        self.embedding = nn.Embedding(FIRST + len(self.words), dim, padding_idx=0)
         self.embedding.weight.pace = _PACE  # type: ignore[attr-defined]
 
     @staticmethod
@@ -133,7 +133,7 @@ class WordsField(nn.Module):
             if number is None:
                 number, rarity = 1 + zlib.crc32(word.encode("utf-8", "surrogatepass")) % _SPARE, self._spare_rarity
             else:
-                rarity = self.rarity[number - 1 - _SPARE]
+                rarity = self.rarity[number - FIRST]
             out[number] = out.get(number, 0.0) + (1 + math.log(times)) * rarity
         return out
 

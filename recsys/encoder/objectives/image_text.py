@@ -38,11 +38,11 @@ class ImageText(nn.Module):
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
         """Mean over the pairs of views: ()."""
-        towers, present = batch.towers(model, g), batch.present(model)
+        present = batch.present(model)
         everyone = torch.ones(len(batch), dtype=torch.bool, device=present["text"].device)
         views = {
-            "text": (model.fuse({"text": towers["text"]}, model.written(batch.x["words"])), present["text"]),
-            "image": (model.fuse({"image": towers["image"]}, model.suggested(batch.x["image"])), present["image"]),
+            "text": (batch.alone(model, g, "text"), present["text"]),
+            "image": (batch.alone(model, g, "image"), present["image"]),
             "whole": (batch.whole(model, g).encoded, everyone),
             "query": (
                 model.fuse({"text": model.text(batch.query)}, model.written(batch.query)),

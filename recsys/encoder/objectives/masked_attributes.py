@@ -22,6 +22,5 @@ class MaskedAttributes(nn.Module):
         whole = batch.whole(model, g)
         loss = model.attributes.reconstruct(whole.encoded.summary, batch.x["attributes"], whole.conceal)
         # The same from the picture alone: what a picture shows of a product is how the picture's tower learns to see.
-        picture = {"image": batch.towers(model, g)["image"]}
         seen = batch.present(model)["image"][:, None].expand_as(whole.conceal)
-        return loss + model.attributes.reconstruct(model.fuse(picture, None).summary, batch.x["attributes"], seen)
+        return loss + model.attributes.reconstruct(batch.alone(model, g, "image").summary, batch.x["attributes"], seen)

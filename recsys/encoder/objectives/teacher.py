@@ -47,20 +47,14 @@ class Teacher(nn.Module):
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
         """Mean over the views (text alone, picture alone, all there is): ()."""
-        towers, present = batch.towers(model, g), batch.present(model)
+        present = batch.present(model)
+        text, image = batch.alone(model, g, "text").vector, batch.alone(model, g, "image").vector
         whole = batch.whole(model, g).encoded.vector
-        views = {
-            "text": (model.fuse({"text": towers["text"]}, model.written(batch.x["words"])).vector, present["text"]),
-            "image": (
-                model.fuse({"image": towers["image"]}, model.suggested(batch.x["image"])).vector,
-                present["image"],
-            ),
-            "whole": (whole, torch.ones_like(present["text"])),
-        }
+        views = [(text, present["text"]), (image, present["image"]), (whole, torch.ones_like(present["text"]))]
         rows = torch.from_numpy(batch.rows).to(whole.device)
         wanted, same = self.vectors[rows], rows[:, None] == rows[None, :]
         losses = []
-        for vectors, has in views.values():
+        for vectors, has in views:
             # a product that stands alone in the batch has no relations
             asked = has & ~same.all(1)
             if not bool(asked.any()):
