@@ -211,7 +211,10 @@ class ProductBatches:
         return ProductBatch(rows, x, self._queries(rows, rng), self._text_key, torch.from_numpy(paired), self.pairs)
 
     def _pictures(self, rows: npt.NDArray[np.integer]) -> Inputs:
-        return {**self.model.image.read(self.catalogue.pictures, rows), "guess": self.model.image.honest(rows)}
+        return {
+            **self.model.image.read(self.catalogue.pictures, rows),
+            "guess": self.model.image.first_guess.honest(rows),
+        }
 
 
 def _in_turn(n: int, step: int, count: int, *, seed: int) -> Rows:

@@ -35,7 +35,7 @@ from recsys.errors import ModelFolderError, TemporaryError
 
 __all__ = ["load", "newest", "save"]
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _NEEDED: Final = frozenset(
     {
         "config.json",

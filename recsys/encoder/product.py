@@ -103,7 +103,7 @@ class ProductEncoder(nn.Module):
         with torch.no_grad():
             x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
             model.words.start([x["words"], x["facts"]])
-            model.image.fit(catalogue.pictures, model.words(x["words"]) + model.words(x["facts"]))
+            model.image.first_guess.fit(catalogue.pictures, model.words(x["words"]) + model.words(x["facts"]))
         return model
 
     @property

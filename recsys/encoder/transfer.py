@@ -95,7 +95,7 @@ class Transfer:
             model.words.fold_in([x["words"], x["facts"]], [new for new, _ in _known(model.words, old.words)])
             # The words have other vectors than those it was fitted to; without pictures here that of the source serves.
             if catalogue.pictures.present.sum() > 1:
-                model.image.fit(catalogue.pictures, model.words(x["words"]) + model.words(x["facts"]))
+                model.image.first_guess.fit(catalogue.pictures, model.words(x["words"]) + model.words(x["facts"]))
             else:
                 weights["image"] += _copied(model.image.first_guess, old.image.first_guess)
         sizes = {name: _size(getattr(model, name)) for name in _TABLES}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from recsys.data.catalogue import Pictures
 from recsys.encoder.batches import ProductBatches
-from recsys.encoder.fields.image import ImageField, _small
+from recsys.encoder.fields.glance import COLOURS, COPY, OUTLINES, FirstGuess, colours, glance, outlines
 from recsys.encoder.fields.words import FIRST, WordsField
 from recsys.encoder.model import Model
 from recsys.encoder.objectives.image_words import ImageWords
@@ -76,28 +76,95 @@ def test_folded_in_a_word_points_where_its_company_does() -> None:
     assert F.cosine_similarity(after[new], company, dim=0) > 0.9
 
 
+def of_corners(pixels: torch.Tensor) -> torch.Tensor:
+    """A glance that sees so little that few pictures are more than its numbers."""
+    return pixels[..., :3, :3].float().flatten(1) / 255
+
+
 @pytest.mark.parametrize("pictures", [12, 300])
 def test_an_honest_guess_is_that_of_a_map_fitted_without_the_picture(
     pictures: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recsys.encoder.fields.image._GLANCE", 6)
+    for name, value in {"glance": of_corners, "WIDTH": 27, "OUTLINES": 9, "COLOURS": 9, "COPY": 9}.items():
+        monkeypatch.setattr(f"recsys.encoder.fields.glance.{name}", value)
     g = np.random.default_rng(0)
     pixels = g.integers(0, 256, (pictures, 3, 24, 24), dtype=np.uint8)
     wanted = torch.from_numpy(g.standard_normal((pictures, 4)).astype(np.float32))
-    some = Pictures(pixels, np.arange(pictures))
-    field = ImageField(shops.ENCODER.model_copy(update={"dim": 4}))
-    field.fit(some, wanted)
-    seen = _small(torch.from_numpy(pixels)).double()
+    guess_of = FirstGuess(4)
+    guess_of.fit(Pictures(pixels, np.arange(pictures)), wanted)
+    seen = of_corners(torch.from_numpy(pixels)).double()
     truth = F.normalize(wanted, dim=1).double()
     middle, centre = seen.mean(0), truth.mean(0)
-    seen, truth = seen - middle, truth - centre
-    penalty = 3e-3 * seen.square().sum() / seen.shape[1] + 1e-6
+    softening = torch.tensor([0.02] * 18 + [0.05] * 9).double()
+    seen, truth = (seen - middle) / (seen.std(0) + softening), truth - centre
+    penalty = 0.3 * seen.square().sum() / 27 + 1e-6
     for row in (0, 5):
         rest = torch.arange(pictures) != row
         square = seen[rest].T @ seen[rest]
         square.diagonal().add_(penalty)
         guess = seen[row] @ torch.linalg.solve(square, seen[rest].T @ truth[rest]) + centre
-        torch.testing.assert_close(field.honest(np.array([row]))[0].double(), guess, atol=2e-3, rtol=2e-3)
+        torch.testing.assert_close(guess_of.honest(np.array([row]))[0].double(), guess, atol=2e-3, rtol=2e-3)
+        every = seen[row] @ torch.linalg.solve(seen.T @ seen + penalty * torch.eye(27), seen.T @ truth) + centre
+        said = guess_of(torch.from_numpy(pixels[[row]]))[0].double()
+        torch.testing.assert_close(said, every, atol=2e-3, rtol=2e-3)
+
+
+def slow_outlines(lit: np.ndarray) -> np.ndarray:
+    """One picture (3, 64, 64), pixel by pixel."""
+    counts = np.zeros((9, 8, 8))
+    for y in range(64):
+        for x in range(64):
+            steps = []
+            for channel in lit:
+                across = channel[y, x + 1] - channel[y, x - 1] if 0 < x < 63 else 0.0
+                down = channel[y + 1, x] - channel[y - 1, x] if 0 < y < 63 else 0.0
+                steps.append((across, down))
+            across, down = max(steps, key=lambda step: step[0] ** 2 + step[1] ** 2)
+            angle = math.atan2(down, across) % math.pi / math.pi * 9
+            share = angle - math.floor(angle)
+            for place, part in ((math.floor(angle) % 9, 1 - share), ((math.floor(angle) + 1) % 9, share)):
+                counts[place, y // 8, x // 8] += part * math.hypot(across, down) / 64
+    blocks = []
+    for y in range(7):
+        for x in range(7):
+            block = counts[:, y : y + 2, x : x + 2].ravel()
+            block = np.minimum(block / math.sqrt((block**2).sum() + 1e-3), 0.2)
+            blocks.append(block / math.sqrt((block**2).sum() + 1e-3))
+    return np.concatenate(blocks)
+
+
+def slow_colours(lit: np.ndarray) -> np.ndarray:
+    """One picture (3, 32, 32), pixel by pixel."""
+    counts = np.zeros((6, 6, 6, 2, 2))
+    for y in range(32):
+        for x in range(32):
+            near = [[max(0.0, 1 - abs(value * 5 - shade)) for shade in range(6)] for value in lit[:, y, x]]
+            counts[:, :, :, y // 16, x // 16] += np.einsum("i,j,k->ijk", *near)
+    return np.sqrt(np.concatenate([(counts / 256).ravel(), (counts.sum((3, 4)) / 1024).ravel()]))
+
+
+def test_outlines_and_colours_against_slow_oracles() -> None:
+    lit = torch.from_numpy(np.random.default_rng(3).random((2, 3, 64, 64), dtype=np.float32))
+    for row in range(2):
+        np.testing.assert_allclose(outlines(lit)[row], slow_outlines(lit[row].double().numpy()), atol=1e-4)
+    small = F.avg_pool2d(lit, 2)
+    for row in range(2):
+        np.testing.assert_allclose(colours(lit)[row], slow_colours(small[row].double().numpy()), atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [48, 64, 100])
+def test_a_glance_sees_pictures_of_any_size_and_tells_shape_from_colour(side: int) -> None:
+    pixels = torch.full((3, 3, side, side), 255, dtype=torch.uint8)
+    box = slice(side // 4, 3 * side // 4)
+    pixels[0, 1:, box, box] = 0  # a red square, a blue one, a red disc
+    pixels[1, :2, box, box] = 0
+    y, x = np.ogrid[:side, :side]
+    pixels[2, 1:, torch.from_numpy((y - side / 2) ** 2 + (x - side / 2) ** 2 < (side / 3.5) ** 2)] = 0
+    shapes, shades, copy = glance(pixels).split([OUTLINES, COLOURS, COPY], 1)
+    assert copy.shape == (3, COPY)
+    assert F.cosine_similarity(shapes[0], shapes[1], dim=0) > F.cosine_similarity(shapes[0], shapes[2], dim=0)
+    assert F.cosine_similarity(shades[0], shades[2], dim=0) > F.cosine_similarity(shades[0], shades[1], dim=0)
+    assert glance(pixels[:0]).shape == (0, OUTLINES + COLOURS + COPY)
 
 
 def test_an_honest_guess_takes_the_place_of_the_one_that_has_seen_the_picture() -> None:

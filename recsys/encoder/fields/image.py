@@ -17,12 +17,7 @@ from recsys.config import EncoderSettings
 from recsys.data.catalogue import Pictures
 from recsys.encoder.backbones import image as towers
 from recsys.encoder.fields import Inputs, Tokens
-
-_GLANCE = 24
-"""Side in pixels of the small copy that a glance reads."""
-_RIDGE = 1e-3
-_MOST = 20_000
-_LEVERAGE = 0.99
+from recsys.encoder.fields.glance import FirstGuess
 
 
 def augmented(pixels: Tensor, g: torch.Generator) -> Tensor:
@@ -69,49 +64,8 @@ class ImageField(nn.Module):
         self.out = nn.Linear(self.tower.channels, settings.width)
         self.norm = nn.LayerNorm(settings.width)
         self.places = nn.Parameter(torch.zeros(5, settings.width))
-        # In closed form and never trained: the steps of an optimiser are far too long for it.
-        self.first_guess = nn.Linear(2 * 3 * _GLANCE**2, settings.dim).requires_grad_(requires_grad=False)
-        self._honest: dict[int, Tensor] = {}
+        self.first_guess = FirstGuess(settings.dim)
         self.to(memory_format=torch.channels_last)
-
-    def fit(self, pictures: Pictures, words: Tensor) -> None:
-        """Guess the words of a product from its colours alone, by ridge regression on a small copy of the picture.
-
-        What a deep network needs many passes to find, a linear map has in seconds; training starts from there. Without
-        pictures the guess says nothing. Each picture's own guess as if it had not been there to fit on (leave-one-out,
-        Allen 1974) is kept for `honest`.
-
-        Args:
-            pictures: of n products.
-            words: (n, d) what to guess.
-        """
-        rows = np.flatnonzero(pictures.present)
-        rows = rows[np.linspace(0, len(rows) - 1, min(_MOST, len(rows))).astype(np.int64)] if len(rows) else rows
-        with torch.no_grad():
-            self.first_guess.weight.zero_()
-            self.first_guess.bias.zero_()
-            if len(rows) < 2:
-                return
-            seen = torch.cat(
-                [_small(torch.from_numpy(pictures.take(part))) for part in np.array_split(rows, -(-len(rows) // 2000))]
-            )
-            wanted = F.normalize(words[torch.from_numpy(rows)].float(), dim=1)
-            middle, centre = seen.mean(0), wanted.mean(0)
-            seen = seen - middle
-            ridge = 3 * _RIDGE * seen.square().sum() / seen.shape[1] + 1e-6
-            weight, leverage = _ridge(seen, wanted - centre, ridge)
-            self.first_guess.weight.copy_(weight.T)
-            self.first_guess.bias.copy_(centre - middle @ weight)
-            missed = (wanted - centre - seen @ weight) / (1 - leverage.clamp(max=_LEVERAGE))[:, None]
-            self._honest = dict(zip(rows.tolist(), wanted - missed, strict=True))
-
-    def honest(self, rows: npt.NDArray[np.integer]) -> Tensor:
-        """Guesses for products of the catalogue it was fitted on, each without its own picture: (b, d), NaN = unknown.
-
-        In training the others must not learn to lean on a guess that has seen the answer.
-        """
-        unknown = torch.full((self.first_guess.out_features,), torch.nan)
-        return torch.stack([self._honest.get(row, unknown) for row in rows.tolist()])
 
     @staticmethod
     def read(pictures: Pictures, rows: npt.NDArray[np.integer]) -> Inputs:
@@ -149,26 +103,10 @@ class ImageField(nn.Module):
 
     def glance(self, x: Inputs) -> Tensor:
         """The first guess of each picture's words: (b, d), zeros without a picture."""
-        guess: Tensor = self.first_guess(_small(x["pixels"])).float()
-        if "guess" in x:
-            guess = torch.where(x["guess"].isnan(), guess, x["guess"])
-        return guess * x["has"][:, None]
-
-
-def _ridge(seen: Tensor, wanted: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:
-    """Ridge regression of centred `wanted` (m, d) on centred `seen` (m, p): weights (p, d), leverages (m,)."""
-    wide = len(seen) < seen.shape[1]  # the same solution, by the smaller of the two squares
-    square = seen @ seen.T if wide else seen.T @ seen
-    square.diagonal().add_(penalty)
-    root = torch.linalg.cholesky(square)
-    if wide:
-        # seen (seen' seen + penalty)^-1 seen' = 1 - penalty (seen seen' + penalty)^-1
-        return seen.T @ torch.cholesky_solve(wanted, root), 1 - penalty * torch.cholesky_inverse(root).diagonal()
-    leverage = torch.linalg.solve_triangular(root, seen.T, upper=False).square().sum(0)
-    return torch.cholesky_solve(seen.T @ wanted, root), leverage
-
-
-def _small(pixels: Tensor) -> Tensor:
-    """A small copy of each picture and its squares: (b, 3, S, S) uint8 -> (b, 2 * 3 * 24 * 24)."""
-    flat = F.adaptive_avg_pool2d(pixels.float() / 255, _GLANCE).flatten(1)
-    return torch.cat([flat, flat.square()], 1)
+        has, dim = x["has"], self.first_guess.out_features
+        guess: Tensor = x["guess"] if "guess" in x else torch.full((len(has), dim), torch.nan, device=has.device)
+        unknown = has & guess.isnan().any(1)
+        if bool(unknown.any()):
+            looked = self.first_guess(x["pixels"][unknown]).float()
+            guess = guess.index_copy(0, unknown.nonzero()[:, 0], looked)
+        return guess.masked_fill(~has[:, None], 0.0)
