@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from recsys.db.engine import explained
+from recsys.db.lease import taken
 from recsys.errors import DatabaseUnavailableError, LeaseHeldError
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,11 @@ class Dialect(Protocol):
         """Insert one row unless its key is there; say whether it was inserted."""
         ...
 
-    def lease(self, engine: Engine) -> Any:
-        """Context manager: hold the store alone; raises LeaseHeldError at once when another process does."""
+    def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Any:
+        """Context manager: hold the store alone; raises LeaseHeldError at once when another process does.
+
+        With `shared`, hold it together with others that share: see `lease.together`.
+        """
         ...
 
     def snapshot(self, engine: Engine) -> Connection:
@@ -147,7 +151,7 @@ class Sqlite:
         return connection.execute(statement).rowcount == 1
 
     @contextmanager
-    def lease(self, engine: Engine) -> Iterator[None]:
+    def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
         """See Dialect. The system frees the lock when its holder dies, however it dies.
 
         The file `<database>.lease` stays: whoever deleted it would let two processes lock two files of one name.
@@ -159,13 +163,9 @@ class Sqlite:
         path = Path(name).with_name(Path(name).name + ".lease")
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not taken(lambda how: _flocked(handle, how), shared):
                 holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-                raise LeaseHeldError(
-                    f"{holder} is working on {path.with_suffix('').name}; try again when it is done"
-                ) from error
+                raise LeaseHeldError(f"{holder} is working on {path.with_suffix('').name}; try again when it is done")
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
             yield
@@ -180,6 +180,15 @@ class Sqlite:
         """See Dialect."""
         text = connection.execute(sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")).scalar_one()
         return datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
+
+
+def _flocked(handle: int, how: str) -> bool:
+    """Lock a file alone, or together with others; a lock this handle has is exchanged."""
+    try:
+        fcntl.flock(handle, {"alone": fcntl.LOCK_EX, "together": fcntl.LOCK_SH}[how] | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Postgres:
@@ -236,21 +245,28 @@ class Postgres:
         return connection.execute(statement).first() is not None
 
     @contextmanager
-    def lease(self, engine: Engine) -> Iterator[None]:
+    def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
         """See Dialect."""
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            held = connection.execute(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _LEASE_KEY}).scalar_one()
+
+            def ask(how: str) -> bool:
+                call = {"alone": "pg_try_advisory_lock", "together": "pg_try_advisory_lock_shared"}[how]
+                return bool(connection.execute(sa.text(f"SELECT {call}(:key)"), {"key": _LEASE_KEY}).scalar_one())
+
+            held = taken(ask, shared)
+            if held == "both":  # PostgreSQL counts the two apart; without the first, others may join
+                self._release(connection)
             if not held:
                 raise LeaseHeldError("another process is working on this database's store; try again when it is done")
             try:
                 yield
             finally:
-                self._release(connection)
+                self._release(connection, "" if shared is None else "_shared")
 
     @staticmethod
-    def _release(connection: Connection) -> None:
+    def _release(connection: Connection, how: str = "") -> None:
         try:
-            connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _LEASE_KEY})
+            connection.execute(sa.text(f"SELECT pg_advisory_unlock{how}(:key)"), {"key": _LEASE_KEY})
         except DatabaseUnavailableError as error:  # the lock went with its session: nothing is left to give back
             log.warning("the lease ended before the work did: %s", error)
 
