@@ -80,7 +80,8 @@ def test_processes_make_the_same_rows_and_a_killed_worker_changes_nothing(
     ((made,),), ((expected,),) = rows(copied, drops), rows(five, drops)
     assert '"lists":41' in expected and {"lists", "pairs_struck"} <= json.loads(made).keys()
     assert json.loads(made) == json.loads(expected)
-    ledger = "SELECT shard_id, n_users, n_rows, checksum FROM run_shards WHERE run_id = (SELECT MAX(run_id) FROM run_shards) ORDER BY 1"  # fmt: skip
+    ledger = """SELECT shard_id, n_users, n_rows, checksum FROM run_shards
+      WHERE run_id = (SELECT MAX(run_id) FROM run_shards) ORDER BY 1"""
     assert rows(copied, ledger) == rows(five, ledger) and len(rows(five, ledger)) == 5
 
 
