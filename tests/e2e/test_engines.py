@@ -58,11 +58,12 @@ def program(text: str, folder: Path, *arguments: object) -> subprocess.Completed
     path = folder / "program.py"
     path.write_text(text)
     return subprocess.run(
-        [sys.executable, str(path), *map(str, arguments), str(folder)], capture_output=True, text=True, timeout=240,
+        [sys.executable, str(path), *map(str, arguments), str(folder)], capture_output=True, text=True, timeout=500,
         check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_processes_make_the_same_rows_and_a_killed_worker_changes_nothing(
     copied: Path, five: Path, tmp_path: Path, when: str, faults_large: bool
@@ -85,6 +86,7 @@ def test_processes_make_the_same_rows_and_a_killed_worker_changes_nothing(
     assert rows(copied, ledger) == rows(five, ledger) and len(rows(five, ledger)) == 5
 
 
+@pytest.mark.timeout(600)
 def test_a_stopped_run_of_processes_goes_on_with_another_engine(
     copied: Path, five: Path, recsys: Run, tmp_path: Path, faults_large: bool
 ) -> None:
@@ -140,6 +142,7 @@ def test_parts_make_one_run_and_the_last_of_them_publishes_it_once(copied: Path,
     assert shown["counts"]["users"] == 40
 
 
+@pytest.mark.timeout(600)
 def test_parts_at_the_same_time_on_a_fresh_store(copied: Path, five: Path) -> None:
     """Two processes that know nothing of each other make one run, and one of them publishes it."""
     start = [sys.executable, "-m", "recsys", "recommend", "-k", "5", "--num-shards", "2", "-q", "-C", str(copied)]
@@ -149,7 +152,7 @@ def test_parts_at_the_same_time_on_a_fresh_store(copied: Path, five: Path) -> No
         for index in range(2)
     ]
     for one in crew:
-        _, said = one.communicate(timeout=240)
+        _, said = one.communicate(timeout=500)
         assert one.returncode == 0, said
     assert rows(copied) == rows(five)
     assert rows(copied, "SELECT generation FROM publications WHERE placement = 'default'") == [(2,)]
