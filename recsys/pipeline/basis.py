@@ -197,9 +197,13 @@ def changed(bench: Bench, night: Night) -> Flags:
     out |= _replenished(bench, night.before.now, night.today.now)
     gone = np.flatnonzero(night.before.sellable[: len(dataset.catalogue)] & ~dataset.catalogue.sellable)
     settings = bench.settings
-    whole = settings.rules.caps or settings.rules.min_new
-    whole = whole or settings.recommend.diversity or settings.recommend.calibration
-    if len(gone) and (whole or len(gone) > _MOST_GONE):
+    weighed = (
+        settings.rules.caps,
+        settings.rules.min_new,
+        settings.recommend.diversity,
+        settings.recommend.calibration,
+    )
+    if len(gone) and (any(weighed) or len(gone) > _MOST_GONE):
         # Where products are weighed against each other, one that is in no list may still move others.
         return np.ones(len(dataset.users), np.bool_)
     if len(gone):

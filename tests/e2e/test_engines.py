@@ -140,6 +140,14 @@ def test_parts_make_one_run_and_the_last_of_them_publishes_it_once(copied: Path,
     assert generation == 2
     shown = recsys("runs", "show", "-C", copied, "--json").document
     assert shown["counts"]["users"] == 40
+    tables = {name: {row[first]: row for row in held} for name, first, held in (
+        ("lists", "what", shown["tables"]["lists"]), ("parts", "part", shown["tables"]["parts"]),
+        ("stages", "stage", shown["tables"]["stages"]), ("drops", "rule", shown["tables"]["drops"]),
+    )}  # fmt: skip
+    assert [tables["parts"][str(at)]["shards"] for at in range(3)] == [2, 2, 1]
+    assert sum(row["users"] for row in tables["parts"].values()) == 40
+    assert tables["lists"]["users_per_second"]["value"] > 0 and tables["lists"]["worker_peak_mb"]["value"] > 10
+    assert tables["stages"]["recommend"]["peak_mb"] > 10 and {"available_only", "seen", "all"} <= tables["drops"].keys()
 
 
 @pytest.mark.timeout(600)
