@@ -133,6 +133,7 @@ recommendations_all = sa.Table(
     sa.Column("reason", sa.Text),
     _id("reason_product_id", null=True),
     sqlite_with_rowid=False,
+    postgresql_partition_by="LIST (run_id)",
 )
 
 similar_products_all = sa.Table(
@@ -144,6 +145,7 @@ similar_products_all = sa.Table(
     _id("neighbour_id"),
     sa.Column("score", sa.Float),
     sqlite_with_rowid=False,
+    postgresql_partition_by="LIST (run_id)",
 )
 
 clusters_all = sa.Table(
