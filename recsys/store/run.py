@@ -11,13 +11,14 @@ from hashlib import sha256
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from recsys.config import PublishSettings
 from recsys.data.schema import DEFAULT_USER
-from recsys.errors import RecsysError
+from recsys.errors import RecsysError, TemporaryError
 from recsys.store import tables
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Run:
         }
         with self._store.engine.begin() as connection:
             self._still_ours(connection)
+            self._store.dialect.unhurried(connection)
             # the ledger line comes first: a second writer of the shard stops at it before it can write a row
             if not self._store.dialect.insert_new(connection, tables.run_shards, line):
                 self.done.add(shard_id)
@@ -152,9 +154,15 @@ class Run:
 
         Raises:
             RecsysError: two rows have the same key, or the run was taken over.
+            TemporaryError: the database lost shards that it had taken, in a crash of its own.
         """
         with self._store.engine.begin() as connection:
             self._still_ours(connection)
+            lost = self.done - ledger(connection, self.run_id)
+            if lost:
+                raise TemporaryError(
+                    f"the database lost {len(lost)} shards of run {self.run_id}; the same command goes on"
+                )
             for table in WRITTEN[self.kind]:
                 self._store.dialect.seal_place(connection, table, self.run_id)
             connection.execute(
@@ -180,6 +188,12 @@ class Run:
         self._store.publish(self.run_id, guards=guards, expected_users=expected_users, force=force)
 
 
+def ledger(connection: Connection, run_id: str) -> set[int]:
+    """The shards of a run that are written."""
+    shards = tables.run_shards
+    return set(connection.execute(sa.select(shards.c.shard_id).where(shards.c.run_id == run_id)).scalars())
+
+
 def _without_nan(frame: pl.DataFrame) -> pl.DataFrame:
     """NaN becomes NULL, because SQLite would do so and PostgreSQL would not."""
     floats = [name for name, kind in frame.schema.items() if kind.is_float()]
@@ -194,11 +208,19 @@ def checksum(frame: pl.DataFrame) -> str:
         if column.dtype == pl.String:
             full = column.fill_null("")
             told.update(full.str.len_bytes().to_numpy().astype("<u4").tobytes())
-            told.update(full.str.join("").item().encode())
+            told.update(_text(full))
         else:
             physical = column.to_physical().fill_null(0).to_numpy()
             told.update(physical.astype(physical.dtype.newbyteorder("<")).tobytes())
     return told.hexdigest()[:32]
+
+
+def _text(column: pl.Series) -> memoryview:
+    """All texts of a column without NULL, one after the other, in UTF-8."""
+    array = column.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    return memoryview(data)[ends[0] : ends[-1]] if len(array) else memoryview(b"")
 
 
 def new_run_id(now: datetime, newest: str | None) -> str:

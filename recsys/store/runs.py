@@ -22,7 +22,7 @@ from recsys.config import PublishSettings
 from recsys.db import dialects
 from recsys.db.engine import connect
 from recsys.store import embeddings, lists, pointer, prune, tables
-from recsys.store.run import WRITTEN, Manifest, Run, new_run_id
+from recsys.store.run import WRITTEN, Manifest, Run, ledger, new_run_id
 
 __all__ = ["Manifest", "Run", "Store"]
 
@@ -105,7 +105,7 @@ class Store:
             for old in connection.execute(unfinished.with_for_update()).mappings().all():
                 if resume and _same(old, kind, manifest):
                     connection.execute(sa.update(runs).where(runs.c.run_id == old["run_id"]).values(host=writer))
-                    done = _ledger(connection, old["run_id"])
+                    done = ledger(connection, old["run_id"])
                     self._make_places(connection, kind, old["run_id"])
                     return Run(self, old["run_id"], kind=kind, placement=placement, done=done, writer=writer)
                 reason = "given up: a run with other models, data or settings began"
@@ -264,8 +264,3 @@ def _same(run: RowMapping, kind: str, manifest: Manifest) -> bool:
     return run["kind"] == kind and manifest == Manifest(
         run["model_version"], run["data_fingerprint"], run["config_hash"], run["extra"] or {}
     )
-
-
-def _ledger(connection: Connection, run_id: str) -> set[int]:
-    shards = tables.run_shards
-    return set(connection.execute(sa.select(shards.c.shard_id).where(shards.c.run_id == run_id)).scalars())

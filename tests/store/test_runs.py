@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from recsys.config import PublishSettings
 from recsys.db.engine import rows
-from recsys.errors import NotFoundError, PublishGuardError, RecsysError
+from recsys.errors import NotFoundError, PublishGuardError, RecsysError, TemporaryError
 from recsys.store import tables
-from recsys.store.run import new_run_id
+from recsys.store.run import checksum, new_run_id
 from recsys.store.runs import Manifest, Store
 from tests.store.samples import GOOD, MANIFEST, SHARDS, execute, finished, held, invariants, lists, night, shard, stock
 
@@ -80,6 +80,32 @@ def test_an_unfinished_run_goes_on_with_the_same_manifest_only(store: Store) -> 
     with store.begin("recommend", OTHER, resume=False) as fresh:
         assert fresh.run_id > other.run_id
     assert store.runs()["state"].to_list() == ["building", "failed", "failed"]
+
+
+def test_a_shard_that_the_database_lost_is_missed_when_finishing(store: Store) -> None:
+    """A server that crashes may lose its last commits; the writer goes on with a new connection and knows nothing."""
+    with store.begin("recommend", MANIFEST) as run:
+        run.write(0, GOOD, n_users=2)
+        execute(store, "DELETE FROM run_shards")
+        with pytest.raises(TemporaryError, match="lost 1 shards of run"):
+            run.finish({"users": 2})
+    assert store.run(run.run_id)["state"] == "building"
+
+
+def test_a_checksum_tells_rows_apart_and_not_how_they_lie() -> None:
+    halves = pl.concat([GOOD.head(2), GOOD.tail(2)], rechunk=False)
+    assert checksum(halves) == checksum(GOOD) == checksum(pl.concat([GOOD, GOOD]).slice(GOOD.height))
+    others = (
+        GOOD.reverse(),
+        GOOD.head(3),
+        GOOD.head(0),
+        GOOD.with_columns(rank=pl.col("rank") + 1),
+        GOOD.with_columns(reason=None),
+        GOOD.with_columns(reason=pl.lit("")),
+        GOOD.with_columns(user_id=pl.col("user_id") + "x", product_id=pl.col("product_id").str.tail(0)),
+        GOOD.rename({"score": "points"}),
+    )
+    assert len({checksum(frame) for frame in (GOOD, *others)}) == 1 + len(others)
 
 
 def test_placements_do_not_touch_each_other(store: Store) -> None:

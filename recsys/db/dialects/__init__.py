@@ -54,6 +54,13 @@ class Dialect(Protocol):
         """Insert one row unless its key is there; say whether it was inserted."""
         ...
 
+    def unhurried(self, connection: Connection) -> None:
+        """This transaction need not be on the disk when its commit returns; it may be lost, but only whole.
+
+        A later one that is not unhurried brings it to the disk.
+        """
+        ...
+
     def place(self, table: sa.Table, run_id: str) -> sa.Table:
         """Where the rows of a run are written: `table` itself, or the run's own part of it."""
         ...

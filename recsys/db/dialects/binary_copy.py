@@ -93,8 +93,8 @@ def _rows(frame: pl.DataFrame, types: list[sa.types.TypeEngine[Any]], start: byt
             fixed = []
     if fixed:
         joined.append(_side_by_side(fixed))
-    rows = pc.binary_join_element_wise(*joined, pa.scalar(b"", pa.large_binary()))
-    return memoryview(rows.buffers()[2])
+    whole = joined[0] if len(joined) == 1 else pc.binary_join_element_wise(*joined, pa.scalar(b"", pa.large_binary()))
+    return memoryview(whole.buffers()[2])
 
 
 def _field(
@@ -111,6 +111,10 @@ def _field(
         body = full.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.large_binary())
         if empty is not None:
             lengths[empty] = -1
+        elif (width := int(lengths[0])) and (lengths == width).all():  # as ids often are
+            _, offsets, data = body.buffers()
+            first = int(np.frombuffer(offsets, np.int64)[body.offset])
+            return lengths, np.frombuffer(data, f"V{width}", len(column), first), None
         return lengths, None, body
     form = next(form for sql, _, form in _NUMBERS if isinstance(kind, sql))
     width = np.dtype(form).itemsize

@@ -86,6 +86,10 @@ class Postgres:
         statement = postgresql.insert(table).values(row).on_conflict_do_nothing().returning(sa.literal(1))
         return connection.execute(statement).first() is not None
 
+    def unhurried(self, connection: Connection) -> None:
+        """See Dialect."""
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+
     def place(self, table: sa.Table, run_id: str) -> sa.Table:
         """See Dialect. A partitioned table has one partition a run."""
         return partitions.of(table, run_id) if partitions.has(table) else table

