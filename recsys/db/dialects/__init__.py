@@ -13,6 +13,7 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from recsys.db.dialects.mysql import MySql
 from recsys.db.dialects.postgres import Postgres
 from recsys.db.dialects.sqlite import Sqlite
 
@@ -99,7 +100,7 @@ class Dialect(Protocol):
 
 def of(engine: Engine) -> Dialect:
     """The dialect of an engine."""
-    return Postgres() if engine.dialect.name == "postgresql" else Sqlite()
+    return {"postgresql": Postgres, "mysql": MySql, "sqlite": Sqlite}[engine.dialect.name]()
 
 
 def sql_times(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
