@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import psycopg
+import pymysql
 import servers
 import writeback_raw as raw
 import writeback_readers
@@ -139,6 +140,26 @@ def postgresql(asked: argparse.Namespace, _: Path, frame: pl.DataFrame, facts: d
         yield ways
 
 
+@contextmanager
+def mariadb(asked: argparse.Namespace, _: Path, frame: pl.DataFrame, facts: dict[str, Any]) -> Iterator[Ways]:
+    """The ways into MariaDB."""
+    with servers.mariadb("--innodb-buffer-pool-size=1G") as socket:
+        with pymysql.connect(unix_socket=str(socket), user="root") as connection:
+            facts["mariadb"] = connection.get_server_info()
+
+        def emptied_too() -> str:
+            with pymysql.connect(unix_socket=str(socket), user="root") as connection, connection.cursor() as cursor:
+                cursor.execute("DROP DATABASE IF EXISTS turn")
+                cursor.execute("CREATE DATABASE turn CHARACTER SET utf8mb4")
+            return f"mysql+pymysql://root@localhost/turn?unix_socket={socket}"
+
+        ways: Ways = {"recsys": lambda: ours(emptied_too(), frame)}
+        if not asked.only:
+            whole = with_run(frame)
+            ways["multi-row VALUES"] = lambda: raw.multi_row_values(socket, whole)
+        yield ways
+
+
 def fresh(url: str) -> str:
     """A new database on the server, in the place of the last turn's."""
     with psycopg.connect(url, autocommit=True) as connection:
@@ -148,7 +169,7 @@ def fresh(url: str) -> str:
     return url.replace("/postgres?", "/turn?")
 
 
-DATABASES = {"sqlite": sqlite, "postgresql": postgresql}
+DATABASES = {"sqlite": sqlite, "postgresql": postgresql, "mariadb": mariadb}
 
 
 def with_run(frame: pl.DataFrame) -> pl.DataFrame:

@@ -39,7 +39,7 @@ BUSY_MS = 4000
 """How long SQLite waits for another writer before it gives up."""
 LOCK_SECONDS = 30
 """How long PostgreSQL and MySQL wait for a lock of another transaction before they give up."""
-_MODE = "ANSI_QUOTES,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+_MODE = "ANSI_QUOTES,PIPES_AS_CONCAT,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
 def parsed(url: str) -> URL:

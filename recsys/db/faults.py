@@ -62,7 +62,8 @@ _LOGIN = ("authentication failed", "no password supplied", "does not exist", "no
 
 def first_line(error: BaseException) -> str:
     """Return the driver's own words, one line, without secrets and control characters."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    said = error.args[1] if type(error).__module__.startswith("pymysql") and len(error.args) > 1 else error
+    lines = str(said).strip().splitlines() or [type(error).__name__]
     return printable(redact(lines[0]))
 
 
@@ -99,7 +100,7 @@ def explained(error: BaseException, where: str = "") -> RecsysError | None:
 
 
 def _of_mysql(error: BaseException, place: str) -> RecsysError | None:
-    number, words = error.args[0] if error.args else 0, first_line(Exception(*error.args[1:2]))
+    number, words = error.args[0] if error.args else 0, first_line(error)
     for numbers, kind, advice in _MYSQL:
         if number in numbers:
             return kind(f"{place}: {words}; {advice}")

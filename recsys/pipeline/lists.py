@@ -17,6 +17,7 @@ from recsys.pipeline.report import Report, Table
 from recsys.pipeline.space import embedded
 from recsys.recommend.recommender import Recommender
 from recsys.store.runs import Manifest
+from recsys.store.writer import Writer
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,11 +61,10 @@ def recommend(bench: Bench, *, publish: bool = True, resume: bool = True) -> Rep
     store, placement = bench.store, settings.recommend.placement
     with store.begin("recommend", manifest, placement=placement, resume=resume) as run:
         resumed = len(run.done)
-        with bench.watch.stage("recommend") as progress:
+        with bench.watch.stage("recommend") as progress, Writer(run) as writer:
             chunk, done = settings.recommend.shard_users, min(len(users), resumed * settings.recommend.shard_users)
             for shard, frame, n_users in recommender.stream(users, settings.recommend.k, chunk=chunk, skip=run.done):
-                with stop.deferred():
-                    run.write(shard, frame, n_users=n_users)
+                writer.write(shard, frame, n_users=n_users)
                 done += n_users
                 progress(min(done, len(users)), len(users))
         counts = {"users": len(users), "products": len(dataset.catalogue), "shards_resumed": resumed}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 from recsys.config import PublishSettings
 from recsys.data.schema import DEFAULT_USER
@@ -95,6 +95,11 @@ class Run:
         if found is None or tuple(found) != ("building", self._writer):
             now = "is gone" if found is None else f"is {found.state}, last written by {found.host}"
             raise RecsysError(f"run {self.run_id} takes no rows from this process any more: it {now}; run it again")
+
+    @property
+    def engine(self) -> Engine:
+        """Where the rows go."""
+        return self._store.engine
 
     def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int) -> bool:
         """Write a shard's rows and its ledger line in one transaction.

@@ -97,13 +97,13 @@ runs = sa.Table(
 )
 
 # at most one run at work a placement, held by the database itself; on MySQL by a column that the migration adds
-_building = sa.Index(
+sa.Index(
     "runs_building",
     runs.c.placement,
     unique=True,
     sqlite_where=runs.c.state == "building",
     postgresql_where=runs.c.state == "building",
-).ddl_if(callable_=lambda *_, dialect, **__: dialect.name != "mysql")
+)
 
 run_shards = sa.Table(
     "run_shards",
