@@ -100,7 +100,8 @@ class Dialect(Protocol):
 
 def of(engine: Engine) -> Dialect:
     """The dialect of an engine."""
-    return {"postgresql": Postgres, "mysql": MySql, "sqlite": Sqlite}[engine.dialect.name]()
+    known: dict[str, type[Dialect]] = {"postgresql": Postgres, "mysql": MySql, "sqlite": Sqlite}
+    return known[engine.dialect.name]()
 
 
 def sql_times(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
