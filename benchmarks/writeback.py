@@ -36,6 +36,7 @@ from recsys.store.runs import Manifest, Store
 K = 20
 SHARD = 100_000
 """Rows of a shard: 5,000 users."""
+_UNSYNCED = ("--innodb-flush-log-at-trx-commit=0",)
 Ways = dict[str, Callable[[], float]]
 
 
@@ -49,7 +50,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=30, help="how long the open transaction of --readers lasts")
     parser.add_argument("--work", type=Path, metavar="FOLDER", help="where databases are written; default: thrown away")
     parser.add_argument("--only", choices=["recsys"], help="leave out the raw ways")
-    parser.add_argument("--quick", action="store_true", help="4,000 rows, two turns; two seconds of readers")
+    parser.add_argument(
+        "--quick", action="store_true", help="4,000 rows, one turn, nothing synced; two seconds of readers"
+    )
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     return parser.parse_args()
 
@@ -122,7 +125,7 @@ def sqlite(asked: argparse.Namespace, folder: Path, frame: pl.DataFrame, facts: 
 @contextmanager
 def postgresql(asked: argparse.Namespace, _: Path, frame: pl.DataFrame, facts: dict[str, Any]) -> Iterator[Ways]:
     """The ways into PostgreSQL."""
-    with servers.postgres() as url:
+    with servers.postgres(synced=not asked.quick) as url:
         with psycopg.connect(url) as connection:
             facts["postgresql"] = connection.info.server_version
         uneven = frame.with_columns(
@@ -143,7 +146,7 @@ def postgresql(asked: argparse.Namespace, _: Path, frame: pl.DataFrame, facts: d
 @contextmanager
 def mariadb(asked: argparse.Namespace, _: Path, frame: pl.DataFrame, facts: dict[str, Any]) -> Iterator[Ways]:
     """The ways into MariaDB."""
-    with servers.mariadb("--innodb-buffer-pool-size=1G") as socket:
+    with servers.mariadb("--innodb-buffer-pool-size=1G", *_UNSYNCED[: asked.quick]) as socket:
         with pymysql.connect(unix_socket=str(socket), user="root") as connection:
             facts["mariadb"] = connection.get_server_info()
 
@@ -179,9 +182,10 @@ def with_run(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def in_turns(ways: Ways, rounds: int, name: str) -> dict[str, list[float]]:
-    """Seconds of each way, the first turn thrown away."""
+    """Seconds of each way; before several turns there is one to warm up."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for turn in range(rounds + 1):
+    turns = [0] * (rounds > 1) + list(range(1, rounds + 1))
+    for turn in turns:
         say(f"{name}, turn {turn} of {rounds}" if turn else f"{name}, warm up")
         for way, write in ways.items():
             spent = write()
@@ -197,7 +201,7 @@ def speeds(asked: argparse.Namespace, folder: Path, facts: dict[str, Any]) -> li
     for name in asked.databases.split(","):
         try:
             with DATABASES[name](asked, folder, frame, facts) as ways:
-                for way, seconds in in_turns(ways, 2 if asked.quick else asked.rounds, name).items():
+                for way, seconds in in_turns(ways, 1 if asked.quick else asked.rounds, name).items():
                     rate = frame.height / np.array(seconds)
                     low, value, high = (round(float(each)) for each in (rate.min(), np.median(rate), rate.max()))
                     row = {"system": way, "metric": "rows_per_s", "value": value, "low": low, "high": high}
@@ -213,7 +217,7 @@ def main() -> int:
     if unknown:
         print(f"writeback: no database {unknown[0]!r}; choose from {', '.join(DATABASES)}", file=sys.stderr)
         return 2
-    facts: dict[str, Any] = {"rounds": 2 if asked.quick else asked.rounds}
+    facts: dict[str, Any] = {"rounds": 1 if asked.quick else asked.rounds}
     with ExitStack() as held:
         folder = asked.work or Path(held.enter_context(tempfile.TemporaryDirectory()))
         try:

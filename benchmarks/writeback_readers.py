@@ -96,7 +96,7 @@ def measured(asked: argparse.Namespace, facts: dict[str, Any]) -> list[dict[str,
     users, seconds = (500, 2.0) if asked.quick else (USERS, asked.seconds)
     spans: dict[str, tuple[float, float]] = {}
     with ExitStack() as held:
-        url = held.enter_context(servers.postgres())
+        url = held.enter_context(servers.postgres(synced=not asked.quick))
         store = held.enter_context(Store.open(url))
         store.init()
         version = 0

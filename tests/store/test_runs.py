@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.config import PublishSettings
+from recsys.db.dialects import rows as row_orders
 from recsys.db.engine import rows
 from recsys.errors import NotFoundError, PublishGuardError, RecsysError, TemporaryError
 from recsys.store import tables
@@ -317,3 +318,26 @@ def test_embeddings_are_written_when_they_changed_only(store: Store) -> None:
     assert store.write_embeddings(["a", "b"], vectors[:2], "m2", hashes[:2]) == 2
     assert store.write_embeddings([], np.zeros((0, 4), np.float32), "m2", hashes[:0]) == 0
     assert rows(store.engine, "SELECT COUNT(*) FROM product_embeddings", {}) == [(0,)]
+
+
+def test_old_rows_go_in_pieces_and_what_a_killed_prune_left_goes_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_orders, "PIECE", 7)
+    old, new = night(store, "1"), night(store, "22")
+    newest = finished(store)
+    newest.publish()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.dialect), "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.prune(1)
+    assert held(store).keys() == {old, new, newest.run_id}
+    with pytest.raises(NotFoundError, match="it is pruned"):  # half gone or not, nobody can be pointed to it
+        store.publish(old)
+    assert store.prune(1) == 0
+    assert held(store) == {new: SHARDS * 15 + 1, newest.run_id: GOOD.height}
+    invariants(store)
