@@ -1,6 +1,6 @@
 """Connections: from a database URL to an engine, and from a SELECT to frames in a stream.
 
-In: a URL of SQLite or PostgreSQL, SQL text. Out: an Engine whose errors are the house's, polars frames.
+In: a URL of SQLite, PostgreSQL, MySQL or MariaDB, SQL text. Out: an Engine whose errors are the house's, polars frames.
 """
 
 from __future__ import annotations
@@ -30,11 +30,16 @@ SCHEMES = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+    "mysql+pymysql": "mysql+pymysql",
+    "mariadb+pymysql": "mysql+pymysql",
 }
 BUSY_MS = 4000
 """How long SQLite waits for another writer before it gives up."""
 LOCK_SECONDS = 30
-"""How long PostgreSQL waits for a lock of another transaction before it gives up."""
+"""How long PostgreSQL and MySQL wait for a lock of another transaction before they give up."""
+_MODE = "ANSI_QUOTES,PIPES_AS_CONCAT,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
 def parsed(url: str) -> URL:
@@ -47,13 +52,14 @@ def parsed(url: str) -> URL:
         found = make_url(url)
     except ArgumentError:
         raise ConfigError(
-            f"database URL {redact(url)!r} cannot be read; write sqlite:///shop.db or postgresql://user@host/name"
+            f"database URL {redact(url)!r} cannot be read; "
+            "write sqlite:///shop.db, postgresql://user@host/name or mysql://user@host/name"
         ) from None
     driver = SCHEMES.get(found.drivername)
     if driver is None:
         raise ConfigError(
             f"database {found.drivername!r} is not supported{suggestion(found.drivername, SCHEMES)}; "
-            "write sqlite:///shop.db or postgresql://user@host/name"
+            "write sqlite:///shop.db, postgresql://user@host/name or mysql://user@host/name"
         )
     return found.set(drivername=driver)
 
@@ -69,7 +75,7 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
     """Return an engine for `url` after one successful connection.
 
     Args:
-        url: `sqlite:///path` or `postgresql://user:password@host/name`.
+        url: `sqlite:///path`, `postgresql://user:password@host/name` or `mysql://user:password@host/name`.
         read_only: refuse writes; a missing SQLite file is then an error instead of a new database.
 
     Raises:
@@ -79,10 +85,13 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
     """
     address = parsed(url)
     shown = redact(address.render_as_string(hide_password=True))
-    engine = _sqlite(address, read_only) if address.get_backend_name() == "sqlite" else _postgres(address, read_only)
+    made = {"sqlite": _sqlite, "postgresql": _postgres, "mysql": _mysql}[address.get_backend_name()]
+    engine = made(address, read_only)
 
     @event.listens_for(engine, "handle_error")
     def _explain(context: ExceptionContext) -> None:
+        if (context.statement or "").startswith("DESCRIBE "):
+            return  # so SQLAlchemy asks MySQL whether a table is there, and the answer may be no
         error = explained(context.original_exception, shown)
         if error is not None:
             raise error from context.original_exception
@@ -142,6 +151,34 @@ def _postgres(address: URL, read_only: bool) -> Engine:
         connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         connection.commit()
         connection.read_only = read_only
+
+    return engine
+
+
+def _mysql(address: URL, read_only: bool) -> Engine:
+    # The session stays as long as its lease, however long nothing is said on it. A shop's own queries, which come on
+    # connections that only read, keep the server's mode: it decides what their quotation marks mean.
+    settings = ["time_zone = '+00:00'", "wait_timeout = 31536000", f"innodb_lock_wait_timeout = {LOCK_SECONDS}"]
+    if not read_only:
+        settings.append(f"sql_mode = '{_MODE}'")
+    engine = sa.create_engine(
+        address,
+        hide_parameters=True,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "charset": "utf8mb4",
+            "connect_timeout": 5,
+            "init_command": "SET " + ", ".join(f"SESSION {setting}" for setting in settings),
+        },
+        pool_pre_ping=True,
+    )
+
+    if read_only:
+
+        @event.listens_for(engine, "connect")
+        def _prepare(connection: Any, _: Any) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SET SESSION TRANSACTION READ ONLY")
 
     return engine
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from recsys.recommend.recommender import Recommender
     from recsys.store.kept import Kept
     from recsys.store.runs import Run
+    from recsys.store.writer import Writer
 
 _TRIES = 5
 """How often a shard's rows are offered to a database that is busy with those of other workers."""
@@ -41,7 +42,7 @@ class Made:
         users: of the shard.
         made: lists made for them.
         kept: lists taken over.
-        seconds: to make the lists, and to write them.
+        seconds: to make the lists, and to write them (or to wait for the writer of the one before).
         drops: what the rules did, as `Drops.document`.
         peak_mb: highest memory of the process so far.
         warnings: what the rooms warned about where that could not be told otherwise.
@@ -92,19 +93,20 @@ class _Open:
 class ListTask:
     """Makes lists; see `execution.shards.ShardTask`. Sent elsewhere, it takes nothing along but its `Work`."""
 
-    def __init__(self, work: Work, bench: Bench | None = None) -> None:
+    def __init__(self, work: Work, bench: Bench | None = None, writer: Writer | None = None) -> None:
         """Note the work; with a bench, what is loaded there is used.
 
         Args:
             work: what to do.
             bench: of this process.
+            writer: writes a shard while the next one is made; without it, a shard is written before `run` returns.
         """
         self.work = work
-        self._bench = bench
+        self._bench, self._writer = bench, writer
         self._open: _Open | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"work": self.work, "_bench": None, "_open": None}
+        return {"work": self.work, "_bench": None, "_writer": None, "_open": None}
 
     def setup(self) -> None:
         """Open the store, load data, models and vectors, assemble the recommender.
@@ -112,13 +114,15 @@ class ListTask:
         Raises:
             TemporaryError: data or models are not those the run was begun with.
         """
+        from recsys.store.parts import attach
+
         warned: list[str] = []
         bench = self._bench
         if bench is None:
             bench = Bench(self.work.settings, writes=False)
             logger = logging.getLogger("recsys")
             logger.handlers, logger.propagate = [_Collected(warned)], False  # told once, by who waits for the shards
-        run = bench.store.attach(self.work.run_id, writer=self.work.writer)
+        run = attach(bench.store, self.work.run_id, writer=self.work.writer)
         held = (bench.dataset.fingerprint, bench.model_version)
         if held != (self.work.fingerprint, self.work.model_version):
             raise TemporaryError(f"data or models have changed since run {run.run_id} was begun; start it again")
@@ -139,7 +143,10 @@ class ListTask:
         again, kept = self._split(opened, rows)
         frame = made.shard(again, settings.k, first=shard.index == 0)
         scored = time.perf_counter()
-        _write(opened.run, shard.index, frame, n_users=len(rows), kept=kept)
+        if self._writer is not None:
+            self._writer.write(shard.index, frame, n_users=len(rows), kept=kept)
+        else:
+            _write(opened.run, shard.index, frame, n_users=len(rows), kept=kept)
         warned, opened.warned[:] = tuple(dict.fromkeys(opened.warned)), []
         seconds = (scored - started, time.perf_counter() - scored)
         counts = (len(rows), len(again), 0 if kept is None else len(kept.users))

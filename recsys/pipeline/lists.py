@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys.data.schema import DEFAULT_USER
-from recsys.db.engine import rows
 from recsys.errors import DataContractError, UsageError
 from recsys.execution import engines, stop
 from recsys.execution.shards import Shard, plan
@@ -28,6 +27,7 @@ from recsys.recommend.rules_drops import rows as rows_of
 from recsys.recommend.rules_drops import summed, warnings
 from recsys.store import parts
 from recsys.store.runs import Manifest, Run
+from recsys.store.writer import Writer
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from recsys.store.parts import Joined
 
 logger = logging.getLogger(__name__)
-_ANYBODY = "SELECT user_id FROM recommendations_all WHERE run_id = :run AND user_id <> :nobody LIMIT 1"
-
 _RETRIES = 2
 """How often a shard is made again after its worker has died, or the database was away."""
 DROPS = "drops"
@@ -102,7 +100,7 @@ def recommend(bench: Bench, way: Way = Way()) -> Report:  # noqa: B008 - frozen
     with store.begin("recommend", manifest, placement=settings.placement, resume=way.resume) as run:
         tally.resumed = len(run.done)
         _made(bench, run, night, tally, plan(run.run_id, "recommend", of, done=run.done), of=of)
-        _anybody(bench, run.run_id, users)
+        _anybody(run, users)
         run.finish(tally.counts(), tally.document(bench.watch))
         if way.publish:
             with bench.watch.stage("publish"), stop.deferred():
@@ -117,15 +115,18 @@ def _made(bench: Bench, run: Run, night: Night, tally: Tally, shards: Iterable[S
     workers = engines.crew_of(settings.engine, settings.workers)
     here = bench.settings.model_copy(update={"project": bench.settings.project.absolute()})
     work = Work(here, run.run_id, run.writer, bench.dataset.fingerprint, bench.model_version, night)
-    task = ListTask(work, bench if settings.engine == "local" else None)
-    if settings.engine != "local":
-        bench.refresh()  # the workers load it; held here too, it would only take memory
-    tally.engine, tally.workers = settings.engine, workers
-    with bench.watch.stage("recommend") as progress:
+    tally.engine, tally.workers, before = settings.engine, workers, len(run.done)
+    with bench.watch.stage("recommend") as progress, ExitStack() as held:
+        if settings.engine == "local":
+            task = ListTask(work, bench, held.enter_context(Writer(run)))
+        else:
+            task = ListTask(work)
+            bench.refresh()  # the workers load it; held here too, it would only take memory
         for shard, made in engine.map(task, shards, workers=workers, retries=_RETRIES):
-            run.done.add(shard.index)
+            if settings.engine != "local":
+                run.done.add(shard.index)  # written by somebody else
             tally.add(made)
-            progress(len(run.done), of, users=float(tally.users_done))
+            progress(before + tally.shards, of, users=float(tally.users_done))
         tally.seconds = bench.watch.so_far("recommend")
     for warning in tally.warned:
         logger.warning("%s", warning)
@@ -141,7 +142,7 @@ def _part(bench: Bench, way: Way, joined: Joined, night: Night, tally: Tally, of
         notes = parts.note(bench.store, run, way.part, tally.note(bench.watch))
         whole = tally.together(notes)
         if not parts.missing(bench.store, run, of):
-            _anybody(bench, run.run_id, tally.users)
+            _anybody(run, tally.users)
         metrics = {**whole.document(bench.watch), parts.PARTS: notes}
         if parts.finish(bench.store, run, of, counts=whole.counts(), metrics=metrics):
             state, tally = "ready", whole
@@ -152,9 +153,9 @@ def _part(bench: Bench, way: Way, joined: Joined, night: Night, tally: Tally, of
     return _told(bench, run.run_id, tally, state, missing=parts.missing(bench.store, run, of))
 
 
-def _anybody(bench: Bench, run_id: str, users: int) -> None:
+def _anybody(run: Run, users: int) -> None:
     """Refuse a run that has no list for anybody."""
-    if users and not rows(bench.store.engine, _ANYBODY, {"run": run_id, "nobody": DEFAULT_USER}):
+    if users and not run.lists_anybody():
         raise DataContractError(f"the rules leave no product to any of {users} users; change [rules]")
 
 

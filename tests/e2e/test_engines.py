@@ -258,7 +258,7 @@ def test_a_run_is_finished_by_one_of_its_parts(empty: str, held: ExitStack) -> N
     for at, (store, one) in enumerate(zip(stores, joined, strict=True)):
         assert not parts.finish(store, one.run, 2, counts={}, metrics={})
         assert one.run.write(at, rows_of(**{f"u{at}": [("a", 1.0)]}), n_users=1)
-        assert set(parts.note(store, one.run, at, {"made": at})) == {str(place) for place in range(at + 1)}
+        assert set(parts.note(store, one.run, at, {"shards": 1})) == {str(place) for place in range(at + 1)}
     finished = [
         parts.finish(store, one.run, 2, counts={"users": 2}, metrics={})
         for store, one in zip(stores, joined, strict=True)
@@ -273,7 +273,7 @@ def test_who_only_helps_takes_no_lease_and_is_stopped_when_the_run_is_taken_over
 
     with Store.open(empty) as driver, Store.open(empty, lease=False) as helper:
         run = driver.begin("recommend", ONE)
-        hand = helper.attach(run.run_id, writer=run.writer)
+        hand = parts.attach(helper, run.run_id, writer=run.writer)
         assert hand.write(3, rows_of(u=[("a", 1.0)]), n_users=1) and not run.write(
             3, rows_of(u=[("a", 1.0)]), n_users=1
         )

@@ -19,8 +19,8 @@ from tests.store.samples import SHARDS, invariants, lease_of_a_process, night, n
 
 pytestmark = pytest.mark.faults
 
-KILLS = {"sqlite": 5, "postgresql": 3}
-KILLS_LARGE = {"sqlite": 1000, "postgresql": 1000}
+KILLS = {"sqlite": 5, "postgresql": 3, "mysql+pymysql": 2}
+KILLS_LARGE = {"sqlite": 1000, "postgresql": 1000, "mysql+pymysql": 1000}
 LINES = SHARDS + 2
 
 
