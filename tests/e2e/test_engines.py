@@ -13,12 +13,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from recsys.config import read
 from recsys.errors import LeaseHeldError
 from recsys.pipeline import lists
 from recsys.pipeline.bench import Bench
-from recsys.store import parts
+from recsys.store import parts, tables
 from recsys.store.runs import Manifest, Store
 from tests.e2e.projects import Run, rows
 
@@ -243,6 +244,43 @@ def test_parts_share_and_a_stranger_is_refused(empty: str, held: ExitStack) -> N
         parts.join(second, "recommend", OTHER, placement="default", number=2)
     with pytest.raises(LeaseHeldError, match="one of 2 parts"):
         parts.join(second, "recommend", ONE, placement="default", number=3)
+
+
+HOLDER = """
+import sys, time
+from recsys.store import parts
+from recsys.store.runs import Manifest, Store
+store = Store.open(sys.argv[1], lease=False, shared=True)
+parts.join(store, "recommend", Manifest("m", "today", "c", {"k": 5}), placement="default", number=2)
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_killed_part_blocks_nobody_and_its_run_is_given_up(empty: str) -> None:
+    child = subprocess.Popen([sys.executable, "-c", HOLDER, empty], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "held\n"
+    with pytest.raises(LeaseHeldError):
+        Store.open(empty)
+    child.kill()
+    child.communicate()
+    with taken(empty) as store:  # a server notices a moment later
+        joined = parts.join(store, "recommend", OTHER, placement="default", number=2)
+        assert sorted(store.runs()["state"]) == ["building", "failed"] and joined.state == "building"
+    Store.open(empty).close()
+
+
+def taken(url: str) -> Store:
+    for _ in range(20):
+        try:
+            store = Store.open(url, lease=False, shared=True)
+        except LeaseHeldError:
+            continue
+        with store.reader() as connection:
+            if connection.execute(sa.select(tables.runs.c.host)).scalar_one() == "":
+                return store
+        store.close()
+    pytest.fail("the lease of a dead process is still held")
 
 
 def test_a_part_is_refused_while_a_stranger_is_at_work(empty: str) -> None:
