@@ -69,11 +69,11 @@ class Call:
             )
         return layered.settings
 
-    def bench(self, flags: Mapping[str, Any] | None = None, *, writes: bool = True) -> Bench:
+    def bench(self, flags: Mapping[str, Any] | None = None, *, writes: bool = True, part: bool = False) -> Bench:
         """The project at work; use it in a `with` block."""
         from recsys.pipeline.bench import Bench
 
-        return Bench(self.settings(flags), self.watch(), writes=writes)
+        return Bench(self.settings(flags), self.watch(), writes=writes, part=part)
 
     def watch(self) -> Watch:
         """Progress on stderr: bars on a terminal, else a line now and then, nothing with --quiet."""

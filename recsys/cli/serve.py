@@ -23,6 +23,14 @@ class Split(StrEnum):
     users = "users"
 
 
+class Engine(StrEnum):
+    """Where lists are made."""
+
+    local = "local"
+    processes = "processes"
+    ray = "ray"
+
+
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -48,15 +56,43 @@ def recommend(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with an unfinished run of the same data and settings.")
     ] = True,
+    full: Annotated[
+        bool, typer.Option("--full", help="Make every list anew although recommend.incremental is on.")
+    ] = False,
+    engine: Annotated[Engine | None, typer.Option(help="Where lists are made.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many processes or Ray actors.")] = None,
+    shard_index: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="I", help="Make only part I of N of the run, from 0; with --num-shards."),
+    ] = None,
+    num_shards: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How many processes, on any machines, make the run together.")
+    ] = None,
 ) -> Report:
     """Make the list of every user, write it as a run, publish it; or show the lists of some users."""
     from recsys.pipeline import lists
 
     only = lists.named(user or (), users) if user or users else None
-    with call.bench({"recommend.k": k}, writes=only is None) as bench:
+    part, parts = _part(shard_index, num_shards)
+    flags = {"recommend.k": k, "recommend.engine": engine.value if engine else None, "recommend.workers": workers}
+    with call.bench(flags, writes=only is None and not parts, part=parts > 0) as bench:
         if only is not None:
             return lists.show(bench, only)
-        return lists.recommend(bench, publish=not no_publish, resume=resume)
+        way = lists.Way(publish=not no_publish, resume=resume, full=full, part=part, parts=parts)
+        return lists.recommend(bench, way)
+
+
+def _part(index: int | None, number: int | None) -> tuple[int, int]:
+    """Which part of how many; (0, 0) when the run is not made in parts."""
+    from recsys.errors import UsageError
+
+    if index is None and number is None:
+        return 0, 0
+    if index is None or number is None:
+        raise UsageError("--shard-index and --num-shards go together: part I of N, numbered from 0")
+    if index >= number:
+        raise UsageError(f"--shard-index {index} of {number} does not exist; parts are numbered from 0")
+    return index, number
 
 
 def publish(

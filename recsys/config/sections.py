@@ -78,6 +78,16 @@ class RecommendSettings(Section):
         12_000, ge=2, description="most bought products that take part in 'ease'; memory grows with the square"
     )
     shard_users: int = Field(2000, ge=1, description="users written in one transaction")
+    engine: Literal["local", "processes", "ray"] = Field(
+        "local", description="where lists are made: in this process, in several, or by Ray (extra recsys[ray])"
+    )
+    workers: int = Field(0, ge=0, description="how many processes or Ray actors; 0 = one a processor core")
+    incremental: bool = Field(
+        False,
+        description="make only the lists that new events or sold-out products change and take the others over; what "
+        "was learned stays that of the last full run",
+    )
+    full_days: float = Field(7, gt=0, description="days after which an incremental run is a full one again")
     diversity: float = Field(
         0.0, ge=0, le=1, description="weight against products like those already in the list (MMR); 0 = off"
     )

@@ -45,6 +45,12 @@ class Watch:
         self.seconds: dict[str, float] = {}
         self.peak_mb: dict[str, float] = {}
         self._screen = screen
+        self._since: dict[str, float] = {}
+
+    def so_far(self, name: str) -> float:
+        """Seconds spent in a stage, the time since it began this once included."""
+        running = time.perf_counter() - self._since[name] if name in self._since else 0.0
+        return round(self.seconds.get(name, 0.0) + running, 3)
 
     @property
     def shown(self) -> bool:
@@ -59,7 +65,7 @@ class Watch:
             name: of the stage.
             draws_itself: the work has a progress bar of its own, so that only its time is shown.
         """
-        started = time.perf_counter()
+        started = self._since[name] = time.perf_counter()
         screen = self._screen
         if screen is not None and not draws_itself:
             screen.begin(name)
@@ -74,6 +80,7 @@ class Watch:
             yield progress
         finally:
             spent = time.perf_counter() - started
+            self._since.pop(name, None)
             self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)
             self.peak_mb[name] = peak_mb()
             if screen is not None:

@@ -32,6 +32,7 @@ _WHERE_ONLY = {
     "training": {"device", "checkpoint_minutes", "label_epochs", "label_learning_rate"},
     "objectives": {"labels", "teacher"},
     "data": {"max_bad_fraction", "decimal"},
+    "recommend": {"engine", "workers", "incremental", "full_days"},
 }
 """Settings that change where or how carefully work is done, not what comes out of it; and those of the further ways of
 training, which an ordinary one does not read."""
@@ -44,13 +45,16 @@ class Bench:
         settings: all sections; every room gets its own.
         watch: where stages and progress are told; silent when not given.
         writes: whether this command writes to the store (and so takes its lease).
+        part: whether it writes its part of a run with other processes (and so shares the lease with them).
     """
 
-    def __init__(self, settings: Settings, watch: Watch | None = None, *, writes: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, watch: Watch | None = None, *, writes: bool = True, part: bool = False
+    ) -> None:
         self.settings = settings
         self.watch = watch or Watch()
         self.in_step = False  # the embeddings have been brought up to date with what is loaded
-        self.writes = writes
+        self.writes, self.part = writes, part
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +100,7 @@ class Bench:
         """The SQL store."""
         from recsys.store.runs import Store
 
-        return Store.open(self.settings.database_url, lease=self.writes)
+        return Store.open(self.settings.database_url, lease=self.writes, shared=self.part)
 
     @cached_property
     def pictures(self) -> PictureStore:

@@ -5,89 +5,175 @@ In: a Bench. Out: a run in the store that consumers read, a Report.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys.errors import DataContractError, UsageError
-from recsys.execution import stop
-from recsys.pipeline import rankers
+from recsys.execution import engines, stop
+from recsys.execution.shards import Shard, plan
+from recsys.pipeline import basis, rankers
+from recsys.pipeline.basis import Night
 from recsys.pipeline.bench import Bench
+from recsys.pipeline.listing import ListTask, Work
 from recsys.pipeline.report import Report, Table
 from recsys.pipeline.space import embedded
+from recsys.pipeline.tally import Tally
 from recsys.recommend.recommender import Recommender
-from recsys.store.runs import Manifest
+from recsys.recommend.rules_drops import rows as rows_of
+from recsys.recommend.rules_drops import summed, warnings
+from recsys.store import parts
+from recsys.store.runs import Manifest, Run
 from recsys.store.writer import Writer
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from recsys.store.parts import Joined
+
+logger = logging.getLogger(__name__)
+
+_RETRIES = 2
+"""How often a shard is made again after its worker has died, or the database was away."""
 DROPS = "drops"
 """The table of a report that says what the rules did."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How `recommend` is to go about it.
+
+    Attributes:
+        publish: let consumers read the run.
+        resume: go on with an unfinished run of the same models, data and settings.
+        full: make every list, from all that is known today, although recommend.incremental is on.
+        everybody: make every list, from what was known at the last full run; to check an incremental one.
+        part: which part of the run this process makes.
+        parts: how many processes, on any machines, make the run together; 0 = this one makes all of it.
+    """
+
+    publish: bool = True
+    resume: bool = True
+    full: bool = False
+    everybody: bool = False
+    part: int = 0
+    parts: int = 0
 
 
 def assembled(bench: Bench) -> Recommender:
     """The recommender over today's data, the newest models and vectors in step with both."""
     table = embedded(bench).table if bench.writes else bench.table_in_step()
-    dataset, settings = bench.dataset, bench.settings
     with bench.watch.stage("prepare sources"):
-        return Recommender.assemble(
-            dataset.catalogue,
-            dataset.interactions,
-            model=bench.model,
-            content=table.vectors,
-            blend=bench.blend,
-            recommend=settings.recommend,
-            rules=settings.rules,
-            users=dataset.users,
-        )
+        return basis.recommender(bench, table, Night())
 
 
-def recommend(bench: Bench, *, publish: bool = True, resume: bool = True) -> Report:
+def recommend(bench: Bench, way: Way = Way()) -> Report:  # noqa: B008 - frozen
     """Make every user's list, write them as one run, and let consumers read it.
 
     An unfinished run of the same models, data and settings is gone on with: its shards are skipped.
 
     Raises:
         PublishGuardError: the run is finished but a guard refuses it; what consumers read stays.
-        DataContractError: the rules leave no product to any user; nothing is published.
+        DataContractError: there are no events, or the rules leave no product to any user; nothing is published.
         InterruptedRunError: a signal came; shards written so far stay and the same command goes on.
+        LeaseHeldError: a part of a run finds another run at work.
     """
-    settings = bench.settings
-    recommender = assembled(bench)
+    settings, store = bench.settings.recommend, bench.store
+    if way.parts:
+        plan("", "", 0, part=way.part, parts=way.parts)
+    table = embedded(bench).table if bench.writes else bench.table_in_step()
     dataset = bench.dataset
-    users = dataset.users_to_score()
-    manifest = Manifest(bench.model_version, dataset.fingerprint, bench.list_hash(), {"k": settings.recommend.k})
-    store, placement = bench.store, settings.recommend.placement
-    with store.begin("recommend", manifest, placement=placement, resume=resume) as run:
-        resumed = len(run.done)
-        with bench.watch.stage("recommend") as progress, Writer(run) as writer:
-            chunk, done = settings.recommend.shard_users, min(len(users), resumed * settings.recommend.shard_users)
-            for shard, frame, n_users in recommender.stream(users, settings.recommend.k, chunk=chunk, skip=run.done):
-                writer.write(shard, frame, n_users=n_users)
-                done += n_users
-                progress(min(done, len(users)), len(users))
-        counts = {"users": len(users), "products": len(dataset.catalogue), "shards_resumed": resumed}
-        if len(users) and not run.lists_anybody():
-            raise DataContractError(f"the rules leave no product to any of {len(users)} users; change [rules]")
-        # What the rules did is known of the shards made now, not of those an earlier call wrote.
-        drops = {"shards_counted": len(run.done) - resumed, "shards": len(run.done), **recommender.drops.document()}
-        used = {"seconds": bench.watch.seconds, "peak_mb": bench.watch.peak_mb}
-        run.finish(counts, {**used, "drops": drops, "ranker": rankers.metrics(bench.blend)})
-        if publish:
+    if not len(dataset.interactions):
+        raise DataContractError("there are no events; run 'recsys ingest' with events such as purchases")
+    with bench.watch.stage("decide what to make"):
+        night = basis.decided(bench, table, full=way.full, everybody=way.everybody)
+    users, products = len(dataset.users_to_score()), len(dataset.catalogue)
+    extra = {"k": settings.k, **night.extra()}
+    manifest = Manifest(bench.model_version, dataset.fingerprint, bench.list_hash(), extra)
+    of = max(1, -(-users // settings.shard_users))
+    tally = Tally(users, products, night.why, metrics={"ranker": rankers.metrics(bench.blend)})
+    if way.parts:
+        joined = parts.join(store, "recommend", manifest, placement=settings.placement, number=way.parts)
+        return _part(bench, way, joined, night, tally, of)
+    with store.begin("recommend", manifest, placement=settings.placement, resume=way.resume) as run:
+        tally.resumed = len(run.done)
+        _made(bench, run, night, tally, plan(run.run_id, "recommend", of, done=run.done), of=of)
+        _anybody(run, users)
+        run.finish(tally.counts(), tally.document(bench.watch))
+        if way.publish:
             with bench.watch.stage("publish"), stop.deferred():
-                run.publish(settings.publish, expected_users=len(users))
-    notes = [
-        f"run {run.run_id} is {'published' if publish else 'ready; publish it with: recsys publish ' + run.run_id}"
-    ]
-    said = Table(DROPS, ("rule", "what", "count"), recommender.drops.rows())
+                run.publish(bench.settings.publish, expected_users=users)
+    return _told(bench, run.run_id, tally, "published" if way.publish else "ready")
+
+
+def _made(bench: Bench, run: Run, night: Night, tally: Tally, shards: Iterable[Shard], *, of: int) -> None:
+    """Have the shards made, wherever the settings say."""
+    settings = bench.settings.recommend
+    engine = engines.named(settings.engine)
+    workers = engines.crew_of(settings.engine, settings.workers)
+    here = bench.settings.model_copy(update={"project": bench.settings.project.absolute()})
+    work = Work(here, run.run_id, run.writer, bench.dataset.fingerprint, bench.model_version, night)
+    local = settings.engine == "local"
+    if not local:
+        bench.refresh()  # the workers load it; held here too, it would only take memory
+    tally.engine, tally.workers = settings.engine, workers
+    with bench.watch.stage("recommend") as progress, Writer(run) if local else nullcontext() as writer:
+        task = ListTask(work, bench if local else None, writer)
+        for shard, made in engine.map(task, shards, workers=workers, retries=_RETRIES):
+            run.done.add(shard.index)
+            tally.add(made)
+            progress(len(run.done), of, users=float(tally.users_done))
+        tally.seconds = bench.watch.so_far("recommend")
+    for warning in tally.warned:
+        logger.warning("%s", warning)
+
+
+def _part(bench: Bench, way: Way, joined: Joined, night: Night, tally: Tally, of: int) -> Report:
+    """Make this part's shards; whoever completes the run finishes and publishes it."""
+    run, state = joined.run, joined.state
+    if state == "building":
+        tally.resumed = len(run.done)
+        todo = plan(run.run_id, "recommend", of, done=run.done, part=way.part, parts=way.parts)
+        _made(bench, run, night, tally, todo, of=of)
+        notes = parts.note(bench.store, run, way.part, tally.note(bench.watch))
+        whole = tally.together(notes)
+        if not parts.missing(bench.store, run, of):
+            _anybody(run, tally.users)
+        metrics = {**whole.document(bench.watch), parts.PARTS: notes}
+        if parts.finish(bench.store, run, of, counts=whole.counts(), metrics=metrics):
+            state, tally = "ready", whole
+    if state == "ready" and way.publish:
+        with bench.watch.stage("publish"), stop.deferred():
+            run.publish(bench.settings.publish, expected_users=tally.users)
+        state = "published"
+    return _told(bench, run.run_id, tally, state, missing=parts.missing(bench.store, run, of))
+
+
+def _anybody(run: Run, users: int) -> None:
+    """Refuse a run that has no list for anybody."""
+    if users and not run.lists_anybody():
+        raise DataContractError(f"the rules leave no product to any of {users} users; change [rules]")
+
+
+def _told(bench: Bench, run_id: str, tally: Tally, state: str, *, missing: int = 0) -> Report:
+    said = {
+        "published": f"run {run_id} is published",
+        "ready": f"run {run_id} is ready; publish it with: recsys publish {run_id}",
+        "building": f"this part of run {run_id} is done; {missing} shards of other parts are missing, the part that "
+        "makes the last of them publishes the run",
+    }
+    drops = summed([tally.drops])
     return Report(
         "recommend",
-        run_id=run.run_id,
-        counts=counts,
-        warnings=recommender.drops.warnings(),
-        tables=[bench.times(), said],
-        notes=notes,
+        status="done" if tally.shards else "nothing_new",
+        run_id=run_id,
+        counts=tally.counts(),
+        warnings=warnings(drops),
+        tables=[bench.times(), Table(DROPS, ("rule", "what", "count"), rows_of(drops))],
+        notes=[said[state], *tally.notes()],
     )
 
 

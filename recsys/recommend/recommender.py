@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,60 +25,22 @@ from recsys.recommend import features, reasons, rules, sources
 from recsys.recommend.cases import rows_of
 from recsys.recommend.diversity import Diversity
 from recsys.recommend.lists import Lists, falling, kinds_of
-from recsys.recommend.pairs import Pairs, pairs_of
-from recsys.recommend.proposals import Candidates, CandidateSource, UserBatch
+from recsys.recommend.proposals import UserBatch
 from recsys.recommend.rank import Ranker, scored
 from recsys.recommend.rules_drops import Drops
 from recsys.recommend.rules_fallback import filled
 from recsys.recommend.rules_list import Pool, choose
+from recsys.recommend.scoring import Scored, proposed
 
 Rows = npt.NDArray[np.int64]
 _LAST = 200
 """Events of a user that are looked at."""
 _NAMELESS, _UNNAMED = ("sequence", "popular"), 0.5
 """What these sources say counts so much when a reason is looked for."""
+_SHOWN = {schema.USER_ID: pl.String, "rank": pl.Int64, schema.PRODUCT_ID: pl.String, "score": pl.Float64}
+_SHOWN |= {"reason": pl.String, "reason_product_id": pl.String}
 BLOCK = 512
 """Users scored at once; what bounds memory."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """The candidates of b users as the ranker sees them.
-
-    Attributes:
-        histories: (b, t) of the users.
-        pairs: m candidates that no rule strikes out.
-        x: (m, f) their features.
-        score: (m,) float32, comparable within a user.
-    """
-
-    histories: Histories
-    pairs: Pairs
-    x: npt.NDArray[np.float32]
-    score: npt.NDArray[np.float32]
-
-
-def proposed(
-    made: Sequence[CandidateSource],
-    users: UserBatch,
-    k: int,
-    rule: Sequence[rules.StrikingRule],
-    *,
-    drops: Drops | None = None,
-) -> Pairs:
-    """What all sources propose and all rules allow, each (user, product) once; what a rule strikes out is counted."""
-    parts = []
-    for place, source in enumerate(made):
-        found = source.propose(users, k)
-        at = np.full(len(found), place, np.int16)
-        parts.append(Candidates(found.user, found.item, found.score, at, found.because))
-    pairs = pairs_of(Candidates.joined(parts), len(made))
-    for one in rule:
-        kept = one.keep(pairs, users.histories)
-        if drops is not None:
-            drops.struck[one.name] += int((~kept).sum())
-        pairs = pairs.take(kept)
-    return pairs
 
 
 class Recommender:
@@ -112,6 +74,7 @@ class Recommender:
         self.sources = dict(zip(names, sources.made(names, narrowed), strict=True))
         self._popular = sources.popular(narrowed)
         self._content = held.content
+        self._gone: npt.NDArray[np.bool_] | None = None
         self._diversity = Diversity.of(held.recommend, held.catalogue, held.content)
         self._features = features.Features(list(self.sources.values()), sources.facts(held))
         self._reasons = reasons.Reasons(
@@ -155,6 +118,18 @@ class Recommender:
         held = sources.Knowledge(catalogue, interactions, model, content, recommend, moment)
         return Recommender(held, blend=blend, rule_settings=rules, users=users)
 
+    def brought_up_to(self, interactions: Interactions, rule: rules.Rules, *, gone: npt.NDArray[np.bool_]) -> None:
+        """Make lists for newer histories with what was learned before.
+
+        Args:
+            interactions: all events, users row by row as before.
+            rule: the rules as they are by now.
+            gone: (n,) bool, products that are not sold any more; lists go on with the next best.
+        """
+        self.interactions, self.rules, self._gone = interactions, rule, gone
+        self.drops = Drops(rule)
+        self._popular.order = self._popular.order[~gone[self._popular.order]]
+
     def balanced(self, *, diversity: float, calibration: float) -> Recommender:
         """The same with other weights against likeness and for the user's mix; nothing is made anew."""
         asked = {**self.settings.model_dump(), "diversity": diversity, "calibration": calibration}
@@ -173,7 +148,12 @@ class Recommender:
         made, asked = list(self.sources.values()), max(self.settings.candidates, k)
         pairs = proposed(made, users, asked, self.rules.striking, drops=self.drops)
         x = self._features.of(pairs, users)
-        return Scored(some, pairs, x, scored(self.blend, x, pairs.user, some.real))
+        score = scored(self.blend, x, pairs.user, some.real)
+        if self._gone is None:
+            return Scored(some, pairs, x, score)
+        kept = ~self._gone[pairs.item]
+        self.drops.struck["sold_out"] += int((~kept).sum())
+        return Scored(some, pairs.take(kept), x[kept], score[kept])
 
     def told(self, found: Scored, kept: Rows, *, rank: Rows, score: npt.NDArray[np.float32]) -> Lists:
         """Some of the candidates, `kept` (m,), as places with rank, score and what reasons need."""
@@ -263,14 +243,16 @@ class Recommender:
             if shard in skip:
                 continue
             rows = users[start : start + chunk]
-            frame = self._frame(self.lists(self.histories(rows), k), self.users.ids(rows))
-            yield shard, pl.concat([self.default(k), frame]) if shard == 0 else frame, len(rows)
+            yield shard, self.shard(rows, k, first=shard == 0), len(rows)
+
+    def shard(self, rows: Rows, k: int, *, first: bool) -> pl.DataFrame:
+        """The lists of some users by row, as `recommend` gives them, the list of `__default__` before the `first`."""
+        frame = self._frame(self.lists(self.histories(rows), k), self.users.ids(rows))
+        return pl.concat([self.default(k), frame]) if first else frame
 
     def histories(self, rows: Rows) -> Histories:
-        """What is known of some users, by row (-1 = nothing): the last events of each."""
-        known = rows[rows >= 0]
-        lengths = self.interactions.starts[known + 1] - self.interactions.starts[known]
-        return self.interactions.histories(rows, int(min(_LAST, max(1, lengths.max(initial=1)))))
+        """What is known of some users, by row (-1 = nothing): the last events of each, the same in any company."""
+        return self.interactions.histories(rows, _LAST)
 
     def sentences(self, lists: Lists) -> list[str]:
         """The reason of each place, in words: (m,)."""
@@ -280,21 +262,12 @@ class Recommender:
         stems = lists.because >= 0
         stem_ids = np.full(len(lists.item), None, object)
         stem_ids[stems] = self.catalogue.ids.ids(lists.because[stems])
-        return pl.DataFrame(
-            {
-                schema.USER_ID: [ids[at] for at in lists.user.tolist()],
-                "rank": lists.rank,
-                schema.PRODUCT_ID: self.catalogue.ids.ids(lists.item),
-                "score": lists.score.astype(np.float64),
-                "reason": self.sentences(lists),
-                "reason_product_id": stem_ids.tolist(),
-            },
-            schema={
-                schema.USER_ID: pl.String,
-                "rank": pl.Int64,
-                schema.PRODUCT_ID: pl.String,
-                "score": pl.Float64,
-                "reason": pl.String,
-                "reason_product_id": pl.String,
-            },
+        held = (
+            [ids[at] for at in lists.user.tolist()],
+            lists.rank,
+            self.catalogue.ids.ids(lists.item),
+            lists.score.astype(np.float64),
+            self.sentences(lists),
+            stem_ids.tolist(),
         )
+        return pl.DataFrame(dict(zip(_SHOWN, held, strict=True)), schema=_SHOWN)

@@ -20,7 +20,7 @@ from recsys.recommend import features, rules, sources, trees
 from recsys.recommend.cases import Cases, newest, time_split
 from recsys.recommend.proposals import DAY, UserBatch
 from recsys.recommend.rank import Blend, drawn, equal, fit
-from recsys.recommend.recommender import proposed
+from recsys.recommend.scoring import proposed
 from recsys.recommend.trees import Trees
 
 log = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ In: one note a block of users. Out: a document for the run's metrics, rows for p
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,24 +71,57 @@ class Drops:
 
     def rows(self) -> list[tuple[str, str, int]]:
         """Rule, what is counted, how often."""
-        return [
-            *((name, "products barred", count) for name, count in self.barred.items()),
-            *((name, "pairs struck out", count) for name, count in self.struck.items()),
-            *((name, "places moved", count) for name, count in self.moved.items()),
-            *((name, "places filled", count) for name, count in self.filled.items()),
-            *([("min_new", "places without a new product", self.new_missing)] if self._spare is not None else []),
-            ("all", "lists shorter than k", self.short),
-            ("all", "lists without a product", self.empty),
-        ]
+        return rows(self.document())
 
     def warnings(self) -> list[str]:
         """What whoever set the rules should know."""
-        said = []
-        if self.new_missing:
-            said.append(
-                f"rules.min_new: {self.new_missing} places went to products that are not new, because there were not "
-                "enough new candidates; raise rules.new_days or recommend.candidates"
-            )
-        if self.short:
-            said.append(f"{self.short} of {self.lists} lists are shorter than k: the rules leave no further product")
-        return said
+        return warnings(self.document())
+
+
+def summed(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of several recommenders of the same shop, as one `Drops.document`; {} of none."""
+    whole: dict[str, Any] = {}
+    for one in documents:
+        for name, value in one.items():
+            if name == "products_barred" or name not in whole:
+                whole[name] = value  # products are barred once, whoever makes lists of the rest
+            elif isinstance(value, Mapping):
+                whole[name] = {rule: whole[name].get(rule, 0) + count for rule, count in value.items()}
+            else:
+                whole[name] += value
+    return whole
+
+
+def rows(document: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """Rule, what is counted, how often; none of an empty document."""
+    if not document:
+        return []
+    return [
+        *((name, "products barred", count) for name, count in document["products_barred"].items()),
+        *((name, "pairs struck out", count) for name, count in document["pairs_struck"].items()),
+        *((name, "places moved", count) for name, count in document["places_moved"].items()),
+        *((name, "places filled", count) for name, count in document["places_filled"].items()),
+        *(
+            [("min_new", "places without a new product", document["new_missing"])]
+            if MinNew.name in document["places_moved"]
+            else []
+        ),
+        ("all", "lists shorter than k", document["lists_short"]),
+        ("all", "lists without a product", document["lists_empty"]),
+    ]
+
+
+def warnings(document: Mapping[str, Any]) -> list[str]:
+    """What whoever set the rules should know."""
+    said = []
+    if document.get("new_missing"):
+        said.append(
+            f"rules.min_new: {document['new_missing']} places went to products that are not new, because there were "
+            "not enough new candidates; raise rules.new_days or recommend.candidates"
+        )
+    if document.get("lists_short"):
+        said.append(
+            f"{document['lists_short']} of {document['lists']} lists are shorter than k: the rules leave no further "
+            "product"
+        )
+    return said

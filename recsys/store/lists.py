@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from recsys.data.schema import DEFAULT_USER
+from recsys.store.tables import recommendations_all
 
 ASKED = 500
 """Ids in one query: below SQLite's limit on parameters."""
@@ -54,6 +55,24 @@ def published(connection: Connection, users: Sequence[str] | None, *, placement:
     others = order.join(own, on="user_id", how="anti").join(default.drop("user_id"), how="cross")
     both = pl.concat([own, others.select(own.columns)]).sort("asked", "rank")
     return both.select(*_KINDS)
+
+
+def listed(connection: Connection, run_id: str, first: str, last: str, *, placement: str) -> set[str]:
+    """Ids of the users with a list in a run, from `first` to `last` in the order of ids."""
+    table = recommendations_all
+    here = (table.c.run_id == run_id, table.c.placement == placement, table.c.rank == 1)
+    within = (table.c.user_id >= first, table.c.user_id <= last)
+    return set(connection.execute(sa.select(table.c.user_id).where(*here, *within)).scalars())
+
+
+def holders(connection: Connection, run_id: str, products: Sequence[str]) -> list[str]:
+    """Ids of the users whose list in a run holds one of some products, ascending; reads the whole run."""
+    table = recommendations_all
+    found: set[str] = set()
+    for start in range(0, len(products), ASKED):
+        held = table.c.product_id.in_(list(products[start : start + ASKED]))
+        found |= set(connection.execute(sa.select(table.c.user_id).where(table.c.run_id == run_id, held)).scalars())
+    return sorted(found)
 
 
 def _frame(rows: Sequence[Any]) -> pl.DataFrame:

@@ -35,6 +35,12 @@ def facts(connection: Connection, run_id: str) -> RowMapping:
     return found
 
 
+def published(connection: Connection, placement: str) -> RowMapping | None:
+    """The row of the run that consumers read at a placement; None where nothing is published."""
+    pointed = connection.execute(sa.select(_POINTERS.c.run_id).where(_POINTERS.c.placement == placement)).scalar()
+    return None if pointed is None else facts(connection, pointed)
+
+
 def newest_ready(connection: Connection, placement: str) -> str:
     """The newest finished run that was never published.
 

@@ -20,6 +20,7 @@ from recsys.config import PublishSettings
 from recsys.data.schema import DEFAULT_USER
 from recsys.errors import RecsysError, TemporaryError
 from recsys.store import tables
+from recsys.store.kept import Kept
 
 if TYPE_CHECKING:
     from recsys.store.runs import Store
@@ -57,6 +58,7 @@ class Run:
         kind: "recommend", "cluster" or "similar".
         placement: under which name consumers will read it.
         done: shards in the ledger; write no others.
+        writer: who may write it, as noted in the run's row.
     """
 
     def __init__(self, store: Store, run_id: str, *, kind: str, placement: str, done: set[int], writer: str) -> None:
@@ -65,7 +67,7 @@ class Run:
         self.kind = kind
         self.placement = placement
         self.done = done
-        self._writer = writer
+        self.writer = writer
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +78,7 @@ class Run:
         reason = " ".join(str(error).split())[:500] or type(error).__name__
         try:
             with self._store.engine.begin() as connection:
-                ours = (tables.runs.c.state == "building", tables.runs.c.host == self._writer)
+                ours = (tables.runs.c.state == "building", tables.runs.c.host == self.writer)
                 connection.execute(sa.update(tables.runs).where(self._mine, *ours).values(reason=reason))
         except RecsysError as trouble:  # the first error is the one to tell; the run resumes without the note
             error.add_note(f"and the reason could not be noted in the run ledger: {trouble}")
@@ -92,7 +94,7 @@ class Run:
         """
         query = sa.select(tables.runs.c.state, tables.runs.c.host).where(self._mine).with_for_update()
         found = connection.execute(query).first()
-        if found is None or tuple(found) != ("building", self._writer):
+        if found is None or tuple(found) != ("building", self.writer):
             now = "is gone" if found is None else f"is {found.state}, last written by {found.host}"
             raise RecsysError(f"run {self.run_id} takes no rows from this process any more: it {now}; run it again")
 
@@ -101,13 +103,14 @@ class Run:
         """Where the rows go."""
         return self._store.engine
 
-    def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int) -> bool:
+    def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: Kept | None = None) -> bool:
         """Write a shard's rows and its ledger line in one transaction.
 
         Args:
             shard_id: number of the shard.
             frame: rows of the kind's first table, without run_id and placement.
             n_users: users in the shard.
+            kept: lists of an earlier run that belong to the shard as they are; they are copied inside the database.
 
         Returns:
             Whether rows were written; False when the ledger has the shard already.
@@ -129,6 +132,11 @@ class Run:
             if not self._store.dialect.insert_new(connection, tables.run_shards, line):
                 self.done.add(shard_id)
                 return False
+            if kept is not None and kept.users:
+                place = self._store.dialect.place(table, self.run_id)
+                copied = kept.copy(connection, place, self.run_id, placement=self.placement)
+                at = (tables.run_shards.c.run_id == self.run_id, tables.run_shards.c.shard_id == shard_id)
+                connection.execute(sa.update(tables.run_shards).where(*at).values(n_rows=frame.height + copied))
             self._load(connection, table, frame)
         self.done.add(shard_id)
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from recsys import __version__
 from recsys.config import PublishSettings
 from recsys.db import dialects
 from recsys.db.engine import connect
-from recsys.store import embeddings, lists, pointer, prune, tables
+from recsys.store import embeddings, lists, parts, pointer, prune, tables
 from recsys.store.run import WRITTEN, Manifest, Run, ledger, new_run_id
 
 __all__ = ["Manifest", "Run", "Store"]
@@ -54,8 +55,8 @@ class Store:
         self._held = held
 
     @staticmethod
-    def open(url: str, *, lease: bool = True) -> Store:
-        """Connect; with `lease`, be the only writer until `close`.
+    def open(url: str, *, lease: bool = True, shared: bool = False) -> Store:
+        """Connect; with `lease`, be the only writer until `close`; with `shared`, one of the parts of a run.
 
         Raises:
             DatabaseUnavailableError: the database does not answer.
@@ -65,8 +66,9 @@ class Store:
         held = ExitStack()
         held.callback(engine.dispose)
         try:
-            if lease:
-                held.enter_context(dialects.of(engine).lease(engine))
+            if lease or shared:
+                alone = partial(parts.orphaned, engine) if shared else None
+                held.enter_context(dialects.of(engine).lease(engine, shared=alone))
         except BaseException:
             held.close()
             raise
@@ -90,19 +92,24 @@ class Store:
 
         return migrate.upgrade(self.engine)
 
-    def begin(self, kind: str, manifest: Manifest, *, placement: str = "default", resume: bool = True) -> Run:
+    def begin(
+        self, kind: str, manifest: Manifest, *, placement: str = "default", resume: bool = True, part: str = ""
+    ) -> Run:
         """Go on with the unfinished run of the same manifest, or start a new one.
 
         The caller holds the store's lease, so any other unfinished run of the placement has lost its writer: it is
-        marked failed and its rows go.
+        marked failed and its rows go. With `part`, the name under which several processes write one run, the lease is
+        shared: see `store.parts`.
         """
-        runs, writer = tables.runs, f"{platform.node()}:{os.getpid()}"
+        runs, writer = tables.runs, part or f"{platform.node()}:{os.getpid()}"
         given_up: list[str] = []
         with self.engine.begin() as connection:
             unfinished = sa.select(runs).where(runs.c.state == "building", runs.c.placement == placement)
             # Every write locks the run's row first: this waits until a killed writer's last commit has landed or has
             # been undone, so that neither the ledger read here nor the rows deleted here can change afterwards.
             for old in connection.execute(unfinished.with_for_update()).mappings().all():
+                if part:
+                    parts.refuse(old, part, same=_same(old, kind, manifest))
                 if resume and _same(old, kind, manifest):
                     connection.execute(sa.update(runs).where(runs.c.run_id == old["run_id"]).values(host=writer))
                     done = ledger(connection, old["run_id"])
@@ -136,6 +143,20 @@ class Store:
     def _make_places(self, connection: Connection, kind: str, run_id: str) -> None:
         for table in WRITTEN[kind]:
             self.dialect.make_place(connection, table, run_id)
+
+    def attach(self, run_id: str, *, writer: str) -> Run:
+        """Help to write a run that another process has begun and looks after; no lease is taken.
+
+        Args:
+            run_id: the run.
+            writer: `Run.writer` of that process; once another has taken the run over, nothing is written any more.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        with self.reader() as connection:
+            found, done = pointer.facts(connection, run_id), ledger(connection, run_id)
+        return Run(self, run_id, kind=found["kind"], placement=found["placement"], done=done, writer=writer)
 
     def publish(
         self,
@@ -196,7 +217,7 @@ class Store:
     def runs(self) -> pl.DataFrame:
         """All runs, newest first, as text: columns `LISTED`."""
         chosen = [tables.runs.c[name] for name in LISTED]
-        with self._reader() as connection:
+        with self.reader() as connection:
             found = connection.execute(sa.select(*chosen).order_by(tables.runs.c.run_id.desc())).all()
         texts = [tuple(None if value is None else str(value) for value in row) for row in found]
         return pl.DataFrame(texts, schema=dict.fromkeys(LISTED, pl.String), orient="row")
@@ -208,7 +229,7 @@ class Store:
             NotFoundError: there is no such run.
         """
         shards = tables.run_shards
-        with self._reader() as connection:
+        with self.reader() as connection:
             facts = dict(pointer.facts(connection, run_id))
             sums = sa.select(sa.func.count(), sa.func.sum(shards.c.n_users), sa.func.sum(shards.c.n_rows))
             n_shards, n_users, n_rows = connection.execute(sums.where(shards.c.run_id == run_id)).one()
@@ -222,13 +243,13 @@ class Store:
         A user who has no list gets the list of `__default__` under the own id. Unless users are named, all lists
         come, that of `__default__` too.
         """
-        with self._reader() as connection:
+        with self.reader() as connection:
             return lists.published(connection, users, placement=placement, k=k)
 
     def counts(self) -> dict[str, int]:
         """Rows of the input tables and of the rejects."""
         wanted = (tables.products, tables.users, tables.events, tables.rejected_rows)
-        with self._reader() as connection:
+        with self.reader() as connection:
             return {
                 table.name: int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
                 for table in wanted
@@ -255,7 +276,7 @@ class Store:
         with self.engine.begin() as connection:
             return embeddings.write(connection, self.dialect, ids, vectors, model_version=model_version, hashes=hashes)
 
-    def _reader(self) -> Connection:
+    def reader(self) -> Connection:
         """A connection that reads one state of the store, whatever is published meanwhile."""
         return self.dialect.snapshot(self.engine)
 

@@ -13,12 +13,35 @@ from typing import Self
 import polars as pl
 import sqlalchemy as sa
 
+from recsys.errors import DatabaseUnavailableError, TemporaryError
 from recsys.execution import stop
+from recsys.store.kept import Kept
 from recsys.store.run import Run
 
-_Shard = tuple[int, pl.DataFrame, int]
+_Shard = tuple[int, pl.DataFrame, int, Kept | None]
 _AHEAD = 1
 """Shards that wait while one is written: what memory holds, and what a signal to stop has to wait for."""
+_TRIES = 5
+"""How often a shard's rows are offered to a database that is busy with those of other workers."""
+
+
+def offer(run: Run, shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: Kept | None = None) -> None:
+    """Write a shard, see `Run.write`; a database that other workers keep busy is asked again.
+
+    Raises:
+        DatabaseUnavailableError: it is away.
+        TemporaryError: it was busy every time.
+    """
+    for left in range(_TRIES - 1, -1, -1):
+        try:
+            run.write(shard_id, frame, n_users=n_users, kept=kept)
+        except DatabaseUnavailableError:
+            raise
+        except TemporaryError:
+            if not left:
+                raise
+        else:
+            return
 
 
 class Writer:
@@ -53,7 +76,7 @@ class Writer:
             raise self._error
         error.add_note(f"and the last shards were not written: {self._error}")
 
-    def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int) -> None:
+    def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: Kept | None = None) -> None:
         """Hand a shard over; waits while too many wait. See `Run.write`.
 
         Raises:
@@ -61,17 +84,17 @@ class Writer:
         """
         if self._here:
             with stop.deferred():
-                self._run.write(shard_id, frame, n_users=n_users)
+                offer(self._run, shard_id, frame, n_users=n_users, kept=kept)
             return
         if self._error is not None:
             raise self._error
-        self._waiting.put((shard_id, frame, n_users))
+        self._waiting.put((shard_id, frame, n_users, kept))
 
     def _work(self) -> None:
         while (shard := self._waiting.get()) is not None:
             if self._error is None:
-                shard_id, frame, n_users = shard
+                shard_id, frame, n_users, kept = shard
                 try:
-                    self._run.write(shard_id, frame, n_users=n_users)
+                    offer(self._run, shard_id, frame, n_users=n_users, kept=kept)
                 except BaseException as error:  # told where the shards come from
                     self._error = error

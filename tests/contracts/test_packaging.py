@@ -20,7 +20,7 @@ MAPPED = {"recsys": "recsys", "sql": "recsys/sql", "jobs": "recsys/jobs"}
 DATA_FILES = {
     "recsys": {"recsys/py.typed"},
     "sql": {"recsys/sql/README.md"},
-    "jobs": {"recsys/jobs/crontab"},
+    "jobs": {"recsys/jobs/crontab", "recsys/jobs/k8s/recommend.yaml", "recsys/jobs/k8s/vectors.yaml"},
 }
 DIST_INFO = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt", "licenses/LICENSE"}
 

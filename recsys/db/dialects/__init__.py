@@ -5,7 +5,7 @@ In: an engine. Out: its `Dialect`. A new database is one module here and one lin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -85,8 +85,11 @@ class Dialect(Protocol):
         """
         ...
 
-    def lease(self, engine: Engine) -> Any:
-        """Context manager: hold the store alone; raises LeaseHeldError at once when another process does."""
+    def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Any:
+        """Context manager: hold the store alone; raises LeaseHeldError at once when another process does.
+
+        With `shared`, hold it together with others that share: see `lease.taken`.
+        """
         ...
 
     def snapshot(self, engine: Engine) -> Connection:

@@ -7,7 +7,7 @@ LOAD DATA LOCAL stays off: it would let a server read files of this machine.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -18,8 +18,10 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from recsys.db.dialects import rows
+from recsys.db.dialects.mysql_locks import NamedLocks
 from recsys.db.dialects.mysql_types import ID_LENGTH, IdText
 from recsys.db.faults import explained
+from recsys.db.lease import taken
 from recsys.errors import DatabaseUnavailableError, DataContractError, LeaseHeldError
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,6 @@ _STATEMENT = 500_000
 """Bytes of one INSERT, about: servers take 16 MB at least, and beyond this size nothing is gained."""
 _BLOCK = 50_000
 """Rows turned into SQL at a time."""
-_LEASE = "CONCAT('recsys.', MD5(DATABASE()))"
 _DUPLICATE = 1062
 
 
@@ -118,10 +119,10 @@ class MySql:
                 gone = connection.execute(some, {"run": run_id}).rowcount
 
     @contextmanager
-    def lease(self, engine: Engine) -> Iterator[None]:
+    def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
         """See Dialect."""
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            if connection.execute(sa.text(f"SELECT GET_LOCK({_LEASE}, 0)")).scalar_one() != 1:  # noqa: S608
+            if not taken(NamedLocks(connection).ask, shared):
                 raise LeaseHeldError("another process is working on this database's store; try again when it is done")
             try:
                 yield
@@ -131,8 +132,8 @@ class MySql:
     @staticmethod
     def _release(connection: Connection) -> None:
         try:
-            connection.execute(sa.text(f"SELECT RELEASE_LOCK({_LEASE})"))  # noqa: S608
-        except DatabaseUnavailableError as error:  # the lock went with its session: nothing is left to give back
+            connection.execute(sa.text("SELECT RELEASE_ALL_LOCKS()"))
+        except DatabaseUnavailableError as error:  # the locks went with their session: nothing is left to give back
             log.warning("the lease ended before the work did: %s", error)
 
     def snapshot(self, engine: Engine) -> Connection:

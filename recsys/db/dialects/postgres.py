@@ -6,7 +6,7 @@ In: a connection inside a transaction, a frame whose columns are columns of the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from recsys.db.dialects import binary_copy, partitions, rows
 from recsys.db.faults import explained
+from recsys.db.lease import taken
 from recsys.errors import DatabaseUnavailableError, LeaseHeldError
 
 log = logging.getLogger(__name__)
@@ -117,21 +118,28 @@ class Postgres:
             connection.execute(sa.delete(table).where(table.c.run_id == run_id))
 
     @contextmanager
-    def lease(self, engine: Engine) -> Iterator[None]:
+    def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
         """See Dialect."""
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            held = connection.execute(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _LEASE_KEY}).scalar_one()
+
+            def ask(how: str) -> bool:
+                call = {"alone": "pg_try_advisory_lock", "together": "pg_try_advisory_lock_shared"}[how]
+                return bool(connection.execute(sa.text(f"SELECT {call}(:key)"), {"key": _LEASE_KEY}).scalar_one())
+
+            held = taken(ask, shared)
+            if held == "both":  # PostgreSQL counts the two apart; without the first, others may join
+                self._release(connection)
             if not held:
                 raise LeaseHeldError("another process is working on this database's store; try again when it is done")
             try:
                 yield
             finally:
-                self._release(connection)
+                self._release(connection, "" if shared is None else "_shared")
 
     @staticmethod
-    def _release(connection: Connection) -> None:
+    def _release(connection: Connection, how: str = "") -> None:
         try:
-            connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _LEASE_KEY})
+            connection.execute(sa.text(f"SELECT pg_advisory_unlock{how}(:key)"), {"key": _LEASE_KEY})
         except DatabaseUnavailableError as error:  # the lock went with its session: nothing is left to give back
             log.warning("the lease ended before the work did: %s", error)
 

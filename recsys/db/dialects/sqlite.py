@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from recsys.db.dialects import rows
+from recsys.db.lease import taken
 from recsys.errors import LeaseHeldError
 
 _TOGETHER = 200
@@ -120,7 +121,7 @@ class Sqlite:
                 gone = connection.exec_driver_sql(some, (run_id,)).rowcount
 
     @contextmanager
-    def lease(self, engine: Engine) -> Iterator[None]:
+    def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
         """See Dialect. The system frees the lock when its holder dies, however it dies.
 
         The file `<database>.lease` stays: whoever deleted it would let two processes lock two files of one name.
@@ -132,13 +133,9 @@ class Sqlite:
         path = Path(name).with_name(Path(name).name + ".lease")
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not taken(lambda how: _flocked(handle, how), shared):
                 holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-                raise LeaseHeldError(
-                    f"{holder} is working on {path.with_suffix('').name}; try again when it is done"
-                ) from error
+                raise LeaseHeldError(f"{holder} is working on {path.with_suffix('').name}; try again when it is done")
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
             yield
@@ -153,6 +150,15 @@ class Sqlite:
         """See Dialect."""
         text = connection.execute(sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")).scalar_one()
         return datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
+
+
+def _flocked(handle: int, how: str) -> bool:
+    """Lock a file alone, or together with others; a lock this handle has is exchanged."""
+    try:
+        fcntl.flock(handle, {"alone": fcntl.LOCK_EX, "together": fcntl.LOCK_SH}[how] | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _row_by_row(frame: pl.DataFrame) -> list[Any]:

@@ -30,6 +30,8 @@ class SequenceModel(Protocol):
         ...
 
 
+_CROWD = 32
+"""Users encoded at once at least."""
 _PAIRS = 100_000
 """Pairs scored at once; what bounds memory."""
 
@@ -55,8 +57,10 @@ class Sequence:
         if self._last[0] is not users:
             known = np.flatnonzero(users.histories.real.any(axis=1))
             out = np.zeros((len(users), self.items.shape[1]), np.float32)
-            if len(known):
-                out[known] = self.model.user_vectors(rows_of(users.histories, known), self.items, now=users.now)
+            if len(known):  # few rows are multiplied in another way: in company, everybody's numbers stay the same
+                crowd = np.resize(known, max(len(known), _CROWD))
+                told = self.model.user_vectors(rows_of(users.histories, crowd), self.items, now=users.now)
+                out[known] = told[: len(known)]
             self._last = (users, out)
         return self._last[1]
 

@@ -1,0 +1,143 @@
+"""One run written by several processes that start on their own, on one machine or on many: the parts of a run.
+
+In: the same manifest in every part. Out: the same run: the first part begins it, the others join it, the one that
+completes the ledger finishes it; each of these happens once, whoever comes when.
+
+A part shares the store's lease with the other parts. The first to hold it, while nobody else does, takes the writer's
+name from every unfinished run: whatever wrote them is gone. So an unfinished run with a name is at work, and one
+without may be gone on with or given up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine, RowMapping
+from sqlalchemy.exc import IntegrityError
+
+from recsys.errors import LeaseHeldError, NotFoundError, RecsysError, TemporaryError
+from recsys.store import tables
+from recsys.store.run import Manifest, Run
+
+if TYPE_CHECKING:
+    from recsys.store.runs import Store
+
+_TRIES = 5
+"""How often a part tries to begin a run that another one begins at the same moment."""
+_OVER = ("ready", "published")
+PARTS = "parts"
+"""Where the metrics of an unfinished run keep what each part has noted."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What a part finds.
+
+    Attributes:
+        run: to write; its `done` is the ledger of all parts.
+        state: "building", or "ready" or "published" when all parts are done.
+    """
+
+    run: Run
+    state: str
+
+
+def orphaned(engine: Engine) -> None:
+    """Note that nobody writes the unfinished runs; to be called while no other process works on the store."""
+    runs = tables.runs
+    try:
+        with engine.begin() as connection:
+            connection.execute(sa.update(runs).where(runs.c.state == "building").values(host=""))
+    except NotFoundError:
+        return  # a store without tables has no unfinished run; whoever reads from it will say so
+
+
+def refuse(run: RowMapping, writer: str, *, same: bool) -> None:
+    """Leave an unfinished run alone that others are writing.
+
+    Raises:
+        LeaseHeldError: they are: it has a writer of another name, or one of this name but other data or settings.
+    """
+    if run["host"] and (run["host"] != writer or not same):
+        raise LeaseHeldError(f"run {run['run_id']} is being written ({run['host']}); try again when it is done")
+
+
+def join(store: Store, kind: str, manifest: Manifest, *, placement: str, number: int) -> Joined:
+    """Go on with the run of this manifest, or begin it; the caller shares the store's lease.
+
+    A finished run of the same models, data and settings is not begun again, unless it was rolled back: a part that is
+    started once more finds its work done.
+
+    Args:
+        store: the store, opened with `shared`.
+        kind: of the run.
+        manifest: what decides its rows.
+        placement: where consumers will read it.
+        number: how many parts there are.
+
+    Raises:
+        LeaseHeldError: another run is at work here.
+    """
+    for _ in range(_TRIES):
+        over = _finished(store, kind, manifest, placement)
+        if over is not None:
+            return over
+        try:
+            run = store.begin(kind, manifest, placement=placement, part=f"one of {number} parts")
+        except IntegrityError:  # another part has begun it since we looked
+            continue
+        return Joined(run, "building")
+    raise TemporaryError(f"the run for '{placement}' cannot be begun: other processes begin it at the same time")
+
+
+def _finished(store: Store, kind: str, manifest: Manifest, placement: str) -> Joined | None:
+    runs = tables.runs
+    here = (runs.c.placement == placement, runs.c.kind == kind)
+    with store.dialect.snapshot(store.engine) as connection:
+        newest = sa.select(runs).where(*here).order_by(runs.c.run_id.desc()).limit(1)
+        row = connection.execute(newest).mappings().first()
+    if row is None or row["state"] not in _OVER:
+        return None
+    held = (row["model_version"], row["data_fingerprint"], row["config_hash"], (row["extra"] or {}).get("k"))
+    asked = (manifest.model_version, manifest.data_fingerprint, manifest.config_hash, manifest.extra.get("k"))
+    return Joined(store.attach(row["run_id"], writer=row["host"]), row["state"]) if held == asked else None
+
+
+def note(store: Store, run: Run, part: int, told: dict[str, Any]) -> dict[str, Any]:
+    """Note what a part has done with the others' notes; return all of them by part, those of finished runs too."""
+    runs = tables.runs
+    mine = runs.c.run_id == run.run_id
+    with store.engine.begin() as connection:
+        row = connection.execute(sa.select(runs).where(mine).with_for_update()).mappings().one()
+        notes: dict[str, Any] = dict((row["metrics"] or {}).get(PARTS, {}))
+        if row["state"] == "building":
+            notes[str(part)] = told
+            connection.execute(sa.update(runs).where(mine).values(metrics={PARTS: notes}))
+    return notes
+
+
+def finish(store: Store, run: Run, of: int, *, counts: dict[str, Any], metrics: dict[str, Any]) -> bool:
+    """Finish a run if the ledger has all of its `of` shards.
+
+    Returns:
+        Whether this call finished it; of all parts, exactly one does.
+
+    Raises:
+        RecsysError: the run was taken over by another process.
+    """
+    if missing(store, run, of):
+        return False
+    try:
+        run.finish(counts, metrics)
+    except RecsysError:
+        if store.run(run.run_id)["state"] in _OVER:  # another part was a moment quicker
+            return False
+        raise
+    return True
+
+
+def missing(store: Store, run: Run, of: int) -> int:
+    """How many shards the ledger does not have yet."""
+    return of - int(store.run(run.run_id)["shards"])
