@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
 from recsys.errors import ConfigError, RecsysError
+from recsys.execution.failpoints import failpoint
 
 VERSION_TABLE = "recsys_schema"
 OURS = frozenset(
@@ -68,7 +69,10 @@ def upgrade(engine: Engine) -> str:
             if stale:
                 command.upgrade(config, "head")
             _views(connection, again=stale)
-            return _version(connection) or ""
+            version = _version(connection) or ""
+            failpoint("db.migrate.commit.before")
+        failpoint("db.migrate.commit.after")
+        return version
 
 
 def _refuse_foreign(connection: Connection) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from recsys.config import PublishSettings
 from recsys.errors import NotFoundError, PublishGuardError, suggestion
+from recsys.execution.failpoints import failpoint
 from recsys.store import guards as guarding
 from recsys.store import tables
 
@@ -70,6 +71,7 @@ def forward(
     placement = run["placement"]
     current = _current(connection, placement)
     read_now = None if current is None else str(current["run_id"])
+    failpoint("store.guards.before")
     if run["kind"] == "recommend" and guards is not None:
         expected = expected_users if expected_users is not None else int((run["counts"] or {}).get("users", 0))
         said = guarding.refusals(connection, run_id, settings=guards, expected_users=expected, last_run=read_now)
@@ -80,6 +82,7 @@ def forward(
                 f"run {run_id} is not published: {'; '.join(said)}. What consumers read is unchanged; "
                 f"'recsys publish {run_id} --force' publishes it all the same"
             )
+    failpoint("store.guards.after")
     if read_now == run_id:
         return
     if read_now is None:
@@ -87,7 +90,9 @@ def forward(
             sa.insert(_POINTERS).values(placement=placement, run_id=run_id, generation=1, updated_at=now)
         )
     else:
+        failpoint("store.flip.before")
         _move(connection, placement, to=run_id, back_to=read_now, now=now)
+        failpoint("store.flip.after")
         _mark(connection, read_now, state="superseded")
     _mark(connection, run_id, state="published", published_at=now)
 

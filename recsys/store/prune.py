@@ -10,6 +10,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from recsys.execution.failpoints import failpoint
 from recsys.store import tables
 from recsys.store.run import WRITTEN
 
@@ -49,6 +50,7 @@ def old_runs(connection: Connection, keep: int, *, now: datetime) -> int:
         if enough and run_id not in pointed:
             gone.append(run_id)
     for run_id in gone:
+        failpoint("store.prune.rows.before")
         rows_of(connection, run_id)
         connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(pruned_at=now))
     return len(gone)

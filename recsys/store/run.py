@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from recsys.config import PublishSettings
 from recsys.errors import RecsysError
+from recsys.execution.failpoints import failpoint
 from recsys.store import tables
 
 if TYPE_CHECKING:
@@ -121,7 +122,10 @@ class Run:
             if not self._store.dialect.insert_new(connection, tables.run_shards, line):
                 self.done.add(shard_id)
                 return False
+            failpoint("store.shard.rows.before")
             self._store.dialect.bulk_load(connection, table, self._stamped(table, frame))
+            failpoint("store.shard.commit.before")
+        failpoint("store.shard.commit.after")
         self.done.add(shard_id)
         return True
 
@@ -132,6 +136,8 @@ class Run:
             self._still_ours(connection)
             connection.execute(sa.delete(table).where(table.c.run_id == self.run_id))
             self._store.dialect.bulk_load(connection, table, self._stamped(table, frame))
+            failpoint("store.table.commit.before")
+        failpoint("store.table.commit.after")
 
     def _stamped(self, table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
         """Add the run's own columns. NaN becomes NULL, because SQLite would do so and PostgreSQL would not."""
@@ -156,6 +162,8 @@ class Run:
                     finished_at=self._store.dialect.now(connection),
                 )
             )
+            failpoint("store.finish.commit.before")
+        failpoint("store.finish.commit.after")
 
     def publish(
         self, guards: PublishSettings | None = None, *, expected_users: int | None = None, force: bool = False

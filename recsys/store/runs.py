@@ -21,6 +21,7 @@ from recsys import __version__
 from recsys.config import PublishSettings
 from recsys.db import dialects
 from recsys.db.engine import connect
+from recsys.execution.failpoints import failpoint
 from recsys.store import embeddings, lists, pointer, prune, tables
 from recsys.store.run import Manifest, Run, new_run_id
 
@@ -125,6 +126,8 @@ class Store:
                     version=__version__,
                 )
             )
+            failpoint("store.begin.commit.before")
+        failpoint("store.begin.commit.after")
         return Run(self, run_id, kind=kind, placement=placement, done=set(), writer=writer)
 
     @staticmethod
@@ -167,6 +170,8 @@ class Store:
                 force=force,
                 now=self.dialect.now(connection),
             )
+            failpoint("store.publish.commit.before")
+        failpoint("store.publish.commit.after")
         return chosen
 
     def rollback(self, placement: str = "default") -> str:
@@ -176,7 +181,10 @@ class Store:
             NotFoundError: nothing is published there, or there is no earlier run with its rows.
         """
         with self.engine.begin() as connection:
-            return pointer.back(connection, placement, now=self.dialect.now(connection))
+            before = pointer.back(connection, placement, now=self.dialect.now(connection))
+            failpoint("store.rollback.commit.before")
+        failpoint("store.rollback.commit.after")
+        return before
 
     def prune(self, keep: int) -> int:
         """Delete the rows of all but the newest `keep` published runs of each placement.
@@ -185,7 +193,10 @@ class Store:
             How many runs lost their rows.
         """
         with self.engine.begin() as connection:
-            return prune.old_runs(connection, keep, now=self.dialect.now(connection))
+            gone = prune.old_runs(connection, keep, now=self.dialect.now(connection))
+            failpoint("store.prune.commit.before")
+        failpoint("store.prune.commit.after")
+        return gone
 
     def runs(self) -> pl.DataFrame:
         """All runs, newest first, as text: columns `LISTED`."""
@@ -247,7 +258,12 @@ class Store:
             Vectors written.
         """
         with self.engine.begin() as connection:
-            return embeddings.write(connection, self.dialect, ids, vectors, model_version=model_version, hashes=hashes)
+            written = embeddings.write(
+                connection, self.dialect, ids, vectors, model_version=model_version, hashes=hashes
+            )
+            failpoint("store.embeddings.commit.before")
+        failpoint("store.embeddings.commit.after")
+        return written
 
     def _reader(self) -> Connection:
         """A connection that reads one state of the store, whatever is published meanwhile."""
