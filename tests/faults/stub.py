@@ -1,0 +1,139 @@
+"""The process that is broken: it runs one piece of the program, with fail-points armed.
+
+In: what `RECSYS_FAILPOINTS` would be, the name of the work, its arguments, a pipe. Out: what the work says through the
+pipe; exit codes of the command line.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from recsys.cli.call import _explained
+from recsys.errors import LeaseHeldError
+from recsys.execution import failpoints, stop
+from recsys.store.runs import Store
+from tests.faults import night as nights
+
+RECORD = "record"
+"""In the place of fail-points: pass none, and say at the end how often each was passed."""
+
+
+def work(armed: str, what: str, arguments: tuple[Any, ...], pipe: Connection) -> None:
+    """Run `module:function` with the arguments and `say`; leave with the exit code the command line would have."""
+    passed: Counter[str] = Counter()
+    if armed:
+        arm((lambda name: passed.update([name])) if armed == RECORD else failpoints.armed(failpoints.planned(armed)))
+    module, _, function = what.partition(":")
+    try:
+        with stop.listening():
+            getattr(import_module(module), function)(*arguments, say=pipe.send)
+    except Exception as error:
+        message, code = _explained(error)
+        pipe.send(("error", message))
+        sys.exit(code)
+    if armed == RECORD:
+        pipe.send(passed)
+
+
+def arm(failpoint: Callable[[str], None]) -> None:
+    """Do in this process, which was forked with the program loaded, what the environment does when it is loaded."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("recsys.") and module is not failpoints and hasattr(module, "failpoint"):
+            module.failpoint = failpoint  # type: ignore[attr-defined]
+
+
+def exit_code(what: Callable[[], None], *, armed: str) -> int:
+    """Run something in this process with fail-points armed; the exit code the command line would leave with."""
+    arm(failpoints.armed(failpoints.planned(armed)))
+    try:
+        what()
+    except Exception as error:
+        return _explained(error)[1]
+    finally:
+        arm(failpoints.failpoint)
+    return 0
+
+
+class Child:
+    """A process at work, and what it has said."""
+
+    def __init__(
+        self, context: ForkServerContext, what: str, *arguments: Any, armed: str = "", daemon: bool = True
+    ) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=work, args=(armed, what, arguments, theirs), daemon=daemon)
+        self.process.start()
+        theirs.close()
+        self.said: list[Any] = []
+
+    def hear(self, *, timeout: float = 120) -> Any:
+        """The next thing it says.
+
+        Raises:
+            EOFError: it is gone.
+        """
+        if not self.pipe.poll(timeout):
+            raise TimeoutError(f"the process said nothing for {timeout} s after {self.said[-3:]}")
+        self.said.append(self.pipe.recv())
+        return self.said[-1]
+
+    def kill(self, *, after: int, pause: float) -> None:
+        """SIGKILL when it has said `after` things and `pause` seconds have gone by, or when it has ended."""
+        try:
+            for _ in range(after):
+                self.hear()
+            time.sleep(pause)
+        except EOFError:
+            pass
+        self.process.kill()
+        self.ended()
+
+    def ended(self, *, timeout: float = 120) -> int:
+        """Wait for the end; the exit code, negative for a signal."""
+        try:
+            while True:
+                self.hear(timeout=timeout)
+        except (EOFError, ConnectionResetError):
+            pass
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, "the process does not end"
+        self.pipe.close()
+        return self.process.exitcode
+
+
+@contextmanager
+def taken(url: str) -> Iterator[Any]:
+    """The store of a process that is gone; a PostgreSQL server needs a moment to notice that its client is."""
+    for _ in range(200):
+        try:
+            store = Store.open(url)
+            break
+        except LeaseHeldError:
+            time.sleep(0.02)
+    else:
+        store = Store.open(url)
+    with store:
+        yield store
+
+
+def night(url: str, version: str, *, say: Any) -> None:
+    """A whole night; see `tests.faults.night`."""
+    with Store.open(url) as store:
+        say("open")
+        nights.night(store, version, say=say)
+
+
+def lease(url: str, *, say: Any) -> None:
+    """Hold the store until somebody ends it."""
+    with Store.open(url):
+        say("held")
+        time.sleep(600)
