@@ -10,6 +10,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.exc import IntegrityError
 
 from recsys.config import PublishSettings
 from recsys.errors import NotFoundError, PublishGuardError, suggestion
@@ -85,15 +86,15 @@ def forward(
     failpoint("store.guards.after")
     if read_now == run_id:
         return
+    failpoint("store.flip.before")
     if read_now is None:
-        connection.execute(
-            sa.insert(_POINTERS).values(placement=placement, run_id=run_id, generation=1, updated_at=now)
-        )
+        if not _first(connection, placement, run_id, now=now):  # then there is a pointer to judge by and to move
+            forward(connection, run_id, guards=guards, expected_users=expected_users, force=force, now=now)
+            return
     else:
-        failpoint("store.flip.before")
         _move(connection, placement, to=run_id, back_to=read_now, now=now)
-        failpoint("store.flip.after")
         _mark(connection, read_now, state="superseded")
+    failpoint("store.flip.after")
     _mark(connection, run_id, state="published", published_at=now)
 
 
@@ -125,6 +126,17 @@ def _current(connection: Connection, placement: str) -> RowMapping | None:
     """The pointer of a placement, locked until the transaction ends: two publishers move it one after the other."""
     query = sa.select(_POINTERS).where(_POINTERS.c.placement == placement).with_for_update()
     return connection.execute(query).mappings().first()
+
+
+def _first(connection: Connection, placement: str, run_id: str, *, now: datetime) -> bool:
+    """Make the pointer of a placement; False when another publisher has made it a moment earlier."""
+    made = sa.insert(_POINTERS).values(placement=placement, run_id=run_id, generation=1, updated_at=now)
+    try:
+        with connection.begin_nested():
+            connection.execute(made)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _move(connection: Connection, placement: str, *, to: str, back_to: str | None, now: datetime) -> None:

@@ -6,6 +6,7 @@ pipe; exit codes of the command line.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 from collections import Counter
@@ -18,7 +19,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from recsys.cli.call import _explained
-from recsys.errors import LeaseHeldError
+from recsys.db.engine import rows
+from recsys.errors import LeaseHeldError, RecsysError
 from recsys.execution import failpoints, stop
 from recsys.store.runs import Store
 from tests.faults import night as nights
@@ -28,14 +30,19 @@ RECORD = "record"
 
 
 def work(armed: str, what: str, arguments: tuple[Any, ...], pipe: Connection) -> None:
-    """Run `module:function` with the arguments and `say`; leave with the exit code the command line would have."""
+    """Run `module:function` with the arguments and `say`, or `pipe` where it wants to be told more on the way.
+
+    The process leaves with the exit code the command line would have.
+    """
     passed: Counter[str] = Counter()
     if armed:
         arm((lambda name: passed.update([name])) if armed == RECORD else failpoints.armed(failpoints.planned(armed)))
     module, _, function = what.partition(":")
     try:
         with stop.listening():
-            getattr(import_module(module), function)(*arguments, say=pipe.send)
+            do = getattr(import_module(module), function)
+            talk = {"pipe": pipe} if "pipe" in inspect.signature(do).parameters else {"say": pipe.send}
+            do(*arguments, **talk)
     except Exception as error:
         message, code = _explained(error)
         pipe.send(("error", message))
@@ -137,3 +144,55 @@ def lease(url: str, *, say: Any) -> None:
     with Store.open(url):
         say("held")
         time.sleep(600)
+
+
+def publisher(url: str, *, pipe: Connection) -> None:
+    """Publish every run whose id comes through the pipe, without the store's lease; None ends it."""
+    with Store.open(url, lease=False) as store:
+        pipe.send("ready")
+        while (run_id := pipe.recv()) is not None:
+            try:
+                store.publish(run_id, guards=nights.GUARDS, expected_users=nights.USERS)
+                pipe.send(run_id)
+            except RecsysError as error:
+                pipe.send((type(error).__name__, str(error)))
+
+
+def reader(url: str, sizes: dict[str, int], *, pipe: Connection) -> None:
+    """Read all lists again and again, in one statement and user by user, until told to stop.
+
+    Says in the end how many times it read, what was wrong, and the seconds of each read, sorted.
+    """
+    wrong, seconds = [], []
+    users = [f"u{number:04d}" for number in (0, nights.USERS - 1)]
+    with Store.open(url, lease=False) as store:
+        pipe.send("ready")
+        while not pipe.poll():
+            began = time.perf_counter()
+            found = rows(
+                store.engine, "SELECT run_id, reason, COUNT(*) FROM recommendations GROUP BY run_id, reason", {}
+            )
+            seconds.append(time.perf_counter() - began)
+            if [(reason, count) for _, reason, count in found] not in [[item] for item in sizes.items()]:
+                wrong.append(found)
+            some = store.recommendations(users)  # several statements, one state
+            if some["reason"].n_unique() != 1 or some.height != 2 * (3 + len(some["reason"][0])):
+                wrong.append(some.rows())
+    pipe.send((len(seconds), wrong, sorted(seconds)))
+
+
+def stopping_night(url: str, version: str, at: int, busy: bool, *, pipe: Connection) -> None:
+    """A whole night that stays at its step number `at`: busy writing, or until it is told to go on."""
+    said: list[str] = []
+    with Store.open(url) as store:
+
+        def spoken(step: str) -> None:
+            said.append(step)
+            if len(said) == at:
+                pipe.send(step)
+                while busy:
+                    nights.embed(store, version + "b" * (len(said) % 2))
+                    said.append("again")
+                pipe.recv()
+
+        nights.night(store, version, say=spoken)
