@@ -18,7 +18,7 @@ from recsys.log import printable, redact
 _SQLITE: tuple[tuple[str, type[RecsysError], str], ...] = (
     ("database is locked", TemporaryError, "another program writes to it; try again"),
     ("database or disk is full", TemporaryError, "make room on the disk, then run the same command again"),
-    ("disk i/o error", TemporaryError, "check the disk, then run the same command again"),
+    ("disk i/o error", TemporaryError, "make room on the disk or check it, then run the same command again"),
     ("readonly database", UsageError, "it may only be read; check the rights of the file and its folder"),
     ("unable to open database file", UsageError, "check that the folder exists and may be written"),
     ("file is not a database", UsageError, "the file is something else; name another one in [database] url"),
