@@ -63,9 +63,14 @@ def _quiet(_: str) -> None:
     return
 
 
+def manifest(version: str) -> Manifest:
+    """What decides the lists of a version."""
+    return Manifest(version, "data", "config", {"k": 3 + len(version)})
+
+
 def recommend(store: Store, version: str, *, say: Callable[[str], None] = _quiet) -> str:
     """Begin or go on, write what is missing, finish, publish through the guards; return the run's id."""
-    with store.begin("recommend", Manifest(version, "data", "config", {"k": 3})) as run:
+    with store.begin("recommend", manifest(version)) as run:
         say("begun")
         for shard in range(SHARDS):
             run.write(shard, scored(shard, version), n_users=USERS_IN_SHARD)

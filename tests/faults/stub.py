@@ -197,3 +197,18 @@ def stopping_night(url: str, version: str, at: int, busy: bool, *, pipe: Connect
                 pipe.recv()
 
         nights.night(store, version, say=spoken)
+
+
+def stopped_run(url: str, version: str, at: int, writing: bool, *, say: Any) -> None:
+    """Score as `recsys recommend` does, and wait to be stopped at shard `at`: while it is scored, or while written."""
+    with Store.open(url) as store, store.begin("recommend", nights.manifest(version)) as run:
+        for shard in range(nights.SHARDS):
+            frame = nights.scored(shard, version)
+            if shard == at and not writing:
+                say(shard)
+                time.sleep(60)
+            with stop.deferred():
+                run.write(shard, frame, n_users=nights.USERS_IN_SHARD)
+                if shard == at and writing:
+                    say(shard)
+                    time.sleep(0.3)
