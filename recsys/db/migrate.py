@@ -14,10 +14,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
-from recsys.errors import ConfigError, RecsysError
+from recsys.db.version import VERSION_TABLE, newer
+from recsys.errors import ConfigError
 from recsys.execution.failpoints import failpoint
 
-VERSION_TABLE = "recsys_schema"
 OURS = frozenset(
     (
         "products",
@@ -57,10 +57,7 @@ def upgrade(engine: Engine) -> str:
         with engine.begin() as connection:
             before = _version(connection)
             if before is not None and before not in known:
-                raise RecsysError(
-                    f"the database has schema {before}, which this recsys does not know; "
-                    "install the newer recsys that made it"
-                )
+                raise newer(before)
             if before is None:
                 _refuse_foreign(connection)
             config.attributes["connection"] = connection

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine, RowMapping
 
 from recsys import __version__
 from recsys.config import PublishSettings
-from recsys.db import dialects
+from recsys.db import dialects, version
 from recsys.db.engine import connect
 from recsys.execution.failpoints import failpoint
 from recsys.store import embeddings, lists, pointer, prune, tables
@@ -61,11 +61,13 @@ class Store:
         Raises:
             DatabaseUnavailableError: the database does not answer.
             LeaseHeldError: another process writes to this store.
+            RecsysError: a newer recsys has made it.
         """
         engine = connect(url)
         held = ExitStack()
         held.callback(engine.dispose)
         try:
+            version.refuse_newer(engine)
             if lease:
                 held.enter_context(dialects.of(engine).lease(engine))
         except BaseException:

@@ -7,6 +7,7 @@ pipe; exit codes of the command line.
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import time
 from collections import Counter
@@ -54,12 +55,13 @@ def work(armed: str, what: str, arguments: tuple[Any, ...], pipe: Connection) ->
 def arm(failpoint: Callable[[str], None]) -> None:
     """Do in this process, which was forked with the program loaded, what the environment does when it is loaded."""
     for name, module in list(sys.modules.items()):
-        if name.startswith("recsys.") and module is not failpoints and hasattr(module, "failpoint"):
+        if name.startswith("recsys.") and hasattr(module, "failpoint"):
             module.failpoint = failpoint  # type: ignore[attr-defined]
 
 
 def exit_code(what: Callable[[], None], *, armed: str) -> int:
     """Run something in this process with fail-points armed; the exit code the command line would leave with."""
+    before = failpoints.failpoint
     if armed:
         arm(failpoints.armed(failpoints.planned(armed)))
     try:
@@ -67,7 +69,7 @@ def exit_code(what: Callable[[], None], *, armed: str) -> int:
     except Exception as error:
         return _explained(error)[1]
     finally:
-        arm(failpoints.failpoint)
+        arm(before)
     return 0
 
 
@@ -82,6 +84,7 @@ class Child:
         self.process.start()
         theirs.close()
         self.said: list[Any] = []
+        self.code: int | None = None
 
     def hear(self, *, timeout: float = 120) -> Any:
         """The next thing it says.
@@ -115,7 +118,8 @@ class Child:
         self.process.join(timeout)
         assert self.process.exitcode is not None, "the process does not end"
         self.pipe.close()
-        return self.process.exitcode
+        self.code = self.process.exitcode
+        return self.code
 
 
 @contextmanager
@@ -212,3 +216,13 @@ def stopped_run(url: str, version: str, at: int, writing: bool, *, say: Any) -> 
                 if shard == at and writing:
                     say(shard)
                     time.sleep(0.3)
+
+
+def command(arguments: list[str], environment: dict[str, str], *, say: Any) -> None:
+    """A command line of the program."""
+    from recsys.cli.app import main
+
+    os.environ.update(environment)
+    code = main(arguments)
+    if code:
+        sys.exit(code)

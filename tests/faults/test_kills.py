@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import random
+import shutil
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 
 import pytest
 
 from recsys.errors import LeaseHeldError
 from recsys.store.runs import Store
-from tests.faults.invariants import check
+from tests.faults.invariants import check, no_drafts
 from tests.faults.night import SHARDS, STEPS, everything, night
-from tests.faults.stub import Child, taken
+from tests.faults.stub import RECORD, Child, taken
 from tests.faults.tally import Tally
 
 pytestmark = pytest.mark.faults
 
 KILLS = {"sqlite": 30, "postgresql": 15}
 KILLS_LARGE = {"sqlite": 1000, "postgresql": 1000}
+CHAIN = ("disk.fsync.after=kill@4", "trained.rename.before=kill", "store.shard.commit.after=kill")
+"""In the middle of the night: while the model is saved, when it is, and when a shard of lists is written."""
+CHAINS_LARGE, CHAINS_COMPLETED = 50, 5
 VERSIONS = ("a", "bb", "ccc")
 Everything = dict[str, list[tuple[object, ...]]]
 
@@ -73,3 +78,47 @@ def test_one_writer_at_a_time_and_a_dead_one_blocks_nobody(database_url: str, pr
     with taken(database_url), pytest.raises(LeaseHeldError):
         Store.open(database_url)
     Store.open(database_url).close()  # given back by close
+
+
+def test_killed_chain(
+    demo_shop: Path,
+    small_model: dict[str, str],
+    tmp_path: Path,
+    faults_large: bool,
+    processes: ForkServerContext,
+    tally: Tally,
+) -> None:
+    """The whole night with the real model: trained anew from the same data, it ends with the same lists."""
+    shop = Path(shutil.copytree(demo_shop, tmp_path / "shop"))
+    url = f"sqlite:///{shop}/recsys.db"
+    before = check(url)
+    assert before
+
+    def night(armed: str = "") -> Child:
+        child = Child(processes, "tests.faults.stub:command", ["run", "-C", str(shop), "-q"], small_model, armed=armed)
+        child.ended(timeout=600)
+        return child
+
+    def untrained() -> None:
+        for folder in ("models", "embeddings"):
+            shutil.rmtree(shop / "artifacts" / folder)
+
+    untrained()
+    plans, dice = list(CHAIN), random.Random(13)
+    if faults_large:
+        recorded = night(armed=RECORD)
+        points = [name for name, count in sorted(recorded.said[-1].items()) for _ in range(count)]
+        chosen = [dice.randrange(len(points)) for _ in range(CHAINS_LARGE)]
+        plans = [f"{points[at]}=kill@{at - points.index(points[at]) + 1}" for at in chosen]
+    for number, plan in enumerate(plans, 1):
+        with tally("SIGKILL in the whole chain, real model", what=plan):
+            code = night(armed=plan).code
+            assert code == -9 or (faults_large and code == 0)  # a resumed night passes fewer points than a whole one
+            with taken(url):
+                pass
+            check(url, shown=[before])
+            if number == len(plans) or number % CHAINS_COMPLETED == 0:
+                assert night().code == 0
+                check(url, shown=[before], settled=True)
+                no_drafts([shop / "artifacts"])
+                untrained()

@@ -14,10 +14,11 @@ from tests.faults.tally import Tally
 pytestmark = pytest.mark.faults
 
 SIZES, SIZES_LARGE = (20_000, 200_000), (1_000_000, 10_000_000)
-MORE = 1.10
+MORE = 1.05
+"""1.10 is promised; what keeps five rows of each user takes more than this."""
 
 
-def test_ten_times_the_users_take_a_tenth_more_memory_at_most(
+def test_ten_times_the_users_take_no_more_memory(
     postgres_server: str, processes: ForkServerContext, faults_large: bool, tally: Tally
 ) -> None:
     """On PostgreSQL, because SQLite keeps up to 64 MB of its file in memory, which the smaller number does not fill."""
