@@ -44,6 +44,10 @@ fashion=$data/fashion-product-images
 if [ -f "$fashion/styles.parquet" ]; then
   "$python" "$here/representation.py" --products "$fashion/styles.parquet" --images "$fashion/images_160px.zip" \
     --few-labels --ablate --json
+  if [ -n "${SOURCE:-}" ]; then  # a model folder of another shop
+    "$python" "$here/transfer.py" --products "$fashion/styles.parquet" --images "$fashion/images_160px.zip" \
+      --source "$SOURCE" --json
+  fi
 else
   echo "representation: skipped, $fashion/styles.parquet is missing" >&2
 fi

@@ -1,7 +1,7 @@
 """What all tests share: one thread a library, settled randomness, and the size of the fault tests.
 
 In: RECSYS_FAULTS=large from `make faults`. Out: fixtures `faults_large`, `shared_data`, `demo_shop`, `small_model`,
-and the databases of tests/pg.py.
+and the databases of tests/pg.py and tests/mariadb.py.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ for _name in [name for name in os.environ if name.startswith("RECSYS_")]:
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+from tests.mariadb import mariadb_server, mariadb_url  # noqa: E402, F401 - fixtures for every test
 from tests.pg import database_url, postgres_server, postgres_url  # noqa: E402, F401 - fixtures for every test
 
 settings.register_profile(

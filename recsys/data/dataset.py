@@ -176,6 +176,8 @@ def _extract(engine: Engine, table: str) -> pl.DataFrame:
     from recsys.db.engine import stream
 
     query = (files("recsys.sql.extract") / f"{table}.sql").read_text(encoding="utf-8")
+    if engine.dialect.name == "mysql":
+        query = query.replace(" AS TEXT)", " AS CHAR)")  # its name for the same there; CHAR is one letter elsewhere
     return pl.concat(list(stream(engine, query, batch=_BATCH)), how="diagonal_relaxed", rechunk=True)
 
 

@@ -1,6 +1,6 @@
 """Connections: from a database URL to an engine, and from a SELECT to frames in a stream.
 
-In: a URL of SQLite or PostgreSQL, SQL text. Out: an Engine whose errors are the house's, polars frames.
+In: a URL of SQLite, PostgreSQL, MySQL or MariaDB, SQL text. Out: an Engine whose errors are the house's, polars frames.
 """
 
 from __future__ import annotations
@@ -30,13 +30,18 @@ SCHEMES = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+    "mysql+pymysql": "mysql+pymysql",
+    "mariadb+pymysql": "mysql+pymysql",
 }
 BUSY_MS = 4000
 """How long SQLite waits for another writer before it gives up."""
 _ALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
 """After a minute a PostgreSQL server gives up a client whose machine is gone, and with it the lease it held."""
 LOCK_SECONDS = 30
-"""How long PostgreSQL waits for a lock of another transaction before it gives up."""
+"""How long PostgreSQL and MySQL wait for a lock of another transaction before they give up."""
+_MODE = "ANSI_QUOTES,PIPES_AS_CONCAT,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
 def parsed(url: str) -> URL:
@@ -49,13 +54,14 @@ def parsed(url: str) -> URL:
         found = make_url(url)
     except ArgumentError:
         raise ConfigError(
-            f"database URL {redact(url)!r} cannot be read; write sqlite:///shop.db or postgresql://user@host/name"
+            f"database URL {redact(url)!r} cannot be read; "
+            "write sqlite:///shop.db, postgresql://user@host/name or mysql://user@host/name"
         ) from None
     driver = SCHEMES.get(found.drivername)
     if driver is None:
         raise ConfigError(
             f"database {found.drivername!r} is not supported{suggestion(found.drivername, SCHEMES)}; "
-            "write sqlite:///shop.db or postgresql://user@host/name"
+            "write sqlite:///shop.db, postgresql://user@host/name or mysql://user@host/name"
         )
     return found.set(drivername=driver)
 
@@ -71,7 +77,7 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
     """Return an engine for `url` after one successful connection.
 
     Args:
-        url: `sqlite:///path` or `postgresql://user:password@host/name`.
+        url: `sqlite:///path`, `postgresql://user:password@host/name` or `mysql://user:password@host/name`.
         read_only: refuse writes; a missing SQLite file is then an error instead of a new database.
 
     Raises:
@@ -81,10 +87,13 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
     """
     address = parsed(url)
     shown = redact(address.render_as_string(hide_password=True))
-    engine = _sqlite(address, read_only) if address.get_backend_name() == "sqlite" else _postgres(address, read_only)
+    made = {"sqlite": _sqlite, "postgresql": _postgres, "mysql": _mysql}[address.get_backend_name()]
+    engine = made(address, read_only)
 
     @event.listens_for(engine, "handle_error")
     def _explain(context: ExceptionContext) -> None:
+        if (context.statement or "").startswith("DESCRIBE "):
+            return  # so SQLAlchemy asks MySQL whether a table is there, and the answer may be no
         error = explained(context.original_exception, shown)
         if error is not None:
             raise error from context.original_exception
@@ -146,6 +155,34 @@ def _postgres(address: URL, read_only: bool) -> Engine:
             connection.execute(f"SET {setting} = {value}")
         connection.commit()
         connection.read_only = read_only
+
+    return engine
+
+
+def _mysql(address: URL, read_only: bool) -> Engine:
+    # The session stays as long as its lease, however long nothing is said on it. A shop's own queries, which come on
+    # connections that only read, keep the server's mode: it decides what their quotation marks mean.
+    settings = ["time_zone = '+00:00'", "wait_timeout = 31536000", f"innodb_lock_wait_timeout = {LOCK_SECONDS}"]
+    if not read_only:
+        settings.append(f"sql_mode = '{_MODE}'")
+    engine = sa.create_engine(
+        address,
+        hide_parameters=True,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "charset": "utf8mb4",
+            "connect_timeout": 5,
+            "init_command": "SET " + ", ".join(f"SESSION {setting}" for setting in settings),
+        },
+        pool_pre_ping=True,
+    )
+
+    if read_only:
+
+        @event.listens_for(engine, "connect")
+        def _prepare(connection: Any, _: Any) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SET SESSION TRANSACTION READ ONLY")
 
     return engine
 

@@ -58,7 +58,7 @@ def upgrade(engine: Engine) -> str:
             before = _version(connection)
             if before is not None and before not in known:
                 raise newer(before)
-            if before is None:
+            if before is None and not _half_made(connection):
                 _refuse_foreign(connection)
             config.attributes["connection"] = connection
             newest = ScriptDirectory.from_config(config).get_current_head()
@@ -70,6 +70,21 @@ def upgrade(engine: Engine) -> str:
             failpoint("db.migrate.commit.before")
         failpoint("db.migrate.commit.after")
         return version
+
+
+def _half_made(connection: Connection) -> bool:
+    """Clear away what an `init` left that was killed where tables are made outside transactions (MySQL).
+
+    Alembic's own table is made first and gets its row last, so nobody can have written to the others.
+    """
+    if connection.dialect.name != "mysql" or VERSION_TABLE not in sa.inspect(connection).get_table_names():
+        return False
+    inspector = sa.inspect(connection)
+    for name in sorted(OURS & set(inspector.get_view_names())):
+        connection.exec_driver_sql(f'DROP VIEW "{name}"')
+    for name in sorted(OURS & set(inspector.get_table_names())):
+        connection.exec_driver_sql(f'DROP TABLE "{name}"')
+    return True
 
 
 def _refuse_foreign(connection: Connection) -> None:

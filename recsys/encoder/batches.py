@@ -6,7 +6,7 @@ bought with, and for each product a query such as a customer might type.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -87,15 +87,15 @@ class ProductBatch:
     def alone(self, model: ProductEncoder, g: torch.Generator, name: Literal["text", "image"]) -> Encoded:
         """The products by their texts or their pictures alone, computed once a step too."""
         if name not in self._alone:
-            exact = model.written(self.x["words"]) if name == "text" else model.suggested(self.x["image"])
-            self._alone[name] = model.fuse({name: self.towers(model, g)[name]}, exact)
+            self._alone[name] = model.alone(name, self.towers(model, g)[name], self.x)
         return self._alone[name]
 
     def whole(self, model: ProductEncoder, g: torch.Generator) -> Whole:
         """The products by all they have, less what chance hides; one view for all objectives, for it is the dearest."""
         if not self._whole:
             show, conceal = chance(model, self.x, self.present(model), g)
-            self._whole.append(seen(model, self.x, self.towers(model, g), show=show, conceal=conceal))
+            alone = {name: self.alone(model, g, name) for name in ("text", "image")}
+            self._whole.append(seen(model, self.x, self.towers(model, g), show=show, conceal=conceal, alone=alone))
         return self._whole[0]
 
     def same_text(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -120,11 +120,12 @@ def seen(
     *,
     show: dict[str, Tensor],
     conceal: Tensor,
+    alone: Mapping[str, Encoded] | None = None,
 ) -> Whole:
-    """Products by what is left of them, see `chance`; `towers` are their tokens when nothing is hidden."""
+    """Products by what is left of them, see `chance`; `towers` and `alone` are of the products with nothing hidden."""
     parts = {name: part.shown(show[name]) for name, part in towers.items()}
     parts["attributes"] = model.attributes(x["attributes"], conceal).shown(show["attributes"])
-    return Whole(model.fuse(parts, model.exact(x, show)), conceal, parts)
+    return Whole(model.whole(parts, x, show, alone=alone), conceal, parts)
 
 
 def moved(x: Inputs, device: torch.device) -> Inputs:

@@ -29,8 +29,10 @@ from recsys.encoder.fields.words import WordsField, split_words
 MODALITIES: Final = ("text", "image", "attributes")
 _EXACTNESS: Final = 1.5
 """How much exact words count at the start, beside what attention makes of the tokens."""
-_GLANCED: Final = (0.7, 0.3)
-"""How much the words a picture suggests count at the start: alone, and beside written words, which count 1."""
+_GLANCED: Final = 0.7
+"""How much the words a picture suggests count at the start; written words count 1."""
+_SHARES: Final = {"text": 1.0, "image": 0.5, "attributes": 0.5, "together": 0.1}
+"""How much each modality by itself counts in the vector of all at the start, and how much what they say together."""
 ProductInputs = dict[str, Inputs]
 """Inputs by field: text, image, attributes, and the exact words of texts (`words`) and of attributes (`facts`)."""
 
@@ -68,6 +70,7 @@ class ProductEncoder(nn.Module):
         self.project = nn.Linear(width, settings.dim)
         self.exactness = nn.Parameter(torch.tensor(_EXACTNESS))
         self.glanced = nn.Parameter(torch.tensor(_GLANCED))
+        self.shares = nn.Parameter(torch.tensor(list(_SHARES.values())))
 
     @staticmethod
     def fit(catalogue: Catalogue, settings: EncoderSettings) -> ProductEncoder:
@@ -153,30 +156,50 @@ class ProductEncoder(nn.Module):
             "attributes": self.attributes(x["attributes"]),
         }
 
-    def exact(self, x: ProductInputs, show: Mapping[str, Tensor]) -> Tensor:
-        """The exact words of what is shown, and those a picture suggests, less loudly: (b, d)."""
-        nothing = torch.zeros_like(self.text.present(x["text"]))
-        text, facts, image = (show.get(name, nothing) for name in ("text", "attributes", "image"))
-        words = self.words(x["words"]) * text[:, None] + self.words(x["facts"]) * facts[:, None]
-        out = F.normalize(words.float(), dim=1)
-        if not bool(image.any()):
-            return out
-        return out + self.suggested(x["image"], beside=text | facts) * image[:, None]
+    def whole(
+        self,
+        parts: Mapping[str, Tokens],
+        x: ProductInputs,
+        show: Mapping[str, Tensor],
+        *,
+        alone: Mapping[str, Encoded] | None = None,
+    ) -> Encoded:
+        """Products by several modalities: each by itself, added by learned shares, and what attention makes of all.
+
+        Adding vectors that can each stand alone finds neighbours better than attention over all tokens does.
+
+        Args:
+            parts: tokens of the modalities; those that are not to be seen are not real.
+            x: what they were made from.
+            show: which products are to be seen by which of them: (b,) bool each.
+            alone: what `alone` gave for some of them before.
+        """
+        together = self.fuse(parts, None)
+        *single, joint = self.shares
+        vector = joint * together.vector
+        for name, share in zip(MODALITIES, single, strict=True):
+            if name in parts:
+                view = (alone or {}).get(name) or self.alone(name, parts[name], x)
+                vector = vector + share * show[name][:, None] * view.vector
+        return Encoded(F.normalize(vector, dim=1), together.summary)
+
+    def alone(self, name: str, part: Tokens, x: ProductInputs) -> Encoded:
+        """Products by one modality: by its tokens and its exact words."""
+        if name == "image":
+            return self.fuse({name: part}, self.suggested(x["image"]))
+        return self.fuse({name: part}, self.written(x["words" if name == "text" else "facts"]))
 
     def written(self, x: Inputs) -> Tensor:
-        """The exact words of a text, see `exact`: (b, d)."""
+        """The exact words of a text or of values: (b, d)."""
         return F.normalize(self.words(x).float(), dim=1)
 
-    def suggested(self, x: Inputs, *, beside: Tensor | None = None) -> Tensor:
-        """The words a picture suggests, see `exact`: (b, d), the softer where words stand `beside` it, (b,) bool."""
-        guess = F.normalize(self.image.glance(x).float(), dim=1)
-        alone, softer = self.glanced
-        loudness = alone if beside is None else torch.where(beside, softer, alone)[:, None]
-        out: Tensor = loudness * guess
+    def suggested(self, x: Inputs) -> Tensor:
+        """The words a picture suggests, less loudly: (b, d)."""
+        out: Tensor = self.glanced * F.normalize(self.image.glance(x).float(), dim=1)
         return out
 
     def fuse(self, parts: Mapping[str, Tokens], exact: Tensor | None) -> Encoded:
-        """Tokens of some modalities and their exact words, see `exact`, to one vector."""
+        """Tokens of some modalities and their exact words, (b, d), to one vector."""
         tokens = torch.cat([part.x + self.kinds[MODALITIES.index(name)] for name, part in parts.items()], 1)
         real = torch.cat([part.real for part in parts.values()], 1)
         # The first token starts as the mean of the others, so that it means something before attention has learnt.
@@ -202,8 +225,10 @@ class ProductEncoder(nn.Module):
         parts = {name: getattr(self, name)(x[name]) for name in modalities}
         if hide and "attributes" in parts:
             parts["attributes"] = self.attributes(x["attributes"], self.attributes.named(x["attributes"], hide))
+        if len(parts) == 1:
+            return self.alone(*next(iter(parts.items())), x)
         show = {name: getattr(self, name).present(x[name]) for name in modalities}
-        return self.fuse(parts, self.exact(x, show))
+        return self.whole(parts, x, show)
 
 
 def texts_of(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:

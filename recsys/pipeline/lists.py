@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys.data.schema import DEFAULT_USER
-from recsys.db.engine import rows
 from recsys.errors import DataContractError, UsageError
 from recsys.execution import stop
 from recsys.pipeline import rankers
@@ -19,11 +17,10 @@ from recsys.pipeline.report import Report, Table
 from recsys.pipeline.space import embedded
 from recsys.recommend.recommender import Recommender
 from recsys.store.runs import Manifest
+from recsys.store.writer import Writer
 
 if TYPE_CHECKING:
     import polars as pl
-
-_ANYBODY = "SELECT user_id FROM recommendations_all WHERE run_id = :run AND user_id <> :nobody LIMIT 1"
 
 DROPS = "drops"
 """The table of a report that says what the rules did."""
@@ -64,15 +61,14 @@ def recommend(bench: Bench, *, publish: bool = True, resume: bool = True) -> Rep
     store, placement = bench.store, settings.recommend.placement
     with store.begin("recommend", manifest, placement=placement, resume=resume) as run:
         resumed = len(run.done)
-        with bench.watch.stage("recommend") as progress:
+        with bench.watch.stage("recommend") as progress, Writer(run) as writer:
             chunk, done = settings.recommend.shard_users, min(len(users), resumed * settings.recommend.shard_users)
             for shard, frame, n_users in recommender.stream(users, settings.recommend.k, chunk=chunk, skip=run.done):
-                with stop.deferred():
-                    run.write(shard, frame, n_users=n_users)
+                writer.write(shard, frame, n_users=n_users)
                 done += n_users
                 progress(min(done, len(users)), len(users))
         counts = {"users": len(users), "products": len(dataset.catalogue), "shards_resumed": resumed}
-        if len(users) and not rows(store.engine, _ANYBODY, {"run": run.run_id, "nobody": DEFAULT_USER}):
+        if len(users) and not run.lists_anybody():
             raise DataContractError(f"the rules leave no product to any of {len(users)} users; change [rules]")
         # What the rules did is known of the shards made now, not of those an earlier call wrote.
         drops = {"shards_counted": len(run.done) - resumed, "shards": len(run.done), **recommender.drops.document()}

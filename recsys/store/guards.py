@@ -16,7 +16,8 @@ from recsys.data.schema import DEFAULT_USER
 _USERS = """SELECT COUNT(DISTINCT user_id) FROM recommendations_all WHERE run_id = :run AND user_id <> :nobody"""
 _RANKS = """SELECT COUNT(*) FROM (
   SELECT user_id FROM recommendations_all WHERE run_id = :run
-  GROUP BY user_id HAVING MIN(rank) <> 1 OR MAX(rank) <> COUNT(*) OR COUNT(DISTINCT product_id) <> COUNT(*)) AS bad"""
+  GROUP BY user_id
+  HAVING MIN("rank") <> 1 OR MAX("rank") <> COUNT(*) OR COUNT(DISTINCT product_id) <> COUNT(*)) AS bad"""
 _UNKNOWN = """SELECT COUNT(*) FROM recommendations_all AS r LEFT JOIN products AS p ON p.product_id = r.product_id
   WHERE r.run_id = :run AND p.product_id IS NULL"""
 _GONE = """SELECT COUNT(*) FROM recommendations_all AS r JOIN products AS p ON p.product_id = r.product_id

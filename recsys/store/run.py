@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import blake2b
+from hashlib import sha256
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 from recsys.config import PublishSettings
-from recsys.errors import RecsysError
+from recsys.data.schema import DEFAULT_USER
+from recsys.errors import RecsysError, TemporaryError
 from recsys.execution.failpoints import failpoint
 from recsys.store import tables
 
@@ -95,6 +97,11 @@ class Run:
             now = "is gone" if found is None else f"is {found.state}, last written by {found.host}"
             raise RecsysError(f"run {self.run_id} takes no rows from this process any more: it {now}; run it again")
 
+    @property
+    def engine(self) -> Engine:
+        """Where the rows go."""
+        return self._store.engine
+
     def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int) -> bool:
         """Write a shard's rows and its ledger line in one transaction.
 
@@ -108,22 +115,23 @@ class Run:
         """
         if shard_id in self.done:
             return False
-        table = WRITTEN[self.kind][0]
+        table, frame = WRITTEN[self.kind][0], _without_nan(frame)
         line = {
             "run_id": self.run_id,
             "shard_id": shard_id,
             "n_users": n_users,
             "n_rows": frame.height,
-            "checksum": blake2b(frame.write_csv().encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
+            "checksum": checksum(frame),
         }
         with self._store.engine.begin() as connection:
             self._still_ours(connection)
+            self._store.dialect.unhurried(connection)
             # the ledger line comes first: a second writer of the shard stops at it before it can write a row
             if not self._store.dialect.insert_new(connection, tables.run_shards, line):
                 self.done.add(shard_id)
                 return False
             failpoint("store.shard.rows.before")
-            self._store.dialect.bulk_load(connection, table, self._stamped(table, frame))
+            self._load(connection, table, frame)
             failpoint("store.shard.commit.before")
         failpoint("store.shard.commit.after")
         self.done.add(shard_id)
@@ -134,23 +142,40 @@ class Run:
         table = tables.metadata.tables[name]
         with self._store.engine.begin() as connection:
             self._still_ours(connection)
-            connection.execute(sa.delete(table).where(table.c.run_id == self.run_id))
-            self._store.dialect.bulk_load(connection, table, self._stamped(table, frame))
+            place = self._store.dialect.place(table, self.run_id)
+            connection.execute(sa.delete(place).where(place.c.run_id == self.run_id))
+            self._load(connection, table, _without_nan(frame))
             failpoint("store.table.commit.before")
         failpoint("store.table.commit.after")
 
-    def _stamped(self, table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
-        """Add the run's own columns. NaN becomes NULL, because SQLite would do so and PostgreSQL would not."""
-        floats = [name for name, kind in frame.schema.items() if kind.is_float()]
-        stamped = frame.with_columns(pl.lit(self.run_id).alias("run_id"), pl.col(floats).fill_nan(None))
-        if "placement" in table.c:
-            stamped = stamped.with_columns(pl.lit(self.placement).alias("placement"))
-        return stamped
+    def _load(self, connection: Connection, table: sa.Table, frame: pl.DataFrame) -> None:
+        """Write rows of `table` where this run's rows lie until it is finished, with the run's own columns."""
+        same = {"run_id": self.run_id} | ({"placement": self.placement} if "placement" in table.c else {})
+        self._store.dialect.bulk_load(connection, self._store.dialect.place(table, self.run_id), frame, same=same)
+
+    def lists_anybody(self) -> bool:
+        """Whether a user has a row, the list for users without history aside; told before the run is finished too."""
+        place = self._store.dialect.place(tables.recommendations_all, self.run_id)
+        ours = (place.c.run_id == self.run_id, place.c.user_id != DEFAULT_USER)
+        with self._store.dialect.snapshot(self._store.engine) as connection:
+            return connection.execute(sa.select(place.c.user_id).where(*ours).limit(1)).first() is not None
 
     def finish(self, counts: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None) -> None:
-        """Note that all rows are written: the run is ready to be published."""
+        """Note that all rows are written: the run is ready to be published.
+
+        Raises:
+            RecsysError: two rows have the same key, or the run was taken over.
+            TemporaryError: the database lost shards that it had taken, in a crash of its own.
+        """
         with self._store.engine.begin() as connection:
             self._still_ours(connection)
+            lost = self.done - ledger(connection, self.run_id)
+            if lost:
+                raise TemporaryError(
+                    f"the database lost {len(lost)} shards of run {self.run_id}; the same command goes on"
+                )
+            for table in WRITTEN[self.kind]:
+                self._store.dialect.seal_place(connection, table, self.run_id)
             connection.execute(
                 sa.update(tables.runs)
                 .where(self._mine)
@@ -174,6 +199,41 @@ class Run:
             PublishGuardError: a guard refuses; the run stays ready and what consumers read stays.
         """
         self._store.publish(self.run_id, guards=guards, expected_users=expected_users, force=force)
+
+
+def ledger(connection: Connection, run_id: str) -> set[int]:
+    """The shards of a run that are written."""
+    shards = tables.run_shards
+    return set(connection.execute(sa.select(shards.c.shard_id).where(shards.c.run_id == run_id)).scalars())
+
+
+def _without_nan(frame: pl.DataFrame) -> pl.DataFrame:
+    """NaN becomes NULL, because SQLite would do so and PostgreSQL would not."""
+    floats = [name for name, kind in frame.schema.items() if kind.is_float()]
+    return frame.with_columns(pl.col(floats).fill_nan(None))
+
+
+def checksum(frame: pl.DataFrame) -> str:
+    """What names the rows of a shard: names, types, values and order count, how they lie in memory does not."""
+    told = sha256(repr(dict(frame.schema)).encode())
+    for column in frame.iter_columns():
+        told.update(column.is_null().to_numpy().tobytes())
+        if column.dtype == pl.String:
+            full = column.fill_null("")
+            told.update(full.str.len_bytes().to_numpy().astype("<u4").tobytes())
+            told.update(_text(full))
+        else:
+            physical = column.to_physical().fill_null(0).to_numpy()
+            told.update(physical.astype(physical.dtype.newbyteorder("<")).tobytes())
+    return told.hexdigest()[:32]
+
+
+def _text(column: pl.Series) -> memoryview:
+    """All texts of a column without NULL, one after the other, in UTF-8."""
+    array = column.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    return memoryview(data)[ends[0] : ends[-1]] if len(array) else memoryview(b"")
 
 
 def new_run_id(now: datetime, newest: str | None) -> str:

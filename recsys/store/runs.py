@@ -23,7 +23,7 @@ from recsys.db import dialects, version
 from recsys.db.engine import connect
 from recsys.execution.failpoints import failpoint
 from recsys.store import embeddings, lists, pointer, prune, tables
-from recsys.store.run import Manifest, Run, new_run_id
+from recsys.store.run import WRITTEN, Manifest, Run, ledger, new_run_id
 
 __all__ = ["Manifest", "Run", "Store"]
 
@@ -100,6 +100,7 @@ class Store:
         marked failed and its rows go.
         """
         runs, writer = tables.runs, f"{platform.node()}:{os.getpid()}"
+        given_up: list[str] = []
         with self.engine.begin() as connection:
             unfinished = sa.select(runs).where(runs.c.state == "building", runs.c.placement == placement)
             # Every write locks the run's row first: this waits until a killed writer's last commit has landed or has
@@ -107,9 +108,12 @@ class Store:
             for old in connection.execute(unfinished.with_for_update()).mappings().all():
                 if resume and _same(old, kind, manifest):
                     connection.execute(sa.update(runs).where(runs.c.run_id == old["run_id"]).values(host=writer))
-                    done = _ledger(connection, old["run_id"])
+                    done = ledger(connection, old["run_id"])
+                    self._make_places(connection, kind, old["run_id"])
                     return Run(self, old["run_id"], kind=kind, placement=placement, done=done, writer=writer)
-                self._abandon(connection, old["run_id"])
+                reason = "given up: a run with other models, data or settings began"
+                prune.give_up(connection, old["run_id"], reason=reason)
+                given_up.append(old["run_id"])
             newest = connection.execute(sa.select(sa.func.max(runs.c.run_id))).scalar_one()
             now = self.dialect.now(connection)
             run_id = new_run_id(now, newest)
@@ -128,17 +132,15 @@ class Store:
                     version=__version__,
                 )
             )
+            self._make_places(connection, kind, run_id)
             failpoint("store.begin.commit.before")
         failpoint("store.begin.commit.after")
+        prune.remove(self.engine, self.dialect, given_up)
         return Run(self, run_id, kind=kind, placement=placement, done=set(), writer=writer)
 
-    @staticmethod
-    def _abandon(connection: Connection, run_id: str) -> None:
-        prune.rows_of(connection, run_id)
-        reason = "given up: a run with other models, data or settings began"
-        connection.execute(
-            sa.update(tables.runs).where(tables.runs.c.run_id == run_id).values(state="failed", reason=reason)
-        )
+    def _make_places(self, connection: Connection, kind: str, run_id: str) -> None:
+        for table in WRITTEN[kind]:
+            self.dialect.make_place(connection, table, run_id)
 
     def publish(
         self,
@@ -189,16 +191,19 @@ class Store:
         return before
 
     def prune(self, keep: int) -> int:
-        """Delete the rows of all but the newest `keep` published runs of each placement.
+        """Delete the rows of all but the newest `keep` published runs of each placement, and what killed runs left.
+
+        Readers and other writers go on meanwhile.
 
         Returns:
             How many runs lost their rows.
         """
         with self.engine.begin() as connection:
-            gone = prune.old_runs(connection, keep, now=self.dialect.now(connection))
+            marked = prune.mark(connection, keep, now=self.dialect.now(connection))
             failpoint("store.prune.commit.before")
         failpoint("store.prune.commit.after")
-        return gone
+        prune.sweep(self.engine, self.dialect)
+        return len(marked)
 
     def runs(self) -> pl.DataFrame:
         """All runs, newest first, as text: columns `LISTED`."""
@@ -276,8 +281,3 @@ def _same(run: RowMapping, kind: str, manifest: Manifest) -> bool:
     return run["kind"] == kind and manifest == Manifest(
         run["model_version"], run["data_fingerprint"], run["config_hash"], run["extra"] or {}
     )
-
-
-def _ledger(connection: Connection, run_id: str) -> set[int]:
-    shards = tables.run_shards
-    return set(connection.execute(sa.select(shards.c.shard_id).where(shards.c.run_id == run_id)).scalars())

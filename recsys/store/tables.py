@@ -6,14 +6,18 @@ In: nothing. Out: `metadata` and one name a table. `sql/migrations` makes them; 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import mysql, postgresql
+
+from recsys.db.dialects.mysql_types import ID_LENGTH, IdText, LongText
 
 metadata = sa.MetaData()
 
-Id = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+Id = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql").with_variant(IdText(), "mysql")
 """Ids are text compared byte by byte: leading zeros, case and Unicode forms stay apart."""
+Words = sa.Text().with_variant(LongText(), "mysql")
+Number = sa.Float().with_variant(mysql.DOUBLE(), "mysql")
 Json = sa.JSON()
-Time = sa.DateTime(timezone=True)
+Time = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql")
 
 
 def _id(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
@@ -24,19 +28,19 @@ products = sa.Table(
     "products",
     metadata,
     _id("product_id", key=True),
-    sa.Column("title", sa.Text),
-    sa.Column("description", sa.Text),
-    sa.Column("brand", sa.Text),
-    sa.Column("category", sa.Text),
-    sa.Column("price", sa.Float),
-    sa.Column("currency", sa.Text),
-    sa.Column("image", sa.Text),
+    sa.Column("title", Words),
+    sa.Column("description", Words),
+    sa.Column("brand", Words),
+    sa.Column("category", Words),
+    sa.Column("price", Number),
+    sa.Column("currency", Words),
+    sa.Column("image", Words),
     sa.Column("available", sa.Boolean),
     _id("group_id", null=True),
     sa.Column("attributes", Json),
     sa.Column("created_at", Time),
     sa.Column("updated_at", Time),
-    sa.Column("content_hash", sa.Text),
+    sa.Column("content_hash", Words),
 )
 
 users = sa.Table("users", metadata, _id("user_id", key=True), sa.Column("attributes", Json))
@@ -51,48 +55,48 @@ events = sa.Table(
     sa.Column("order_id", Id, primary_key=True, server_default=""),
     # identical rows of one source are numbered 0, 1, ...: none is lost, and reading a file twice changes nothing
     sa.Column("line_no", sa.Integer, primary_key=True, server_default="0", autoincrement=False),
-    sa.Column("quantity", sa.Float),
-    sa.Column("value", sa.Float),
+    sa.Column("quantity", Number),
+    sa.Column("value", Number),
     sqlite_with_rowid=False,
 )
 
 rejected_rows = sa.Table(
     "rejected_rows",
     metadata,
-    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("source", Words, nullable=False),
     sa.Column("row_no", sa.BigInteger),
-    sa.Column("table_name", sa.Text, nullable=False),
-    sa.Column("code", sa.Text, nullable=False),
-    sa.Column("column_name", sa.Text),
-    sa.Column("value_excerpt", sa.Text),
-    sa.Column("row_json", sa.Text),
+    sa.Column("table_name", Words, nullable=False),
+    sa.Column("code", Words, nullable=False),
+    sa.Column("column_name", Words),
+    sa.Column("value_excerpt", Words),
+    sa.Column("row_json", Words),
     _id("run_id", null=True),
 )
-sa.Index("rejected_rows_source", rejected_rows.c.source)
+sa.Index("rejected_rows_source", rejected_rows.c.source, mysql_length=ID_LENGTH)
 
 runs = sa.Table(
     "runs",
     metadata,
     _id("run_id", key=True),
-    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("kind", Words, nullable=False),
     sa.Column("placement", Id, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("model_version", sa.Text),
-    sa.Column("data_fingerprint", sa.Text),
-    sa.Column("config_hash", sa.Text),
+    sa.Column("state", Words, nullable=False),
+    sa.Column("model_version", Words),
+    sa.Column("data_fingerprint", Words),
+    sa.Column("config_hash", Words),
     sa.Column("extra", Json),
     sa.Column("counts", Json),
     sa.Column("metrics", Json),
-    sa.Column("reason", sa.Text),
+    sa.Column("reason", Words),
     sa.Column("started_at", Time),
     sa.Column("finished_at", Time),
     sa.Column("published_at", Time),
     sa.Column("pruned_at", Time),
-    sa.Column("host", sa.Text),
-    sa.Column("version", sa.Text),
+    sa.Column("host", Words),
+    sa.Column("version", Words),
 )
 
-# at most one run at work a placement, held by the database itself
+# at most one run at work a placement, held by the database itself; on MySQL by a column that the migration adds
 sa.Index(
     "runs_building",
     runs.c.placement,
@@ -108,7 +112,7 @@ run_shards = sa.Table(
     sa.Column("shard_id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("n_users", sa.BigInteger, nullable=False),
     sa.Column("n_rows", sa.BigInteger, nullable=False),
-    sa.Column("checksum", sa.Text, nullable=False),
+    sa.Column("checksum", Words, nullable=False),
 )
 
 publications = sa.Table(
@@ -129,10 +133,11 @@ recommendations_all = sa.Table(
     _id("user_id", key=True),
     sa.Column("rank", sa.Integer, primary_key=True, autoincrement=False),
     _id("product_id"),
-    sa.Column("score", sa.Float),
-    sa.Column("reason", sa.Text),
+    sa.Column("score", Number),
+    sa.Column("reason", Words),
     _id("reason_product_id", null=True),
     sqlite_with_rowid=False,
+    postgresql_partition_by="LIST (run_id)",
 )
 
 similar_products_all = sa.Table(
@@ -142,8 +147,9 @@ similar_products_all = sa.Table(
     _id("product_id", key=True),
     sa.Column("rank", sa.Integer, primary_key=True, autoincrement=False),
     _id("neighbour_id"),
-    sa.Column("score", sa.Float),
+    sa.Column("score", Number),
     sqlite_with_rowid=False,
+    postgresql_partition_by="LIST (run_id)",
 )
 
 clusters_all = sa.Table(
@@ -151,7 +157,7 @@ clusters_all = sa.Table(
     metadata,
     _id("run_id", key=True),
     sa.Column("cluster_id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("label", sa.Text),
+    sa.Column("label", Words),
     sa.Column("size", sa.Integer),
     sa.Column("terms", Json),
 )
@@ -162,7 +168,7 @@ cluster_members_all = sa.Table(
     _id("run_id", key=True),
     _id("product_id", key=True),
     sa.Column("cluster_id", sa.Integer, nullable=False),
-    sa.Column("distance", sa.Float),
+    sa.Column("distance", Number),
     sqlite_with_rowid=False,
 )
 
@@ -170,8 +176,8 @@ product_embeddings = sa.Table(
     "product_embeddings",
     metadata,
     _id("product_id", key=True),
-    sa.Column("model_version", sa.Text, nullable=False),
-    sa.Column("content_hash", sa.Text, nullable=False),
+    sa.Column("model_version", Words, nullable=False),
+    sa.Column("content_hash", Words, nullable=False),
     sa.Column("dim", sa.Integer, nullable=False),
     sa.Column("vector", sa.LargeBinary, nullable=False),  # float32, little-endian
 )
@@ -181,9 +187,9 @@ predicted_attributes = sa.Table(
     metadata,
     _id("product_id", key=True),
     _id("attribute", key=True),
-    sa.Column("value", sa.Text),
-    sa.Column("confidence", sa.Float),
-    sa.Column("model_version", sa.Text),
+    sa.Column("value", Words),
+    sa.Column("confidence", Number),
+    sa.Column("model_version", Words),
 )
 
 forgotten_users = sa.Table(

@@ -136,8 +136,8 @@ def test_a_locked_sqlite_file_is_temporary(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("url", "kind", "message"),
     [
-        ("shop.db", ConfigError, "cannot be read; write sqlite:///shop.db or postgresql://"),
-        ("mysql://u:hunter2@h/d", ConfigError, "database 'mysql' is not supported"),
+        ("shop.db", ConfigError, "cannot be read; write sqlite:///shop.db, postgresql://"),
+        ("oracle://u:hunter2@h/d", ConfigError, "database 'oracle' is not supported"),
         ("postgressql://u:hunter2@h/d", ConfigError, "did you mean 'postgresql'"),
     ],
 )

@@ -26,7 +26,10 @@ def test_the_migrations_make_the_tables_of_the_code(engine: sa.Engine) -> None:
     assert migrate.current(engine) == newest
     with engine.connect() as connection:
         options = {"version_table": migrate.VERSION_TABLE, "compare_type": True}
-        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+        unlike = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+        if connection.dialect.name == "mysql":  # which has no index of some rows only, but a column in its place
+            unlike = [each for each in unlike if "building" not in str(each)]
+        assert unlike == []
         inspector = sa.inspect(connection)
         keys = {
             name: inspector.get_pk_constraint(name)["constrained_columns"] for name in metadata.tables
@@ -93,5 +96,23 @@ def test_a_failing_migration_leaves_nothing(engine: sa.Engine, monkeypatch: pyte
         patch.setattr(migrate, "_views", broken)
         with pytest.raises(RuntimeError):
             migrate.upgrade(engine)
-    assert sa.inspect(engine).get_table_names() == []
+    if engine.dialect.name != "mysql":  # where every CREATE TABLE stands by itself
+        assert sa.inspect(engine).get_table_names() == []
+    newest = migrate.upgrade(engine)
+    assert rows(engine, "SELECT COUNT(*) FROM recommendations", {}) == [(0,)]
+    assert migrate.upgrade(engine) == newest
+
+
+def test_an_init_killed_between_two_tables_starts_anew(mariadb_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = connect(mariadb_url)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            migrate, "_refuse_foreign", lambda connection: connection.exec_driver_sql("CREATE TABLE runs (a INT)")
+        )
+        with pytest.raises(sa.exc.OperationalError, match="already exists"):
+            migrate.upgrade(engine)
+    assert {"runs", "products", migrate.VERSION_TABLE} <= set(sa.inspect(engine).get_table_names())
+    assert migrate.current(engine) is None
     migrate.upgrade(engine)
+    assert rows(engine, "SELECT COUNT(*) FROM runs WHERE state = 'building'", {}) == [(0,)]
+    engine.dispose()

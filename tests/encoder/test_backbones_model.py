@@ -122,8 +122,8 @@ def test_a_folder_of_another_configuration_is_refused_with_what_differs(products
     with pytest.raises(ModelFolderError, match=r"another version.*depth"):
         checkpoint.load(folder)
     configured()
-    manifest_mended(folder, "config.json", json.dumps({**config, "format": 3}).encode())
-    with pytest.raises(ModelFolderError, match="format 3 is not 2"):
+    manifest_mended(folder, "config.json", json.dumps({**config, "format": 2}).encode())
+    with pytest.raises(ModelFolderError, match="format 2 is not 3"):
         checkpoint.load(folder)
     configured()
     tensors = load(weights)

@@ -87,6 +87,21 @@ def test_views_of_one_modality_agree_with_typed_text_and_loose_pictures(products
     assert np.isfinite(products.encode_text(["", "靴子", "unheard-of"])).all()
 
 
+def test_the_vector_of_all_is_the_sum_of_what_each_modality_says_alone(products: Model) -> None:
+    catalogue, model = shops.catalogue(), products.product
+    rows = np.arange(12)
+    x = model.read(catalogue, rows)
+    present = {name: held.numpy() for name, held in model.present(x).items()}
+    assert not all(held.all() for held in present.values())
+    *shares, joint = model.shares.tolist()
+    with torch.inference_mode():
+        wanted = joint * model.fuse(model.towers(x), None).vector.numpy()
+    for name, share in zip(MODALITIES, shares, strict=True):
+        wanted += share * present[name][:, None] * products.encode(catalogue, rows, modalities=[name])
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(products.encode(catalogue, rows), wanted, atol=1e-5)
+
+
 def test_an_unknown_modality_is_refused_with_the_known_ones(products: Model) -> None:
     with pytest.raises(UsageError, match=r"'images'.*text, image, attributes; did you mean 'image'"):
         products.encode(shops.catalogue(), np.arange(3), modalities=["images"])

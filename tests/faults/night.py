@@ -16,6 +16,7 @@ from recsys.data.schema import DEFAULT_USER
 from recsys.db.engine import rows
 from recsys.store.inputs import write_inputs
 from recsys.store.runs import Manifest, Store
+from recsys.store.writer import Writer
 from tests.faults.invariants import LISTS
 from tests.store.samples import NO_REJECTS
 
@@ -72,9 +73,11 @@ def recommend(store: Store, version: str, *, say: Callable[[str], None] = _quiet
     """Begin or go on, write what is missing, finish, publish through the guards; return the run's id."""
     with store.begin("recommend", manifest(version)) as run:
         say("begun")
-        for shard in range(SHARDS):
-            run.write(shard, scored(shard, version), n_users=USERS_IN_SHARD)
-            say(f"shard {shard}")
+        with Writer(run) as writer:
+            for shard in range(SHARDS):
+                if shard not in run.done:
+                    writer.write(shard, scored(shard, version), n_users=USERS_IN_SHARD)
+                say(f"shard {shard}")
         run.finish({"users": USERS})
         say("ready")
         run.publish(GUARDS, expected_users=USERS)

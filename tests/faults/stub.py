@@ -24,6 +24,7 @@ from recsys.db.engine import rows
 from recsys.errors import LeaseHeldError, RecsysError
 from recsys.execution import failpoints, stop
 from recsys.store.runs import Store
+from recsys.store.writer import Writer
 from tests.faults import night as nights
 
 RECORD = "record"
@@ -204,18 +205,17 @@ def stopping_night(url: str, version: str, at: int, busy: bool, *, pipe: Connect
 
 
 def stopped_run(url: str, version: str, at: int, writing: bool, *, say: Any) -> None:
-    """Score as `recsys recommend` does, and wait to be stopped at shard `at`: while it is scored, or while written."""
-    with Store.open(url) as store, store.begin("recommend", nights.manifest(version)) as run:
+    """Score as `recsys recommend` does, and wait to be stopped at shard `at`: before it is handed over, or after."""
+    with Store.open(url) as store, store.begin("recommend", nights.manifest(version)) as run, Writer(run) as writer:
         for shard in range(nights.SHARDS):
             frame = nights.scored(shard, version)
             if shard == at and not writing:
                 say(shard)
                 time.sleep(60)
-            with stop.deferred():
-                run.write(shard, frame, n_users=nights.USERS_IN_SHARD)
-                if shard == at and writing:
-                    say(shard)
-                    time.sleep(0.3)
+            writer.write(shard, frame, n_users=nights.USERS_IN_SHARD)
+            if shard == at and writing:
+                say(shard)
+                time.sleep(60)
 
 
 def command(arguments: list[str], environment: dict[str, str], *, say: Any) -> None:

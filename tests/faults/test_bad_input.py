@@ -52,6 +52,7 @@ def _ids(project: Path) -> set[str]:
 
 def test_a_store_of_a_newer_schema_is_left_alone(database_url: str) -> None:
     with Store.open(database_url) as store:
+        newest = store.init()
         night(store, "a")
         with store.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE recsys_schema SET version_num = '9999'")
@@ -61,7 +62,7 @@ def test_a_store_of_a_newer_schema_is_left_alone(database_url: str) -> None:
         assert no.value.exit_code == 1
     engine = connect(database_url)
     with engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE recsys_schema SET version_num = '0001'")
+        connection.exec_driver_sql(f"UPDATE recsys_schema SET version_num = '{newest}'")
     engine.dispose()
     Store.open(database_url).close()  # and it left no lease behind
 

@@ -18,8 +18,8 @@ from tests.faults.tally import Tally
 
 pytestmark = pytest.mark.faults
 
-KILLS = {"sqlite": 30, "postgresql": 15}
-KILLS_LARGE = {"sqlite": 1000, "postgresql": 1000}
+KILLS = {"sqlite": 30, "postgresql": 15, "mysql+pymysql": 5}
+KILLS_LARGE = {"sqlite": 1000, "postgresql": 1000, "mysql+pymysql": 1000}
 CHAIN = ("disk.fsync.after=kill@4", "trained.rename.before=kill", "store.shard.commit.after=kill")
 """In the middle of the night: while the model is saved, when it is, and when a shard of lists is written."""
 CHAINS_LARGE, CHAINS_COMPLETED = 50, 5

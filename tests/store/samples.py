@@ -16,6 +16,7 @@ from recsys.store.inputs import write_inputs
 from recsys.store.run import Run
 from recsys.store.runs import Manifest, Store
 from tests.faults.invariants import check
+from tests.faults.invariants import held as rows_held
 
 MANIFEST = Manifest("model", "data", "config", {"k": 2})
 NO_REJECTS = pl.DataFrame(
@@ -106,6 +107,11 @@ def table(store: Store, name: str, *, without: tuple[str, ...] = ()) -> list[tup
 def invariants(store: Store) -> None:
     """I1 to I5 of a store, whatever was done to it."""
     check(store.engine.url.render_as_string(hide_password=False))
+
+
+def held(store: Store, name: str = "recommendations_all") -> dict[str, int]:
+    """Rows of each run that has any, or a place for them, wherever the database keeps them."""
+    return rows_held(store.engine, name)
 
 
 def execute(store: Store, statement: str, **values: Any) -> None:

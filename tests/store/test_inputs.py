@@ -56,7 +56,9 @@ def test_a_product_is_stamped_when_its_content_moved_only(store: Store) -> None:
     execute(store, "UPDATE products SET updated_at = '2001-01-01 00:00:00.000000'")
     changed = products(price=[1.0, 2.0, 3.0, 4.0], content_hash=["1", "new", "3", "4"])
     write_inputs(store, {"products": changed}, NO_REJECTS, sources=["x"])
-    found = read(store.engine, "SELECT product_id, price, CAST(updated_at AS TEXT) AS moved FROM products ORDER BY 1")
+    found = read(
+        store.engine, "SELECT product_id, price, CAST(updated_at AS CHAR(30)) AS moved FROM products ORDER BY 1"
+    )
     assert found["price"].to_list() == [1.0, 2.0, 3.0, 4.0]
     assert found["moved"].str.starts_with("2001").to_list() == [True, False, True, True]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import psycopg
+import pymysql
 import pytest
 import sqlalchemy as sa
 
@@ -51,6 +52,6 @@ def test_what_other_models_guessed_goes_when_asked(store: Store) -> None:
 def test_guesses_that_cannot_be_written_leave_the_old_ones(store: Store) -> None:
     _replace(store, _guesses(("a", "colour", "blue", 0.5)), ["colour"])
     twice = _guesses(("a", "colour", "red", 0.5), ("a", "colour", "green", 0.5))
-    with pytest.raises((sa.exc.IntegrityError, psycopg.errors.UniqueViolation)):
+    with pytest.raises((sa.exc.IntegrityError, psycopg.errors.UniqueViolation, pymysql.err.IntegrityError)):
         _replace(store, twice, ["colour"])
     assert rows(store.engine, ALL, {}) == [("a", "colour", "blue", 0.5)]

@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import polars as pl
 import pytest
 import sqlalchemy as sa
 
 from recsys.config import PublishSettings
+from recsys.db.dialects import rows as row_orders
 from recsys.db.engine import rows
-from recsys.errors import NotFoundError, PublishGuardError, RecsysError
+from recsys.errors import NotFoundError, PublishGuardError, RecsysError, TemporaryError
 from recsys.store import tables
-from recsys.store.run import new_run_id
+from recsys.store.run import checksum, new_run_id
 from recsys.store.runs import Manifest, Store
-from tests.store.samples import GOOD, MANIFEST, SHARDS, execute, finished, invariants, lists, night, shard, stock
+from tests.store.samples import GOOD, MANIFEST, SHARDS, execute, finished, held, invariants, lists, night, shard, stock
 
 OTHER = Manifest("model", "other data", "config", {"k": 2})
 
 
 def _count(store: Store, table: str, run_id: str) -> int:
+    if table.endswith("_all"):
+        return held(store, table).get(run_id, 0)
     return int(rows(store.engine, f"SELECT COUNT(*) FROM {table} WHERE run_id = :run", {"run": run_id})[0][0])
 
 
@@ -36,13 +40,27 @@ def test_a_shard_is_written_once(store: Store) -> None:
 
 
 def test_a_shard_that_fails_leaves_neither_rows_nor_a_line(store: Store) -> None:
-    twice = GOOD.vstack(GOOD.head(1))  # one key twice
+    without = GOOD.with_columns(
+        product_id=pl.when(pl.col("user_id") != "u2").then("product_id")
+    )  # after some good rows
     with store.begin("recommend", MANIFEST) as run:
-        with pytest.raises(Exception, match="(?i)unique constraint"):
-            run.write(0, twice, n_users=2)
+        with pytest.raises(Exception, match="(?i)not.null|cannot be null"):
+            run.write(0, without, n_users=2)
         assert run.done == set()
         assert _count(store, "recommendations_all", run.run_id) == _count(store, "run_shards", run.run_id) == 0
         assert run.write(0, GOOD, n_users=2) is True
+
+
+def test_one_key_twice_is_never_ready(store: Store) -> None:
+    """The shard fails; but a partition on PostgreSQL has no key before it is finished, so there finishing fails."""
+    with pytest.raises(Exception, match="(?i)unique constraint|duplicate entry|two rows of one key .*--no-resume"):
+        with store.begin("recommend", MANIFEST) as run:
+            run.write(0, GOOD, n_users=2)
+            run.write(1, GOOD.head(1), n_users=1)
+            run.finish({"users": 2})
+    assert store.runs()["state"].to_list() == ["building"]
+    assert rows(store.engine, "SELECT COUNT(*) FROM recommendations", {}) == [(0,)]
+    invariants(store)
 
 
 def test_an_unfinished_run_goes_on_with_the_same_manifest_only(store: Store) -> None:
@@ -63,6 +81,32 @@ def test_an_unfinished_run_goes_on_with_the_same_manifest_only(store: Store) -> 
     with store.begin("recommend", OTHER, resume=False) as fresh:
         assert fresh.run_id > other.run_id
     assert store.runs()["state"].to_list() == ["building", "failed", "failed"]
+
+
+def test_a_shard_that_the_database_lost_is_missed_when_finishing(store: Store) -> None:
+    """A server that crashes may lose its last commits; the writer goes on with a new connection and knows nothing."""
+    with store.begin("recommend", MANIFEST) as run:
+        run.write(0, GOOD, n_users=2)
+        execute(store, "DELETE FROM run_shards")
+        with pytest.raises(TemporaryError, match="lost 1 shards of run"):
+            run.finish({"users": 2})
+    assert store.run(run.run_id)["state"] == "building"
+
+
+def test_a_checksum_tells_rows_apart_and_not_how_they_lie() -> None:
+    halves = pl.concat([GOOD.head(2), GOOD.tail(2)], rechunk=False)
+    assert checksum(halves) == checksum(GOOD) == checksum(pl.concat([GOOD, GOOD]).slice(GOOD.height))
+    others = (
+        GOOD.reverse(),
+        GOOD.head(3),
+        GOOD.head(0),
+        GOOD.with_columns(rank=pl.col("rank") + 1),
+        GOOD.with_columns(reason=None),
+        GOOD.with_columns(reason=pl.lit("")),
+        GOOD.with_columns(user_id=pl.col("user_id") + "x", product_id=pl.col("product_id").str.tail(0)),
+        GOOD.rename({"score": "points"}),
+    )
+    assert len({checksum(frame) for frame in (GOOD, *others)}) == 1 + len(others)
 
 
 def test_placements_do_not_touch_each_other(store: Store) -> None:
@@ -102,9 +146,7 @@ def test_a_takeover_waits_for_the_last_commit_of_a_killed_writer(postgres_url: s
             old._still_ours(connection)
             line = {"run_id": old.run_id, "shard_id": 0, "n_users": 2, "n_rows": GOOD.height, "checksum": ""}
             assert store.dialect.insert_new(connection, tables.run_shards, line)
-            store.dialect.bulk_load(
-                connection, tables.recommendations_all, old._stamped(tables.recommendations_all, GOOD)
-            )
+            old._load(connection, tables.recommendations_all, GOOD)
             taker.start()
             waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             for _ in range(200):
@@ -276,3 +318,26 @@ def test_embeddings_are_written_when_they_changed_only(store: Store) -> None:
     assert store.write_embeddings(["a", "b"], vectors[:2], "m2", hashes[:2]) == 2
     assert store.write_embeddings([], np.zeros((0, 4), np.float32), "m2", hashes[:0]) == 0
     assert rows(store.engine, "SELECT COUNT(*) FROM product_embeddings", {}) == [(0,)]
+
+
+def test_old_rows_go_in_pieces_and_what_a_killed_prune_left_goes_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_orders, "PIECE", 7)
+    old, new = night(store, "1"), night(store, "22")
+    newest = finished(store)
+    newest.publish()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.dialect), "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.prune(1)
+    assert held(store).keys() == {old, new, newest.run_id}
+    with pytest.raises(NotFoundError, match="it is pruned"):  # half gone or not, nobody can be pointed to it
+        store.publish(old)
+    assert store.prune(1) == 0
+    assert held(store) == {new: SHARDS * 15 + 1, newest.run_id: GOOD.height}
+    invariants(store)

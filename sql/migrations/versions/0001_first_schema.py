@@ -2,16 +2,20 @@
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import mysql, postgresql
+
+from recsys.db.dialects.mysql_types import IdText, LongText
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-Id = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+Id = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql").with_variant(IdText(), "mysql")
+Words = sa.Text().with_variant(LongText(), "mysql")
+Number = sa.Float().with_variant(mysql.DOUBLE(), "mysql")
 Json = sa.JSON()
-Time = sa.DateTime(timezone=True)
+Time = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql")
 
 
 def _id(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
@@ -23,19 +27,19 @@ def upgrade() -> None:
     op.create_table(
         "products",
         _id("product_id", key=True),
-        sa.Column("title", sa.Text),
-        sa.Column("description", sa.Text),
-        sa.Column("brand", sa.Text),
-        sa.Column("category", sa.Text),
-        sa.Column("price", sa.Float),
-        sa.Column("currency", sa.Text),
-        sa.Column("image", sa.Text),
+        sa.Column("title", Words),
+        sa.Column("description", Words),
+        sa.Column("brand", Words),
+        sa.Column("category", Words),
+        sa.Column("price", Number),
+        sa.Column("currency", Words),
+        sa.Column("image", Words),
         sa.Column("available", sa.Boolean),
         _id("group_id", null=True),
         sa.Column("attributes", Json),
         sa.Column("created_at", Time),
         sa.Column("updated_at", Time),
-        sa.Column("content_hash", sa.Text),
+        sa.Column("content_hash", Words),
     )
     op.create_table(
         "users",
@@ -51,40 +55,40 @@ def upgrade() -> None:
         sa.Column("order_id", Id, primary_key=True, server_default=""),
         # identical rows of one source are numbered 0, 1, ...: none is lost, and reading a file twice changes nothing
         sa.Column("line_no", sa.Integer, primary_key=True, server_default="0", autoincrement=False),
-        sa.Column("quantity", sa.Float),
-        sa.Column("value", sa.Float),
+        sa.Column("quantity", Number),
+        sa.Column("value", Number),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "rejected_rows",
-        sa.Column("source", sa.Text, nullable=False),
+        sa.Column("source", Words, nullable=False),
         sa.Column("row_no", sa.BigInteger),
-        sa.Column("table_name", sa.Text, nullable=False),
-        sa.Column("code", sa.Text, nullable=False),
-        sa.Column("column_name", sa.Text),
-        sa.Column("value_excerpt", sa.Text),
-        sa.Column("row_json", sa.Text),
+        sa.Column("table_name", Words, nullable=False),
+        sa.Column("code", Words, nullable=False),
+        sa.Column("column_name", Words),
+        sa.Column("value_excerpt", Words),
+        sa.Column("row_json", Words),
         _id("run_id", null=True),
     )
     op.create_table(
         "runs",
         _id("run_id", key=True),
-        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("kind", Words, nullable=False),
         sa.Column("placement", Id, nullable=False),
-        sa.Column("state", sa.Text, nullable=False),
-        sa.Column("model_version", sa.Text),
-        sa.Column("data_fingerprint", sa.Text),
-        sa.Column("config_hash", sa.Text),
+        sa.Column("state", Words, nullable=False),
+        sa.Column("model_version", Words),
+        sa.Column("data_fingerprint", Words),
+        sa.Column("config_hash", Words),
         sa.Column("extra", Json),
         sa.Column("counts", Json),
         sa.Column("metrics", Json),
-        sa.Column("reason", sa.Text),
+        sa.Column("reason", Words),
         sa.Column("started_at", Time),
         sa.Column("finished_at", Time),
         sa.Column("published_at", Time),
         sa.Column("pruned_at", Time),
-        sa.Column("host", sa.Text),
-        sa.Column("version", sa.Text),
+        sa.Column("host", Words),
+        sa.Column("version", Words),
     )
     op.create_table(
         "run_shards",
@@ -92,7 +96,7 @@ def upgrade() -> None:
         sa.Column("shard_id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("n_users", sa.BigInteger, nullable=False),
         sa.Column("n_rows", sa.BigInteger, nullable=False),
-        sa.Column("checksum", sa.Text, nullable=False),
+        sa.Column("checksum", Words, nullable=False),
     )
     op.create_table(
         "publications",
@@ -109,8 +113,8 @@ def upgrade() -> None:
         _id("user_id", key=True),
         sa.Column("rank", sa.Integer, primary_key=True, autoincrement=False),
         _id("product_id"),
-        sa.Column("score", sa.Float),
-        sa.Column("reason", sa.Text),
+        sa.Column("score", Number),
+        sa.Column("reason", Words),
         _id("reason_product_id", null=True),
         sqlite_with_rowid=False,
     )
@@ -120,14 +124,14 @@ def upgrade() -> None:
         _id("product_id", key=True),
         sa.Column("rank", sa.Integer, primary_key=True, autoincrement=False),
         _id("neighbour_id"),
-        sa.Column("score", sa.Float),
+        sa.Column("score", Number),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "clusters_all",
         _id("run_id", key=True),
         sa.Column("cluster_id", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("label", sa.Text),
+        sa.Column("label", Words),
         sa.Column("size", sa.Integer),
         sa.Column("terms", Json),
     )
@@ -136,14 +140,14 @@ def upgrade() -> None:
         _id("run_id", key=True),
         _id("product_id", key=True),
         sa.Column("cluster_id", sa.Integer, nullable=False),
-        sa.Column("distance", sa.Float),
+        sa.Column("distance", Number),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "product_embeddings",
         _id("product_id", key=True),
-        sa.Column("model_version", sa.Text, nullable=False),
-        sa.Column("content_hash", sa.Text, nullable=False),
+        sa.Column("model_version", Words, nullable=False),
+        sa.Column("content_hash", Words, nullable=False),
         sa.Column("dim", sa.Integer, nullable=False),
         sa.Column("vector", sa.LargeBinary, nullable=False),  # float32, little-endian
     )
@@ -151,17 +155,24 @@ def upgrade() -> None:
         "predicted_attributes",
         _id("product_id", key=True),
         _id("attribute", key=True),
-        sa.Column("value", sa.Text),
-        sa.Column("confidence", sa.Float),
-        sa.Column("model_version", sa.Text),
+        sa.Column("value", Words),
+        sa.Column("confidence", Number),
+        sa.Column("model_version", Words),
     )
     op.create_table(
         "forgotten_users",
         _id("user_hash", key=True),
         sa.Column("forgotten_at", Time, nullable=False),
     )
-    op.create_index("rejected_rows_source", "rejected_rows", ["source"])
+    op.create_index("rejected_rows_source", "rejected_rows", ["source"], mysql_length=190)
     building = sa.text("state = 'building'")
+    if op.get_bind().dialect.name == "mysql":  # it has no indexes of some rows only, but NULL is not unique
+        op.execute(
+            'ALTER TABLE "runs" ADD COLUMN "building_placement" VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin '
+            "GENERATED ALWAYS AS (CASE WHEN state = 'building' THEN placement END) VIRTUAL, "
+            'ADD UNIQUE INDEX "runs_building" ("building_placement")'
+        )
+        return
     op.create_index(
         "runs_building", "runs", ["placement"], unique=True, sqlite_where=building, postgresql_where=building
     )

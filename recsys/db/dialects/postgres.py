@@ -1,0 +1,145 @@
+"""PostgreSQL: COPY, a partition for each run, and an advisory lock that ends with its session.
+
+In: a connection inside a transaction, a frame whose columns are columns of the table. Out: rows in the table.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection, Engine
+
+from recsys.db.dialects import binary_copy, partitions, rows
+from recsys.db.faults import explained
+from recsys.errors import DatabaseUnavailableError, LeaseHeldError
+
+log = logging.getLogger(__name__)
+
+_LEASE_KEY = 0x7265_6373_7973  # "recsys": one advisory lock a PostgreSQL database
+
+
+class Postgres:
+    """The dialect of PostgreSQL."""
+
+    def bulk_load(
+        self, connection: Connection, table: sa.Table, frame: pl.DataFrame, *, same: Mapping[str, str] | None = None
+    ) -> None:
+        """See Dialect."""
+        self._copy(connection, table, table.name, rows.in_order(table, frame), same or {})
+
+    def upsert(
+        self,
+        connection: Connection,
+        table: sa.Table,
+        frame: pl.DataFrame,
+        *,
+        only_if_changed: Sequence[str] = (),
+        mark: str = "",
+    ) -> None:
+        """See Dialect. COPY into a temporary table of the same shape, then one INSERT ... ON CONFLICT."""
+        if not frame.height:
+            return
+        staging = f"incoming_{table.name}"
+        connection.exec_driver_sql(
+            f'CREATE TEMP TABLE "{staging}" (LIKE "{table.name}" INCLUDING DEFAULTS) ON COMMIT DROP'
+        )
+        self._copy(connection, table, staging, rows.last_of_each_key(table, frame), {})
+        names = ", ".join(f'"{name}"' for name in frame.columns)
+        values = f'SELECT {names} FROM "{staging}"'  # noqa: S608
+        connection.exec_driver_sql(rows.upsert_sql(table, frame.columns, values, only_if_changed, mark))
+        connection.exec_driver_sql(f'DROP TABLE "{staging}"')
+
+    @staticmethod
+    def _copy(connection: Connection, table: sa.Table, name: str, frame: pl.DataFrame, same: Mapping[str, str]) -> None:
+        if not frame.height:
+            return
+        columns = ", ".join(f'"{column}"' for column in (*same, *frame.columns))
+        blocks = binary_copy.blocks(table, frame, same)
+        form = "" if blocks is None else " (FORMAT BINARY)"
+        cursor = connection.connection.cursor()
+        try:
+            with cursor.copy(f'COPY "{name}" ({columns}) FROM STDIN{form}') as copy:
+                if blocks is None:
+                    for row in frame.iter_rows(buffer_size=10_000):
+                        copy.write_row((*same.values(), *row))
+                else:
+                    for block in blocks:
+                        copy.write(block)
+        except Exception as error:
+            replacement = explained(error)
+            if replacement is not None:
+                raise replacement from error
+            raise
+        finally:
+            cursor.close()
+
+    def insert_new(self, connection: Connection, table: sa.Table, row: dict[str, Any]) -> bool:
+        """See Dialect."""
+        # rowcount is not filled in for an INSERT by this driver: what was returned tells
+        statement = postgresql.insert(table).values(row).on_conflict_do_nothing().returning(sa.literal(1))
+        return connection.execute(statement).first() is not None
+
+    def unhurried(self, connection: Connection) -> None:
+        """See Dialect."""
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+
+    def place(self, table: sa.Table, run_id: str) -> sa.Table:
+        """See Dialect. A partitioned table has one partition a run."""
+        return partitions.of(table, run_id) if partitions.has(table) else table
+
+    def make_place(self, connection: Connection, table: sa.Table, run_id: str) -> None:
+        """See Dialect."""
+        if partitions.has(table):
+            partitions.make(connection, table, run_id)
+
+    def seal_place(self, connection: Connection, table: sa.Table, run_id: str) -> None:
+        """See Dialect."""
+        if partitions.has(table):
+            partitions.attach(connection, table, run_id)
+
+    def held(self, connection: Connection, table: sa.Table) -> list[str]:
+        """See Dialect."""
+        return partitions.runs(connection, table) if partitions.has(table) else rows.runs_in(connection, table)
+
+    def remove(self, engine: Engine, table: sa.Table, run_id: str) -> None:
+        """See Dialect."""
+        if partitions.has(table):
+            partitions.drop(engine, table, run_id)
+            return
+        with engine.begin() as connection:
+            connection.execute(sa.delete(table).where(table.c.run_id == run_id))
+
+    @contextmanager
+    def lease(self, engine: Engine) -> Iterator[None]:
+        """See Dialect."""
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            held = connection.execute(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _LEASE_KEY}).scalar_one()
+            if not held:
+                raise LeaseHeldError("another process is working on this database's store; try again when it is done")
+            try:
+                yield
+            finally:
+                self._release(connection)
+
+    @staticmethod
+    def _release(connection: Connection) -> None:
+        try:
+            connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _LEASE_KEY})
+        except DatabaseUnavailableError as error:  # the lock went with its session: nothing is left to give back
+            log.warning("the lease ended before the work did: %s", error)
+
+    def snapshot(self, engine: Engine) -> Connection:
+        """See Dialect."""
+        return engine.connect().execution_options(stream_results=True, isolation_level="REPEATABLE READ")
+
+    def now(self, connection: Connection) -> datetime:
+        """See Dialect."""
+        value: datetime = connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
+        return value.astimezone(UTC)
