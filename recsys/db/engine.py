@@ -37,6 +37,8 @@ SCHEMES = {
 }
 BUSY_MS = 4000
 """How long SQLite waits for another writer before it gives up."""
+_ALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
+"""After a minute a PostgreSQL server gives up a client whose machine is gone, and with it the lease it held."""
 LOCK_SECONDS = 30
 """How long PostgreSQL and MySQL wait for a lock of another transaction before they give up."""
 _MODE = "ANSI_QUOTES,PIPES_AS_CONCAT,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
@@ -149,6 +151,8 @@ def _postgres(address: URL, read_only: bool) -> Engine:
     def _prepare(connection: Any, _: Any) -> None:
         connection.execute("SET TIME ZONE 'UTC'")
         connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        for setting, value in _ALIVE.items():
+            connection.execute(f"SET {setting} = {value}")
         connection.commit()
         connection.read_only = read_only
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from recsys.data import schema
 from recsys.db.dialects import sql_times
+from recsys.execution.failpoints import failpoint
 from recsys.store import tables
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def write_inputs(
         connection.execute(sa.delete(tables.rejected_rows).where(tables.rejected_rows.c.source.in_(sources)))
         store.dialect.bulk_load(connection, tables.rejected_rows, rejected)
         counts["rejected"] = rejected.height
+        failpoint("store.inputs.commit.before")
+    failpoint("store.inputs.commit.after")
     return counts
 
 

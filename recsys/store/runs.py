@@ -20,8 +20,9 @@ from sqlalchemy.engine import Connection, Engine, RowMapping
 
 from recsys import __version__
 from recsys.config import PublishSettings
-from recsys.db import dialects
+from recsys.db import dialects, version
 from recsys.db.engine import connect
+from recsys.execution.failpoints import failpoint
 from recsys.store import embeddings, lists, parts, pointer, prune, tables
 from recsys.store.run import WRITTEN, Manifest, Run, ledger, new_run_id
 
@@ -61,11 +62,13 @@ class Store:
         Raises:
             DatabaseUnavailableError: the database does not answer.
             LeaseHeldError: another process writes to this store.
+            RecsysError: a newer recsys has made it.
         """
         engine = connect(url)
         held = ExitStack()
         held.callback(engine.dispose)
         try:
+            version.refuse_newer(engine)
             if lease or shared:
                 alone = partial(parts.orphaned, engine) if shared else None
                 held.enter_context(dialects.of(engine).lease(engine, shared=alone))
@@ -137,6 +140,8 @@ class Store:
                 )
             )
             self._make_places(connection, kind, run_id)
+            failpoint("store.begin.commit.before")
+        failpoint("store.begin.commit.after")
         prune.remove(self.engine, self.dialect, given_up)
         return Run(self, run_id, kind=kind, placement=placement, done=set(), writer=writer)
 
@@ -190,6 +195,8 @@ class Store:
                 force=force,
                 now=self.dialect.now(connection),
             )
+            failpoint("store.publish.commit.before")
+        failpoint("store.publish.commit.after")
         return chosen
 
     def rollback(self, placement: str = "default") -> str:
@@ -199,7 +206,10 @@ class Store:
             NotFoundError: nothing is published there, or there is no earlier run with its rows.
         """
         with self.engine.begin() as connection:
-            return pointer.back(connection, placement, now=self.dialect.now(connection))
+            before = pointer.back(connection, placement, now=self.dialect.now(connection))
+            failpoint("store.rollback.commit.before")
+        failpoint("store.rollback.commit.after")
+        return before
 
     def prune(self, keep: int) -> int:
         """Delete the rows of all but the newest `keep` published runs of each placement, and what killed runs left.
@@ -211,6 +221,8 @@ class Store:
         """
         with self.engine.begin() as connection:
             marked = prune.mark(connection, keep, now=self.dialect.now(connection))
+            failpoint("store.prune.commit.before")
+        failpoint("store.prune.commit.after")
         prune.sweep(self.engine, self.dialect)
         return len(marked)
 
@@ -274,7 +286,12 @@ class Store:
             Vectors written.
         """
         with self.engine.begin() as connection:
-            return embeddings.write(connection, self.dialect, ids, vectors, model_version=model_version, hashes=hashes)
+            written = embeddings.write(
+                connection, self.dialect, ids, vectors, model_version=model_version, hashes=hashes
+            )
+            failpoint("store.embeddings.commit.before")
+        failpoint("store.embeddings.commit.after")
+        return written
 
     def reader(self) -> Connection:
         """A connection that reads one state of the store, whatever is published meanwhile."""
