@@ -95,9 +95,13 @@ class Select:
         if self.incremental:
             query = "".join(_parts(_TOKEN.sub(_escaped, self.text)))
             params = {SINCE: reader.moment(since)}
-            self._complete(reader.columns(query, what=what, params=params))
-        if self.ordered:
-            query = f"SELECT * FROM (\n{query}\n) AS shop_rows ORDER BY {schema.OCCURRED_AT}"  # noqa: S608
+            names = reader.columns(query, what=what, params=params)
+            self._complete(names)
+            if self.ordered:
+                # by time, and where that is the same by all else, so that two readings number their rows alike
+                others = [each.name for each in schema.EVENTS if each.name in names and each.name != schema.OCCURRED_AT]
+                order = ", ".join([schema.OCCURRED_AT, *others])
+                query = f"SELECT * FROM (\n{query}\n) AS shop_rows ORDER BY {order}"  # noqa: S608
         for frame in reader.stream(query, what=what, batch=batch, params=params, exact=_IDS):
             self._complete(frame.columns)
             yield _readable(files.numbered(frame, start=start))

