@@ -8,4 +8,4 @@ SELECT user_id,
        order_id
 FROM events
 -- WHERE occurred_at >= :since                   -- in your copy: a night reads only what is new
-ORDER BY user_id, occurred_at, product_id, event_type, order_id
+ORDER BY user_id, occurred_at, product_id, event_type, order_id   -- not needed in your copy

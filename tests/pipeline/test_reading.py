@@ -15,6 +15,7 @@ import pytest
 
 from recsys.data import ingest as whole
 from recsys.data import sources
+from recsys.data.selects import Select
 from recsys.db.engine import connect, read, rows
 from recsys.db.reader import Reader
 from recsys.errors import (
@@ -546,3 +547,35 @@ def test_a_file_of_an_odd_name_that_may_only_be_read(tmp_path: Path) -> None:
         assert frame.height == 5 and frame.schema == {"sku": pl.Binary}
         with pytest.raises(UsageError, match="a query that writes is refused"):
             list(reader.stream("DELETE FROM article RETURNING sku", what="q"))
+
+
+FORMS = [
+    ("n", "n >= EXTRACT(EPOCH FROM :since)", 1),
+    ("d", "d >= :since", 1),
+    ("t", "t >= :since AND n::text <> ':x' AND '%s' = '%s'", 1),
+    ("n", "n >= :since", "operator does not exist: bigint >= timestamp"),
+    ("t", "t >= :since OR t = 'infinity'", "timestamp too large"),
+    ("t", "t >= :since AND 1 / (n - n) = 1", "division by zero"),
+]
+
+
+def test_since_in_the_forms_of_postgresql(postgres_url: str) -> None:
+    engine = connect(postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE sold (n BIGINT, d DATE, t TIMESTAMP)")
+        connection.exec_driver_sql(
+            "INSERT INTO sold VALUES (1714600000, '2024-05-01', '2024-05-01 21:46:40'), "
+            "(1714600001, '2024-05-02', '2024-05-01 21:46:41'), (5, '1970-01-01', 'infinity')"
+        )
+    engine.dispose()
+    for column, condition, expected in FORMS:
+        query = f"SELECT 'u' AS user_id, 'p' AS product_id, {column} AS occurred_at FROM sold WHERE {condition}"
+        if condition.startswith("t >= :since AND n"):
+            query += " AND t < 'infinity'"
+        with Reader(postgres_url) as reader:
+            frames = Select.of("events", query).frames(reader, since=1_714_600_001)
+            if isinstance(expected, int):
+                assert sum(frame.height for frame in frames) == expected
+            else:
+                with pytest.raises(UsageError, match=f"events_query: the database refuses it: {expected}"):
+                    list(frames)
