@@ -23,8 +23,9 @@ Keys = npt.NDArray[np.uint64]
 class Twins:
     """What a reading has seen so far: 12 bytes an event, 16 a product or user, as hashes of 64 bits.
 
-    Two different keys share a hash about once in 3,000 readings of 100 million rows; the event is then numbered 1 where
-    it could be 0, and nothing is lost.
+    Two keys of a reading share a hash by chance about once in 3,000 readings of 100 million events (the event is then
+    numbered 1 where it could be 0, and nothing is lost) and once in 300,000 of 10 million products (one is then
+    rejected as the twin of another, and stands in rejected_rows).
     """
 
     def __init__(self, table: str) -> None:
