@@ -49,7 +49,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--postgresql", metavar="URL", help="an empty database; a table `sale` is made and dropped")
     parser.add_argument("--rounds", type=int, default=5, help="turns that are measured")
     parser.add_argument("--only", choices=["recsys"], help="leave out polars and the drivers")
-    parser.add_argument("--quick", action="store_true", help="5,000 rows, two turns")
+    parser.add_argument("--quick", action="store_true", help="2,000 rows, two turns")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     return parser.parse_args()
 
@@ -187,7 +187,7 @@ def cleared(url: str) -> None:
 def main() -> int:
     asked = arguments()
     if asked.quick:
-        asked.events, asked.rounds = 5_000, 2
+        asked.events, asked.rounds = 2_000, 2
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         ends: list[Callable[[], None]] = []

@@ -24,7 +24,7 @@ def test_it_ends_with_one_line_of_json(postgres_url: str, only: list[str]) -> No
     systems = {"recsys", "recsys :since"} | (set() if only else {"polars.read_database", "psycopg fetchall"})
     assert {system for part, system, _ in value if part == "postgresql"} == systems
     assert {part for part, _, metric in value if metric == "ingest_rows_per_s"} == {"sqlite", "postgresql"}
-    assert (last["benchmark"], last["events"]) == ("intake", 5000 if only else 50)
+    assert (last["benchmark"], last["events"]) == ("intake", 2000 if only else 50)
     assert ("sqlite recsys / sqlite3 fetchall" in last["ratios"]) is not bool(only)
 
 
