@@ -34,6 +34,10 @@ class SourceSettings(Section):
     products_query: str | None = Field(None, description="SELECT giving the canonical product columns, or @file.sql")
     events_query: str | None = Field(None, description="SELECT giving the canonical event columns, or @file.sql")
     users_query: str | None = Field(None, description="SELECT giving the canonical user columns, or @file.sql")
+    overlap_hours: float = Field(
+        48, ge=0, description="hours before the newest row known from which a query with :since reads again"
+    )
+    batch_rows: int = Field(50_000, ge=1, description="rows read, judged and written at a time")
 
 
 class DataSettings(Section):

@@ -34,13 +34,14 @@ OURS = frozenset(
         "product_embeddings",
         "predicted_attributes",
         "forgotten_users",
+        "source_marks",
         "recommendations",
         "similar_products",
         "product_clusters",
         "cluster_labels",
     )
 )
-"""Names of tables and views of the first schema; whoever else has one of them is not ours."""
+"""Names of our tables and views; whoever else has one of them is not ours."""
 
 
 def upgrade(engine: Engine) -> str:
