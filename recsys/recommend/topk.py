@@ -12,9 +12,6 @@ sieved again with float32, and then, say for thousands of equal products, compar
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recsys.errors import UsageError
+from recsys.errors import ConfigError, UsageError
 from recsys.recommend import topk_exact
 from recsys.recommend.topk_rough import Rough, rounds_fast
+from recsys.recommend.topk_seen import Seen
 from recsys.recommend.topk_sieve import STRIDE, Sieve
+from recsys.recommend.topk_work import shared
 
 if TYPE_CHECKING:
     from recsys.recommend.topk_compiled import CompiledSieve
@@ -37,6 +36,9 @@ Pairs = tuple[Rows, Rows]
 
 _BLOCK = {"cpu": (512, 4096), "cuda": (8192, 32_768)}
 """Queries and items scored at once: rough scores that stay in the cache of a processor core (4 MB), or fill a GPU."""
+
+_WORTH = 1 << 27
+"""Scores of a call for which loading compiled code pays; it takes a second."""
 
 
 class Scorer:
@@ -60,20 +62,20 @@ class Scorer:
             device: where the rough products are taken.
             precision: of the rough products: "bf16", "fp32", or "auto" for what the device does fastest. The answers
                 are the same.
-            sieve: "torch", "numba", or "auto" for Numba where it is installed and the device is a processor. The answers
-                are the same.
+            sieve: "torch", "numba" (compiled, for processors), or "auto" for Numba where it is installed and the call
+                is large. The answers are the same.
             block: queries and items scored at once, items rounded up to a multiple of 64; bounds memory.
 
         Raises:
             UsageError: an item is not finite.
         """
-        self.items = _finite(items, "item")
+        self.items = finite(items, "item")
         self.device = torch.device(device)
         self.rows = np.flatnonzero(allowed) if allowed is not None else np.arange(len(items), dtype=np.int64)
         self._given = block
         fast = precision == "bf16" or (precision == "auto" and rounds_fast(self.device))
         self._dtypes = [torch.bfloat16, torch.float32] if fast else [torch.float32]
-        self._sieve = _sieve(sieve, self.device)
+        self._sieve = sieve
         self._made: dict[tuple[torch.dtype, int], Rough] = {}
 
     def top_k(self, queries: Floats, k: int, *, excluded: Pairs | None = None) -> tuple[Floats, Rows]:
@@ -91,13 +93,13 @@ class Scorer:
         Raises:
             UsageError: a query is not finite, or a score beyond what float32 holds.
         """
-        queries = _finite(queries, "query")
+        queries = finite(queries, "query")
         b = len(queries)
         scores = np.full((b, k), -np.inf, np.float32)
         rows = np.full((b, k), -1, np.int64)
         if not len(self.rows) or not b or not k:
             return scores, rows
-        seen = _Seen(excluded, b)
+        seen = Seen(excluded, b)
         todo = np.arange(b)
         for dtype in self._dtypes:
             rough = self._rough(dtype, k)
@@ -126,36 +128,32 @@ class Scorer:
             )
         return self._made[dtype, width]
 
-    def _sieved(
-        self, queries: Floats, todo: Rows, rough: Rough, seen: _Seen, scores: Floats, rows: Rows
-    ) -> Rows:
+    def _sieved(self, queries: Floats, todo: Rows, rough: Rough, seen: Seen, scores: Floats, rows: Rows) -> Rows:
         """Fill in what the sieve can prove; the queries it cannot."""
-        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         most, width = _BLOCK[self.device.type]
         height = self._given[0] if self._given else min(most, max(1, most * width // rough.width))
-        height = max(1, min(height, -(-len(todo) // threads)))
-        parts = [todo[start : start + height] for start in range(0, len(todo), height)]
-        work = partial(self._block, queries, rough, seen, scores, rows)
-        if threads == 1 or len(parts) == 1:
-            with _plain():
-                left = [work(part) for part in parts]
-        else:
-            # Each thread takes blocks of its own, from the product to the list: nobody waits for anybody, and the
-            # rough scores never leave the cache of the core that made them.
-            with _plain(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                left = list(pool.map(work, parts))
-            torch.set_num_threads(threads)
-        return np.concatenate([todo[:0], *left])
+        kind = pick_sieve(self._sieve, self.device, work=len(todo) * len(self.rows))
+        work = partial(self._block, kind, queries, rough, seen, scores, rows)
+        return shared(work, todo, height=height, device=self.device)
 
-    def _block(self, queries: Floats, rough: Rough, seen: _Seen, scores: Floats, rows: Rows, part: Rows) -> Rows:
+    def _block(
+        self,
+        kind: type[Sieve | CompiledSieve],
+        queries: Floats,
+        rough: Rough,
+        seen: Seen,
+        scores: Floats,
+        rows: Rows,
+        part: Rows,
+    ) -> Rows:
         k = scores.shape[1]
         own = np.ascontiguousarray(queries[part])
         asked, off = rough.queries(own)
-        sieve = self._sieve(off, k, dtype=rough.dtype, most=16 * k + 1024)
+        sieve = kind(off, k, dtype=rough.dtype, most=16 * k + 1024)
         barred = seen.blocks(part, rough)
         product = torch.empty((len(part), rough.width), dtype=rough.dtype, device=self.device)
         for at in range(len(rough)):
-            items = rough.block(at)
+            items = rough.span(at * rough.width, (at + 1) * rough.width)
             if len(items) < rough.width:
                 product[:, len(items) :] = -torch.inf
                 product[:, : len(items)] = asked @ items.T
@@ -181,37 +179,6 @@ def largest(scores: Floats, k: int) -> tuple[Floats, Rows]:
     return topk_exact.ranked(scores[user, column], user, column, b=len(scores), k=k)
 
 
-class _Seen:
-    """Which rows a query may not get."""
-
-    def __init__(self, pairs: Pairs | None, b: int) -> None:
-        query, item = pairs if pairs is not None else (np.zeros(0, np.int64), np.zeros(0, np.int64))
-        order = np.argsort(query, kind="stable")
-        self.item = item[order]
-        self.starts = np.searchsorted(query[order], np.arange(b + 1))
-
-    def count(self, query: int) -> int:
-        return int(self.starts[query + 1] - self.starts[query])
-
-    def rows(self, query: int) -> Rows:
-        return self.item[self.starts[query] : self.starts[query + 1]]
-
-    def blocks(self, part: Rows, rough: Rough) -> list[torch.Tensor] | None:
-        """For each block of items, the places in its scores (queries of `part`, width) that are barred."""
-        if not len(self.item):
-            return None
-        count = self.starts[part + 1] - self.starts[part]
-        user = np.repeat(np.arange(len(part)), count)
-        within = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
-        place = rough.places[self.item[np.repeat(self.starts[part], count) + within]]
-        user, place = user[place >= 0], place[place >= 0]
-        block = place // rough.width
-        order = np.argsort(block.astype(np.uint16) if len(rough) < 1 << 16 else block, kind="stable")
-        flat = (user * rough.width + place % rough.width)[order]
-        ends = np.cumsum(np.bincount(block, minlength=len(rough)))
-        return list(torch.from_numpy(flat).tensor_split(torch.from_numpy(ends[:-1])))
-
-
 def top_k(
     queries: Floats,
     items: Floats,
@@ -232,29 +199,28 @@ def top_k(
     return scorer.top_k(queries, k, excluded=excluded)
 
 
-def _sieve(name: str, device: torch.device) -> type[Sieve | CompiledSieve]:
-    if device.type != "cpu" or name == "torch" or (name == "auto" and importlib.util.find_spec("numba") is None):
+def pick_sieve(name: str, device: torch.device, *, work: int) -> type[Sieve | CompiledSieve]:
+    """The sieve of that name; "auto" takes the compiled one where it is there and there are enough scores to look at.
+
+    Raises:
+        ConfigError: Numba is asked for and not installed.
+    """
+    there = importlib.util.find_spec("numba") is not None
+    if name == "numba" and not there:
+        raise ConfigError("the compiled sieve needs Numba: pip install 'recsys[fast]'")
+    if device.type != "cpu" or name == "torch" or not there or (name == "auto" and work < _WORTH):
         return Sieve
     from recsys.recommend.topk_compiled import CompiledSieve
 
     return CompiledSieve
 
 
-@contextmanager
-def _plain() -> Iterator[None]:
-    """Float32 products in float32, whatever is set: TF32 and its like round more than the bound says."""
-    before = torch.get_float32_matmul_precision()
-    reduced = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = reduced
+def finite(vectors: Floats, name: str) -> Floats:
+    """The vectors, all finite.
 
-
-def _finite(vectors: Floats, name: str) -> Floats:
+    Raises:
+        UsageError: one is not.
+    """
     for start in range(0, len(vectors), 1 << 16):
         bad = np.flatnonzero(~np.isfinite(vectors[start : start + (1 << 16)]).all(axis=1))
         if len(bad):

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import torch
 
-from recsys.recommend.topk_sieve import HALF, KEYS, STRIDE, opening
+from recsys.recommend.topk_sieve import HALF, KEYS, STRIDE, lowest, opening
 
 
 class CompiledSieve:
@@ -21,7 +21,7 @@ class CompiledSieve:
     def __init__(self, off: torch.Tensor, k: int, *, dtype: torch.dtype, most: int) -> None:
         b = len(off)
         self.dtype, self._off, self.off, self.k = dtype, off, off.numpy(), k
-        self.floor = np.zeros(b, np.int32)
+        self.floor = np.full(b, lowest(dtype), np.int32)
         self.count, self.full = np.zeros(b, np.int64), np.full(b, min(most, 4 * k + 64))
         self.key, self.place = np.empty((b, most), np.int32), np.empty((b, most), np.int32)
 
@@ -29,12 +29,13 @@ class CompiledSieve:
     def given_up(self) -> torch.Tensor:
         return torch.from_numpy(self.count < 0)
 
-    def add(self, scores: torch.Tensor, first: int) -> None:
-        if first == 0:
+    def add(self, scores: torch.Tensor, first: int, *, who: torch.Tensor | None = None) -> None:
+        if first == 0 and who is None:
             self.floor = opening(scores, self._off, self.k).int().numpy()
         keys = scores.view(KEYS[self.dtype]).numpy()
         state = self.floor, self.off, self.count, self.full, self.key, self.place
-        _sift(keys, first, self.k, HALF[self.dtype], *state)
+        users = np.arange(len(keys)) if who is None else who.numpy()
+        _sift(keys, users, first, self.k, HALF[self.dtype], *state)
 
     def kept(self) -> tuple[torch.Tensor, torch.Tensor]:
         _settle(self.k, HALF[self.dtype], self.floor, self.off, self.count, self.key, self.place)
@@ -116,7 +117,17 @@ def _reaching(row: Any, start: int, least: Any) -> int:
 
 @_compiled
 def _sift(
-    keys: Any, first: int, k: int, half: float, floor: Any, off: Any, count: Any, full: Any, key: Any, place: Any
+    keys: Any,
+    who: Any,
+    first: int,
+    k: int,
+    half: float,
+    floor: Any,
+    off: Any,
+    count: Any,
+    full: Any,
+    key: Any,
+    place: Any,
 ) -> None:
     """Hold what reaches the floor of its query; a query that would need more room than there is gets count -1."""
     bits = np.zeros(1, np.int32)
@@ -124,8 +135,8 @@ def _sift(
     most = key.shape[1]
     kind = keys.dtype.type
     ones = 0x7FFF if half > 0.0 else 0x7FFFFFFF
-    for u in range(keys.shape[0]):
-        row = keys[u]
+    for line in range(keys.shape[0]):
+        row, u = keys[line], who[line]
         least = kind(floor[u])
         start = _reaching(row, 0, least)
         while start >= 0:

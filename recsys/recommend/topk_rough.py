@@ -93,10 +93,9 @@ class Rough:
         out[self.order] = np.arange(len(self.order))
         return out
 
-    def block(self, at: int) -> torch.Tensor:
-        """The items of a block: (up to width, d)."""
-        some = slice(at * self.width, (at + 1) * self.width)
-        return self._kept[some] if len(self._kept) else self._scaled(self.order[some]).to(self.dtype)
+    def span(self, first: int, last: int) -> torch.Tensor:
+        """The items that stand from `first` up to `last`: (up to last - first, d)."""
+        return self._kept[first:last] if len(self._kept) else self._scaled(self.order[first:last]).to(self.dtype)
 
     def queries(self, queries: Floats) -> tuple[torch.Tensor, torch.Tensor]:
         """Queries as they are multiplied (b, d), each scaled to about 1, and what a score may be off: (b,) float64."""

@@ -51,23 +51,27 @@ class Sieve:
         self._place = [torch.empty(0, dtype=torch.int64, device=device)]
         self._key = [torch.empty(0, dtype=KEYS[dtype], device=device)]
 
-    def add(self, scores: torch.Tensor, first: int) -> None:
-        """Look at the scores (b, width) of the positions from `first` on; width is a multiple of STRIDE.
+    def add(self, scores: torch.Tensor, first: int, *, who: torch.Tensor | None = None) -> None:
+        """Look at a block of scores.
 
-        The block may be overwritten.
+        Args:
+            scores: (b, width), width a multiple of STRIDE.
+            first: position of the first column; at 0 of all queries floors are laid.
+            who: (m,) ascending, the queries the rows are of, when not all of them: then scores are (m, width).
         """
         b, width = scores.shape
         keys, apart = scores.view(KEYS[self.dtype]), width // _FOLD
-        if first == 0:
+        if first == 0 and who is None:
             self._raise(opening(scores, self.off, self.k))
         if self._signed:
             keys = turned(keys)
         peaks = keys.view(b, _FOLD, apart).amax(dim=1)
-        user, column = (peaks >= self.floor[:, None]).nonzero(as_tuple=True)
+        floor = self.floor if who is None else self.floor[who]
+        user, column = (peaks >= floor[:, None]).nonzero(as_tuple=True)
         steps = torch.arange(0, width, apart, device=scores.device)
         near = keys.flatten().take((user * width + column)[:, None] + steps)
-        hit, step = (near >= self.floor[user][:, None]).nonzero(as_tuple=True)
-        self._user.append(user[hit])
+        hit, step = (near >= floor[user][:, None]).nonzero(as_tuple=True)
+        self._user.append(user[hit] if who is None else who[user[hit]])
         self._place.append(column[hit] + step * apart + first)
         self._key.append(near[hit, step])
         self._held += len(hit)
