@@ -38,7 +38,7 @@ _BLOCK = {"cpu": (512, 4096), "cuda": (8192, 32_768)}
 """Queries and items scored at once: rough scores that stay in the cache of a processor core (4 MB), or fill a GPU."""
 
 _WORTH = 1 << 27
-"""Scores of a call for which loading compiled code pays; it takes a second."""
+"""Scores looked at before compiled code is loaded; it takes a second, on the first day a few."""
 
 
 class Scorer:
@@ -62,8 +62,8 @@ class Scorer:
             device: where the rough products are taken.
             precision: of the rough products: "bf16", "fp32", or "auto" for what the device does fastest. The answers
                 are the same.
-            sieve: "torch", "numba" (compiled, for processors), or "auto" for Numba where it is installed and the call
-                is large. The answers are the same.
+            sieve: "torch", "numba" (compiled, for processors), or "auto" for Numba where it is installed and there
+                is much to do. The answers are the same.
             block: queries and items scored at once, items rounded up to a multiple of 64; bounds memory.
 
         Raises:
@@ -76,6 +76,7 @@ class Scorer:
         fast = precision == "bf16" or (precision == "auto" and rounds_fast(self.device))
         self._dtypes = [torch.bfloat16, torch.float32] if fast else [torch.float32]
         self._sieve = sieve
+        self._looked = 0
         self._made: dict[tuple[torch.dtype, int], Rough] = {}
 
     def top_k(self, queries: Floats, k: int, *, excluded: Pairs | None = None) -> tuple[Floats, Rows]:
@@ -132,7 +133,8 @@ class Scorer:
         """Fill in what the sieve can prove; the queries it cannot."""
         most, width = _BLOCK[self.device.type]
         height = self._given[0] if self._given else min(most, max(1, most * width // rough.width))
-        kind = pick_sieve(self._sieve, self.device, work=len(todo) * len(self.rows))
+        self._looked += len(todo) * len(self.rows)
+        kind = pick_sieve(self._sieve, self.device, work=self._looked)
         work = partial(self._block, kind, queries, rough, seen, scores, rows)
         return shared(work, todo, height=height, device=self.device)
 
@@ -168,7 +170,8 @@ class Scorer:
         proven = ~sieve.given_up.cpu().numpy()
         best, found = topk_exact.ranked(value, user, row, b=len(part), k=k)
         scores[part[proven]], rows[part[proven]] = best[proven], found[proven]
-        return part[~proven]
+        left: Rows = part[~proven]
+        return left
 
 
 def largest(scores: Floats, k: int) -> tuple[Floats, Rows]:

@@ -70,7 +70,7 @@ class ApproximateScorer:
         if not 0 < recall <= 1:
             raise UsageError(f"recall is {recall}; it must be above 0 and at most 1")
         self.exact = Scorer(items, allowed=allowed, device=device, sieve=sieve)
-        self.items, self.device, self._sieve = items, self.exact.device, sieve
+        self.items, self.device, self._sieve, self._looked = items, self.exact.device, sieve, 0
         known = self.exact.rows
         lengths = np.linalg.norm(items, axis=1, keepdims=True)
         unit = np.divide(items, lengths, out=np.zeros_like(items), where=lengths > 0)
@@ -96,7 +96,8 @@ class ApproximateScorer:
         some = queries.any(axis=1) & (not self.rough.zero)
         todo = np.flatnonzero(some) if self.effort < len(self.middles) else np.zeros(0, np.int64)
         if len(todo) and k:
-            kind = pick_sieve(self._sieve, self.device, work=len(todo) * len(self.rough.order))
+            self._looked += len(todo) * len(self.rough.order)
+            kind = pick_sieve(self._sieve, self.device, work=self._looked)
             work = partial(self._block, kind, queries, seen, scores, rows)
             shared(work, todo, height=_QUERIES, device=self.device)
         left = np.flatnonzero((rows < 0).any(axis=1)) if k else np.zeros(0, np.int64)

@@ -69,7 +69,31 @@ def _lifted(kth: int, off: float, half: float, bits: Any, number: Any) -> int:
         exact = (key & 0xFFFF) == 0xFFFF
         short_key = key >> 16
         key = short_key - 1 if key < 0 and not exact else short_key
-    return -1 if key == 0 else key  # minus zero is as good as zero
+    return -1 if key == 0 else int(key)  # minus zero is as good as zero
+
+
+@_compiled
+def _kth(keys: Any, k: int) -> int:
+    """The k-th largest; the keys are moved about (quickselect: numpy's takes seconds to compile)."""
+    low, high = 0, len(keys) - 1
+    while low < high:
+        middle = keys[(low + high) // 2]
+        left, right = low, high
+        while left <= right:
+            while keys[left] > middle:
+                left += 1
+            while keys[right] < middle:
+                right -= 1
+            if left <= right:
+                keys[left], keys[right] = keys[right], keys[left]
+                left, right = left + 1, right - 1
+        if k - 1 <= right:
+            high = right
+        elif k - 1 >= left:
+            low = left
+        else:
+            break
+    return int(keys[k - 1])
 
 
 @_compiled
@@ -79,8 +103,7 @@ def _tighten(
     """Raise the floor of a query by what is held of it, and drop what is below."""
     held = count[u]
     if held >= k:
-        kth = np.partition(key[u, :held], held - k)[held - k]
-        floor[u] = max(floor[u], _lifted(kth, off[u], half, bits, number))
+        floor[u] = max(floor[u], _lifted(_kth(key[u, :held].copy(), k), off[u], half, bits, number))
     kept = 0
     for at in range(held):
         if key[u, at] >= floor[u]:

@@ -121,4 +121,5 @@ class Rough:
 def _norms(x: torch.Tensor) -> torch.Tensor:
     """Lengths of float32 rows, rounded up."""
     d = x.shape[1]
-    return torch.linalg.vector_norm(x, dim=1).double() * (1 + (d + 8) * 2.0**-23) + d**0.5 * _LOST
+    lengths: torch.Tensor = torch.linalg.vector_norm(x, dim=1).double()
+    return lengths * (1 + (d + 8) * 2.0**-23) + d**0.5 * _LOST
