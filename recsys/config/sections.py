@@ -81,6 +81,12 @@ class RecommendSettings(Section):
     ease_products: int = Field(
         12_000, ge=2, description="most bought products that take part in 'ease'; memory grows with the square"
     )
+    approximate: bool = Field(
+        False, description="let 'sequence' and 'content' look at a part of the products only; for millions of products"
+    )
+    recall: float = Field(
+        0.99, gt=0, le=1, description="share of the true candidates that approximate search must find, on a sample"
+    )
     shard_users: int = Field(2000, ge=1, description="users written in one transaction")
     engine: Literal["local", "processes", "ray"] = Field(
         "local", description="where lists are made: in this process, in several, or by Ray (extra recsys[ray])"
