@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, RowMapping
 
 from recsys.config import PublishSettings
 from recsys.data.schema import DEFAULT_USER
@@ -49,6 +49,11 @@ class Manifest:
     data_fingerprint: str
     config_hash: str
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def noted(run: RowMapping) -> Manifest:
+        """What a run's row says."""
+        return Manifest(run["model_version"], run["data_fingerprint"], run["config_hash"], run["extra"] or {})
 
 
 class Run:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine, RowMapping
+from sqlalchemy.engine import Connection, Engine
 
 from recsys import __version__
 from recsys.config import PublishSettings
@@ -111,9 +111,10 @@ class Store:
             # Every write locks the run's row first: this waits until a killed writer's last commit has landed or has
             # been undone, so that neither the ledger read here nor the rows deleted here can change afterwards.
             for old in connection.execute(unfinished.with_for_update()).mappings().all():
+                same = old["kind"] == kind and manifest == Manifest.noted(old)
                 if part:
-                    parts.refuse(old, part, same=_same(old, kind, manifest))
-                if resume and _same(old, kind, manifest):
+                    parts.refuse(old, part, same=same)
+                if resume and same:
                     connection.execute(sa.update(runs).where(runs.c.run_id == old["run_id"]).values(host=writer))
                     done = ledger(connection, old["run_id"])
                     self._make_places(connection, kind, old["run_id"])
@@ -296,9 +297,3 @@ class Store:
     def reader(self) -> Connection:
         """A connection that reads one state of the store, whatever is published meanwhile."""
         return self.dialect.snapshot(self.engine)
-
-
-def _same(run: RowMapping, kind: str, manifest: Manifest) -> bool:
-    return run["kind"] == kind and manifest == Manifest(
-        run["model_version"], run["data_fingerprint"], run["config_hash"], run["extra"] or {}
-    )

@@ -79,7 +79,7 @@ source_marks = sa.Table(
     "source_marks",
     metadata,
     _id("source", key=True),
-    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("fingerprint", Words, nullable=False),
     sa.Column("newest", Time),
     sa.Column("reached", Time),
     sa.Column("counts", Json),

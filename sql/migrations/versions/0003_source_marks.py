@@ -2,15 +2,18 @@
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import mysql, postgresql
 
-revision = "0002_source_marks"
-down_revision = "0001"
+from recsys.db.dialects.mysql_types import IdText, LongText
+
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-Id = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
-Time = sa.DateTime(timezone=True)
+Id = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql").with_variant(IdText(), "mysql")
+Words = sa.Text().with_variant(LongText(), "mysql")
+Time = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql")
 
 
 def upgrade() -> None:
@@ -18,7 +21,7 @@ def upgrade() -> None:
     op.create_table(
         "source_marks",
         sa.Column("source", Id, primary_key=True),
-        sa.Column("fingerprint", sa.Text, nullable=False),
+        sa.Column("fingerprint", Words, nullable=False),
         sa.Column("newest", Time),
         sa.Column("reached", Time),
         sa.Column("counts", sa.JSON()),
