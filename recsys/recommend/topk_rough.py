@@ -122,4 +122,5 @@ def _norms(x: torch.Tensor) -> torch.Tensor:
     """Lengths of float32 rows, rounded up."""
     d = x.shape[1]
     lengths: torch.Tensor = torch.linalg.vector_norm(x, dim=1).double()
-    return lengths * (1 + (d + 8) * 2.0**-23) + d**0.5 * _LOST
+    above: torch.Tensor = lengths * (1 + (d + 8) * 2.0**-23) + d**0.5 * _LOST
+    return above
