@@ -23,10 +23,10 @@ def _watched(run: Run, monkeypatch: pytest.MonkeyPatch, before: Callable[[int], 
     written: list[tuple[int, int | None]] = []
     write = run.write
 
-    def noted(shard_id: int, frame: pl.DataFrame, *, n_users: int) -> bool:
+    def noted(shard_id: int, frame: pl.DataFrame, *, n_users: int, **more: Any) -> bool:
         before(shard_id)
         written.append((shard_id, threading.get_ident()))
-        return write(shard_id, frame, n_users=n_users)
+        return write(shard_id, frame, n_users=n_users, **more)
 
     monkeypatch.setattr(run, "write", noted)
     return written
