@@ -203,8 +203,7 @@ def changed(bench: Bench, night: Night) -> Flags:
         settings.recommend.diversity,
         settings.recommend.calibration,
     )
-    whole = any(weighed)
-    if len(gone) and (whole or len(gone) > _MOST_GONE):
+    if len(gone) and (any(weighed) or len(gone) > _MOST_GONE):
         # Where products are weighed against each other, one that is in no list may still move others.
         return np.ones(len(dataset.users), np.bool_)
     if len(gone):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from recsys.config import Settings
-from recsys.errors import TemporaryError
+from recsys.errors import DatabaseUnavailableError, TemporaryError
 from recsys.execution import stop
 from recsys.execution.shards import Shard
 from recsys.execution.watch import peak_mb
@@ -19,15 +19,19 @@ from recsys.pipeline import basis
 from recsys.pipeline.basis import Night
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.space import embedded
-from recsys.store.writer import Writer, offer
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import polars as pl
 
     from recsys.recommend.recommender import Recommender
     from recsys.store.kept import Kept
     from recsys.store.runs import Run
+    from recsys.store.writer import Writer
+
+_TRIES = 5
+"""How often a shard's rows are offered to a database that is busy with those of other workers."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Made:
         users: of the shard.
         made: lists made for them.
         kept: lists taken over.
-        seconds: to make the lists, and to write them.
+        seconds: to make the lists, and to write them (or to wait for the writer of the one before).
         drops: what the rules did, as `Drops.document`.
         peak_mb: highest memory of the process so far.
         warnings: what the rooms warned about where that could not be told otherwise.
@@ -95,7 +99,7 @@ class ListTask:
         Args:
             work: what to do.
             bench: of this process.
-            writer: writes behind the scoring, in this process; the ledger then lags behind by its shards.
+            writer: writes a shard while the next one is made; without it, a shard is written before `run` returns.
         """
         self.work = work
         self._bench, self._writer = bench, writer
@@ -110,13 +114,15 @@ class ListTask:
         Raises:
             TemporaryError: data or models are not those the run was begun with.
         """
+        from recsys.store.parts import attach
+
         warned: list[str] = []
         bench = self._bench
         if bench is None:
             bench = Bench(self.work.settings, writes=False)
             logger = logging.getLogger("recsys")
             logger.handlers, logger.propagate = [_Collected(warned)], False  # told once, by who waits for the shards
-        run = bench.store.attach(self.work.run_id, writer=self.work.writer)
+        run = attach(bench.store, self.work.run_id, writer=self.work.writer)
         held = (bench.dataset.fingerprint, bench.model_version)
         if held != (self.work.fingerprint, self.work.model_version):
             raise TemporaryError(f"data or models have changed since run {run.run_id} was begun; start it again")
@@ -140,8 +146,7 @@ class ListTask:
         if self._writer is not None:
             self._writer.write(shard.index, frame, n_users=len(rows), kept=kept)
         else:
-            with stop.deferred():
-                offer(opened.run, shard.index, frame, n_users=len(rows), kept=kept)
+            _write(opened.run, shard.index, frame, n_users=len(rows), kept=kept)
         warned, opened.warned[:] = tuple(dict.fromkeys(opened.warned)), []
         seconds = (scored - started, time.perf_counter() - scored)
         counts = (len(rows), len(again), 0 if kept is None else len(kept.users))
@@ -178,3 +183,17 @@ class _Collected(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._into.append(record.getMessage())
+
+
+def _write(run: Run, index: int, frame: pl.DataFrame, *, n_users: int, kept: Kept | None) -> None:
+    """Write a shard; a database that other workers keep busy is asked again."""
+    for left in range(_TRIES - 1, -1, -1):
+        try:
+            with stop.deferred():
+                run.write(index, frame, n_users=n_users, kept=kept)
+            return
+        except DatabaseUnavailableError:
+            raise
+        except TemporaryError:
+            if not left:
+                raise

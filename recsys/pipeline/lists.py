@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from recsys.store.parts import Joined
 
 logger = logging.getLogger(__name__)
-
 _RETRIES = 2
 """How often a shard is made again after its worker has died, or the database was away."""
 DROPS = "drops"
@@ -116,16 +115,18 @@ def _made(bench: Bench, run: Run, night: Night, tally: Tally, shards: Iterable[S
     workers = engines.crew_of(settings.engine, settings.workers)
     here = bench.settings.model_copy(update={"project": bench.settings.project.absolute()})
     work = Work(here, run.run_id, run.writer, bench.dataset.fingerprint, bench.model_version, night)
-    local = settings.engine == "local"
-    if not local:
-        bench.refresh()  # the workers load it; held here too, it would only take memory
-    tally.engine, tally.workers = settings.engine, workers
-    with bench.watch.stage("recommend") as progress, Writer(run) if local else nullcontext() as writer:
-        task = ListTask(work, bench if local else None, writer)
+    tally.engine, tally.workers, before = settings.engine, workers, len(run.done)
+    with bench.watch.stage("recommend") as progress, ExitStack() as held:
+        if settings.engine == "local":
+            task = ListTask(work, bench, held.enter_context(Writer(run)))
+        else:
+            task = ListTask(work)
+            bench.refresh()  # the workers load it; held here too, it would only take memory
         for shard, made in engine.map(task, shards, workers=workers, retries=_RETRIES):
-            run.done.add(shard.index)
+            if settings.engine != "local":
+                run.done.add(shard.index)  # written by somebody else
             tally.add(made)
-            progress(len(run.done), of, users=float(tally.users_done))
+            progress(before + tally.shards, of, users=float(tally.users_done))
         tally.seconds = bench.watch.so_far("recommend")
     for warning in tally.warned:
         logger.warning("%s", warning)

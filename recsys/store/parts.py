@@ -18,8 +18,8 @@ from sqlalchemy.engine import Engine, RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from recsys.errors import LeaseHeldError, NotFoundError, RecsysError, TemporaryError
-from recsys.store import tables
-from recsys.store.run import Manifest, Run
+from recsys.store import pointer, tables
+from recsys.store.run import Manifest, Run, ledger
 
 if TYPE_CHECKING:
     from recsys.store.runs import Store
@@ -92,28 +92,52 @@ def join(store: Store, kind: str, manifest: Manifest, *, placement: str, number:
     raise TemporaryError(f"the run for '{placement}' cannot be begun: other processes begin it at the same time")
 
 
+def attach(store: Store, run_id: str, *, writer: str) -> Run:
+    """Help to write a run that another process has begun and looks after; no lease is taken.
+
+    Args:
+        store: where the run is.
+        run_id: the run.
+        writer: `Run.writer` of that process; once another has taken the run over, nothing is written any more.
+
+    Raises:
+        NotFoundError: there is no such run.
+    """
+    with store.reader() as connection:
+        found, done = pointer.facts(connection, run_id), ledger(connection, run_id)
+    return Run(store, run_id, kind=found["kind"], placement=found["placement"], done=done, writer=writer)
+
+
 def _finished(store: Store, kind: str, manifest: Manifest, placement: str) -> Joined | None:
     runs = tables.runs
     here = (runs.c.placement == placement, runs.c.kind == kind)
-    with store.dialect.snapshot(store.engine) as connection:
+    with store.reader() as connection:
         newest = sa.select(runs).where(*here).order_by(runs.c.run_id.desc()).limit(1)
         row = connection.execute(newest).mappings().first()
     if row is None or row["state"] not in _OVER:
         return None
     held = (row["model_version"], row["data_fingerprint"], row["config_hash"], (row["extra"] or {}).get("k"))
     asked = (manifest.model_version, manifest.data_fingerprint, manifest.config_hash, manifest.extra.get("k"))
-    return Joined(store.attach(row["run_id"], writer=row["host"]), row["state"]) if held == asked else None
+    return Joined(attach(store, row["run_id"], writer=row["host"]), row["state"]) if held == asked else None
 
 
 def note(store: Store, run: Run, part: int, told: dict[str, Any]) -> dict[str, Any]:
-    """Note what a part has done with the others' notes; return all of them by part, those of finished runs too."""
+    """Note what a part has done beside the others' notes; return all of them by part.
+
+    Args:
+        store: the store.
+        run: from `join`.
+        part: number of the part.
+        told: its figures; `shards` says how many it made.
+    """
     runs = tables.runs
     mine = runs.c.run_id == run.run_id
     with store.engine.begin() as connection:
         row = connection.execute(sa.select(runs).where(mine).with_for_update()).mappings().one()
         notes: dict[str, Any] = dict((row["metrics"] or {}).get(PARTS, {}))
         if row["state"] == "building":
-            notes[str(part)] = told
+            if told["shards"] or str(part) not in notes:  # started again with nothing to do, it says nothing new
+                notes[str(part)] = told
             connection.execute(sa.update(runs).where(mine).values(metrics={PARTS: notes}))
     return notes
 

@@ -150,20 +150,6 @@ class Store:
         for table in WRITTEN[kind]:
             self.dialect.make_place(connection, table, run_id)
 
-    def attach(self, run_id: str, *, writer: str) -> Run:
-        """Help to write a run that another process has begun and looks after; no lease is taken.
-
-        Args:
-            run_id: the run.
-            writer: `Run.writer` of that process; once another has taken the run over, nothing is written any more.
-
-        Raises:
-            NotFoundError: there is no such run.
-        """
-        with self.reader() as connection:
-            found, done = pointer.facts(connection, run_id), ledger(connection, run_id)
-        return Run(self, run_id, kind=found["kind"], placement=found["placement"], done=done, writer=writer)
-
     def publish(
         self,
         run_id: str | None = None,

@@ -13,7 +13,6 @@ from typing import Self
 import polars as pl
 import sqlalchemy as sa
 
-from recsys.errors import DatabaseUnavailableError, TemporaryError
 from recsys.execution import stop
 from recsys.store.kept import Kept
 from recsys.store.run import Run
@@ -21,27 +20,6 @@ from recsys.store.run import Run
 _Shard = tuple[int, pl.DataFrame, int, Kept | None]
 _AHEAD = 1
 """Shards that wait while one is written: what memory holds, and what a signal to stop has to wait for."""
-_TRIES = 5
-"""How often a shard's rows are offered to a database that is busy with those of other workers."""
-
-
-def offer(run: Run, shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: Kept | None = None) -> None:
-    """Write a shard, see `Run.write`; a database that other workers keep busy is asked again.
-
-    Raises:
-        DatabaseUnavailableError: it is away.
-        TemporaryError: it was busy every time.
-    """
-    for left in range(_TRIES - 1, -1, -1):
-        try:
-            run.write(shard_id, frame, n_users=n_users, kept=kept)
-        except DatabaseUnavailableError:
-            raise
-        except TemporaryError:
-            if not left:
-                raise
-        else:
-            return
 
 
 class Writer:
@@ -84,7 +62,7 @@ class Writer:
         """
         if self._here:
             with stop.deferred():
-                offer(self._run, shard_id, frame, n_users=n_users, kept=kept)
+                self._run.write(shard_id, frame, n_users=n_users, kept=kept)
             return
         if self._error is not None:
             raise self._error
@@ -95,6 +73,6 @@ class Writer:
             if self._error is None:
                 shard_id, frame, n_users, kept = shard
                 try:
-                    offer(self._run, shard_id, frame, n_users=n_users, kept=kept)
+                    self._run.write(shard_id, frame, n_users=n_users, kept=kept)
                 except BaseException as error:  # told where the shards come from
                     self._error = error

@@ -140,6 +140,14 @@ def test_parts_make_one_run_and_the_last_of_them_publishes_it_once(copied: Path,
     assert generation == 2
     shown = recsys("runs", "show", "-C", copied, "--json").document
     assert shown["counts"]["users"] == 40
+    tables = {name: {row[first]: row for row in held} for name, first, held in (
+        ("lists", "what", shown["tables"]["lists"]), ("parts", "part", shown["tables"]["parts"]),
+        ("stages", "stage", shown["tables"]["stages"]), ("drops", "rule", shown["tables"]["drops"]),
+    )}  # fmt: skip
+    assert [tables["parts"][str(at)]["shards"] for at in range(3)] == [2, 2, 1]
+    assert sum(row["users"] for row in tables["parts"].values()) == 40
+    assert tables["lists"]["users_per_second"]["value"] > 0 and tables["lists"]["worker_peak_mb"]["value"] > 10
+    assert tables["stages"]["recommend"]["peak_mb"] > 10 and {"available_only", "seen", "all"} <= tables["drops"].keys()
 
 
 @pytest.mark.timeout(600)
@@ -250,7 +258,7 @@ def test_a_run_is_finished_by_one_of_its_parts(empty: str, held: ExitStack) -> N
     for at, (store, one) in enumerate(zip(stores, joined, strict=True)):
         assert not parts.finish(store, one.run, 2, counts={}, metrics={})
         assert one.run.write(at, rows_of(**{f"u{at}": [("a", 1.0)]}), n_users=1)
-        assert set(parts.note(store, one.run, at, {"made": at})) == {str(place) for place in range(at + 1)}
+        assert set(parts.note(store, one.run, at, {"shards": 1})) == {str(place) for place in range(at + 1)}
     finished = [
         parts.finish(store, one.run, 2, counts={"users": 2}, metrics={})
         for store, one in zip(stores, joined, strict=True)
@@ -265,7 +273,7 @@ def test_who_only_helps_takes_no_lease_and_is_stopped_when_the_run_is_taken_over
 
     with Store.open(empty) as driver, Store.open(empty, lease=False) as helper:
         run = driver.begin("recommend", ONE)
-        hand = helper.attach(run.run_id, writer=run.writer)
+        hand = parts.attach(helper, run.run_id, writer=run.writer)
         assert hand.write(3, rows_of(u=[("a", 1.0)]), n_users=1) and not run.write(
             3, rows_of(u=[("a", 1.0)]), n_users=1
         )

@@ -12,6 +12,7 @@ import pytest
 
 from recsys.errors import InterruptedRunError
 from recsys.execution import stop
+from recsys.store.kept import Kept
 from recsys.store.run import Run
 from recsys.store.runs import Store
 from recsys.store.writer import Writer
@@ -23,10 +24,10 @@ def _watched(run: Run, monkeypatch: pytest.MonkeyPatch, before: Callable[[int], 
     written: list[tuple[int, int | None]] = []
     write = run.write
 
-    def noted(shard_id: int, frame: pl.DataFrame, *, n_users: int, **more: Any) -> bool:
+    def noted(shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: Kept | None = None) -> bool:
         before(shard_id)
         written.append((shard_id, threading.get_ident()))
-        return write(shard_id, frame, n_users=n_users, **more)
+        return write(shard_id, frame, n_users=n_users, kept=kept)
 
     monkeypatch.setattr(run, "write", noted)
     return written

@@ -88,7 +88,7 @@ class Dialect(Protocol):
     def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Any:
         """Context manager: hold the store alone; raises LeaseHeldError at once when another process does.
 
-        With `shared`, hold it together with others that share: see `lease.taken`.
+        With `shared`, hold it together with others that share it: see `db.lease`.
         """
         ...
 

@@ -18,7 +18,6 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from recsys.db.dialects import rows
-from recsys.db.dialects.mysql_locks import NamedLocks
 from recsys.db.dialects.mysql_types import ID_LENGTH, IdText
 from recsys.db.faults import explained
 from recsys.db.lease import taken
@@ -30,6 +29,9 @@ _STATEMENT = 500_000
 """Bytes of one INSERT, about: servers take 16 MB at least, and beyond this size nothing is gained."""
 _BLOCK = 50_000
 """Rows turned into SQL at a time."""
+_LEASE = "CONCAT('recsys.', MD5(DATABASE()))"
+_SEATS = 256
+"""Parts of a run at work at the same time, at most."""
 _DUPLICATE = 1062
 
 
@@ -120,9 +122,28 @@ class MySql:
 
     @contextmanager
     def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
-        """See Dialect."""
+        """See Dialect. Named locks are not shared here: each part of a run has a lock of its own, a seat.
+
+        Whoever takes a seat, or wants the store alone, holds the one lock in the middle meanwhile.
+        """
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            if not taken(NamedLocks(connection).ask, shared):
+
+            def ask(how: str) -> bool:
+                if not _call(connection, "GET_LOCK", _LEASE):
+                    return False
+                seats = (f"CONCAT({_LEASE}, '.{seat}')" for seat in range(_SEATS))
+                if how == "alone":
+                    had = all(_call(connection, "IS_FREE_LOCK", seat) for seat in seats)
+                else:
+                    had = any(_call(connection, "GET_LOCK", seat) for seat in seats)
+                if how == "together" or not had:
+                    _call(connection, "RELEASE_LOCK", _LEASE)
+                return had
+
+            held = taken(ask, shared)
+            if held == "both":
+                _call(connection, "RELEASE_LOCK", _LEASE)
+            if not held:
                 raise LeaseHeldError("another process is working on this database's store; try again when it is done")
             try:
                 yield
@@ -132,8 +153,8 @@ class MySql:
     @staticmethod
     def _release(connection: Connection) -> None:
         try:
-            connection.execute(sa.text("SELECT RELEASE_ALL_LOCKS()"))
-        except DatabaseUnavailableError as error:  # the locks went with their session: nothing is left to give back
+            _call(connection, "RELEASE_ALL_LOCKS", "")
+        except DatabaseUnavailableError as error:  # the lock went with its session: nothing is left to give back
             log.warning("the lease ended before the work did: %s", error)
 
     def snapshot(self, engine: Engine) -> Connection:
@@ -144,6 +165,12 @@ class MySql:
         """See Dialect."""
         value: datetime = connection.execute(sa.text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
         return value.replace(tzinfo=UTC)
+
+
+def _call(connection: Connection, function: str, lock: str) -> bool:
+    """Call a function of named locks, which never waits; whether it says yes."""
+    told = f"{lock}, 0" if function == "GET_LOCK" else lock
+    return bool(connection.execute(sa.text(f"SELECT {function}({told})")).scalar_one() == 1)  # noqa: S608 - ours
 
 
 def _refuse_long_ids(table: sa.Table, frame: pl.DataFrame) -> None:

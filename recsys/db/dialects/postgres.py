@@ -123,11 +123,12 @@ class Postgres:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
 
             def ask(how: str) -> bool:
-                call = {"alone": "pg_try_advisory_lock", "together": "pg_try_advisory_lock_shared"}[how]
-                return bool(connection.execute(sa.text(f"SELECT {call}(:key)"), {"key": _LEASE_KEY}).scalar_one())
+                kind = {"alone": "", "together": "_shared"}[how]
+                call = sa.text(f"SELECT pg_try_advisory_lock{kind}(:key)")
+                return bool(connection.execute(call, {"key": _LEASE_KEY}).scalar_one())
 
             held = taken(ask, shared)
-            if held == "both":  # PostgreSQL counts the two apart; without the first, others may join
+            if held == "both":  # the two are counted apart; without the first, others may share
                 self._release(connection)
             if not held:
                 raise LeaseHeldError("another process is working on this database's store; try again when it is done")
@@ -137,9 +138,9 @@ class Postgres:
                 self._release(connection, "" if shared is None else "_shared")
 
     @staticmethod
-    def _release(connection: Connection, how: str = "") -> None:
+    def _release(connection: Connection, kind: str = "") -> None:
         try:
-            connection.execute(sa.text(f"SELECT pg_advisory_unlock{how}(:key)"), {"key": _LEASE_KEY})
+            connection.execute(sa.text(f"SELECT pg_advisory_unlock{kind}(:key)"), {"key": _LEASE_KEY})
         except DatabaseUnavailableError as error:  # the lock went with its session: nothing is left to give back
             log.warning("the lease ended before the work did: %s", error)
 

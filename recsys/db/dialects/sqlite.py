@@ -133,7 +133,7 @@ class Sqlite:
         path = Path(name).with_name(Path(name).name + ".lease")
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if not taken(lambda how: _flocked(handle, how), shared):
+            if not taken(lambda how: _locked(handle, how), shared):
                 holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
                 raise LeaseHeldError(f"{holder} is working on {path.with_suffix('').name}; try again when it is done")
             os.ftruncate(handle, 0)
@@ -152,8 +152,8 @@ class Sqlite:
         return datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
 
 
-def _flocked(handle: int, how: str) -> bool:
-    """Lock a file alone, or together with others; a lock this handle has is exchanged."""
+def _locked(handle: int, how: str) -> bool:
+    """Lock a file "alone" or "together" without waiting; a lock that this handle has is exchanged."""
     try:
         fcntl.flock(handle, {"alone": fcntl.LOCK_EX, "together": fcntl.LOCK_SH}[how] | fcntl.LOCK_NB)
     except BlockingIOError:
