@@ -54,7 +54,9 @@ class Kept:
         count = 0
         for first, last, out in self._ranges():
             within = (table.c.user_id >= first, table.c.user_id <= last, table.c.user_id.not_in([*out, DEFAULT_USER]))
-            count += connection.execute(sa.insert(into).from_select(names, chosen.where(*within))).rowcount
+            copied = sa.insert(into).from_select(names, chosen.where(*within))
+            # without being asked, SQLAlchemy does not keep the count of an INSERT
+            count += connection.execute(copied, execution_options={"preserve_rowcount": True}).rowcount
         return count
 
     def _ranges(self) -> Iterator[tuple[str, str, Sequence[str]]]:

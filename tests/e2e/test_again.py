@@ -49,10 +49,12 @@ def test_a_stopped_recommend_goes_on_and_ends_with_the_same_rows(
     assert stopped.returncode == code, stopped.stderr
     assert rows(copied) == before
     ((run_id,),) = rows(copied, "SELECT run_id FROM runs WHERE state = 'building'")
-    assert rows(copied, f"SELECT COUNT(*) FROM run_shards WHERE run_id = '{run_id}'") == [(3,)]
+    # What was handed to the writer when a signal came is written too.
+    ((count,),) = rows(copied, f"SELECT COUNT(*) FROM run_shards WHERE run_id = '{run_id}'")
+    assert count == 3 if name == "SIGKILL" else 3 <= count <= 5
     resumed = recsys("recommend", "-k", "5", "-C", copied, "--json")
     assert resumed.code == 0, resumed.err
-    assert (resumed.document["run_id"], resumed.document["counts"]["shards_resumed"]) == (run_id, 3)
+    assert (resumed.document["run_id"], resumed.document["counts"]["shards_resumed"]) == (run_id, count)
     assert rows(copied, "SELECT COUNT(*) FROM runs WHERE state = 'building'") == [(0,)]
     resumed_rows = rows(copied)
     assert recsys("recommend", "-k", "5", "-C", copied, "--no-resume").code == 0
