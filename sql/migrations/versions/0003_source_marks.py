@@ -26,4 +26,5 @@ def upgrade() -> None:
         sa.Column("reached", Time),
         sa.Column("counts", sa.JSON()),
         sa.Column("updated_at", Time, nullable=False),
+        if_not_exists=True,  # MySQL keeps a table although what came after it failed
     )
