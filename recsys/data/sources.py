@@ -234,6 +234,7 @@ def frame_of(anything: Any) -> pl.DataFrame:
             return pl.from_pandas(anything)
         return pl.DataFrame(anything)
     except Exception as error:  # each library has its own errors for what it cannot convert
+        said = str(error).partition("\n")[0]
         raise UsageError(
-            f"{type(anything).__name__} cannot be read as a frame ({error}); give polars, pandas or pyarrow"
+            f"{type(anything).__name__} cannot be read as a frame ({said}); give polars, pandas or pyarrow"
         ) from error

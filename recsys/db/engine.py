@@ -160,7 +160,7 @@ def _postgres(address: URL, read_only: bool) -> Engine:
         for setting, value in _ALIVE.items():
             connection.execute(f"SET {setting} = {value}")
         connection.commit()
-        connection.read_only = read_only
+        connection.read_only = read_only or None  # None: as the database itself says
 
     return engine
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from multiprocessing.context import ForkServerContext
 
 import pytest
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.faults
 PUBLISHERS, READERS = 8, 4
 ROUNDS, ROUNDS_LARGE = 5, 200
 FLIPS, FLIPS_LARGE = 10, 500
+PAUSE = 0.06
+"""Seconds between two flips, so that there is something to read; in the large column 30 in all."""
 
 
 def _ready(store: Store, version: str) -> str:
@@ -102,6 +105,7 @@ def test_readers_beside_publications_and_rollbacks(
             with store.dialect.snapshot(store.engine) as long:
                 before = long.execute(everything).all()
                 for _ in range(flips):
+                    time.sleep(PAUSE)
                     _, back, _ = _pointer(store)
                     if back is not None and dice.random() < 0.4:
                         store.rollback()
