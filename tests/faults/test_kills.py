@@ -80,6 +80,7 @@ def test_one_writer_at_a_time_and_a_dead_one_blocks_nobody(database_url: str, pr
     Store.open(database_url).close()  # given back by close
 
 
+@pytest.mark.timeout(7200)
 def test_killed_chain(
     demo_shop: Path,
     small_model: dict[str, str],

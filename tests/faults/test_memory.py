@@ -11,7 +11,7 @@ import pytest
 from tests.faults.stub import Child
 from tests.faults.tally import Tally
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(7200)]
 
 SIZES, SIZES_LARGE = (20_000, 200_000), (1_000_000, 10_000_000)
 MORE = 1.05
