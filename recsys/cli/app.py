@@ -45,6 +45,9 @@ def _program(
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
+    broken = next((text for text in given if text.encode("utf-8", "replace").decode() != text), None)
+    if broken is not None:
+        return _refused("", f"the argument {broken!r} is not UTF-8; mend it", json="--json" in given)
     try:
         code = app(given, standalone_mode=False, prog_name="recsys")
     except typer.Abort:
@@ -61,8 +64,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _wrong_call(given: list[str], error: Exception) -> int:
     """An unknown command or option: click's message, in our form."""
-    from recsys.cli import output
-
     context = getattr(error, "ctx", None)
     message = error.format_message()  # type: ignore[attr-defined]
     if not message or type(error).__name__ == "NoArgsIsHelpError":
@@ -70,8 +71,13 @@ def _wrong_call(given: list[str], error: Exception) -> int:
         return 2
     path = context.command_path if context else "recsys"
     message = f"{message.rstrip('.')}; see '{path} --help'"
-    if "--json" in given:
-        name = path.removeprefix("recsys").strip()
-        output.show_json(output.error_document(name, message, exit_code=2, warnings=()))
+    return _refused(path.removeprefix("recsys").strip(), message, json="--json" in given)
+
+
+def _refused(command: str, message: str, *, json: bool) -> int:
+    from recsys.cli import output
+
+    if json:
+        output.show_json(output.error_document(command, message, exit_code=2, warnings=()))
     output.show_error(message)
     return 2

@@ -99,6 +99,7 @@ def ingest(
     products_query: Annotated[str | None, typer.Option(help="SELECT of the products, or @file.sql.")] = None,
     events_query: Annotated[str | None, typer.Option(help="SELECT of the events, or @file.sql.")] = None,
     users_query: Annotated[str | None, typer.Option(help="SELECT of the users, or @file.sql.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Of a database read also what was read before.")] = False,
 ) -> Report:
     """Read products, events, users and pictures into the store; rows that cannot be used go to rejected_rows."""
     from recsys.pipeline import intake
@@ -110,6 +111,7 @@ def ingest(
         mapping=mapping or (),
         images=images or (),
         sql=from_sql is not None,
+        full=full,
     )
     source = {
         "source.url": from_sql,

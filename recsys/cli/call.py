@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -204,6 +205,8 @@ def _explained(error: Exception) -> tuple[str, int]:
         return redact(str(error)), error.exit_code
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return f"the disk is full ({error.filename or error.strerror}); free some space and repeat the command", 75
+    if os.strerror(errno.ENOSPC) in str(error):  # libraries that are not Python have errors of their own
+        return "the disk is full; free some space and repeat the command", 75
     if isinstance(error, PermissionError):
         return f"not allowed: {error.filename or error}; check who owns it", 1
     if isinstance(error, MemoryError):

@@ -25,6 +25,8 @@ from recsys.log import redact
 
 FILE = "recsys.toml"
 ENV_PREFIX = "RECSYS_"
+NO_SETTINGS = frozenset({"RECSYS_FAILPOINTS"})
+"""Variables of that prefix for tests of the program; see `execution.failpoints`."""
 ENV_DATABASE = "RECSYS_DATABASE"
 """Short for `RECSYS_DATABASE__URL`."""
 
@@ -151,7 +153,7 @@ def _line_numbers(text: str) -> dict[str, int]:
 def _from_environment(env: Mapping[str, str]) -> dict[str, _Given]:
     out: dict[str, _Given] = {}
     for variable in sorted(env):
-        if not variable.startswith(ENV_PREFIX):
+        if not variable.startswith(ENV_PREFIX) or variable in NO_SETTINGS:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
         name = "database.url" if variable == ENV_DATABASE else name

@@ -34,6 +34,10 @@ class SourceSettings(Section):
     products_query: str | None = Field(None, description="SELECT giving the canonical product columns, or @file.sql")
     events_query: str | None = Field(None, description="SELECT giving the canonical event columns, or @file.sql")
     users_query: str | None = Field(None, description="SELECT giving the canonical user columns, or @file.sql")
+    overlap_hours: float = Field(
+        48, ge=0, description="hours before the newest row known from which a query with :since reads again"
+    )
+    batch_rows: int = Field(50_000, ge=1, description="rows read, judged and written at a time")
 
 
 class DataSettings(Section):
@@ -76,6 +80,12 @@ class RecommendSettings(Section):
     fresh_days: float = Field(14, gt=0, description="days a product is new, for 'fresh'")
     ease_products: int = Field(
         12_000, ge=2, description="most bought products that take part in 'ease'; memory grows with the square"
+    )
+    approximate: bool = Field(
+        False, description="let 'sequence' and 'content' look at a part of the products only; for millions of products"
+    )
+    recall: float = Field(
+        0.99, gt=0, le=1, description="share of the true candidates that approximate search must find, on a sample"
     )
     shard_users: int = Field(2000, ge=1, description="users written in one transaction")
     engine: Literal["local", "processes", "ray"] = Field(

@@ -5,15 +5,17 @@ In: raw frames with canonical columns. Out: typed accepted rows, rejected rows w
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import polars as pl
 
 from recsys.config import DataSettings
 from recsys.data import attributes, parse, rejects, schema
+from recsys.data.facts import FLOATS, UNITS, UNTYPED, Facts, said
 from recsys.data.files import BAD, MARKS, ROW, SKIP, numbered
+from recsys.data.twins import Twins, line_numbers, near_twins, without_twins
 from recsys.errors import DataContractError
 
 DAY: Final = 86_400
@@ -33,7 +35,6 @@ _ALIASES: Final = {
     "rate": "rating", "review": "rating", "refund": "return", "returned": "return",
 }  # fmt: skip
 _KEYS: Final = {"products": schema.PRODUCT_ID, "users": schema.USER_ID}
-EVENT_KEY: Final = (schema.USER_ID, schema.OCCURRED_AT, schema.PRODUCT_ID, schema.EVENT_TYPE, schema.ORDER_ID)
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,28 @@ class Checked:
         accepted: (a, c) all canonical columns in their types; times are UTC seconds, events carry `line_no`.
         rejected: (r, 7) schema.REJECTED_COLUMNS.
         filtered: reason to number of rows left out on purpose.
-        warnings: what a person should look at.
-        notes: what was understood in silence (units of times, default event types).
         rows_in: rows that came in.
+        facts: what was understood in silence (units of times, default event types), as counts.
+        more: further warnings.
     """
 
     accepted: pl.DataFrame
     rejected: pl.DataFrame
     filtered: dict[str, int]
     rows_in: int
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=(), repr=False)
+    table: str
+    facts: Facts = field(default_factory=Facts, repr=False)
+    more: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should look at."""
+        return (*said(self.table, self.facts)[1], *self.more)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was understood in silence."""
+        return tuple(said(self.table, self.facts)[0])
 
 
 def check(
@@ -79,9 +91,29 @@ def check(
     Raises:
         DataContractError: no rows at all in products or events, or more rejects than `max_bad_fraction`.
     """
-    if not frame.height and table != "users":
-        what = "the catalogue is empty" if table == "products" else "there are no events"
-        raise DataContractError(f"{table}: {source} holds no rows, {what}; check the export")
+    if not frame.height:
+        refuse_empty(table, source=source)
+    checked = judged(table, frame, source=source, settings=settings, now=now, known_products=known_products)
+    enforce(table, checked.rejected, checked.rows_in, source=source, settings=settings)
+    if table != "products":
+        return checked
+    return replace(checked, more=tuple(near_twins(checked.accepted[schema.PRODUCT_ID])))
+
+
+def judged(
+    table: str,
+    frame: pl.DataFrame,
+    *,
+    source: str,
+    settings: DataSettings,
+    now: int,
+    known_products: Collection[str] | pl.Series | None = None,
+    twins: Twins | None = None,
+) -> Checked:
+    """As `check`, for one batch of many, however few rows it has and however much of it is rejected.
+
+    `twins` is what the earlier batches held; None = there are none.
+    """
     judge = _Judge(table, frame, settings)
     for column in schema.TABLES[table]:
         judge.column(column)
@@ -92,9 +124,9 @@ def check(
     filtered = dict(parsed.filter(skipped).group_by(SKIP).len().sort(SKIP).rows())
     good = parsed.filter(~bad & ~skipped)
     if table == "events":
-        good = _line_numbers(good)
+        good = twins.numbered(good) if twins else line_numbers(good)
     else:
-        good, twice, same = _without_twins(good, _KEYS[table])
+        good, twice, same = twins.firsts(good, _KEYS[table]) if twins else without_twins(good, _KEYS[table])
         if same:
             filtered["duplicate"] = same
         parsed = parsed.join(twice, on=ROW, how="left", maintain_order="left")
@@ -108,11 +140,8 @@ def check(
     verdict = parsed.filter(bad).select(ROW, "__code__", "__column__", "__cell__")
     originals = judge.raw.drop(SKIP).join(verdict, on=ROW, how="inner", maintain_order="left")
     rejected = rejects.of(originals, source=source, table=table)
-    enforce(table, rejected, frame.height, source=source, settings=settings)
     accepted = good.drop([name for name in good.columns if name.startswith("__")])
-    checked = Checked(
-        accepted, rejected, filtered, frame.height, (*judge.warnings, *_near_twins(accepted, table)), tuple(judge.notes)
-    )
+    checked = Checked(accepted, rejected, filtered, frame.height, table, judge.facts)
     if accepted.height + rejected.height + sum(filtered.values()) != frame.height:
         raise AssertionError(f"{table}: rows do not add up")  # a bug of ours, never of the data
     return checked
@@ -128,8 +157,7 @@ class _Judge:
         if self.raw[ROW].n_unique() < self.raw.height:  # parts of several files: count through instead
             self.raw = self.raw.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW))
         self.table, self.settings = table, settings
-        self.warnings: list[str] = []
-        self.notes: list[str] = []
+        self.facts: Facts = Facts()
         self._columns: dict[str, pl.Series] = {}
         self._closed = self.raw[BAD].is_not_null() | self.raw[SKIP].is_not_null()
         none = pl.Series([None] * frame.height, dtype=pl.String)
@@ -176,7 +204,7 @@ class _Judge:
         if kind == "id":
             cells, from_float = parse.ids(self.raw[name])
             if from_float:
-                self.notes.append(f"{self.table}: {name} came as floating point and was read as whole numbers")
+                self.facts[FLOATS, name, ""] += cells.len()
         elif kind == "text":
             stripped = cells.str.strip_chars()
             cells = parse.text(stripped)
@@ -202,7 +230,7 @@ class _Judge:
         else:
             cells, units = parse.times(raw)
             self.reject((filled & cells.is_null()) | (cells < 0), "bad_time", name)
-            self._say_units(name, units)
+            self.facts.update({(UNITS, name, unit): number for unit, number in units.items()})
         self._columns[name] = cells
 
     def _filled(self, raw: pl.Series) -> pl.Series:
@@ -213,21 +241,12 @@ class _Judge:
             return (raw.str.strip_chars() != "").fill_null(value=False)
         return raw.is_not_null()
 
-    def _say_units(self, name: str, units: dict[str, int]) -> None:
-        said = ", ".join(f"{number:,} as {unit}" for unit, number in units.items())
-        if len(units) > 1:
-            self.warnings.append(
-                f"{self.table}: numbers in column {name} were read in different units: {said}; check them"
-            )
-        elif units:
-            self.notes.append(f"{self.table}: numbers in column {name} were read: {said}")
-
-    def events(self, now: int, known_products: Collection[str] | None) -> None:
+    def events(self, now: int, known_products: Collection[str] | pl.Series | None) -> None:
         """What only events are asked."""
         columns = self._columns
         kinds = columns[schema.EVENT_TYPE].str.to_lowercase()
         if kinds.null_count():
-            self.notes.append(f"events: {kinds.null_count():,} without event_type count as {schema.PURCHASE}")
+            self.facts[UNTYPED, schema.EVENT_TYPE, ""] += kinds.null_count()
         kinds = kinds.fill_null(schema.PURCHASE).replace(_ALIASES)
         columns[schema.EVENT_TYPE] = kinds
         self.reject(~kinds.is_in(list(schema.EVENT_TYPES)), "unknown_event_type", schema.EVENT_TYPE)
@@ -237,7 +256,8 @@ class _Judge:
         self.reject(columns[schema.USER_ID] == schema.DEFAULT_USER, "reserved_id", schema.USER_ID)
         self.reject(columns[schema.OCCURRED_AT] > now + DAY, "future_time", schema.OCCURRED_AT)
         if known_products is not None:
-            known = pl.Series(list(known_products), dtype=pl.String)
+            given = known_products if isinstance(known_products, pl.Series) else list(known_products)
+            known = pl.Series(given, dtype=pl.String)
             self.reject(~columns[schema.PRODUCT_ID].is_in(known.implode()), "unknown_product", schema.PRODUCT_ID)
 
     def finished(self) -> pl.DataFrame:
@@ -249,46 +269,30 @@ class _Judge:
         return pl.DataFrame([self.raw[ROW], skip, *columns]).hstack(self._verdict)
 
 
-def _line_numbers(events: pl.DataFrame) -> pl.DataFrame:
-    """Number rows that agree in the whole key, so that two of the same article in one order stay two."""
-    return events.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).over(*EVENT_KEY).alias(schema.LINE_NO))
-
-
-def _without_twins(rows: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """Keep the first row of each id. Out: kept rows, ROW of later ones that differ, number of those that do not."""
-    first = rows[key].is_first_distinct()
-    if first.all():
-        return rows, pl.DataFrame(schema={ROW: pl.Int64, "__twin__": pl.Boolean}), 0
-    content = [name for name in rows.columns if not name.startswith("__")]
-    kept = rows.filter(first)
-    later = rows.filter(~first)
-    equal = later.join(kept.select(content), on=content, how="semi", nulls_equal=True)[ROW]
-    different = later.filter(~pl.col(ROW).is_in(equal.implode()))
-    return kept, different.select(ROW, pl.lit(value=True).alias("__twin__")), equal.len()
-
-
-def _near_twins(rows: pl.DataFrame, table: str) -> list[str]:
-    """Warn of product ids that only differ in case, outer spaces or the way accents are encoded; they stay apart."""
-    if table != "products" or not rows.height:
-        return []
-    ids = rows.select(pl.col(schema.PRODUCT_ID).alias("id")).with_columns(
-        pl.col("id").str.normalize("NFC").str.strip_chars().str.to_lowercase().alias("folded")
-    )
-    near = ids.group_by("folded", maintain_order=True).agg(pl.col("id")).filter(pl.col("id").list.len() > 1)
-    if not near.height:
-        return []
-    example = " and ".join(repr(text) for text in near["id"][0].to_list()[:2])
-    return [
-        f"products: {near.height:,} groups of ids differ only in case, spaces or accents (e.g. {example}); kept apart"
-    ]
+def refuse_empty(table: str, *, source: str, advice: str = "check the export") -> None:
+    """Raise DataContractError for a table without rows; there may be no users."""
+    if table != "users":
+        what = "the catalogue is empty" if table == "products" else "there are no events"
+        raise DataContractError(f"{table}: {source} holds no rows, {what}; {advice}")
 
 
 def enforce(table: str, rejected: pl.DataFrame, rows_in: int, *, source: str, settings: DataSettings) -> None:
     """Raise DataContractError where more rows are rejected than allowed, or all of them."""
-    if not rejected.height or (rejected.height <= settings.max_bad_fraction * rows_in and rejected.height < rows_in):
-        return
-    reasons = "; ".join(rejects.summary(rejected, decimal=settings.decimal))
-    raise DataContractError(
-        f"{table}: {rejected.height:,} of {rows_in:,} rows of {source} were rejected, more than [data] "
-        f"max_bad_fraction = {settings.max_bad_fraction:g} allows: {reasons}"
+    if too_many(rejected.height, rows_in, settings):
+        reasons = rejects.summary(rejected, decimal=settings.decimal)
+        raise refusal(table, rejected.height, rows_in, source=source, settings=settings, reasons=reasons)
+
+
+def too_many(rejected: int, rows_in: int, settings: DataSettings) -> bool:
+    """Whether more rows are rejected than allowed, or all of them."""
+    return bool(rejected) and (rejected > settings.max_bad_fraction * rows_in or rejected >= rows_in)
+
+
+def refusal(
+    table: str, rejected: int, rows_in: int, *, source: str, settings: DataSettings, reasons: Sequence[str]
+) -> DataContractError:
+    """The error for a source of which too much is rejected."""
+    return DataContractError(
+        f"{table}: {rejected:,} of {rows_in:,} rows of {source} were rejected, more than [data] "
+        f"max_bad_fraction = {settings.max_bad_fraction:g} allows: {'; '.join(reasons)}"
     )

@@ -26,6 +26,8 @@ from recsys.data.catalogue import Pictures
 from recsys.data.decode import PictureError, decode
 from recsys.data.ids import IdMap
 from recsys.errors import ConfigError, ModelFolderError
+from recsys.execution import durable
+from recsys.execution.failpoints import failpoint
 
 __all__ = ["Added", "Album", "PictureError", "PictureStore", "decode"]
 
@@ -254,14 +256,11 @@ class PictureStore:
         beside = self.folder / (_INDEX + ".new")
         with beside.open("wb") as file:
             frame.write_parquet(file, metadata={"size": str(self.settings.size)})
-            file.flush()
-            os.fsync(file.fileno())
+        durable.flush(beside)
+        failpoint("pictures.index.rename.before")
         beside.replace(self.folder / _INDEX)
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        failpoint("pictures.index.rename.after")
+        durable.flush(self.folder)
 
 
 def _looked_up(ids: pl.Series, index: pl.DataFrame) -> pl.DataFrame:
@@ -296,4 +295,4 @@ class _Appender:
     def flush(self) -> None:
         """Bring everything to disk."""
         self._file.flush()
-        os.fsync(self._file.fileno())
+        durable.to_disk(self._file.fileno())

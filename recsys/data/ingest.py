@@ -16,9 +16,10 @@ import polars as pl
 from recsys.config import DataSettings
 from recsys.data import rejects, schema
 from recsys.data.catalogue import content_hashes
-from recsys.data.checks import EVENT_KEY, Checked, check
+from recsys.data.checks import Checked, check
 from recsys.data.images import PictureStore
 from recsys.data.sources import TABLES, Part
+from recsys.data.twins import EVENT_KEY
 from recsys.errors import DataContractError
 
 KEYS: Final = {
@@ -178,7 +179,7 @@ class _Book:
             if named and pictures is not None and not images:
                 self._warnings.append(f"products: {named:,} name a picture, but no pictures were given (--images)")
         if "products" in accepted:
-            accepted["products"] = _hashed(accepted["products"], pictures)
+            accepted["products"] = hashed(accepted["products"], pictures)
         rejected = pl.concat(self._rejected)
         return Ingested(
             accepted, rejected, self._counts, tuple(self._sources), pictured, tuple(self._warnings), tuple(self._notes)
@@ -223,7 +224,8 @@ class _Book:
         return {product: name for product, name in sorted(added.used.items()) if product not in there}
 
 
-def _hashed(products: pl.DataFrame, pictures: PictureStore | None) -> pl.DataFrame:
+def hashed(products: pl.DataFrame, pictures: PictureStore | None) -> pl.DataFrame:
+    """Give each product its `content_hash`; the cache knows the bytes of its picture."""
     ids = products[schema.PRODUCT_ID].to_list()
     hashes = [pictures.hash_of(text) if pictures is not None else None for text in ids]
     seen = products.with_columns(pl.Series(schema.IMAGE_HASH, hashes, dtype=pl.String))

@@ -193,44 +193,6 @@ def pictures_beside(paths: Sequence[Path]) -> list[Path]:
     return out
 
 
-def read_sql(url: str, queries: Mapping[str, str], *, folder: Path = Path()) -> list[Part]:
-    """Read a shop's own tables in a stream, on a read-only connection.
-
-    Args:
-        url: SQLAlchemy URL.
-        queries: table to SELECT with canonical names, or `@file.sql`.
-        folder: what `@file.sql` is relative to.
-
-    Raises:
-        UsageError: no query, or its file is missing.
-        DatabaseUnavailableError: the database does not answer.
-    """
-    from recsys.db.engine import connect, stream
-
-    texts: dict[str, str] = {}
-    for table, query in queries.items():
-        if query.startswith("@"):
-            path = folder / query[1:]
-            if not path.is_file():
-                raise UsageError(f"no such file: {path} (the {table} query)")
-            query = path.read_text(encoding="utf-8")
-        texts[table] = query
-    if not texts:
-        raise UsageError("no query to read with; set [source] products_query, events_query or users_query")
-    engine = connect(url, read_only=True)
-
-    def opened(table: str) -> Iterator[pl.DataFrame]:
-        start = 1
-        for frame in stream(engine, texts[table]):
-            yield files.numbered(frame, start=start)
-            start += frame.height
-
-    def opener(table: str) -> Callable[[], Iterator[pl.DataFrame]]:
-        return lambda: find("csv").shape(_with_columns(opened(table), table, "the query"), table)
-
-    return [Part(table, f"sql/{table}", opener(table)) for table in TABLES if table in texts]
-
-
 def _with_columns(frames: Iterator[pl.DataFrame], table: str, where: str) -> Iterator[pl.DataFrame]:
     """Check that the columns a table cannot do without are there."""
     for frame in frames:
@@ -272,6 +234,7 @@ def frame_of(anything: Any) -> pl.DataFrame:
             return pl.from_pandas(anything)
         return pl.DataFrame(anything)
     except Exception as error:  # each library has its own errors for what it cannot convert
+        said = str(error).partition("\n")[0]
         raise UsageError(
-            f"{type(anything).__name__} cannot be read as a frame ({error}); give polars, pandas or pyarrow"
+            f"{type(anything).__name__} cannot be read as a frame ({said}); give polars, pandas or pyarrow"
         ) from error

@@ -5,12 +5,10 @@ In: a URL of SQLite, PostgreSQL, MySQL or MariaDB, SQL text. Out: an Engine whos
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
-from decimal import Decimal
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import polars as pl
 import sqlalchemy as sa
@@ -19,10 +17,12 @@ from sqlalchemy.engine import URL, Connection, CursorResult, Engine, ExceptionCo
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from recsys.db.faults import explained, first_line
+from recsys.db.frames import frame
 from recsys.errors import ConfigError, NotFoundError, UsageError, suggestion
+from recsys.execution import collector
 from recsys.log import redact
 
-__all__ = ["connect", "explained", "parsed", "read", "rows", "sqlite_file", "stream"]
+__all__ = ["connect", "explained", "parsed", "read", "rows", "sqlite_file", "stream", "streamed"]
 
 SCHEMES = {
     "sqlite": "sqlite+pysqlite",
@@ -37,6 +37,8 @@ SCHEMES = {
 }
 BUSY_MS = 4000
 """How long SQLite waits for another writer before it gives up."""
+_ALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
+"""After a minute a PostgreSQL server gives up a client whose machine is gone, and with it the lease it held."""
 LOCK_SECONDS = 30
 """How long PostgreSQL and MySQL wait for a lock of another transaction before they give up."""
 _MODE = "ANSI_QUOTES,PIPES_AS_CONCAT,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
@@ -68,7 +70,9 @@ def sqlite_file(url: URL) -> Path | None:
     """Return the file of a SQLite URL; None for a database in memory and for other databases."""
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         return None
-    return Path(url.database.removeprefix("file:").partition("?")[0])
+    if not url.database.startswith("file:"):
+        return Path(url.database)
+    return Path(unquote(url.database.removeprefix("file:").removeprefix("//").partition("?")[0]))
 
 
 def connect(url: str, *, read_only: bool = False) -> Engine:
@@ -110,6 +114,10 @@ def _sqlite(address: URL, read_only: bool) -> Engine:
     if read_only and file is not None:
         if not file.is_file():
             raise NotFoundError(f"database {file} does not exist; check the path, or run `recsys init`")
+        # the file is opened for reading; query_only below also holds for what is attached to it
+        address = address.set(database=f"file://{quote(str(file.absolute()))}").update_query_dict(
+            {"mode": "ro", "uri": "true"}
+        )
     pool: dict[str, Any] = {"poolclass": sa.StaticPool} if file is None else {}
     engine = sa.create_engine(address, hide_parameters=True, connect_args={"timeout": BUSY_MS / 1000}, **pool)
 
@@ -149,8 +157,10 @@ def _postgres(address: URL, read_only: bool) -> Engine:
     def _prepare(connection: Any, _: Any) -> None:
         connection.execute("SET TIME ZONE 'UTC'")
         connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        for setting, value in _ALIVE.items():
+            connection.execute(f"SET {setting} = {value}")
         connection.commit()
-        connection.read_only = read_only
+        connection.read_only = read_only or None  # None: as the database itself says
 
     return engine
 
@@ -202,28 +212,57 @@ def stream(
         UsageError: the database refuses the query.
     """
     with engine.connect() as connection:
-        result = _executed(connection.execution_options(stream_results=True, max_row_buffer=batch), query, params)
-        if not result.returns_rows:
-            raise UsageError(f"query gives no rows, write a SELECT: {query.strip()[:80]}")
-        names = [str(name) for name in result.keys()]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise UsageError(f"query names the column {twice[0]!r} twice; give each column a name of its own with AS")
-        first = True
-        try:
-            while True:
-                # Not the driver's cursor: SQLAlchemy has read ahead from it already.
+        yield from streamed(connection, query, batch=batch, params=params)
+
+
+def streamed(
+    connection: Connection,
+    query: str,
+    *,
+    batch: int = 50_000,
+    params: Mapping[str, Any] | None = None,
+    exact: Collection[str] = (),
+) -> Iterator[pl.DataFrame]:
+    """As `stream`, on a connection whose transaction goes on afterwards.
+
+    Args:
+        connection: an open connection.
+        query: as for `stream`.
+        batch: as for `stream`.
+        params: as for `stream`.
+        exact: columns that become text digit by digit, the same in every batch whatever else stands in the column.
+
+    Raises:
+        UsageError: the database refuses the query.
+    """
+    reader = connection.execution_options(stream_results=True, max_row_buffer=batch)
+    result = _executed(reader, query, params)
+    if not result.returns_rows:
+        raise UsageError(f"query gives no rows, write a SELECT: {query.strip()[:80]}")
+    names = [str(name) for name in result.keys()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        result.close()
+        raise UsageError(f"query names the column {twice[0]!r} twice; give each column a name of its own with AS")
+    first = True
+    try:
+        while True:
+            # Not the driver's cursor: SQLAlchemy has read ahead from it already.
+            with collector.paused():
                 rows = result.fetchmany(batch)
-                if rows or first:
-                    yield _frame(names, rows)
-                if len(rows) < batch:
-                    break
-                first = False
-        except Exception as error:
-            explanation = explained(error, redact(engine.url.render_as_string(hide_password=True)))
-            raise (explanation or error) from error
-        finally:
-            result.close()
+                count = len(rows)
+                made = frame(names, rows, exact) if count or first else None
+                del rows
+            if made is not None:
+                yield made
+            if count < batch:
+                break
+            first, made = False, None
+    except Exception as error:
+        shown = redact(connection.engine.url.render_as_string(hide_password=True))
+        raise (explained(error, shown) or error) from error
+    finally:
+        result.close()
 
 
 def read(engine: Engine, query: str, *, params: Mapping[str, Any] | None = None) -> pl.DataFrame:
@@ -250,40 +289,3 @@ def _executed(connection: Connection, query: str, params: Mapping[str, Any] | No
         return connection.execution_options(no_parameters=True).exec_driver_sql(query)
     except DBAPIError as error:
         raise UsageError(f"the database refuses the query: {first_line(error.orig or error)}") from error
-
-
-def _frame(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
-    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
-    return pl.DataFrame([_series(name, column) for name, column in zip(names, columns, strict=True)])
-
-
-def _series(name: str, values: Sequence[Any]) -> pl.Series:
-    kinds = {type(value) for value in values} - {type(None)}
-    if not kinds:
-        return pl.Series(name, [None] * len(values), dtype=pl.Null)
-    if kinds <= {int}:
-        biggest = max((abs(value) for value in values if value is not None), default=0)
-        return pl.Series(name, values, dtype=pl.Int64) if biggest < 2**63 else _texts(name, values)
-    if kinds <= {int, float, bool, Decimal} and kinds != {bool}:
-        if Decimal in kinds and all(value is None or value == int(value) for value in values if _finite(value)):
-            return _series(name, [int(value) if value is not None and _finite(value) else None for value in values])
-        return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
-    if len(kinds) == 1 and kinds <= {str, bool, bytes, date, datetime}:
-        if kinds == {datetime}:
-            return pl.Series(name, values).dt.cast_time_unit("us")
-        return pl.Series(name, values)
-    return _texts(name, values)
-
-
-def _finite(value: Any) -> bool:
-    return not isinstance(value, Decimal) or value.is_finite()
-
-
-def _texts(name: str, values: Sequence[Any]) -> pl.Series:
-    return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from recsys.errors import (
     ConfigError,
     DatabaseUnavailableError,
+    DataContractError,
     NotFoundError,
     RecsysError,
     TemporaryError,
@@ -18,11 +19,12 @@ from recsys.log import printable, redact
 _SQLITE: tuple[tuple[str, type[RecsysError], str], ...] = (
     ("database is locked", TemporaryError, "another program writes to it; try again"),
     ("database or disk is full", TemporaryError, "make room on the disk, then run the same command again"),
-    ("disk i/o error", TemporaryError, "check the disk, then run the same command again"),
+    ("disk i/o error", TemporaryError, "make room on the disk or check it, then run the same command again"),
     ("readonly database", UsageError, "it may only be read; check the rights of the file and its folder"),
     ("unable to open database file", UsageError, "check that the folder exists and may be written"),
     ("file is not a database", UsageError, "the file is something else; name another one in [database] url"),
     ("database disk image is malformed", RecsysError, "the file is damaged; restore it from a copy"),
+    ("could not decode to utf-8", DataContractError, "mend the text of that row, or leave the row out in the query"),
     ("no such table", NotFoundError, "run `recsys init` first"),
 )
 _POSTGRES: tuple[tuple[str, type[RecsysError], str], ...] = (

@@ -14,9 +14,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
-from recsys.errors import ConfigError, RecsysError
+from recsys.db.version import VERSION_TABLE, newer
+from recsys.errors import ConfigError
+from recsys.execution.failpoints import failpoint
 
-VERSION_TABLE = "recsys_schema"
 OURS = frozenset(
     (
         "products",
@@ -33,13 +34,14 @@ OURS = frozenset(
         "product_embeddings",
         "predicted_attributes",
         "forgotten_users",
+        "source_marks",
         "recommendations",
         "similar_products",
         "product_clusters",
         "cluster_labels",
     )
 )
-"""Names of tables and views of the first schema; whoever else has one of them is not ours."""
+"""Names of our tables and views; whoever else has one of them is not ours."""
 
 
 def upgrade(engine: Engine) -> str:
@@ -56,10 +58,7 @@ def upgrade(engine: Engine) -> str:
         with engine.begin() as connection:
             before = _version(connection)
             if before is not None and before not in known:
-                raise RecsysError(
-                    f"the database has schema {before}, which this recsys does not know; "
-                    "install the newer recsys that made it"
-                )
+                raise newer(before)
             if before is None and not _half_made(connection):
                 _refuse_foreign(connection)
             config.attributes["connection"] = connection
@@ -68,7 +67,10 @@ def upgrade(engine: Engine) -> str:
             if stale:
                 command.upgrade(config, "head")
             _views(connection, again=stale)
-            return _version(connection) or ""
+            version = _version(connection) or ""
+            failpoint("db.migrate.commit.before")
+        failpoint("db.migrate.commit.after")
+        return version
 
 
 def _half_made(connection: Connection) -> bool:

@@ -8,9 +8,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -27,7 +24,7 @@ from recsys.encoder.fields.image import ImageField
 from recsys.encoder.fields.table import TableField
 from recsys.encoder.fields.text import TextField
 from recsys.encoder.fields.words import WordsField
-from recsys.encoder.folder import MANIFEST, checked, newest
+from recsys.encoder.folder import MANIFEST, checked, newest, put
 from recsys.encoder.model import Model
 from recsys.encoder.product import ProductEncoder
 from recsys.encoder.user import UserEncoder
@@ -95,7 +92,7 @@ def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | 
         "files": {name: {"sha256": _sha256(held), "size": len(held)} for name, held in files.items()},
     }
     try:
-        return _put(folder, model.version, {**files, MANIFEST: _json(manifest)})
+        return put(folder, model.version, {**files, MANIFEST: _json(manifest)})
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -103,32 +100,6 @@ def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | 
             f"{folder}: the disk is full, so the model was not saved and the last one stays; "
             "free some space and repeat the command"
         ) from error
-
-
-def _put(folder: Path, version: str, files: Mapping[str, bytes]) -> Path:
-    """Write all files of a version, then point at it."""
-    target = folder / version
-    folder.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
-    pointer = folder / f".CURRENT-{os.getpid()}"
-    try:
-        for name, held in files.items():
-            _write(part / name, held)
-        part.chmod(0o755)
-        _sync(part)
-        _write(pointer, version.encode() + b"\n")
-        if target.exists():
-            # The same weights were saved before; a folder of that name that is damaged must not survive.
-            target.rename(part / "old")
-        part.rename(target)
-        shutil.rmtree(target / "old", ignore_errors=True)
-        _sync(folder)
-        pointer.replace(folder / "CURRENT")
-        _sync(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        pointer.unlink(missing_ok=True)
-    return target
 
 
 def load(folder: Path) -> Model:
@@ -225,18 +196,3 @@ def _json(held: object) -> bytes:
 
 def _sha256(held: bytes) -> str:
     return hashlib.sha256(held).hexdigest()
-
-
-def _write(path: Path, held: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(held)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

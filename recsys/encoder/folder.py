@@ -1,12 +1,16 @@
 """Model folders as they lie on disk: which one is in use, whether it is whole, and what it says of its model.
 
-In: a folder. Out: its checked files, or a model that is only loaded when there is something to encode. No torch here.
+In: a folder, or the files of a new version. Out: its checked files, or a model that is only loaded when there is
+something to encode; a version written whole and pointed at. No torch here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import ModelFolderError
+from recsys.execution import durable
+from recsys.execution.failpoints import failpoint
 
 if TYPE_CHECKING:
     from recsys.data.catalogue import Catalogue
     from recsys.encoder.model import Model
 
 MANIFEST = "manifest.json"
+_POINTER, _PART, _DRAFT = "CURRENT", ".part-", ".CURRENT-"
+_TOLD = frozenset({MANIFEST, "metrics.json", "README.md"})
+"""Files that tell of a model and are not part of it."""
 
 
 class ModelAtRest:
@@ -56,7 +65,7 @@ def newest(models: Path, name: str) -> Path:
     Raises:
         ModelFolderError: there is none.
     """
-    pointer = models / name / "CURRENT"
+    pointer = models / name / _POINTER
     if not pointer.is_file():
         raise ModelFolderError(f"{pointer.parent}: there is no trained model yet; run `recsys train`")
     version = pointer.read_text(encoding="utf-8").strip()
@@ -90,6 +99,53 @@ def checked(folder: Path, needed: Collection[str] = ()) -> Mapping[str, bytes]:
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ModelFolderError(f"{folder}: not a complete model folder ({error}); run `recsys train`") from error
     return files
+
+
+def put(folder: Path, version: str, files: Mapping[str, bytes]) -> Path:
+    """Write all files of a version, its manifest among them, then point at it; return the version's folder.
+
+    A crash at any moment leaves the pointer at a whole folder: at the one before, or at this one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    durable.sweep(folder, _PART)
+    durable.sweep(folder, _DRAFT)
+    target, pointer = folder / version, folder / f"{_DRAFT}{os.getpid()}"
+    part = Path(tempfile.mkdtemp(prefix=f"{_PART}{os.getpid()}-", dir=folder))
+    try:
+        durable.write(pointer, version.encode() + b"\n")
+        if not _holds(target, files):
+            _move_in(part, target, files)
+        failpoint("model.current.rename.before")
+        pointer.replace(folder / _POINTER)
+        failpoint("model.current.rename.after")
+        durable.flush(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        pointer.unlink(missing_ok=True)
+    return target
+
+
+def _move_in(part: Path, target: Path, files: Mapping[str, bytes]) -> None:
+    for name, held in files.items():
+        durable.write(part / name, held)
+    part.chmod(0o755)
+    durable.flush(part)
+    if target.exists():
+        target.rename(part / "old")  # a damaged folder of that name must not survive
+    failpoint("model.version.rename.before")
+    part.rename(target)
+    failpoint("model.version.rename.after")
+    shutil.rmtree(target / "old", ignore_errors=True)
+    durable.flush(target.parent)
+
+
+def _holds(target: Path, files: Mapping[str, bytes]) -> bool:
+    """Is this very model there and whole: then it stays, because it may be in use and no folder is replaced at once."""
+    try:
+        there = checked(target, files.keys() - {MANIFEST})
+    except ModelFolderError:
+        return False
+    return all(there[name] == held for name, held in files.items() if name not in _TOLD)
 
 
 def at_rest(folder: Path, load: Callable[[], Model]) -> ModelAtRest | None:

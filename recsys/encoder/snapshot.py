@@ -6,7 +6,6 @@ In: weights, optimiser, step. Out: a safetensors file, replaced in one move; wha
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from recsys.errors import ModelFolderError, TemporaryError
+from recsys.execution import durable
+from recsys.execution.failpoints import failpoint
 
 Identity = dict[str, Any]
 """What a training is: stage, settings, fingerprint of the data. Fit for JSON."""
@@ -55,9 +56,10 @@ class Snapshot:
             raise TemporaryError(
                 f"{self.path}: the checkpoint could not be written ({error}); make room on the disk and train --resume"
             ) from error
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
+        durable.flush(new)
+        failpoint("encoder.snapshot.rename.before")
         new.replace(self.path)
+        failpoint("encoder.snapshot.rename.after")
 
     def read(self, parts: nn.Module, optimizer: torch.optim.Optimizer | None) -> tuple[int, list[float]]:
         """Take weights and optimiser over; return the number of steps done and the looks, 0 and none without a file.

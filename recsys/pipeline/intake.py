@@ -15,11 +15,13 @@ import numpy as np
 import polars as pl
 
 from recsys.data import schema, sources
-from recsys.data.ingest import Ingested
 from recsys.data.ingest import ingest as judge
+from recsys.data.selects import Select, selects, whole
 from recsys.db.engine import read
+from recsys.db.reader import Reader, same_database
 from recsys.errors import ConfigError, UsageError
 from recsys.pipeline.bench import Bench
+from recsys.pipeline.reading import Reading
 from recsys.pipeline.report import Report, Table
 from recsys.store.inputs import write_inputs
 
@@ -36,6 +38,7 @@ class Wanted:
         images: folders and zips of pictures; those beside the paths when empty.
         sql: read the queries of `[source]` instead.
         frames: or these frames, by table.
+        full: of a database read everything, also what was read before.
     """
 
     paths: tuple[Path, ...] = ()
@@ -45,6 +48,7 @@ class Wanted:
     images: tuple[Path, ...] = ()
     sql: bool = False
     frames: Mapping[str, Any] = field(default_factory=dict)
+    full: bool = False
 
     @staticmethod
     def of(
@@ -56,6 +60,7 @@ class Wanted:
         images: Sequence[Path] = (),
         sql: bool = False,
         frames: Mapping[str, Any] | None = None,
+        full: bool = False,
     ) -> Wanted:
         """Check that the wishes go together.
 
@@ -70,12 +75,14 @@ class Wanted:
             pairs[name] = column
         if sql and (paths or preset or table or pairs):
             raise UsageError("--from-sql reads a database; leave out the files and --preset, --as, --map")
+        if full and (paths or preset or table or pairs or frames):
+            raise UsageError("--full goes with --from-sql or [source] url; files are always read in full")
         if not (paths or images or sql or frames):
-            raise UsageError("nothing to ingest: name files or folders, or --from-sql URL")
+            sql = True  # what [source] names
         for path in (*paths, *images):
             if not path.exists():
                 raise UsageError(f"no such file or folder: {path}")
-        return Wanted(tuple(paths), preset, table, pairs, tuple(images), sql, dict(frames or {}))
+        return Wanted(tuple(paths), preset, table, pairs, tuple(images), sql, dict(frames or {}), full)
 
 
 def ingest(bench: Bench, wanted: Wanted, *, dry_run: bool = False) -> Report:
@@ -88,10 +95,13 @@ def ingest(bench: Bench, wanted: Wanted, *, dry_run: bool = False) -> Report:
 
     Raises:
         DataContractError: more rows are rejected than `data.max_bad_fraction`, or a table is empty.
-        UsageError: a file is missing or does not fit the preset.
+        UsageError: a file is missing or does not fit the preset, or the database refuses a query.
+        TemporaryError: the database went away; what was read of it stays.
     """
+    if wanted.sql:
+        return _from_database(bench, wanted, dry_run=dry_run)
     settings, store = bench.settings, bench.store
-    parts = _parts(bench, wanted)
+    parts = _parts(wanted)
     images = list(wanted.images or sources.pictures_beside(wanted.paths))
     with bench.watch.stage("read and judge"):
         judged = judge(
@@ -105,32 +115,74 @@ def ingest(bench: Bench, wanted: Wanted, *, dry_run: bool = False) -> Report:
         with bench.watch.stage("write"):
             write_inputs(store, judged.accepted, judged.rejected, sources=judged.sources, pictured=judged.pictured)
         bench.refresh()
+    return _report(judged.counts, judged.warnings, judged.notes, dry_run=dry_run)
+
+
+def _parts(wanted: Wanted) -> list[sources.Part]:
+    if wanted.frames:
+        return sources.of_frames(wanted.frames)
+    return sources.read(wanted.paths, preset=wanted.preset, table=wanted.table, mapping=wanted.mapping)
+
+
+def _from_database(bench: Bench, wanted: Wanted, *, dry_run: bool) -> Report:
+    source, store = bench.settings.source, bench.store
+    if source.url is None:
+        raise ConfigError("nothing to ingest: name files or folders, or --from-sql URL, or set [source] url")
+    given = {"products": source.products_query, "events": source.events_query, "users": source.users_query}
+    queries = {table: query for table, query in given.items() if query is not None}
+    wishes = selects(queries, folder=bench.settings.project)
+    with Reader(source.url.get_secret_value()) as reader:
+        if same_database(reader.engine, store.engine):
+            raise UsageError("the source is the store's own database; give [source] url the shop's (or --from-sql URL)")
+        try:
+            with bench.watch.stage("read from the database") as progress:
+                known = read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].cast(pl.String)
+                reading = Reading(bench, reader, known=known, full=wanted.full, write=not dry_run, progress=progress)
+                if wanted.images:
+                    wishes = _pictured(bench, wanted, reading, wishes)
+                for select in wishes:
+                    reading.take(select)
+        finally:
+            bench.refresh()
+    return _report(reading.taken.counts, reading.taken.warnings, reading.taken.notes, dry_run=dry_run)
+
+
+def _pictured(bench: Bench, wanted: Wanted, reading: Reading, wishes: list[Select]) -> list[Select]:
+    """Read the products at once and not in batches: which picture belongs to whom is told from all of them."""
+    parts = [whole(select, reading.reader) for select in wishes if select.table == "products"]
+    judged = judge(
+        parts,
+        settings=bench.settings.data,
+        pictures=bench.pictures if reading.write else None,
+        images=wanted.images,
+        known_products=reading.known.to_list(),
+    )
+    if reading.write:
+        write_inputs(bench.store, judged.accepted, judged.rejected, sources=judged.sources, pictured=judged.pictured)
+    reading.taken.counts.update(judged.counts)
+    reading.taken.warnings += judged.warnings
+    reading.taken.notes += judged.notes
+    if "products" in judged.accepted:
+        reading.known = pl.concat([reading.known, judged.accepted["products"][schema.PRODUCT_ID]]).unique()
+    return [select for select in wishes if select.table != "products"]
+
+
+def _report(
+    counts: Mapping[str, dict[str, Any]], warnings: Sequence[str], notes: Sequence[str], *, dry_run: bool
+) -> Report:
     return Report(
         "ingest",
         status="planned" if dry_run else "done",
-        counts=judged.counts,
-        warnings=judged.warnings,
-        tables=[_table(judged)],
-        notes=[*judged.notes, *(["nothing was written (--dry-run)"] if dry_run else [])],
+        counts=counts,
+        warnings=warnings,
+        tables=[_table(counts)],
+        notes=[*notes, *(["nothing was written (--dry-run)"] if dry_run else [])],
     )
 
 
-def _parts(bench: Bench, wanted: Wanted) -> list[sources.Part]:
-    if wanted.frames:
-        return sources.of_frames(wanted.frames)
-    if not wanted.sql:
-        return sources.read(wanted.paths, preset=wanted.preset, table=wanted.table, mapping=wanted.mapping)
-    source = bench.settings.source
-    if source.url is None:
-        raise ConfigError("no [source] url to read from; set it, or give --from-sql URL")
-    given = {"products": source.products_query, "events": source.events_query, "users": source.users_query}
-    queries = {table: query for table, query in given.items() if query is not None}
-    return sources.read_sql(source.url.get_secret_value(), queries, folder=bench.settings.project)
-
-
-def _table(judged: Ingested) -> Table:
+def _table(found: Mapping[str, dict[str, Any]]) -> Table:
     rows = []
-    for name, counts in judged.counts.items():
+    for name, counts in found.items():
         reasons = {**counts.get("rejected_by", {}), **counts.get("filtered_by", {})}
         said = ", ".join(f"{code} {number}" for code, number in reasons.items())
         total = counts.get("rows_in", counts.get("found", 0))

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from recsys import __version__
+from recsys.encoder.folder import MANIFEST, put
 from recsys.errors import ModelFolderError
 from recsys.recommend.rank import Blend
 from recsys.recommend.trees import Trees
 
-_BLEND, _TREES, _METRICS, _MANIFEST = "blend.json", "trees.txt", "metrics.json", "manifest.json"
+_BLEND, _TREES, _METRICS = "blend.json", "trees.txt", "metrics.json"
 
 
 def save(ranker: Blend | Trees, folder: Path, *, encoder: str, data_fingerprint: str, seed: int) -> Path:
@@ -44,22 +42,7 @@ def save(ranker: Blend | Trees, folder: Path, *, encoder: str, data_fingerprint:
         "recsys": __version__,
         "files": {name: {"sha256": digests[name], "size": len(content)} for name, content in held.items()},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / version
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
-    try:
-        for name, content in held.items():
-            _write(part / name, content)
-        _write(part / _MANIFEST, json.dumps(manifest, indent=1).encode())
-        part.chmod(0o755)
-        shutil.rmtree(target, ignore_errors=True)  # the same ranker again, or a damaged folder of its name
-        part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    pointer = folder / f".CURRENT-{os.getpid()}"
-    _write(pointer, version.encode() + b"\n")
-    pointer.replace(folder / "CURRENT")
-    return target
+    return put(folder, version, {**held, MANIFEST: json.dumps(manifest, indent=1).encode()})
 
 
 def load(folder: Path) -> Blend | Trees:
@@ -69,7 +52,7 @@ def load(folder: Path) -> Blend | Trees:
         ModelFolderError: a file is missing or altered, or the ranker is of another version.
     """
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         expected = {name: facts["sha256"] for name, facts in manifest["files"].items()}
         held = {name: (folder / name).read_bytes() for name in (_BLEND, _TREES, _METRICS) if name in expected}
         if _BLEND not in held:
@@ -117,10 +100,3 @@ def _texts(ranker: Blend | Trees) -> dict[str, str]:
     if isinstance(ranker, Trees):
         return {_BLEND: ranker.blend.to_json(), _TREES: ranker.text, **weights}
     return {_BLEND: ranker.to_json(), **weights}
-
-
-def _write(path: Path, held: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(held)
-        file.flush()
-        os.fsync(file.fileno())

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recsys.data.dataset import Dataset
 from recsys.errors import ModelFolderError
+from recsys.execution import durable
+from recsys.execution.failpoints import failpoint
 from recsys.pipeline.bench import Bench
 
 logger = logging.getLogger(__name__)
@@ -68,8 +69,10 @@ class Trained:
         """Write the note, whole or not at all."""
         path = models / _NOTE
         draft = path.with_suffix(".tmp")
-        draft.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        os.replace(draft, path)
+        durable.write(draft, json.dumps(asdict(self), indent=1).encode())
+        failpoint("trained.rename.before")
+        draft.replace(path)
+        failpoint("trained.rename.after")
 
     @staticmethod
     def load(models: Path) -> Trained | None:

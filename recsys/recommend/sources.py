@@ -32,6 +32,9 @@ from recsys.recommend.facts import ProductFacts
 from recsys.recommend.proposals import CandidateSource
 from recsys.vectors.clusters import groups
 
+_SAMPLE, _LAST = 512, 50
+"""Users the recall of an approximate search is measured on, and their events looked at."""
+
 
 @dataclass(frozen=True)
 class Knowledge:
@@ -78,12 +81,23 @@ def popular(held: Knowledge) -> Popular:
 
 def _sequence(held: Knowledge) -> CandidateSource:
     bound = _Bound(held.model, held.catalogue.ids)
-    return SequenceSource(bound, held.content, sellable=held.catalogue.sellable)
+    active = np.unique(held.interactions.user)
+    some = active[np.linspace(0, len(active) - 1, min(len(active), _SAMPLE)).astype(np.int64)]
+    return SequenceSource(
+        bound,
+        held.content,
+        sellable=held.catalogue.sellable,
+        recall=held.recommend.recall if held.recommend.approximate else None,
+        sample=(held.interactions.histories(some, _LAST), held.now),
+        k=held.recommend.candidates,
+    )
 
 
 def _content(held: Knowledge) -> CandidateSource:
     touched = np.unique(held.interactions.item)
-    return Content(held.content, words.of(held.catalogue), touched=touched, sellable=held.catalogue.sellable)
+    recall = held.recommend.recall if held.recommend.approximate else None
+    sellable = held.catalogue.sellable
+    return Content(held.content, words.of(held.catalogue), touched=touched, sellable=sellable, recall=recall)
 
 
 def _cluster(held: Knowledge) -> CandidateSource:

@@ -1,17 +1,185 @@
-"""The scorer: the k largest inner products of each query with all items, exact, in blocks, ties by the lower row.
+"""The scorer: the k largest inner products of each query with all items, exact, ties by the lower row.
 
 In: queries (b, d), items (n, d), what may be returned.
 Out: scores (b, k) descending and rows (b, k); none = (-inf, -1).
+
+Rough scores come from a product of bf16 numbers where the processor multiplies them in hardware, else of float32. A
+sieve reads each once and keeps the few items that can still be among the k best, given a bound on the rounding
+(`topk_rough`, `topk_sieve`). Only these are scored again, truly (`topk_exact`). A query that would need too many is
+sieved again with float32, and then, say for thousands of equal products, compared with each item.
 """
 
 from __future__ import annotations
+
+import importlib.util
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from recsys.errors import ConfigError, UsageError
+from recsys.recommend import topk_exact
+from recsys.recommend.topk_rough import Rough, rounds_fast
+from recsys.recommend.topk_seen import Seen
+from recsys.recommend.topk_sieve import STRIDE, Sieve
+from recsys.recommend.topk_work import shared
+
+if TYPE_CHECKING:
+    from recsys.recommend.topk_compiled import CompiledSieve
+
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Pairs = tuple[Rows, Rows]
+
+_BLOCK = {"cpu": (512, 4096), "cuda": (8192, 32_768)}
+"""Queries and items scored at once: rough scores that stay in the cache of a processor core (4 MB), or fill a GPU."""
+
+_WORTH = 1 << 27
+"""Scores looked at before compiled code is loaded; it takes a second, on the first day a few."""
+
+
+class Scorer:
+    """Items made ready for search: holds a bf16 (or float32) copy of those that may be returned."""
+
+    def __init__(
+        self,
+        items: Floats,
+        *,
+        allowed: Flags | None = None,
+        device: str = "cpu",
+        precision: str = "auto",
+        sieve: str = "auto",
+        block: tuple[int, int] | None = None,
+    ) -> None:
+        """Check, measure and convert the items.
+
+        Args:
+            items: (n, d).
+            allowed: (n,) bool, items that may be returned; default all.
+            device: where the rough products are taken.
+            precision: of the rough products: "bf16", "fp32", or "auto" for what the device does fastest. The answers
+                are the same.
+            sieve: "torch", "numba" (compiled, for processors), or "auto" for Numba where it is installed and there
+                is much to do. The answers are the same.
+            block: queries and items scored at once, items rounded up to a multiple of 64; bounds memory.
+
+        Raises:
+            UsageError: an item is not finite.
+        """
+        self.items = finite(items, "item")
+        self.device = torch.device(device)
+        self.rows = np.flatnonzero(allowed) if allowed is not None else np.arange(len(items), dtype=np.int64)
+        self._given = block
+        fast = precision == "bf16" or (precision == "auto" and rounds_fast(self.device))
+        self._dtypes = [torch.bfloat16, torch.float32] if fast else [torch.float32]
+        self._sieve = sieve
+        self._looked = 0
+        self._made: dict[tuple[torch.dtype, int], Rough] = {}
+
+    def top_k(self, queries: Floats, k: int, *, excluded: Pairs | None = None) -> tuple[Floats, Rows]:
+        """Find the k best items of each query.
+
+        Args:
+            queries: (b, d).
+            k: length of the lists; more than there are items gives empty places at the end.
+            excluded: pairs (position of the query, item row) that may not be returned, e.g. what a user has bought.
+
+        Returns:
+            scores (b, k) float32 descending, rows (b, k) int64; (-inf, -1) where there is no further item. A score is
+            the sum in float64, rounded to float32.
+
+        Raises:
+            UsageError: a query is not finite, or a score beyond what float32 holds.
+        """
+        queries = finite(queries, "query")
+        b = len(queries)
+        scores = np.full((b, k), -np.inf, np.float32)
+        rows = np.full((b, k), -1, np.int64)
+        if not len(self.rows) or not b or not k:
+            return scores, rows
+        seen = Seen(excluded, b)
+        todo = np.arange(b)
+        for dtype in self._dtypes:
+            rough = self._rough(dtype, k)
+            flat = rough.zero | ~queries[todo].any(axis=1)  # all scores are zero: the lowest rows
+            for user in todo[flat].tolist():
+                first = _without(self.rows[: k + seen.count(user)], seen.rows(user))[:k]
+                scores[user, : len(first)], rows[user, : len(first)] = 0, first
+            todo = self._sieved(queries, todo[~flat], rough, seen, scores, rows)
+        for user in todo.tolist():
+            own = _without(self.rows, seen.rows(user))
+            scores[user], rows[user] = topk_exact.scan(queries[user], self.items, own, k)
+        return scores, rows
+
+    def _rough(self, dtype: torch.dtype, k: int) -> Rough:
+        """Items in blocks wide enough that the peaks of the first tell the k best apart."""
+        n = len(self.rows)
+        width = self._given[1] if self._given else max(_BLOCK[self.device.type][1], STRIDE * k)
+        width = -(-min(width, n) // STRIDE) * STRIDE
+        if (dtype, width) not in self._made:
+            blocks = -(-n // width)
+            # Every block takes rows from all over the catalogue: neighbours are often alike, and a block full of what
+            # a user likes would pass the sieve as a whole.
+            order = np.concatenate([self.rows[start::blocks] for start in range(blocks)])
+            self._made[dtype, width] = Rough(
+                self.items, order, dtype=dtype, device=self.device, width=width, kept=dtype == self._dtypes[0]
+            )
+        return self._made[dtype, width]
+
+    def _sieved(self, queries: Floats, todo: Rows, rough: Rough, seen: Seen, scores: Floats, rows: Rows) -> Rows:
+        """Fill in what the sieve can prove; the queries it cannot."""
+        most, width = _BLOCK[self.device.type]
+        height = self._given[0] if self._given else min(most, max(1, most * width // rough.width))
+        self._looked += len(todo) * len(self.rows)
+        kind = pick_sieve(self._sieve, self.device, work=self._looked)
+        work = partial(self._block, kind, queries, rough, seen, scores, rows)
+        return shared(work, todo, height=height, device=self.device)
+
+    def _block(
+        self,
+        kind: type[Sieve | CompiledSieve],
+        queries: Floats,
+        rough: Rough,
+        seen: Seen,
+        scores: Floats,
+        rows: Rows,
+        part: Rows,
+    ) -> Rows:
+        k = scores.shape[1]
+        own = np.ascontiguousarray(queries[part])
+        asked, off = rough.queries(own)
+        sieve = kind(off, k, dtype=rough.dtype, most=16 * k + 1024)
+        barred = seen.blocks(part, rough)
+        product = torch.empty((len(part), rough.width), dtype=rough.dtype, device=self.device)
+        for at in range(len(rough)):
+            items = rough.span(at * rough.width, (at + 1) * rough.width)
+            if len(items) < rough.width:
+                product[:, len(items) :] = -torch.inf
+                product[:, : len(items)] = asked @ items.T
+            else:
+                torch.mm(asked, items.T, out=product)
+            if barred is not None:
+                product.view(-1)[barred[at].to(self.device)] = -torch.inf
+            sieve.add(product, at * rough.width)
+        user, place = (found.cpu().numpy() for found in sieve.kept())
+        row = rough.order[place]
+        value = topk_exact.score(own, self.items, user, row)
+        proven = ~sieve.given_up.cpu().numpy()
+        best, found = topk_exact.ranked(value, user, row, b=len(part), k=k)
+        scores[part[proven]], rows[part[proven]] = best[proven], found[proven]
+        left: Rows = part[~proven]
+        return left
+
+
+def largest(scores: Floats, k: int) -> tuple[Floats, Rows]:
+    """The k largest of each row of a dense block, descending, ties by the lower column; -inf is never returned."""
+    width = min(k, scores.shape[1])
+    value = -np.partition(-scores, max(0, width - 1), axis=1)[:, :width] if width else scores[:, :0]
+    user, column = np.nonzero((scores >= value.min(axis=1, initial=np.inf)[:, None]) & (scores > -np.inf))
+    return topk_exact.ranked(scores[user, column], user, column, b=len(scores), k=k)
 
 
 def top_k(
@@ -19,109 +187,49 @@ def top_k(
     items: Floats,
     k: int,
     *,
-    allowed: npt.NDArray[np.bool_] | None = None,
-    excluded: tuple[Rows, Rows] | None = None,
-    block: tuple[int, int] = (512, 32_768),
+    allowed: Flags | None = None,
+    excluded: Pairs | None = None,
+    block: tuple[int, int] | None = None,
     device: str = "cpu",
+    precision: str = "auto",
+    sieve: str = "auto",
 ) -> tuple[Floats, Rows]:
-    """Find the k best items of each query.
+    """Find the k best items of each query; `Scorer` where the same items are asked more than once.
 
-    Memory is bounded by one block of scores (64 MB as it stands), whatever b and n are. The same inputs and blocks
-    give the same bytes on one machine.
-
-    Args:
-        queries: (b, d).
-        items: (n, d).
-        k: length of the lists; more than n gives empty places at the end.
-        allowed: (n,) bool, items that may be returned; default all.
-        excluded: pairs (position of the query, item row) that may not be returned, e.g. what a user has bought.
-        block: queries and items scored at once.
-        device: where the products are taken.
-
-    Returns:
-        scores (b, k) float32 descending, rows (b, k) int64; (-inf, -1) where there is no further item.
+    The arguments, the answer and what is refused are those of `Scorer` and `Scorer.top_k`.
     """
-    b, n = len(queries), len(items)
-    scores = np.full((b, k), -np.inf, np.float32)
-    rows = np.full((b, k), -1, np.int64)
-    if not n or not b or not k:
-        return scores, rows
-    pairs = _by_query(excluded, b)
-    for start in range(0, b, block[0]):
-        stop = min(start + block[0], b)
-        asked = torch.tensor(queries[start:stop], device=device)
-        best = torch.full((stop - start, k), -torch.inf, device=device)
-        found = torch.full((stop - start, k), -1, dtype=torch.int64, device=device)
-        for first in range(0, n, block[1]):
-            last = min(first + block[1], n)
-            part = asked @ torch.tensor(items[first:last], device=device).T
-            _forbid(part, allowed, pairs, (start, stop), (first, last))
-            value, at = _largest(part, k)
-            best, found = _merge(best, found, value, torch.where(at >= 0, at + first, at), k)
-        scores[start:stop] = best.cpu().numpy()
-        rows[start:stop] = found.cpu().numpy()
-    return scores, rows
+    scorer = Scorer(items, allowed=allowed, device=device, precision=precision, sieve=sieve, block=block)
+    return scorer.top_k(queries, k, excluded=excluded)
 
 
-def largest(scores: Floats, k: int) -> tuple[Floats, Rows]:
-    """The k largest of each row of a dense block, descending, ties by the lower column; -inf is never returned."""
-    value, at = _largest(torch.tensor(scores), min(k, scores.shape[1]))
-    b = len(scores)
-    best, found = torch.full((b, 0), -torch.inf), torch.full((b, 0), -1, dtype=torch.int64)
-    value, at = _merge(best, found, value, at, k)
-    return value.numpy(), at.numpy()
+def pick_sieve(name: str, device: torch.device, *, work: int) -> type[Sieve | CompiledSieve]:
+    """The sieve of that name; "auto" takes the compiled one where it is there and there are enough scores to look at.
+
+    Raises:
+        ConfigError: Numba is asked for and not installed.
+    """
+    there = importlib.util.find_spec("numba") is not None
+    if name == "numba" and not there:
+        raise ConfigError("the compiled sieve needs Numba: pip install 'recsys[fast]'")
+    if device.type != "cpu" or name == "torch" or not there or (name == "auto" and work < _WORTH):
+        return Sieve
+    from recsys.recommend.topk_compiled import CompiledSieve
+
+    return CompiledSieve
 
 
-def _by_query(excluded: tuple[Rows, Rows] | None, b: int) -> tuple[Rows, Rows, Rows] | None:
-    """Excluded pairs sorted by query, and where each query's pairs begin: (b + 1,)."""
-    if excluded is None or not len(excluded[0]):
-        return None
-    order = np.argsort(excluded[0], kind="stable")
-    query, item = excluded[0][order], excluded[1][order]
-    return query, item, np.searchsorted(query, np.arange(b + 1))
+def finite(vectors: Floats, name: str) -> Floats:
+    """The vectors, all finite.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for start in range(0, len(vectors), 1 << 16):
+        bad = np.flatnonzero(~np.isfinite(vectors[start : start + (1 << 16)]).all(axis=1))
+        if len(bad):
+            raise UsageError(f"the vector of {name} {start + int(bad[0])} is not a number; build the vectors again")
+    return vectors
 
 
-def _forbid(
-    part: torch.Tensor,
-    allowed: npt.NDArray[np.bool_] | None,
-    pairs: tuple[Rows, Rows, Rows] | None,
-    queries: tuple[int, int],
-    items: tuple[int, int],
-) -> None:
-    """Set the scores of what may not be returned to -inf, in place."""
-    if allowed is not None:
-        barred = torch.tensor(~allowed[items[0] : items[1]], device=part.device)
-        part.masked_fill_(barred[None, :], -torch.inf)
-    if pairs is not None:
-        query, item, starts = pairs
-        at = slice(int(starts[queries[0]]), int(starts[queries[1]]))
-        inside = (item[at] >= items[0]) & (item[at] < items[1])
-        row = torch.tensor(query[at][inside] - queries[0], device=part.device)
-        part[row, torch.tensor(item[at][inside] - items[0], device=part.device)] = -torch.inf
-
-
-def _largest(part: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k largest of each row, among equal ones those with the lower column; -inf is never returned."""
-    width = min(k, part.shape[1])
-    value, at = part.topk(min(width + 1, part.shape[1]), dim=1)
-    # topk may take any of the columns that tie with the last place: where there are more of them than places, choose.
-    bound = value[:, width - 1 : width].clone()
-    more = (value[:, -1] == bound[:, 0]) & torch.isfinite(bound[:, 0]) & (value.shape[1] > width)
-    value, at = value[:, :width].clone(), at[:, :width].clone()
-    for row in torch.nonzero(more)[:, 0].tolist():
-        above = torch.nonzero(part[row] > bound[row])[:, 0]
-        equal = torch.nonzero(part[row] == bound[row])[:, 0][: width - len(above)]
-        at[row] = torch.cat([above, equal])
-        value[row] = part[row, at[row]]
-    return value, torch.where(torch.isfinite(value), at, -1)
-
-
-def _merge(
-    best: torch.Tensor, found: torch.Tensor, value: torch.Tensor, at: torch.Tensor, k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k best of two lists of lists, by descending score, then by row."""
-    values, rows = torch.cat([best, value], dim=1), torch.cat([found, at], dim=1)
-    by_row = torch.argsort(torch.where(rows < 0, torch.iinfo(torch.int64).max, rows), dim=1, stable=True)
-    values, rows = values.gather(1, by_row), rows.gather(1, by_row)
-    order = torch.argsort(values, dim=1, descending=True, stable=True)[:, :k]
-    return values.gather(1, order), rows.gather(1, order)
+def _without(rows: Rows, barred: Rows) -> Rows:
+    return rows[~np.isin(rows, barred)] if len(barred) else rows

@@ -13,9 +13,12 @@ import sqlalchemy as sa
 
 from recsys.data import schema
 from recsys.db.dialects import sql_times
+from recsys.execution.failpoints import failpoint
 from recsys.store import tables
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from recsys.store.runs import Store
 
 _ORDER = ("products", "users", "events")
@@ -42,24 +45,8 @@ def write_inputs(
     Returns:
         Rows written by table.
     """
-    counts: dict[str, int] = {}
     with store.engine.begin() as connection:
-        stamp = int(store.dialect.now(connection).timestamp())
-        for name in _ORDER:
-            frame = accepted.get(name)
-            if frame is None:
-                continue
-            table = tables.metadata.tables[name]
-            prepared = _prepared(name, frame, stamp)
-            for start in range(0, prepared.height, _CHUNK):
-                store.dialect.upsert(
-                    connection,
-                    table,
-                    prepared.slice(start, _CHUNK),
-                    only_if_changed=(schema.UPDATED_AT,) if name == "products" else (),
-                    mark=schema.CONTENT_HASH,
-                )
-            counts[name] = prepared.height
+        counts = write_rows(store, connection, accepted, int(store.dialect.now(connection).timestamp()))
         if pictured:
             products = tables.products
             named = (
@@ -71,6 +58,31 @@ def write_inputs(
         connection.execute(sa.delete(tables.rejected_rows).where(tables.rejected_rows.c.source.in_(sources)))
         store.dialect.bulk_load(connection, tables.rejected_rows, rejected)
         counts["rejected"] = rejected.height
+        failpoint("store.inputs.commit.before")
+    failpoint("store.inputs.commit.after")
+    return counts
+
+
+def write_rows(
+    store: Store, connection: Connection, accepted: Mapping[str, pl.DataFrame], stamp: int
+) -> dict[str, int]:
+    """Insert or replace accepted rows by key inside the connection's transaction; return rows written by table."""
+    counts: dict[str, int] = {}
+    for name in _ORDER:
+        frame = accepted.get(name)
+        if frame is None:
+            continue
+        table = tables.metadata.tables[name]
+        prepared = _prepared(name, frame, stamp)
+        for start in range(0, prepared.height, _CHUNK):
+            store.dialect.upsert(
+                connection,
+                table,
+                prepared.slice(start, _CHUNK),
+                only_if_changed=(schema.UPDATED_AT,) if name == "products" else (),
+                mark=schema.CONTENT_HASH,
+            )
+        counts[name] = prepared.height
     return counts
 
 

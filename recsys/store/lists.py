@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from recsys.data.schema import DEFAULT_USER
+from recsys.errors import UsageError
 from recsys.store.tables import recommendations_all
 
 ASKED = 500
@@ -36,7 +37,13 @@ def published(connection: Connection, users: Sequence[str] | None, *, placement:
             a list of their own get the rows of `__default__` under their own id.
         placement: which lists.
         k: at most this many products each.
+
+    Raises:
+        UsageError: an id holds a character that no id can have.
     """
+    for user in users or ():
+        if "\0" in user or not _is_text(user):
+            raise UsageError(f"user id {user!r} holds a NUL or half a character, which no id can; mend it")
     view = sa.table("recommendations", *(sa.column(name) for name in (*_KINDS, "placement")))
     query = sa.select(*(view.c[name] for name in _KINDS)).where(view.c.placement == placement)
     if k is not None:
@@ -73,6 +80,15 @@ def holders(connection: Connection, run_id: str, products: Sequence[str]) -> lis
         held = table.c.product_id.in_(list(products[start : start + ASKED]))
         found |= set(connection.execute(sa.select(table.c.user_id).where(table.c.run_id == run_id, held)).scalars())
     return sorted(found)
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8: half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _frame(rows: Sequence[Any]) -> pl.DataFrame:

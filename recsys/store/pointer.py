@@ -10,9 +10,11 @@ from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.exc import IntegrityError
 
 from recsys.config import PublishSettings
 from recsys.errors import NotFoundError, PublishGuardError, suggestion
+from recsys.execution.failpoints import failpoint
 from recsys.store import guards as guarding
 from recsys.store import tables
 
@@ -76,6 +78,7 @@ def forward(
     placement = run["placement"]
     current = _current(connection, placement)
     read_now = None if current is None else str(current["run_id"])
+    failpoint("store.guards.before")
     if run["kind"] == "recommend" and guards is not None:
         expected = expected_users if expected_users is not None else int((run["counts"] or {}).get("users", 0))
         said = guarding.refusals(connection, run_id, settings=guards, expected_users=expected, last_run=read_now)
@@ -86,15 +89,18 @@ def forward(
                 f"run {run_id} is not published: {'; '.join(said)}. What consumers read is unchanged; "
                 f"'recsys publish {run_id} --force' publishes it all the same"
             )
+    failpoint("store.guards.after")
     if read_now == run_id:
         return
+    failpoint("store.flip.before")
     if read_now is None:
-        connection.execute(
-            sa.insert(_POINTERS).values(placement=placement, run_id=run_id, generation=1, updated_at=now)
-        )
+        if not _first(connection, placement, run_id, now=now):  # then there is a pointer to judge by and to move
+            forward(connection, run_id, guards=guards, expected_users=expected_users, force=force, now=now)
+            return
     else:
         _move(connection, placement, to=run_id, back_to=read_now, now=now)
         _mark(connection, read_now, state="superseded")
+    failpoint("store.flip.after")
     _mark(connection, run_id, state="published", published_at=now)
 
 
@@ -126,6 +132,17 @@ def _current(connection: Connection, placement: str) -> RowMapping | None:
     """The pointer of a placement, locked until the transaction ends: two publishers move it one after the other."""
     query = sa.select(_POINTERS).where(_POINTERS.c.placement == placement).with_for_update()
     return connection.execute(query).mappings().first()
+
+
+def _first(connection: Connection, placement: str, run_id: str, *, now: datetime) -> bool:
+    """Make the pointer of a placement; False when another publisher has made it a moment earlier."""
+    made = sa.insert(_POINTERS).values(placement=placement, run_id=run_id, generation=1, updated_at=now)
+    try:
+        with connection.begin_nested():
+            connection.execute(made)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _move(connection: Connection, placement: str, *, to: str, back_to: str | None, now: datetime) -> None:

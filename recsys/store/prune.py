@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from recsys.db.dialects import Dialect
 from recsys.errors import DatabaseUnavailableError, TemporaryError
+from recsys.execution.failpoints import failpoint
 from recsys.store import tables
 from recsys.store.run import WRITTEN
 
@@ -69,6 +70,7 @@ def remove(engine: Engine, dialect: Dialect, run_ids: Iterable[str]) -> None:
     """
     for run_id in run_ids:
         for table in _TABLES:
+            failpoint("store.prune.rows.before")
             try:
                 dialect.remove(engine, table, run_id)
             except DatabaseUnavailableError:

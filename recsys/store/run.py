@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, RowMapping
 
 from recsys.config import PublishSettings
 from recsys.data.schema import DEFAULT_USER
 from recsys.errors import RecsysError, TemporaryError
+from recsys.execution.failpoints import failpoint
 from recsys.store import tables
 from recsys.store.kept import Kept
 
@@ -48,6 +49,11 @@ class Manifest:
     data_fingerprint: str
     config_hash: str
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def noted(run: RowMapping) -> Manifest:
+        """What a run's row says."""
+        return Manifest(run["model_version"], run["data_fingerprint"], run["config_hash"], run["extra"] or {})
 
 
 class Run:
@@ -132,12 +138,15 @@ class Run:
             if not self._store.dialect.insert_new(connection, tables.run_shards, line):
                 self.done.add(shard_id)
                 return False
+            failpoint("store.shard.rows.before")
             if kept is not None and kept.users:
                 place = self._store.dialect.place(table, self.run_id)
                 copied = kept.copy(connection, place, self.run_id, placement=self.placement)
                 at = (tables.run_shards.c.run_id == self.run_id, tables.run_shards.c.shard_id == shard_id)
                 connection.execute(sa.update(tables.run_shards).where(*at).values(n_rows=frame.height + copied))
             self._load(connection, table, frame)
+            failpoint("store.shard.commit.before")
+        failpoint("store.shard.commit.after")
         self.done.add(shard_id)
         return True
 
@@ -149,6 +158,8 @@ class Run:
             place = self._store.dialect.place(table, self.run_id)
             connection.execute(sa.delete(place).where(place.c.run_id == self.run_id))
             self._load(connection, table, _without_nan(frame))
+            failpoint("store.table.commit.before")
+        failpoint("store.table.commit.after")
 
     def _load(self, connection: Connection, table: sa.Table, frame: pl.DataFrame) -> None:
         """Write rows of `table` where this run's rows lie until it is finished, with the run's own columns."""
@@ -189,6 +200,8 @@ class Run:
                     finished_at=self._store.dialect.now(connection),
                 )
             )
+            failpoint("store.finish.commit.before")
+        failpoint("store.finish.commit.after")
 
     def publish(
         self, guards: PublishSettings | None = None, *, expected_users: int | None = None, force: bool = False

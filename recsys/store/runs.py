@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine, RowMapping
+from sqlalchemy.engine import Connection, Engine
 
 from recsys import __version__
 from recsys.config import PublishSettings
-from recsys.db import dialects
+from recsys.db import dialects, version
 from recsys.db.engine import connect
+from recsys.execution.failpoints import failpoint
 from recsys.store import embeddings, lists, parts, pointer, prune, tables
 from recsys.store.run import WRITTEN, Manifest, Run, ledger, new_run_id
 
@@ -61,11 +62,13 @@ class Store:
         Raises:
             DatabaseUnavailableError: the database does not answer.
             LeaseHeldError: another process writes to this store.
+            RecsysError: a newer recsys has made it.
         """
         engine = connect(url)
         held = ExitStack()
         held.callback(engine.dispose)
         try:
+            version.refuse_newer(engine)
             if lease or shared:
                 alone = partial(parts.orphaned, engine) if shared else None
                 held.enter_context(dialects.of(engine).lease(engine, shared=alone))
@@ -108,9 +111,10 @@ class Store:
             # Every write locks the run's row first: this waits until a killed writer's last commit has landed or has
             # been undone, so that neither the ledger read here nor the rows deleted here can change afterwards.
             for old in connection.execute(unfinished.with_for_update()).mappings().all():
+                same = old["kind"] == kind and manifest == Manifest.noted(old)
                 if part:
-                    parts.refuse(old, part, same=_same(old, kind, manifest))
-                if resume and _same(old, kind, manifest):
+                    parts.refuse(old, part, same=same)
+                if resume and same:
                     connection.execute(sa.update(runs).where(runs.c.run_id == old["run_id"]).values(host=writer))
                     done = ledger(connection, old["run_id"])
                     self._make_places(connection, kind, old["run_id"])
@@ -137,6 +141,8 @@ class Store:
                 )
             )
             self._make_places(connection, kind, run_id)
+            failpoint("store.begin.commit.before")
+        failpoint("store.begin.commit.after")
         prune.remove(self.engine, self.dialect, given_up)
         return Run(self, run_id, kind=kind, placement=placement, done=set(), writer=writer)
 
@@ -176,6 +182,8 @@ class Store:
                 force=force,
                 now=self.dialect.now(connection),
             )
+            failpoint("store.publish.commit.before")
+        failpoint("store.publish.commit.after")
         return chosen
 
     def rollback(self, placement: str = "default") -> str:
@@ -185,7 +193,10 @@ class Store:
             NotFoundError: nothing is published there, or there is no earlier run with its rows.
         """
         with self.engine.begin() as connection:
-            return pointer.back(connection, placement, now=self.dialect.now(connection))
+            before = pointer.back(connection, placement, now=self.dialect.now(connection))
+            failpoint("store.rollback.commit.before")
+        failpoint("store.rollback.commit.after")
+        return before
 
     def prune(self, keep: int) -> int:
         """Delete the rows of all but the newest `keep` published runs of each placement, and what killed runs left.
@@ -197,6 +208,8 @@ class Store:
         """
         with self.engine.begin() as connection:
             marked = prune.mark(connection, keep, now=self.dialect.now(connection))
+            failpoint("store.prune.commit.before")
+        failpoint("store.prune.commit.after")
         prune.sweep(self.engine, self.dialect)
         return len(marked)
 
@@ -260,14 +273,13 @@ class Store:
             Vectors written.
         """
         with self.engine.begin() as connection:
-            return embeddings.write(connection, self.dialect, ids, vectors, model_version=model_version, hashes=hashes)
+            written = embeddings.write(
+                connection, self.dialect, ids, vectors, model_version=model_version, hashes=hashes
+            )
+            failpoint("store.embeddings.commit.before")
+        failpoint("store.embeddings.commit.after")
+        return written
 
     def reader(self) -> Connection:
         """A connection that reads one state of the store, whatever is published meanwhile."""
         return self.dialect.snapshot(self.engine)
-
-
-def _same(run: RowMapping, kind: str, manifest: Manifest) -> bool:
-    return run["kind"] == kind and manifest == Manifest(
-        run["model_version"], run["data_fingerprint"], run["config_hash"], run["extra"] or {}
-    )

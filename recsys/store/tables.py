@@ -74,6 +74,18 @@ rejected_rows = sa.Table(
 )
 sa.Index("rejected_rows_source", rejected_rows.c.source, mysql_length=ID_LENGTH)
 
+# how far each SELECT of a shop's own tables has been read
+source_marks = sa.Table(
+    "source_marks",
+    metadata,
+    _id("source", key=True),
+    sa.Column("fingerprint", Words, nullable=False),
+    sa.Column("newest", Time),
+    sa.Column("reached", Time),
+    sa.Column("counts", Json),
+    sa.Column("updated_at", Time, nullable=False),
+)
+
 runs = sa.Table(
     "runs",
     metadata,

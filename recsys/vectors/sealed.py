@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from recsys.errors import ModelFolderError
+from recsys.execution import durable
+from recsys.execution.failpoints import failpoint
 
 T = TypeVar("T")
 Facts = dict[str, Any]
@@ -31,26 +34,35 @@ def seal(folder: Path, name: str, *, parts: Mapping[str, Callable[[Path], None]]
         facts: what else the manifest says; plain JSON values.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder, name)
+    durable.sweep(folder, f".{name}-")
+    try:
+        _write(folder, name, parts, facts)
+    finally:
+        _tidy(folder, name)
+
+
+def _write(folder: Path, name: str, parts: Mapping[str, Callable[[Path], None]], facts: Mapping[str, Any]) -> None:
     own = f".{name}-{os.getpid()}-"
+    manifest = folder / f"{own}manifest.tmp"
+    manifest.touch()  # tells others that the new parts are not waste, although no manifest names them yet
     files = {}
     for part, write in parts.items():
         draft = folder / f"{own}{part}.tmp"
         write(draft)
-        _flush(draft)
+        durable.flush(draft)
         digest = sha256(draft)
         stem, dot, ending = part.partition(".")
         final = folder / f"{name}-{stem}-{digest[:16]}{dot}{ending}"
         files[part] = {"file": final.name, "sha256": digest, "bytes": draft.stat().st_size}
+        failpoint("sealed.part.rename.before")
         draft.replace(final)
-    before = _files(folder / f"{name}.json")
-    draft = folder / f"{own}manifest.tmp"
-    draft.write_text(json.dumps({"facts": dict(facts), "files": files}, indent=1, sort_keys=True), encoding="utf-8")
-    _flush(draft)
-    draft.replace(folder / f"{name}.json")
-    _flush(folder)
-    for old in before - {entry["file"] for entry in files.values()}:
-        (folder / old).unlink(missing_ok=True)
+        failpoint("sealed.part.rename.after")
+    manifest.write_text(json.dumps({"facts": dict(facts), "files": files}, indent=1, sort_keys=True), encoding="utf-8")
+    durable.flush(manifest)
+    failpoint("sealed.manifest.rename.before")
+    manifest.replace(folder / f"{name}.json")
+    failpoint("sealed.manifest.rename.after")
+    durable.flush(folder)
 
 
 def unseal(folder: Path, name: str, read: Callable[[Facts, dict[str, Path]], T]) -> T:
@@ -93,19 +105,15 @@ def _checked(folder: Path, file: str, digest: str) -> Path:
     return folder / file
 
 
-def _sweep(folder: Path, name: str) -> None:
-    """Remove the drafts of writers that died."""
-    for draft in folder.glob(f".{name}-*-*.tmp"):
-        writer = draft.name.removeprefix(f".{name}-").split("-")[0]
-        try:
-            os.kill(int(writer), 0)
-            alive = int(writer) != os.getpid()
-        except (ProcessLookupError, ValueError):
-            alive = False
-        except PermissionError:  # somebody else's, and alive
-            alive = True
-        if not alive:
-            draft.unlink(missing_ok=True)
+def _tidy(folder: Path, name: str) -> None:
+    """Remove parts that no manifest names: those of the one before, and those of a writer that died over them."""
+    part = re.compile(rf"{re.escape(name)}-[^-]+-[0-9a-f]{{16}}(\..*)?")
+    held = [path for path in folder.iterdir() if part.fullmatch(path.name)]
+    if durable.sweep(folder, f".{name}-"):  # else the other writer will do it
+        named = _files(folder / f"{name}.json")
+        for path in held:
+            if path.name not in named:
+                path.unlink(missing_ok=True)
 
 
 def _files(manifest: Path) -> set[str]:
@@ -114,11 +122,3 @@ def _files(manifest: Path) -> set[str]:
         return {name for name in (str(entry["file"]) for entry in entries) if Path(name).name == name}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return set()  # none yet, or damaged: nothing to tidy up
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,4 +7,5 @@ SELECT user_id,
        value,
        order_id
 FROM events
-ORDER BY user_id, occurred_at, product_id, event_type, order_id
+-- WHERE occurred_at >= :since                   -- in your copy: a night reads only what is new
+ORDER BY user_id, occurred_at, product_id, event_type, order_id   -- not needed in your copy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from recsys.data import presets, sources
-from recsys.errors import NotFoundError, UsageError
+from recsys.errors import UsageError
 
 PRODUCTS = "product_id,title,colour\n1,One,red\n2,Two,\n"
 EVENTS = "user_id,product_id,occurred_at\nu,1,2023-01-01\n"
@@ -100,30 +99,6 @@ def test_the_same_rows_from_every_kind_of_frame() -> None:
         sources.of_frames({"product": rows})
     with pytest.raises(UsageError, match="events: the frame gives no column user_id"):
         sources.of_frames({"events": rows})
-
-
-def test_somebody_elses_database(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "shop.db") as connection:
-        connection.execute("CREATE TABLE artikel (nr INTEGER, name TEXT, farbe TEXT)")
-        connection.executemany("INSERT INTO artikel VALUES (?, ?, ?)", [(7, "One", "red"), (8, "Two", None)])
-    (tmp_path / "products.sql").write_text(
-        "SELECT nr AS product_id, name AS title, farbe AS colour FROM artikel ORDER BY nr"
-    )
-    url = f"sqlite:///{tmp_path}/shop.db"
-    (part,) = sources.read_sql(url, {"products": "@products.sql"}, folder=tmp_path)
-    frame = part.frame()
-    assert frame["title"].to_list() == ["One", "Two"]
-    assert frame["attributes"].to_list() == ['{"colour":"red"}', None]
-    assert part.source == "sql/products"
-    (part,) = sources.read_sql(url, {"products": "SELECT nr FROM artikel"})
-    with pytest.raises(UsageError, match="the query gives no column product_id"):
-        part.frame()
-    with pytest.raises(UsageError, match="no such file"):
-        sources.read_sql(url, {"products": "@none.sql"}, folder=tmp_path)
-    with pytest.raises(UsageError, match="no query to read with"):
-        sources.read_sql(url, {})
-    with pytest.raises(NotFoundError):
-        sources.read_sql(f"sqlite:///{tmp_path}/none.db", {"products": "SELECT 1"})
 
 
 def test_every_preset_is_found_by_its_name() -> None:

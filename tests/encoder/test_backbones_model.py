@@ -24,6 +24,7 @@ from recsys.encoder.product import ProductEncoder
 from recsys.encoder.snapshot import Snapshot
 from recsys.encoder.train import train_products
 from recsys.errors import ModelFolderError, TemporaryError
+from recsys.execution import durable
 from tests.encoder import backbones, shops
 
 ROWS = np.arange(48)
@@ -138,7 +139,7 @@ def test_a_full_disk_leaves_the_last_model(
     products: Model, both: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     first = checkpoint.save(products, tmp_path / "models" / "encoder")
-    write, done = checkpoint._write, []
+    write, done = durable.write, []
 
     def full(path: Path, held: bytes) -> None:
         if len(done) == at:
@@ -147,7 +148,7 @@ def test_a_full_disk_leaves_the_last_model(
         done.append(path)
         write(path, held)
 
-    monkeypatch.setattr(checkpoint, "_write", full)
+    monkeypatch.setattr(durable, "write", full)
     with pytest.raises(TemporaryError, match="disk is full.*last one stays"):
         checkpoint.save(both, tmp_path / "models" / "encoder")
     assert sorted(path.name for path in first.parent.iterdir()) == sorted(["CURRENT", products.version])

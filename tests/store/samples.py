@@ -6,17 +6,17 @@ In: a store. Out: frames, finished runs, `invariants`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
 
-from recsys.db.engine import read, rows
-from recsys.store import tables
+from recsys.db.engine import read
 from recsys.store.inputs import write_inputs
 from recsys.store.run import Run
 from recsys.store.runs import Manifest, Store
+from tests.faults.invariants import check
+from tests.faults.invariants import held as rows_held
 
 MANIFEST = Manifest("model", "data", "config", {"k": 2})
 NO_REJECTS = pl.DataFrame(
@@ -97,17 +97,6 @@ def night(store: Store, version: str, *, say: Callable[[str], None] = print) -> 
     return run.run_id
 
 
-def night_of_a_process(url: str, version: str, pipe: Connection) -> None:
-    with Store.open(url) as store:
-        night(store, version, say=pipe.send)
-
-
-def lease_of_a_process(url: str, pipe: Connection) -> None:
-    with Store.open(url):
-        pipe.send("held")
-        pipe.recv()
-
-
 def table(store: Store, name: str, *, without: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
     """All rows of a table, sorted, as plain values that compare between databases."""
     frame = read(store.engine, f'SELECT * FROM "{name}"')
@@ -117,42 +106,12 @@ def table(store: Store, name: str, *, without: tuple[str, ...] = ()) -> list[tup
 
 def invariants(store: Store) -> None:
     """I1 to I5 of a store, whatever was done to it."""
-    engine = store.engine
-    pointed = rows(
-        engine, "SELECT p.placement, r.state, r.pruned_at FROM publications p LEFT JOIN runs r USING (run_id)", {}
-    )
-    assert all(state == "published" and pruned is None for _, state, pruned in pointed), pointed
-    published = rows(engine, "SELECT placement, run_id FROM runs WHERE state = 'published'", {})
-    assert len(published) == len(pointed), "a run is called published although no pointer names it"
-    shown = rows(engine, "SELECT run_id, placement, COUNT(*) FROM recommendations GROUP BY run_id, placement", {})
-    written = held(store)
-    ledger = rows(engine, "SELECT run_id, SUM(n_rows) FROM run_shards GROUP BY run_id", {})
-    over = rows(engine, "SELECT run_id FROM runs WHERE state = 'failed' OR pruned_at IS NOT NULL", {})
-    alive = {run_id: count for run_id, count in written.items() if count and (run_id,) not in over}
-    assert alive == {run_id: int(count) for run_id, count in ledger}, "of a run at work too"
-    assert all(written[run_id] == count for run_id, _, count in shown)
-    assert len(shown) == len({placement for _, placement, _ in shown}) <= len(pointed)
-    ranks = rows(
-        engine,
-        "SELECT COUNT(*) FROM (SELECT 1 AS one FROM recommendations GROUP BY placement, user_id "
-        "HAVING MIN(rank) <> 1 OR MAX(rank) <> COUNT(*) OR COUNT(DISTINCT rank) <> COUNT(*)) AS bad",
-        {},
-    )
-    assert ranks == [(0,)]
-    building = rows(engine, "SELECT placement FROM runs WHERE state = 'building'", {})
-    assert len(building) == len(set(building))
+    check(store.engine.url.render_as_string(hide_password=False))
 
 
 def held(store: Store, name: str = "recommendations_all") -> dict[str, int]:
     """Rows of each run that has any, or a place for them, wherever the database keeps them."""
-    whole = tables.metadata.tables[name]
-    with store.dialect.snapshot(store.engine) as connection:
-        counts = {}
-        for run_id in store.dialect.held(connection, whole):
-            place = store.dialect.place(whole, run_id)
-            query = sa.select(sa.func.count()).select_from(place).where(place.c.run_id == run_id)
-            counts[run_id] = int(connection.execute(query).scalar_one())
-    return counts
+    return rows_held(store.engine, name)
 
 
 def execute(store: Store, statement: str, **values: Any) -> None:

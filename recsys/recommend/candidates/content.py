@@ -11,10 +11,14 @@ from scipy import sparse
 
 from recsys.recommend.proposals import Candidates, Scores, UserBatch
 from recsys.recommend.spread import nobody, side_by_side, spread, taste
-from recsys.recommend.topk import largest, top_k
+from recsys.recommend.topk import Scorer, largest
+from recsys.recommend.topk_approximate import ApproximateScorer
 
 _ROUNDING = 1e-6
 """What is left of a product's own words when they are taken out of a sum."""
+
+_SAMPLE = 512
+"""Products the recall of an approximate search is measured on."""
 
 
 class Content:
@@ -37,6 +41,7 @@ class Content:
         neighbours: int = 100,
         last: int = 10,
         decay: float = 0.8,
+        recall: float | None = None,
     ) -> None:
         """Search the neighbours of all products in `touched`.
 
@@ -49,6 +54,7 @@ class Content:
             neighbours: searched of each product, by vectors and by words.
             last: products of a user looked at.
             decay: weight of each further product back.
+            recall: share of the neighbours by vectors that must be found; None = all, by exact search.
         """
         self.vectors, self.words, self.sellable = content, words, sellable
         self.word_share, self.neighbours, self.last, self.decay = word_share, neighbours, last, decay
@@ -57,9 +63,14 @@ class Content:
         self._rare = words[:, within <= max(10, len(content) // 10)]
         self._across = self._rare.T.tocsr()
         self._worded = (np.diff(words.indptr) > 0).astype(np.float32)  # a row without words is no unit vector
+        known = np.unique(touched)
+        self._scorer: Scorer | ApproximateScorer = Scorer(content, allowed=sellable)
+        if recall is not None:
+            sample = content[known[np.linspace(0, len(known) - 1, min(len(known), _SAMPLE)).astype(np.int64)]]
+            self._scorer = ApproximateScorer(content, sample, neighbours + 1, recall=recall, allowed=sellable)
         # Searched once for all products somebody touched, so that a list does not depend on who is asked for with it.
         self._searched = np.zeros(len(content), np.bool_)
-        self._near = self._neighbours(np.unique(touched))
+        self._near = self._neighbours(known)
         self._searched[touched] = True
 
     def propose(self, users: UserBatch, k: int) -> Candidates:
@@ -106,7 +117,7 @@ class Content:
         keys = []
         for start in range(0, len(items), 512):
             some = items[start : start + 512]
-            _, by_vector = top_k(self.vectors[some], self.vectors, k + 1, allowed=self.sellable)
+            _, by_vector = self._scorer.top_k(self.vectors[some], k + 1)
             shared = (self._rare[some] @ self._across).toarray()
             if self.sellable is not None:
                 shared[:, ~self.sellable] = 0

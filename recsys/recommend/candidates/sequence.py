@@ -13,7 +13,8 @@ import numpy.typing as npt
 from recsys.data.interactions import Histories
 from recsys.recommend.cases import rows_of
 from recsys.recommend.proposals import Candidates, Scores, UserBatch
-from recsys.recommend.topk import top_k
+from recsys.recommend.topk import Scorer
+from recsys.recommend.topk_approximate import ApproximateScorer
 
 
 class SequenceModel(Protocol):
@@ -37,7 +38,7 @@ _PAIRS = 100_000
 
 
 class Sequence:
-    """Exact search of the user's vector among the ranking vectors."""
+    """Search of the user's vector among the ranking vectors: exact, or with a recall that is measured."""
 
     name = "sequence"
 
@@ -47,9 +48,26 @@ class Sequence:
         content: npt.NDArray[np.float32],
         *,
         sellable: npt.NDArray[np.bool_] | None = None,
+        recall: float | None = None,
+        sample: tuple[Histories, int] | None = None,
+        k: int = 100,
     ) -> None:
-        self.model, self.sellable = model, sellable
+        """Make the products ready for search.
+
+        Args:
+            model: the trained user encoder.
+            content: (n, d) product vectors.
+            sellable: (n,) what may be proposed.
+            recall: share of the best k that must be found; None = all, by exact search.
+            sample: histories the recall is measured on, and the time they are looked at; goes with `recall`.
+            k: candidates the recall is measured on.
+        """
+        self.model = model
         self.items = model.item_vectors(content)
+        self._scorer: Scorer | ApproximateScorer = Scorer(self.items, allowed=sellable)
+        if recall is not None and sample is not None:
+            queries = model.user_vectors(sample[0], self.items, now=sample[1])
+            self._scorer = ApproximateScorer(self.items, queries, k, recall=recall, allowed=sellable)
         self._last: tuple[UserBatch | None, npt.NDArray[np.float32]] = (None, np.zeros((0, 0), np.float32))
 
     def vectors(self, users: UserBatch) -> npt.NDArray[np.float32]:
@@ -68,7 +86,7 @@ class Sequence:
         known = np.flatnonzero(users.histories.real.any(axis=1))
         if not len(known):
             return Candidates.none()
-        scores, rows = top_k(self.vectors(users)[known], self.items, k, allowed=self.sellable)
+        scores, rows = self._scorer.top_k(self.vectors(users)[known], k)
         at = np.sort(np.where(rows >= 0, rows, np.iinfo(np.int64).max), axis=1, stable=True)
         by_item = np.argsort(np.where(rows >= 0, rows, np.iinfo(np.int64).max), axis=1, stable=True)
         score = np.take_along_axis(scores, by_item, axis=1)

@@ -1,0 +1,126 @@
+"""Rough scores: items and queries in a format the processor multiplies fast, and how far such a score can be off.
+
+In: items (n, d), queries (b, d), float32. Out: blocks of rounded numbers and, for each query, a bound on the error.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+_SANE = 20
+"""Items whose largest number lies between 2^-20 and 2^20 stay as they are; others are brought to 1."""
+
+_LOST = 2.0**-62
+"""A number whose square, or the number itself, a processor may take for zero."""
+
+_FLUSHED = 2.0**-120
+"""More than a product can lose, per number, where results below 2^-126 become zero."""
+
+_CONVERTED = 16_384
+"""Rows converted at a time."""
+
+
+def rounds_fast(device: torch.device) -> bool:
+    """Does the device multiply bf16 numbers in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
+    return " avx512_bf16" in flags or " amx_bf16" in flags
+
+
+class Rough:
+    """Items in the order they are looked at, in one number format.
+
+    With v' and q' the rounded vectors, |q'v' - qv| <= |q' - q| |v'| + |q| |v' - v| (Cauchy and Schwarz), and a sum of
+    d products in float32, in whatever order, is off by at most (d + 8) 2^-23 |q'| |v'|. The norms of the differences
+    are measured, not guessed. How the score itself is rounded is the business of `topk_sieve`.
+    """
+
+    def __init__(
+        self,
+        items: Floats,
+        order: Rows,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        width: int,
+        kept: bool,
+    ) -> None:
+        """Measure the items and, when they are to be kept, convert them.
+
+        Args:
+            items: (n, d).
+            order: (m,) rows in the order they are looked at.
+            dtype: torch.bfloat16 or torch.float32.
+            device: where the products are taken.
+            width: items are handed out in blocks of so many.
+            kept: convert them once, and not whenever a block is asked for: costs m * d numbers of the format.
+        """
+        self.items, self.order, self.dtype, self.device, self.width = items, order, dtype, device, width
+        largest = max((float(np.abs(part).max()) for part in self._parts(items)), default=0.0)
+        self.zero = largest == 0
+        exponent = int(np.frexp(largest)[1])
+        self.exponent = exponent if abs(exponent) > _SANE else 0
+        self.norm = self.error = 0.0
+        size = len(order) if kept else 0
+        self._kept = torch.empty((size, items.shape[1]), dtype=dtype, device=device)
+        for start in range(0, len(order), _CONVERTED):
+            plain = self._scaled(order[start : start + _CONVERTED])
+            rounded = plain.to(dtype)
+            self.norm = max(self.norm, float(_norms(rounded.float()).max()))
+            if dtype != torch.float32:
+                self.error = max(self.error, float(_norms(rounded.float() - plain).max()))
+            if kept:
+                self._kept[start : start + _CONVERTED] = rounded
+
+    def __len__(self) -> int:
+        """Blocks."""
+        return -(-len(self.order) // self.width)
+
+    @cached_property
+    def places(self) -> Rows:
+        """Where each item stands in the order: (n,), -1 = nowhere."""
+        out = np.full(len(self.items), -1, np.int64)
+        out[self.order] = np.arange(len(self.order))
+        return out
+
+    def span(self, first: int, last: int) -> torch.Tensor:
+        """The items that stand from `first` up to `last`: (up to last - first, d)."""
+        return self._kept[first:last] if len(self._kept) else self._scaled(self.order[first:last]).to(self.dtype)
+
+    def queries(self, queries: Floats) -> tuple[torch.Tensor, torch.Tensor]:
+        """Queries as they are multiplied (b, d), each scaled to about 1, and what a score may be off: (b,) float64."""
+        wide = torch.from_numpy(np.ascontiguousarray(queries)).to(self.device).double()
+        _, exponent = torch.frexp(wide.abs().amax(dim=1, keepdim=True))
+        plain = torch.ldexp(wide, -exponent)
+        rounded = plain.to(self.dtype)
+        length, off = plain.norm(dim=1), (rounded.double() - plain).norm(dim=1)
+        d = queries.shape[1]
+        summed = (d + 8) * 2.0**-23 * (length + off) * self.norm
+        bound = off * self.norm + length * self.error + summed + d * _FLUSHED
+        return rounded, bound * (1 + 2.0**-20)
+
+    def _scaled(self, rows: Rows) -> torch.Tensor:
+        plain = torch.from_numpy(self.items[rows]).to(self.device)
+        return plain if not self.exponent else torch.ldexp(plain.double(), torch.tensor(-self.exponent)).float()
+
+    @staticmethod
+    def _parts(items: Floats) -> list[Floats]:
+        return [items[start : start + _CONVERTED] for start in range(0, len(items), _CONVERTED)]
+
+
+def _norms(x: torch.Tensor) -> torch.Tensor:
+    """Lengths of float32 rows, rounded up."""
+    d = x.shape[1]
+    lengths: torch.Tensor = torch.linalg.vector_norm(x, dim=1).double()
+    above: torch.Tensor = lengths * (1 + (d + 8) * 2.0**-23) + d**0.5 * _LOST
+    return above

@@ -1,0 +1,20 @@
+"""What a process under test needs, imported once by the process that all of them are forked from.
+
+In: nothing. Out: nothing.
+"""
+
+import alembic.command  # noqa: F401
+import alembic.config  # noqa: F401
+import psycopg  # noqa: F401
+import pytest  # noqa: F401
+import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
+import sqlalchemy.dialects.sqlite.pysqlite  # noqa: F401
+import torch  # noqa: F401
+
+import recsys.cli.call  # noqa: F401
+import recsys.data.images  # noqa: F401
+import recsys.db.migrate  # noqa: F401
+import recsys.encoder.snapshot  # noqa: F401
+import recsys.pipeline.trained  # noqa: F401
+import recsys.vectors.table  # noqa: F401
+import tests.faults.scenarios  # noqa: F401
