@@ -34,8 +34,8 @@ Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Pairs = tuple[Rows, Rows]
 
-_BLOCK = {"cpu": (512, 4096), "cuda": (8192, 32_768)}
-"""Queries and items scored at once: rough scores that stay in the cache of a processor core (4 MB), or fill a GPU."""
+_APART = 1024
+"""The order items are looked at in takes so many from all over the catalogue, then the next so many."""
 
 _WORTH = 1 << 27
 """Scores looked at before compiled code is loaded; it takes a second, on the first day a few."""
@@ -77,7 +77,7 @@ class Scorer:
         self._dtypes = [torch.bfloat16, torch.float32] if fast else [torch.float32]
         self._sieve = sieve
         self._looked = 0
-        self._made: dict[tuple[torch.dtype, int], Rough] = {}
+        self._made: dict[torch.dtype, Rough] = {}
 
     def top_k(self, queries: Floats, k: int, *, excluded: Pairs | None = None) -> tuple[Floats, Rows]:
         """Find the k best items of each query.
@@ -103,7 +103,7 @@ class Scorer:
         seen = Seen(excluded, b)
         todo = np.arange(b)
         for dtype in self._dtypes:
-            rough = self._rough(dtype, k)
+            rough = self._rough(dtype)
             flat = rough.zero | ~queries[todo].any(axis=1)  # all scores are zero: the lowest rows
             for user in todo[flat].tolist():
                 first = _without(self.rows[: k + seen.count(user)], seen.rows(user))[:k]
@@ -114,33 +114,30 @@ class Scorer:
             scores[user], rows[user] = topk_exact.scan(queries[user], self.items, own, k)
         return scores, rows
 
-    def _rough(self, dtype: torch.dtype, k: int) -> Rough:
-        """Items in blocks wide enough that the peaks of the first tell the k best apart."""
-        n = len(self.rows)
-        width = self._given[1] if self._given else max(_BLOCK[self.device.type][1], STRIDE * k)
-        width = -(-min(width, n) // STRIDE) * STRIDE
-        if (dtype, width) not in self._made:
-            blocks = -(-n // width)
-            # Every block takes rows from all over the catalogue: neighbours are often alike, and a block full of what
-            # a user likes would pass the sieve as a whole.
-            order = np.concatenate([self.rows[start::blocks] for start in range(blocks)])
-            self._made[dtype, width] = Rough(
-                self.items, order, dtype=dtype, device=self.device, width=width, kept=dtype == self._dtypes[0]
-            )
-        return self._made[dtype, width]
+    def _rough(self, dtype: torch.dtype) -> Rough:
+        if dtype not in self._made:
+            # Items that follow each other come from all over the catalogue: neighbours are often alike, and a block
+            # full of what a user likes would pass the sieve as a whole.
+            apart = -(-len(self.rows) // _APART)
+            order = np.concatenate([self.rows[start::apart] for start in range(apart)])
+            kept = dtype == self._dtypes[0]
+            self._made[dtype] = Rough(self.items, order, dtype=dtype, device=self.device, kept=kept)
+        return self._made[dtype]
 
     def _sieved(self, queries: Floats, todo: Rows, rough: Rough, seen: Seen, scores: Floats, rows: Rows) -> Rows:
         """Fill in what the sieve can prove; the queries it cannot."""
-        most, width = _BLOCK[self.device.type]
-        height = self._given[0] if self._given else min(most, max(1, most * width // rough.width))
-        self._looked += len(todo) * len(self.rows)
+        n, k = len(self.rows), scores.shape[1]
+        self._looked += len(todo) * n
         kind = pick_sieve(self._sieve, self.device, work=self._looked)
-        work = partial(self._block, kind, queries, rough, seen, scores, rows)
+        height, width = self._given or kind.block(k, self.device)
+        width = -(-min(width, n) // STRIDE) * STRIDE
+        work = partial(self._block, kind, width, queries, rough, seen, scores, rows)
         return shared(work, todo, height=height, device=self.device)
 
     def _block(
         self,
         kind: type[Sieve | CompiledSieve],
+        width: int,
         queries: Floats,
         rough: Rough,
         seen: Seen,
@@ -148,22 +145,23 @@ class Scorer:
         rows: Rows,
         part: Rows,
     ) -> Rows:
-        k = scores.shape[1]
+        n, k = len(rough.order), scores.shape[1]
         own = np.ascontiguousarray(queries[part])
         asked, off = rough.queries(own)
         sieve = kind(off, k, dtype=rough.dtype, most=16 * k + 1024)
-        barred = seen.blocks(part, rough)
-        product = torch.empty((len(part), rough.width), dtype=rough.dtype, device=self.device)
-        for at in range(len(rough)):
-            items = rough.span(at * rough.width, (at + 1) * rough.width)
-            if len(items) < rough.width:
-                product[:, len(items) :] = -torch.inf
-                product[:, : len(items)] = asked @ items.T
+        barred = seen.blocks(part, rough, width)
+        product = torch.empty((len(part), width), dtype=rough.dtype, device=self.device)
+        flat = product.view(-1)
+        for at, first in enumerate(range(0, n, width)):
+            items = rough.span(first, first + width)
+            if first + width > n:
+                product[:, n - first :] = -torch.inf
+                product[:, : n - first] = asked @ items.T
             else:
                 torch.mm(asked, items.T, out=product)
             if barred is not None:
-                product.view(-1)[barred[at].to(self.device)] = -torch.inf
-            sieve.add(product, at * rough.width)
+                flat.index_fill_(0, barred[at].to(self.device), -torch.inf)
+            sieve.add(product, first)
         user, place = (found.cpu().numpy() for found in sieve.kept())
         row = rough.order[place]
         value = topk_exact.score(own, self.items, user, row)

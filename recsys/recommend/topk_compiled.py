@@ -6,6 +6,7 @@ best, and the queries for which that cannot be promised. Needs the extra `fast`;
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numba
@@ -21,9 +22,16 @@ class CompiledSieve:
     def __init__(self, off: torch.Tensor, k: int, *, dtype: torch.dtype, most: int) -> None:
         b = len(off)
         self.dtype, self._off, self.off, self.k = dtype, off, off.numpy(), k
+        self._all = np.arange(b)
         self.floor = np.full(b, lowest(dtype), np.int32)
         self.count, self.full = np.zeros(b, np.int64), np.full(b, min(most, 4 * k + 64))
-        self.key, self.place = np.empty((b, most), np.int32), np.empty((b, most), np.int32)
+        self.key, self.place = (np.empty((b, most + STRIDE), np.int32) for _ in range(2))
+
+    @staticmethod
+    def block(k: int, device: torch.device) -> tuple[int, int]:
+        """Queries and items scored at once: what the cache of one core holds (1 MB of bf16), whatever k is."""
+        del k, device
+        return 512, 1024
 
     @property
     def given_up(self) -> torch.Tensor:
@@ -34,7 +42,7 @@ class CompiledSieve:
             self.floor = opening(scores, self._off, self.k).int().numpy()
         keys = scores.view(KEYS[self.dtype]).numpy()
         state = self.floor, self.off, self.count, self.full, self.key, self.place
-        users = np.arange(len(keys)) if who is None else who.numpy()
+        users = self._all if who is None else who.numpy()
         _sift(keys, users, first, self.k, HALF[self.dtype], *state)
 
     def kept(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,7 +67,7 @@ def _lifted(kth: int, off: float, half: float, bits: Any, number: Any) -> int:
     raw = kth ^ ((kth >> 31) & (0x7FFF if short else 0x7FFFFFFF))
     bits[0] = raw << 16 if short else raw
     best = np.float64(number[0])
-    low = best - abs(best) * half - 2.0 * off
+    low = best - math.ldexp(half, math.frexp(best)[1]) - 2.0 * off
     number[0] = low
     key = np.int64(bits[0])
     key = key ^ ((key >> 31) & 0x7FFFFFFF)
@@ -155,30 +163,29 @@ def _sift(
     """Hold what reaches the floor of its query; a query that would need more room than there is gets count -1."""
     bits = np.zeros(1, np.int32)
     number = bits.view(np.float32)
-    most = key.shape[1]
+    most = key.shape[1] - STRIDE
     kind = keys.dtype.type
-    ones = 0x7FFF if half > 0.0 else 0x7FFFFFFF
+    ones = np.int32(0x7FFF if half > 0.0 else 0x7FFFFFFF)
     for line in range(keys.shape[0]):
         row, u = keys[line], who[line]
         least = kind(floor[u])
         start = _reaching(row, 0, least)
         while start >= 0:
-            for at in range(start, start + STRIDE):
-                raw = np.int32(row[at])
-                value = raw ^ ((raw >> 31) & ones)
-                if value < least:
-                    continue
-                if count[u] == full[u]:
-                    _tighten(u, k, half, floor, off, count, key, place, bits, number)
-                    if count[u] == most:
-                        count[u], floor[u] = -1, ones
-                    else:
-                        full[u] = min(most, count[u] + 2 * k + 64)
-                    least = kind(floor[u])
-                    if value < least:
-                        continue
-                key[u, count[u]], place[u, count[u]] = value, first + at
-                count[u] += 1
+            if count[u] > full[u]:
+                _tighten(u, k, half, floor, off, count, key, place, bits, number)
+                full[u] = min(most, count[u] + 2 * k + 64)
+                if count[u] > most:
+                    count[u], floor[u] = -1, ones
+                least = kind(floor[u])
+            if count[u] < 0:
+                break
+            held, keys_held, places_held = count[u], key[u], place[u]
+            for at in range(STRIDE):  # all are written down; the next is written over what does not reach the floor
+                raw = np.int32(row[start + at])
+                value = np.int32(raw ^ np.int32(np.int32(raw >> 31) & ones))
+                keys_held[held], places_held[held] = value, first + start + at
+                held += value >= least
+            count[u] = held
             start = _reaching(row, start + STRIDE, least)
 
 

@@ -1,6 +1,6 @@
 """Rough scores: items and queries in a format the processor multiplies fast, and how far such a score can be off.
 
-In: items (n, d), queries (b, d), float32. Out: blocks of rounded numbers and, for each query, a bound on the error.
+In: items (n, d), queries (b, d), float32. Out: rounded numbers and, for each query, a bound on the error.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class Rough:
     """Items in the order they are looked at, in one number format.
 
     With v' and q' the rounded vectors, |q'v' - qv| <= |q' - q| |v'| + |q| |v' - v| (Cauchy and Schwarz), and a sum of
-    d products in float32, in whatever order, is off by at most (d + 8) 2^-23 |q'| |v'|. The norms of the differences
-    are measured, not guessed. How the score itself is rounded is the business of `topk_sieve`.
+    d products in float32, in whatever order, is off by at most d 2^-23 |q'| |v'|; 8 more of these steps make room for
+    the rounding of true scores to float32. The norms of the differences are measured, not guessed. How a rough score
+    is rounded is the business of `topk_sieve`.
     """
 
     def __init__(
@@ -52,7 +53,6 @@ class Rough:
         *,
         dtype: torch.dtype,
         device: torch.device,
-        width: int,
         kept: bool,
     ) -> None:
         """Measure the items and, when they are to be kept, convert them.
@@ -62,15 +62,15 @@ class Rough:
             order: (m,) rows in the order they are looked at.
             dtype: torch.bfloat16 or torch.float32.
             device: where the products are taken.
-            width: items are handed out in blocks of so many.
-            kept: convert them once, and not whenever a block is asked for: costs m * d numbers of the format.
+            kept: convert them once, and not whenever they are asked for: costs m * d numbers of the format.
         """
-        self.items, self.order, self.dtype, self.device, self.width = items, order, dtype, device, width
+        self.items, self.order, self.dtype, self.device = items, order, dtype, device
         largest = max((float(np.abs(part).max()) for part in self._parts(items)), default=0.0)
         self.zero = largest == 0
         exponent = int(np.frexp(largest)[1])
         self.exponent = exponent if abs(exponent) > _SANE else 0
         self.norm = self.error = 0.0
+        self._whole = kept
         size = len(order) if kept else 0
         self._kept = torch.empty((size, items.shape[1]), dtype=dtype, device=device)
         for start in range(0, len(order), _CONVERTED):
@@ -82,10 +82,6 @@ class Rough:
             if kept:
                 self._kept[start : start + _CONVERTED] = rounded
 
-    def __len__(self) -> int:
-        """Blocks."""
-        return -(-len(self.order) // self.width)
-
     @cached_property
     def places(self) -> Rows:
         """Where each item stands in the order: (n,), -1 = nowhere."""
@@ -95,7 +91,7 @@ class Rough:
 
     def span(self, first: int, last: int) -> torch.Tensor:
         """The items that stand from `first` up to `last`: (up to last - first, d)."""
-        return self._kept[first:last] if len(self._kept) else self._scaled(self.order[first:last]).to(self.dtype)
+        return self._kept[first:last] if self._whole else self._scaled(self.order[first:last]).to(self.dtype)
 
     def queries(self, queries: Floats) -> tuple[torch.Tensor, torch.Tensor]:
         """Queries as they are multiplied (b, d), each scaled to about 1, and what a score may be off: (b,) float64."""
@@ -106,7 +102,9 @@ class Rough:
         length, off = plain.norm(dim=1), (rounded.double() - plain).norm(dim=1)
         d = queries.shape[1]
         summed = (d + 8) * 2.0**-23 * (length + off) * self.norm
-        bound = off * self.norm + length * self.error + summed + d * _FLUSHED
+        # Scores that are told apart only beyond float32's smallest step are equal when they are written down.
+        step = torch.ldexp(torch.ones_like(length), -149 - self.exponent - exponent[:, 0])
+        bound = off * self.norm + length * self.error + summed + d * _FLUSHED + step
         return rounded, bound * (1 + 2.0**-20)
 
     def _scaled(self, rows: Rows) -> torch.Tensor:

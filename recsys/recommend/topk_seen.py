@@ -42,13 +42,13 @@ class Seen:
         place = rough.places[item]
         return user[place >= 0], place[place >= 0]
 
-    def blocks(self, part: Rows, rough: Rough) -> list[torch.Tensor] | None:
-        """For each block of items, the places in its scores (queries of `part`, width) that are barred."""
+    def blocks(self, part: Rows, rough: Rough, width: int) -> list[torch.Tensor] | None:
+        """For each block of `width` items, the places in its scores (queries of `part`, width) that are barred."""
         if not len(self.item):
             return None
         user, place = self.places(part, rough)
-        block = place // rough.width
-        order = np.argsort(block.astype(np.uint16) if len(rough) < 1 << 16 else block, kind="stable")
-        flat = (user * rough.width + place % rough.width)[order]
-        ends = np.cumsum(np.bincount(block, minlength=len(rough)))
+        number, block = -(-len(rough.order) // width), place // width
+        order = np.argsort(block.astype(np.uint16) if number < 1 << 16 else block, kind="stable")
+        flat = (user * width + place % width)[order]
+        ends = np.cumsum(np.bincount(block, minlength=number))
         return list(torch.from_numpy(flat).tensor_split(torch.from_numpy(ends[:-1])))

@@ -16,8 +16,8 @@ _FOLD = 32
 """Scores of which only the largest is looked at first; divides STRIDE."""
 
 KEYS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
-HALF = {torch.bfloat16: 2.0**-8, torch.float32: 0.0}
-"""Half the distance to the next number, as a share: a bf16 product is summed in float32 and then rounded."""
+HALF = {torch.bfloat16: 2.0**-9, torch.float32: 0.0}
+"""Half the distance to the next number, of numbers from 0.5 to 1: a bf16 product is rounded once it is summed."""
 
 
 class Sieve:
@@ -50,6 +50,13 @@ class Sieve:
         self._user = [torch.empty(0, dtype=torch.int64, device=device)]
         self._place = [torch.empty(0, dtype=torch.int64, device=device)]
         self._key = [torch.empty(0, dtype=KEYS[dtype], device=device)]
+
+    @staticmethod
+    def block(k: int, device: torch.device) -> tuple[int, int]:
+        """Queries and items scored at once: wide enough that the peaks of the first block tell the k best apart."""
+        height, width = (512, 4096) if device.type == "cpu" else (8192, 32_768)
+        wide = max(width, 2 * _FOLD * k)
+        return max(1, height * width // wide), wide
 
     def add(self, scores: torch.Tensor, first: int, *, who: torch.Tensor | None = None) -> None:
         """Look at a block of scores.
@@ -140,7 +147,8 @@ def opening(scores: torch.Tensor, off: torch.Tensor, k: int) -> torch.Tensor:
 def _lifted(kth: torch.Tensor, off: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The floors that k-th best scores allow: (b,) keys."""
     best = turned(kth.clamp(min=lowest(dtype))).view(dtype).double()
-    low = best - best.abs() * HALF[dtype] - 2 * off
+    half = torch.ldexp(torch.full_like(best, HALF[dtype]), torch.frexp(best)[1])
+    low = best - half - 2 * off
     rounded = low.to(dtype)
     key = turned(rounded.view(KEYS[dtype])) - (rounded.double() > low).to(KEYS[dtype])
     key = torch.where(key == 0, -1, key)  # minus zero is as good as zero
