@@ -60,6 +60,10 @@ class DatabaseUnavailableError(TemporaryError):
     """The database does not answer."""
 
 
+class BusyDatabaseError(TemporaryError):
+    """Another transaction was in the way; nothing of this one is left, and it can be made again at once."""
+
+
 class LeaseHeldError(TemporaryError):
     """Another process works on this store."""
 

@@ -6,6 +6,7 @@ In: an exception of sqlite3, psycopg or pymysql. Out: the error with its exit co
 from __future__ import annotations
 
 from recsys.errors import (
+    BusyDatabaseError,
     ConfigError,
     DatabaseUnavailableError,
     DataContractError,
@@ -17,7 +18,7 @@ from recsys.errors import (
 from recsys.log import printable, redact
 
 _SQLITE: tuple[tuple[str, type[RecsysError], str], ...] = (
-    ("database is locked", TemporaryError, "another program writes to it; try again"),
+    ("database is locked", BusyDatabaseError, "another program writes to it; try again"),
     ("database or disk is full", TemporaryError, "make room on the disk, then run the same command again"),
     ("disk i/o error", TemporaryError, "make room on the disk or check it, then run the same command again"),
     ("readonly database", UsageError, "it may only be read; check the rights of the file and its folder"),
@@ -31,8 +32,8 @@ _POSTGRES: tuple[tuple[str, type[RecsysError], str], ...] = (
     ("08", DatabaseUnavailableError, "check that it runs and can be reached, then try again"),
     ("57P", DatabaseUnavailableError, "the server is stopping or starting; try again"),
     ("53", TemporaryError, "the server is out of disk, memory or connections; make room and try again"),
-    ("40", TemporaryError, "two transactions were in each other's way; try again"),
-    ("55P03", TemporaryError, "another program holds a lock; try again"),
+    ("40", BusyDatabaseError, "two transactions were in each other's way; try again"),
+    ("55P03", BusyDatabaseError, "another program holds a lock; try again"),
     ("28", ConfigError, "check user and password in [database] url"),
     ("3D000", ConfigError, "create the database, or name another one in [database] url"),
     ("42501", UsageError, "the database user lacks this right"),
@@ -53,7 +54,7 @@ _MYSQL: tuple[tuple[tuple[int, ...], type[RecsysError], str], ...] = (
         "the server is stopping or ended the session; try again",
     ),
     ((3, 1021, 1026, 1037, 1038, 1040, 1041, 1114, 1203), TemporaryError, "make room on the server and try again"),
-    ((1205, 1213, 1020), TemporaryError, "two transactions were in each other's way; try again"),
+    ((1205, 1213, 1020), BusyDatabaseError, "two transactions were in each other's way; try again"),
     ((1142, 1143, 1227, 1370), UsageError, "the database user lacks this right"),
     ((1146,), NotFoundError, "run `recsys init` first"),
     ((1290, 1792), UsageError, "the connection may only read"),

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from recsys.config import Settings
-from recsys.errors import DatabaseUnavailableError, TemporaryError
+from recsys.db.again import again
+from recsys.errors import TemporaryError
 from recsys.execution import stop
 from recsys.execution.shards import Shard
 from recsys.execution.watch import peak_mb
@@ -23,15 +24,11 @@ from recsys.pipeline.space import embedded
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import polars as pl
 
     from recsys.recommend.recommender import Recommender
     from recsys.store.kept import Kept
     from recsys.store.runs import Run
     from recsys.store.writer import Writer
-
-_TRIES = 5
-"""How often a shard's rows are offered to a database that is busy with those of other workers."""
 
 
 @dataclass(frozen=True)
@@ -140,16 +137,17 @@ class ListTask:
         made.drops = type(made.drops)(made.rules)
         rows = opened.users[shard.index * settings.shard_users : (shard.index + 1) * settings.shard_users]
         started = time.perf_counter()
-        again, kept = self._split(opened, rows)
-        frame = made.shard(again, settings.k, first=shard.index == 0)
+        anew, kept = self._split(opened, rows)
+        frame = made.shard(anew, settings.k, first=shard.index == 0)
         scored = time.perf_counter()
         if self._writer is not None:
             self._writer.write(shard.index, frame, n_users=len(rows), kept=kept)
         else:
-            _write(opened.run, shard.index, frame, n_users=len(rows), kept=kept)
+            with stop.deferred():
+                again(lambda: opened.run.write(shard.index, frame, n_users=len(rows), kept=kept))
         warned, opened.warned[:] = tuple(dict.fromkeys(opened.warned)), []
         seconds = (scored - started, time.perf_counter() - scored)
-        counts = (len(rows), len(again), 0 if kept is None else len(kept.users))
+        counts = (len(rows), len(anew), 0 if kept is None else len(kept.users))
         return Made(*counts, seconds, made.drops.document(), peak_mb(), warned)
 
     def _split(self, opened: _Open, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], Kept | None]:
@@ -183,17 +181,3 @@ class _Collected(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._into.append(record.getMessage())
-
-
-def _write(run: Run, index: int, frame: pl.DataFrame, *, n_users: int, kept: Kept | None) -> None:
-    """Write a shard; a database that other workers keep busy is asked again."""
-    for left in range(_TRIES - 1, -1, -1):
-        try:
-            with stop.deferred():
-                run.write(index, frame, n_users=n_users, kept=kept)
-            return
-        except DatabaseUnavailableError:
-            raise
-        except TemporaryError:
-            if not left:
-                raise

@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection, Engine
 from recsys import __version__
 from recsys.config import PublishSettings
 from recsys.db import dialects, version
+from recsys.db.again import again
 from recsys.db.engine import connect
 from recsys.execution.failpoints import failpoint
 from recsys.store import embeddings, lists, parts, pointer, prune, tables
@@ -172,19 +173,23 @@ class Store:
             NotFoundError: no such run, or it was never finished, or its rows are pruned.
             PublishGuardError: a guard refuses.
         """
-        with self.engine.begin() as connection:
-            chosen = run_id or pointer.newest_ready(connection, placement)
-            pointer.forward(
-                connection,
-                chosen,
-                guards=guards,
-                expected_users=expected_users,
-                force=force,
-                now=self.dialect.now(connection),
-            )
-            failpoint("store.publish.commit.before")
-        failpoint("store.publish.commit.after")
-        return chosen
+
+        def forward() -> str:
+            with self.engine.begin() as connection:
+                chosen = run_id or pointer.newest_ready(connection, placement)
+                pointer.forward(
+                    connection,
+                    chosen,
+                    guards=guards,
+                    expected_users=expected_users,
+                    force=force,
+                    now=self.dialect.now(connection),
+                )
+                failpoint("store.publish.commit.before")
+            failpoint("store.publish.commit.after")
+            return chosen
+
+        return again(forward)
 
     def rollback(self, placement: str = "default") -> str:
         """Point the placement at the run before; return that run's id.
@@ -192,11 +197,15 @@ class Store:
         Raises:
             NotFoundError: nothing is published there, or there is no earlier run with its rows.
         """
-        with self.engine.begin() as connection:
-            before = pointer.back(connection, placement, now=self.dialect.now(connection))
-            failpoint("store.rollback.commit.before")
-        failpoint("store.rollback.commit.after")
-        return before
+
+        def back() -> str:
+            with self.engine.begin() as connection:
+                before = pointer.back(connection, placement, now=self.dialect.now(connection))
+                failpoint("store.rollback.commit.before")
+            failpoint("store.rollback.commit.after")
+            return before
+
+        return again(back)
 
     def prune(self, keep: int) -> int:
         """Delete the rows of all but the newest `keep` published runs of each placement, and what killed runs left.

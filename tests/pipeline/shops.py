@@ -39,7 +39,7 @@ def text(seconds: int) -> str:
 def open_shop(url: str, *, products: int = 5) -> None:
     """Make the shop's tables and its products."""
     engine = connect(url)
-    kind = "TIMESTAMPTZ" if engine.dialect.name == "postgresql" else "TEXT"
+    kind = {"postgresql": "TIMESTAMPTZ", "mysql": "DATETIME(6)"}.get(engine.dialect.name, "TEXT")
     with engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE TABLE article (sku TEXT, name TEXT, changed {kind})")
         connection.exec_driver_sql(
@@ -53,7 +53,7 @@ def open_shop(url: str, *, products: int = 5) -> None:
 def add(url: str, table: str, made: list[tuple[Any, ...]]) -> None:
     """Put rows into a table of the shop."""
     engine = connect(url)
-    mark = "%s" if engine.dialect.name == "postgresql" else "?"
+    mark = "?" if engine.dialect.name == "sqlite" else "%s"
     with engine.begin() as connection:
         values = ", ".join([mark] * len(made[0]))
         connection.exec_driver_sql(f"INSERT INTO {table} VALUES ({values})", made)
@@ -105,7 +105,8 @@ def held(url: str) -> dict[str, list[tuple[Any, ...]]]:
             "marks": "SELECT source, CAST(newest AS TEXT), CAST(reached AS TEXT), CAST(counts AS TEXT) "
             "FROM source_marks ORDER BY 1",
         }
-        return {name: rows(engine, query) for name, query in asked.items()}
+        words = "CHAR" if engine.dialect.name == "mysql" else "TEXT"
+        return {name: rows(engine, query.replace("AS TEXT", f"AS {words}")) for name, query in asked.items()}
     finally:
         engine.dispose()
 
