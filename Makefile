@@ -7,6 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DATA ?= ../shared/data
 SHOP ?= demo-shop
+WORKERS ?= 2
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 18
@@ -33,8 +34,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## draw a shop, run the whole line on it, show recommendations
 	$(BIN)/recsys demo $(SHOP)
 
-test: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## all tests, in WORKERS=2 processes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(STAMP)  ## what has to be clean before a commit: format, lint, types
 	$(BIN)/ruff format --check .
