@@ -39,7 +39,7 @@ from recsys.recommend.topk_approximate import ApproximateScorer
 PEER_SCRIPT = Path(__file__).with_name("score_peer.py")
 PEERS = ("implicit recommend", "RecTools ImplicitRanker")
 SPEEDS = "users_per_s", "users_per_cpu_s"
-TILE = 512, 4096
+TILE = 512, 1024
 Lists = np.ndarray
 
 

@@ -34,8 +34,8 @@ Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Pairs = tuple[Rows, Rows]
 
-_APART = 1024
-"""The order items are looked at in takes so many from all over the catalogue, then the next so many."""
+_STEP = 1024
+"""Items in one product."""
 
 _WORTH = 1 << 27
 """Scores looked at before compiled code is loaded; it takes a second, on the first day a few."""
@@ -64,7 +64,8 @@ class Scorer:
                 are the same.
             sieve: "torch", "numba" (compiled, for processors), or "auto" for Numba where it is installed and there
                 is much to do. The answers are the same.
-            block: queries and items scored at once, items rounded up to a multiple of 64; bounds memory.
+            block: queries and items scored at once, items rounded up to a multiple of 64, or of
+                1024 above that; bounds memory.
 
         Raises:
             UsageError: an item is not finite.
@@ -72,7 +73,9 @@ class Scorer:
         self.items = finite(items, "item")
         self.device = torch.device(device)
         self.rows = np.flatnonzero(allowed) if allowed is not None else np.arange(len(items), dtype=np.int64)
-        self._given = block
+        self._given, self._step = block, _STEP
+        if min(block[1] if block else _STEP, len(self.rows)) < _STEP:
+            self._step = -(-min(block[1] if block else _STEP, len(self.rows)) // STRIDE) * STRIDE
         fast = precision == "bf16" or (precision == "auto" and rounds_fast(self.device))
         self._dtypes = [torch.bfloat16, torch.float32] if fast else [torch.float32]
         self._sieve = sieve
@@ -116,12 +119,14 @@ class Scorer:
 
     def _rough(self, dtype: torch.dtype) -> Rough:
         if dtype not in self._made:
+            n = len(self.rows)
             # Items that follow each other come from all over the catalogue: neighbours are often alike, and a block
             # full of what a user likes would pass the sieve as a whole.
-            apart = -(-len(self.rows) // _APART)
+            apart = -(-n // _STEP)
             order = np.concatenate([self.rows[start::apart] for start in range(apart)])
+            bounds = np.minimum(np.arange(0, n + self._step, self._step), n)
             kept = dtype == self._dtypes[0]
-            self._made[dtype] = Rough(self.items, order, dtype=dtype, device=self.device, kept=kept)
+            self._made[dtype] = Rough(self.items, order, bounds, dtype=dtype, device=self.device, kept=kept)
         return self._made[dtype]
 
     def _sieved(self, queries: Floats, todo: Rows, rough: Rough, seen: Seen, scores: Floats, rows: Rows) -> Rows:
@@ -130,7 +135,7 @@ class Scorer:
         self._looked += len(todo) * n
         kind = pick_sieve(self._sieve, self.device, work=self._looked)
         height, width = self._given or kind.block(k, self.device)
-        width = -(-min(width, n) // STRIDE) * STRIDE
+        width = -(-min(width, n) // self._step) * self._step
         work = partial(self._block, kind, width, queries, rough, seen, scores, rows)
         return shared(work, todo, height=height, device=self.device)
 
@@ -153,12 +158,11 @@ class Scorer:
         product = torch.empty((len(part), width), dtype=rough.dtype, device=self.device)
         flat = product.view(-1)
         for at, first in enumerate(range(0, n, width)):
-            items = rough.span(first, first + width)
+            for start in range(first, min(first + width, n), self._step):
+                items = rough.block(start // self._step)
+                torch.mm(asked, items, out=product[:, start - first : start - first + items.shape[1]])
             if first + width > n:
                 product[:, n - first :] = -torch.inf
-                product[:, : n - first] = asked @ items.T
-            else:
-                torch.mm(asked, items.T, out=product)
             if barred is not None:
                 flat.index_fill_(0, barred[at].to(self.device), -torch.inf)
             sieve.add(product, first)

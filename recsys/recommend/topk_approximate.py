@@ -81,7 +81,7 @@ class ApproximateScorer:
         sums = np.add.reduceat(unit[known[order]].astype(np.float64), self.bounds[:-1], axis=0) if len(known) else unit
         self.middles = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
         dtype = torch.bfloat16 if rounds_fast(self.device) else torch.float32
-        self.rough = Rough(items, known[order], dtype=dtype, device=self.device, kept=True)
+        self.rough = Rough(items, known[order], self.bounds, dtype=dtype, device=self.device, kept=True)
         self.effort, self.recall = self._calibrated(finite(sample, "sample query"), k, recall)
 
     def top_k(self, queries: Floats, k: int, *, excluded: tuple[Rows, Rows] | None = None) -> tuple[Floats, Rows]:
@@ -137,7 +137,7 @@ class ApproximateScorer:
             product = torch.empty((len(who), -(-(last - first) // STRIDE) * STRIDE), dtype=self.rough.dtype)
             product = product.to(self.device)
             product[:, last - first :] = -torch.inf
-            torch.mm(asked[who], self.rough.span(first, last).T, out=product[:, : last - first])
+            torch.mm(asked[who], self.rough.block(one), out=product[:, : last - first])
             if one in barred:
                 line, column = barred[one]
                 product[torch.from_numpy(line).to(self.device), torch.from_numpy(column).to(self.device)] = -torch.inf

@@ -16,8 +16,8 @@ from recsys.errors import UsageError
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
-_PAIRS = 1 << 17
-"""Numbers gathered at a time: what a processor's own cache holds."""
+_PAIRS = 1 << 14
+"""Numbers gathered at a time: they stay in the cache next to the core."""
 
 _ROWS = 1 << 32
 """Rows a place in the sorted keys has room for."""
@@ -77,7 +77,7 @@ def ranked(scores: Floats, user: Rows, row: Rows, *, b: int, k: int) -> tuple[Fl
 def scan(query: Floats, items: Floats, rows: Rows, k: int) -> tuple[Floats, Rows]:
     """Look at each of `rows`, ascending: scores (k,) and rows (k,) of one query (d,)."""
     best, found = np.empty(0, np.float32), np.empty(0, np.int64)
-    step = max(1, 32 * _PAIRS // max(1, items.shape[1]))
+    step = max(1, 256 * _PAIRS // max(1, items.shape[1]))
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
         value = score(query[None], items, np.zeros(len(some), np.int64), some)

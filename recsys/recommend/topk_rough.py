@@ -50,6 +50,7 @@ class Rough:
         self,
         items: Floats,
         order: Rows,
+        bounds: Rows,
         *,
         dtype: torch.dtype,
         device: torch.device,
@@ -60,27 +61,27 @@ class Rough:
         Args:
             items: (n, d).
             order: (m,) rows in the order they are looked at.
+            bounds: (blocks + 1,) where each block of them begins, and the end.
             dtype: torch.bfloat16 or torch.float32.
             device: where the products are taken.
             kept: convert them once, and not whenever they are asked for: costs m * d numbers of the format.
         """
-        self.items, self.order, self.dtype, self.device = items, order, dtype, device
-        largest = max((float(np.abs(part).max()) for part in self._parts(items)), default=0.0)
+        self.items, self.order, self.bounds, self.dtype, self.device = items, order, bounds, dtype, device
+        parts = range(0, len(items), _CONVERTED)
+        largest = max((float(np.abs(items[start : start + _CONVERTED]).max()) for start in parts), default=0.0)
         self.zero = largest == 0
         exponent = int(np.frexp(largest)[1])
         self.exponent = exponent if abs(exponent) > _SANE else 0
         self.norm = self.error = 0.0
-        self._whole = kept
-        size = len(order) if kept else 0
-        self._kept = torch.empty((size, items.shape[1]), dtype=dtype, device=device)
-        for start in range(0, len(order), _CONVERTED):
-            plain = self._scaled(order[start : start + _CONVERTED])
+        self._kept: list[torch.Tensor] = []
+        for at in range(len(bounds) - 1):
+            plain = self._scaled(at)
             rounded = plain.to(dtype)
-            self.norm = max(self.norm, float(_norms(rounded.float()).max()))
-            if dtype != torch.float32:
+            if len(plain):
+                self.norm = max(self.norm, float(_norms(rounded.float()).max()))
                 self.error = max(self.error, float(_norms(rounded.float() - plain).max()))
             if kept:
-                self._kept[start : start + _CONVERTED] = rounded
+                self._kept.append(rounded.T.contiguous())
 
     @cached_property
     def places(self) -> Rows:
@@ -89,9 +90,9 @@ class Rough:
         out[self.order] = np.arange(len(self.order))
         return out
 
-    def span(self, first: int, last: int) -> torch.Tensor:
-        """The items that stand from `first` up to `last`: (up to last - first, d)."""
-        return self._kept[first:last] if self._whole else self._scaled(self.order[first:last]).to(self.dtype)
+    def block(self, at: int) -> torch.Tensor:
+        """The items of a block as columns, which is how a product reads them fastest: (d, items)."""
+        return self._kept[at] if self._kept else self._scaled(at).to(self.dtype).T
 
     def queries(self, queries: Floats) -> tuple[torch.Tensor, torch.Tensor]:
         """Queries as they are multiplied (b, d), each scaled to about 1, and what a score may be off: (b,) float64."""
@@ -107,18 +108,12 @@ class Rough:
         bound = off * self.norm + length * self.error + summed + d * _FLUSHED + step
         return rounded, bound * (1 + 2.0**-20)
 
-    def _scaled(self, rows: Rows) -> torch.Tensor:
-        plain = torch.from_numpy(self.items[rows]).to(self.device)
+    def _scaled(self, at: int) -> torch.Tensor:
+        plain = torch.from_numpy(self.items[self.order[self.bounds[at] : self.bounds[at + 1]]]).to(self.device)
         return plain if not self.exponent else torch.ldexp(plain.double(), torch.tensor(-self.exponent)).float()
-
-    @staticmethod
-    def _parts(items: Floats) -> list[Floats]:
-        return [items[start : start + _CONVERTED] for start in range(0, len(items), _CONVERTED)]
 
 
 def _norms(x: torch.Tensor) -> torch.Tensor:
     """Lengths of float32 rows, rounded up."""
     d = x.shape[1]
-    lengths: torch.Tensor = torch.linalg.vector_norm(x, dim=1).double()
-    above: torch.Tensor = lengths * (1 + (d + 8) * 2.0**-23) + d**0.5 * _LOST
-    return above
+    return x.square().sum(dim=1).sqrt().double() * (1 + (d + 8) * 2.0**-23) + d**0.5 * _LOST

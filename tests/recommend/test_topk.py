@@ -169,9 +169,12 @@ def test_a_rough_score_is_never_further_off_than_the_bound(seed, d, scale, way):
     items = np.ldexp(g.normal(size=(40, d)) * 10.0 ** g.uniform(-4, 0, size=(40, 1)), scale).astype(np.float32)
     queries = g.normal(size=(5, d)).astype(np.float32)
     dtype = torch.bfloat16 if way[0] == "bf16" else torch.float32
-    rough = Rough(items, np.arange(40), dtype=dtype, device=torch.device("cpu"), kept=bool(seed % 2))
+    bounds, device = np.array([0, 25, 40]), torch.device("cpu")
+    rough = Rough(items, np.arange(40), bounds, dtype=dtype, device=device, kept=bool(seed % 2))
     asked, off = rough.queries(queries)
-    scores = asked.float() @ rough.span(0, 40).float().T  # what the product sums, before it is rounded
+    scores = (
+        asked.float() @ torch.cat([rough.block(0), rough.block(1)], dim=1).float()
+    )  # what the product sums, before it is rounded
     exponents = np.frexp(np.abs(queries).max(axis=1, keepdims=True))[1]
     true = np.ldexp(queries.astype(np.float64), -exponents) @ np.ldexp(items.astype(np.float64), -rough.exponent).T
     assert (np.abs(scores.numpy() - true) <= off.numpy()[:, None]).all()
