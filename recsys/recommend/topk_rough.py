@@ -116,4 +116,5 @@ class Rough:
 def _norms(x: torch.Tensor) -> torch.Tensor:
     """Lengths of float32 rows, rounded up."""
     d = x.shape[1]
-    return x.square().sum(dim=1).sqrt().double() * (1 + (d + 8) * 2.0**-23) + d**0.5 * _LOST
+    above: torch.Tensor = x.square().sum(dim=1).sqrt().double() * (1 + (d + 8) * 2.0**-23) + d**0.5 * _LOST
+    return above
