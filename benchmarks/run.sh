@@ -59,3 +59,6 @@ if [ -f "$retail" ]; then
 else
   echo "retail: skipped, $retail is missing" >&2
 fi
+"$python" "$here/score.py" ${peers[@]+"${peers[@]}"} --json
+"$python" "$here/writeback.py" ${peers[@]+"${peers[@]}"} --json
+"$python" "$here/intake.py" --json
