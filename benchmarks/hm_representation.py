@@ -32,6 +32,7 @@ from sklearn.preprocessing import normalize
 from telling import answered, machine, say
 
 from recsys.data.interactions import Interactions
+from recsys.encoder import checkpoint
 from recsys.evaluate import baselines, metrics
 
 TYPE = "product_type_name"
@@ -52,6 +53,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--customers", type=int, default=2000, help="customers held back that are asked about, at most")
     parser.add_argument("--without", nargs="*", default=["co_purchase"], help="train once more without each of these")
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the model here: what transfer.py starts from")
     parser.add_argument("--only", choices=["recsys"], help="leave out what it is compared with, and --without")
     parser.add_argument("--minilm", type=Path, help="folder of all-MiniLM-L6-v2; default: the installed package")
     add_training(parser)
@@ -78,6 +80,8 @@ def measured(asked: argparse.Namespace, work: Path) -> int:
         model, seconds = trained(divided.train.catalogue, train, settings, work / "training", resume=asked.resume)
         system = name if name == "recsys" else f"without {name}"
         say(f"{system}: trained in {seconds:.0f} s")
+        if asked.save is not None and system == "recsys":
+            say(f"the model is kept in {checkpoint.save(model, asked.save, seed=asked.seed)}")
         found = judged(ours(divided, model), divided)
         found |= together.judged(by_cosine(model.encode(divided.train.catalogue, np.arange(len(divided.train)))))
         rows += summed_up(system, [found])

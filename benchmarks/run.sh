@@ -62,3 +62,4 @@ fi
 "$python" "$here/score.py" ${peers[@]+"${peers[@]}"} --json
 "$python" "$here/writeback.py" ${peers[@]+"${peers[@]}"} --json
 "$python" "$here/intake.py" --json
+"$python" "$here/everybody.py" --json

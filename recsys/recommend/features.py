@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.recommend.facts import ProductFacts, UserFacts
+from recsys.recommend.order import by_score
 from recsys.recommend.pairs import Pairs
 from recsys.recommend.proposals import CandidateSource, UserBatch
 
@@ -56,6 +57,8 @@ class Features:
         starts = np.searchsorted(pairs.user, np.arange(len(users) + 1))
         mine = UserFacts(users, self._products)
         length, ever = mine.length[pairs.user], self._products.ever[pairs.item]
+        # one row of memory a feature: written whole, and read whole by the weights
+        out = np.empty((len(names([source.name for source in self._sources])), m), np.float32)
         columns: list[Floats] = []
         newest = users.newest
         for place, source in enumerate(self._sources):
@@ -73,7 +76,9 @@ class Features:
         columns += self._products.of(pairs.item)
         columns += mine.of(pairs.user)
         columns += mine.fit(pairs.user, pairs.item)
-        return np.stack(columns, axis=1).astype(np.float32)
+        for row, column in zip(out, columns, strict=True):
+            row[:] = column
+        return out.T
 
 
 def _relative(score: Floats, user: Rows, starts: Rows) -> Floats:
@@ -94,9 +99,9 @@ def _extreme(values: npt.NDArray[np.floating], starts: Rows) -> npt.NDArray[np.f
 
 def _place(score: Floats, pairs: Pairs, starts: Rows) -> Floats:
     """1 / rank among the user's pairs, ties by lower row; 0 where the source says nothing."""
-    order = np.lexsort((-score, pairs.user))  # stable, and pairs are sorted by item already
+    order = by_score(pairs.user, score)  # pairs are sorted by item already
     rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order)) - starts[pairs.user[order]]
+    rank[order] = np.arange(len(order)) - starts[pairs.user]
     return np.where(score != 0, 1.0 / (1.0 + rank), 0.0).astype(np.float32)
 
 

@@ -85,7 +85,11 @@ class Blend:
 
     def score(self, x: Floats) -> Floats:
         """Score of each candidate, comparable within a user: (m,) float32."""
-        return ((x - self.mean) @ self.slopes).astype(np.float32)
+        out = np.full(len(x), -(self.mean @ self.slopes))
+        wide = np.empty(len(x))
+        for column, slope in zip(x.T, self.slopes.tolist(), strict=True):  # each pair by itself, whatever is beside it
+            out += np.multiply(column, slope, out=wide)
+        return out.astype(np.float32)
 
     def by_source(self, x: Floats) -> Floats:
         """What each source's own features add to the score: (m, s) float32."""

@@ -25,6 +25,7 @@ from recsys.recommend import features, reasons, rules, sources
 from recsys.recommend.cases import rows_of
 from recsys.recommend.diversity import Diversity
 from recsys.recommend.lists import Lists, falling, kinds_of
+from recsys.recommend.order import by_score
 from recsys.recommend.proposals import UserBatch
 from recsys.recommend.rank import Ranker, scored
 from recsys.recommend.rules_drops import Drops
@@ -191,7 +192,7 @@ class Recommender:
     def _best(self, found: Scored, k: int) -> Lists:
         """The k best candidates of each user."""
         pairs, score = found.pairs, found.score
-        order = np.lexsort((pairs.item, -score, pairs.user))
+        order = by_score(pairs.user, score)  # pairs are sorted by item already
         place = np.arange(len(order)) - np.searchsorted(pairs.user[order], pairs.user[order])
         kept = order[place < k]
         return self.told(found, kept, rank=place[place < k] + 1, score=score[kept])

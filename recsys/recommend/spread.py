@@ -13,12 +13,16 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recsys.data.interactions import Histories
+from recsys.recommend.order import foremost
 from recsys.recommend.proposals import RETURN_CODE, Candidates
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 KIND_WORTH = np.array([1.0, 0.6, 0.3, 0.5, 0.8, 0.0], np.float32)
 """What an event of each type (schema.EVENT_TYPES) says about taste, beside a purchase."""
+
+_TABLE = 1 << 22
+"""Places of a table over users and products: some that fit a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,52 @@ def spread(signs: Taste, neighbours: sparse.csr_matrix, k: int) -> Candidates:
     Returns:
         Candidates; `because` is the product that gave the largest part of the sum.
     """
-    begins, ends = neighbours.indptr[signs.item], neighbours.indptr[signs.item + 1]
-    lengths = (ends - begins).astype(np.int64)
-    source = np.repeat(np.arange(len(lengths)), lengths)
-    at = np.arange(len(source)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(begins, lengths)
-    part = signs.weight[source] * neighbours.data[at]
-    return gathered(signs.user[source], neighbours.indices[at].astype(np.int64), part, signs.item[source], k)
+    if not len(signs.user):
+        return Candidates.none()
+    reached = _reached(signs, neighbours, int(signs.user[-1]) + 1)
+    user = np.repeat(np.arange(reached.shape[0]), np.diff(reached.indptr))
+    kept = foremost(user, reached.data, k)
+    user, item, score = user[kept], reached.indices[kept].astype(np.int64), reached.data[kept]
+    because = _because(signs, neighbours, user, item)
+    return Candidates(user, item, score, np.zeros(len(user), np.int16), because)
+
+
+def _reached(signs: Taste, neighbours: sparse.csr_matrix, users: int) -> sparse.csr_matrix:
+    """Sum of weight * similarity of every product that a user's products lead to: (users, n), rows in order."""
+    liked = sparse.csr_matrix((signs.weight, (signs.user, signs.item)), shape=(users, neighbours.shape[1]))
+    reached: sparse.csr_matrix = (liked @ neighbours).tocsr()
+    reached.sort_indices()
+    return reached
+
+
+def _because(signs: Taste, neighbours: sparse.csr_matrix, user: Rows, item: Rows) -> Rows:
+    """The product of each user that leads to each given product most strongly, the lower row of equals: (m,) int64.
+
+    What the users' products lead to is gone through a few users at a time, and what is not asked for is passed over.
+    """
+    n = neighbours.shape[1]
+    strongest, because = np.full(len(user), -np.inf, np.float32), np.full(len(user), n, np.int64)
+    step = max(1, _TABLE // max(1, n))
+    place = np.full(step * n, -1, np.int64)  # of a user's product among the given ones
+    bounds = np.arange(0, int(user[-1]) + 1 + step if len(user) else 0, step)
+    ours, theirs = np.searchsorted(user, bounds), np.searchsorted(signs.user, bounds)
+    for at in range(len(bounds) - 1):
+        some, own = slice(ours[at], ours[at + 1]), slice(theirs[at], theirs[at + 1])
+        cells = (user[some] - bounds[at]) * n + item[some]
+        place[cells] = np.arange(some.start, some.stop)
+        begins, liked = neighbours.indptr[signs.item[own]], signs.item[own]
+        lengths = (neighbours.indptr[liked + 1] - begins).astype(np.int64)
+        source = np.repeat(np.arange(len(lengths)), lengths)
+        entry = np.arange(len(source)) + np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
+        found = place[((signs.user[own] - bounds[at]) * n)[source] + neighbours.indices[entry]]
+        asked = np.flatnonzero(found >= 0)
+        found, source = found[asked], source[asked]
+        part = signs.weight[own][source] * neighbours.data[entry[asked]]
+        np.maximum.at(strongest, found, part)
+        most = part == strongest[found]
+        np.minimum.at(because, found[most], liked[source[most]])
+        place[cells] = -1
+    return because
 
 
 def weighed(signs: Taste, neighbours: sparse.csr_matrix, users: int, user: Rows, item: Rows) -> Floats:
@@ -101,10 +145,7 @@ def weighed(signs: Taste, neighbours: sparse.csr_matrix, users: int, user: Rows,
         user: (m,) position in the batch.
         item: (m,) product row.
     """
-    n = neighbours.shape[1]
-    liked = sparse.csr_matrix((signs.weight, (signs.user, signs.item)), shape=(users, n))
-    reached = (liked @ neighbours).tocsr()
-    reached.sort_indices()
+    n, reached = neighbours.shape[1], _reached(signs, neighbours, users)
     keys = np.repeat(np.arange(users), np.diff(reached.indptr)) * n + reached.indices
     return looked_up(keys, reached.data, user * n + item)
 
@@ -136,9 +177,6 @@ def gathered(user: Rows, item: Rows, part: Floats, because: Rows, k: int) -> Can
 
 
 def best(user: Rows, item: Rows, score: Floats, because: Rows, k: int) -> Candidates:
-    """The k best of each user, ties by lower row; sorted by user, then item, as Candidates are."""
-    order = np.lexsort((item, -score, user))
-    place = np.arange(len(order)) - np.searchsorted(user[order], user[order])
-    kept = np.sort(order[place < k])
-    kept = kept[np.lexsort((item[kept], user[kept]))]
+    """The k best of each user, ties by lower row, of pairs sorted by user, then item, as Candidates are."""
+    kept = foremost(user, score, k)
     return Candidates(user[kept], item[kept], score[kept], np.zeros(len(kept), np.int16), because[kept])

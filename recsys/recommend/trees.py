@@ -84,7 +84,8 @@ class Trees:
         """Score of each candidate, comparable within a user: (m,) float32."""
         if not len(x):
             return np.zeros(0, np.float32)
-        return np.asarray(np.asarray(self._booster.predict(x)) + self.lean * self.blend.score(x), np.float32)
+        grown = np.asarray(self._booster.predict(x))
+        return np.asarray(grown + self.lean * self.blend.score(x) if self.lean else grown, np.float32)
 
     def by_source(self, x: Floats) -> Floats:
         """What each source's own features add in the blend: (m, s) float32."""

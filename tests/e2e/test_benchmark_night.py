@@ -1,4 +1,4 @@
-"""The benchmark of nights on a project: rows equal, one line of JSON with the figures the contracts name."""
+"""The benchmarks of nights: on a project, rows equal; for everybody of a made-up shop, every list written."""
 
 from __future__ import annotations
 
@@ -34,3 +34,17 @@ def test_a_quick_night_on_a_project(trained: Path) -> None:
     )
     assert 0 < figures["incremental", "products_as_full"] <= 1
     assert {"night_s everybody / incremental", "lists_s everybody / incremental"} == told["ratios"].keys()
+
+
+@pytest.mark.timeout(600)
+def test_a_quick_night_for_everybody() -> None:
+    done = subprocess.run(
+        [sys.executable, "benchmarks/everybody.py", "--quick", "--json", "-k", "5"],
+        cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    figures = {row["metric"]: row["value"] for row in told["rows"]}
+    assert figures["rows"] == 5 * (120 + 1), "everybody and the list of users without history"
+    assert 0 < figures["lists_score_s"] <= figures["recommend_s"] <= figures["night_s"]

@@ -49,8 +49,8 @@ def test_spread_sums_along_neighbours_and_names_the_largest_part(events, k, seed
 
 
 def test_best_keeps_k_by_score_then_row_and_orders_by_row():
-    user, item = np.array([1, 0, 1, 1, 0]), np.array([5, 3, 2, 9, 1])
-    found = best(user, item, np.array([1, 2, 1, 3, 2], np.float32), item + 100, 2)
+    user, item = np.array([0, 0, 1, 1, 1]), np.array([1, 3, 2, 5, 9])
+    found = best(user, item, np.array([2, 2, 1, 1, 3], np.float32), item + 100, 2)
     assert list(zip(found.user, found.item, found.because, strict=True)) == [
         (0, 1, 101),
         (0, 3, 103),

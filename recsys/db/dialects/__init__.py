@@ -13,10 +13,6 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from recsys.db.dialects.mysql import MySql
-from recsys.db.dialects.postgres import Postgres
-from recsys.db.dialects.sqlite import Sqlite
-
 __all__ = ["Dialect", "of", "sql_times"]
 
 
@@ -103,8 +99,18 @@ class Dialect(Protocol):
 
 def of(engine: Engine) -> Dialect:
     """The dialect of an engine."""
-    known: dict[str, type[Dialect]] = {"postgresql": Postgres, "mysql": MySql, "sqlite": Sqlite}
-    return known[engine.dialect.name]()
+    name = engine.dialect.name  # each is imported only where it is talked to: PostgreSQL's needs pyarrow, which is slow
+    if name == "postgresql":
+        from recsys.db.dialects.postgres import Postgres
+
+        return Postgres()
+    if name == "mysql":
+        from recsys.db.dialects.mysql import MySql
+
+        return MySql()
+    from recsys.db.dialects.sqlite import Sqlite
+
+    return Sqlite()
 
 
 def sql_times(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:

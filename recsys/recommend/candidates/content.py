@@ -17,6 +17,12 @@ from recsys.recommend.topk_approximate import ApproximateScorer
 _ROUNDING = 1e-6
 """What is left of a product's own words when they are taken out of a sum."""
 
+_CELLS = 1 << 22
+"""Cells of a table over users and words: some that fit a processor's cache."""
+
+_ENTRIES = 1 << 15
+"""Words of products looked at at once; they stay in the cache next to the core."""
+
 _SAMPLE = 512
 """Products the recall of an approximate search is measured on."""
 
@@ -56,7 +62,8 @@ class Content:
             decay: weight of each further product back.
             recall: share of the neighbours by vectors that must be found; None = all, by exact search.
         """
-        self.vectors, self.words, self.sellable = content, words, sellable
+        # a view of a mapped file is a slow kind of array
+        self.vectors, self.words, self.sellable = np.asarray(content), words, sellable
         self.word_share, self.neighbours, self.last, self.decay = word_share, neighbours, last, decay
         # Words that every tenth product has tell little and cost most: the search goes without, the similarity with.
         within = np.bincount(words.indices, minlength=words.shape[1])
@@ -86,15 +93,17 @@ class Content:
         signs = taste(users.histories, last=self.last, decay=self.decay)
         shape = (len(users), len(self.vectors))
         wanted = sparse.csr_matrix((signs.weight, (signs.user, signs.item)), shape=shape) @ self.words
-        out = np.zeros(len(user), np.float32)
-        for at, own, pairs in side_by_side(len(users), signs.user, user):
+        out, same = np.zeros(len(user), np.float32), np.zeros(len(user), np.float32)
+        for _, own, pairs in side_by_side(len(users), signs.user, user):
             liked, weight, items = signs.item[own], signs.weight[own], item[pairs]
             self_ = items[:, None] == liked[None, :]  # a product is no neighbour of itself
             near = np.maximum(self.vectors[items] @ self.vectors[liked].T, 0)
             near[self_] = 0
-            lexical = self.words[items] @ wanted[at].toarray()[0] - (self_ @ weight) * self._worded[items]
-            lexical[lexical < _ROUNDING] = 0
-            out[pairs] = (1 - self.word_share) * (near @ weight) + self.word_share * lexical
+            out[pairs] = (1 - self.word_share) * (near @ weight)
+            same[pairs] = self_ @ weight
+        lexical = shared_words(wanted, self.words, user, item) - same * self._worded[item]
+        lexical[lexical < _ROUNDING] = 0
+        out += self.word_share * lexical
         return out
 
     def similarity(
@@ -130,3 +139,35 @@ class Content:
         value = self.similarity(item, other)
         kept = value > 0
         return sparse.csr_matrix((value[kept], (item[kept], other[kept])), shape=(n, n))
+
+
+def shared_words(
+    one: sparse.csr_matrix, other: sparse.csr_matrix, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Inner products of m pairs of sparse rows: (m,) float32.
+
+    Args:
+        one: (a, w) float32, few rows: some of them are laid out in full at a time.
+        other: (c, w) float32.
+        left: (m,) rows of `one`, ascending.
+        right: (m,) rows of `other`.
+    """
+    out = np.zeros(len(left), np.float32)
+    begins, lengths = other.indptr[:-1], np.diff(other.indptr).astype(np.int64)
+    size = lengths[right]
+    ends = np.cumsum(size)
+    step = max(1, _CELLS // max(1, one.shape[1]))
+    for first in range(0, one.shape[0], step):
+        start, stop = np.searchsorted(left, (first, first + step)).tolist()
+        full = one[first : first + step].toarray().ravel()
+        while start < stop:
+            before = int(ends[start] - size[start])
+            last = max(start + 1, min(stop, int(np.searchsorted(ends, before + _ENTRIES))))
+            some = np.arange(start, last)[size[start:last] > 0]
+            if len(some):
+                lies = ends[some] - size[some] - before
+                entry = np.arange(ends[some[-1]] - before) + np.repeat(begins[right[some]] - lies, size[some])
+                cell = np.repeat((left[some] - first) * one.shape[1], size[some]) + other.indices[entry]
+                out[some] = np.add.reduceat(full[cell] * other.data[entry], lies)
+            start = last
+    return out

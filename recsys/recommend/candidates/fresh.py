@@ -35,7 +35,7 @@ class Fresh:
             last: products of a user looked at.
             decay: weight of each further product back.
         """
-        self.content, self.new, self.last, self.decay = content, new, last, decay
+        self.content, self.new, self.last, self.decay = np.asarray(content), new, last, decay  # no slow view of a file
         self.rows = np.flatnonzero(new if sellable is None else new & sellable).astype(np.int64)
         self._vectors = np.ascontiguousarray(content[self.rows])
 
@@ -61,7 +61,8 @@ class Fresh:
     def weigh(self, users: UserBatch, user: Rows, item: Rows) -> Scores:
         signs = taste(users.histories, last=self.last, decay=self.decay)
         out = np.zeros(len(user), np.float32)
-        for _, own, some in side_by_side(len(users), signs.user, user):
-            near = (self.content[item[some]] @ self.content[signs.item[own]].T) * signs.weight[own]
-            out[some] = np.maximum(near.max(axis=1), 0)
-        return np.where(self.new[item], out, 0.0).astype(np.float32)
+        asked = np.flatnonzero(self.new[item])
+        for _, own, some in side_by_side(len(users), signs.user, user[asked]):
+            near = (self.content[item[asked[some]]] @ self.content[signs.item[own]].T) * signs.weight[own]
+            out[asked[some]] = np.maximum(near.max(axis=1), 0)
+        return out

@@ -33,8 +33,8 @@ class SequenceModel(Protocol):
 
 _CROWD = 32
 """Users encoded at once at least."""
-_PAIRS = 100_000
-"""Pairs scored at once; what bounds memory."""
+_PAIRS = 4096
+"""Pairs scored at once; their vectors stay in the processor's cache."""
 
 
 class Sequence:
