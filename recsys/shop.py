@@ -249,6 +249,17 @@ class Shop:
         with self._writing() as bench:
             return gaps.completed(bench, attributes, min_confidence=min_confidence)[1]
 
+    def forget(self, users: Sequence[str]) -> Report:
+        """Erase users everywhere, for good; their rows are left out of later ingests.
+
+        Raises:
+            UsageError: nobody is named, or the list for users without history is.
+        """
+        from recsys.pipeline import forgetting
+
+        with self._writing() as bench:
+            return forgetting.forget(bench, users)
+
     def odd(self, *, k: int | None = None) -> pl.DataFrame:
         """Products whose text, picture and attributes disagree, the surest first.
 

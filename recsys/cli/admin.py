@@ -1,6 +1,6 @@
-"""Commands that look after a project: runs, doctor, config.
+"""Commands that look after a project: runs, forget, doctor, config.
 
-In: command lines. Out: reports of `recsys.pipeline.ledger` and `recsys.pipeline.health`.
+In: command lines. Out: reports of `recsys.pipeline.ledger`, `.forgetting` and `.health`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     command(runs, "show")(runs_show)
     command(runs, "prune")(runs_prune)
     app.add_typer(runs, name="runs")
+    command(app, "forget")(forget)
     command(app, "doctor")(doctor)
     config = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The settings.")
     command(config, "show")(config_show)
@@ -52,6 +53,22 @@ def runs_prune(
 
     with call.bench({"publish.keep_runs": keep}) as bench:
         return ledger.prune(bench)
+
+
+def forget(
+    call: Call,
+    user: Annotated[list[str] | None, typer.Argument(help="Ids of the users.")] = None,
+    users: Annotated[Path | None, typer.Option(help="The users in this file, one a line.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> Report:
+    """Erase users everywhere, for good: rows, lists of all runs, rejected rows; also on later ingests."""
+    from recsys.pipeline import forgetting, lists
+
+    named = lists.named(user or (), users) if user or users else []
+    if named:
+        call.confirmed(f"Erase {len(named)} users for good?", yes=yes)
+    with call.bench() as bench:
+        return forgetting.forget(bench, named)
 
 
 def doctor(call: Call) -> Report:

@@ -17,6 +17,7 @@ from recsys.config import DataSettings
 from recsys.data import rejects, schema
 from recsys.data.catalogue import content_hashes
 from recsys.data.checks import Checked, check
+from recsys.data.forgotten import Forgotten
 from recsys.data.images import PictureStore
 from recsys.data.sources import TABLES, Part
 from recsys.data.twins import EVENT_KEY
@@ -72,6 +73,7 @@ def ingest(
     pictures: PictureStore | None = None,
     images: Sequence[Path] = (),
     known_products: Collection[str] = (),
+    forgotten: Forgotten = Forgotten(),  # noqa: B008 - frozen
     now: int | None = None,
 ) -> Ingested:
     """Check all parts and decode the pictures.
@@ -82,6 +84,7 @@ def ingest(
         pictures: the picture cache; None = pictures are not looked at (a dry run).
         images: folders and zips of pictures.
         known_products: ids in the store already; events may name them, pictures may belong to them.
+        forgotten: users whose rows are left out.
         now: UTC seconds; default the clock.
 
     Raises:
@@ -99,17 +102,15 @@ def ingest(
                 )
         elif part.table == "events":
             known |= set(book.ids())
-        book.take(
-            part,
-            check(
-                part.table,
-                part.frame(),
-                source=part.source,
-                settings=settings,
-                now=moment,
-                known_products=known if part.table == "events" else None,
-            ),
+        checked = check(
+            part.table,
+            part.frame(),
+            source=part.source,
+            settings=settings,
+            now=moment,
+            known_products=known if part.table == "events" else None,
         )
+        book.take(part, forgotten.left_out(checked))
     return book.closed(pictures, images, set(known_products))
 
 

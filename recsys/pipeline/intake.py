@@ -23,6 +23,7 @@ from recsys.errors import ConfigError, UsageError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.reading import Reading
 from recsys.pipeline.report import Report, Table
+from recsys.store.forget import forgotten
 from recsys.store.inputs import write_inputs
 
 
@@ -110,6 +111,7 @@ def ingest(bench: Bench, wanted: Wanted, *, dry_run: bool = False) -> Report:
             pictures=None if dry_run else bench.pictures,
             images=images,
             known_products=read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].to_list(),
+            forgotten=forgotten(store),
         )
     if not dry_run:
         with bench.watch.stage("write"):

@@ -27,6 +27,7 @@ from recsys.execution import stop
 from recsys.execution.watch import Progress
 from recsys.pipeline.bench import Bench
 from recsys.store import marks
+from recsys.store.forget import forgotten
 from recsys.store.marks import Mark
 
 
@@ -56,6 +57,7 @@ class Reading:
     ) -> None:
         self.bench, self.reader, self.full, self.write, self.progress = bench, reader, full, write, progress
         self.known = known
+        self.forgotten = forgotten(bench.store)
         self.now = int(time.time())
         self.rows = 0
         self.taken = Taken()
@@ -169,7 +171,7 @@ class _Table:
 
     def _judged(self, frame: pl.DataFrame, start: int) -> Checked:
         numbered = frame.with_columns(pl.int_range(start, start + pl.len(), dtype=pl.Int64).alias(ROW))
-        return judged(
+        checked = judged(
             self.select.table,
             self.select.shaped(numbered),
             source=self.select.source,
@@ -178,6 +180,7 @@ class _Table:
             known_products=self.reading.known if self.select.table == "events" else None,
             twins=self._twins,
         )
+        return self.reading.forgotten.left_out(checked)
 
     def _advance(self, checked: Checked, stamps: pl.Series) -> None:
         """Note the newest row; in a reading by time also up to where everything is there."""

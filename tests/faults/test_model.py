@@ -1,4 +1,4 @@
-"""Nights in any order: ingest, score, stop half way, publish, force, roll back, prune, open again.
+"""Nights in any order: ingest, score, stop half way, publish, force, roll back, prune, forget a user, open again.
 
 In: steps that hypothesis chooses. Out: the store does what a model of a few dictionaries says, and keeps its promises.
 """
@@ -26,6 +26,7 @@ from recsys.data.ingest import ingest
 from recsys.data.sources import of_frames
 from recsys.db.engine import rows
 from recsys.errors import DataContractError, NotFoundError, PublishGuardError
+from recsys.store.forget import forget
 from recsys.store.inputs import write_inputs
 from recsys.store.runs import Manifest, Store
 from tests.faults.invariants import adds_up, check
@@ -127,6 +128,7 @@ class Nights(RuleBasedStateMachine):
         run = (known[which % len(known)] if known else "nothing") if which is not None else (ready or [""])[-1]
         may = run in self.lists and run not in self.pruned
         sold = may and all(self.products.get(name) for names in self.lists[run].values() for name in names)
+        sold = sold and len(self.lists[run]) == SHARDS + 1  # of those who were forgotten, lists are missing
         try:
             done = self.store.publish(run if which is not None else None, guards=PublishSettings(), force=force)
         except NotFoundError:
@@ -172,6 +174,15 @@ class Nights(RuleBasedStateMachine):
                 gone.add(run)
         assert self.store.prune(keep) == len(gone)
         self.pruned |= gone
+
+    @rule(shard=st.integers(0, SHARDS - 1))
+    def forget(self, shard: int) -> None:
+        """The user's lists go from all runs; a run at work is over."""
+        forget(self.store, [f"u{shard}"])
+        if self.working is not None:
+            self.runs[self.working[0]], self.working = "failed", None
+        for held in self.lists.values():
+            held.pop(f"u{shard}", None)
 
     @rule()
     def open_again(self) -> None:

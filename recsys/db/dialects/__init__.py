@@ -81,6 +81,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def overwrite(self, engine: Engine) -> None:
+        """What was deleted goes from the database's files too, as far as the database can be told to, now."""
+        ...
+
     def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Any:
         """Context manager: hold the store alone; raises LeaseHeldError at once when another process does.
 

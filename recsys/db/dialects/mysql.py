@@ -120,6 +120,9 @@ class MySql:
             with engine.begin() as connection:
                 gone = connection.execute(some, {"run": run_id}).rowcount
 
+    def overwrite(self, engine: Engine) -> None:
+        """See Dialect. InnoDB purges deleted rows by itself, a moment later."""
+
     @contextmanager
     def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
         """See Dialect. Named locks are not shared here: each part of a run has a lock of its own, a seat.

@@ -117,6 +117,11 @@ class Postgres:
         with engine.begin() as connection:
             connection.execute(sa.delete(table).where(table.c.run_id == run_id))
 
+    def overwrite(self, engine: Engine) -> None:
+        """See Dialect. Their places are free to be written over; the write-ahead log is kept as the server is set."""
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM")
+
     @contextmanager
     def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
         """See Dialect."""

@@ -120,6 +120,17 @@ class Sqlite:
             with engine.begin() as connection:
                 gone = connection.exec_driver_sql(some, (run_id,)).rowcount
 
+    def overwrite(self, engine: Engine) -> None:
+        """See Dialect. The file is written anew; what readers still hold of its log goes when they are done."""
+        connection = engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.close()
+        finally:
+            connection.close()
+
     @contextmanager
     def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
         """See Dialect. The system frees the lock when its holder dies, however it dies.
