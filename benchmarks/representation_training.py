@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,11 @@ def trained(
         resume=resume,
         progress=False,
     )
+    kept = folder / digest[:10] / "losses.json"
+    if model.metrics:
+        kept.write_text(json.dumps(model.metrics), encoding="utf-8")
+    elif kept.exists():  # a training that was finished before has no losses of its own
+        model = replace(model, metrics=json.loads(kept.read_text(encoding="utf-8")))
     return model, time.perf_counter() - started
 
 
