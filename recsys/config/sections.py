@@ -227,6 +227,20 @@ class EvaluateSettings(Section):
     max_users: int = Field(50_000, ge=1, description="test users at most, drawn by the seed")
 
 
+class ReportSettings(Section):
+    """The page that shows what the recommender knows and does."""
+
+    nightly: bool = Field(True, description="write it at the end of `recsys run`")
+    path: Path = Field(
+        Path("report.html"),
+        description="the HTML file, relative to the project folder; its numbers stand beside it as .json",
+    )
+    users: int = Field(
+        20, ge=0, le=100, description="users shown with their history and list; 0 keeps users out of the page"
+    )
+    products: int = Field(300, ge=0, le=1000, description="products that can be chosen in the explorer of similar ones")
+
+
 class Settings(Section):
     """All sections. A room gets its own section, never all of them."""
 
@@ -246,6 +260,7 @@ class Settings(Section):
     cluster: ClusterSettings = ClusterSettings()
     publish: PublishSettings = PublishSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    report: ReportSettings = ReportSettings()
 
     @property
     def artifacts(self) -> Path:
