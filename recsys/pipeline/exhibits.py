@@ -18,6 +18,7 @@ import polars as pl
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import Dataset
+from recsys.data.interactions import Interactions
 from recsys.errors import ModelFolderError
 from recsys.pipeline.shelf import Shelf
 from recsys.pipeline.space import SIMILAR
@@ -52,13 +53,22 @@ def people(dataset: Dataset, store: Store, shelf: Shelf, *, wanted: int, placeme
     out = []
     for user, row in zip(ids, rows.tolist(), strict=True):
         own = slice(events.starts[row], events.starts[row + 1])
-        newest = list(range(own.start, own.stop))[::-1][:_LATELY]
-        history = tuple(
-            Event(shelf.place(int(events.item[at])), schema.EVENT_TYPES[int(events.kind[at])], int(events.time[at]))
-            for at in newest
-        )
-        out.append(Person(user, int(lengths[row]), history, _list(lists, user, shelf)))
+        out.append(Person(user, int(lengths[row]), _lately(events, own, shelf), _list(lists, user, shelf)))
     return tuple(out)
+
+
+def _lately(events: Interactions, own: slice, shelf: Shelf) -> tuple[Event, ...]:
+    """The last products of a user, each once with all that was done with it, the newest first."""
+    done: dict[int, tuple[list[str], int]] = {}
+    for item, kind, time in zip(events.item[own][::-1], events.kind[own][::-1], events.time[own][::-1], strict=True):
+        kinds, _ = done.setdefault(int(item), ([], int(time)))
+        said = schema.EVENT_TYPES[int(kind)].replace("_", " ")
+        if said not in kinds:
+            kinds.insert(0, said)  # in the order in which it was done
+        if len(done) > _LATELY:
+            done.popitem()
+            break
+    return tuple(Event(shelf.place(item), ", ".join(kinds), time) for item, (kinds, time) in done.items())
 
 
 def _list(lists: pl.DataFrame | None, user: str, shelf: Shelf) -> tuple[Place, ...]:

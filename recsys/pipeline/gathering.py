@@ -97,7 +97,11 @@ def _quality(bench: Bench) -> told.Quality:
         bench.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 2 DESC, 1"
     )
     gaps = sorted(
-        ((name.removeprefix(schema.ATTRIBUTE_PREFIX), frame[name].null_count()) for name in frame.columns),
+        (
+            (name.removeprefix(schema.ATTRIBUTE_PREFIX), frame[name].null_count())
+            for name in frame.columns
+            if name != schema.IMAGE_HASH  # who has a usable picture is counted
+        ),
         key=lambda gap: (-gap[1], gap[0]),
     )
     spoken = {

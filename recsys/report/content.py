@@ -113,7 +113,7 @@ class Clusters:
 
 @dataclass(frozen=True)
 class Event:
-    """What a user did with a product, and when (UTC seconds)."""
+    """What a user did with a product, in words, and when last (UTC seconds)."""
 
     product: int
     kind: str

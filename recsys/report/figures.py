@@ -19,6 +19,8 @@ OURS = "recsys"
 _HUES = 7
 """Groups of a map that have a colour of their own; the others are grey."""
 _NAMED = 10
+_ENOUGH = 20
+"""Users below which a slice is left to the table."""
 _MEASURES = ("ndcg@10", "hr@10", "mrr@10", "map@", "recall@", "coverage@", "gini@", "novelty@", "diversity@")
 SLICES = {
     "all": "all users",
@@ -107,7 +109,7 @@ class Figures:
             return None
         held: dict[str, list[Figure]] = {}
         for one in found.figures:
-            if one.metric == METRIC and one.users and math.isfinite(one.value):
+            if one.metric == METRIC and one.users >= _ENOUGH and math.isfinite(one.value):
                 held.setdefault(one.slice, []).append(one)
         both = [(name, *_best(some, found.ours)) for name, some in held.items()]
         chosen = [(name, ours, other) for name, ours, other in both if ours is not None and other is not None]
@@ -189,7 +191,7 @@ class Figures:
             return ()
         middles = charts.middles(self.dots)
         chosen = [group for group in clusters.groups if group.id in middles][:_NAMED]
-        return tuple(_apart([(*middles[group.id], group.label) for group in chosen]))
+        return tuple(_apart([(*middles[group.id], _brief(group.label)) for group in chosen]))
 
     @property
     def grids(self) -> tables.Grids:
@@ -199,6 +201,11 @@ class Figures:
 
 def _kin(group: Cluster) -> str:
     return group.parent or f"\0{group.id}"
+
+
+def _brief(label: str) -> str:
+    """The first two terms of a label."""
+    return " · ".join(label.split(" · ")[:2])
 
 
 def _best(some: list[Figure], ours: str) -> tuple[Figure | None, Figure | None]:

@@ -114,7 +114,20 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("text", "number", "measure", "percent", "cell", "moment", "day", "ago", "counted", "chance"):
+    for name in (
+        "text",
+        "initial",
+        "sentence",
+        "number",
+        "measure",
+        "percent",
+        "cell",
+        "moment",
+        "day",
+        "ago",
+        "counted",
+        "chance",
+    ):
         made.filters[name] = getattr(words, name)
     made.globals["charts"] = charts
     return made

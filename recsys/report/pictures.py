@@ -19,7 +19,7 @@ BUDGET: Final = 4_500_000
 """Bytes of base64 that all pictures of a page may take."""
 _LEVELS: Final = ((96, 78), (64, 74), (64, 55), (48, 50), (40, 40), (32, 30))
 """Side in pixels and quality, the best first; a picture smaller than the side is not enlarged."""
-_PROBES: Final = 60
+_PROBES: Final = 24
 
 
 def thumbnails(products: Sequence[Product], pixels: npt.NDArray[np.uint8], *, budget: int = BUDGET) -> tuple[str, ...]:

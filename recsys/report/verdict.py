@@ -68,6 +68,14 @@ def popularity(evaluation: Evaluation) -> Pair | None:
     return min(known, key=lambda pair: pair.difference, default=None)
 
 
+def strongest(evaluation: Evaluation) -> Pair | None:
+    """Ours against the best of all other systems, None where ours was not compared."""
+    whole = [pair for pair in evaluation.pairs if (pair.slice, pair.metric) == (WHOLE, METRIC)]
+    return min(
+        (pair for pair in whole if pair.system == evaluation.ours), key=lambda pair: pair.difference, default=None
+    )
+
+
 def sure(pair: Pair) -> bool:
     """Whether both the interval and the test say that there is a difference."""
     return pair.p < _LEVEL and (pair.low > 0 or pair.high < 0)
@@ -169,6 +177,10 @@ def _of_evaluation(content: Content) -> list[Note]:
         out.append(
             Note("The test is too small, or our lists too plain, to show a difference to popularity.", "figures")
         )
+    best = strongest(judged)
+    if best is not None and best is not pair and not (sure(best) and best.difference > 0):
+        how = "is behind" if sure(best) else "shows no gain over"
+        out.append(Note(f"{judged.ours} {how} the strongest plain system ({best.other}).", "figures"))
     return out
 
 

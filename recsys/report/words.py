@@ -18,8 +18,19 @@ _DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
 
 def text(value: str, most: int = LONGEST) -> str:
     """A text of the shop: control characters and direction marks stripped, not longer than `most`."""
-    shown = printable(value)
-    return shown if len(shown) <= most else shown[: most - 1].rstrip() + "…"
+    shown = printable(value[: 4 * most])  # a text may be very long
+    return shown if len(shown) <= most and len(value) <= 4 * most else shown[: most - 1].rstrip() + "…"
+
+
+def initial(value: str) -> str:
+    """The first character of a text, in capitals; a dot for none."""
+    shown = printable(value).strip()
+    return shown[:1].upper() or "·"
+
+
+def sentence(value: str) -> str:
+    """A text that begins with a capital."""
+    return value[:1].upper() + value[1:]
 
 
 def number(value: float | None) -> str:
