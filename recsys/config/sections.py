@@ -231,8 +231,9 @@ class ReportSettings(Section):
     """The page that shows what the recommender knows and does."""
 
     nightly: bool = Field(True, description="write it at the end of `recsys run`")
-    path: Path = Field(
-        Path("report.html"),
+    path: str = Field(
+        "report.html",
+        min_length=1,
         description="the HTML file, relative to the project folder; its numbers stand beside it as .json",
     )
     users: int = Field(

@@ -127,11 +127,13 @@ def clusters(catalogue: Catalogue, folder: Path, shelf: Shelf) -> Clusters | Non
     groups = groups.filter(pl.col("cluster_id") >= 0).sort("size", "cluster_id", descending=[True, False])
     some = groups.head(_SHEETS)
     shown: list[list[int]] = [[] for _ in range(some.height)]
-    wishes: list[list[str]] = [list(names or [])[:_SHEET] for names in some["exemplars"].to_list()]
+    wishes: list[list[str]] = [
+        [name for name in names or [] if name in catalogue.ids][:_SHEET] for names in some["exemplars"].to_list()
+    ]
     for wish, own, group in zip(wishes, shown, some["cluster_id"].to_list(), strict=True):
         if drawn is not None and len(wish) < _SHEET:
             others = drawn.filter(pl.col("cluster_id") == group)["product_id"].to_list()
-            wish += [name for name in others if name not in wish][: _SHEET - len(wish)]
+            wish += [name for name in others if name not in wish and name in catalogue.ids][: _SHEET - len(wish)]
         own += [place for place in shelf.places(wish) if place >= 0]
     made = tuple(
         Cluster(row["cluster_id"], row["label"] or "", row["size"], tuple(row["terms"] or ()), _parent(row), tuple(own))
