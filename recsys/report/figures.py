@@ -12,7 +12,7 @@ from functools import cached_property
 
 from recsys.report import charts, tables
 from recsys.report.content import Cluster, Content
-from recsys.report.measured import Figure, Grid
+from recsys.report.measured import Cell, Figure, Grid
 from recsys.report.verdict import METRIC, WHOLE
 
 OURS = "recsys"
@@ -84,8 +84,10 @@ class Figures:
         names = [name for name in dict.fromkeys(one.metric for one in whole) if name.startswith(_MEASURES)]
         value = {(one.system, one.metric): one.value for one in whole}
         systems = list(dict.fromkeys(one.system for one in whole))
-        rows = tuple((system, *(value.get((system, name), math.nan) for name in names)) for system in systems)
-        return Grid("All systems, all test users", ("system", *names), rows)
+        rows: list[tuple[Cell, ...]] = []
+        for system in systems:
+            rows.append((system, *(value.get((system, name), math.nan) for name in names)))
+        return Grid("All systems, all test users", ("system", *names), tuple(rows))
 
     @cached_property
     def pairs(self) -> Grid | None:
@@ -131,7 +133,7 @@ class Figures:
         systems = list(dict.fromkeys(one.system for one in some))
         value = {(one.slice, one.system): one for one in some}
         names = list(dict.fromkeys(one.slice for one in some))
-        rows = []
+        rows: list[tuple[Cell, ...]] = []
         for name in names:
             users = max(one.users for one in some if one.slice == name)
             cells = (value[name, system].value if (name, system) in value else math.nan for system in systems)
