@@ -39,7 +39,8 @@ def spread(count: int, wanted: int) -> list[int]:
     """Places 0..count-1, at most `wanted`, evenly apart, the first and the last among them."""
     if wanted <= 0 or count <= 0:
         return []
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64)).tolist()
+    places: list[int] = np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64)).tolist()
+    return places
 
 
 def people(dataset: Dataset, store: Store, shelf: Shelf, *, wanted: int, placement: str) -> tuple[Person, ...]:

@@ -125,7 +125,8 @@ def _prices(catalogue: Catalogue, there: Counts, sold: Counts, shown: Counts) ->
     for at in range(_BANDS):
         inside = held.filter(pl.Series(bands == at))
         if inside.height:
-            ends = f": {inside['price'].min():,.2f}–{inside['price'].max():,.2f} {inside['money'][0]}".rstrip()
+            prices: list[float] = inside["price"].to_list()
+            ends = f": {min(prices):,.2f}–{max(prices):,.2f} {inside['money'][0]}".rstrip()
             names.append(("cheapest", "cheap", "middle", "dear", "dearest")[at] + (ends if one else ""))
             masks.append(bands == at)
     if (bands < 0).any():

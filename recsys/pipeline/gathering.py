@@ -14,6 +14,7 @@ import polars as pl
 
 from recsys.data import rejects, schema
 from recsys.db.engine import read
+from recsys.evaluate.backtest import SCHEMA
 from recsys.pipeline import curves, evidence, exhibits, exposure, kinship, origins
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.shelf import Shelf
@@ -152,7 +153,7 @@ def _evaluation(bench: Bench) -> Evaluation | None:
     if found is None:
         return None
     facts, judged = found.facts, found.judged
-    figures = tuple(Figure(*row) for row in judged.frame.select(list(evidence.SCHEMA)).iter_rows())
+    figures = tuple(Figure(*row) for row in judged.frame.select(list(SCHEMA)).iter_rows())
     chosen = judged.paired.select(
         "slice", "metric", "system", "other", "difference", "low", "high", pl.col("p_signflip").alias("p"), "users"
     )
