@@ -98,8 +98,8 @@ def _or(value: float, other: float) -> float:
 
 
 def lines(curves: Sequence[Curve]) -> tuple[Line, ...]:
-    """Each curve in a box of its own, from its lowest to its highest value."""
-    return tuple(_line(curve) for curve in curves if curve.values)
+    """Each curve of two points or more in a box of its own, from its lowest to its highest value."""
+    return tuple(_line(curve) for curve in curves if len(curve.values) > 1)
 
 
 def _line(curve: Curve) -> Line:

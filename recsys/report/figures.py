@@ -155,7 +155,8 @@ class Figures:
         training = self.content.training
         curves = training.curves if training else ()
         names = list(dict.fromkeys(one.stage for one in curves))
-        return tuple((name, charts.lines([one for one in curves if one.stage == name])) for name in names)
+        drawn = ((name, charts.lines([one for one in curves if one.stage == name])) for name in names)
+        return tuple((name, lines) for name, lines in drawn if lines)
 
     @cached_property
     def hues(self) -> dict[int, int]:

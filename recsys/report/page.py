@@ -117,7 +117,6 @@ def _environment() -> Environment:
     for name in (
         "text",
         "initial",
-        "sentence",
         "number",
         "measure",
         "percent",

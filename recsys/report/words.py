@@ -28,11 +28,6 @@ def initial(value: str) -> str:
     return shown[:1].upper() or "·"
 
 
-def sentence(value: str) -> str:
-    """A text that begins with a capital."""
-    return value[:1].upper() + value[1:]
-
-
 def number(value: float | None) -> str:
     """Whole numbers with separators, others with four figures, an en dash for none and for not-a-number."""
     if value is None or not math.isfinite(value):

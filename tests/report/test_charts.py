@@ -37,7 +37,8 @@ def test_a_curve_fills_its_box() -> None:
     (line,) = charts.lines([Curve("s", "loss", (10, 20, 30), (4.0, 2.0, 3.0))])
     assert line.points == "0.00,2.00 50.00,38.00 100.00,20.00"
     assert charts.lines([Curve("s", "loss", (), ())]) == ()
-    assert charts.lines([Curve("s", "flat", (1,), (2.0,))])[0].points == "0.00,38.00"
+    assert charts.lines([Curve("s", "one point", (1,), (2.0,))]) == ()
+    assert charts.lines([Curve("s", "flat", (1, 2), (2.0, 2.0))])[0].points == "0.00,38.00 100.00,38.00"
 
 
 def test_a_map_keeps_its_order_inside_the_frame() -> None:
