@@ -51,9 +51,10 @@ def gathered(bench: Bench, *, now: int) -> told.Content:
     shown = lists = changes = None
     if run is not None:
         people = exhibits.people(dataset, bench.store, shelf, wanted=settings.report.users, placement=placement)
-        lists, changes = _lists(bench, run), _changes(bench, run)
         with bench.store.reader() as connection:
             places = looks.places(connection, run["run_id"])
+            whole = looks.extent(connection, run["run_id"], places)
+        lists, changes = _lists(bench, run, whole), _changes(bench, run, whole)
         shown = exposure.exposure(dataset, places, shelf)
     explorer = exhibits.explorer(dataset.catalogue, bench.store, shelf, wanted=settings.report.products)
     groups = exhibits.clusters(dataset.catalogue, settings.artifacts / "clusters", shelf)
@@ -176,12 +177,11 @@ def _evaluation(bench: Bench) -> Evaluation | None:
     )
 
 
-def _lists(bench: Bench, run: Mapping[str, Any]) -> told.Lists:
+def _lists(bench: Bench, run: Mapping[str, Any], whole: looks.Extent) -> told.Lists:
     k = int((run["extra"] or {}).get("k", bench.settings.recommend.k))
     metrics, counts = run["metrics"] or {}, run["counts"] or {}
     with bench.store.reader() as connection:
-        whole = looks.extent(connection, run["run_id"])
-        short = looks.short(connection, run["run_id"], k)
+        full = looks.full(connection, run["run_id"], k)
     drops = metrics.get("drops") or {}
     rows = tuple(rows_of(drops)) if "products_barred" in drops else ()
     taken, memory = metrics.get("seconds") or {}, metrics.get("peak_mb") or {}
@@ -191,7 +191,7 @@ def _lists(bench: Bench, run: Mapping[str, Any]) -> told.Lists:
         users=int(counts.get("users", whole.users)),
         covered=whole.users,
         k=k,
-        short=short,
+        short=whole.users - full,
         drops=Grid("What the rules did", ("rule", "what", "count"), rows),
         stages=Grid(
             "Steps of the run",
@@ -201,7 +201,7 @@ def _lists(bench: Bench, run: Mapping[str, Any]) -> told.Lists:
     )
 
 
-def _changes(bench: Bench, run: Mapping[str, Any]) -> told.Changes | None:
+def _changes(bench: Bench, run: Mapping[str, Any], now: looks.Extent) -> told.Changes | None:
     """This run beside the one that was published before it, as long as the rows of that one are there."""
     users = bench.dataset.users.texts
     some = [users[at] for at in exhibits.spread(len(users), _COMPARED_USERS)]
@@ -212,7 +212,7 @@ def _changes(bench: Bench, run: Mapping[str, Any]) -> told.Changes | None:
         facts = pointer.facts(connection, before)
         if facts["pruned_at"] is not None:
             return None
-        then, now = looks.extent(connection, before), looks.extent(connection, run["run_id"])
+        then = looks.extent(connection, before, looks.places(connection, before))
         share, compared = looks.overlap(connection, run["run_id"], before, some)
     rows = (
         ("run", before, str(run["run_id"])),

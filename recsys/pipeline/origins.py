@@ -19,7 +19,7 @@ from recsys.config.layers import names, value_of
 from recsys.errors import ModelFolderError
 from recsys.log import redact
 from recsys.pipeline.bench import Bench
-from recsys.pipeline.space import CLUSTERS, SIMILAR
+from recsys.pipeline.space import SIMILAR
 from recsys.report.measured import Cell, Grid
 from recsys.store import pointer
 
@@ -27,6 +27,8 @@ _LIBRARIES = ("torch", "torchvision", "transformers", "polars", "numpy", "scikit
 _HIDDEN = ("url", "query", "password", "token", "secret", "key")
 """Parts of a setting's name whose value is not shown."""
 _LONGEST = 200
+_CLUSTERS = "clusters"
+"""Placement of the runs that hold groups, as the view cluster_labels names it."""
 
 
 def utc(at: datetime) -> datetime:
@@ -55,7 +57,7 @@ def provenance(bench: Bench, run: Mapping[str, Any] | None, *, now: int) -> Grid
             ("made by recsys", run["version"]),
         ]
     with bench.store.reader() as connection:
-        for what, placement in (("run of the groups", CLUSTERS), ("run of the neighbours", SIMILAR)):
+        for what, placement in (("run of the groups", _CLUSTERS), ("run of the neighbours", SIMILAR)):
             other = pointer.published(connection, placement)
             if other is not None:
                 rows.append((what, str(other["run_id"])))

@@ -25,34 +25,47 @@ from recsys.report.verdict import verdict
 SCHEMA_VERSION = 1
 LIMIT = 8_000_000
 """Bytes that no page may have."""
+_SLACK = 10_000
+"""Bytes by which the pictures of a page that is too large become fewer than it takes."""
 
 
-def page(content: Content, *, budget: int = BUDGET) -> str:
+def page(content: Content, *, budget: int = BUDGET, limit: int = LIMIT) -> str:
     """The whole report as one HTML document.
 
     Args:
         content: what it tells.
         budget: bytes of base64 for its pictures.
+        limit: bytes of the page; where texts take more than usual, pictures get less.
     """
-    environment = _environment()
     pictures = thumbnails(content.products, content.pixels, budget=budget)
+    made = _page(content, pictures)
+    over = len(made.encode()) - limit
+    if over <= 0:
+        return made
+    left = sum(map(len, pictures)) - over - _SLACK
+    return _page(content, thumbnails(content.products, content.pixels, budget=max(0, left)))
+
+
+def _page(content: Content, pictures: tuple[str, ...]) -> str:
     style, script = _part("style.css"), _part("script.js")
     rules = "".join(
         f".p{at}{{background-image:url(data:image/webp;base64,{held})}}\n" for at, held in enumerate(pictures) if held
     )
-    told = _told(content, pictures)
-    text = environment.get_template("page.html").render(
-        content=content,
-        verdict=verdict(content),
-        figures=Figures(content),
-        pictured=[bool(held) for held in pictures],
-        style=style,
-        rules=rules,
-        script=script,
-        data=told,
-        policy=_policy([style, rules], [script]),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            content=content,
+            verdict=verdict(content),
+            figures=Figures(content),
+            pictured=[bool(held) for held in pictures],
+            style=style,
+            rules=rules,
+            script=script,
+            data=_told(content, pictures),
+            policy=_policy([style, rules], [script]),
+        )
     )
-    return text
 
 
 def document(content: Content) -> dict[str, Any]:
@@ -81,12 +94,12 @@ def _told(content: Content, pictures: tuple[str, ...]) -> str:
     used |= {product for product, *_ in content.clusters.dots} if content.clusters else set()
     told = {
         "products": {
-            at: [words.text(one.title), words.text(one.about), words.text(one.id), int(bool(pictures[at]))]
+            at: [words.text(one.title, 90), words.text(one.about, 90), words.text(one.id, 60), int(bool(pictures[at]))]
             for at, one in enumerate(content.products)
             if at in used
         },
         "near": {one.product: [[near, round(score, 3)] for near, score in one.near] for one in content.explorer},
-        "groups": {one.id: words.text(one.label) for one in content.clusters.groups} if content.clusters else {},
+        "groups": {one.id: words.text(one.label, 90) for one in content.clusters.groups} if content.clusters else {},
     }
     text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":

@@ -29,13 +29,9 @@ class Extent:
     products: int
 
 
-def extent(connection: Connection, run_id: str) -> Extent:
-    """Count a run of recommendations; reads all of it."""
-    here = (_LISTS.c.run_id == run_id, _LISTS.c.user_id != DEFAULT_USER)
-    users = sa.select(sa.func.count()).where(*here, _LISTS.c.rank == 1)
-    whole = sa.select(sa.func.count(), sa.func.count(sa.distinct(_LISTS.c.product_id))).where(*here)
-    rows, products = connection.execute(whole).one()
-    return Extent(int(connection.execute(users).scalar_one()), int(rows), int(products))
+def extent(connection: Connection, run_id: str, shown: pl.DataFrame) -> Extent:
+    """Count a run of recommendations; `shown` are its `places`."""
+    return Extent(full(connection, run_id, 1), int(shown["places"].sum()), shown.height)
 
 
 def places(connection: Connection, run_id: str) -> pl.DataFrame:
@@ -47,12 +43,10 @@ def places(connection: Connection, run_id: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"product_id": pl.String, "places": pl.Int64}, orient="row")
 
 
-def short(connection: Connection, run_id: str, k: int) -> int:
-    """How many lists of a run have fewer than k places."""
-    here = (_LISTS.c.run_id == run_id, _LISTS.c.user_id != DEFAULT_USER)
-    full = sa.select(sa.func.count()).where(*here, _LISTS.c.rank == k)
-    users = sa.select(sa.func.count()).where(*here, _LISTS.c.rank == 1)
-    return int(connection.execute(users).scalar_one()) - int(connection.execute(full).scalar_one())
+def full(connection: Connection, run_id: str, k: int) -> int:
+    """How many lists of a run have k places or more."""
+    here = (_LISTS.c.run_id == run_id, _LISTS.c.user_id != DEFAULT_USER, _LISTS.c.rank == k)
+    return int(connection.execute(sa.select(sa.func.count()).where(*here)).scalar_one())
 
 
 def overlap(connection: Connection, run_id: str, before: str, users: Sequence[str]) -> tuple[float | None, int]:

@@ -77,7 +77,7 @@ def test_markup_in_every_text_shows_as_text(payload: str, shape: list[tuple[str,
     shown, words = text(payload), "".join(seen.texts)
     assert words.count(text(shown, 60)) >= 15  # in every section, as it was written
     products = told(html)["products"]
-    assert isinstance(products, dict) and products["0"][:3] == [shown] * 3
+    assert isinstance(products, dict) and products["0"][:3] == [text(payload, most) for most in (90, 90, 60)]
     assert document(content)["products"][0]["title"] == payload
 
 
@@ -147,6 +147,14 @@ def test_the_page_stays_small_whatever_the_catalogue() -> None:
     held = sum(len(found) for found in re.findall(rb"base64,([^)]*)\)", html))
     assert 30_000 < held <= 60_000
     assert len(html) < LIMIT
+
+
+def test_long_texts_leave_pictures_less_room() -> None:
+    content = filled(lambda number: "<" * 300, count=60)
+    noise = dataclasses.replace(content, pixels=pixels(60, side=64))
+    free = len(page(noise).encode())
+    tight = page(noise, limit=free - 20_000).encode()
+    assert len(tight) <= free - 20_000
 
 
 def test_every_chart_has_a_table_and_every_control_a_name() -> None:
