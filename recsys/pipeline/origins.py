@@ -72,7 +72,7 @@ def provenance(bench: Bench, run: Mapping[str, Any] | None, *, now: int) -> Grid
         ("python", platform.python_version()),
         *((name, _version(name)) for name in _LIBRARIES),
     ]
-    return Grid("Provenance", ("what", "value"), tuple(rows))
+    return Grid("Runs, models, data, versions", ("what", "value"), tuple(rows))
 
 
 def changed(settings: Settings) -> Grid:
