@@ -1,4 +1,4 @@
-"""The night: ingest from the source, train when stale, embed, cluster, index, recommend, publish.
+"""The night: ingest from the source, train when stale, embed, cluster, index, recommend, publish, report.
 
 In: the options of `recsys run`, above all `-C FOLDER`. Out: its exit code, for cron, Airflow or a Kubernetes job.
 

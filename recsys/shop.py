@@ -279,6 +279,12 @@ class Shop:
 
         return judgement.judged(self._bench)
 
+    def report(self, path: str | Path | None = None) -> Report:
+        """Write the page that shows what the recommender does (default: [report] path), and its numbers beside it."""
+        from recsys.pipeline import reporting
+
+        return reporting.report(self._bench, None if path is None else Path(path))
+
     def _writing(self) -> _Writing:
         return _Writing(self._bench)
 

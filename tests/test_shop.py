@@ -66,6 +66,13 @@ def test_any_product_can_be_embedded_stored_or_not(shop: recsys.Shop, kind: str)
     assert shop.embed().shape == (40, 16)
 
 
+def test_the_report_is_written_where_it_is_wanted(shop: recsys.Shop, tmp_path: Path) -> None:
+    made = shop.report(tmp_path / "page.html")
+    assert made.artifacts["report"] == tmp_path / "page.html" and (tmp_path / "page.json").is_file()
+    with pytest.raises(UsageError, match="ends in .html"):
+        shop.report(tmp_path / "page.txt")
+
+
 def test_errors_are_those_of_the_command_line(shop: recsys.Shop, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="unknown product 'p00'"):
         shop.similar(product="p00")

@@ -211,7 +211,7 @@ def run(
     call: Call,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")] = False,
 ) -> Report:
-    """The nightly chain: ingest from the source, train when stale, embed, cluster, index, recommend, publish."""
+    """The nightly chain: ingest, train when stale, embed, cluster, index, recommend, publish, report."""
     from recsys.pipeline import night
 
     with call.bench(writes=not dry_run) as bench:

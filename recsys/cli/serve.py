@@ -1,4 +1,4 @@
-"""Commands that serve: recommend, publish, rollback, similar, audience, complete, evaluate.
+"""Commands that serve: recommend, publish, rollback, similar, audience, complete, evaluate, report.
 
 In: command lines. Out: reports of the pipeline; every import of it waits until a command runs.
 """
@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
     command(app, "audience")(audience)
     command(app, "complete")(complete)
     command(app, "evaluate")(evaluate)
+    command(app, "report")(report)
 
 
 def recommend(
@@ -199,3 +200,17 @@ def evaluate(
     }
     with call.bench(flags, writes=False) as bench:
         return judgement.evaluate(bench, check_leaks=check_leaks, output=output, whole=call.json)
+
+
+def report(
+    call: Call,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write FILE.html; default [report] path in the project."),
+    ] = None,
+) -> Report:
+    """Write one HTML page that shows what the recommender knows and does, and its numbers as JSON beside it."""
+    from recsys.pipeline import reporting
+
+    with call.bench(writes=False) as bench:
+        return reporting.report(bench, output)

@@ -3,6 +3,7 @@
 In: flags, environment `RECSYS_*`, `recsys.toml`, defaults, in this order of precedence. Out: frozen `Settings`.
 """
 
+from recsys.config.judging import EvaluateSettings, ReportSettings
 from recsys.config.layers import FILE, Layered, load, read, template, value_of
 from recsys.config.learning import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
 from recsys.config.section import Section
@@ -12,7 +13,6 @@ from recsys.config.sections import (
     DatabaseSettings,
     DataSettings,
     EmbeddingSettings,
-    EvaluateSettings,
     ImageSettings,
     IndexSettings,
     PublishSettings,
@@ -38,6 +38,7 @@ __all__ = [
     "PublishSettings",
     "RankerSettings",
     "RecommendSettings",
+    "ReportSettings",
     "RuleSettings",
     "Section",
     "Settings",

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from recsys.config.judging import EvaluateSettings, ReportSettings
 from recsys.config.learning import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
 from recsys.config.section import Section
 
@@ -197,36 +198,6 @@ class PublishSettings(Section):
     keep_runs: int = Field(3, ge=1, description="published runs kept for rollback")
 
 
-class EvaluateSettings(Section):
-    """Offline evaluation."""
-
-    split: Literal["time", "last", "users"] = Field(
-        "time",
-        description="what is held back: the last days, the last purchase of each user, or a fifth of the users",
-    )
-    test_days: float = Field(2, gt=0, description="last days of the log, held out as the test of the split by time")
-    models: list[str] = Field(
-        [
-            "popular",
-            "popular-7d",
-            "repurchase",
-            "item-item",
-            "ease",
-            "als",
-            "tf-idf",
-            "repurchase+item-item+popular",
-            "recsys",
-        ],
-        description="systems to compare",
-    )
-    k: int = Field(12, ge=1, description="length of the judged lists; NDCG, HR and MRR are always at 10")
-    sampled: int = Field(
-        0, ge=0, description="also rank the purchases among so many drawn products; 0 = only among all products"
-    )
-    bootstrap: int = Field(1000, ge=0, description="bootstrap samples over users for the intervals")
-    max_users: int = Field(50_000, ge=1, description="test users at most, drawn by the seed")
-
-
 class Settings(Section):
     """All sections. A room gets its own section, never all of them."""
 
@@ -246,6 +217,7 @@ class Settings(Section):
     cluster: ClusterSettings = ClusterSettings()
     publish: PublishSettings = PublishSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    report: ReportSettings = ReportSettings()
 
     @property
     def artifacts(self) -> Path:

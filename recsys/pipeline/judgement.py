@@ -22,6 +22,7 @@ from recsys.evaluate.baselines import System, words
 from recsys.evaluate.past import Past
 from recsys.evaluate.split import Held, held
 from recsys.evaluate.verdict import verdict
+from recsys.pipeline import evidence
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.lesson import Lesson
 from recsys.pipeline.report import Report, Table
@@ -71,6 +72,7 @@ def evaluate(bench: Bench, *, check_leaks: bool = False, output: Path | None = N
         write(output)
         artifacts["figures"] = output
     counts = {"test_users": len(parted.cases), "train_events": len(parted.train)}
+    artifacts["evaluation"] = evidence.keep(bench, found, said=said, **counts)
     return Report("evaluate", counts=counts, artifacts=artifacts, tables=tables)
 
 
@@ -80,8 +82,11 @@ def judged(bench: Bench) -> pl.DataFrame:
     Raises:
         UsageError: an unknown model, or a log that cannot be parted.
     """
-    names = systems.chosen(bench.settings.evaluate.models)
-    return _compared(bench, _parted(bench), names).frame
+    names, parted = systems.chosen(bench.settings.evaluate.models), _parted(bench)
+    found = _compared(bench, parted, names)
+    said = verdict(found, ours=systems.OURS)
+    evidence.keep(bench, found, said=said, test_users=len(parted.cases), train_events=len(parted.train))
+    return found.frame
 
 
 def _parted(bench: Bench) -> Held:

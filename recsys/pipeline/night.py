@@ -1,4 +1,4 @@
-"""The night: ingest from the source, train when stale, embed, cluster, index, recommend, publish.
+"""The night: ingest from the source, train when stale, embed, cluster, index, recommend, publish, report.
 
 In: a Bench. Out: new lists for consumers, a Report with the time and memory of each stage; or, dry, only the plan.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from recsys.errors import InterruptedRunError, RecsysError
 from recsys.execution.watch import peak_mb
-from recsys.pipeline import intake, lists, space, trained, training
+from recsys.log import redact
+from recsys.pipeline import intake, lists, reporting, space, trained, training
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
 
@@ -28,6 +30,7 @@ def plan(bench: Bench) -> Report:
         ("index", "yes", ""),
         ("recommend", "yes", f"{len(bench.dataset.users_to_score()):,} users"),
         ("publish", "yes", "when the guards pass"),
+        ("report", "yes" if bench.settings.report.nightly else "no", "[report] nightly"),
     ]
     return Report("run", status="planned", tables=[Table("plan", ("step", "done", "why"), rows)])
 
@@ -55,8 +58,29 @@ def run(bench: Bench) -> Report:
     counts["index_recall"] = space.build_index(bench).counts["recall"]
     made = lists.recommend(bench)
     counts |= made.counts
+    page = _reported(bench)
     counts["trained"] = ", ".join(due) or "nothing"
     counts["seconds"] = round(sum(bench.watch.seconds.values()), 1)
     counts["peak_mb"] = peak_mb()
     tables = [bench.times(), *(table for table in made.tables if table.name == lists.DROPS)]
-    return replace(made, command="run", counts=counts, warnings=[*warnings, *made.warnings], tables=tables)
+    return replace(
+        made,
+        command="run",
+        counts=counts,
+        warnings=[*warnings, *made.warnings, *page.warnings],
+        artifacts=page.artifacts,
+        tables=tables,
+    )
+
+
+def _reported(bench: Bench) -> Report:
+    """The report, when it is wanted; a night whose lists are published does not fail over a page."""
+    if not bench.settings.report.nightly:
+        return Report("report", status="nothing_new")
+    try:
+        return reporting.report(bench)
+    except InterruptedRunError:
+        raise
+    except (RecsysError, OSError) as error:
+        said = f"the lists are published, but the report could not be written: {redact(str(error))}"
+        return Report("report", status="failed", warnings=[said])

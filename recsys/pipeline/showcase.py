@@ -57,9 +57,15 @@ def demo(
         run_id=made.run_id,
         counts={**taken.counts, **made.counts},
         warnings=[*taken.warnings, *made.warnings],
-        artifacts={"project": folder, "settings": folder / FILE, "database": where},
+        artifacts={"project": folder, "settings": folder / FILE, "database": where, **made.artifacts},
         tables=[Table.of(f"recommendations for {_SHOWN} of {users} users", frame), *made.tables],
-        notes=_next(folder, where, sqlite=url.startswith("sqlite"), user=str(frame["user_id"][0])),
+        notes=_next(
+            folder,
+            where,
+            page=made.artifacts.get("report"),
+            sqlite=url.startswith("sqlite"),
+            user=str(frame["user_id"][0]),
+        ),
     )
 
 
@@ -70,8 +76,9 @@ def _some(bench: Bench) -> list[str]:
     return list(texts[::step][:_SHOWN])
 
 
-def _next(folder: Path, where: str, *, sqlite: bool, user: str) -> list[str]:
-    notes = ["", "what to type next:", f"  recsys similar -C {folder} --text 'red dress'"]
+def _next(folder: Path, where: str, *, page: Path | str | None, sqlite: bool, user: str) -> list[str]:
+    shown = [f"  open {page} in a browser"] if page else []
+    notes = ["", "what to look at and to type next:", *shown, f"  recsys similar -C {folder} --text 'red dress'"]
     if sqlite:
         query = f"SELECT * FROM recommendations WHERE user_id = '{user}'"  # noqa: S608 - shown, not run
         notes.append(f'  sqlite3 {where} "{query}"')

@@ -20,8 +20,9 @@ ALLOWED: dict[str, set[str]] = {
     **{room: set(FLOOR[:place]) for place, room in enumerate(FLOOR)},
     **{room: {*FLOOR, *LINE[:place]} for place, room in enumerate(LINE)},
     "evaluate": {*FLOOR, *LINE} - {"store"},
+    "report": {"errors", "config", "log"},  # plain data in, a page out: it knows no table and no model
     "sql": {*FLOOR, "store"},
-    "pipeline": {*FLOOR, *LINE, "evaluate"},
+    "pipeline": {*FLOOR, *LINE, "evaluate", "report"},
     "shop": {*FLOOR, *LINE, "evaluate", "pipeline"},
     "cli": {*FLOOR, *LINE, "evaluate", "pipeline", "shop"},
     "jobs": {*FLOOR, "pipeline", "cli"},
@@ -38,6 +39,7 @@ HEAVY = {
     "sqlalchemy",
     "sklearn",
     "scipy",
+    "jinja2",
 }
 
 

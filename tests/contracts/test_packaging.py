@@ -18,7 +18,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MAPPED = {"recsys": "recsys", "sql": "recsys/sql", "jobs": "recsys/jobs"}
 DATA_FILES = {
-    "recsys": {"recsys/py.typed"},
+    "recsys": {
+        "recsys/py.typed",
+        *(f"recsys/report/templates/{path.name}" for path in (ROOT / "recsys/report/templates").iterdir()),
+    },
     "sql": {"recsys/sql/README.md"},
     "jobs": {"recsys/jobs/crontab", "recsys/jobs/k8s/recommend.yaml", "recsys/jobs/k8s/vectors.yaml"},
 }
@@ -69,6 +72,9 @@ def test_the_wheel_holds_exactly_the_package(wheel: Path) -> None:
         "recsys/sql/migrations/env.py",
         "recsys/sql/extract/products.sql",
         "recsys/sql/extract/events.sql",
+        "recsys/report/templates/page.html",
+        "recsys/report/templates/style.css",
+        "recsys/report/templates/script.js",
     } <= names
     assert any(name.startswith("recsys/sql/views/") and name.endswith(".sql") for name in names)
     assert any(name.startswith("recsys/sql/migrations/versions/0001") for name in names)

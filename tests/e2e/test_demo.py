@@ -22,7 +22,7 @@ def test_one_command_from_nothing_to_lists(
     assert len({words[0] for words in lines}) == 10
     titles = {title for (title,) in rows(folder, "SELECT title FROM products WHERE title IS NOT NULL")}
     assert all(any(title in " ".join(words) for title in titles) for words in lines)
-    for said in (f"{folder}/recsys.db", "recsys similar -C", "sqlite3", "recsys recommend -C"):
+    for said in (f"{folder}/recsys.db", "recsys similar -C", "sqlite3", "recsys recommend -C", f"{folder}/report.html"):
         assert said in shown.err
     published = rows(folder)
     assert (folder / "recsys.toml").read_text().count("\nseed = 5\n") == 1
@@ -31,6 +31,7 @@ def test_one_command_from_nothing_to_lists(
     assert again.document["counts"]["trained"] == "nothing"
     assert {row["reason"] for row in again.document["rows"]} <= {reason for *_, reason, _ in published}
     assert rows(folder) == published
+    assert (folder / "report.html").stat().st_size < 8_000_000
     assert recsys("check", "-C", folder).code == 0
 
 

@@ -17,7 +17,7 @@ from recsys.errors import DataContractError, RecsysError, UsageError
 from recsys.evaluate import leaks, systems
 from recsys.evaluate.backtest import SCHEMA
 from recsys.evaluate.past import Past
-from recsys.pipeline import judgement
+from recsys.pipeline import evidence, judgement
 from recsys.pipeline.bench import Bench
 from tests.recommend.shops import DAY, START, catalogue, events, interactions
 
@@ -121,7 +121,21 @@ def test_people_read_the_verdict_first(tmp_path):
     by_slice = next(table for table in report.tables if table.name == "NDCG@10 by slice")
     assert by_slice.columns == ("slice", "users", *PLAIN) and by_slice.rows[0][0] == "all"
     assert pl.read_parquet(tmp_path / "f.parquet").schema == pl.Schema(SCHEMA)
-    assert not (tmp_path / "artifacts").exists()  # without ours nothing is trained
+    assert not list((tmp_path / "artifacts").glob("*/*/"))  # without ours nothing is trained
+
+
+def test_the_last_evaluation_is_kept_whole(tmp_path):
+    bench = bench_of(tmp_path, models=PLAIN)
+    assert evidence.last(bench.settings) is None
+    for _ in range(2):  # the second takes the place of the first
+        report = judgement.evaluate(bench)
+        kept = evidence.last(bench.settings)
+        assert kept.facts["verdict"] == report.document()["tables"]["verdict"][0]["verdict"]
+        assert (kept.facts["models"], kept.facts["run_id"], kept.facts["test_days"]) == (PLAIN, None, DAYS)
+        assert kept.facts["list_hash"] == bench.list_hash() and kept.facts["data_fingerprint"] == "f"
+        assert len(list((tmp_path / "artifacts/evaluation").glob("*.parquet"))) == 2
+        figures = kept.judged.frame.filter(pl.col("slice") == "all")
+        assert set(figures["system"]) == set(PLAIN) and kept.judged.paired.height
 
 
 @pytest.mark.parametrize("split", ["last", "users"])
