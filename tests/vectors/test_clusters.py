@@ -12,6 +12,7 @@ from recsys.config import ClusterSettings
 from recsys.errors import DataContractError
 from recsys.vectors import labels
 from recsys.vectors.clusters import cluster
+from recsys.vectors.continuity import Last
 from recsys.vectors.table import EmbeddingTable
 from tests.vectors.shops import catalogue
 
@@ -24,10 +25,11 @@ def blobs(sizes, d=6, *, seed=0):
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), truth
 
 
-def grouped(vectors, shop=None, previous=None, *, number=0, seed=0, terms=2):
+def grouped(vectors, shop=None, previous=None, *, seed=0, terms=2, **settings):
     shop = shop if shop is not None else catalogue({"title": [None] * len(vectors)})
-    table = EmbeddingTable(shop.ids, vectors, np.zeros(len(vectors), np.uint64), "v1")
-    return cluster(table, shop, ClusterSettings(number=number, terms=terms), seed=seed, previous=previous), shop
+    table = EmbeddingTable(shop.ids, vectors.copy(), np.zeros(len(vectors), np.uint64), "v1")
+    previous = Last(previous) if isinstance(previous, pl.DataFrame) else previous
+    return cluster(table, shop, ClusterSettings(terms=terms, **settings), seed=seed, previous=previous), shop
 
 
 def test_separate_groups_are_found_and_numbered_by_size():
@@ -185,7 +187,7 @@ def test_real_titles_get_readable_labels(shared_data):
 
 
 def test_groups_are_learned_from_some_and_the_others_change_nothing():
-    from recsys.vectors.clusters import groups
+    from recsys.vectors.kmeans import groups
     from tests.suites import clustered
 
     held = clustered(300, 8, seed=1)
