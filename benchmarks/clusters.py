@@ -85,7 +85,9 @@ def measured(asked: argparse.Namespace, work: Path) -> int:
     tell(rows)
     if asked.json:
         facts = {"benchmark": "clusters", "quick": asked.quick, "products": len(shop.catalogue), "types": types}
-        print(json.dumps({**facts, "rows": rows, "ratios": ratios(rows), "learned": shop.learned, "machine": machine()}))
+        print(
+            json.dumps({**facts, "rows": rows, "ratios": ratios(rows), "learned": shop.learned, "machine": machine()})
+        )
     return 0
 
 
@@ -120,9 +122,7 @@ def ours(shop: Grouped, asked: argparse.Namespace, found: Figures, *, types: int
     return sizes
 
 
-def noted(
-    found: Figures, where: tuple[str, str], group: Rows, shop: Grouped, *, seconds: float | None = None
-) -> None:
+def noted(found: Figures, where: tuple[str, str], group: Rows, shop: Grouped, *, seconds: float | None = None) -> None:
     """Keep the figures of one grouping; `seconds` = how long it took, with labels and all where it is ours."""
     system, place = where
     values = worth(group, shop.labels)
@@ -162,9 +162,7 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {
         f"{row['metric']} {row['slice']} recsys / {row['system']}": round(own[key] / row["value"], 4)
         for row in rows
-        if not row["system"].startswith("recsys")
-        and (key := (row["metric"], row["slice"])) in own
-        and row["value"]
+        if not row["system"].startswith("recsys") and (key := (row["metric"], row["slice"])) in own and row["value"]
     }
 
 

@@ -61,7 +61,9 @@ def others(shop: Grouped) -> Iterator[tuple[str, Callable[[int, int], Rows]]]:
     yield "pixel k-means", lambda number, seed: KMeans(number, n_init=1, random_state=seed).fit(short).labels_
 
 
-def kept(shop: Grouped, settings: ClusterSettings, *, seed: int, how: str, anew: bool = False) -> tuple[float, Clusters]:
+def kept(
+    shop: Grouped, settings: ClusterSettings, *, seed: int, how: str, anew: bool = False
+) -> tuple[float, Clusters]:
     """Share of products with the same id after a night in which 5 % of them changed, and the groups of that night.
 
     Args:

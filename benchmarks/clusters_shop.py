@@ -130,5 +130,7 @@ def _labels(products: Path, ids: list[str]) -> Labels:
     for name in LABELS:
         if name not in frame.columns:
             raise UsageError(f"{products}: no column {name}; it has {', '.join(frame.columns)}")
-    order = pl.DataFrame({ID: ids}).join(frame.with_columns(pl.col(ID).cast(pl.String)), on=ID, how="left", maintain_order="left")
+    order = pl.DataFrame({ID: ids}).join(
+        frame.with_columns(pl.col(ID).cast(pl.String)), on=ID, how="left", maintain_order="left"
+    )
     return {name: np.array(order[name].cast(pl.String).fill_null("").to_list(), object) for name in LABELS}

@@ -188,7 +188,9 @@ class ClusterSettings(Section):
         0, ge=0, description="number of groups; 0 = chosen by silhouette; hdbscan finds the number itself"
     )
     smallest: int = Field(
-        0, ge=0, description="hdbscan: fewest products of a group; 0 = a quarter of the root of the products, 5 at least"
+        0,
+        ge=0,
+        description="hdbscan: fewest products of a group; 0 = a quarter of the root of the products, 5 at least",
     )
     terms: int = Field(4, ge=1, description="words in a group's label")
     exemplars: int = Field(6, ge=0, description="products named as examples of a group")

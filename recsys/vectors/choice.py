@@ -24,9 +24,10 @@ _FEW: Final = 8
 
 _STEPS: Final = 7
 _SAMPLE: Final = 4000
-_CLEARLY: Final = 0.02
 _ERRORS: Final = 2.0
-_GIVEN_UP: Final = 2.0
+_NOTED: Final = 0.005
+_GIVEN_UP: Final = 0.02
+"""What a silhouette must gain for more groups to be taken, and for groups that were there to be given up."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,14 @@ class Trial:
         """Mean of the sample."""
         return float(self.values.mean()) if len(self.values) else 0.0
 
-    def clearly_above(self, other: Trial, *, times: float = 1.0) -> bool:
-        """Whether the silhouette is higher by more than chance and than nobody would notice.
+    def clearly_above(self, other: Trial, *, least: float = _NOTED) -> bool:
+        """Whether the mean silhouette is higher by more than `least` and by more than chance.
 
-        The same products are compared one by one: the mean difference must be over 0.02 and over two of its standard
-        errors; `times` raises both bars.
+        The same products are compared one by one; chance is two standard errors of the mean difference.
         """
         gain = self.values - other.values
         error = float(gain.std() / max(1, len(gain)) ** 0.5) if len(gain) else 0.0
-        return bool(len(gain)) and float(gain.mean()) > times * max(_CLEARLY, _ERRORS * error)
+        return bool(len(gain)) and float(gain.mean()) > max(least, _ERRORS * error)
 
 
 class Judge:
@@ -95,8 +95,8 @@ class Judge:
 def chosen(trials: Sequence[Trial]) -> Trial:
     """The kept grouping unless another is clearly better; of the others the fewest groups not clearly worse than best.
 
-    The bar for giving up what was kept is twice as high as the one by which it was chosen: else a number of groups
-    that was only just chosen would be given up for a breath the next night.
+    To give up what was kept takes a larger gain than to choose: else a number of groups that was only just chosen
+    would be given up for a breath the next night.
 
     Args:
         trials: at least one, judged on the same sample; at most one of them kept.
@@ -107,7 +107,7 @@ def chosen(trials: Sequence[Trial]) -> Trial:
         assert kept is not None  # noqa: S101 - the caller gives one at least
         return kept
     best = max(fresh, key=lambda trial: trial.silhouette)
-    if kept is not None and not best.clearly_above(kept, times=_GIVEN_UP):
+    if kept is not None and not best.clearly_above(kept, least=_GIVEN_UP):
         return kept
     return next(trial for trial in fresh if not best.clearly_above(trial))
 
@@ -116,7 +116,8 @@ def numbers(n: int) -> list[int]:
     """Numbers of groups worth trying for n products, ascending.
 
     From half to twice the square root of half the products, in seven equal ratios, 300 at most: 35 to 141 for 10,000
-    products, one group for fewer than eight. Silhouettes alone would often take two or three groups, which tell nobody anything about a catalogue.
+    products, and one group for fewer than eight. Silhouettes alone would often take two or three groups, which tell
+    nobody anything about a catalogue.
     """
     usual = (n / 2) ** 0.5
     high = min(round(2 * usual), MOST, n - 1)

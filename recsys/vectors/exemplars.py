@@ -38,7 +38,7 @@ def exemplars(catalogue: Catalogue, vectors: Vectors, *, group: Rows, distance: 
     ids, starts = np.unique(group[order], return_index=True)
     own = _texts(catalogue, schema.GROUP_ID), _texts(catalogue, schema.TITLE)
     chosen = {int(one): np.zeros(0, np.int64) for one in np.unique(group[group >= 0])}
-    for one, rows in zip(ids, np.split(order, starts[1:]), strict=True):
+    for one, rows in zip(ids, np.split(order, starts[1:]) if len(ids) else [], strict=True):
         held: list[int] = []
         said: set[tuple[int, str]] = set()
         for row in rows[:_LOOKED_AT].tolist():
