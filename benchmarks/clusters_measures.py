@@ -52,7 +52,7 @@ def made(
 
 
 def others(shop: Grouped) -> Iterator[tuple[str, Callable[[int, int], Rows]]]:
-    """Plain k-means of scikit-learn on words counted and on pixels compressed: a name, and groups by number and seed."""
+    """k-means of scikit-learn on words counted and on pixels compressed: a name, and groups by number and seed."""
     words = TfidfVectorizer().fit_transform(shop.texts)
     yield "tf-idf k-means", lambda number, seed: KMeans(number, n_init=1, random_state=seed).fit(words).labels_
     pixels = shop.small.take(np.arange(len(shop.catalogue))).reshape(len(shop.catalogue), -1).astype(np.float32) / 255

@@ -196,7 +196,7 @@ class ClusterSettings(Section):
     exemplars: int = Field(6, ge=0, description="products named as examples of a group")
     map: Literal["pca", "tsne", "umap", "none"] = Field(
         "tsne",
-        description="map of the products: tsne, pca (quicker, neighbours less clear), umap (needs recsys[umap]), or none",
+        description="map of the products: tsne, pca (quicker, less clear), umap (needs recsys[umap]), or none",
     )
 
     @model_validator(mode="after")

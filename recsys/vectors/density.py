@@ -22,7 +22,7 @@ _BLOCK: Final = 4096
 
 def smallest_of(n: int) -> int:
     """The fewest products of a group for n products where nobody says: a quarter of the root, 5 at least."""
-    return max(5, round(n**0.5 / 4))
+    return max(5, round(float(n) ** 0.5 / 4))
 
 
 def grouped(vectors: Vectors, smallest: int, *, seed: int) -> Rows:

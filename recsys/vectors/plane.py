@@ -6,6 +6,7 @@ In: unit vectors, the positions of last time. Out: positions (n, 2).
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any, Final, Literal
 
 import numpy as np
