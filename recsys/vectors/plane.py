@@ -81,7 +81,7 @@ def _flat(vectors: Vectors, length: int) -> Vectors:
     out = np.zeros((n, length), np.float32)
     if n < 2:
         return out
-    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     _, axes = np.linalg.eigh(centred.T @ centred)
     axes = axes[:, ::-1][:, :length]
     axes = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], 0))
