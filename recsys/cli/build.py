@@ -48,6 +48,23 @@ class Kind(StrEnum):
     hnsw = "hnsw"
 
 
+class Method(StrEnum):
+    """Ways of grouping products."""
+
+    kmeans = "kmeans"
+    hdbscan = "hdbscan"
+    agglomerative = "agglomerative"
+
+
+class Map(StrEnum):
+    """Kinds of map."""
+
+    pca = "pca"
+    tsne = "tsne"
+    umap = "umap"
+    none = "none"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     command(app, "demo")(demo)
@@ -190,13 +207,16 @@ def embed(
 
 def cluster(
     call: Call,
-    number: Annotated[int | None, typer.Option(min=1, help="Number of groups.")] = None,
+    method: Annotated[Method | None, typer.Option(help="How to group.")] = None,
+    number: Annotated[int | None, typer.Option(min=1, help="Number of groups; chosen when not given.")] = None,
+    drawn: Annotated[Map | None, typer.Option("--map", help="Kind of map to draw.")] = None,
 ) -> Report:
-    """Group the products and label the groups."""
-    from recsys.pipeline import space
+    """Group the products, label the groups, draw a map of them; groups keep their ids."""
+    from recsys.pipeline import grouping
 
-    with call.bench({"cluster.number": number}) as bench:
-        return space.cluster(bench)
+    flags = {"cluster.method": method.value if method else None, "cluster.map": drawn.value if drawn else None}
+    with call.bench({**flags, "cluster.number": number}) as bench:
+        return grouping.cluster(bench)
 
 
 def index(call: Call, kind: Annotated[Kind | None, typer.Option(help="Kind of index.")] = None) -> Report:

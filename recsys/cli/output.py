@@ -35,7 +35,7 @@ def show(report: Report, *, quiet: bool) -> None:
     out, err = console(), console(stderr=True)
     for at, table in enumerate(report.tables):
         if table.rows or at == 0:
-            out.print(_drawn(table))
+            out.print(_drawn(table.shown or table))
     if quiet:
         return
     for warning in report.warnings:

@@ -180,9 +180,36 @@ class IndexSettings(Section):
 class ClusterSettings(Section):
     """Groups of products."""
 
-    method: Literal["kmeans"] = Field("kmeans", description="how products are grouped")
-    number: int = Field(0, ge=0, description="number of groups; 0 = square root of half the products")
+    method: Literal["kmeans", "hdbscan", "agglomerative"] = Field(
+        "kmeans",
+        description="how products are grouped: kmeans = so many middles, agglomerative = a tree cut at so many, "
+        "hdbscan = where products lie densely, the others in no group",
+    )
+    number: int = Field(
+        0, ge=0, description="number of groups; 0 = chosen by silhouette; hdbscan finds the number itself"
+    )
+    smallest: int = Field(
+        0,
+        ge=0,
+        description="hdbscan: fewest products of a group; 0 = a quarter of the root of the products, 5 at least",
+    )
     terms: int = Field(4, ge=1, description="words in a group's label")
+    exemplars: int = Field(6, ge=0, description="products named as examples of a group")
+    map: Literal["pca", "tsne", "umap", "none"] = Field(
+        "tsne",
+        description="map of the products: tsne, pca (quicker, less clear), umap (needs recsys[umap]), or none",
+    )
+
+    @model_validator(mode="after")
+    def _hdbscan_counts_itself(self) -> ClusterSettings:
+        if self.method == "hdbscan" and self.number:
+            raise ValueError(
+                f"hdbscan finds the number of groups itself, so number ({self.number}) cannot be given; leave it 0, or "
+                "take kmeans or agglomerative"
+            )
+        if self.smallest == 1:
+            raise ValueError("smallest (1) must be 0 or at least 2")
+        return self
 
 
 class PublishSettings(Section):

@@ -95,6 +95,11 @@ class Bench:
         """Folder of the vector index."""
         return self.settings.artifacts / "index"
 
+    @property
+    def clusters(self) -> Path:
+        """Folder of the map and the groups for whoever shows them."""
+        return self.settings.artifacts / "clusters"
+
     @cached_property
     def store(self) -> Store:
         """The SQL store."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from recsys.errors import InterruptedRunError, RecsysError
 from recsys.execution.watch import peak_mb
 from recsys.log import redact
-from recsys.pipeline import intake, lists, reporting, space, trained, training
+from recsys.pipeline import grouping, intake, lists, reporting, space, trained, training
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
 
@@ -54,7 +54,9 @@ def run(bench: Bench) -> Report:
     if due:
         training.train(bench, parts=tuple(due), resume=training.lesson(bench, resume=True).begun)
     counts["encoded"] = space.embed(bench).counts["encoded"]
-    counts["clusters"] = space.cluster(bench).counts["clusters"]
+    grouped = grouping.cluster(bench)
+    counts["clusters"] = grouped.counts["clusters"]
+    warnings += grouped.warnings
     counts["index_recall"] = space.build_index(bench).counts["recall"]
     made = lists.recommend(bench)
     counts |= made.counts

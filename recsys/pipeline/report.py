@@ -19,11 +19,12 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to show: plain values, one tuple a row."""
+    """Rows to show: plain values, one tuple a row; `shown` is what people see in its place, such as a tree."""
 
     name: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[Any, ...]]
+    shown: Table | None = None
 
     @staticmethod
     def of(name: str, frame: pl.DataFrame) -> Table:

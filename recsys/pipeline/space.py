@@ -1,6 +1,6 @@
-"""The space of products: vectors brought up to date, groups, the index, and what is like what.
+"""The space of products: vectors brought up to date, the index, and what is like what.
 
-In: a Bench. Out: Reports; vectors, groups and neighbours in the store, the table and the index among the artifacts.
+In: a Bench. Out: Reports; vectors and neighbours in the store, the table and the index among the artifacts.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.db.engine import read
 from recsys.errors import NothingNewError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
 from recsys.store.runs import Manifest
-from recsys.vectors import build, clusters, index, neighbours, search
+from recsys.vectors import build, index, neighbours, search
 
 if TYPE_CHECKING:
     import polars as pl
 
     from recsys.data.catalogue import Catalogue
 
-CLUSTERS, SIMILAR = "clusters", "similar"
-"""Placements of the runs that hold groups and neighbours."""
+SIMILAR = "similar"
+"""Placement of the runs that hold neighbours."""
 
 _NEIGHBOURS = 20
 """Neighbours of each product written for consumers."""
@@ -71,30 +70,6 @@ def embed(bench: Bench, *, full: bool = False, fail_if_noop: bool = False) -> Re
         artifacts={"embeddings": bench.embeddings},
         notes=[f"the table is stored as {built.table.storage} now"] if built.rewritten else [],
     )
-
-
-def cluster(bench: Bench) -> Report:
-    """Group the products, keep the ids of last time, label the groups, publish them."""
-    settings = bench.settings
-    table = embedded(bench).table
-    with bench.watch.stage("cluster"):
-        last = read(bench.store.engine, "SELECT product_id, cluster_id FROM product_clusters")
-        made = clusters.cluster(
-            table,
-            bench.dataset.catalogue,
-            settings.cluster,
-            seed=settings.training.seed,
-            previous=last if last.height else None,
-        )
-        manifest = Manifest(table.model_id, bench.dataset.fingerprint, settings.cluster.model_dump_json())
-        with bench.store.begin("cluster", manifest, placement=CLUSTERS) as run:
-            run.write_table("clusters_all", made.frame)
-            run.write_table("cluster_members_all", made.members(table.ids))
-            counts = {"products": len(table), "clusters": made.frame.height}
-            run.finish(counts, {"mean_distance": float(np.mean(made.distance)) if len(table) else None})
-            run.publish(settings.publish)
-    frame = made.frame.sort("size", descending=True).select("cluster_id", "size", "label")
-    return Report("cluster", run_id=run.run_id, counts=counts, tables=[Table.of("groups", frame)])
 
 
 def indexed(bench: Bench, *, fresh: bool = False) -> index.Opened:

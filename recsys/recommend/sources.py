@@ -30,7 +30,7 @@ from recsys.recommend.candidates.transitions import Transitions
 from recsys.recommend.columns import new_products
 from recsys.recommend.facts import ProductFacts
 from recsys.recommend.proposals import CandidateSource
-from recsys.vectors.clusters import groups
+from recsys.vectors.kmeans import groups
 
 _SAMPLE, _LAST = 512, 50
 """Users the recall of an approximate search is measured on, and their events looked at."""

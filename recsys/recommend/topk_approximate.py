@@ -22,7 +22,7 @@ from recsys.recommend.topk_rough import Rough, rounds_fast
 from recsys.recommend.topk_seen import Seen
 from recsys.recommend.topk_sieve import STRIDE
 from recsys.recommend.topk_work import shared
-from recsys.vectors.clusters import groups
+from recsys.vectors.kmeans import groups
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]

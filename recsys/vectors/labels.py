@@ -29,6 +29,10 @@ _SHARE: Final = 0.1
 _IMPLIES: Final = 0.95
 """Share of one term's products from which another is taken as said with it."""
 
+_BOUND, _OFTENER, _SEEN = 0.8, 0.4, 3
+"""Two words of titles are one name (Mother Earth) when the rarer nearly always stands beside the other, the other
+often beside the rarer, and both on three products at least."""
+
 
 def frame(catalogue: Catalogue, groups: Rows, terms: int) -> pl.DataFrame:
     """Label groups by p log(p / q), p the share of a group's products that carry a term and q that of all products.
@@ -106,8 +110,9 @@ def _carried(catalogue: Catalogue) -> pl.DataFrame:
     rows = pl.Series("row", np.arange(table.height, dtype=np.int64))
     parts = []
     if schema.TITLE in table.columns:
-        title = table[schema.TITLE].cast(pl.String).fill_null("").str.to_lowercase()
-        parts.append(_listed(rows, title.str.extract_all(_WORD)))
+        title = table[schema.TITLE].cast(pl.String).fill_null("")
+        words = _listed(rows, title.str.extract_all(_WORD))
+        parts += [words, _names(words)]
         runs = _listed(rows, title.str.extract_all(_UNSPACED))
         parts += [_grams(runs, size) for size in _GRAMS] if runs.height else []
     for name in (schema.CATEGORY, schema.BRAND, *table.columns):
@@ -115,7 +120,28 @@ def _carried(catalogue: Catalogue) -> pl.DataFrame:
         if own and name in table.columns and table.schema[name] == pl.String:
             parts.append(_listed(rows, table[name].str.split(" | ")))
     every = pl.concat(parts) if parts else _listed(rows[:0], pl.Series(dtype=pl.List(pl.String)))
+    every = every.filter(pl.col("text").str.contains(r"\p{L}"))  # 2016 or 38 say nothing without their column
     return every.with_columns(pl.col("text").str.to_lowercase().alias("term"))
+
+
+def _names(words: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of neighbouring words that stand together nearly always."""
+    folded = words.with_columns(pl.col("text").str.to_lowercase().alias("first"))
+    pairs = folded.with_columns(
+        pl.col("first").shift(-1).over("row").alias("second"),
+        pl.concat_str(pl.col("text"), pl.col("text").shift(-1).over("row"), separator=" ").alias("text"),
+    ).drop_nulls("second")
+    often = folded.group_by("first").agg(pl.col("row").n_unique().alias("count"))
+    counts = (
+        pairs.group_by("first", "second")
+        .agg(pl.col("row").n_unique().alias("both"))
+        .filter((pl.col("both") >= _SEEN) & (pl.col("first") != pl.col("second")))
+        .join(often, on="first")
+        .join(often.rename({"first": "second"}), on="second", suffix="_second")
+    )
+    rarer, oftener = pl.min_horizontal("count", "count_second"), pl.max_horizontal("count", "count_second")
+    bound = counts.filter((pl.col("both") >= _BOUND * rarer) & (pl.col("both") >= _OFTENER * oftener))
+    return pairs.join(bound.select("first", "second"), on=["first", "second"], how="semi").select("row", "text")
 
 
 def _listed(rows: pl.Series, texts: pl.Series) -> pl.DataFrame:
@@ -134,7 +160,8 @@ def _telling(texts: list[str], implied: set[tuple[str, str]]) -> list[str]:
     """The first terms that say something the ones before them do not."""
     chosen: list[str] = []
     said: set[str] = set()
-    for text in texts:
+    for found in texts:
+        text = _whole(found, texts, implied)
         words = {_stem(word) for word in re.findall(r"\w+", text.lower())}
         piece = not text.isascii() and any(text in other or other in text for other in chosen)
         if piece or words <= said or any((other.lower(), text.lower()) in implied for other in chosen):
@@ -144,6 +171,15 @@ def _telling(texts: list[str], implied: set[tuple[str, str]]) -> list[str]:
         if len(chosen) == KEPT:
             break
     return chosen
+
+
+def _whole(text: str, texts: list[str], implied: set[tuple[str, str]]) -> str:
+    """The name that a word is nearly always part of, or the word."""
+    own = text.lower()
+    for other in texts:
+        if own in other.lower().split() and own != other.lower() and (own, other.lower()) in implied:
+            return other
+    return text
 
 
 def _stem(word: str) -> str:

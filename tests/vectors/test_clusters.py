@@ -6,13 +6,16 @@ import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
+from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 
 from recsys.config import ClusterSettings
 from recsys.errors import DataContractError
-from recsys.vectors import labels
+from recsys.vectors import clusters, labels
 from recsys.vectors.clusters import cluster
+from recsys.vectors.continuity import Last
 from recsys.vectors.table import EmbeddingTable
+from tests.suites import clustered
 from tests.vectors.shops import catalogue
 
 
@@ -24,10 +27,15 @@ def blobs(sizes, d=6, *, seed=0):
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), truth
 
 
-def grouped(vectors, shop=None, previous=None, *, number=0, seed=0, terms=2):
+def grouped(vectors, shop=None, previous=None, *, seed=0, terms=2, **settings):
     shop = shop if shop is not None else catalogue({"title": [None] * len(vectors)})
-    table = EmbeddingTable(shop.ids, vectors, np.zeros(len(vectors), np.uint64), "v1")
-    return cluster(table, shop, ClusterSettings(number=number, terms=terms), seed=seed, previous=previous), shop
+    table = EmbeddingTable(shop.ids, vectors.copy(), np.zeros(len(vectors), np.uint64), "v1")
+    previous = Last(previous) if isinstance(previous, pl.DataFrame) else previous
+    return cluster(table, shop, ClusterSettings(terms=terms, **settings), seed=seed, previous=previous), shop
+
+
+def settings(method):
+    return ClusterSettings(method=method)
 
 
 def test_separate_groups_are_found_and_numbered_by_size():
@@ -84,16 +92,127 @@ def test_ids_follow_the_products_even_when_the_space_is_another():
     assert (found.cluster_id == first.cluster_id).all()
 
 
-def test_the_number_stays_while_it_is_about_right():
+def test_the_number_stays_until_another_is_clearly_better():
     g = np.random.default_rng(0)
     vectors = g.normal(size=(260, 5)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     first, shop = grouped(vectors[:200], catalogue({"title": [None] * 200}))
     before = first.members(shop.ids)
-    assert grouped(vectors[:260], previous=before)[0].frame.height == first.frame.height == 10
-    assert grouped(vectors[:60], previous=before)[0].frame.height == 5
+    assert not first.taken.kept and [trial.number for trial in first.trials] == [5, 6, 8, 10, 13, 16, 20]
+    again = grouped(vectors[:260], previous=before)[0]
+    assert len(again.trials) == 8  # the numbers for 260 products, and what there was
+    assert (again.cluster_id[:200] == first.cluster_id).mean() > 0.8
+    assert grouped(vectors[:20], previous=before)[0].number <= 6  # far too many for 20 products
     stranger = before.with_columns(pl.col("product_id") + "x")
     assert grouped(vectors[:200], previous=stranger)[0].frame.equals(first.frame)
+
+
+@pytest.mark.parametrize("method", ["kmeans", "agglomerative", "hdbscan"])
+def test_nothing_moves_when_nothing_changed(method):
+    vectors, _ = blobs([60, 50, 40, 30, 20, 25, 35], d=9, seed=4)
+    first, shop = grouped(vectors, method=method)
+    again, _ = grouped(
+        vectors, shop, Last(first.members(shop.ids), {}, clusters.asked(settings(method)), first.free), method=method
+    )
+    assert again.taken.kept and (again.cluster_id == first.cluster_id).all()
+    assert again.frame.equals(first.frame) and again.changes.height == 0
+
+
+@pytest.mark.parametrize("method", ["kmeans", "agglomerative", "hdbscan"])
+def test_five_in_a_hundred_others_leave_the_ids_of_the_rest(method):
+    vectors = clustered(600, 12, seed=5)
+    names = [f"p{row}" for row in range(600)]
+    first, shop = grouped(vectors[:570], catalogue({"product_id": names[:570]}), method=method)
+    last = Last(first.members(shop.ids), {}, clusters.asked(settings(method)), first.free)
+    second, _ = grouped(vectors[30:], catalogue({"product_id": names[30:]}), last, method=method, seed=1)
+    assert (second.cluster_id[:540] == first.cluster_id[30:]).mean() >= 0.95
+    assert (second.cluster_id[540:] >= 0).any()
+
+
+@pytest.mark.parametrize("method", ["agglomerative", "hdbscan"])
+def test_a_product_that_became_another_goes_to_its_new_group(method):
+    vectors, truth = blobs([60, 50, 40, 30], seed=6)
+    first, shop = grouped(vectors, method=method)
+    one, other = np.flatnonzero(truth == 0)[0], np.flatnonzero(truth == 3)[0]
+    now = vectors.copy()
+    now[one] = vectors[other]
+    last = Last(first.members(shop.ids), {}, clusters.asked(settings(method)), first.free)
+    second, _ = grouped(now, shop, last, method=method)
+    assert second.taken.kept and second.cluster_id[one] == first.cluster_id[other] != first.cluster_id[one]
+    rest = np.arange(180) != one
+    assert (second.cluster_id[rest] == first.cluster_id[rest]).all()
+
+
+def test_another_method_takes_over_and_the_ids_go_over_with_the_products():
+    vectors, _ = blobs([60, 50, 40, 30])
+    first, shop = grouped(vectors, number=4)
+    last = Last(first.members(shop.ids), {}, "kmeans", first.free)
+    for other in ({"method": "agglomerative", "number": 4}, {"method": "hdbscan"}):
+        found, _ = grouped(vectors, shop, last, **other)
+        assert not found.taken.kept and (found.cluster_id == first.cluster_id).mean() > 0.9
+        assert set(first.cluster_id) <= set(found.cluster_id)
+
+
+def test_ids_of_groups_that_went_are_not_given_again_nights_later():
+    vectors, truth = blobs([60, 50, 40, 30])
+    first, shop = grouped(vectors, number=4)
+    assert first.free == 4 and set(first.cluster_id[truth == 3]) == {3}
+    left = np.flatnonzero(truth != 3)
+    names = catalogue({"product_id": [f"p{row}" for row in left]})
+    second, _ = grouped(
+        vectors[left], names, Last(first.members(shop.ids), {3: "hats"}, "kmeans", first.free), number=3
+    )
+    assert second.changes.rows() == [("retired", 3, "hats", 0, "")] and second.free == 4
+    third, _ = grouped(vectors, shop, Last(second.members(names.ids), {}, "kmeans", second.free), number=4)
+    assert set(third.cluster_id[truth == 3]) == {4}
+    assert third.changes.rows() == [("new", 4, "group 4", 30, "100% new products")]
+
+
+def test_what_cannot_be_done_as_asked_is_said():
+    vectors, _ = blobs([6, 5])
+    assert (
+        "9 groups were asked for, but there are 5 products: 5 groups" in grouped(vectors[:5], number=9)[0].warnings[0]
+    )
+    same = np.tile(np.float32([1, 0]), (40, 1))
+    for method in ("kmeans", "agglomerative", "hdbscan"):
+        found, _ = grouped(same, method=method)
+        assert found.number == 1 and "have the same vector" in found.warnings[0]
+        for few in (0, 1, 3):
+            small, _ = grouped(vectors[:few], catalogue({"title": [None] * few}), method=method)
+            assert len(small.cluster_id) == few and small.groups.height == small.frame.height
+    twins = np.repeat(np.eye(2, 4, dtype=np.float32), 20, axis=0)
+    assert "5 groups were asked for, 2 found" in grouped(twins, number=5)[0].warnings[0]
+
+
+def test_density_that_finds_nothing_says_what_to_do():
+    g = np.random.default_rng(0)
+    vectors = g.normal(size=(60, 30)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found, shop = grouped(vectors, method="hdbscan", smallest=25)
+    assert (found.cluster_id == -1).all() and np.isnan(found.distance).all() and found.number == 0
+    assert found.frame.rows() == [(-1, "no group", 60, "[]")]
+    assert found.groups["exemplars"].to_list() == [[]] and found.groups["parent_label"].to_list() == ["no group"]
+    (said,) = found.warnings
+    assert "found no group" in said and "25 products" in said and "[cluster] smallest" in said and "kmeans" in said
+    after, _ = grouped(vectors, shop, Last(found.members(shop.ids), {}, "hdbscan 25", 0), number=3)
+    assert after.number == 3 and sorted(set(after.cluster_id)) == [0, 1, 2]
+
+
+def test_groups_have_parents_and_examples():
+    g = np.random.default_rng(1)
+    big = np.eye(3, 16)[np.arange(240) % 3] * 2
+    vectors = big + np.eye(9, 16, k=4)[np.arange(240) % 9] + 0.05 * g.normal(size=(240, 16))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    kinds, makes = ["boots", "hat", "scarf"], [f"maker{row}" for row in range(9)]
+    shop = catalogue({"title": [f"{kinds[row % 3]} {makes[row % 9]} no{row}" for row in range(240)]})
+    found, _ = grouped(vectors, shop, number=9)
+    groups = found.groups
+    assert groups.columns == ["cluster_id", "label", "size", "terms", "exemplars", "parent", "parent_label"]
+    assert groups["parent"].n_unique() == 3 and set(groups["parent_label"]) == set(kinds)
+    for one in groups.iter_rows(named=True):
+        assert one["parent"] == groups.filter(pl.col("parent") == one["parent"])["cluster_id"].min()
+        rows = [int(name[1:]) for name in one["exemplars"]]
+        assert len(rows) == 6 and (found.cluster_id[rows] == one["cluster_id"]).all()
 
 
 def test_a_table_of_other_products_is_refused():
@@ -130,7 +249,19 @@ class TestLabels:
     def test_plural_and_case_are_one_word(self):
         shop = catalogue({"title": ["Dress", "dresses", "DRESS", "Dress long"] + ["hat"] * 6})
         frame = labels.frame(shop, np.array([0] * 4 + [1] * 6), 4)
-        assert frame["label"].to_list() == ["dress", "hat"]
+        assert frame["label"].to_list() == ["Dress", "hat"]  # as most often written
+
+    def test_two_words_that_are_one_name_stay_together(self):
+        makes = ["Mother Earth red Kurta", "Mother Earth blue Kurta", "Mother Earth Dress", "Mark Taylor Shirt"]
+        titles = makes[:3] * 2 + [makes[3]] * 4 + ["red Shirt", "blue Dress", "red Kurta"] + ["Shirt"] * 8
+        frame = labels.frame(catalogue({"title": titles}), np.array([0] * 6 + [1] * 4 + [2] * 11), 3)
+        assert frame["label"][0].split(" · ")[0] == "Mother Earth" and frame["label"][1] == "Mark Taylor"
+        said = json.loads(frame["terms"][0])
+        assert not {"Mother", "Earth", "Earth red", "Earth blue"} & set(said)
+
+    def test_numbers_say_nothing(self):
+        shop = catalogue({"title": ["boot"] * 4 + ["hat"] * 4, "attributes.year": ["2016"] * 4 + ["2017"] * 4})
+        assert labels.frame(shop, np.array([0] * 4 + [1] * 4), 3)["label"].to_list() == ["boot", "hat"]
 
     def test_scripts_without_spaces(self):
         shop = catalogue({"title": ["红色连衣裙", "蓝色连衣裙", "绿色连衣裙", "黑色短靴", "红色短靴", "棕色短靴"]})
@@ -150,6 +281,7 @@ class TestLabels:
         assert frame["label"].n_unique() == 6
         assert frame["label"].to_list()[4:] == ["group 4", "group 5"]
 
+    @settings_of(max_examples=20)
     @given(
         titles=st.lists(st.text(max_size=12) | st.none(), min_size=1, max_size=12), terms=st.integers(1, 3),
         seed=st.integers(0, 9),
@@ -185,8 +317,7 @@ def test_real_titles_get_readable_labels(shared_data):
 
 
 def test_groups_are_learned_from_some_and_the_others_change_nothing():
-    from recsys.vectors.clusters import groups
-    from tests.suites import clustered
+    from recsys.vectors.kmeans import groups
 
     held = clustered(300, 8, seed=1)
     other = held.copy()

@@ -1,0 +1,106 @@
+"""The map and the groups as two files for whoever shows them: `map.parquet` and `groups.parquet`.
+
+In: frames. Out: the files under their plain names, with the sha256 of each in `clusters.json`, which is replaced last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from recsys.data import schema
+from recsys.data.ids import IdMap
+from recsys.errors import ModelFolderError
+from recsys.execution import durable
+from recsys.vectors.exact import Vectors
+from recsys.vectors.sealed import sha256
+
+MANIFEST: Final = "clusters.json"
+_MAP, _GROUPS = "map.parquet", "groups.parquet"
+_DRAFT: Final = ".clusters-"
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """What can be looked at.
+
+    Attributes:
+        groups: cluster_id, label, size, terms (list), exemplars (list of product ids), parent, parent_label; by id.
+        places: product_id, x, y, cluster_id; by id; None where no map is drawn.
+        facts: what else is known: run_id, method, map.
+    """
+
+    groups: pl.DataFrame = field(repr=False)
+    places: pl.DataFrame | None = field(default=None, repr=False)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write it. A crash between the files leaves a manifest that does not fit them, and `load` says so."""
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.sweep(folder, _DRAFT)
+        frames = {_GROUPS: self.groups} | ({} if self.places is None else {_MAP: self.places})
+        drafts = {name: folder / f"{_DRAFT}{os.getpid()}-{name}" for name in (*frames, MANIFEST)}
+        files = {}
+        for name, frame in frames.items():
+            frame.write_parquet(drafts[name])
+            durable.flush(drafts[name])
+            files[name] = {"sha256": sha256(drafts[name]), "bytes": drafts[name].stat().st_size}
+        text = json.dumps({"facts": dict(self.facts), "files": files}, indent=1, sort_keys=True)
+        durable.write(drafts[MANIFEST], text.encode())
+        for name, draft in drafts.items():
+            draft.replace(folder / name)
+        if self.places is None:
+            (folder / _MAP).unlink(missing_ok=True)
+        durable.flush(folder)
+
+    @staticmethod
+    def load(folder: Path) -> Atlas:
+        """Read it back.
+
+        Raises:
+            FileNotFoundError: nothing was ever written.
+            ModelFolderError: the files are not those that were written together.
+        """
+        manifest = folder / MANIFEST
+        text = manifest.read_text(encoding="utf-8")
+        try:
+            held = json.loads(text)
+            facts, files = dict(held["facts"]), {str(name): one["sha256"] for name, one in held["files"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelFolderError(f"{manifest} is not a manifest ({error}); run 'recsys cluster'") from error
+        frames = {}
+        for name in (_GROUPS, *([_MAP] if _MAP in files else [])):
+            path = folder / name
+            if not path.is_file() or sha256(path) != files.get(name):
+                raise ModelFolderError(f"{path} is missing or was altered since it was written; run 'recsys cluster'")
+            frames[name] = pl.read_parquet(path)
+        return Atlas(frames[_GROUPS], frames.get(_MAP), facts)
+
+    def positions(self, ids: IdMap) -> Vectors | None:
+        """Where products stand: (n, 2) float32 in the order of `ids`, NaN = nowhere; None where there is no map."""
+        if self.places is None:
+            return None
+        own = ids.rows(self.places[schema.PRODUCT_ID].to_list())
+        out = np.full((len(ids), 2), np.nan, np.float32)
+        out[own[own >= 0]] = self.places.select("x", "y").to_numpy()[own >= 0]
+        return out
+
+
+def placed(ids: IdMap, places: Vectors, cluster_id: Any) -> pl.DataFrame:
+    """Frame of a map: product_id, x, y (float32), cluster_id, by product id."""
+    frame = pl.DataFrame(
+        {
+            schema.PRODUCT_ID: pl.Series(list(ids.texts), dtype=pl.String),
+            "x": pl.Series(places[:, 0], dtype=pl.Float32),
+            "y": pl.Series(places[:, 1], dtype=pl.Float32),
+            "cluster_id": pl.Series(cluster_id, dtype=pl.Int64),
+        }
+    )
+    return frame.sort(schema.PRODUCT_ID)
