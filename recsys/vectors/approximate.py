@@ -17,9 +17,9 @@ from recsys.vectors import engines, exact, gpu
 from recsys.vectors.exact import Device, Flags, FlatIndex, Rows, Vectors
 
 EFFORTS: Final[dict[str, tuple[int, ...]]] = {
-    "ivf": (4, 8, 16, 32, 64, 128, 256),
-    "hnsw": (32, 64, 128, 256, 512),
-    "pq": (4, 8, 16, 32, 64, 128, 256),
+    "ivf": (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
+    "hnsw": (32, 48, 64, 96, 128, 192, 256, 384, 512),
+    "pq": (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
 }
 """Efforts to try by kind, cheapest first."""
 
@@ -79,7 +79,10 @@ class FaissIndex:
             found = self._copy.search(queries, fetched, params=plain(self.kind, self.effort))[1]
         else:
             found = self.engine.search(queries, fetched, params=self._parameters(fetched, allow))[1]
-        return exact.settled(self.vectors, queries, k, found, unsure=found[:, min(k, counted) - 1] < 0, allow=allow)
+        unsure = found[:, min(k, counted) - 1] < 0
+        if found.shape[1] > k + SPARE:
+            found = _best(self.vectors, queries, found, k + SPARE)
+        return exact.settled(self.vectors, queries, k, found, unsure=unsure, allow=allow)
 
     def save(self, path: Path) -> None:
         """Write the FAISS part; the vectors themselves lie in the embedding table."""
@@ -96,6 +99,19 @@ class FaissIndex:
     @cached_property
     def _present(self) -> Any:
         return selector(np.ones(len(self), np.bool_))
+
+
+def _best(vectors: Vectors, queries: Vectors, found: Rows, kept: int) -> Rows:
+    """The `kept` best of each line of found rows (q, f), -1 = none, by the vectors as FAISS multiplies them."""
+    import faiss
+
+    scores = np.empty(found.shape, np.float32)
+    pointers = map(faiss.swig_ptr, (scores, queries, np.ascontiguousarray(vectors), found))
+    faiss.fvec_inner_products_by_idx(*pointers, vectors.shape[1], len(found), found.shape[1])
+    scores[found < 0] = -np.inf
+    best = np.argpartition(scores, found.shape[1] - kept, axis=1)[:, -kept:]
+    out: Rows = found[np.arange(len(found))[:, None], best]
+    return out
 
 
 def selector(allow: Flags) -> Any:

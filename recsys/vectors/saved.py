@@ -6,7 +6,7 @@ In: an embedding table, settings, a folder. Out: an index over exactly this tabl
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -108,12 +108,33 @@ def open_index(
 
 
 @dataclass(frozen=True)
-class _Saved:
-    """What lay in the folder: facts, and for an approximate index the FAISS part and its products, if they differ."""
+class _Past:
+    """What an approximate index has been through.
 
-    facts: sealed.Facts
+    Attributes:
+        effort: it searches with.
+        trained: products it was trained on.
+        moved: products added, removed or changed since.
+        best: its recall when it was trained.
+    """
+
+    effort: int
+    trained: int
+    moved: int
+    best: float
+
+    @staticmethod
+    def of(facts: sealed.Facts) -> _Past:
+        return _Past(int(facts["effort"]), int(facts["trained"]), int(facts["moved"]), float(facts["best"]))
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What lay in the folder: for an approximate index the FAISS part too, and its products where they differ."""
+
     measured: Measured
     engine: Any = None
+    past: _Past | None = None
     older: tuple[list[str], Digests] | None = None
 
 
@@ -146,13 +167,14 @@ class _Keeper:
             raise ModelFolderError(f"the saved one differs in {', '.join(other)}")
         try:
             same = facts["state"] == self.state
-            saved = _Saved(facts, Measured.of(facts["measured"]))
+            measured = Measured.of(facts["measured"])
             if self.kind == "flat" and not same:
                 raise ModelFolderError("the vectors changed since they were measured")
             if self.kind == "flat":
-                return saved
+                return _Saved(measured)
             import faiss
 
+            past = _Past.of(facts)
             engine = faiss.read_index(str(paths["engine.faiss"]))
             older = None if same else renewal.read_rows(paths["products.parquet"])
             n = len(self.table) if older is None else len(older[0])
@@ -160,7 +182,7 @@ class _Keeper:
             raise ModelFolderError(f"the saved one cannot be read ({type(error).__name__}: {error})") from error
         if engine.d != self.table.dim or engine.ntotal < n:
             raise ModelFolderError("the saved one is of other vectors than its facts say")
-        return _Saved(facts, saved.measured, engine, older)
+        return _Saved(measured, engine, past, older)
 
     def brought_up_to_date(self, saved: _Saved) -> Opened:
         """The saved index as it is, or after the change of the table.
@@ -169,47 +191,49 @@ class _Keeper:
             ModelFolderError: the change is too much for it.
         """
         vectors, device = self.table.vectors, self.settings.device
-        if self.kind == "flat":
+        past = saved.past
+        if past is None:
             return Opened(FlatIndex(vectors, device), saved.measured)
-        found = FaissIndex(vectors, self.kind, saved.engine, int(saved.facts["effort"]), device)
+        found = FaissIndex(vectors, self.kind, saved.engine, past.effort, device)
         if saved.older is None:
             return Opened(found, saved.measured)
         change = Change.between(self.table.ids, self.digests, old_ids=saved.older[0], old_digests=saved.older[1])
-        trained, moved = int(saved.facts["trained"]), int(saved.facts["moved"])
-        why = renewal.too_much(change, saved.engine, self.settings, trained=trained, moved=moved)
+        why = renewal.too_much(change, saved.engine, self.settings, trained=past.trained, moved=past.moved)
         if why is not None:
             raise ModelFolderError(why)
         index.check_finite(vectors, change.fresh)
         renewal.renew(saved.engine, change, vectors)
         measured = Yardstick.of(vectors, seed=self.seed).measured(found)
-        best = float(saved.facts["recall_trained"])
-        if best - measured.least > self.settings.max_recall_loss:
+        if past.best - measured.least > self.settings.max_recall_loss:
             raise ModelFolderError(
-                f"its recall fell from {best:.4f} to {measured.least:.4f}, by more than [index] max_recall_loss = "
+                f"its recall fell from {past.best:.4f} to {measured.least:.4f}, by more than [index] max_recall_loss = "
                 f"{self.settings.max_recall_loss}"
             )
-        self._save(found, measured, trained=trained, moved=moved + change.size, best=best)
+        self._save(found, measured, replace(past, moved=past.moved + change.size))
         return Opened(found, measured, change=change)
 
     def built(self, why: str, *, first: bool) -> Opened:
         """A new index, measured and saved."""
         vectors, device = self.table.vectors, self.settings.device
         index.check_finite(vectors, np.arange(len(vectors)))
-        made: VectorIndex = FlatIndex(vectors, device)
         if not len(vectors):
-            return Opened(made, built=why, first=first)
+            return Opened(FlatIndex(vectors, device), built=why, first=first)
         stick = Yardstick.of(vectors, seed=self.seed)
-        if self.kind != "flat":
-            made = index.tuned(vectors, self.kind, stick, seed=self.seed, device=device)
+        if self.kind == "flat":
+            exact = FlatIndex(vectors, device)
+            measured = stick.measured(exact)
+            self._save(exact, measured, None)
+            return Opened(exact, measured, built=why, first=first)
+        made = index.tuned(vectors, self.kind, stick, seed=self.seed, device=device)
         measured = stick.measured(made)
-        self._save(made, measured, trained=len(vectors), moved=0, best=measured.least)
+        self._save(made, measured, _Past(made.effort, len(vectors), 0, measured.least))
         return Opened(made, measured, built=why, first=first)
 
-    def _save(self, made: VectorIndex, measured: Measured, *, trained: int, moved: int, best: float) -> None:
+    def _save(self, made: VectorIndex, measured: Measured, past: _Past | None) -> None:
         facts = {**self.key(), "state": self.state, "products": len(self.table), "measured": measured.facts()}
         parts = {}
-        if isinstance(made, FaissIndex):
-            facts |= {"effort": made.effort, "trained": trained, "moved": moved, "recall_trained": best}
+        if isinstance(made, FaissIndex) and past is not None:
+            facts |= asdict(past)
             note = partial(renewal.write_rows, self.table.ids, self.digests)
             parts = {"engine.faiss": made.save, "products.parquet": note}
         sealed.seal(self.folder, _NAME, parts=parts, facts=facts)
