@@ -81,7 +81,7 @@ def raw_search(index: VectorIndex, vectors: np.ndarray) -> Search:
     if index.kind != "pq":
         return lambda queries: engine.search(queries, K, params=parameters)[1]
     refined = faiss.IndexRefineFlat(engine, faiss.swig_ptr(vectors))
-    wide = (K + approximate.SPARE) * approximate.WIDTH["pq"] / K
+    wide = approximate.WIDTH["pq"]
     both = faiss.IndexRefineSearchParameters(k_factor=wide, base_index_params=parameters)
     return lambda queries: refined.search(queries, K, params=both)[1]
 
@@ -92,7 +92,7 @@ def filtered_searches(index: VectorIndex, vectors: np.ndarray, allow: np.ndarray
     if not isinstance(index, FaissIndex):
         return ways
     engine, kind, effort = index.engine, index.kind, index.effort
-    width = (K + approximate.SPARE) * approximate.WIDTH[kind] if kind == "pq" else K
+    width = K * approximate.WIDTH[kind]
     most = min(len(vectors), MOST_AFTER, max(width, round(1.5 * width / allow.mean())))
 
     def best(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -62,7 +62,7 @@ def places_after(engine: Any, left: int) -> int:
     """Places a FAISS index will have when only `left` of its rows stay and nothing is added."""
     import faiss
 
-    return left if isinstance(engine, faiss.IndexIVFFlat) else int(engine.ntotal)
+    return int(left if isinstance(engine, faiss.IndexIVFFlat) else engine.ntotal)
 
 
 def _translated(held: Rows, to: Rows) -> Rows:
@@ -101,9 +101,10 @@ def _trained(engine: Any, vectors: Vectors, seed: int, on_gpu: bool) -> Any:
     engine.cp.spherical = True
     engine.cp.min_points_per_centroid = 1  # a small catalogue is no reason for a warning
     engine.cp.max_points_per_centroid = _TRAINED_ON
-    if on_gpu:
-        engine.clustering_index = gpu.trainer(vectors.shape[1])
+    nearest = gpu.trainer(vectors.shape[1]) if on_gpu else None
+    engine.clustering_index = nearest
     engine.train(vectors)
+    engine.clustering_index = None  # FAISS does not own it
     return engine
 
 

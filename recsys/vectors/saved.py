@@ -103,7 +103,9 @@ def open_index(
             why = "none was saved"
         except ModelFolderError as error:
             why = str(error)
-        logger.warning("building the %s index of %d vectors: %s", chosen, len(table), why)
+        told = measure and (first or chosen == "flat")  # by what is returned; nobody waits for it either
+        level = logging.INFO if told else logging.WARNING
+        logger.log(level, "building the %s index of %d vectors: %s", chosen, len(table), why)
     return keeper.built(why, first=first)
 
 
