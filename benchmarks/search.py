@@ -81,8 +81,7 @@ def raw_search(index: VectorIndex, vectors: np.ndarray) -> Search:
     if index.kind != "pq":
         return lambda queries: engine.search(queries, K, params=parameters)[1]
     refined = faiss.IndexRefineFlat(engine, faiss.swig_ptr(vectors))
-    wide = approximate.WIDTH["pq"]
-    both = faiss.IndexRefineSearchParameters(k_factor=wide, base_index_params=parameters)
+    both = faiss.IndexRefineSearchParameters(k_factor=index.width, base_index_params=parameters)
     return lambda queries: refined.search(queries, K, params=both)[1]
 
 
@@ -92,7 +91,7 @@ def filtered_searches(index: VectorIndex, vectors: np.ndarray, allow: np.ndarray
     if not isinstance(index, FaissIndex):
         return ways
     engine, kind, effort = index.engine, index.kind, index.effort
-    width = K * approximate.WIDTH[kind]
+    width = K * index.width
     most = min(len(vectors), MOST_AFTER, max(width, round(1.5 * width / allow.mean())))
 
     def best(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -217,7 +216,7 @@ class Measuring:
             rebuilt = self.least(index)
             self.note(OURS, f"{kind}, built anew", build_s=whole, recall_at_10=rebuilt)
             self.ratios[f"rebuild / update, {kind}"] = round(whole / seconds, 2)
-            self.facts[f"{kind} effort"] = index.effort  # type: ignore[attr-defined]
+            self.facts[f"{kind} effort"] = index.effort, index.width  # type: ignore[attr-defined]
             self.note(RAW, kind, build_s=inner)
         say(f"{kind}: {'searched' if self.asked.only else 'beside FAISS'}")
         ways: dict[str, Search] = {OURS: lambda queries: index.search(queries, K)[1]}

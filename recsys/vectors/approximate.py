@@ -23,8 +23,11 @@ EFFORTS: Final[dict[str, tuple[int, ...]]] = {
 }
 """Efforts to try by kind, cheapest first."""
 
-WIDTH: Final = {"ivf": 1, "hnsw": 1, "pq": 10}
-"""Rows fetched for each row wanted, so that the best by codes hold the best by vectors."""
+WIDTHS: Final = {"ivf": (1,), "hnsw": (1,), "pq": (10, 20, 40, 80)}
+"""Rows to fetch for each row wanted, so that the best by codes hold the best by vectors; to try, fewest first."""
+
+_LEAST: Final = 10
+"""Rows counted as wanted at least, where more are fetched: the very nearest may not be so by its code."""
 
 _BEGUN, _PASSED, _MET, _GATHERED, _MULTIPLIED = 50_000.0, 5.0, 3000.0, 150.0, 15.0
 """Nanoseconds of searches with a filter, as measured with vectors of length 128: to find the lists to visit, to pass a
@@ -40,6 +43,7 @@ class FaissIndex:
         kind: "ivf", "hnsw" or "pq".
         engine: the FAISS index over the same rows.
         effort: lists visited (ivf, pq) or length of the candidate queue (hnsw).
+        width: rows fetched for each row wanted.
         device: where FAISS searches; only an inverted file of vectors can on a GPU, and only without a filter.
     """
 
@@ -47,6 +51,7 @@ class FaissIndex:
     kind: str
     engine: Any = field(repr=False)
     effort: int
+    width: int = 1
     device: Device = "cpu"
 
     def __len__(self) -> int:
@@ -71,7 +76,7 @@ class FaissIndex:
         counted = len(self) if allow is None else int(np.count_nonzero(allow))
         if allow is not None and self._scanned(counted, len(queries)):
             return FlatIndex(self.vectors, self.device).search(queries, k, allow=allow)
-        fetched = min(len(self), k * WIDTH[self.kind])
+        fetched = min(len(self), k if self.width == 1 else max(k, _LEAST) * self.width)
         if allow is None and not self.gone and self.on_gpu and fetched <= gpu.MOST:
             found = self._copy.search(queries, fetched, params=plain(self.kind, self.effort))[1]
         else:

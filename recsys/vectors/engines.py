@@ -93,7 +93,7 @@ def _one_thread(*, only: bool) -> Iterator[None]:
 
 
 def _lists_of(n: int) -> int:
-    return max(1, min(n // 39, round(4 * n**0.5)))  # FAISS asks for 39 points a list to train on
+    return max(1, min(n // 39, int(4 * n**0.5)))  # FAISS asks for 39 points a list to train on
 
 
 def _trained(engine: Any, vectors: Vectors, seed: int, on_gpu: bool) -> Any:

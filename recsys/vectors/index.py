@@ -96,15 +96,20 @@ def recall(index: VectorIndex, vectors: Vectors, queries: Vectors, *, k: int = 1
 
 def tuned(vectors: Vectors, kind: str, stick: Yardstick, *, seed: int, device: Device = "cpu") -> FaissIndex:
     """An index of an approximate kind over vectors (n, d), n > 0, with the least effort that finds TARGET_RECALL."""
-    engine = engines.made(vectors, kind, seed=seed, on_gpu=gpu.there(device))
-    for effort in approximate.EFFORTS[kind]:
-        index = FaissIndex(vectors, kind, engine, effort)
-        found = min(stick.recall(index).values())
+    made = FaissIndex(vectors, kind, engines.made(vectors, kind, seed=seed, on_gpu=gpu.there(device)), 0)
+    efforts, widths = approximate.EFFORTS[kind], approximate.WIDTHS[kind]
+    for width in widths:  # the fewest that hold enough, when the search itself leaves nothing out
+        made = replace(made, effort=efforts[-1], width=width)
+        if len(widths) == 1 or min(stick.recall(made).values()) >= (1 + TARGET_RECALL) / 2:
+            break
+    for effort in efforts:
+        made = replace(made, effort=effort)
+        found = min(stick.recall(made).values())
         if found >= TARGET_RECALL:
             break
     else:
         logger.warning("the %s index finds only %.1f %% of the true neighbours; kind flat finds all", kind, 100 * found)
-    return replace(index, device=device)
+    return replace(made, device=device)
 
 
 def check_finite(vectors: Vectors, rows: Rows) -> None:

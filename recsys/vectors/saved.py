@@ -114,20 +114,23 @@ class _Past:
     """What an approximate index has been through.
 
     Attributes:
-        effort: it searches with.
+        effort: see `FaissIndex`.
+        width: see `FaissIndex`.
         trained: products it was trained on.
         moved: products added, removed or changed since.
         best: its recall when it was trained.
     """
 
     effort: int
+    width: int
     trained: int
     moved: int
     best: float
 
     @staticmethod
     def of(facts: sealed.Facts) -> _Past:
-        return _Past(int(facts["effort"]), int(facts["trained"]), int(facts["moved"]), float(facts["best"]))
+        effort, width, trained, moved = (int(facts[name]) for name in ("effort", "width", "trained", "moved"))
+        return _Past(effort, width, trained, moved, float(facts["best"]))
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ class _Keeper:
         past = saved.past
         if past is None:
             return Opened(FlatIndex(vectors, device), saved.measured)
-        found = FaissIndex(vectors, self.kind, saved.engine, past.effort, device)
+        found = FaissIndex(vectors, self.kind, saved.engine, past.effort, past.width, device)
         if saved.older is None:
             return Opened(found, saved.measured)
         change = Change.between(self.table.ids, self.digests, old_ids=saved.older[0], old_digests=saved.older[1])
@@ -228,7 +231,7 @@ class _Keeper:
             return Opened(exact, measured, built=why, first=first)
         made = index.tuned(vectors, self.kind, stick, seed=self.seed, device=device)
         measured = stick.measured(made)
-        self._save(made, measured, _Past(made.effort, len(vectors), 0, measured.least))
+        self._save(made, measured, _Past(made.effort, made.width, len(vectors), 0, measured.least))
         return Opened(made, measured, built=why, first=first)
 
     def _save(self, made: VectorIndex, measured: Measured, past: _Past | None) -> None:
