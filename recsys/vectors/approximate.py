@@ -68,8 +68,11 @@ class FaissIndex:
         return gpu.there(self.device) and self.kind == "ivf" and self.effort <= gpu.MOST
 
     @cached_property
-    def _copy(self) -> Any:
-        return gpu.copied(self.engine)
+    def _usual(self) -> tuple[Any, Any, int]:
+        """For a search without a filter: where, with which parameters, and up to how many rows so."""
+        most = self.effort if self.kind == "hnsw" else gpu.MOST if self.on_gpu else len(self)
+        on_gpu = self.on_gpu and not self.gone
+        return gpu.copied(self.engine) if on_gpu else self.engine, self._parameters(1, None, len(self)), most
 
     def search(self, queries: Vectors, k: int, *, allow: Flags | None = None) -> tuple[Vectors, Rows]:
         queries = exact.checked(queries, self.vectors, k, allow)
@@ -77,10 +80,10 @@ class FaissIndex:
         if allow is not None and self._scanned(counted, len(queries)):
             return FlatIndex(self.vectors, self.device).search(queries, k, allow=allow)
         fetched = min(len(self), k if self.width == 1 else max(k, _LEAST) * self.width)
-        if allow is None and not self.gone and self.on_gpu and fetched <= gpu.MOST:
-            found = self._copy.search(queries, fetched, params=plain(self.kind, self.effort))[1]
-        else:
-            found = self.engine.search(queries, fetched, params=self._parameters(fetched, allow, counted))[1]
+        engine, parameters, most = self._usual
+        if allow is not None or fetched > most:
+            engine, parameters = self.engine, self._parameters(fetched, allow, counted)
+        found = engine.search(queries, fetched, params=parameters)[1]
         unsure = found[:, min(k, counted) - 1] < 0
         if fetched > k:
             found = _best(self.vectors, queries, found, k)
