@@ -217,7 +217,8 @@ class Measuring:
             self.note(OURS, f"{kind}, built anew", build_s=whole, recall_at_10=rebuilt)
             self.ratios[f"rebuild / update, {kind}"] = round(whole / seconds, 2)
             self.facts[f"{kind} effort"] = index.effort, index.width  # type: ignore[attr-defined]
-            self.note(RAW, kind, build_s=inner)
+            if not self.asked.only:
+                self.note(RAW, kind, build_s=inner)
         say(f"{kind}: {'searched' if self.asked.only else 'beside FAISS'}")
         ways: dict[str, Search] = {OURS: lambda queries: index.search(queries, K)[1]}
         if not self.asked.only:

@@ -6,6 +6,7 @@ time; what FAISS finds is scored again by the vectors themselves.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -110,7 +111,7 @@ class FaissIndex:
         share = max(counted, 1) / int(self.engine.ntotal)
         if self.kind == "hnsw":
             return min(len(self), round(self.effort / share))
-        return min(int(self.engine.nlist), round(self.effort / share**0.5))
+        return min(int(self.engine.nlist), round(self.effort / math.sqrt(share)))
 
     def _scanned(self, counted: int, queries: int) -> bool:
         """Whether to look at every row that counts takes no longer than to search among them."""

@@ -6,6 +6,7 @@ In: an embedding table, settings, a folder. Out: an index over exactly this tabl
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -236,7 +237,7 @@ class _Keeper:
 
     def _save(self, made: VectorIndex, measured: Measured, past: _Past | None) -> None:
         facts = {**self.key(), "state": self.state, "products": len(self.table), "measured": measured.facts()}
-        parts = {}
+        parts: dict[str, Callable[[Path], None]] = {}
         if isinstance(made, FaissIndex) and past is not None:
             facts |= asdict(past)
             note = partial(renewal.write_rows, self.table.ids, self.digests)
