@@ -60,6 +60,7 @@ else
   echo "retail: skipped, $retail is missing" >&2
 fi
 "$python" "$here/score.py" ${peers[@]+"${peers[@]}"} --json
+"$python" "$here/search.py" --json
 "$python" "$here/writeback.py" ${peers[@]+"${peers[@]}"} --json
 "$python" "$here/intake.py" --json
 "$python" "$here/everybody.py" --json

@@ -46,6 +46,7 @@ class Kind(StrEnum):
     flat = "flat"
     ivf = "ivf"
     hnsw = "hnsw"
+    pq = "pq"
 
 
 class Method(StrEnum):
@@ -219,12 +220,16 @@ def cluster(
         return grouping.cluster(bench)
 
 
-def index(call: Call, kind: Annotated[Kind | None, typer.Option(help="Kind of index.")] = None) -> Report:
-    """Build the vector index and measure its recall against exact search."""
+def index(
+    call: Call,
+    kind: Annotated[Kind | None, typer.Option(help="Kind of index.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Build it anew, also where little changed.")] = False,
+) -> Report:
+    """Bring the vector index up to date, or build it, and measure its recall and speed against exact search."""
     from recsys.pipeline import space
 
     with call.bench({"index.kind": kind.value if kind else None}) as bench:
-        return space.build_index(bench)
+        return space.build_index(bench, full=full)
 
 
 def run(

@@ -172,8 +172,23 @@ class EmbeddingSettings(Section):
 class IndexSettings(Section):
     """The vector index behind `similar`."""
 
-    kind: Literal["auto", "flat", "ivf", "hnsw"] = Field(
-        "auto", description="auto = exact up to 50,000 products, ivf above"
+    kind: Literal["auto", "flat", "ivf", "hnsw", "pq"] = Field(
+        "auto", description="auto = exact up to 50,000 products, ivf up to 2,000,000, pq above"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where FAISS searches; auto = flat and ivf on a GPU where FAISS sees one"
+    )
+    max_changed: float = Field(
+        0.2,
+        ge=0,
+        description="share of the products added, removed or changed since the index was trained above which it is "
+        "built anew",
+    )
+    max_removed: float = Field(
+        0.1, ge=0, le=1, description="share of places (hnsw, pq) without a product above which it is built anew"
+    )
+    max_recall_loss: float = Field(
+        0.02, ge=0, le=1, description="recall lost since the index was trained above which it is built anew"
     )
 
 

@@ -15,7 +15,7 @@ from recsys.errors import NothingNewError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
 from recsys.store.runs import Manifest
-from recsys.vectors import build, index, neighbours, search
+from recsys.vectors import build, neighbours, saved, search, yardstick
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,19 +72,28 @@ def embed(bench: Bench, *, full: bool = False, fail_if_noop: bool = False) -> Re
     )
 
 
-def indexed(bench: Bench, *, fresh: bool = False) -> index.Opened:
-    """The index over the table, loaded when it is the one of these vectors, else built."""
-    settings = bench.settings
-    return index.open_index(
-        bench.table.vectors, settings.index.kind, folder=bench.indexes, seed=settings.training.seed, fresh=fresh
+def indexed(bench: Bench, *, queries: int | None = None) -> saved.Opened:
+    """The index over the table: the saved one brought up to date, or a new one; for few `queries` none has to be."""
+    return _opened(bench, queries=queries)
+
+
+def _opened(bench: Bench, *, fresh: bool = False, measure: bool = False, queries: int | None = None) -> saved.Opened:
+    return saved.open_index(
+        bench.table,
+        bench.settings.index,
+        folder=bench.indexes,
+        seed=bench.settings.training.seed,
+        fresh=fresh,
+        measure=measure,
+        queries=queries,
     )
 
 
-def build_index(bench: Bench) -> Report:
-    """Build the index, measure its recall, write each product's neighbours for consumers."""
+def build_index(bench: Bench, *, full: bool = False) -> Report:
+    """Bring the index up to date or build it, measure it, write each product's neighbours for consumers."""
     table = embedded(bench).table
     with bench.watch.stage("index"):
-        opened = indexed(bench, fresh=True)
+        opened = _opened(bench, fresh=full, measure=True)
     with bench.watch.stage("neighbours") as progress:
         allow = np.ascontiguousarray(bench.dataset.catalogue.sellable)
         frame = neighbours.neighbours(table, opened.index, _NEIGHBOURS, allow=allow, progress=progress)
@@ -94,14 +103,34 @@ def build_index(bench: Bench) -> Report:
             counts = {"products": len(table), "neighbours": frame.height, "recall": round(opened.recall, 4)}
             run.finish(counts, {"kind": opened.index.kind, "recall": opened.recall})
             run.publish(bench.settings.publish)
-    row = (opened.index.kind, len(table), opened.recall)
+    change = opened.change
+    if change is not None:
+        counts |= {"added": change.added, "removed": change.removed, "changed": change.changed}
     return Report(
         "index",
         run_id=run.run_id,
         counts=counts,
         artifacts={"index": bench.indexes},
-        tables=[Table("index", ("kind", "products", "recall"), [row])],
+        tables=_facts_of(opened),
     )
+
+
+def _facts_of(opened: saved.Opened) -> list[Table]:
+    """What the index is, how much it finds and how fast, beside exact search."""
+    measured = opened.measured
+    if measured is None:  # of an empty catalogue
+        return [Table("index", ("kind", "products", "recall", "done"), [(opened.index.kind, 0, 1.0, opened.said)])]
+    columns = ("kind", "products", "recall", "median_ms", "p95_ms", "queries_per_s", "done")
+    speed = measured.speed
+    row = (opened.index.kind, len(opened.index), opened.recall, *_figures(speed), opened.said)
+    found = [(f"recall@10, {name}", value) for name, value in measured.recall.items()]
+    names = ("exact_median_ms", "exact_p95_ms", "exact_queries_per_s")
+    beside = [*found, *zip(names, _figures(measured.exact), strict=True)]
+    return [Table("index", columns, [row]), Table("measured", ("figure", "value"), beside)]
+
+
+def _figures(speed: yardstick.Speed) -> tuple[float, float, float]:
+    return speed.median_ms, speed.p95_ms, speed.per_second
 
 
 def similar(
@@ -121,7 +150,7 @@ def neighbours_of(
         query,
         catalogue=bench.dataset.catalogue,
         table=bench.table,
-        index=indexed(bench).index,
+        index=indexed(bench, queries=1).index,
         model_loader=lambda: bench.model,
         k=k,
         where=where,

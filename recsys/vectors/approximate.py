@@ -1,25 +1,38 @@
-"""Approximate search by FAISS, an inverted file or a graph, for catalogues too large to scan.
+"""Approximate search by FAISS, for catalogues too large to scan: inverted files of vectors or codes, or a graph.
 
-In: vectors (n, d), a seed. Out: an index that finds most of the true neighbours in a small part of the time.
+In: vectors (n, d), a FAISS index over them. Out: an index that finds most of the true neighbours in a small part of the
+time; what FAISS finds is scored again by the vectors themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from recsys.vectors import exact
-from recsys.vectors.exact import Flags, Rows, Vectors
+from recsys.vectors import engines, exact, gpu
+from recsys.vectors.exact import Device, Flags, FlatIndex, Rows, Vectors
 
-EFFORTS: Final[dict[str, tuple[int, ...]]] = {"ivf": (4, 8, 16, 32, 64, 128, 256), "hnsw": (32, 64, 128, 256, 512)}
+EFFORTS: Final[dict[str, tuple[int, ...]]] = {
+    "ivf": (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
+    "hnsw": (32, 48, 64, 96, 128, 192, 256, 384, 512),
+    "pq": (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
+}
 """Efforts to try by kind, cheapest first."""
 
-_LINKS = 32
-_QUEUE = 100
+WIDTHS: Final = {"ivf": (1,), "hnsw": (1,), "pq": (10, 20, 40, 80)}
+"""Rows to fetch for each row wanted, so that the best by codes hold the best by vectors; to try, fewest first."""
+
+_LEAST: Final = 10
+"""Rows counted as wanted at least, where more are fetched: the very nearest may not be so by its code."""
+
+_BEGUN, _PASSED, _MET, _GATHERED, _MULTIPLIED = 50_000.0, 5.0, 3000.0, 150.0, 15.0
+"""Nanoseconds of searches with a filter, as measured with vectors of length 128: to find the lists to visit, to pass a
+row in one, to go on to another row of a graph; to gather a row that is scanned, to multiply it with a query."""
 
 
 @dataclass(frozen=True)
@@ -28,30 +41,54 @@ class FaissIndex:
 
     Attributes:
         vectors: (n, d) float32.
-        kind: "ivf" or "hnsw".
+        kind: "ivf", "hnsw" or "pq".
         engine: the FAISS index over the same rows.
-        effort: lists visited (ivf) or length of the candidate queue (hnsw).
+        effort: lists visited (ivf, pq) or length of the candidate queue (hnsw).
+        width: rows fetched for each row wanted.
+        device: where FAISS searches; only an inverted file of vectors can on a GPU, and only without a filter.
     """
 
     vectors: Vectors = field(repr=False)
     kind: str
     engine: Any = field(repr=False)
     effort: int
+    width: int = 1
+    device: Device = "cpu"
 
     def __len__(self) -> int:
         return len(self.vectors)
 
+    @property
+    def gone(self) -> int:
+        """Places of the FAISS index that belong to no product any more."""
+        return int(self.engine.ntotal) - len(self)
+
+    @cached_property
+    def on_gpu(self) -> bool:
+        """Whether searches without a filter go to a GPU."""
+        return gpu.there(self.device) and self.kind == "ivf" and self.effort <= gpu.MOST
+
+    @cached_property
+    def _usual(self) -> tuple[Any, Any, int]:
+        """For a search without a filter: where, with which parameters, and up to how many rows so."""
+        most = self.effort if self.kind == "hnsw" else gpu.MOST if self.on_gpu else len(self)
+        on_gpu = self.on_gpu and not self.gone
+        return gpu.copied(self.engine) if on_gpu else self.engine, self._parameters(1, None, len(self)), most
+
     def search(self, queries: Vectors, k: int, *, allow: Flags | None = None) -> tuple[Vectors, Rows]:
         queries = exact.checked(queries, self.vectors, k, allow)
-        among = None if allow is None else np.flatnonzero(allow).astype(np.int64)
-        # A graph walk that may keep few of the rows it passes finds little; few rows are quickly scanned.
-        if among is not None and len(among) <= max(2000, len(self) // 50):
-            return exact.scans(self.vectors, queries, k, among=among)
-        fetched = min(len(self), k + exact.SLACK)
-        _, found = self.engine.search(queries, fetched, params=self._parameters(fetched, allow))
-        wanted = min(k, len(self) if among is None else len(among))
-        unsure = (found >= 0).sum(axis=1) < wanted
-        return exact.settled(self.vectors, queries, k, found, unsure=unsure, among=among)
+        counted = len(self) if allow is None else int(np.count_nonzero(allow))
+        if allow is not None and self._scanned(counted, len(queries)):
+            return FlatIndex(self.vectors, self.device).search(queries, k, allow=allow)
+        fetched = min(len(self), k if self.width == 1 else max(k, _LEAST) * self.width)
+        engine, parameters, most = self._usual
+        if allow is not None or fetched > most:
+            engine, parameters = self.engine, self._parameters(fetched, allow, counted)
+        found = engine.search(queries, fetched, params=parameters)[1]
+        unsure = found[:, min(k, counted) - 1] < 0
+        if fetched > k:
+            found = _best(self.vectors, queries, found, k)
+        return exact.settled(self.vectors, queries, k, found, unsure=unsure, allow=allow)
 
     def save(self, path: Path) -> None:
         """Write the FAISS part; the vectors themselves lie in the embedding table."""
@@ -59,58 +96,71 @@ class FaissIndex:
 
         faiss.write_index(self.engine, str(path))
 
-    @staticmethod
-    def load(vectors: Vectors, kind: str, path: Path, *, effort: int) -> FaissIndex:
-        """Read the FAISS part from a file that is known to be ours (`sealed.unseal`)."""
-        import faiss
+    def _parameters(self, fetched: int, allow: Flags | None, counted: int) -> Any:
+        if allow is None and not self.gone:
+            return plain(self.kind, max(self.effort, fetched) if self.kind == "hnsw" else self.effort)
+        effort = max(self.effort_among(counted), fetched if self.kind == "hnsw" else 1)
+        return filtered(self.kind, effort, self._present if allow is None else selector(allow))
 
-        return FaissIndex(vectors, kind, faiss.read_index(str(path)), effort)
+    def effort_among(self, counted: int) -> int:
+        """The effort that finds as much among `counted` of the places as the usual one does among all.
 
-    def _parameters(self, fetched: int, allow: Flags | None) -> Any:
-        import faiss
+        The best ten of a twentieth of the products lie as far from the query as the best 200 of all. In a graph the
+        others on the way take up the queue; the lists that have to be visited grow with the root only, as measured.
+        """
+        share = max(counted, 1) / int(self.engine.ntotal)
+        if self.kind == "hnsw":
+            return min(len(self), round(self.effort / share))
+        return min(int(self.engine.nlist), round(self.effort / math.sqrt(share)))
 
-        chosen = {} if allow is None else {"sel": faiss.IDSelectorBitmap(np.packbits(allow, bitorder="little"))}
-        if self.kind == "ivf":
-            return faiss.SearchParametersIVF(nprobe=self.effort, **chosen)
-        return faiss.SearchParametersHNSW(efSearch=max(self.effort, fetched), **chosen)
+    def _scanned(self, counted: int, queries: int) -> bool:
+        """Whether to look at every row that counts takes no longer than to search among them."""
+        effort = self.effort_among(counted)
+        visited = effort * _MET if self.kind == "hnsw" else len(self) / self.engine.nlist * effort * _PASSED
+        return counted * (_GATHERED / max(1, queries) + _MULTIPLIED) <= _BEGUN + visited
+
+    @cached_property
+    def _present(self) -> Any:
+        return selector(np.ones(len(self), np.bool_))
 
 
-def engine(vectors: Vectors, kind: str, *, seed: int) -> Any:
+def _best(vectors: Vectors, queries: Vectors, found: Rows, k: int) -> Rows:
+    """The k best of each line of found rows (q, f), -1 = none, by the vectors as FAISS multiplies them."""
+    import faiss
+
+    scores = np.empty(found.shape, np.float32)
+    held = np.ascontiguousarray(vectors)
+    pointers = map(faiss.swig_ptr, (scores, queries, held, found))
+    faiss.fvec_inner_products_by_idx(*pointers, held.shape[1], *found.shape)  # -inf where there is no row
+    best = np.argpartition(scores, -k, axis=1)[:, -k:]
+    out: Rows = found[np.arange(len(found))[:, None], best]
+    return out
+
+
+def selector(allow: Flags) -> Any:
+    """FAISS' own form of a mask (n,); a row of -1 is not in it."""
+    import faiss
+
+    return faiss.IDSelectorBitmap(np.packbits(allow, bitorder="little"))
+
+
+def filtered(kind: str, effort: int, rows: Any) -> Any:
+    """Parameters of one search among the rows that a selector lets through."""
+    import faiss
+
+    if kind == "hnsw":
+        return faiss.SearchParametersHNSW(efSearch=effort, sel=rows)
+    return faiss.SearchParametersIVF(nprobe=effort, sel=rows)
+
+
+@cache
+def plain(kind: str, effort: int) -> Any:
+    """Parameters of a search among all rows; kept, since making them takes as long as looking into a list."""
+    import faiss
+
+    return faiss.SearchParametersHNSW(efSearch=effort) if kind == "hnsw" else faiss.SearchParametersIVF(nprobe=effort)
+
+
+def engine(vectors: Vectors, kind: str, *, seed: int, device: Device = "cpu") -> Any:
     """Train and fill the FAISS index of a kind with vectors (n, d), n > 0."""
-    return _MAKE[kind](np.ascontiguousarray(vectors), seed)
-
-
-def _inverted_file(vectors: Vectors, seed: int) -> Any:
-    import faiss
-
-    n, dim = vectors.shape
-    lists = max(1, min(n // 39, round(4 * n**0.5)))  # FAISS asks for 39 points a list to train on
-    made = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, lists, faiss.METRIC_INNER_PRODUCT)
-    made.cp.seed = seed + 1
-    made.cp.spherical = True
-    made.cp.min_points_per_centroid = 1  # a small catalogue is no reason for a warning
-    made.train(vectors)
-    made.add(vectors)
-    return made
-
-
-def _graph(vectors: Vectors, seed: int) -> Any:
-    """Hierarchical navigable small world graph (Malkov and Yashunin 2016).
-
-    Filled by one thread: with more, the links depend on who comes first, and so would the answers.
-    """
-    import faiss
-
-    del seed  # the levels come from FAISS' own fixed seed
-    made = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
-    made.hnsw.efConstruction = _QUEUE
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        made.add(vectors)
-    finally:
-        faiss.omp_set_num_threads(threads)
-    return made
-
-
-_MAKE: Final[dict[str, Callable[[Vectors, int], Any]]] = {"ivf": _inverted_file, "hnsw": _graph}
+    return engines.made(vectors, kind, seed=seed, on_gpu=gpu.there(device))

@@ -6,6 +6,7 @@ In: vectors (n, d), queries (q, d), which rows count. Out: the k best rows of ea
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from recsys.errors import UsageError
 Vectors = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Device = Literal["auto", "cpu", "cuda"]
 
 SLACK = 16
 """Rows fetched beyond k, to be scored again: FAISS breaks ties, and rounds, in its own way."""
@@ -22,8 +24,8 @@ SLACK = 16
 _EPSILON = 1e-5
 """More than the rounding error of float32 inner products of unit vectors, in whatever order they are summed."""
 
-_BLOCK = 1 << 22
-"""Numbers gathered at a time when rows are scored again."""
+_BLOCK = 1 << 18
+"""Numbers gathered at a time when rows are scored again: what stays in a core's cache."""
 
 _FEW_QUERIES = 8
 """Up to here a scan per query beats filling a FAISS index first; `similar` then never loads FAISS."""
@@ -35,10 +37,12 @@ class FlatIndex:
 
     Attributes:
         vectors: (n, d) float32.
+        device: where FAISS searches, "auto", "cpu" or "cuda".
     """
 
     vectors: Vectors = field(repr=False)
-    kind: str = "flat"
+    device: Device = "cpu"
+    kind: str = field(default="flat", init=False)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -49,14 +53,14 @@ class FlatIndex:
         pool = self.vectors if among is None or len(queries) <= _FEW_QUERIES else self.vectors[among]
         if len(queries) <= _FEW_QUERIES or not len(pool):
             return scans(self.vectors, queries, k, among=among)
-        import faiss
+        from recsys.vectors import gpu
 
         fetched = min(len(pool), k + SLACK)
-        rough, found = faiss.knn(queries, np.ascontiguousarray(pool), fetched, metric=faiss.METRIC_INNER_PRODUCT)
+        rough, found = gpu.nearest(queries, np.ascontiguousarray(pool), fetched, device=self.device)
         # Where the last row fetched is as good as the k-th, rows left behind may tie with it: scan those queries.
         slack = _EPSILON * np.maximum(1.0, np.abs(rough).max(axis=1))
         unsure = (rough[:, min(k, fetched) - 1] - rough[:, -1] <= slack) & (fetched < len(pool))
-        return settled(self.vectors, queries, k, found if among is None else among[found], unsure=unsure, among=among)
+        return settled(self.vectors, queries, k, found if among is None else among[found], unsure=unsure, allow=allow)
 
 
 def checked(queries: Vectors, vectors: Vectors, k: int, allow: Flags | None) -> Vectors:
@@ -77,9 +81,9 @@ def checked(queries: Vectors, vectors: Vectors, k: int, allow: Flags | None) -> 
 
 
 def settled(
-    vectors: Vectors, queries: Vectors, k: int, found: Rows, *, unsure: Flags, among: Rows | None
+    vectors: Vectors, queries: Vectors, k: int, found: Rows, *, unsure: Flags, allow: Flags | None
 ) -> tuple[Vectors, Rows]:
-    """Score found rows again, order them, cut at k; scan all of `among` for the queries marked `unsure`.
+    """Score found rows again, order them, cut at k; scan all that count for the queries marked `unsure`.
 
     Args:
         vectors: (n, d).
@@ -87,23 +91,34 @@ def settled(
         k: rows wanted.
         found: (q, f) rows in any order, -1 = none.
         unsure: (q,) bool, is what was found not enough.
-        among: rows that count, None = all.
+        allow: (n,) bool, the rows that count; all of them when None.
     """
+    if len(found) == 1 and found.shape[1] >= k and not unsure[0]:
+        return _settled_one(vectors, queries[0], k, found[0])
     scores, rows = _blank(len(queries), k)
-    sure = np.flatnonzero(~unsure)
-    width = found.shape[1]
-    step = max(1, _BLOCK // max(1, width * vectors.shape[1]))
-    for start in range(0, len(sure), step):
-        part = sure[start : start + step]
-        hits = found[part]
-        again = _score(vectors, hits, queries[part][:, None, :])
+    kept = min(k, found.shape[1])
+    step = max(1, _BLOCK // max(1, found.shape[1] * vectors.shape[1]))
+    for start in range(0, len(queries), step):
+        some = slice(start, start + step)
+        hits = found[some]
+        again = _score(vectors, hits, queries[some][:, None, :])
         again[hits < 0] = -np.inf
-        order = np.lexsort((hits, -again), axis=1)[:, :k]
-        scores[part, : order.shape[1]] = np.take_along_axis(again, order, 1)
-        rows[part, : order.shape[1]] = np.take_along_axis(hits, order, 1)
-    doubtful = np.flatnonzero(unsure)
-    scores[doubtful], rows[doubtful] = scans(vectors, queries[doubtful], k, among=among)
+        line, order = np.arange(len(hits))[:, None], np.lexsort((hits, -again), axis=1)[:, :kept]
+        scores[some, :kept], rows[some, :kept] = again[line, order], hits[line, order]
+    if unsure.any():
+        doubtful = np.flatnonzero(unsure)
+        among = None if allow is None else np.flatnonzero(allow).astype(np.int64)
+        scores[doubtful], rows[doubtful] = scans(vectors, queries[doubtful], k, among=among)
     return scores, rows
+
+
+def _settled_one(vectors: Vectors, query: Vectors, k: int, hits: Rows) -> tuple[Vectors, Rows]:
+    """The same for one query: with so little to count, every step between costs more than the counting."""
+    again = _score(vectors, hits, query)
+    if hits.min() < 0:
+        again[hits < 0] = -np.inf
+    order = np.lexsort((hits, -again))[None, :k]
+    return again[order], hits[order]
 
 
 def scans(vectors: Vectors, queries: Vectors, k: int, *, among: Rows | None = None) -> tuple[Vectors, Rows]:
@@ -138,7 +153,7 @@ def _score(vectors: Vectors, rows: Rows, queries: Vectors) -> Vectors:
     would not tie. Here each pair is summed by itself, in float64.
     """
     wide = vectors[rows].astype(np.float64)
-    out: Vectors = np.add.reduce(wide * queries.astype(np.float64), axis=-1).astype(np.float32)
+    out: Vectors = np.vecdot(wide, queries.astype(np.float64)).astype(np.float32)
     return out
 
 

@@ -1,35 +1,34 @@
-"""The vector index: which kind, how much it finds, and its file, which is only a cache.
+"""The vector index: which kind, and how much effort for how much found.
 
 In: vectors (n, d) and a kind. Out: a `VectorIndex`; every kind keeps the same promises, and only what is found differs.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Protocol
+from dataclasses import replace
+from typing import Final, Protocol
 
 import numpy as np
 
-from recsys.errors import ModelFolderError, UsageError, suggestion
-from recsys.vectors import approximate, sealed
+from recsys.errors import UsageError, suggestion
+from recsys.vectors import approximate, engines, gpu, yardstick
 from recsys.vectors.approximate import FaissIndex
-from recsys.vectors.exact import Flags, FlatIndex, Rows, Vectors
+from recsys.vectors.exact import Device, Flags, FlatIndex, Rows, Vectors
+from recsys.vectors.yardstick import Yardstick
 
 logger = logging.getLogger(__name__)
 
-KINDS: Final = ("flat", "ivf", "hnsw")
+KINDS: Final = ("flat", *engines.KINDS)
 
 EXACT_UP_TO: Final = 50_000
 """Products up to which `auto` searches exactly; a query there costs a few milliseconds."""
 
+VECTORS_UP_TO: Final = 2_000_000
+"""Products up to which `auto` keeps whole vectors in its lists; above, codes of a sixteenth of their size."""
+
 TARGET_RECALL: Final = 0.97
 """What the effort of an approximate index is raised for."""
-
-_SAMPLE: Final = 256
-_NAME: Final = "index"
 
 
 class VectorIndex(Protocol):
@@ -58,38 +57,29 @@ class VectorIndex(Protocol):
 
         Raises:
             UsageError: the shape is not that of the index, or a query is not finite.
+            ConfigError: it is to search on a GPU, and there is none.
         """
         ...
 
 
-@dataclass(frozen=True)
-class Opened:
-    """An index ready to use.
-
-    Attributes:
-        index: the index.
-        recall: share of the true ten nearest neighbours it finds, measured when it was built, for products and for
-            points between products, whichever is less.
-        built: why it was built now; None = it was loaded.
-    """
-
-    index: VectorIndex
-    recall: float
-    built: str | None
-
-
-def build(vectors: Vectors, kind: str = "auto", *, seed: int = 0) -> VectorIndex:
+def build(vectors: Vectors, kind: str = "auto", *, seed: int = 0, device: Device = "cpu") -> VectorIndex:
     """Index vectors; an approximate kind raises its effort until a sample finds TARGET_RECALL of the true neighbours.
 
     Args:
         vectors: (n, d) float32, finite.
-        kind: flat, ivf, hnsw, or auto (flat up to EXACT_UP_TO products, ivf above).
-        seed: of the sample, and of the inverted file's k-means.
+        kind: one of KINDS, or auto (flat up to EXACT_UP_TO products, ivf up to VECTORS_UP_TO, pq above).
+        seed: of the sample, and of k-means.
+        device: where FAISS trains and searches.
 
     Raises:
         UsageError: the kind is unknown, or a vector is not finite.
+        ConfigError: it is to be done on a GPU, and there is none.
     """
-    return _measured(vectors, _kind(kind, len(vectors)), seed)[0]
+    check_finite(vectors, np.arange(len(vectors)))
+    chosen = kind_for(kind, len(vectors))
+    if chosen == "flat":
+        return FlatIndex(vectors, device)
+    return tuned(vectors, chosen, Yardstick.of(vectors, seed=seed), seed=seed, device=device)
 
 
 def recall(index: VectorIndex, vectors: Vectors, queries: Vectors, *, k: int = 10) -> float:
@@ -101,93 +91,50 @@ def recall(index: VectorIndex, vectors: Vectors, queries: Vectors, *, k: int = 1
         queries: (q, d).
         k: neighbours compared.
     """
-    truth, _ = FlatIndex(vectors).search(queries, k)
-    scores, rows = index.search(queries, k)
-    real = np.isfinite(truth)
-    if not real.any():
-        return 1.0
-    bar = np.where(real, truth, np.inf).min(axis=1, keepdims=True)
-    return float(((rows >= 0) & (scores >= bar)).sum() / real.sum())
+    return yardstick.share(index.search(queries, k)[0], FlatIndex(vectors).search(queries, k)[0])
 
 
-def open_index(vectors: Vectors, kind: str = "auto", *, folder: Path, seed: int = 0, fresh: bool = False) -> Opened:
-    """Load the saved index of exactly these vectors, or build it, say why, and save it.
-
-    Args:
-        vectors: (n, d) float32.
-        kind: as in `build`.
-        folder: where the cache lies.
-        seed: as in `build`.
-        fresh: build it in any case.
-    """
-    chosen = _kind(kind, len(vectors))
-    if chosen == "flat" and not fresh:
-        return Opened(FlatIndex(vectors), 1.0, None)  # the vectors are the index
-    key = _key(vectors, chosen, seed)
-    why = "asked for"
-    if not fresh:
-        try:
-            return sealed.unseal(folder, _NAME, lambda facts, paths: _read(vectors, key, facts, paths))
-        except FileNotFoundError:
-            why = "none was saved"
-        except ModelFolderError as error:
-            why = str(error)
-        logger.warning("building the %s index of %d vectors: %s", chosen, len(vectors), why)
-    index, found = _measured(vectors, chosen, seed)
-    parts = {"engine.faiss": index.save} if isinstance(index, FaissIndex) else {}
-    effort = index.effort if isinstance(index, FaissIndex) else 0
-    sealed.seal(folder, _NAME, parts=parts, facts={**key, "effort": effort, "recall": found})
-    return Opened(index, found, why)
-
-
-def _measured(vectors: Vectors, kind: str, seed: int) -> tuple[VectorIndex, float]:
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise UsageError(f"vector of row {int(bad[0])} is not a number ({len(bad)} such); build the embeddings again")
-    if kind == "flat" or not len(vectors):
-        return FlatIndex(vectors), 1.0
-    engine = approximate.engine(vectors, kind, seed=seed)
-    products, between = _sample(vectors, seed)
-    for effort in approximate.EFFORTS[kind]:
-        index = FaissIndex(vectors, kind, engine, effort)
-        found = min(recall(index, vectors, products), recall(index, vectors, between))
+def tuned(vectors: Vectors, kind: str, stick: Yardstick, *, seed: int, device: Device = "cpu") -> FaissIndex:
+    """An index of an approximate kind over vectors (n, d), n > 0, with the least effort that finds TARGET_RECALL."""
+    made = FaissIndex(vectors, kind, engines.made(vectors, kind, seed=seed, on_gpu=gpu.there(device)), 0)
+    efforts, widths = approximate.EFFORTS[kind], approximate.WIDTHS[kind]
+    for width in widths:  # the fewest that hold enough, when the search itself leaves nothing out
+        made = replace(made, effort=efforts[-1], width=width)
+        if len(widths) == 1 or min(stick.recall(made).values()) >= (1 + TARGET_RECALL) / 2:
+            break
+    for effort in efforts:
+        made = replace(made, effort=effort)
+        found = min(stick.recall(made).values())
         if found >= TARGET_RECALL:
-            return index, found
-    logger.warning("the %s index finds only %.1f %% of the true neighbours; kind flat finds all", kind, 100 * found)
-    return index, found
+            break
+    else:
+        logger.warning("the %s index finds only %.1f %% of the true neighbours; kind flat finds all", kind, 100 * found)
+    return replace(made, device=device)
 
 
-def _sample(vectors: Vectors, seed: int) -> tuple[Vectors, Vectors]:
-    """Queries to measure by: products, and points between two products each.
+def check_finite(vectors: Vectors, rows: Rows) -> None:
+    """Look at some rows of vectors (n, d).
 
-    Texts and mixes lie beside the products, not on them, and are harder to find neighbours for.
+    Raises:
+        UsageError: a number of theirs is none.
     """
-    g = np.random.default_rng(seed)
-    one, other = (np.sort(g.choice(len(vectors), size=min(_SAMPLE, len(vectors)), replace=False)) for _ in range(2))
-    between = vectors[one] + vectors[g.permutation(other)]
-    lengths = np.linalg.norm(between, axis=1, keepdims=True)
-    return np.ascontiguousarray(vectors[one]), (between / np.maximum(lengths, 1e-6)).astype(np.float32)
+    bad = [row for start in range(0, len(rows), 65_536) for row in _broken(vectors, rows[start : start + 65_536])]
+    if bad:
+        raise UsageError(f"vector of row {bad[0]} is not a number ({len(bad)} such); build the embeddings again")
 
 
-def _kind(kind: str, n: int) -> str:
+def _broken(vectors: Vectors, rows: Rows) -> list[int]:
+    return [int(row) for row in rows[~np.isfinite(vectors[rows]).all(axis=1)]]
+
+
+def kind_for(kind: str, n: int) -> str:
+    """The kind that `auto` is for n products, and any kind but for an empty catalogue: nothing can be learnt from it.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
     if kind == "auto":
-        return "flat" if n <= EXACT_UP_TO else "ivf"
+        kind = "flat" if n <= EXACT_UP_TO else "ivf" if n <= VECTORS_UP_TO else "pq"
     if kind not in KINDS:
         raise UsageError(f"unknown index kind '{kind}'{suggestion(kind, KINDS)}; there are auto, {', '.join(KINDS)}")
-    return kind
-
-
-def _key(vectors: Vectors, kind: str, seed: int) -> dict[str, Any]:
-    """What an index file depends on; any difference makes it useless."""
-    import faiss
-
-    digest = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
-    return {"kind": kind, "seed": seed, "shape": list(vectors.shape), "vectors": digest, "faiss": faiss.__version__}
-
-
-def _read(vectors: Vectors, key: dict[str, Any], facts: sealed.Facts, paths: dict[str, Path]) -> Opened:
-    other = sorted(name for name, value in key.items() if facts.get(name) != value)
-    if other:
-        raise ModelFolderError(f"the saved one differs in {', '.join(other)}")
-    index = FaissIndex.load(vectors, key["kind"], paths["engine.faiss"], effort=int(facts["effort"]))
-    return Opened(index, float(facts["recall"]), None)
+    return kind if n else "flat"

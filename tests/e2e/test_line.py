@@ -141,10 +141,16 @@ def test_cluster_and_index_keep_their_word(copied: Path, recsys: Run) -> None:
     assert dict(rows(copied, "SELECT product_id, cluster_id FROM product_clusters")) == before
     fewer = recsys("cluster", "--number", "3", "-C", copied, "--json").document
     assert fewer["counts"]["clusters"] == 3 and len(fewer["rows"]) == 3
-    for kind in ("flat", "ivf", "hnsw"):
-        made = recsys("index", "--kind", kind, "-C", copied, "--json").document
+    for kind in ("flat", "ivf", "hnsw", "pq"):
+        made, again, full = (
+            recsys("index", "--kind", kind, "-C", copied, "--json", *more).document for more in ([], [], ["--full"])
+        )
         assert made["rows"][0]["kind"] == kind
         assert 0.9 <= made["counts"]["recall"] <= 1
+        assert again["rows"][0]["done"] == "unchanged" and full["rows"][0]["done"] == "rebuilt: asked for"
+        assert again["rows"][0] == {**made["rows"][0], "done": "unchanged"}  # nothing was measured again
+        figures = {row["figure"] for row in made["tables"]["measured"]}
+        assert {"recall@10, products", "recall@10, between products", "exact_median_ms"} <= figures
 
 
 def test_evaluate_compares_with_plain_systems(copied: Path, recsys: Run) -> None:

@@ -19,13 +19,13 @@ import psycopg
 import pytest
 
 import recsys as program
-from recsys.config import PublishSettings
+from recsys.config import IndexSettings, PublishSettings
 from recsys.data.ids import IdMap
 from recsys.db.dialects import Postgres, Sqlite
 from recsys.db.engine import connect, rows
 from recsys.errors import DataContractError, RecsysError, UsageError
 from recsys.store.runs import Manifest, Store
-from recsys.vectors.index import open_index
+from recsys.vectors.saved import open_index
 from recsys.vectors.table import EmbeddingTable
 from tests.e2e import projects
 from tests.faults.invariants import check
@@ -290,7 +290,8 @@ def test_vectors_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         vectors[2, 1] = value
         for kind in ("flat", "hnsw"):
             with pytest.raises(UsageError, match="vector of row 2 is not a number"):
-                open_index(vectors, kind, folder=tmp_path / "index", fresh=True)
+                table = EmbeddingTable(IdMap("abcd"), vectors.copy(), np.zeros(4, np.uint64), "m")
+                open_index(table, IndexSettings(kind=kind), folder=tmp_path / "index", fresh=True)
     assert not list(tmp_path.iterdir())
 
 

@@ -180,3 +180,26 @@ def test_the_storage_changes_without_a_forward_pass(shop: Path) -> None:
         assert (
             bench.list_hash() != Bench(load(shop, env={}), writes=False).list_hash()
         )  # but lists are not gone on with
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "pq"])
+def test_the_index_says_what_was_done(shop: Path, kind: str) -> None:
+    def done(**more: bool) -> tuple[str, dict[str, object]]:
+        with Bench(load(shop, flags={"index.kind": kind}, env={})) as bench:
+            report = space.build_index(bench, **more)
+            assert len(space.indexed(bench).index) == len(bench.table)
+        (row,) = report.tables[0].records()
+        assert row["kind"] == kind and row["products"] == report.counts["products"]
+        assert report.counts["recall"] == 1 and 0 < row["median_ms"] <= row["p95_ms"] and row["queries_per_s"] > 0
+        return str(row["done"]), dict(report.counts)
+
+    assert done()[0] == "built: none was saved"
+    assert done()[0] == "unchanged"
+    _change(shop, "UPDATE products SET title = 'yellow scarf' WHERE product_id = 'p07'")
+    said, counts = done()
+    if kind == "flat":
+        assert said == "rebuilt: the vectors changed since they were measured"
+    else:
+        assert said == "updated: 1 changed"
+        assert (counts["added"], counts["removed"], counts["changed"]) == (0, 0, 1)
+    assert done(full=True)[0] == "rebuilt: asked for"

@@ -10,7 +10,7 @@ from recsys.errors import UsageError
 from recsys.vectors import index as index_room
 from recsys.vectors.approximate import EFFORTS
 from recsys.vectors.exact import FlatIndex
-from recsys.vectors.index import build, open_index, recall
+from recsys.vectors.index import KINDS, build, recall
 from tests.suites import VectorIndexSuite, clustered
 
 
@@ -35,7 +35,14 @@ class TestHnsw(VectorIndexSuite):
         return build(vectors, "hnsw", seed=seed)
 
 
-@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+class TestPq(VectorIndexSuite):
+    exact = False
+
+    def make(self, vectors, seed=0):
+        return build(vectors, "pq", seed=seed)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "pq"])
 def test_effort_is_raised_until_enough_is_found(kind, monkeypatch, caplog):
     vectors = clustered(4000, 64, seed=0)
     built = {}
@@ -47,6 +54,16 @@ def test_effort_is_raised_until_enough_is_found(kind, monkeypatch, caplog):
     assert efforts[0] == EFFORTS[kind][0] < efforts[1] <= efforts[2] == EFFORTS[kind][-1]
     queries = clustered(200, 64, seed=1)
     assert recall(built[0.97], vectors, queries) > max(0.95, recall(built[0.0], vectors, queries))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [1, 3])
+def test_catalogues_of_hardly_any_products(kind, n):
+    vectors = clustered(n, 6, seed=0)
+    for q in (1, 12):
+        scores, rows = build(vectors, kind).search(np.repeat(vectors[-1:], q, axis=0), 5)
+        assert (np.sort(rows[:, :n], axis=1) == np.arange(n)).all() and (rows[:, 0] == n - 1).all()
+        assert (rows[:, n:] == -1).all() and (scores[:, n:] == -np.inf).all()
 
 
 def test_recall_is_the_share_of_true_neighbours():
@@ -70,6 +87,8 @@ def test_auto_is_exact_while_that_is_quick(monkeypatch):
     assert build(vectors, "auto").kind == "flat"
     monkeypatch.setattr(index_room, "EXACT_UP_TO", 299)
     assert build(vectors, "auto").kind == "ivf"
+    monkeypatch.setattr(index_room, "VECTORS_UP_TO", 299)
+    assert build(vectors, "auto").kind == "pq"
 
 
 def test_what_cannot_be_built_is_refused():
@@ -77,69 +96,9 @@ def test_what_cannot_be_built_is_refused():
         build(clustered(3, 4, seed=0), "hsnw")
     broken = clustered(30, 4, seed=0)
     broken[7, 2] = np.nan
-    for kind in ("flat", "ivf", "hnsw"):
+    for kind in KINDS:
         with pytest.raises(UsageError, match="row 7 is not a number"):
             build(broken, kind)
-
-
-class TestSaved:
-    @pytest.fixture
-    def vectors(self):
-        return clustered(800, 8, seed=1)
-
-    @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
-    def test_loaded_it_answers_as_before(self, kind, vectors, tmp_path):
-        first = open_index(vectors, kind, folder=tmp_path)
-        again = open_index(vectors, kind, folder=tmp_path)
-        assert first.built and again.built is None
-        assert again.recall == first.recall >= 0.9
-        for one, other in zip(*(opened.index.search(vectors[:40], 5) for opened in (first, again)), strict=True):
-            assert one.tobytes() == other.tobytes()
-
-    def test_exact_search_has_no_file(self, vectors, tmp_path):
-        assert open_index(vectors, "auto", folder=tmp_path).built is None
-        assert not list(tmp_path.iterdir())
-
-    def test_an_altered_file_is_built_again_and_said_so(self, vectors, tmp_path, caplog):
-        open_index(vectors, "hnsw", folder=tmp_path)
-        (file,) = tmp_path.glob("*.faiss")
-        blob = bytearray(file.read_bytes())
-        blob[len(blob) // 2] ^= 1
-        file.write_bytes(blob)
-        opened = open_index(vectors, "hnsw", folder=tmp_path)
-        assert "altered" in opened.built and "altered" in caplog.text
-        assert open_index(vectors, "hnsw", folder=tmp_path).built is None
-
-    def test_a_file_without_its_line_in_the_manifest_is_not_read(self, vectors, tmp_path):
-        open_index(vectors, "hnsw", folder=tmp_path)
-        (tmp_path / "index.json").unlink()
-        assert open_index(vectors, "hnsw", folder=tmp_path).built == "none was saved"
-
-    @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"facts": {}, "files": {"engine.faiss": {}}}', "\x00"])
-    def test_a_broken_manifest_is_replaced(self, damage, vectors, tmp_path):
-        open_index(vectors, "ivf", folder=tmp_path)
-        (tmp_path / "index.json").write_text(damage)
-        assert "not a manifest" in open_index(vectors, "ivf", folder=tmp_path).built
-        assert open_index(vectors, "ivf", folder=tmp_path).built is None
-
-    def test_a_manifest_cannot_name_files_elsewhere(self, vectors, tmp_path):
-        folder = tmp_path / "index"
-        open_index(vectors, "ivf", folder=folder)
-        (file,) = folder.glob("*.faiss")
-        file.rename(tmp_path / file.name)
-        text = (folder / "index.json").read_text()
-        (folder / "index.json").write_text(text.replace(file.name, f"../{file.name}"))
-        assert "beside it" in open_index(vectors, "ivf", folder=folder).built
-
-    def test_other_vectors_kind_or_seed_are_another_index(self, vectors, tmp_path):
-        open_index(vectors, "hnsw", folder=tmp_path)
-        other = vectors.copy()
-        other[3] = other[4]
-        assert "vectors" in open_index(other, "hnsw", folder=tmp_path).built
-        assert "kind" in open_index(other, "ivf", folder=tmp_path).built
-        assert "seed" in open_index(other, "ivf", folder=tmp_path, seed=1).built
-        assert open_index(other, "ivf", folder=tmp_path, seed=1, fresh=True).built == "asked for"
-        assert len(list(tmp_path.iterdir())) == 2  # the manifest and one file: nothing old is left
 
 
 def test_a_search_by_product_loads_neither_torch_nor_faiss():

@@ -1,0 +1,42 @@
+"""What tells vectors apart: a number for each row, and one text for a whole table.
+
+In: vectors (n, d), ids. Out: digests (n,) uint64, and the state an index file belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.vectors.exact import Vectors
+
+Digests = npt.NDArray[np.uint64]
+
+_CHUNK: Final = 4096
+
+
+def of_rows(vectors: Vectors) -> Digests:
+    """A digest of each row's bytes: (n,) uint64.
+
+    Multilinear hashing (Carter and Wegman 1979): the row's 32-bit words times fixed odd numbers of 64 bits, summed.
+    Rows that differ in one word never share a digest, others with a chance below 2**-32. It guards against nothing but
+    chance: what an index does not know of a changed row costs recall, never a wrong score.
+    """
+    out = np.empty(len(vectors), np.uint64)
+    factors = np.random.default_rng(20_260_000).integers(1 << 63, size=vectors.shape[1], dtype=np.uint64) * 2 + 1
+    for start in range(0, len(vectors), _CHUNK):
+        words = np.ascontiguousarray(vectors[start : start + _CHUNK], np.float32).view(np.uint32)
+        out[start : start + _CHUNK] = words.astype(np.uint64) @ factors
+    return out
+
+
+def of_table(ids: Sequence[str], digests: Digests) -> str:
+    """A digest of ids and their rows' digests, in their order; hexadecimal."""
+    state = hashlib.sha256(np.fromiter(map(len, ids), np.int64, len(ids)).tobytes())
+    state.update("".join(ids).encode("utf-8", "surrogatepass"))
+    state.update(digests.tobytes())
+    return state.hexdigest()
