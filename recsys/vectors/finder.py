@@ -153,7 +153,11 @@ class Finder:
         named = [*query.values("product"), *query.values("product", minus=True)]
         own = np.array([self._row(product) for product in named], np.int64)
         paths = dict.fromkeys([*query.values("image"), *query.values("image", minus=True)])
-        return _Asked(query, self._allowed(where), own, {path: pixels(path, self.images) for path in paths})
+        return _Asked(query, self._allowed(where), own, {path: self.picture(path) for path in paths})
+
+    def picture(self, path: str) -> Pixels:
+        """The picture a query names: (3, S, S)."""
+        return pixels(path, self.images)
 
     def _met(self, where: str | None) -> Flags:
         """Products that may be an answer: (n,) bool in catalogue rows."""

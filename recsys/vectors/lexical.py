@@ -115,7 +115,7 @@ class Lexical:
     @staticmethod
     def build(catalogue: Catalogue) -> Lexical:
         """Index the words of a catalogue."""
-        documents = [terms(text) for text in _texts(catalogue)]
+        documents = [terms(text) for text in texts(catalogue)]
         numbers = {word: at for at, word in enumerate(sorted({word for document in documents for word in document}))}
         if not numbers:
             nothing = np.zeros(0, np.int32)
@@ -194,7 +194,8 @@ def _columns(catalogue: Catalogue) -> list[str]:
     return named + [name for name in held if name.startswith(schema.ATTRIBUTE_PREFIX) and held[name] == pl.String]
 
 
-def _texts(catalogue: Catalogue) -> list[str]:
+def texts(catalogue: Catalogue) -> list[str]:
+    """What is searched of each product, a column a line."""
     cells = [pl.col(name).cast(pl.String).fill_null("") for name in _columns(catalogue)]
     return catalogue.frame.select(pl.concat_str(cells, separator="\n")).to_series().to_list() if cells else []
 

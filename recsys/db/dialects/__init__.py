@@ -13,11 +13,9 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from recsys.db.dialects.mysql import MySql
-from recsys.db.dialects.postgres import Postgres
-from recsys.db.dialects.sqlite import Sqlite
-
 __all__ = ["Dialect", "of", "sql_times"]
+
+_KNOWN = {"postgresql": ("postgres", "Postgres"), "mysql": ("mysql", "MySql"), "sqlite": ("sqlite", "Sqlite")}
 
 
 class Dialect(Protocol):
@@ -102,9 +100,12 @@ class Dialect(Protocol):
 
 
 def of(engine: Engine) -> Dialect:
-    """The dialect of an engine."""
-    known: dict[str, type[Dialect]] = {"postgresql": Postgres, "mysql": MySql, "sqlite": Sqlite}
-    return known[engine.dialect.name]()
+    """The dialect of an engine; the others are not loaded."""
+    from importlib import import_module
+
+    module, name = _KNOWN[engine.dialect.name]
+    made: Dialect = getattr(import_module(f"recsys.db.dialects.{module}"), name)()
+    return made
 
 
 def sql_times(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
