@@ -158,7 +158,7 @@ def _from_outside(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _products(engine: Engine, columns: Collection[str] | None = None) -> pl.DataFrame:
     """All products of a store in canonical types, sorted by the bytes of their ids."""
-    wanted = schema.PRODUCTS
+    wanted: tuple[schema.Column, ...] = schema.PRODUCTS
     if columns is not None:  # their ids and what decides whether they belong, in any case
         needed = {schema.PRODUCT_ID, schema.AVAILABLE, *columns}
         wanted = tuple(column for column in wanted if column.name in needed)
@@ -187,7 +187,9 @@ def _extract(engine: Engine, table: str, columns: tuple[schema.Column, ...] = ()
     if engine.dialect.name == "mysql":
         query = query.replace(" AS TEXT)", " AS CHAR)")  # its name for the same there; CHAR is one letter elsewhere
     if columns and columns != schema.TABLES[table]:
-        query = f"SELECT {', '.join(column.name for column in columns)} FROM (\n{query}\n) AS some ORDER BY product_id"  # noqa: S608
+        query = (
+            f"SELECT {', '.join(column.name for column in columns)} FROM (\n{query}\n) AS listed ORDER BY product_id"  # noqa: S608
+        )
     return pl.concat(list(stream(engine, query, batch=_BATCH)), how="diagonal_relaxed", rechunk=True)
 
 

@@ -71,7 +71,7 @@ class Answers:
         if self.path.suffix == ".parquet":
             import pyarrow.parquet as pq
 
-            table = frame.to_arrow()
+            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
             if self._parquet is None:
                 self._parquet = pq.ParquetWriter(self._file, table.schema)
             self._parquet.write_table(table)

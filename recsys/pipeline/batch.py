@@ -146,6 +146,7 @@ def _answered(
 ) -> pl.DataFrame:
     """Answers to one block of queries."""
     good: list[tuple[int, str, Query, str | None]] = []
+    wrong: list[tuple[int, str, str]] = []
     for row in block.iter_rows(named=True):
         number = int(row[files.ROW])
         name = _text(row.get(QUERY_ID)) or str(number)
@@ -154,20 +155,20 @@ def _answered(
                 raise UsageError(f"the row cannot be read: {row[files.BAD]}")
             good.append((number, name, _query(row, folder), _text(row.get(WHERE))))
         except UsageError as error:
-            bad.add(number, name, str(error))
-    if not good:
-        return pl.DataFrame(schema=SCHEMA)
-    conditions = [where for *_, where in good]
-    found = finding.finder(bench, search, whole=any(conditions), many=True)
+            wrong.append((number, name, str(error)))
     out = []
-    for (number, name, *_), one in zip(
-        good, found.answers([query for _, _, query, _ in good], k, where=conditions), strict=True
-    ):
-        if isinstance(one, UsageError):
-            bad.add(number, name, str(one))
-            continue
-        ranks = pl.int_range(1, one.height + 1, eager=True, dtype=pl.Int64).alias(RANK)
-        out.append(one.with_columns(pl.lit(name, dtype=pl.String).alias(QUERY_ID), ranks).select(list(SCHEMA)))
+    if good:
+        conditions = [where for *_, where in good]
+        found = finding.finder(bench, search, whole=any(conditions), many=True)
+        answers = found.answers([query for _, _, query, _ in good], k, where=conditions)
+        for (number, name, *_), one in zip(good, answers, strict=True):
+            if isinstance(one, UsageError):
+                wrong.append((number, name, str(one)))
+                continue
+            ranks = pl.int_range(1, one.height + 1, eager=True, dtype=pl.Int64).alias(RANK)
+            out.append(one.with_columns(pl.lit(name, dtype=pl.String).alias(QUERY_ID), ranks).select(list(SCHEMA)))
+    for row_number, name, why in sorted(wrong):
+        bad.add(row_number, name, why)
     return pl.concat(out) if out else pl.DataFrame(schema=SCHEMA)
 
 

@@ -51,6 +51,7 @@ _KEYWORDS: Final = frozenset({"and", "or", "not", "in", "between", "contains", "
 _TIMES: Final = (schema.CREATED_AT, schema.UPDATED_AT)
 _LONGEST: Final = 10_000
 _DEEPEST: Final = 50
+_SHOWN: Final = 200
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,9 @@ class _Parser:
     def error(self, wanted: str) -> UsageError:
         token = self.peek()
         found = f"'{token.text}'" if token.kind != "end" else "its end"
-        return UsageError(f"where: expected {wanted} at character {token.at + 1}, found {found}: {self.text}")
+        return UsageError(
+            f"where: expected {wanted} at character {token.at + 1}, found {found}: {_around(self.text, token.at)}"
+        )
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -250,7 +253,8 @@ def _tokens(text: str) -> list[_Token]:
         if match is None:
             start = at + len(text[at:]) - len(text[at:].lstrip())
             raise UsageError(
-                f"where: cannot read {text[start]!r} at character {start + 1} (a quote left open?): {text}"
+                f"where: cannot read {text[start]!r} at character {start + 1} (a quote left open?): "
+                f"{_around(text, start)}"
             )
         kind = str(match.lastgroup)
         token = match.group(kind)
@@ -259,6 +263,13 @@ def _tokens(text: str) -> list[_Token]:
         out.append(_Token(token, match.start(kind), kind))
         at = match.end()
     return [*out, _Token("", len(text), "end")]
+
+
+def _around(text: str, at: int) -> str:
+    """A condition as a message shows it: a long one only near the place."""
+    start = max(0, at - _SHOWN // 2)
+    part = text[start : start + _SHOWN]
+    return f"{'...' if start else ''}{part}{'...' if start + _SHOWN < len(text) else ''}"
 
 
 def _number(text: str) -> float | int:

@@ -139,8 +139,8 @@ class Finder:
             except UsageError as error:
                 out[at] = error
         vectors, wrong = self._vectors(asked) if self.way.mode != "lexical" else ({}, {})
-        for at, error in wrong.items():
-            out[at] = error
+        for at, trouble in wrong.items():
+            out[at] = trouble
             asked.pop(at)
         near = self._nearest(asked, vectors, k)
         for at, one in asked.items():

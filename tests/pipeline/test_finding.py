@@ -119,6 +119,15 @@ def test_a_product_is_looked_up_among_names_alone(shop: Path) -> None:
         assert not bench.finders and "named_products" not in bench.__dict__
 
 
+@pytest.mark.parametrize("kept", ["auto", "bought_or_pictured", "all"])
+def test_names_alone_are_those_of_the_catalogue(shop: Path, kept: str) -> None:
+    with Bench(load(shop, flags={"data.catalogue": kept}, env={}), writes=False) as bench:
+        few, whole = bench.named_products, bench.catalogue
+    assert len(whole) == (1 if kept == "bought_or_pictured" else N)
+    assert few.ids.texts == whole.ids.texts and few.sellable.tolist() == whole.sellable.tolist()
+    assert few.frame.equals(whole.frame.select(few.frame.columns))
+
+
 def test_the_answer_is_that_of_a_plain_search(shop: Path) -> None:
     with Bench(load(shop, env={}), writes=False) as bench:
         vectors = bench.table.vectors.astype(np.float64)
