@@ -26,6 +26,7 @@ from recsys.pipeline.bench import Bench
 from recsys.pipeline.intake import Wanted, ingest
 from recsys.pipeline.project import init
 from recsys.vectors.query import Query
+from tests.contracts.test_docs import blocks_of
 from tests.e2e.projects import run_recsys
 
 N = 48
@@ -327,3 +328,11 @@ def test_the_table_of_all_products_has_one_of_each_group_and_none_sold_out(copie
 def test_unknown_products_are_not_found_errors(shop: Path) -> None:
     with recsys.open(shop) as opened, pytest.raises(NotFoundError):
         opened.similar(product=["p07", "nowhere"])
+
+
+def test_the_script_of_the_readme_is_short() -> None:
+    """That it runs is the business of tests/contracts/test_docs.py."""
+    blocks = [block.text for block in blocks_of(ROOT / "README.md") if block.language == "python"]
+    (script,) = [text for text in blocks if "image=" in text]
+    assert len(script.splitlines()) <= 15
+    assert "recsys.open(" in script and "where=" in script and ".write_parquet(" in script
