@@ -106,17 +106,18 @@ class _Parser:
         self.depth += 1
         if self.depth > _DEEPEST:
             raise UsageError(f"where: more than {_DEEPEST} parentheses inside each other")
-        out = self.both()
+        parts = [self.both()]
         while self.accept("or"):
-            out = out | self.both()
+            parts.append(self.both())
         self.depth -= 1
-        return out
+        # Side by side, not inside each other: polars takes minutes over hundreds of levels.
+        return parts[0] if len(parts) == 1 else pl.any_horizontal(parts)
 
     def both(self) -> pl.Expr:
-        out = self.one()
+        parts = [self.one()]
         while self.accept("and"):
-            out = out & self.one()
-        return out
+            parts.append(self.one())
+        return parts[0] if len(parts) == 1 else pl.all_horizontal(parts)
 
     def one(self) -> pl.Expr:
         negated = False
