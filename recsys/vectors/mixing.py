@@ -69,7 +69,7 @@ def shares(wanted: Wide, unwanted: Wide) -> Wide:
 
 def _beyond(away: Wide, weights: Wide) -> Wide:
     """The step that leads as far from each unwanted direction as its weight says; no longer for one named twice."""
-    step: Wide = np.linalg.lstsq(away, BEYOND * weights, rcond=1e-3)[0]
+    step = np.asarray(np.linalg.lstsq(away, BEYOND * weights, rcond=1e-3)[0], np.float64)
     most = 2 * BEYOND * float(weights.max())  # directions that are nearly opposite ask for a step without end
     return step * min(1.0, most / max(float(np.linalg.norm(step)), _NOTHING))
 
@@ -78,4 +78,4 @@ def _unit(vector: Wide) -> Wide:
     length = float(np.linalg.norm(vector))
     if length < _NOTHING:
         raise UsageError("the parts of the query cancel each other out; change their weights")
-    return vector / length
+    return np.asarray(vector / length, np.float64)
