@@ -145,7 +145,7 @@ def drawn(asked: argparse.Namespace, catalogue: Catalogue, held: np.ndarray) -> 
     pictured = held[catalogue.pictures.present[held]]
     some = np.sort(g.permutation(named)[: asked.queries])
     seen = np.sort(g.permutation(np.setdiff1d(pictured, some))[: asked.queries])
-    seen = seen[[titles[row] is not None for row in seen.tolist()]]
+    seen = np.array([row for row in seen.tolist() if titles[row]], np.int64)
     return {
         "title": Asked(some, [titles[row] for row in some.tolist()], pictured=False),
         "title and colour": Asked(
