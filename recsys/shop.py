@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Self
 from recsys.config import read
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report
+from recsys.pipeline.writing import Writing
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import polars as pl
+
+    from recsys.vectors.query import Some, Weight
 
 
 def open_shop(where: str | Path = ".", *, settings: Mapping[str, Any] | None = None) -> Shop:
@@ -156,32 +159,48 @@ class Shop:
     def similar(
         self,
         *,
-        product: str | None = None,
-        text: str | None = None,
-        image: str | Path | None = None,
+        product: Some = None,
+        text: Some = None,
+        image: Some = None,
+        minus: Mapping[str, Some] | None = None,
+        weights: Mapping[str, Weight] | None = None,
         k: int = 10,
         where: str | None = None,
+        search: str | None = None,
+        variants: bool | None = None,
+        queries: Any = None,
     ) -> pl.DataFrame:
         """Products like a product, a text, a picture, or a mix of them.
 
         Args:
-            product: a product id.
-            text: any text.
-            image: path of a picture.
+            product: a product id, or several.
+            text: any text, or several.
+            image: path of a picture, or several.
+            minus: what they shall not be like, such as `{"text": "red"}`.
+            weights: how much each kind counts in a mix, such as `{"text": 2, "not_text": 0.5}`; 1 unless named.
             k: how many.
             where: only products with, such as `price < 80 and brand in ('Aro', 'Bex')`.
+            search: how to take a text: "vector", "lexical" or "hybrid"; as `[search] mode` says when not given.
+            variants: show every variant of a product instead of the best; as `[search] variants` says when not given.
+            queries: many at once instead: a file, or a frame with query_id, product, text, image, where, not_text ...
 
         Returns:
-            product_id, score, title; best first.
+            product_id, score, title; best first. With `queries` also query_id and rank.
 
         Raises:
-            NotFoundError: the product is unknown; the message names the nearest ids.
+            NotFoundError: a product is unknown; the message names the nearest ids.
             UsageError: nothing was asked for, or `where` cannot be read.
         """
-        from recsys.pipeline import space
+        from recsys.pipeline import finding
+        from recsys.vectors.query import Query
 
-        picture = None if image is None else Path(image)
-        return space.neighbours_of(self._bench, product=product, text=text, image=picture, k=k, where=where)
+        way = finding.chosen(self._bench, mode=search, variants=variants)
+        if queries is not None:
+            from recsys.pipeline import batch
+
+            return batch.answered(self._bench, queries, k=k, search=way)
+        query = Query(product=product, text=text, image=image, minus=minus or {}, weights=weights or {})
+        return finding.neighbours_of(self._bench, query, k=k, where=where, search=way)
 
     def audience(self, *, product: str, k: int = 100) -> pl.DataFrame:
         """The users most likely to want a product, computed now.
@@ -250,21 +269,14 @@ class Shop:
             return gaps.completed(bench, attributes, min_confidence=min_confidence)[1]
 
     def forget(self, users: Sequence[str]) -> Report:
-        """Erase users everywhere, for good; their rows are left out of later ingests.
-
-        Raises:
-            UsageError: nobody is named, or the list for users without history is.
-        """
+        """Erase users everywhere, for good; their rows are left out of later ingests."""
         from recsys.pipeline import forgetting
 
         with self._writing() as bench:
             return forgetting.forget(bench, users)
 
     def odd(self, *, k: int | None = None) -> pl.DataFrame:
-        """Products whose text, picture and attributes disagree, the surest first.
-
-        Args:
-            k: how many; all when not given.
+        """The k products (or all) whose text, picture and attributes disagree most, the surest first.
 
         Returns:
             product_id, title, what (does not fit), sure (0 to 1), held, expected.
@@ -285,20 +297,5 @@ class Shop:
 
         return reporting.report(self._bench, None if path is None else Path(path))
 
-    def _writing(self) -> _Writing:
-        return _Writing(self._bench)
-
-
-class _Writing:
-    """A Bench that holds the store's lease for one verb; what the shop had loaded is forgotten afterwards."""
-
-    def __init__(self, outer: Bench) -> None:
-        self._outer = outer
-        self._bench = Bench(outer.settings, outer.watch)
-
-    def __enter__(self) -> Bench:
-        return self._bench
-
-    def __exit__(self, *_: object) -> None:
-        self._bench.close()
-        self._outer.refresh()
+    def _writing(self) -> Writing:
+        return Writing(self._bench)

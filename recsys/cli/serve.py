@@ -31,6 +31,14 @@ class Engine(StrEnum):
     ray = "ray"
 
 
+class Search(StrEnum):
+    """How a text is looked for."""
+
+    vector = "vector"
+    lexical = "lexical"
+    hybrid = "hybrid"
+
+
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -122,19 +130,59 @@ def rollback(call: Call, yes: Yes = False) -> Report:
 
 def similar(
     call: Call,
-    product: Annotated[str | None, typer.Option(help="Like this product (its id).")] = None,
-    text: Annotated[str | None, typer.Option(help="Like this text.")] = None,
-    image: Annotated[Path | None, typer.Option(help="Like this picture.")] = None,
+    product: Annotated[list[str] | None, typer.Option(help="Like this product (its id); repeatable.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Like this text; repeatable.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="Like this picture; repeatable.")] = None,
+    not_product: Annotated[list[str] | None, typer.Option(help="But not like this product; repeatable.")] = None,
+    not_text: Annotated[list[str] | None, typer.Option(help="But not like this text, e.g. red; repeatable.")] = None,
+    not_image: Annotated[list[Path] | None, typer.Option(help="But not like this picture; repeatable.")] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=N",
+            help="How much a kind counts in a mix, e.g. text=2, not-text=0.5, or product=2,1 for two; 1 by default.",
+        ),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
     where: Annotated[
         str | None, typer.Option(help="Only products with, e.g. \"price < 50 and brand = 'Aro'\".")
     ] = None,
+    search: Annotated[
+        Search | None, typer.Option(help="How to take a text: by meaning, by its words, or both.")
+    ] = None,
+    variants: Annotated[
+        bool | None, typer.Option("--variants/--no-variants", help="Show all variants of a product, not the best one.")
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Answer a file of queries: query_id, product, text, image, where, not_product, not_text, not_image.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to FILE.parquet, .csv or .jsonl.")
+    ] = None,
 ) -> Report:
-    """Find products like a product, a text, a picture, or a mix of them."""
-    from recsys.pipeline import space
+    """Find products like a product, a text, a picture, or a mix of them; or answer a file of such queries."""
+    from recsys.errors import UsageError
+    from recsys.pipeline import finding
 
-    with call.bench(writes=False) as bench:
-        return space.similar(bench, product=product, text=text, image=image, k=k, where=where)
+    minus = {"product": not_product, "text": not_text, "image": not_image}
+    own = (product, text, image, *minus.values(), weight, where)
+    with call.bench(
+        {"search.mode": search.value if search else None, "search.variants": variants}, writes=False
+    ) as bench:
+        if queries is not None:
+            from recsys.pipeline import batch
+
+            if any(own):
+                raise UsageError(
+                    "--queries goes with -k, -o, --search and --variants alone; the file says what to find"
+                )
+            return batch.batch(bench, queries, k=k, output=output)
+        query = finding.asked(product=product, text=text, image=image, minus=minus, weights=weight or ())
+        return finding.similar(bench, query, k=k, where=where, output=output)
 
 
 def audience(

@@ -3,6 +3,7 @@
 In: flags, environment `RECSYS_*`, `recsys.toml`, defaults, in this order of precedence. Out: frozen `Settings`.
 """
 
+from recsys.config.finding import SearchSettings
 from recsys.config.judging import EvaluateSettings, ReportSettings
 from recsys.config.layers import FILE, Layered, load, read, template, value_of
 from recsys.config.learning import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
@@ -40,6 +41,7 @@ __all__ = [
     "RecommendSettings",
     "ReportSettings",
     "RuleSettings",
+    "SearchSettings",
     "Section",
     "Settings",
     "SourceSettings",

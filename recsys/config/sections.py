@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from recsys.config.finding import SearchSettings
 from recsys.config.judging import EvaluateSettings, ReportSettings
 from recsys.config.learning import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
 from recsys.config.section import Section
@@ -256,6 +257,7 @@ class Settings(Section):
     rules: RuleSettings = RuleSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()
     index: IndexSettings = IndexSettings()
+    search: SearchSettings = SearchSettings()
     cluster: ClusterSettings = ClusterSettings()
     publish: PublishSettings = PublishSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

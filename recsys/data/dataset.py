@@ -6,7 +6,7 @@ catalogue alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.resources import files
@@ -101,14 +101,17 @@ def load(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> D
 
 
 @collector.paused()
-def load_catalogue(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> Catalogue:
+def load_catalogue(
+    engine: Engine, settings: DataSettings, *, pictures: PictureStore, columns: Collection[str] | None = None
+) -> Catalogue:
     """Read a store's products alone: the catalogue that `load` gives, without reading the log of events.
 
-    Args, Raises: as `load`.
+    Args, Raises: as `load`; `columns` names the canonical columns that are read, all when it is not given.
     """
     from recsys.db.engine import read
 
-    kept = _kept(_products(engine), settings, pictures, lambda: read(engine, _BOUGHT)[schema.PRODUCT_ID])
+    products = _products(engine, columns)
+    kept = _kept(products, settings, pictures, lambda: read(engine, _BOUGHT)[schema.PRODUCT_ID])
     return catalogue_of(kept, pictures, typed=True)
 
 
@@ -153,9 +156,13 @@ def _from_outside(frame: pl.DataFrame) -> pl.DataFrame:
     return checked.accepted
 
 
-def _products(engine: Engine) -> pl.DataFrame:
+def _products(engine: Engine, columns: Collection[str] | None = None) -> pl.DataFrame:
     """All products of a store in canonical types, sorted by the bytes of their ids."""
-    products = _typed(_extract(engine, "products"), schema.PRODUCTS)
+    wanted: tuple[schema.Column, ...] = schema.PRODUCTS
+    if columns is not None:  # their ids and what decides whether they belong, in any case
+        needed = {schema.PRODUCT_ID, schema.AVAILABLE, *columns}
+        wanted = tuple(column for column in wanted if column.name in needed)
+    products = _typed(_extract(engine, "products", wanted), wanted)
     ids = products[schema.PRODUCT_ID]  # sorted already, unless the database compares texts in a way of its own
     return products if ids.null_count() == 0 and ids.is_sorted() else products.sort(schema.PRODUCT_ID)
 
@@ -172,12 +179,17 @@ def _kept(
     return products if known.all() else products.filter(known | products[schema.PRODUCT_ID].is_in(bought().implode()))
 
 
-def _extract(engine: Engine, table: str) -> pl.DataFrame:
+def _extract(engine: Engine, table: str, columns: tuple[schema.Column, ...] = ()) -> pl.DataFrame:
+    """Rows of a SELECT of sql/extract; of some columns only, when they are fewer than it has."""
     from recsys.db.engine import stream
 
     query = (files("recsys.sql.extract") / f"{table}.sql").read_text(encoding="utf-8")
     if engine.dialect.name == "mysql":
         query = query.replace(" AS TEXT)", " AS CHAR)")  # its name for the same there; CHAR is one letter elsewhere
+    if columns and columns != schema.TABLES[table]:
+        query = (
+            f"SELECT {', '.join(column.name for column in columns)} FROM (\n{query}\n) AS listed ORDER BY product_id"  # noqa: S608
+        )
     return pl.concat(list(stream(engine, query, batch=_BATCH)), how="diagonal_relaxed", rechunk=True)
 
 

@@ -6,6 +6,7 @@ In: Settings and a Watch. Out: the parts, or one line that says which command ma
 from __future__ import annotations
 
 import json
+from collections.abc import Hashable
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from recsys.recommend.rank import Blend
     from recsys.recommend.trees import Trees
     from recsys.store.runs import Store
+    from recsys.vectors.finder import Finder
     from recsys.vectors.table import EmbeddingTable, ProductModel
 
 _LIST_SECTIONS = ("data", "encoder", "embeddings", "ranker", "recommend", "rules")
@@ -55,6 +57,7 @@ class Bench:
         self.watch = watch or Watch()
         self.in_step = False  # the embeddings have been brought up to date with what is loaded
         self.writes, self.part = writes, part
+        self.finders: dict[tuple[Hashable, ...], Finder] = {}  # what has answered queries and may answer more
 
     def __enter__(self) -> Self:
         return self
@@ -70,13 +73,14 @@ class Bench:
 
     def refresh(self) -> None:
         """Forget what was loaded from the store or from model folders, because it has changed."""
-        for name in ("dataset", "_products_alone", "pictures"):
+        for name in ("dataset", "_products_alone", "named_products", "pictures"):
             self.__dict__.pop(name, None)
         self.refresh_models()
 
     def refresh_models(self) -> None:
         """Forget models and vectors."""
         self.in_step = False
+        self.finders.clear()
         for name in ("model", "blend", "table"):
             self.__dict__.pop(name, None)
 
@@ -136,6 +140,16 @@ class Bench:
 
         with self.watch.stage("load data"):
             return load_catalogue(self.store.engine, self.settings.data, pictures=self.pictures)
+
+    @cached_property
+    def named_products(self) -> Catalogue:
+        """The products with their names and variants and nothing else: all that neighbours of a product need."""
+        from recsys.data import schema
+        from recsys.data.dataset import load_catalogue
+
+        columns = (schema.TITLE, schema.GROUP_ID)
+        with self.watch.stage("load data"):
+            return load_catalogue(self.store.engine, self.settings.data, pictures=self.pictures, columns=columns)
 
     @cached_property
     def model(self) -> Model:

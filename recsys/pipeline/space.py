@@ -1,11 +1,10 @@
-"""The space of products: vectors brought up to date, the index, and what is like what.
+"""The space of products: vectors brought up to date, the index, and each product's neighbours.
 
 In: a Bench. Out: Reports; vectors and neighbours in the store, the table and the index among the artifacts.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +14,9 @@ from recsys.errors import NothingNewError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
 from recsys.store.runs import Manifest
-from recsys.vectors import build, neighbours, saved, search, yardstick
+from recsys.vectors import build, neighbours, saved, variants, yardstick
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from recsys.data.catalogue import Catalogue
 
 SIMILAR = "similar"
@@ -96,7 +93,8 @@ def build_index(bench: Bench, *, full: bool = False) -> Report:
         opened = _opened(bench, fresh=full, measure=True)
     with bench.watch.stage("neighbours") as progress:
         allow = np.ascontiguousarray(bench.dataset.catalogue.sellable)
-        frame = neighbours.neighbours(table, opened.index, _NEIGHBOURS, allow=allow, progress=progress)
+        kin = None if bench.settings.search.variants else variants.families(bench.dataset.catalogue)
+        frame = neighbours.neighbours(table, opened.index, _NEIGHBOURS, allow=allow, kin=kin, progress=progress)
         manifest = Manifest(table.model_id, bench.dataset.fingerprint, bench.settings.index.model_dump_json())
         with bench.store.begin("similar", manifest, placement=SIMILAR) as run:
             run.write_table("similar_products_all", frame)
@@ -131,31 +129,6 @@ def _facts_of(opened: saved.Opened) -> list[Table]:
 
 def _figures(speed: yardstick.Speed) -> tuple[float, float, float]:
     return speed.median_ms, speed.p95_ms, speed.per_second
-
-
-def similar(
-    bench: Bench, *, product: str | None, text: str | None, image: Path | None, k: int = 10, where: str | None = None
-) -> Report:
-    """Products like a product, a text, a picture, or a mix; see `recsys.vectors.search`."""
-    frame = neighbours_of(bench, product=product, text=text, image=image, k=k, where=where)
-    return Report("similar", counts={"found": frame.height}, tables=[Table.of("similar products", frame)])
-
-
-def neighbours_of(
-    bench: Bench, *, product: str | None, text: str | None, image: Path | None, k: int = 10, where: str | None = None
-) -> pl.DataFrame:
-    """The same as a frame: product_id, score, title."""
-    query = search.Query(product=product, text=text, image=image)
-    return search.similar(
-        query,
-        catalogue=bench.dataset.catalogue,
-        table=bench.table,
-        index=indexed(bench, queries=1).index,
-        model_loader=lambda: bench.model,
-        k=k,
-        where=where,
-        images=bench.settings.images,
-    )
 
 
 def vectors_of(bench: Bench, frame: Any = None) -> npt.NDArray[np.float32]:

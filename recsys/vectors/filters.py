@@ -51,6 +51,7 @@ _KEYWORDS: Final = frozenset({"and", "or", "not", "in", "between", "contains", "
 _TIMES: Final = (schema.CREATED_AT, schema.UPDATED_AT)
 _LONGEST: Final = 10_000
 _DEEPEST: Final = 50
+_SHOWN: Final = 200
 
 
 @dataclass(frozen=True)
@@ -105,17 +106,18 @@ class _Parser:
         self.depth += 1
         if self.depth > _DEEPEST:
             raise UsageError(f"where: more than {_DEEPEST} parentheses inside each other")
-        out = self.both()
+        parts = [self.both()]
         while self.accept("or"):
-            out = out | self.both()
+            parts.append(self.both())
         self.depth -= 1
-        return out
+        # Side by side, not inside each other: polars takes minutes over hundreds of levels.
+        return parts[0] if len(parts) == 1 else pl.any_horizontal(parts)
 
     def both(self) -> pl.Expr:
-        out = self.one()
+        parts = [self.one()]
         while self.accept("and"):
-            out = out & self.one()
-        return out
+            parts.append(self.one())
+        return parts[0] if len(parts) == 1 else pl.all_horizontal(parts)
 
     def one(self) -> pl.Expr:
         negated = False
@@ -240,7 +242,9 @@ class _Parser:
     def error(self, wanted: str) -> UsageError:
         token = self.peek()
         found = f"'{token.text}'" if token.kind != "end" else "its end"
-        return UsageError(f"where: expected {wanted} at character {token.at + 1}, found {found}: {self.text}")
+        return UsageError(
+            f"where: expected {wanted} at character {token.at + 1}, found {found}: {_around(self.text, token.at)}"
+        )
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -250,7 +254,8 @@ def _tokens(text: str) -> list[_Token]:
         if match is None:
             start = at + len(text[at:]) - len(text[at:].lstrip())
             raise UsageError(
-                f"where: cannot read {text[start]!r} at character {start + 1} (a quote left open?): {text}"
+                f"where: cannot read {text[start]!r} at character {start + 1} (a quote left open?): "
+                f"{_around(text, start)}"
             )
         kind = str(match.lastgroup)
         token = match.group(kind)
@@ -259,6 +264,13 @@ def _tokens(text: str) -> list[_Token]:
         out.append(_Token(token, match.start(kind), kind))
         at = match.end()
     return [*out, _Token("", len(text), "end")]
+
+
+def _around(text: str, at: int) -> str:
+    """A condition as a message shows it: a long one only near the place."""
+    start = max(0, at - _SHOWN // 2)
+    part = text[start : start + _SHOWN]
+    return f"{'...' if start else ''}{part}{'...' if start + _SHOWN < len(text) else ''}"
 
 
 def _number(text: str) -> float | int:

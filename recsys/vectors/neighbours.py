@@ -12,7 +12,8 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.execution.watch import Progress
-from recsys.vectors.exact import Flags
+from recsys.vectors import variants
+from recsys.vectors.exact import Flags, Rows
 from recsys.vectors.index import VectorIndex
 from recsys.vectors.table import EmbeddingTable
 
@@ -25,29 +26,39 @@ _BLOCK = 2048
 
 
 def neighbours(
-    table: EmbeddingTable, index: VectorIndex, k: int, *, allow: Flags | None = None, progress: Progress | None = None
+    table: EmbeddingTable,
+    index: VectorIndex,
+    k: int,
+    *,
+    allow: Flags | None = None,
+    kin: Rows | None = None,
+    progress: Progress | None = None,
 ) -> pl.DataFrame:
     """The k nearest other products of each product, best first, ranks 1..k.
+
+    A product that may not be a neighbour, such as one that is sold out, has neighbours all the same: they are what its
+    page can offer instead.
 
     Args:
         table: vectors of n products.
         index: over the same vectors.
         k: neighbours wanted; a product has fewer where fewer others count.
         allow: (n,) bool, products that may be a neighbour; all when None.
+        kin: (n,) int64, variants of one product have the same number (`variants.families`): one of them stands for all,
+            and a product's own variants are not its neighbours. None = no two products are variants.
         progress: told how many products are done.
 
     Returns:
         Frame (product_id, rank, neighbour_id, score) in row order of the table.
     """
     texts = np.array(table.ids.texts, dtype=np.object_)
+    family = np.arange(len(table), dtype=np.int64) if kin is None else kin
     blocks = []
     for start in range(0, len(table), _BLOCK):
         own = np.arange(start, min(start + _BLOCK, len(table)))
-        scores, rows = index.search(np.ascontiguousarray(table.vectors[own]), k + 1, allow=allow)
-        # One more than wanted: without itself where it is among them, without the last where it is not.
-        itself = rows == own[:, None]
-        itself[~itself.any(axis=1), -1] = True
-        scores, rows = (part[~itself].reshape(len(own), k) for part in (scores, rows))
+        queries = np.ascontiguousarray(table.vectors[own])
+        barred = list(family[own][:, None])
+        scores, rows = variants.search(index, queries, k, allow=allow, kin=kin, barred=barred)
         real = rows >= 0
         rank = np.broadcast_to(np.arange(1, k + 1), real.shape)[real]
         product = np.broadcast_to(own[:, None], real.shape)[real]

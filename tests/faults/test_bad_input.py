@@ -21,7 +21,8 @@ import pytest
 import recsys as program
 from recsys.config import IndexSettings, PublishSettings
 from recsys.data.ids import IdMap
-from recsys.db.dialects import Postgres, Sqlite
+from recsys.db.dialects.postgres import Postgres
+from recsys.db.dialects.sqlite import Sqlite
 from recsys.db.engine import connect, rows
 from recsys.errors import DataContractError, RecsysError, UsageError
 from recsys.store.runs import Manifest, Store

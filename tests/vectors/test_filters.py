@@ -64,6 +64,10 @@ FRAME = pl.DataFrame(
         ("(price = 10 or price = 50) and not available = true", []),
         ("not (price = 10 or title is null)", []),  # missing or false is missing, and so is its opposite
         (" \t price\n<\n40 ", [0]),
+        ("price < 1 or " * 760 + "price < 40", [0]),
+        ("not " * 2000 + "price < 40", [0]),
+        ("price in (" + "1," * 4000 + "10)", [0]),
+        ("price<-5 or price >-1.5e-3", [0, 2]),
     ],
 )
 def test_conditions(where, rows):
@@ -100,6 +104,11 @@ def test_conditions(where, rows):
         ("price ! 3", "cannot read '!' at character 7"),
         ("price < 3; drop table products", "'3;' is none"),
         ("__import__('os')", "no column '__import__'"),
+        ("price < 3 UNION SELECT password FROM users", "expected 'and', 'or' or the end at character 11"),
+        ("price = (SELECT 1)", r"expected a value at character 9, found '\('"),
+        ("title = 'x' OR '1'='1'", "no column '1'"),
+        ("price < 3 -- and", "found '--'"),
+        ("price < 1 and " * 500 + "price <", r"found its end: \.\.\.[^.]{90,110}$"),
         ("(" * 60 + "price < 1" + ")" * 60, "more than 50 parentheses"),
         ("price < 1 or " * 1000 + "price < 1", "at most 10000"),
     ],

@@ -7,8 +7,9 @@ from PIL import Image
 
 from recsys.config import ImageSettings
 from recsys.errors import ModelFolderError, NotFoundError, UsageError
-from recsys.vectors import index, neighbours
-from recsys.vectors.search import Query, similar
+from recsys.vectors import index, neighbours, variants
+from recsys.vectors.query import LONGEST
+from recsys.vectors.search import Query, Way, similar
 from recsys.vectors.table import EmbeddingTable
 from tests.suites import clustered
 from tests.vectors.shops import StubModel, catalogue
@@ -72,8 +73,11 @@ def test_a_picture_and_mixes(tmp_path):
     assert half["product_id"].to_list() == ["0020", "0030", "0010"]  # 45 degrees: between the two, ties by row
     mostly_up = Query(image=file, text="up", weights={"image": 0.2})
     assert ask(mostly_up, images=small)["product_id"].to_list() == ["0040", "0030"]
-    less_up = Query(product="0030", text="up", weights={"text": -0.8})
+    less_up = Query(product="0030", minus={"text": "up"})
     assert ask(less_up)["product_id"].to_list() == ["0010", "0020"]
+    assert ask(Query(product=["0010", "0040"]))["product_id"].to_list() == ["0020", "0030"]
+    assert ask(Query(product=["0010", "0040"], weights={"product": [9, 1]}))["product_id"][0] == "0020"
+    assert ask(Query(product="0040", text=["up", "left"]))["product_id"][0] == "0030"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +110,19 @@ def test_an_unknown_product_is_answered_with_the_nearest_ids():
         lambda: Query(text="  "),
         lambda: Query(text="up", weights={"txt": 1}),
         lambda: Query(text="up", weights={"text": float("nan")}),
+        lambda: Query(text="up", weights={"text": -1}),
+        lambda: Query(text="up", weights={"text": True}),
+        lambda: Query(text="up", weights={"image": 1}),
+        lambda: Query(text=["up", "down"], weights={"text": [1, 2, 3]}),
+        lambda: Query(product="0010", text=""),
+        lambda: Query(product="0010", minus={"text": " "}),
+        lambda: Query(product="0010", minus={"colour": "red"}),
+        lambda: Query(minus={"text": "up"}),
+        lambda: Query(product=[]),
+        lambda: Query(product=7),
+        lambda: Query(text="a\0b"),
+        lambda: Query(text="\ud800"),
+        lambda: Query(product=["0010"] * 101),
     ],
 )
 def test_a_query_without_content_is_refused(make):
@@ -121,7 +138,78 @@ def test_parts_that_cancel_each_other_out():
 def test_what_may_not_be_sold_is_not_found_but_can_be_asked_about():
     shop = catalogue(COLUMNS, sellable=[False, False, True, True, True])
     assert ask(Query(product="0010"), shop=shop)["product_id"].to_list() == ["0030", "0040"]
-    assert ask(Query(product="0010"), shop=shop, sellable_only=False)["product_id"].to_list() == ["0020", "0030"]
+    everything = Way(sellable_only=False)
+    assert ask(Query(product="0010"), shop=shop, way=everything)["product_id"].to_list() == ["0020", "0030"]
+
+
+def test_a_very_long_text_is_cut_and_said_so(caplog):
+    query = Query(text="up " * 350_000)
+    assert query.plus_parts[0].value == ("up " * 350_000)[:LONGEST]
+    assert "1049999 characters; only the first 2000 are read" in caplog.text
+
+
+def test_what_is_not_wanted_is_left_out():
+    assert ask(Query(product="0030", minus={"product": "0040"}), k=9)["product_id"].to_list() == [
+        "0010",
+        "0020",
+        "0050",
+    ]
+    with pytest.raises(UsageError, match="nothing of the query is left"):
+        ask(Query(text="up", minus={"text": "up"}))
+
+
+def test_three_products_are_a_catalogue():
+    shop = catalogue({"product_id": ["a", "b", "c"], "title": ["red boots", "red hat", "scarf"]})
+    table = EmbeddingTable(shop.ids, PLANE[:3], np.zeros(3, np.uint64), "v1")
+    assert ask(Query(product="a"), shop=shop, table=table, k=10)["product_id"].to_list() == ["b", "c"]
+    words = ask(Query(text="red"), shop=shop, table=table, loader=never, k=10, way=Way(mode="lexical"))
+    assert words["product_id"].to_list() == ["a", "b"]
+    frame = neighbours.neighbours(table, index.build(table.vectors), 20)
+    assert frame.group_by("product_id").len()["len"].to_list() == [2, 2, 2]
+
+
+class TestVariants:
+    COLUMNS = {**COLUMNS, "group_id": ["boots", "boots", None, None, "boots"]}
+
+    def test_one_stands_for_all_and_a_products_own_are_not_its_neighbours(self):
+        shop = catalogue(self.COLUMNS)
+        assert ask(Query(product="0040"), shop=shop, k=3)["product_id"].to_list() == ["0030", "0020"]
+        assert ask(Query(product="0020"), shop=shop, k=3)["product_id"].to_list() == ["0030", "0040"]
+
+    def test_all_of_them_when_asked(self):
+        shop, way = catalogue(self.COLUMNS), Way(variants=True)
+        assert ask(Query(product="0020"), shop=shop, k=3, way=way)["product_id"].to_list() == ["0030", "0010", "0040"]
+
+    def test_the_best_that_may_be_found_stands_for_them(self):
+        shop = catalogue(self.COLUMNS, sellable=[True, False, True, True, True])
+        assert ask(Query(product="0040"), shop=shop, k=3)["product_id"].to_list() == ["0030", "0010"]
+        found = ask(Query(product="0040"), shop=shop, k=3, where="price is null")
+        assert found["product_id"].to_list() == ["0050"]
+
+
+class TestWords:
+    def test_by_words_no_model_is_needed_and_only_those_that_have_one_are_found(self):
+        found = ask(Query(text="Boots red"), loader=never, k=4, way=Way(mode="lexical"))
+        assert found["product_id"].to_list() == ["0010", "0020"] and found["score"][0] > found["score"][1] > 0
+        found = ask(Query(text="boots", minus={"text": "red"}), loader=never, k=4, way=Way(mode="lexical"))
+        assert found["product_id"].to_list() == ["0020"]
+        with pytest.raises(UsageError, match="by words alone"):
+            ask(Query(product="0010", text="red"), loader=never, way=Way(mode="lexical"))
+
+    def test_both_halves_keep_to_conditions_and_sellable(self):
+        class Up(PlaneModel):
+            def encode_text(self, texts):
+                return np.array([[0, 1]] * len(texts), np.float32)
+
+        shop = catalogue(COLUMNS, sellable=[True, False, True, True, True])
+        way = Way(mode="hybrid")
+        found = ask(Query(text="boots"), shop=shop, loader=Up, k=5, way=way)
+        assert found["product_id"].to_list() == ["0010", "0040", "0030", "0050"]  # third by vector, first by word
+        np.testing.assert_allclose(found["score"], [1 / 63 + 1 / 61, 1 / 61, 1 / 62, 1 / 64], rtol=1e-6)
+        found = ask(Query(text="boots"), shop=shop, loader=Up, k=5, way=way, where="price > 15")
+        assert found["product_id"].to_list() == ["0040", "0030"]
+        by_product = ask(Query(product="0010"), loader=never, way=way)  # no text: by vector
+        assert by_product["product_id"].to_list() == ["0020", "0030"]
 
 
 def test_a_table_older_than_the_catalogue():
@@ -168,6 +256,30 @@ class TestNeighbours:
         allow = np.arange(8) == 5
         frame = neighbours.neighbours(table, index.build(vectors), 2, allow=allow)
         assert set(frame["neighbour_id"]) == {"p5"} and frame.height == 7 and set(frame["rank"]) == {1}
+
+    @pytest.mark.parametrize("kind", ["flat", "ivf"])
+    def test_variants_stand_for_each_other_and_every_list_is_full(self, kind, monkeypatch):
+        monkeypatch.setattr(neighbours, "_BLOCK", 64)
+        g = np.random.default_rng(1)
+        vectors = clustered(200, 6, seed=1)
+        group = [None if row % 5 == 0 else f"g{row % 7 if row % 2 else row // 20}" for row in range(200)]
+        shop = catalogue({"title": [None] * 200, "group_id": group})
+        allow = g.random(200) < 0.7
+        table = EmbeddingTable(shop.ids, vectors, np.zeros(200, np.uint64), "v1")
+        kin = variants.families(shop)
+        frame = neighbours.neighbours(table, index.build(vectors, kind), 15, allow=allow, kin=kin)
+        of = dict(frame.group_by("product_id", maintain_order=True).agg("neighbour_id").iter_rows())
+        for row in range(200):
+            close = np.argsort(-(vectors.astype(np.float64) @ vectors[row]), kind="stable")
+            seen, wanted = {kin[row]}, []
+            for other in close:
+                if allow[other] and kin[other] not in seen:
+                    seen.add(kin[other])
+                    wanted.append(f"p{other}")
+            if kind == "flat":
+                assert of[f"p{row}"] == wanted[:15]
+            assert len(of[f"p{row}"]) == 15
+            assert len({kin[int(name[1:])] for name in of[f"p{row}"]} | {kin[row]}) == 16
 
     def test_no_products(self):
         table = EmbeddingTable.empty(4, "v1")

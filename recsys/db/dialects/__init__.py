@@ -15,6 +15,8 @@ from sqlalchemy.engine import Connection, Engine
 
 __all__ = ["Dialect", "of", "sql_times"]
 
+_KNOWN = {"postgresql": ("postgres", "Postgres"), "mysql": ("mysql", "MySql"), "sqlite": ("sqlite", "Sqlite")}
+
 
 class Dialect(Protocol):
     """One database's way of doing what SQL leaves open."""
@@ -102,19 +104,12 @@ class Dialect(Protocol):
 
 
 def of(engine: Engine) -> Dialect:
-    """The dialect of an engine."""
-    name = engine.dialect.name  # each is imported only where it is talked to: PostgreSQL's needs pyarrow, which is slow
-    if name == "postgresql":
-        from recsys.db.dialects.postgres import Postgres
+    """The dialect of an engine; the others are not loaded."""
+    from importlib import import_module
 
-        return Postgres()
-    if name == "mysql":
-        from recsys.db.dialects.mysql import MySql
-
-        return MySql()
-    from recsys.db.dialects.sqlite import Sqlite
-
-    return Sqlite()
+    module, name = _KNOWN[engine.dialect.name]
+    made: Dialect = getattr(import_module(f"recsys.db.dialects.{module}"), name)()
+    return made
 
 
 def sql_times(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:

@@ -1,0 +1,84 @@
+"""A file of answers, written block by block and in its place only when it is whole.
+
+In: frames of the same columns. Out: a parquet, csv or jsonl file, as its name ends.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+import polars as pl
+
+from recsys.data import schema
+from recsys.errors import UsageError
+from recsys.execution import durable
+
+ENDINGS: Final = (".parquet", ".csv", ".jsonl")
+_FORMULA: Final = r"^[=+\-@\t\r]"
+"""What makes a spreadsheet run a cell; such a title gets a quotation mark before it, as spreadsheets write it."""
+
+
+class Answers:
+    """One file; use it in a `with` block, and after an error there is none.
+
+    Args:
+        path: where; its ending says how.
+
+    Raises:
+        UsageError: the ending is none of ENDINGS, or the folder does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix not in ENDINGS:
+            raise UsageError(f"{path}: answers are written as {', '.join(ENDINGS)}; end the name with one of them")
+        if not path.parent.is_dir():
+            raise UsageError(f"{path}: there is no folder {path.parent}; make it first")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name a file")
+        self.path, self.rows = path, 0
+        self._prefix = f".{path.name}-"
+        self._draft = path.with_name(f"{self._prefix}{os.getpid()}")
+        self._file: IO[bytes] | None = None
+        self._parquet: Any = None
+
+    def __enter__(self) -> Self:
+        durable.sweep(self.path.parent, self._prefix)
+        self._file = self._draft.open("wb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._file is not None
+        try:
+            if self._parquet is not None:
+                self._parquet.close()
+            if error is None:
+                self._file.flush()
+                durable.to_disk(self._file.fileno())
+            self._file.close()
+            if error is None:
+                self._draft.replace(self.path)
+        finally:
+            self._draft.unlink(missing_ok=True)
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Append rows; all frames have the same columns."""
+        assert self._file is not None
+        if self.path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+            if self._parquet is None:
+                self._parquet = pq.ParquetWriter(self._file, table.schema)
+            self._parquet.write_table(table)
+        elif self.path.suffix == ".csv":
+            title = pl.col(schema.TITLE)
+            safe = pl.when(title.str.contains(_FORMULA)).then(pl.lit("'") + title).otherwise(title)
+            frame.with_columns(safe.alias(schema.TITLE)).write_csv(self._file, include_header=not self.rows)
+        else:
+            frame.write_ndjson(self._file)
+        self.rows += frame.height
