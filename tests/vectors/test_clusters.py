@@ -149,8 +149,11 @@ def test_another_method_takes_over_and_the_ids_go_over_with_the_products():
     last = Last(first.members(shop.ids), {}, "kmeans", first.free)
     for other in ({"method": "agglomerative", "number": 4}, {"method": "hdbscan"}):
         found, _ = grouped(vectors, shop, last, **other)
-        assert not found.taken.kept and (found.cluster_id == first.cluster_id).mean() > 0.9
-        assert set(first.cluster_id) <= set(found.cluster_id)
+        assert not found.taken.kept
+        for one in set(found.cluster_id.tolist()) & set(first.cluster_id.tolist()):
+            before = first.cluster_id[found.cluster_id == one]
+            assert np.bincount(before).argmax() == one
+    assert (grouped(vectors, shop, last, method="agglomerative", number=4)[0].cluster_id == first.cluster_id).all()
 
 
 def test_ids_of_groups_that_went_are_not_given_again_nights_later():
@@ -201,7 +204,7 @@ def test_density_that_finds_nothing_says_what_to_do():
 def test_groups_have_parents_and_examples():
     g = np.random.default_rng(1)
     big = np.eye(3, 16)[np.arange(240) % 3] * 2
-    vectors = big + np.eye(9, 16, k=4)[np.arange(240) % 9] + 0.05 * g.normal(size=(240, 16))
+    vectors = big + np.eye(9, 16, k=4)[np.arange(240) % 9] + 0.15 * g.normal(size=(240, 16))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     kinds, makes = ["boots", "hat", "scarf"], [f"maker{row}" for row in range(9)]
     shop = catalogue({"title": [f"{kinds[row % 3]} {makes[row % 9]} no{row}" for row in range(240)]})
@@ -236,8 +239,8 @@ class TestLabels:
         assert all("the" not in words for words in terms.values())
         # what is said with certainty by an earlier word is not said again
         assert [len(words) for words in terms.values()] == [1, 1, 1]
-        own = {3: "boots leather ankle", 1: "scarf silk", 8: "hat wool"}
-        assert all(words[0].lower() in own[group] for group, words in terms.items())
+        own = {3: {"boots", "leather", "ankle", "red"}, 1: {"scarf", "silk", "blue"}, 8: {"hat", "wool"}}
+        assert all(set(words[0].lower().split()) <= own[group] for group, words in terms.items())
 
     def test_the_most_telling_first_then_what_adds_to_it(self):
         titles = ["bra", "bra", "bra", "bra", "tights", "tights"] + ["shoe", "shoe", "bag", "bag", "bra", "belt"]
