@@ -17,6 +17,7 @@ if [ -d "$hm" ] && [ -d "$week" ]; then
   "$python" "$here/hm_pictures.py" "${files[@]}" --json
   "$python" "$here/hm_representation.py" "${files[@]}" --json
   "$python" "$here/complete.py" "${files[@]}" --json
+  "$python" "$here/find.py" "${files[@]}" --json
   "$python" "$here/encode.py" --articles "$hm/articles.parquet" --images "$hm/images_160px.zip" \
     ${peers[@]+"${peers[@]}"} --json
 else
@@ -44,6 +45,7 @@ fashion=$data/fashion-product-images
 if [ -f "$fashion/styles.parquet" ]; then
   "$python" "$here/representation.py" --products "$fashion/styles.parquet" --images "$fashion/images_160px.zip" \
     --few-labels --ablate --json
+  "$python" "$here/clusters.py" --products "$fashion/styles.parquet" --images "$fashion/images_160px.zip" --json
   if [ -n "${SOURCE:-}" ]; then  # a model folder of another shop
     "$python" "$here/transfer.py" --products "$fashion/styles.parquet" --images "$fashion/images_160px.zip" \
       --source "$SOURCE" --json

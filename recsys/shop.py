@@ -278,8 +278,7 @@ class Shop:
     def odd(self, *, k: int | None = None) -> pl.DataFrame:
         """The k products (or all) whose text, picture and attributes disagree most, the surest first.
 
-        Returns:
-            product_id, title, what (does not fit), sure (0 to 1), held, expected.
+        They come as product_id, title, what (does not fit), sure (0 to 1), held, expected.
         """
         from recsys.pipeline import gaps
 
@@ -293,9 +292,9 @@ class Shop:
 
     def report(self, path: str | Path | None = None) -> Report:
         """Write the page that shows what the recommender does (default: [report] path), and its numbers beside it."""
-        from recsys.pipeline import reporting
+        from recsys.pipeline.reporting import report
 
-        return reporting.report(self._bench, None if path is None else Path(path))
+        return report(self._bench, None if path is None else Path(path))
 
     def _writing(self) -> Writing:
         return Writing(self._bench)

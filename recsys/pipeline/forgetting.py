@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from recsys.errors import UsageError
+from recsys.pipeline import reporting
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report
 from recsys.store import forget as store
@@ -24,6 +25,7 @@ def forget(bench: Bench, user_ids: Sequence[str]) -> Report:
         raise UsageError("name the users to forget, or --users FILE with one id a line")
     with bench.watch.stage("forget"):
         gone = store.forget(bench.store, user_ids)
+        reports = reporting.removed(bench)
     bench.refresh()
     warnings = []
     unknown = len(set(user_ids)) - gone.users
@@ -34,6 +36,7 @@ def forget(bench: Bench, user_ids: Sequence[str]) -> Report:
         counts={"asked": len(set(user_ids)), **asdict(gone)},
         warnings=warnings,
         notes=[
+            *(f"{path.name} showed users and is removed; 'recsys report' writes it anew" for path in reports),
             "models that learned from them hold no ids; 'recsys train' makes models that never saw them",
             "take them out of your own files, exports and backups too",
         ],

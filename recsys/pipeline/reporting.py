@@ -59,6 +59,15 @@ def report(bench: Bench, output: Path | None = None) -> Report:
     )
 
 
+def removed(bench: Bench) -> list[Path]:
+    """Remove the report that `run` writes, and its numbers: it shows users by their ids. The files that went."""
+    path = bench.settings.project / bench.settings.report.path
+    there = [file for file in (path, path.with_suffix(".json")) if file.is_file()]
+    for file in there:
+        file.unlink()
+    return there
+
+
 def _written(path: Path, held: bytes) -> None:
     """Write a file beside and rename it, so that nobody reads half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ In: unit vectors, the fewest products of a group. Out: the group of each vector,
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +23,7 @@ _BLOCK: Final = 4096
 
 def smallest_of(n: int) -> int:
     """The fewest products of a group for n products where nobody says: a quarter of the root, 5 at least."""
-    return max(5, round(float(n) ** 0.5 / 4))
+    return max(5, round(math.sqrt(n) / 4))
 
 
 def grouped(vectors: Vectors, smallest: int, *, seed: int) -> Rows:
