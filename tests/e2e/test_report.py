@@ -193,3 +193,16 @@ def test_markup_in_every_column_of_the_store_shows_as_text(recsys: Run, tmp_path
     }  # fmt: skip
     assert len(seen.blocks["script"]) == 2 and len(seen.blocks["style"]) <= 2
     assert "<script>window.pwned=1</script>" in "".join(seen.texts)
+
+
+def test_a_forgotten_user_is_in_no_file_of_the_report(copied: Path, drawn: Path, recsys: Run) -> None:
+    held = numbers(copied, recsys)
+    user = held["people"][0]["id"]
+    outcome = recsys("forget", user, "-C", copied, "--yes", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["counts"]["asked"] == outcome.document["counts"]["users"] == 1
+    assert not (copied / "report.html").exists() and not (copied / "report.json").exists()
+    assert user not in {person["id"] for person in numbers(copied, recsys)["people"]}
+    again = recsys("ingest", drawn, "-C", copied, "--json")
+    assert again.code == 0 and again.document["counts"]["events"]["filtered_by"]["forgotten"] > 0, again.err
+    assert rows(copied, f"SELECT COUNT(*) FROM events WHERE user_id = '{user}'") == [(0,)]
