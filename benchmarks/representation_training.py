@@ -10,7 +10,6 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,7 @@ def trained(
     if model.metrics:
         kept.write_text(json.dumps(model.metrics), encoding="utf-8")
     elif kept.exists():  # a training that was finished before has no losses of its own
-        model = replace(model, metrics=json.loads(kept.read_text(encoding="utf-8")))
+        model.metrics = json.loads(kept.read_text(encoding="utf-8"))
     return model, time.perf_counter() - started
 
 

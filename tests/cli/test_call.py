@@ -101,7 +101,7 @@ def test_shared_options_stand_after_every_command(capsys: pytest.CaptureFixture[
     listed = capsys.readouterr().out.split("Commands:")[1]
     names = [line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "]
     expected = "demo init ingest check train embed cluster index run recommend publish rollback similar audience"
-    expected += " complete evaluate doctor"
+    expected += " complete evaluate report forget doctor"
     assert set(names) == {*expected.split(), "runs", "config"}
     for path in [
         *([name] for name in expected.split()),

@@ -154,7 +154,8 @@ def test_where_it_is_written_and_what_is_refused(copied: Path, recsys: Run, tmp_
     held = numbers(copied, recsys)
     assert held["people"] == [] and held["explorer"] == []
     users = {user for (user,) in rows(copied, "SELECT user_id FROM users")}
-    assert not [user for user in users if user in (copied / "report.html").read_text()]
+    page = (copied / "report.html").read_text().replace("\\u0026", "&")  # an escape that looks like an id
+    assert not [user for user in users if user in page]
     (copied / "report.html").unlink()
     assert recsys("run", "-C", copied, "-q").code == 0
     assert not (copied / "report.html").exists()
