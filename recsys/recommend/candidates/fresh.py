@@ -10,6 +10,10 @@ import numpy.typing as npt
 
 from recsys.recommend.proposals import Candidates, Scores, UserBatch
 from recsys.recommend.spread import Floats, Rows, best, side_by_side, taste
+from recsys.recommend.topk import Scorer
+
+_KEPT = 100_000
+"""Products whose nearest are kept."""
 
 
 class Fresh:
@@ -36,27 +40,18 @@ class Fresh:
             decay: weight of each further product back.
         """
         self.content, self.new, self.last, self.decay = np.asarray(content), new, last, decay  # no slow view of a file
-        self.rows = np.flatnonzero(new if sellable is None else new & sellable).astype(np.int64)
-        self._vectors = np.ascontiguousarray(content[self.rows])
+        self._scorer = Scorer(self.content, allowed=new if sellable is None else new & sellable)
+        self._forget(0)
 
     def propose(self, users: UserBatch, k: int) -> Candidates:
         signs = taste(users.histories, last=self.last, decay=self.decay)
-        bounds = np.searchsorted(signs.user, np.arange(len(users) + 1))
-        parts: list[tuple[Rows, Rows, Floats, Rows]] = []
-        for user in np.unique(signs.user).tolist() if len(self.rows) else []:
-            own = slice(bounds[user], bounds[user + 1])
-            near = (self._vectors @ self.content[signs.item[own]].T) * signs.weight[own]
-            closest = near.argmax(axis=1)
-            score = np.take_along_axis(near, closest[:, None], axis=1)[:, 0]
-            some = np.flatnonzero(score > 0)
-            if len(some) > k:
-                some = some[score[some] >= np.partition(score[some], -k)[-k]]
-            at = np.full(len(some), user, np.int64)
-            parts.append((at, self.rows[some], score[some], signs.item[own][closest[some]]))
-        if not parts:
-            return Candidates.none()
-        owner, item, likeness, because = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return best(owner, item, likeness, because, k)
+        scores, rows = self._nearest(signs.item, k)
+        sign, place = np.nonzero((rows >= 0) & (scores > 0))
+        user, item, score = signs.user[sign], rows[sign, place], scores[sign, place] * signs.weight[sign]
+        order = np.lexsort((sign, -score, item, user))
+        user, item, score, because = user[order], item[order], score[order], signs.item[sign[order]]
+        first = np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])][: len(user)]  # of equals the strongest
+        return best(user[first], item[first], score[first], because[first], k)
 
     def weigh(self, users: UserBatch, user: Rows, item: Rows) -> Scores:
         signs = taste(users.histories, last=self.last, decay=self.decay)
@@ -66,3 +61,23 @@ class Fresh:
             near = (self.content[item[asked[some]]] @ self.content[signs.item[own]].T) * signs.weight[own]
             out[asked[some]] = np.maximum(near.max(axis=1), 0)
         return out
+
+    def _nearest(self, items: Rows, k: int) -> tuple[Floats, Rows]:
+        """The k new products nearest to each of some products: cosines (q, k), rows (q, k), -1 = none.
+
+        What is likest by one of a user's products is among the k nearest of that product. They are searched once for
+        each product, however many users have it.
+        """
+        unknown = np.unique(items[self._place[items] < 0])
+        if k != self._near.shape[1] or len(self._near) + len(unknown) > _KEPT:
+            self._forget(k)
+            unknown = np.unique(items)
+        if len(unknown):
+            scores, rows = self._scorer.top_k(self.content[unknown], k)
+            self._place[unknown] = len(self._near) + np.arange(len(unknown))
+            self._scores, self._near = np.concatenate([self._scores, scores]), np.concatenate([self._near, rows])
+        return self._scores[self._place[items]], self._near[self._place[items]]
+
+    def _forget(self, k: int) -> None:
+        self._place = np.full(len(self.content), -1, np.int64)
+        self._scores, self._near = np.empty((0, k), np.float32), np.empty((0, k), np.int64)
