@@ -79,5 +79,6 @@ class Fresh:
         return self._scores[self._place[items]], self._near[self._place[items]]
 
     def _forget(self, k: int) -> None:
-        self._place = np.full(len(self.content), -1, np.int64)
-        self._scores, self._near = np.empty((0, k), np.float32), np.empty((0, k), np.int64)
+        self._place: Rows = np.full(len(self.content), -1, np.int64)
+        self._scores: Floats = np.empty((0, k), np.float32)
+        self._near: Rows = np.empty((0, k), np.int64)
