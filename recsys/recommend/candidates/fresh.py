@@ -41,7 +41,9 @@ class Fresh:
         """
         self.content, self.new, self.last, self.decay = np.asarray(content), new, last, decay  # no slow view of a file
         self._scorer = Scorer(self.content, allowed=new if sellable is None else new & sellable)
-        self._forget(0)
+        self._place: Rows = np.full(len(content), -1, np.int64)
+        self._scores: Floats = np.empty((0, 0), np.float32)
+        self._near: Rows = np.empty((0, 0), np.int64)
 
     def propose(self, users: UserBatch, k: int) -> Candidates:
         signs = taste(users.histories, last=self.last, decay=self.decay)
@@ -79,6 +81,5 @@ class Fresh:
         return self._scores[self._place[items]], self._near[self._place[items]]
 
     def _forget(self, k: int) -> None:
-        self._place: Rows = np.full(len(self.content), -1, np.int64)
-        self._scores: Floats = np.empty((0, k), np.float32)
-        self._near: Rows = np.empty((0, k), np.int64)
+        self._place = np.full(len(self.content), -1, np.int64)
+        self._scores, self._near = np.empty((0, k), np.float32), np.empty((0, k), np.int64)
