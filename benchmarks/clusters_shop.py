@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from fashion_shop import ID, read
+from fashion_shop import ID, opened
 from representation_parts import Divided, Labels, Part
 from representation_systems import SMALL_PIXELS
 from representation_training import settings_for, trained
@@ -63,16 +63,7 @@ def grouped(asked: argparse.Namespace, work: Path) -> Grouped:
     if asked.embeddings and asked.vectors:
         raise UsageError("give --embeddings or --vectors, not both")
     settings = settings_for(asked, seed=asked.seed)
-    shop = read(
-        products=asked.products,
-        images=asked.images,
-        test_products=None,
-        test_images=None,
-        folder=work / f"pictures-{settings.images.size}",
-        settings=settings.images,
-        pictured_only=asked.pictured_only,
-        quick=asked.quick,
-    )
+    shop = opened(asked, work, settings.images, pictured_only=asked.pictured_only)
     known = shop.train.take(shop.train.pictured)
     ids = [*known.catalogue.ids.texts, *shop.test.catalogue.ids.texts]
     if asked.embeddings or asked.vectors:

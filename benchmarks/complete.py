@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from hm_shop import opened
+from hm_shop import add_files, opened
 from sklearn.linear_model import LogisticRegression
 from telling import machine, say
 
@@ -39,9 +39,7 @@ MOST_WORDS = 20_000
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--articles", type=Path, required=True)
-    parser.add_argument("--transactions", type=Path, nargs="+", required=True)
-    parser.add_argument("--images", type=Path, nargs="*", default=[])
+    add_files(parser, pictures=False)
     parser.add_argument("--related", action="store_true", help="keep columns that say the same in other words")
     parser.add_argument("--only", choices=["recsys"], help="leave out the commonest value and TF-IDF")
     parser.add_argument("--quick", action="store_true", help="few articles, hardly any training")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 from embed_shop import products
-from telling import machine, say
+from telling import answered, machine, say
 
 from recsys.config import Settings, read
 from recsys.db.engine import read as rows_of
-from recsys.errors import RecsysError
 from recsys.execution.watch import peak_mb
 from recsys.pipeline import lists, space, training
 from recsys.pipeline.bench import Bench
@@ -115,7 +113,7 @@ def drawn(asked: argparse.Namespace, users: range, goods: pl.DataFrame) -> pl.Da
     return events(users, goods, mean=asked.events, seed=asked.seed)
 
 
-def measured(asked: argparse.Namespace, folder: Path) -> dict[str, float]:
+def night(asked: argparse.Namespace, folder: Path) -> dict[str, float]:
     """One night's figures."""
     settings = shop(asked, folder)
     say(f"lists for {asked.users:,} users")
@@ -138,19 +136,10 @@ def measured(asked: argparse.Namespace, folder: Path) -> dict[str, float]:
     }
 
 
-def main() -> int:
-    asked = arguments()
+def measured(asked: argparse.Namespace, folder: Path) -> int:
     if asked.quick:
         asked.users, asked.products, asked.learn = 120, 60, 80
-    try:
-        if asked.work is None:
-            with tempfile.TemporaryDirectory(prefix="recsys-everybody-") as folder:
-                figures = measured(asked, Path(folder) / "shop")
-        else:
-            figures = measured(asked, asked.work)
-    except RecsysError as error:
-        print(f"everybody: {error}", file=sys.stderr)
-        return error.exit_code
+    figures = night(asked, folder)
     for name, value in figures.items():
         print(f"{name:<24}{value:>16,.1f}")
     if asked.json:
@@ -160,4 +149,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answered("everybody", measured, arguments()))

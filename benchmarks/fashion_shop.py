@@ -5,6 +5,7 @@ In: a table of products and a zip of their pictures, or two of each. Out: `Divid
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,20 @@ SHOWN = ("season", "year", "usage")
 """Attributes that may be seen; masterCategory and subCategory would give the type away."""
 HELD = 1500
 QUICK = {"held": 60, "pictured": 120, "text-only": 80}
+
+
+def opened(asked: argparse.Namespace, work: Path, settings: ImageSettings, *, pictured_only: bool) -> Divided:
+    """The files of a command line: `products`, `images` and, where it has them, `test_products`, `test_images`."""
+    return read(
+        products=asked.products,
+        images=asked.images,
+        test_products=getattr(asked, "test_products", None),
+        test_images=getattr(asked, "test_images", None),
+        folder=work / f"pictures-{settings.size}",
+        settings=settings,
+        pictured_only=pictured_only,
+        quick=asked.quick,
+    )
 
 
 def read(

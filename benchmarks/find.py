@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from hm_pictures import column_of, without
-from hm_shop import Shop, opened
+from hm_shop import Shop, add_files, opened
 from representation_training import add_training, settings_for, trained
 from sklearn.feature_extraction.text import TfidfVectorizer
 from telling import answered, machine, say
@@ -63,9 +63,7 @@ class Asked:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--articles", type=Path, required=True)
-    parser.add_argument("--transactions", type=Path, nargs="+", required=True)
-    parser.add_argument("--images", type=Path, nargs="+", required=True)
+    add_files(parser)
     parser.add_argument("--held", type=int, default=2000, help="articles held back")
     parser.add_argument("--queries", type=int, default=100, help="queries of each kind")
     parser.add_argument(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from hm_shop import opened
+from hm_shop import add_files, opened
 from hm_systems import ours, plain, read_aloud
 from peer_lists import add_peers, as_system, options, peer_lists
 from telling import machine, say
@@ -36,9 +36,7 @@ BALANCES = ((0.1, 0.0), (0.3, 0.0), (0.0, 0.1), (0.0, 0.3))
 def arguments(*, ablation: bool = False) -> argparse.Namespace:
     """The command line; an ablation has one protocol and no other systems."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--articles", type=Path, required=True)
-    parser.add_argument("--transactions", type=Path, nargs="+", required=True)
-    parser.add_argument("--images", type=Path, nargs="*", default=[])
+    add_files(parser, pictures=False)
     way = parser.add_mutually_exclusive_group(required=not ablation)
     way.add_argument("--cut", help="first day of the test, YYYY-MM-DD")
     way.add_argument("--customers", action="store_true", help="complete the purchase, a fifth of the customers")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from hm_shop import Shop, opened
+from hm_shop import Shop, add_files, opened
 from telling import machine, say
 
 from recsys.config import EncoderSettings, Settings, TrainingSettings
@@ -42,9 +42,7 @@ TEXTS = {
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--articles", type=Path, required=True)
-    parser.add_argument("--transactions", type=Path, nargs="+", required=True)
-    parser.add_argument("--images", type=Path, nargs="+", required=True)
+    add_files(parser)
     parser.add_argument("--held", type=int, default=500, help="articles held back")
     parser.add_argument("--quick", action="store_true", help="few articles, hardly any training")
     parser.add_argument("--seed", type=int, default=0)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from hm_pictures import column_of, without
-from hm_shop import Shop, opened
+from hm_shop import Shop, add_files, opened
 from representation_measures import Found, Matrix, Space, met, nearest, summed_up
 from representation_parts import Divided, Part, taken
 from representation_systems import minilm_folder, others, ours
@@ -44,9 +44,7 @@ Lists = npt.NDArray[np.int64]
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--articles", type=Path, required=True)
-    parser.add_argument("--transactions", type=Path, nargs="+", required=True)
-    parser.add_argument("--images", type=Path, nargs="+", required=True)
+    add_files(parser)
     parser.add_argument("--held", type=int, default=2000, help="articles held back")
     parser.add_argument(
         "--days", type=float, default=7, help="what one customer buys in so many days is bought together"

@@ -48,6 +48,18 @@ class Shop:
         return np.array([row for row, digest in enumerate(digests) if int(digest[:8], 16) % 5 == 0], np.int64)
 
 
+def add_files(parser: argparse.ArgumentParser, *, pictures: bool = True) -> None:
+    """The files of a command line.
+
+    Args:
+        parser: where they are added.
+        pictures: whether there have to be any.
+    """
+    parser.add_argument("--articles", type=Path, required=True)
+    parser.add_argument("--transactions", type=Path, nargs="+", required=True)
+    parser.add_argument("--images", type=Path, nargs="+" if pictures else "*", required=pictures, default=[])
+
+
 def opened(asked: argparse.Namespace, work: Path, settings: ImageSettings, *, test: Path | None = None) -> Shop:
     """The files of a command line: `articles`, `transactions`, `images`; with `quick` few customers of them."""
     return read(

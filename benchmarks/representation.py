@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fashion_shop import read
+from fashion_shop import opened
 from representation_labels import few_labels
 from representation_measures import Found, by_chance, judged, summed_up
 from representation_sheet import TEXTS, draw
@@ -65,16 +65,7 @@ def main() -> int:
 
 def measured(asked: argparse.Namespace, work: Path) -> int:
     settings = settings_for(asked, seed=asked.seed)
-    shop = read(
-        products=asked.products,
-        images=asked.images,
-        test_products=asked.test_products,
-        test_images=asked.test_images,
-        folder=work / f"pictures-{settings.images.size}",
-        settings=settings.images,
-        pictured_only=asked.pictured_only,
-        quick=asked.quick,
-    )
+    shop = opened(asked, work, settings.images, pictured_only=asked.pictured_only)
     minilm = None if asked.only else minilm_folder(asked.minilm)
     sources = [asked.images] if asked.test_images is None else [asked.images, asked.test_images]
     say(f"{len(shop.train):,} products, {len(shop.train.pictured):,} with a picture; {len(shop.test):,} held back")

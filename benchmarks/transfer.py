@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fashion_shop import read
+from fashion_shop import opened
 from representation_measures import judged, summed_up
 from representation_parts import Divided
 from representation_systems import ours
@@ -58,16 +58,7 @@ def main() -> int:
 
 def measured(asked: argparse.Namespace, work: Path) -> int:
     settings = settings_for(asked, seed=asked.seed)
-    shop = read(
-        products=asked.products,
-        images=asked.images,
-        test_products=None,
-        test_images=None,
-        folder=work / f"pictures-{settings.images.size}",
-        settings=settings.images,
-        pictured_only=True,
-        quick=asked.quick,
-    )
+    shop = opened(asked, work, settings.images, pictured_only=True)
     source = Transfer(checkpoint.load(asked.source), settings.encoder)
     ways = {"recsys": source.course(), **({} if asked.only else {"from scratch": PLAIN})}
     rows: list[dict[str, Any]] = []

@@ -69,12 +69,8 @@ def embed(bench: Bench, *, full: bool = False, fail_if_noop: bool = False) -> Re
     )
 
 
-def indexed(bench: Bench, *, queries: int | None = None) -> saved.Opened:
+def indexed(bench: Bench, *, fresh: bool = False, measure: bool = False, queries: int | None = None) -> saved.Opened:
     """The index over the table: the saved one brought up to date, or a new one; for few `queries` none has to be."""
-    return _opened(bench, queries=queries)
-
-
-def _opened(bench: Bench, *, fresh: bool = False, measure: bool = False, queries: int | None = None) -> saved.Opened:
     return saved.open_index(
         bench.table,
         bench.settings.index,
@@ -90,7 +86,7 @@ def build_index(bench: Bench, *, full: bool = False) -> Report:
     """Bring the index up to date or build it, measure it, write each product's neighbours for consumers."""
     table = embedded(bench).table
     with bench.watch.stage("index"):
-        opened = _opened(bench, fresh=full, measure=True)
+        opened = indexed(bench, fresh=full, measure=True)
     with bench.watch.stage("neighbours") as progress:
         allow = np.ascontiguousarray(bench.dataset.catalogue.sellable)
         kin = None if bench.settings.search.variants else variants.families(bench.dataset.catalogue)

@@ -47,7 +47,7 @@ class ProductFacts:
         kept = interactions.kind != RETURN_CODE
         item, time = interactions.item[kept], interactions.time[kept]
         n = interactions.n_items
-        self.content, self.now = np.asarray(content), now  # a view of a mapped file is a slow kind of array
+        self.content, self.now = content, now
         fresh = np.bincount(item[time >= now - days * DAY], minlength=n)
         longer = np.bincount(item[time >= now - 4 * days * DAY], minlength=n)
         first, last = np.full(n, now, np.int64), np.full(n, np.iinfo(np.int64).min, np.int64)

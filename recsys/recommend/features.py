@@ -57,8 +57,6 @@ class Features:
         starts = np.searchsorted(pairs.user, np.arange(len(users) + 1))
         mine = UserFacts(users, self._products)
         length, ever = mine.length[pairs.user], self._products.ever[pairs.item]
-        # one row of memory a feature: written whole, and read whole by the weights
-        out = np.empty((len(names([source.name for source in self._sources])), m), np.float32)
         columns: list[Floats] = []
         newest = users.newest
         for place, source in enumerate(self._sources):
@@ -76,9 +74,8 @@ class Features:
         columns += self._products.of(pairs.item)
         columns += mine.of(pairs.user)
         columns += mine.fit(pairs.user, pairs.item)
-        for row, column in zip(out, columns, strict=True):
-            row[:] = column
-        return out.T
+        # one row of memory a feature: written whole, and read whole by the weights
+        return np.stack(columns, dtype=np.float32, casting="same_kind").T
 
 
 def _relative(score: Floats, user: Rows, starts: Rows) -> Floats:

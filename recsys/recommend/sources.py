@@ -56,6 +56,10 @@ class Knowledge:
     recommend: RecommendSettings
     now: int
 
+    def __post_init__(self) -> None:
+        # vectors mapped from a file are a slow kind of array; this is a plain view of the same
+        object.__setattr__(self, "content", np.asarray(self.content))
+
 
 @dataclass(frozen=True)
 class _Bound:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from recsys.db.dialects import Dialect
 from recsys.execution import collector
 from recsys.store import tables
-from recsys.store.lists import ASKED
+from recsys.store.lists import pieces
 
 _BATCH = 2000
 """Rows turned into columns at a time."""
@@ -50,8 +50,8 @@ def write(
     )
     stored = _stored(connection, model_version)
     gone = stored.join(wanted, on="product_id", how="anti")["product_id"].sort().to_list()
-    for start in range(0, len(gone), ASKED):
-        connection.execute(sa.delete(table).where(table.c.product_id.in_(gone[start : start + ASKED])))
+    for some in pieces(gone):
+        connection.execute(sa.delete(table).where(table.c.product_id.in_(some)))
     changed = wanted.with_row_index("row").join(stored, on=["product_id", "content"], how="anti", maintain_order="left")
     if not changed.height:
         return 0

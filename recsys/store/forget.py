@@ -8,7 +8,7 @@ own, number `BOOKED`. A run at work is given up; the next one is made without th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,15 +19,13 @@ from recsys.data.forgotten import Forgotten, hashed
 from recsys.data.schema import DEFAULT_USER
 from recsys.errors import UsageError
 from recsys.store import prune, tables
+from recsys.store.lists import pieces
 
 if TYPE_CHECKING:
     from recsys.store.runs import Store
 
 BOOKED: Final = -1
 """Number of the ledger line that says what forgetting took out of a run."""
-
-_ASKED: Final = 500
-"""Ids in one statement: below SQLite's limit on parameters."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,8 @@ def forget(store: Store, user_ids: Sequence[str]) -> Erased:
         for one in hashes:
             store.dialect.insert_new(connection, tables.forgotten_users, {"user_hash": one, "forgotten_at": now})
         found = _held(connection, ids)
-        events = sum(_deleted(connection, tables.events, some) for some in _some(ids))
-        for some in _some(ids):
+        events = sum(_deleted(connection, tables.events, some) for some in pieces(ids))
+        for some in pieces(ids):
             _deleted(connection, tables.users, some)
         given_up = _given_up(connection)
         lists, listed = _lists(store, connection, ids, without=set(given_up))
@@ -85,15 +83,10 @@ def forget(store: Store, user_ids: Sequence[str]) -> Erased:
     return Erased(len(found | listed), events, lists, rejected, len(given_up))
 
 
-def _some(ids: Sequence[str]) -> Iterator[list[str]]:
-    for start in range(0, len(ids), _ASKED):
-        yield list(ids[start : start + _ASKED])
-
-
 def _held(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Which of the ids are among users and events."""
     out: set[str] = set()
-    for some in _some(ids):
+    for some in pieces(ids):
         for table in (tables.users, tables.events):
             query = sa.select(table.c.user_id).where(table.c.user_id.in_(some)).distinct()
             out |= set(connection.execute(query).scalars())
@@ -123,7 +116,7 @@ def _lists(store: Store, connection: Connection, ids: Sequence[str], *, without:
         place, rows, mine = store.dialect.place(whole, run_id), 0, set[str]()
         placement = sa.select(tables.runs.c.placement).where(tables.runs.c.run_id == run_id).scalar_subquery()
         here = (place.c.run_id == run_id, place.c.placement == placement)
-        for some in _some(ids):
+        for some in pieces(ids):
             query = sa.select(place.c.user_id).where(*here, place.c.user_id.in_(some)).distinct()
             mine |= set(connection.execute(query).scalars())
             rows += _deleted(connection, place, some, *here)

@@ -5,7 +5,7 @@ In: a connection, user ids. Out: a frame of the published lists, with the defaul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -26,6 +26,12 @@ _KINDS = {
     "reason": pl.String,
     "reason_product_id": pl.String,
 }
+
+
+def pieces(ids: Sequence[str]) -> Iterator[list[str]]:
+    """The ids, `ASKED` at a time."""
+    for start in range(0, len(ids), ASKED):
+        yield list(ids[start : start + ASKED])
 
 
 def published(connection: Connection, users: Sequence[str] | None, *, placement: str, k: int | None) -> pl.DataFrame:
@@ -53,8 +59,8 @@ def published(connection: Connection, users: Sequence[str] | None, *, placement:
     wanted = list(dict.fromkeys(users))
     asked = list(dict.fromkeys((*wanted, DEFAULT_USER)))
     rows: list[Any] = []
-    for start in range(0, len(asked), ASKED):
-        rows += connection.execute(query.where(view.c.user_id.in_(asked[start : start + ASKED]))).all()
+    for some in pieces(asked):
+        rows += connection.execute(query.where(view.c.user_id.in_(some))).all()
     lists = _frame(rows)
     default = lists.filter(pl.col("user_id") == DEFAULT_USER)
     order = pl.DataFrame({"user_id": wanted}, schema={"user_id": pl.String}).with_row_index("asked")
@@ -76,8 +82,8 @@ def holders(connection: Connection, run_id: str, products: Sequence[str]) -> lis
     """Ids of the users whose list in a run holds one of some products, ascending; reads the whole run."""
     table = recommendations_all
     found: set[str] = set()
-    for start in range(0, len(products), ASKED):
-        held = table.c.product_id.in_(list(products[start : start + ASKED]))
+    for some in pieces(products):
+        held = table.c.product_id.in_(some)
         found |= set(connection.execute(sa.select(table.c.user_id).where(table.c.run_id == run_id, held)).scalars())
     return sorted(found)
 

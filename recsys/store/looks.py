@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from recsys.data.schema import DEFAULT_USER
-from recsys.store.lists import ASKED
+from recsys.store.lists import pieces
 from recsys.store.tables import publications, recommendations_all, rejected_rows, similar_products_all
 
 _LISTS = recommendations_all
@@ -59,8 +59,7 @@ def overlap(connection: Connection, run_id: str, before: str, users: Sequence[st
         users: those to look at; who is not in both runs does not count.
     """
     held: dict[str, dict[str, set[str]]] = {run_id: {}, before: {}}
-    for start in range(0, len(users), ASKED):
-        some = list(users[start : start + ASKED])
+    for some in pieces(users):
         query = sa.select(_LISTS.c.run_id, _LISTS.c.user_id, _LISTS.c.product_id)
         query = query.where(_LISTS.c.run_id.in_([run_id, before]), _LISTS.c.user_id.in_(some))
         for run, user, product in connection.execute(query):
@@ -82,8 +81,8 @@ def neighbours(connection: Connection, products: Sequence[str], *, placement: st
     table = similar_products_all
     run = sa.select(publications.c.run_id).where(publications.c.placement == placement).scalar_subquery()
     rows: list[tuple[object, ...]] = []
-    for start in range(0, len(products), ASKED):
-        asked = table.c.product_id.in_(list(products[start : start + ASKED]))
+    for some in pieces(products):
+        asked = table.c.product_id.in_(some)
         query = sa.select(table.c.product_id, table.c.rank, table.c.neighbour_id, table.c.score)
         query = query.where(table.c.run_id == run, asked, table.c.rank <= k)
         rows += [tuple(row) for row in connection.execute(query)]

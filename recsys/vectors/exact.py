@@ -6,7 +6,7 @@ In: vectors (n, d), queries (q, d), which rows count. Out: the k best rows of ea
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,8 @@ _EPSILON = 1e-5
 _BLOCK = 1 << 18
 """Numbers gathered at a time when rows are scored again: what stays in a core's cache."""
 
-_FEW_QUERIES = 8
-"""Up to here a scan per query beats filling a FAISS index first; `similar` then never loads FAISS."""
+FEW_QUERIES: Final = 8
+"""Up to here a scan per query is done before an index is filled or read from disk; `similar` then never loads FAISS."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class FlatIndex:
     def search(self, queries: Vectors, k: int, *, allow: Flags | None = None) -> tuple[Vectors, Rows]:
         queries = checked(queries, self.vectors, k, allow)
         among = None if allow is None else np.flatnonzero(allow).astype(np.int64)
-        pool = self.vectors if among is None or len(queries) <= _FEW_QUERIES else self.vectors[among]
-        if len(queries) <= _FEW_QUERIES or not len(pool):
+        pool = self.vectors if among is None or len(queries) <= FEW_QUERIES else self.vectors[among]
+        if len(queries) <= FEW_QUERIES or not len(pool):
             return scans(self.vectors, queries, k, among=among)
         from recsys.vectors import gpu
 

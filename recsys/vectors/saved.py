@@ -19,16 +19,13 @@ from recsys.errors import ModelFolderError
 from recsys.vectors import digests, engines, index, renewal, sealed
 from recsys.vectors.approximate import FaissIndex
 from recsys.vectors.digests import Digests
-from recsys.vectors.exact import FlatIndex
+from recsys.vectors.exact import FEW_QUERIES, FlatIndex
 from recsys.vectors.index import VectorIndex
 from recsys.vectors.renewal import Change
 from recsys.vectors.table import EmbeddingTable
 from recsys.vectors.yardstick import Measured, Yardstick
 
 logger = logging.getLogger(__name__)
-
-FEW_QUERIES: Final = 8
-"""Up to here a scan answers before an index of any size is read from disk."""
 
 _NAME: Final = "index"
 

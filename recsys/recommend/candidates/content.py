@@ -62,8 +62,7 @@ class Content:
             decay: weight of each further product back.
             recall: share of the neighbours by vectors that must be found; None = all, by exact search.
         """
-        # a view of a mapped file is a slow kind of array
-        self.vectors, self.words, self.sellable = np.asarray(content), words, sellable
+        self.vectors, self.words, self.sellable = content, words, sellable
         self.word_share, self.neighbours, self.last, self.decay = word_share, neighbours, last, decay
         # Words that every tenth product has tell little and cost most: the search goes without, the similarity with.
         within = np.bincount(words.indices, minlength=words.shape[1])

@@ -39,7 +39,7 @@ class Fresh:
             last: products of a user looked at.
             decay: weight of each further product back.
         """
-        self.content, self.new, self.last, self.decay = np.asarray(content), new, last, decay  # no slow view of a file
+        self.content, self.new, self.last, self.decay = content, new, last, decay
         self._scorer = Scorer(self.content, allowed=new if sellable is None else new & sellable)
         self._place: Rows = np.full(len(content), -1, np.int64)
         self._scores: Floats = np.empty((0, 0), np.float32)
