@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
 from recsys.data import schema
@@ -28,29 +27,35 @@ _OFTEN = 3
 """Customers who bought both, from which on products are bought together often."""
 _MANY = 2
 """Customers lately, from which on a product is popular."""
+_BLOCK = 1024
+"""Products whose pairs are counted at a time."""
 
 
 class Reasons:
     """Knows what is needed to say only what is so."""
 
     def __init__(
-        self, catalogue: Catalogue, interactions: Interactions, *, sources: Sequence[str], now: int, days: float
+        self,
+        catalogue: Catalogue,
+        interactions: Interactions,
+        *,
+        sources: Sequence[str],
+        now: int,
+        days: float,
+        pairs: sparse.csr_matrix | None = None,
     ) -> None:
-        """Note who bought what.
+        """Count who bought what, once; a sentence then costs the same in a small shop and in a large one.
 
         Args:
-            catalogue: titles.
+            catalogue: n titles.
             interactions: what the sources learned from.
             sources: names of the sources in order.
             now: the moment the lists are for.
             days: that count for 'popular'.
+            pairs: (n, n), row i holds the products that may be proposed together with product i; None = none are.
         """
         self._catalogue, self._sources, self._week = catalogue, tuple(sources), days == 7
-        bought = interactions.kind == PURCHASE_CODE
-        shape = (interactions.n_items, interactions.n_users)
-        ones = np.ones(int(bought.sum()), np.int32)
-        self._buyers = sparse.csr_matrix((ones, (interactions.item[bought], interactions.user[bought])), shape=shape)
-        self._buyers.data[:] = 1
+        self._together = bought_together(interactions, pairs) if pairs is not None else None
         kept = interactions.kind != RETURN_CODE
         lately = kept & (interactions.time >= now - days * DAY)
         people = np.unique(interactions.item[lately] * interactions.n_users + interactions.user[lately])
@@ -65,18 +70,12 @@ class Reasons:
         names = np.array([*self._sources, "popular"], object)[lists.source]
         shared = np.zeros(len(lists.item), np.int64)
         pairs = stems & (names == "co_purchase")
-        shared[pairs] = self.together(lists.item[pairs], lists.because[pairs])
+        if self._together is not None:
+            shared[pairs] = np.asarray(self._together[lists.because[pairs], lists.item[pairs]]).ravel()
         return [
             self._sentence(*one)
             for one in zip(names, titles, lists.item.tolist(), lists.kind.tolist(), shared.tolist(), strict=True)
         ]
-
-    def together(self, one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """How many customers bought both products of each pair: (m,)."""
-        if not len(one):
-            return np.zeros(0, np.int64)
-        both = self._buyers[one].multiply(self._buyers[other])
-        return np.asarray(both.sum(axis=1), np.int64).ravel()
 
     def _sentence(self, source: str, title: str | None, item: int, kind: int, shared: int) -> str:
         done = _DONE[schema.EVENT_TYPES[kind]] if kind >= 0 else "like"
@@ -92,3 +91,18 @@ class Reasons:
         if self._lately[item] >= _MANY:
             return "popular this week" if self._week else "popular these days"
         return "chosen by other customers" if self._ever[item] else "from our range"
+
+
+def bought_together(interactions: Interactions, pairs: sparse.csr_matrix) -> sparse.csr_matrix:
+    """How many customers bought both products of each pair in `pairs`: (n, n) int32, nothing where nobody did."""
+    bought = interactions.kind == PURCHASE_CODE
+    shape = (interactions.n_items, interactions.n_users)
+    ones = np.ones(int(bought.sum()), np.int32)
+    buyers = sparse.csr_matrix((ones, (interactions.item[bought], interactions.user[bought])), shape=shape)
+    buyers.data[:] = 1
+    asked, baskets = pairs.astype(np.bool_), buyers.T.tocsr()
+    blocks = [
+        (buyers[start : start + _BLOCK] @ baskets).multiply(asked[start : start + _BLOCK])
+        for start in range(0, interactions.n_items, _BLOCK)
+    ]
+    return sparse.vstack(blocks, format="csr", dtype=np.int32) if blocks else pairs.astype(np.int32)

@@ -22,6 +22,7 @@ from recsys.data.interactions import Histories, Interactions
 from recsys.encoder.model import Model
 from recsys.errors import DataContractError, ModelFolderError
 from recsys.recommend import features, reasons, rules, sources
+from recsys.recommend.candidates.co_purchase import CoPurchase
 from recsys.recommend.cases import rows_of
 from recsys.recommend.diversity import Diversity
 from recsys.recommend.lists import Lists, falling, kinds_of
@@ -78,8 +79,14 @@ class Recommender:
         self._gone: npt.NDArray[np.bool_] | None = None
         self._diversity = Diversity.of(held.recommend, held.catalogue, held.content)
         self._features = features.Features(list(self.sources.values()), sources.facts(held))
+        co_purchase = self.sources.get(CoPurchase.name)
         self._reasons = reasons.Reasons(
-            held.catalogue, held.interactions, sources=names, now=held.now, days=held.recommend.popular_days
+            held.catalogue,
+            held.interactions,
+            sources=names,
+            now=held.now,
+            days=held.recommend.popular_days,
+            pairs=co_purchase.neighbours if isinstance(co_purchase, CoPurchase) else None,
         )
 
     @staticmethod

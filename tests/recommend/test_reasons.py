@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from recsys.recommend.lists import Lists, kinds_of
-from recsys.recommend.reasons import Reasons
+from recsys.recommend.reasons import Reasons, bought_together
 from tests.recommend.shops import DAY, START, catalogue, events, histories
 
 SOURCES = ["sequence", "repurchase", "co_purchase", "popular", "content"]
@@ -16,7 +17,9 @@ PURCHASE, VIEW = 0, 2
 
 def said(source, *, item=2, because=-1, kind=-1, days=7):
     known = events(ROWS, n_users=6, n_items=6)
-    reasons = Reasons(catalogue(6, titles=TITLES), known, sources=SOURCES, now=START + 21 * DAY, days=days)
+    pairs = sparse.csr_matrix(1 - np.eye(6, dtype=np.float32))
+    goods = catalogue(6, titles=TITLES)
+    reasons = Reasons(goods, known, sources=SOURCES, now=START + 21 * DAY, days=days, pairs=pairs)
     one = [np.array([value]) for value in (0, 1, item, 0.0, [*SOURCES, "fill"].index(source), because, kind)]
     return reasons.sentences(Lists(*one))[0]
 
@@ -42,9 +45,30 @@ def test_the_words_say_what_is_so(expected, asked):
     assert said(**asked) == expected
 
 
-def test_pairs_bought_by_the_same_customers_are_counted():
-    reasons = Reasons(catalogue(6), events(ROWS, n_users=6, n_items=6), sources=SOURCES, now=START + 21 * DAY, days=7)
-    assert reasons.together(np.array([0, 2, 3, 5]), np.array([1, 1, 1, 0])).tolist() == [3, 2, 0, 0]
+def test_customers_who_bought_both_are_counted_once_for_every_pair_that_may_be_told():
+    g = np.random.default_rng(3)
+    n, people = 2500, 300  # more products than are counted at a time
+    rows = [
+        (int(u), int(i), int(d), int(k))
+        for u, i, d, k in zip(*g.integers(0, (people, n, 9, 3), (9000, 4)).T, strict=True)
+    ]
+    rows += [(0, 5, 1, 0), (0, 7, 1, 0), (0, 7, 2, 0)]
+    asked = sparse.random(n, n, 0.02, "csr", np.float32, rng=g)
+    asked[5, 7] = 0.5
+    known = events(rows, n_users=people, n_items=n)
+    bought = [set(known.user[(known.item == item) & (known.kind == PURCHASE)].tolist()) for item in range(n)]
+    found = bought_together(known, asked)
+    where = asked.tocoo()
+    expected = [len(bought[a] & bought[b]) for a, b in zip(where.row, where.col, strict=True)]
+    assert np.asarray(found[where.row, where.col]).ravel().tolist() == expected
+    assert found[5, 7] >= 1 and max(expected) >= 1 and found.nnz == np.count_nonzero(expected)
+
+
+def test_without_pairs_nothing_is_told_of_them():
+    known = events(ROWS, n_users=6, n_items=6)
+    reasons = Reasons(catalogue(6), known, sources=["popular"], now=START + 21 * DAY, days=7)
+    one = [np.array([value]) for value in (0, 1, 4, 0.0, 0, -1, -1)]
+    assert reasons.sentences(Lists(*one)) == ["popular this week"]
 
 
 def test_what_the_user_did_with_a_product():
