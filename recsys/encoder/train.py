@@ -39,6 +39,7 @@ from recsys.encoder.user import UserEncoder
 from recsys.encoder.user_batches import UserBatches
 from recsys.encoder.validation import Endless, Judge, Patience, hold_back
 from recsys.errors import DataContractError
+from recsys.execution import heap
 
 _NOT_IDENTITY: Final = {"checkpoint_minutes", "label_epochs", "label_learning_rate", "labels", "teacher"}
 """What does not count, or what a course adds to its own identity where it counts."""
@@ -77,7 +78,7 @@ def train_products(
     """
     if len(catalogue) == 0:
         raise DataContractError("there is no product to train on; ingest products first")
-    with repeatable(training.seed):
+    with repeatable(training.seed), heap.kept():
         model = course.begin(catalogue, encoder)
         asked: dict[str, Callable[[], Any]] = {
             "masked_text": lambda: MaskedText(encoder.width),
@@ -162,7 +163,7 @@ def train_users(
     )
     if len(batches.users) == 0:
         raise DataContractError("no user has two events, so there is no next purchase to learn; ingest more events")
-    with repeatable(training.seed):
+    with repeatable(training.seed), heap.kept():
         users = UserEncoder(IdMap(catalogue.ids.ids(bought)), settings)
         objective = NextItem(
             torch.from_numpy(content),
