@@ -1,7 +1,8 @@
 """Transfer: what an encoder has learnt in one shop, or earlier in this one, is where the training of another starts.
 
 In: a trained `Model`, a catalogue. Out: an encoder of that catalogue with every weight that fits taken over; the rest
-is new. Words and values that both shops know keep their vectors (vocabulary transfer: Zoph et al. 2016).
+is new. Words and values that both shops know keep their vectors (vocabulary transfer: Zoph et al. 2016); other words
+start as in any training, turned to where the known ones are.
 """
 
 from __future__ import annotations
@@ -84,15 +85,17 @@ class Transfer:
         # Token numbers mean something only together, so the whole tokenizer comes along.
         model.text = TextField.of_state(old.text.tower.state(), old.text.tokenizer, model.text.columns, settings)
         with torch.no_grad():
+            x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
+            both = _common_words(model.words, old.words)
+            theirs = old.words.embedding.weight[[there for _, there in both]]
+            model.words.turn([x["words"], x["facts"]], [here for here, _ in both], theirs)
             weights = {
                 "text": _copied(model.text, old.text),
                 "image": _copied(model.image, old.image, leave=("first_guess.",)),
                 "fusion": _copied(model, old, leave=[f"{name}." for name in _TABLES]),
                 "attributes": _attributes(model.attributes, old.attributes),
-                "words": _words(model.words, old.words),
+                "words": _words(model.words, old.words, both),
             }
-            x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
-            model.words.fold_in([x["words"], x["facts"]], [new for new, _ in _known(model.words, old.words)])
             # The words have other vectors than those it was fitted to; without pictures here that of the source serves.
             if catalogue.pictures.present.sum() > 1:
                 model.image.first_guess.fit(catalogue.pictures, model.words(x["words"]) + model.words(x["facts"]))
@@ -100,10 +103,10 @@ class Transfer:
                 weights["image"] += _copied(model.image.first_guess, old.image.first_guess)
         sizes = {name: _size(getattr(model, name)) for name in _TABLES}
         sizes["fusion"] = _size(model) - sum(sizes.values())
-        known, values = _common_words(model.words, old.words), _common_values(model.attributes, old.attributes)
+        values = _common_values(model.attributes, old.attributes)
         self.taken = (
             *(Taken(name, "weights", taken, sizes[name]) for name, taken in weights.items()),
-            Taken("words", "words", len(known), len(model.words.words)),
+            Taken("words", "words", len(both), len(model.words.words)),
             Taken("attributes", "values", values, sum(len(each.values) for each in model.attributes.categories)),
         )
         return model
@@ -144,14 +147,9 @@ def _common_words(new: WordsField, old: WordsField) -> list[tuple[int, int]]:
     return [(FIRST + at, FIRST + places[word]) for at, word in enumerate(new.words) if word in places]
 
 
-def _words(new: WordsField, old: WordsField) -> int:
-    """Vectors of the known words and the spare ones; how rare a word is, each shop knows for itself."""
-    return _rows(new.embedding.weight, old.embedding.weight, _known(new, old))
-
-
-def _known(new: WordsField, old: WordsField) -> list[tuple[int, int]]:
-    """Rows of the words both know and of the spare ones."""
-    return [*((at, at) for at in range(FIRST)), *_common_words(new, old)]
+def _words(new: WordsField, old: WordsField, both: Pairs) -> int:
+    """Vectors of the words both know and the spare ones; how rare a word is, each shop knows for itself."""
+    return _rows(new.embedding.weight, old.embedding.weight, [*((at, at) for at in range(FIRST)), *both])
 
 
 def _starts(features: Iterable[Feature]) -> dict[str, int]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.linalg import orthogonal_procrustes
 
 from recsys.data.catalogue import Pictures
 from recsys.encoder.batches import ProductBatches
@@ -61,19 +62,33 @@ def test_words_start_without_any_word() -> None:
     assert torch.isfinite(field.embedding.weight).all()
 
 
-def test_folded_in_a_word_points_where_its_company_does() -> None:
-    field, x = words(16)
+def test_turned_words_come_as_near_as_can_be_to_where_the_known_ones_are_wanted() -> None:
+    field, x = words(8)
     field.start([x])
     before = field.embedding.weight.detach().clone()
-    (new,) = field.numbers(["shoes"])
-    known = [number for number in range(len(before)) if number != new]
-    with torch.no_grad():
-        field.embedding.weight[new] = 0
-    field.fold_in([x], known)
+    known = list(field.numbers(["red", "shoes", "blue"]))
+    wanted = torch.randn(len(known), 8, generator=torch.Generator().manual_seed(1))
+    field.turn([x], known, wanted)
     after = field.embedding.weight.detach()
-    assert torch.equal(after[known], before[known])
-    company = sum(F.normalize(before[number], dim=0) for number in field.numbers(["red", "blue"]))
-    assert F.cosine_similarity(after[new], company, dim=0) > 0.9
+    torch.testing.assert_close(after @ after.T, before @ before.T, atol=1e-5, rtol=1e-4)  # no distance changes
+    used = np.zeros(len(before))
+    np.add.at(used, x["words"].numpy(), x["weights"].numpy())
+    root = np.sqrt(used[known])[:, None]
+    best, _ = orthogonal_procrustes(root * before[known].numpy(), root * wanted.numpy())
+    where = root * (before[known].numpy() @ best)
+    np.testing.assert_allclose(root * after[known].numpy(), where, atol=1e-4)
+
+
+def test_words_turned_by_a_known_turn_all_follow_and_without_a_known_word_none_does() -> None:
+    field, x = words(3)
+    field.start([x])
+    before = field.embedding.weight.detach().clone()
+    field.turn([x], [], torch.zeros(0, 3))
+    assert torch.equal(field.embedding.weight, before)
+    turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2)))
+    known = list(field.numbers(["red", "shoes", "blue", "boots"]))
+    field.turn([x], known, before[known] @ turn)
+    torch.testing.assert_close(field.embedding.weight.detach(), before @ turn, atol=1e-4, rtol=1e-4)
 
 
 def of_corners(pixels: torch.Tensor) -> torch.Tensor:

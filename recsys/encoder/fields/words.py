@@ -36,8 +36,6 @@ FIRST: Final = 1 + _SPARE
 _MOST: Final = 40_000
 _CHANCE: Final = 0.6
 """Share of the random projection."""
-_LENGTH: Final = 0.3
-"""Of the vector of a word that is folded in; a rare word has about that at the start."""
 _NOTHING: Final = 1e-5
 _PACE: Final = 0.2
 """Learning rate of the words as a share of that of others: they start where they are worth keeping."""
@@ -108,22 +106,24 @@ class WordsField(nn.Module):
             weight.mul_(_CHANCE)[:, : len(directions)] += torch.from_numpy(directions.T.astype(np.float32))
             weight[0] = 0
 
-    def fold_in(self, parts: Sequence[Inputs], known: Sequence[int]) -> None:
-        """Set the words that are not `known` to where the known ones of the products that have them point.
+    def turn(self, parts: Sequence[Inputs], known: Sequence[int], wanted: Tensor) -> None:
+        """Turn all words about the origin, so that the known ones come as near as can be to where they are wanted.
+
+        Words stay as far from each other as they are (orthogonal Procrustes, Schönemann 1966; between the words of two
+        languages, Smith et al. 2017).
 
         Args:
-            parts: words and weights of the same n products, to be added up.
-            known: numbers of the words whose vectors stay.
+            parts: words and weights of the same n products, to be added up; what is used much counts much.
+            known: numbers of m words; none = nothing is turned.
+            wanted: (m, d) vectors for them.
         """
-        weight = self.embedding.weight
+        if not len(known):
+            return
+        weight, at = self.embedding.weight, torch.as_tensor(known, dtype=torch.long)
         with torch.no_grad():
-            stays = torch.zeros(len(weight), dtype=torch.bool)
-            stays[torch.as_tensor(known, dtype=torch.long)] = True
-            rows = _sparse(parts, len(weight))
-            sure = F.normalize(torch.from_numpy(rows @ (weight * stays[:, None]).numpy()), dim=1)
-            total = torch.from_numpy(rows.T @ sure.numpy()) / torch.from_numpy(rows.sum(0))[:, None].clamp(min=1e-6)
-            # as long as a new word is by chance, for what is short says little
-            weight[~stays] = F.normalize(weight[~stays] + F.normalize(total[~stays], dim=1), dim=1) * _LENGTH
+            used = torch.from_numpy(_sparse(parts, len(weight)).sum(0)).to(weight.dtype)[at]
+            left, _, right = torch.linalg.svd((weight[at] * used[:, None]).T @ wanted)
+            weight.copy_(weight @ (left @ right))
 
     def numbers(self, words: Iterable[str]) -> dict[int, float]:
         """Number and weight of each different word: (1 + log times) * rarity."""
