@@ -58,6 +58,7 @@ class Bench:
         self.in_step = False  # the embeddings have been brought up to date with what is loaded
         self.writes, self.part = writes, part
         self.finders: dict[tuple[Hashable, ...], Finder] = {}  # what has answered queries and may answer more
+        self.queries = 0  # answered one by one
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ from recsys.errors import UsageError
 from recsys.pipeline.answers import Answers
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
-from recsys.vectors.exact import FlatIndex
+from recsys.vectors.exact import FEW_QUERIES, FlatIndex
 from recsys.vectors.finder import Finder, Way
 from recsys.vectors.lexical import open_lexical
 from recsys.vectors.query import Query
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from recsys.vectors.lexical import Lexical
 
 SCANNED = 1 << 25
-"""Numbers of a table up to which one query looks at all of them: quicker than loading an index to look at a part."""
+"""Numbers of a table up to which one query looks at all of them. In a larger one the first few do, which is quicker
+than loading an index to look at a part; who asks on gets the index."""
 
 
 def similar(bench: Bench, query: Query, *, k: int = 10, where: str | None = None, output: Path | None = None) -> Report:
@@ -46,7 +47,9 @@ def neighbours_of(
 ) -> pl.DataFrame:
     """The same as a frame: product_id, score, title."""
     asked = search or bench.settings.search
-    (found,) = finder(bench, asked, whole=where is not None).answers([query], k, where=[where])
+    bench.queries += 1
+    many = bench.queries > FEW_QUERIES and bench.table.vectors.size > SCANNED
+    (found,) = finder(bench, asked, whole=where is not None, many=many).answers([query], k, where=[where])
     if isinstance(found, UsageError):
         raise found
     return found

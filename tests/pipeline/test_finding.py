@@ -25,6 +25,8 @@ from recsys.pipeline import batch, finding, space
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.intake import Wanted, ingest
 from recsys.pipeline.project import init
+from recsys.vectors.approximate import FaissIndex
+from recsys.vectors.exact import FEW_QUERIES, FlatIndex
 from recsys.vectors.query import Query
 from tests.contracts.test_docs import blocks_of
 from tests.e2e.projects import run_recsys
@@ -118,6 +120,24 @@ def test_a_product_is_looked_up_among_names_alone(shop: Path) -> None:
         assert whole.equals(first) and "dataset" not in bench.__dict__
         bench.refresh()
         assert not bench.finders and "named_products" not in bench.__dict__
+
+
+def test_in_a_large_table_who_asks_on_is_answered_by_the_index(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(bench: Bench) -> list[type]:
+        used = []
+        for _ in range(FEW_QUERIES + 2):
+            found = finding.neighbours_of(bench, Query(product="p07"), k=5)
+            assert found["product_id"].to_list() == first["product_id"].to_list()
+            used.append(type(list(bench.finders.values())[-1].index))
+        return used
+
+    with Bench(load(shop, env={}), writes=False) as bench:
+        first = finding.neighbours_of(bench, Query(product="p07"), k=5)
+        assert set(asked(bench)) == {FlatIndex}
+    monkeypatch.setattr(finding, "SCANNED", 1)
+    monkeypatch.setattr("recsys.vectors.index.EXACT_UP_TO", 10)
+    with Bench(load(shop, env={}), writes=False) as bench:
+        assert asked(bench) == [FlatIndex] * FEW_QUERIES + [FaissIndex] * 2
 
 
 @pytest.mark.parametrize("kept", ["auto", "bought_or_pictured", "all"])
