@@ -70,7 +70,7 @@ class Reasons:
         names = np.array([*self._sources, "popular"], object)[lists.source]
         shared = np.zeros(len(lists.item), np.int64)
         pairs = stems & (names == "co_purchase")
-        if self._together is not None:
+        if self._together is not None and pairs.any():
             shared[pairs] = np.asarray(self._together[lists.because[pairs], lists.item[pairs]]).ravel()
         return [
             self._sentence(*one)
