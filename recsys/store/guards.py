@@ -13,20 +13,18 @@ from sqlalchemy.engine import Connection
 from recsys.config import PublishSettings
 from recsys.data.schema import DEFAULT_USER
 
-_USERS = """SELECT COUNT(DISTINCT user_id) FROM recommendations_all WHERE run_id = :run AND user_id <> :nobody"""
-_RANKS = """SELECT COUNT(*) FROM (
-  SELECT user_id FROM recommendations_all WHERE run_id = :run
-  GROUP BY user_id
-  HAVING MIN("rank") <> 1 OR MAX("rank") <> COUNT(*) OR COUNT(DISTINCT product_id) <> COUNT(*)) AS bad"""
-_UNKNOWN = """SELECT COUNT(*) FROM recommendations_all AS r LEFT JOIN products AS p ON p.product_id = r.product_id
-  WHERE r.run_id = :run AND p.product_id IS NULL"""
-_GONE = """SELECT COUNT(*) FROM recommendations_all AS r JOIN products AS p ON p.product_id = r.product_id
-  WHERE r.run_id = :run AND p.available = :no"""
-_SCORES = """SELECT COUNT(*) FROM recommendations_all WHERE run_id = :run AND (score IS NULL OR score <> score)"""
-_LEDGER = """SELECT (SELECT COUNT(*) FROM recommendations_all WHERE run_id = :run)
-  - (SELECT COALESCE(SUM(n_rows), 0) FROM run_shards WHERE run_id = :run)"""
-_DEFAULT = """SELECT COUNT(*) FROM recommendations_all WHERE run_id = :run AND user_id = :nobody"""
-_COVERED = """SELECT COUNT(DISTINCT product_id) FROM recommendations_all WHERE run_id = :run"""
+# Each of the first two goes through a run's rows once: of twenty million rows every pass takes its time.
+_LISTS = """SELECT COUNT(*) AS lists, SUM(n) AS held, SUM(wrong) AS wrong, SUM(n - scored) AS unscored,
+  SUM(CASE WHEN user_id = :nobody THEN 1 ELSE 0 END) AS defaults FROM (
+  SELECT user_id, COUNT(*) AS n, COUNT(CASE WHEN score BETWEEN -1e300 AND 1e300 THEN 1 END) AS scored,
+    CASE WHEN MIN("rank") <> 1 OR MAX("rank") <> COUNT(*) OR COUNT(DISTINCT product_id) <> COUNT(*)
+      THEN 1 ELSE 0 END AS wrong
+  FROM recommendations_all WHERE run_id = :run GROUP BY placement, user_id) AS each_list"""
+_PRODUCTS = """SELECT COUNT(*) AS shown, SUM(CASE WHEN p.product_id IS NULL THEN n ELSE 0 END) AS unknown,
+  SUM(CASE WHEN p.available = :no THEN n ELSE 0 END) AS gone FROM (
+  SELECT product_id, COUNT(*) AS n FROM recommendations_all WHERE run_id = :run GROUP BY product_id) AS each_product
+  LEFT JOIN products AS p ON p.product_id = each_product.product_id"""
+_LEDGER = """SELECT SUM(n_rows) FROM run_shards WHERE run_id = :run"""
 _SELLABLE = """SELECT COUNT(*) FROM products WHERE available IS NULL OR available = :yes"""
 _OVERLAP = """SELECT AVG(same) FROM (
   SELECT a.user_id, 1.0 * COUNT(b.product_id) / COUNT(*) AS same
@@ -53,31 +51,34 @@ def refusals(
         One sentence a guard that refuses; empty when all pass.
     """
 
+    def figures(query: str, **more: Any) -> dict[str, float]:
+        (row,) = connection.execute(sa.text(query), {"run": run_id, **more}).mappings()
+        return {name: float(value or 0) for name, value in row.items()}
+
     def figure(query: str, **more: Any) -> float:
-        found = connection.execute(sa.text(query), {"run": run_id, **more}).scalar_one()
-        return float(found or 0)
+        return next(iter(figures(query, **more).values()))
 
     said: list[str] = []
-    users = figure(_USERS, nobody=DEFAULT_USER)
+    lists, products = figures(_LISTS, nobody=DEFAULT_USER), figures(_PRODUCTS, no=False)
+    users = lists["lists"] - lists["defaults"]
     if users < settings.min_user_coverage * expected_users:
         said.append(
             f"only {users:.0f} of {expected_users} users have a list "
             f"(publish.min_user_coverage = {settings.min_user_coverage})"
         )
-    if not figure(_DEFAULT, nobody=DEFAULT_USER):
+    if not lists["defaults"]:
         said.append(f"there is no list for users without history ('{DEFAULT_USER}')")
-    for query, words, more in (
-        (_LEDGER, "rows differ from the ledger", {}),
-        (_RANKS, "users have gaps or repeats in their ranks", {}),
-        (_UNKNOWN, "rows name a product that is not in the catalogue", {}),
-        (_GONE, "rows name a product that is not available", {"no": False}),
-        (_SCORES, "rows have a score that is not a number", {}),
+    for bad, words in (
+        (lists["held"] - figure(_LEDGER), "rows differ from the ledger"),
+        (lists["wrong"], "users have gaps or repeats in their ranks"),
+        (products["unknown"], "rows name a product that is not in the catalogue"),
+        (products["gone"], "rows name a product that is not available"),
+        (lists["unscored"], "rows have a score that is not a number"),
     ):
-        bad = figure(query, **more)
         if bad:
             said.append(f"{abs(bad):.0f} {words}")
     if settings.min_catalogue_coverage > 0:
-        share = figure(_COVERED) / max(1.0, figure(_SELLABLE, yes=True))
+        share = products["shown"] / max(1.0, figure(_SELLABLE, yes=True))
         if share < settings.min_catalogue_coverage:
             said.append(
                 f"only {share:.1%} of the sellable products appear "
