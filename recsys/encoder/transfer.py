@@ -1,8 +1,9 @@
 """Transfer: what an encoder has learnt in one shop, or earlier in this one, is where the training of another starts.
 
 In: a trained `Model`, a catalogue. Out: an encoder of that catalogue with every weight that fits taken over; the rest
-is new. Words and values that both shops know keep their vectors (vocabulary transfer: Zoph et al. 2016); other words
-start as in any training, turned to where the known ones are.
+is new. Words that an earlier model of the shop knows keep their vectors (vocabulary transfer: Zoph et al. 2016). Words
+of another shop start as in any training, turned to where the known ones were: what goes together differs from shop to
+shop, and so does how much a text, a picture, an attribute tells.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ _OF_THE_SHOP: Final = {
 }
 """Settings that may differ: they change no weight of the product encoder, or only how many rows a table has."""
 _TABLES: Final = ("text", "image", "attributes", "words")
+_WEIGHED: Final = ("shares", "exactness", "glanced")
+"""How much each modality tells."""
+_SAME: Final = 0.9
+"""Share of a catalogue's words, as they are used, from which on a model that knows them is one of the same shop."""
 
 Pairs = Sequence[tuple[int, int]]
 """Rows of a new table and of the old one that mean the same."""
@@ -87,14 +92,16 @@ class Transfer:
         with torch.no_grad():
             x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
             both = _common_words(model.words, old.words)
-            theirs = old.words.embedding.weight[[there for _, there in both]]
-            model.words.turn([x["words"], x["facts"]], [here for here, _ in both], theirs)
+            here, there = [ours for ours, _ in both], [theirs for _, theirs in both]
+            spoken = [x["words"], x["facts"]]
+            model.words.turn(spoken, here, old.words.embedding.weight[there])
+            same = model.words.share(spoken, here) >= _SAME
             weights = {
                 "text": _copied(model.text, old.text),
                 "image": _copied(model.image, old.image, leave=("first_guess.",)),
-                "fusion": _copied(model, old, leave=[f"{name}." for name in _TABLES]),
+                "fusion": _copied(model, old, leave=[*(f"{name}." for name in _TABLES), *(() if same else _WEIGHED)]),
                 "attributes": _attributes(model.attributes, old.attributes),
-                "words": _words(model.words, old.words, both),
+                "words": _words(model.words, old.words, both if same else ()),
             }
             # The words have other vectors than those it was fitted to; without pictures here that of the source serves.
             if catalogue.pictures.present.sum() > 1:
@@ -148,7 +155,7 @@ def _common_words(new: WordsField, old: WordsField) -> list[tuple[int, int]]:
 
 
 def _words(new: WordsField, old: WordsField, both: Pairs) -> int:
-    """Vectors of the words both know and the spare ones; how rare a word is, each shop knows for itself."""
+    """Vectors of the words given and the spare ones; how rare a word is, each shop knows for itself."""
     return _rows(new.embedding.weight, old.embedding.weight, [*((at, at) for at in range(FIRST)), *both])
 
 

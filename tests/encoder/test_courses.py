@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
 from recsys.config import EncoderSettings
@@ -91,7 +92,10 @@ def test_the_same_shop_takes_over_everything_but_the_first_guess(products: Model
 def test_another_shop_takes_over_what_both_know(products: Model) -> None:
     start, catalogue = Transfer(products, shops.ENCODER), other_shop()
     with torch.random.fork_rng():
+        torch.manual_seed(5)
         model = start.begin(catalogue, shops.ENCODER)
+        torch.manual_seed(5)
+        fresh = ProductEncoder.fit(catalogue, shops.ENCODER)
     old = products.product
     for name, value in model.state_dict().items():
         if name.startswith(("text.", "image.", "blocks.", "project.", "attributes.concealed", "norm.")):
@@ -103,9 +107,16 @@ def test_another_shop_takes_over_what_both_know(products: Model) -> None:
         return field.words.embedding.weight[number]
 
     shared = set(model.words.words) & set(old.words.words)
-    assert "dress" in shared and all(torch.equal(word(model, text), word(old, text)) for text in shared)
+    ours, begun, held = (
+        torch.stack([word(each, text).detach() for text in sorted(shared)]) for each in (model, fresh, old)
+    )
+    assert "dress" in shared
+    torch.testing.assert_close(ours @ ours.T, begun @ begun.T, atol=1e-4, rtol=1e-3)  # turned as a whole
+    assert F.cosine_similarity(ours, held).mean() > F.cosine_similarity(begun, held).mean() + 0.3
     assert torch.equal(word(model, "neverseen"), word(old, "neverseen"))
-    assert not torch.equal(word(model, "sandals"), word(old, "sandals"))
+    told = ("shares", "exactness", "glanced")  # how much each modality tells is the shop's own
+    assert all(torch.equal(getattr(model, name), getattr(fresh, name)) for name in told)
+    assert not any(torch.equal(getattr(model, name), getattr(old, name)) for name in told)
     assert model.words.rarity != old.words.rarity
     table, theirs = model.attributes, old.attributes
     x, y = (field.read(pl.DataFrame({"attributes.colour": ["green", "crimson", None]})) for field in (table, theirs))
@@ -120,6 +131,21 @@ def test_another_shop_takes_over_what_both_know(products: Model) -> None:
     known = {(f.name, value) for f in table.categories for value in f.values}
     both = known & {(f.name, value) for f in theirs.categories for value in f.values}
     assert taken["attributes", "values"] == (len(both), len(known))
+
+
+def test_an_earlier_model_of_the_shop_keeps_its_words_when_some_are_new(products: Model) -> None:
+    old, catalogue = products.product, shops.catalogue()
+    titles = catalogue.frame["title"].to_list()
+    frame = catalogue.frame.with_columns(
+        pl.Series("title", [*titles[:-2], *(f"{title} moccasin" for title in titles[-2:])])
+    )
+    model = Transfer(products, shops.ENCODER).begin(replace(catalogue, frame=frame), shops.ENCODER)
+    shared, new = set(model.words.words) & set(old.words.words), set(model.words.words) - set(old.words.words)
+    assert "moccasin" in new
+    for text in shared:
+        (here,), (there,) = model.words.numbers([text]), old.words.numbers([text])
+        assert torch.equal(model.words.embedding.weight[here], old.words.embedding.weight[there])
+    assert torch.equal(model.shares, old.shares) and torch.equal(model.exactness, old.exactness)
 
 
 def test_longer_texts_take_over_the_places_both_have(products: Model) -> None:

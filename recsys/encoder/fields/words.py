@@ -125,6 +125,12 @@ class WordsField(nn.Module):
             left, _, right = torch.linalg.svd((weight[at] * used[:, None]).T @ wanted)
             weight.copy_(weight @ (left @ right))
 
+    def share(self, parts: Sequence[Inputs], known: Sequence[int]) -> float:
+        """Share of what n products say, as in `turn`, that some words have; rare ones without a vector do not count."""
+        used = _sparse(parts, len(self.embedding.weight)).sum(0)
+        total = float(used[FIRST:].sum())
+        return float(used[list(known)].sum()) / total if total else 1.0
+
     def numbers(self, words: Iterable[str]) -> dict[int, float]:
         """Number and weight of each different word: (1 + log times) * rarity."""
         out: dict[int, float] = {}
