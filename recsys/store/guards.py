@@ -19,7 +19,8 @@ _LISTS = """SELECT COUNT(*) AS lists, SUM(n) AS held, SUM(wrong) AS wrong, SUM(n
   SELECT user_id, COUNT(*) AS n, COUNT(CASE WHEN score BETWEEN -1e300 AND 1e300 THEN 1 END) AS scored,
     CASE WHEN MIN("rank") <> 1 OR MAX("rank") <> COUNT(*) OR COUNT(DISTINCT product_id) <> COUNT(*)
       THEN 1 ELSE 0 END AS wrong
-  FROM recommendations_all WHERE run_id = :run GROUP BY placement, user_id) AS each_list"""
+  FROM recommendations_all
+  WHERE run_id = :run AND placement = (SELECT placement FROM runs WHERE run_id = :run) GROUP BY user_id) AS each_list"""
 _PRODUCTS = """SELECT COUNT(*) AS shown, SUM(CASE WHEN p.product_id IS NULL THEN n ELSE 0 END) AS unknown,
   SUM(CASE WHEN p.available = :no THEN n ELSE 0 END) AS gone FROM (
   SELECT product_id, COUNT(*) AS n FROM recommendations_all WHERE run_id = :run GROUP BY product_id) AS each_product

@@ -259,6 +259,14 @@ def test_rows_that_the_ledger_does_not_know_are_refused(store: Store) -> None:
         run.publish(PublishSettings(min_user_coverage=0))
 
 
+def test_rows_of_another_placement_are_no_lists_of_the_run(store: Store) -> None:
+    stock(store)
+    run = finished(store)
+    execute(store, "UPDATE recommendations_all SET placement = 'elsewhere' WHERE user_id = 'u2'")
+    with pytest.raises(PublishGuardError, match="1 rows differ from the ledger"):
+        run.publish(PublishSettings(min_user_coverage=0))
+
+
 def test_prune_keeps_the_newest_published_runs_and_the_way_back(store: Store) -> None:
     ids = [night(store, version) for version in ("1", "22", "333", "4444")]  # each night keeps two
     assert [store.run(one)["pruned_at"] is None for one in ids] == [False, False, True, True]
