@@ -44,7 +44,8 @@ _TABLES: Final = ("text", "image", "attributes", "words")
 _WEIGHED: Final = ("shares", "exactness", "glanced")
 """How much each modality tells."""
 _SAME: Final = 0.9
-"""Share of a catalogue's words, as they are used, from which on a model that knows them is one of the same shop."""
+"""Share of a catalogue's words, as they are used, from which on a model that knows them is one of the same shop; rare
+words, which share their vectors, do not count."""
 
 Pairs = Sequence[tuple[int, int]]
 """Rows of a new table and of the old one that mean the same."""
@@ -93,9 +94,9 @@ class Transfer:
             x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
             both = _common_words(model.words, old.words)
             here, there = [ours for ours, _ in both], [theirs for _, theirs in both]
-            spoken = [x["words"], x["facts"]]
-            model.words.turn(spoken, here, old.words.embedding.weight[there])
-            same = model.words.share(spoken, here) >= _SAME
+            used = model.words.used([x["words"], x["facts"]])
+            model.words.turn(used, here, old.words.embedding.weight[there])
+            same = bool(used[here].sum() >= _SAME * used[FIRST:].sum())
             weights = {
                 "text": _copied(model.text, old.text),
                 "image": _copied(model.image, old.image, leave=("first_guess.",)),

@@ -17,6 +17,9 @@ from typing import Final
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of malloc.h
 _MANY: Final = 1 << 16
+"""Pieces of their own that glibc maps at most, unless it is told otherwise."""
+_MOST: Final = 2**31 - 1
+"""Bytes, the most that can be asked for."""
 _LARGEST: Final = 32 << 20
 """From here on glibc maps every piece of its own; what its own adjusting comes to at most."""
 
@@ -28,16 +31,16 @@ def kept() -> Iterator[None]:
     if ask is None:
         yield
         return
-    # Beyond what any process has: nothing is mapped on its own, nothing given back.
-    held = ask(_MMAP_MAX, 0) and ask(_TRIM_THRESHOLD, 2**31 - 1)
+    # Nothing is mapped on its own, and nothing is given back before two gigabytes are free.
+    ask(_MMAP_MAX, 0)
+    ask(_TRIM_THRESHOLD, _MOST)
     try:
         yield
     finally:
-        if held:
-            ask(_MMAP_MAX, _MANY)
-            ask(_MMAP_THRESHOLD, _LARGEST)
-            ask(_TRIM_THRESHOLD, 2 * _LARGEST)
-            ctypes.CDLL(None).malloc_trim(0)
+        ask(_MMAP_MAX, _MANY)
+        ask(_MMAP_THRESHOLD, _LARGEST)
+        ask(_TRIM_THRESHOLD, 2 * _LARGEST)
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _mallopt() -> Callable[[int, int], int] | None:

@@ -68,7 +68,7 @@ def test_turned_words_come_as_near_as_can_be_to_where_the_known_ones_are_wanted(
     before = field.embedding.weight.detach().clone()
     known = list(field.numbers(["red", "shoes", "blue"]))
     wanted = torch.randn(len(known), 8, generator=torch.Generator().manual_seed(1))
-    field.turn([x], known, wanted)
+    field.turn(field.used([x]), known, wanted)
     after = field.embedding.weight.detach()
     torch.testing.assert_close(after @ after.T, before @ before.T, atol=1e-5, rtol=1e-4)  # no distance changes
     used = np.zeros(len(before))
@@ -83,11 +83,11 @@ def test_words_turned_by_a_known_turn_all_follow_and_without_a_known_word_none_d
     field, x = words(3)
     field.start([x])
     before = field.embedding.weight.detach().clone()
-    field.turn([x], [], torch.zeros(0, 3))
+    field.turn(field.used([x]), [], torch.zeros(0, 3))
     assert torch.equal(field.embedding.weight, before)
     turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2)))
     known = list(field.numbers(["red", "shoes", "blue", "boots"]))
-    field.turn([x], known, before[known] @ turn)
+    field.turn(field.used([x]), known, before[known] @ turn)
     torch.testing.assert_close(field.embedding.weight.detach(), before @ turn, atol=1e-4, rtol=1e-4)
 
 

@@ -106,14 +106,23 @@ class WordsField(nn.Module):
             weight.mul_(_CHANCE)[:, : len(directions)] += torch.from_numpy(directions.T.astype(np.float32))
             weight[0] = 0
 
-    def turn(self, parts: Sequence[Inputs], known: Sequence[int], wanted: Tensor) -> None:
+    def used(self, parts: Sequence[Inputs]) -> Tensor:
+        """How much n products say each word in all: one weight a row of the table.
+
+        Args:
+            parts: words and weights, see `padded`, of the same products, to be added up.
+        """
+        weight = self.embedding.weight
+        return torch.from_numpy(_sparse(parts, len(weight)).sum(0)).to(weight.dtype)
+
+    def turn(self, used: Tensor, known: Sequence[int], wanted: Tensor) -> None:
         """Turn all words about the origin, so that the known ones come as near as can be to where they are wanted.
 
         Words stay as far from each other as they are (orthogonal Procrustes, Schönemann 1966; between the words of two
         languages, Smith et al. 2017).
 
         Args:
-            parts: words and weights of the same n products, to be added up; what is used much counts much.
+            used: how much each word is said; what is used much counts much.
             known: numbers of m words; none = nothing is turned.
             wanted: (m, d) vectors for them.
         """
@@ -121,15 +130,8 @@ class WordsField(nn.Module):
             return
         weight, at = self.embedding.weight, torch.as_tensor(known, dtype=torch.long)
         with torch.no_grad():
-            used = torch.from_numpy(_sparse(parts, len(weight)).sum(0)).to(weight.dtype)[at]
-            left, _, right = torch.linalg.svd((weight[at] * used[:, None]).T @ wanted)
+            left, _, right = torch.linalg.svd((weight[at] * used[at][:, None]).T @ wanted)
             weight.copy_(weight @ (left @ right))
-
-    def share(self, parts: Sequence[Inputs], known: Sequence[int]) -> float:
-        """Share of what n products say, as in `turn`, that some words have; rare ones without a vector do not count."""
-        used = _sparse(parts, len(self.embedding.weight)).sum(0)
-        total = float(used[FIRST:].sum())
-        return float(used[list(known)].sum()) / total if total else 1.0
 
     def numbers(self, words: Iterable[str]) -> dict[int, float]:
         """Number and weight of each different word: (1 + log times) * rarity."""
