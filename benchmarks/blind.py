@@ -6,10 +6,11 @@ In: a shape. Out: directions drawn at random, as long as vectors are.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from recsys.types import FloatArray
 
 
-def directions(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float32]:
+def directions(shape: tuple[int, ...], seed: int) -> FloatArray:
     """Unit vectors: (n, d) float32."""
     out = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     out /= np.linalg.norm(out, axis=1, keepdims=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 from clusters_shop import Grouped, Vectors
 from representation_parts import Labels, Rows
 from sklearn.cluster import KMeans
@@ -19,6 +18,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from recsys.config import ClusterSettings
 from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.ids import IdMap
+from recsys.types import IntArray
 from recsys.vectors.clusters import Clusters, asked, cluster
 from recsys.vectors.continuity import Last
 from recsys.vectors.table import EmbeddingTable
@@ -98,7 +98,7 @@ def kept(
     return float((before[asked_about] == after[asked_about]).mean()), two
 
 
-def _some(catalogue: Catalogue, rows: npt.NDArray[np.int64]) -> Catalogue:
+def _some(catalogue: Catalogue, rows: IntArray) -> Catalogue:
     return Catalogue(
         IdMap(catalogue.ids.ids(rows)),
         catalogue.frame[rows.tolist()],

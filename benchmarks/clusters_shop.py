@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from fashion_shop import ID, opened
 from representation_parts import Divided, Labels, Part
@@ -23,9 +22,9 @@ from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.ids import IdMap
 from recsys.data.images import PictureStore
 from recsys.errors import UsageError
+from recsys.types import FloatArray
 from recsys.vectors.table import EmbeddingTable
 
-Vectors = npt.NDArray[np.float32]
 LABELS = ("articleType", "subCategory")
 VIEWS: dict[str, tuple[str, ...] | None] = {"all": None, "text": ("text",), "image": ("image",)}
 
@@ -44,7 +43,7 @@ class Grouped:
 
     catalogue: Catalogue
     labels: Labels
-    views: dict[str, Vectors] = field(repr=False)
+    views: dict[str, FloatArray] = field(repr=False)
     small: Pictures = field(repr=False)
     learned: dict[str, object]
 
@@ -82,7 +81,7 @@ def grouped(asked: argparse.Namespace, work: Path) -> Grouped:
     return Grouped(whole, _labels(asked.products, ids), views, store.pictures(whole.ids), learned)
 
 
-def _from_elsewhere(asked: argparse.Namespace) -> tuple[list[str], Vectors]:
+def _from_elsewhere(asked: argparse.Namespace) -> tuple[list[str], FloatArray]:
     if asked.embeddings:
         table = EmbeddingTable.load(asked.embeddings)
         return list(table.ids.texts), np.asarray(table.vectors)
@@ -97,7 +96,7 @@ def _from_elsewhere(asked: argparse.Namespace) -> tuple[list[str], Vectors]:
 
 def _from_training(
     asked: argparse.Namespace, shop: Divided, work: Path
-) -> tuple[dict[str, Vectors], dict[str, object]]:
+) -> tuple[dict[str, FloatArray], dict[str, object]]:
     settings = settings_for(asked, seed=asked.seed)
     model, seconds = trained(shop.train.catalogue, shop.nobody, settings, work / "training", resume=asked.resume)
     say(f"trained in {seconds:.0f} s")

@@ -27,7 +27,6 @@ from typing import Any
 
 import embed_shop
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from telling import machine, say
 
@@ -35,6 +34,7 @@ from recsys.config import ImageSettings
 from recsys.data.decode import decode
 from recsys.data.ids import IdMap
 from recsys.errors import DataContractError, RecsysError
+from recsys.types import FloatArray
 from recsys.vectors.exact import FlatIndex
 from recsys.vectors.table import EmbeddingTable, Storage
 
@@ -49,7 +49,6 @@ print(json.dumps({"forward_passes": len(calls), "torch": "torch" in sys.modules}
 sys.exit(code)
 """
 """Every product that `embed` encodes goes through this method, up to 4096 at a time."""
-Vectors = npt.NDArray[np.float32]
 SPREAD = 0.7
 QUERIES, K = 500, 10
 SIDE, SIZE = 600, 224
@@ -116,25 +115,25 @@ def commands(rows: Rows, asked: argparse.Namespace, shop: Path) -> dict[str, flo
     return {"cpu_s unchanged / one title": cpu["unchanged"] / cpu["one title"]}
 
 
-def grouped(n: int, dim: int, seed: int) -> Vectors:
+def grouped(n: int, dim: int, seed: int) -> FloatArray:
     """Products in groups of about 50 around drawn directions: (n, dim) float32 of unit length."""
     g = np.random.default_rng(seed)
     centres = g.normal(size=(max(2, n // 50), dim)).astype(np.float32)
     return unit(centres[g.integers(len(centres), size=n)] + SPREAD * g.normal(size=(n, dim)).astype(np.float32))
 
 
-def unit(vectors: Vectors) -> Vectors:
+def unit(vectors: FloatArray) -> FloatArray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def compared(asked: argparse.Namespace) -> Vectors:
+def compared(asked: argparse.Namespace) -> FloatArray:
     """The vectors to compare the storages on."""
     if asked.vectors:
         return unit(np.load(asked.vectors, allow_pickle=False).astype(np.float32))
     return grouped(asked.products, 128, asked.seed)
 
 
-def storages(rows: Rows, asked: argparse.Namespace, whole: Vectors, folder: Path) -> dict[str, float]:
+def storages(rows: Rows, asked: argparse.Namespace, whole: FloatArray, folder: Path) -> dict[str, float]:
     """Size, speed and neighbours of each storage and of the first 64 and 32 numbers."""
     n, dim = whole.shape
     chosen = np.sort(np.random.default_rng(asked.seed).permutation(n)[:QUERIES])

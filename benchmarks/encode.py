@@ -36,13 +36,13 @@ from recsys.data.decode import decode
 from recsys.encoder.fields.text import TextField
 from recsys.encoder.processor import has_bf16
 from recsys.errors import ConfigError, RecsysError
+from recsys.types import FloatArray
 
 PEER_SCRIPT = Path(__file__).with_name("encode_peer.py")
 PEERS = {"default": "sentence-transformers", "bf16": "sentence-transformers bf16"}
 SIDE, LARGE = 224, 600
 TOKENS = 254
 """Of a text, as the model's own settings say: 256 with the two around it."""
-Vectors = npt.NDArray[np.float32]
 
 
 def arguments() -> argparse.Namespace:
@@ -83,7 +83,7 @@ class Peer:
         last = (self._log.read().strip().splitlines() or ["it said nothing"])[-1]
         raise OSError(f"ended with {self._process.wait()}: {last}")
 
-    def encode(self, variant: str) -> tuple[float, Vectors]:
+    def encode(self, variant: str) -> tuple[float, FloatArray]:
         """Seconds and vectors of all texts.
 
         Raises:
@@ -122,12 +122,12 @@ def model_folder(asked: argparse.Namespace) -> Path:
     return Path(found.origin).parent / "model"
 
 
-def own_encoder(model: Path, precision: str) -> Callable[[list[str]], Vectors]:
+def own_encoder(model: Path, precision: str) -> Callable[[list[str]], FloatArray]:
     """Our reading of texts: tokens, batches of like length, pooled states of length 1."""
     settings = EncoderSettings.model_validate({"text": str(model), "text_tokens": TOKENS, "precision": precision})
     field = TextField.fit([], [], settings).eval()
 
-    def encode(texts: list[str]) -> Vectors:
+    def encode(texts: list[str]) -> FloatArray:
         with torch.inference_mode():
             gist = field.gist(field.padded(field.ids(texts))["tokens"])
             return torch.nn.functional.normalize(gist, dim=1).numpy()
@@ -170,7 +170,7 @@ def read_texts(asked: argparse.Namespace, folder: Path, rounds: int) -> dict[str
     model, texts = model_folder(asked), texts_of(asked.articles, 40 if asked.quick else asked.texts)
     (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
     own, exact = own_encoder(model, "auto"), own_encoder(model, "fp32")
-    turns: dict[str, Callable[[], tuple[float, Vectors]]] = {
+    turns: dict[str, Callable[[], tuple[float, FloatArray]]] = {
         "recsys": lambda: clocked(lambda: own(texts)),
         "recsys fp32": lambda: clocked(lambda: exact(texts)),
     }
@@ -185,7 +185,7 @@ def read_texts(asked: argparse.Namespace, folder: Path, rounds: int) -> dict[str
         except OSError as error:
             say(f"sentence-transformers left out: {asked.peers}: {error}")
     seconds: dict[str, list[float]] = {name: [] for name in turns}
-    vectors: dict[str, Vectors] = {}
+    vectors: dict[str, FloatArray] = {}
     try:
         for turn in range(rounds + 1):
             say(f"texts, turn {turn} of {rounds}" if turn else "texts, warm up")

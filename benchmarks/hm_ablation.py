@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from hm import arguments, settings_for
 from hm_shop import opened
 from hm_systems import Lesson
@@ -24,9 +23,9 @@ from recsys.evaluate.intervals import interval
 from recsys.evaluate.split import leave_last
 from recsys.recommend import features, rank, rehearsal
 from recsys.recommend.rehearsal import examples
+from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
 
-Floats = npt.NDArray[np.float32]
-Example = tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_], int]
+Example = tuple[FloatArray, IntArray, BoolArray, int]
 _EVERY = 100_000
 """More negatives than there are candidates: all are kept, since they are judged too."""
 
@@ -34,7 +33,7 @@ _DRAWN = 0.4
 """Share of the other candidates the ranker is fitted on."""
 
 
-def gained(fold: Example, score: Floats, allowed: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def gained(fold: Example, score: FloatArray, allowed: BoolArray) -> DoubleArray:
     """NDCG@10 of each case of a fold, 0 where the target is no candidate: (cases,)."""
     _, user, bought, cases = fold
     user, bought, score = user[allowed], bought[allowed], score[allowed]
@@ -48,7 +47,7 @@ def gained(fold: Example, score: Floats, allowed: npt.NDArray[np.bool_]) -> npt.
 
 def judged(
     folds: list[Example], sources: list[str], settings: Settings, *, without: str = "", how: str = "auto"
-) -> npt.NDArray[np.float64]:
+) -> DoubleArray:
     """NDCG@10 of the cases of both folds, each by a ranker of the other."""
     names = features.names(sources)
     kept = [name for name in sources if name != without]
@@ -68,9 +67,9 @@ def judged(
 
 
 def fitted(
-    x: Floats,
-    user: npt.NDArray[np.int64],
-    bought: npt.NDArray[np.bool_],
+    x: FloatArray,
+    user: IntArray,
+    bought: BoolArray,
     sources: list[str],
     settings: Settings,
     *,
@@ -101,7 +100,7 @@ def main() -> int:
         lesson = Lesson(shop, train, complete=True, settings=settings, folder=folder, say=say)
         rows = []
 
-        def note(name: str, values: npt.NDArray[np.float64]) -> None:
+        def note(name: str, values: DoubleArray) -> None:
             low, high = interval(values, samples=settings.evaluate.bootstrap)
             rows.append(
                 {

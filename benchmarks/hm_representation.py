@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from hm_pictures import column_of, without
 from hm_shop import Shop, add_files, opened
 from representation_measures import Found, Matrix, Space, met, nearest, summed_up
@@ -34,12 +33,12 @@ from telling import answered, machine, say
 from recsys.data.interactions import Interactions
 from recsys.encoder import checkpoint
 from recsys.evaluate import baselines, metrics
+from recsys.types import IntArray
 
 TYPE = "product_type_name"
 LIKE, AMONG = 10, 20
 DAY = 86_400
 _BLOCK = 512
-Lists = npt.NDArray[np.int64]
 
 
 def arguments() -> argparse.Namespace:
@@ -165,7 +164,7 @@ class Together:
         """How many customers have bought several things together."""
         return int(self.owner.max()) + 1 if len(self.owner) else 0
 
-    def judged(self, lists: Callable[[Lists], Lists]) -> Found:
+    def judged(self, lists: Callable[[IntArray], IntArray]) -> Found:
         """Share of the partners among the 20 listed for an article, a mean for each customer."""
         out: Found = {}
         for name, asked in (("all", np.ones(len(self.anchor), bool)), ("never bought", self.cold)):
@@ -181,12 +180,12 @@ class Together:
         return out
 
 
-def by_cosine(vectors: Matrix) -> Callable[[Lists], Lists]:
+def by_cosine(vectors: Matrix) -> Callable[[IntArray], IntArray]:
     """The 20 products of largest cosine to each, but for itself."""
     unit = normalize(vectors)
     across = unit.T.tocsc() if sparse.issparse(unit) else unit.T
 
-    def lists(rows: Lists) -> Lists:
+    def lists(rows: IntArray) -> IntArray:
         out = []
         for at in range(0, len(rows), _BLOCK):
             some = rows[at : at + _BLOCK]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 from blind import directions
@@ -32,8 +31,8 @@ from recsys.recommend.recommender import Recommender
 from recsys.recommend.rehearsal import fit_on, rehearse
 from recsys.recommend.sources import Knowledge
 from recsys.recommend.trees import Trees
+from recsys.types import FloatArray
 
-Vectors = npt.NDArray[np.float32]
 _PARTS, _FOLDS = 5, 2
 
 
@@ -170,7 +169,7 @@ class Lesson:
         )
         self.content = self.products.encode(self.catalogue, np.arange(len(self.catalogue)))
 
-    def users(self, events: Interactions, name: str, *, content: Vectors | None = None) -> Model:
+    def users(self, events: Interactions, name: str, *, content: FloatArray | None = None) -> Model:
         """A model with a user encoder trained on some events, on other vectors of the products if given."""
         self.say(f"train users on {len(events):,} events")
         return train_users(
@@ -227,9 +226,9 @@ class Lesson:
 class _Blind:
     """A model whose ranking vectors are made from other vectors than it is given."""
 
-    def __init__(self, model: Model, vectors: Vectors) -> None:
+    def __init__(self, model: Model, vectors: FloatArray) -> None:
         self._model, self._vectors = model, vectors
         self.user_vectors = model.user_vectors
 
-    def item_vectors(self, _: Vectors, ids: IdMap) -> Vectors:
+    def item_vectors(self, _: FloatArray, ids: IdMap) -> FloatArray:
         return self._model.item_vectors(self._vectors, ids)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data.interactions import Histories, Interactions
 from recsys.evaluate import baselines
 from recsys.evaluate.baselines import System
+from recsys.types import IntArray
 
 SCRIPT = Path(__file__).with_name("peers.py")
 NAMES = {
@@ -27,7 +27,6 @@ NAMES = {
     "implicit-itemknn": "implicit cosine KNN",
     "implicit-bm25": "implicit BM25 KNN",
 }
-Lists = npt.NDArray[np.int64]
 Say = Callable[[str], None]
 
 
@@ -60,7 +59,7 @@ def peer_lists(
     folder: Path,
     options: list[str],
     say: Say,
-) -> tuple[dict[str, Lists], dict[str, Any]]:
+) -> tuple[dict[str, IntArray], dict[str, Any]]:
     """Ask the systems; one that is not installed or fails is told of and left out.
 
     Args:
@@ -101,7 +100,7 @@ def peer_lists(
     return out, facts
 
 
-def as_system(lists: Lists, histories: Histories, train: Interactions, *, now: int) -> System:
+def as_system(lists: IntArray, histories: Histories, train: Interactions, *, now: int) -> System:
     """Lists as something that can be asked, for these users alone and no longer than they are.
 
     No peer says anything of a user without events; it gets what was bought most in the week before `now`, so that all
@@ -113,7 +112,7 @@ def as_system(lists: Lists, histories: Histories, train: Interactions, *, now: i
     best = best[counts[best] > 0]
     empty = ~(histories.items >= 0).any(1)
 
-    def system(some: Histories, k: int) -> Lists:
+    def system(some: Histories, k: int) -> IntArray:
         rows = np.array([place[user] for user in some.users.tolist()], np.int64)
         out = np.full((len(rows), k), -1, np.int64)
         width = min(k, lists.shape[1])

@@ -26,14 +26,14 @@ from recsys.config import Settings
 from recsys.encoder.model import Model
 from recsys.encoder.processor import repeatable
 from recsys.encoder.product import ProductEncoder, ProductInputs
+from recsys.types import IntArray
 
 ATTRIBUTE = "articleType"
 COUNTS = (1, 5, 20)
 DRAWS = 3
 _BATCH, _STEPS, _RATE = 64, 200, 1e-3
-Rows = npt.NDArray[np.int64]
 Names = npt.NDArray[np.object_]
-Learner = Callable[[Rows, Names], Names]
+Learner = Callable[[IntArray, Names], Names]
 """From rows of labelled products and their labels to a guess for each product held back."""
 
 
@@ -53,7 +53,7 @@ class Head:
         scale = StandardScaler().fit(known)
         return cls(scale.transform(known), scale.transform(asked))
 
-    def __call__(self, rows: Rows, labels: Names) -> Names:
+    def __call__(self, rows: IntArray, labels: Names) -> Names:
         model = LogisticRegression(C=self.strength, max_iter=200, tol=1e-3)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of as many classes as labels, which is what is asked here
@@ -67,7 +67,7 @@ class Scratch:
     def __init__(self, known: Part, asked: Part, untrained: ProductEncoder, *, seed: int, steps: int) -> None:
         self.known, self.asked, self.untrained, self.seed, self.steps = known, asked, untrained, seed, steps
 
-    def __call__(self, rows: Rows, labels: Names) -> Names:
+    def __call__(self, rows: IntArray, labels: Names) -> Names:
         names, truth = np.unique(labels.astype(str), return_inverse=True)
         net, target = copy.deepcopy(self.untrained).train(), torch.from_numpy(truth)
         with repeatable(self.seed):
@@ -93,7 +93,7 @@ def _some(x: ProductInputs, at: torch.Tensor) -> ProductInputs:
     return {name: {key: value[at] for key, value in part.items()} for name, part in x.items()}
 
 
-def drawn(labels: Names, count: int, g: np.random.Generator) -> Rows:
+def drawn(labels: Names, count: int, g: np.random.Generator) -> IntArray:
     """So many rows of each label, all of a label that has no more."""
     order = g.permutation(len(labels))
     kept = [order[labels[order] == name][:count] for name in np.unique(labels.astype(str))]

@@ -20,11 +20,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
 from recsys.evaluate.intervals import interval
+from recsys.types import DoubleArray, IntArray
 
 Matrix = Any
 """(n, d) numbers, a numpy array or a sparse matrix."""
-Values = npt.NDArray[np.float64]
-Found = dict[tuple[str, str], Values]
+Found = dict[tuple[str, str], DoubleArray]
 """By metric and slice, a number for each product held back."""
 NEIGHBOURS = 20
 _SAMPLES = 500
@@ -47,14 +47,14 @@ class Space:
     votes: bool = True
 
 
-def nearest(queries: Matrix, keys: Matrix, k: int) -> npt.NDArray[np.int64]:
+def nearest(queries: Matrix, keys: Matrix, k: int) -> IntArray:
     """Rows of the k keys of largest cosine to each query, best first, of equals the first row: (q, k)."""
     scores = normalize(queries) @ normalize(keys).T
     scores = scores.toarray() if sparse.issparse(scores) else np.asarray(scores)
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
-def retrieval(queries: Matrix, keys: Matrix, texts: Sequence[str], name: str) -> dict[str, Values]:
+def retrieval(queries: Matrix, keys: Matrix, texts: Sequence[str], name: str) -> dict[str, DoubleArray]:
     """Is the other view of a product among the first 1 and 10: (n,) each.
 
     Products with the very same text count as right together, for no text tells them apart; `strict` = the one alone.
@@ -78,7 +78,7 @@ def met(space: Space, shop: Divided) -> Found:
     return out
 
 
-def vote(found: npt.NDArray[np.int64], labels: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+def vote(found: IntArray, labels: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     """Most frequent label of each row's neighbours; of equals the one with the nearest neighbour: (q,)."""
     names, code = np.unique(labels.astype(str), return_inverse=True)
     held = code[found]

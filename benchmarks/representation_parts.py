@@ -15,8 +15,8 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.ids import IdMap
 from recsys.data.interactions import Interactions
+from recsys.types import IntArray
 
-Rows = npt.NDArray[np.int64]
 Labels = dict[str, npt.NDArray[np.object_]]
 
 
@@ -31,7 +31,7 @@ class Part:
         return len(self.catalogue)
 
     @property
-    def pictured(self) -> Rows:
+    def pictured(self) -> IntArray:
         """Rows with a picture."""
         return np.flatnonzero(self.catalogue.pictures.present)
 

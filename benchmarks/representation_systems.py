@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from representation_measures import Matrix, Space
 from representation_parts import Divided, Rows
@@ -25,6 +24,7 @@ from recsys.data.catalogue import Pictures
 from recsys.data.images import PictureStore
 from recsys.encoder.model import Model
 from recsys.errors import UsageError
+from recsys.types import FloatArray
 
 VIEWS: dict[str, tuple[str, ...] | None] = {
     "text": ("text",),
@@ -92,7 +92,7 @@ def _compressed(known: tuple[Pictures, Rows], asked: tuple[Pictures, Rows], dim:
     return out[0], out[1]
 
 
-def _flat(pictures: Pictures, rows: Rows) -> npt.NDArray[np.float32]:
+def _flat(pictures: Pictures, rows: Rows) -> FloatArray:
     return pictures.take(rows).reshape(len(rows), -1).astype(np.float32) / 255
 
 

@@ -6,7 +6,8 @@ In: how many, a seed. Out: float32 vectors of length 1, and what each user has s
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from recsys.types import DoubleArray, FloatArray, IntArray
 
 TOPICS, LIKED = 300, 3
 SPREAD = 0.7
@@ -15,19 +16,16 @@ SPREAD = 0.7
 BLOCK = 8192
 """Users made at once: a user's vector does not depend on how many there are."""
 
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 
-
-def _topics(d: int, seed: int) -> npt.NDArray[np.float64]:
+def _topics(d: int, seed: int) -> DoubleArray:
     return np.random.default_rng([seed, 0]).normal(size=(TOPICS, d))
 
 
-def _unit(x: npt.NDArray[np.float64]) -> Floats:
+def _unit(x: DoubleArray) -> FloatArray:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def products(n: int, d: int, *, seed: int) -> Floats:
+def products(n: int, d: int, *, seed: int) -> FloatArray:
     """Vectors of products (n, d), each near one topic."""
     g, topics = np.random.default_rng([seed, 1]), _topics(d, seed)
     out = np.empty((n, d), np.float32)
@@ -37,7 +35,7 @@ def products(n: int, d: int, *, seed: int) -> Floats:
     return out
 
 
-def users(block: int, d: int, *, seed: int) -> Floats:
+def users(block: int, d: int, *, seed: int) -> FloatArray:
     """Vectors of the users of a block (BLOCK, d), each between LIKED topics."""
     g, topics = np.random.default_rng([seed, 2, block]), _topics(d, seed)
     liked = topics[g.integers(TOPICS, size=(BLOCK, LIKED))]
@@ -45,7 +43,7 @@ def users(block: int, d: int, *, seed: int) -> Floats:
     return _unit(np.einsum("bl,bld->bd", share, liked) + SPREAD / 2 * g.normal(size=(BLOCK, d)))
 
 
-def seen(block: int, n: int, each: int, *, seed: int) -> tuple[Rows, Rows]:
+def seen(block: int, n: int, each: int, *, seed: int) -> tuple[IntArray, IntArray]:
     """Pairs (position of the user in its block, product) of what was seen: `each` different ones a user, sorted."""
     g = np.random.default_rng([seed, 3, block])
     apart = n // each  # one of every so many products: different ones without drawing again

@@ -12,16 +12,14 @@ import numpy.typing as npt
 import polars as pl
 
 from recsys.data.ids import IdMap
+from recsys.types import BoolArray, FloatArray
 from recsys.vectors.table import EmbeddingTable
-
-Floats = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
 
 TOPICS, LATENT, SPREAD, NOISE = 1000, 32, 0.6, 0.1
 _BLOCK = 65_536
 
 
-def made(n: int, d: int, *, seed: int) -> Floats:
+def made(n: int, d: int, *, seed: int) -> FloatArray:
     """Products (n, d) around topics of uneven size; most of what tells them apart lies in a few directions."""
     g = np.random.default_rng([seed, 0])
     latent = min(LATENT, d)
@@ -38,7 +36,7 @@ def made(n: int, d: int, *, seed: int) -> Floats:
     return out
 
 
-def read(path: Path) -> Floats:
+def read(path: Path) -> FloatArray:
     """Vectors of an .npy file, of the first list column of a .parquet file, or of a folder of our embeddings."""
     if path.is_dir():
         return np.ascontiguousarray(EmbeddingTable.load(path).vectors)
@@ -49,7 +47,7 @@ def read(path: Path) -> Floats:
     return _unit(np.array(frame[name].to_list(), np.float32))
 
 
-def table(vectors: Floats) -> EmbeddingTable:
+def table(vectors: FloatArray) -> EmbeddingTable:
     """The vectors as a table of products."""
     ids = IdMap(f"p{row:09d}" for row in range(len(vectors)))
     return EmbeddingTable(ids, vectors, np.zeros(len(vectors), np.uint64), "made")
@@ -75,7 +73,7 @@ def later(before: EmbeddingTable, share: float, *, seed: int) -> EmbeddingTable:
     return EmbeddingTable(IdMap(ids), vectors, np.zeros(len(vectors), np.uint64), "made")
 
 
-def mask(n: int, share: float, *, seed: int) -> Flags:
+def mask(n: int, share: float, *, seed: int) -> BoolArray:
     """A filter that lets so large a share of the products through: (n,)."""
     g = np.random.default_rng([seed, 2, round(1e6 * share)])
     allow = np.zeros(n, np.bool_)
@@ -83,6 +81,6 @@ def mask(n: int, share: float, *, seed: int) -> Flags:
     return allow
 
 
-def _unit(x: npt.NDArray[np.floating]) -> Floats:
+def _unit(x: npt.NDArray[np.floating]) -> FloatArray:
     wide = np.asarray(x, np.float32)
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-9).astype(np.float32)

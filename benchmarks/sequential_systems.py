@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from blind import directions
 from scipy import sparse
@@ -32,9 +31,8 @@ from recsys.recommend.proposals import UserBatch
 from recsys.recommend.recommender import Recommender
 from recsys.recommend.rehearsal import fit_on
 from recsys.recommend.sources import Knowledge
+from recsys.types import DoubleArray, FloatArray, IntArray
 
-Lists = npt.NDArray[np.int64]
-Vectors = npt.NDArray[np.float32]
 _FOREVER = 1e9
 _WEIGHTS = 2000
 """Weights of EASE kept of each product: all of them fill 20 GB on 18,000 products."""
@@ -60,7 +58,7 @@ def plain(log: Log, *, ease_products: int) -> dict[str, System]:
 def _decayed(near: sparse.csr_matrix, n: int) -> Scorer:
     """Sum of a product's neighbours over the history, .6 an item back."""
 
-    def scores(histories: Histories) -> npt.NDArray[np.float64]:
+    def scores(histories: Histories) -> DoubleArray:
         return np.asarray((baselines.query(histories, n, 0.6) @ near).todense(), np.float64)
 
     return scores
@@ -68,7 +66,7 @@ def _decayed(near: sparse.csr_matrix, n: int) -> Scorer:
 
 def ours(
     log: Log, settings: Settings, *, folder: Path, say: Callable[[str], None], singles: bool
-) -> tuple[dict[str, Lists], dict[str, object]]:
+) -> tuple[dict[str, IntArray], dict[str, object]]:
     """Train on everything but the last product, the ranker on the one before it; our lists, and those of each source.
 
     In fitting the ranker, encoder and sources know neither the last nor the second last product of anybody.
@@ -88,7 +86,7 @@ def ours(
     )
     content = products.encode(catalogue, np.arange(len(catalogue)))
 
-    def users(events: Interactions, name: str, vectors: Vectors = content) -> Model:
+    def users(events: Interactions, name: str, vectors: FloatArray = content) -> Model:
         say(f"train users on {len(events):,} events")
         return train_users(
             products,
@@ -123,7 +121,7 @@ def ours(
         users=log.users,
         now=log.test.now,
     )
-    out: dict[str, Lists] = {}
+    out: dict[str, IntArray] = {}
     if singles:
         known = Knowledge(catalogue, log.train, model, content, settings.recommend, log.test.now)
         for source in recommender.sources.values():
@@ -147,7 +145,7 @@ def _without_ids(model: Model) -> Model:
     return twin
 
 
-def alone(source: sources.CandidateSource, log: Log, *, k: int = 10) -> Lists:
+def alone(source: sources.CandidateSource, log: Log, *, k: int = 10) -> IntArray:
     """The best of one source that the user did not have."""
     out = np.full((len(log.test), k), -1, np.int64)
     longest = log.test.histories.items.shape[1]

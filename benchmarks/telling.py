@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from recsys import __version__
+from recsys._version import __version__
 from recsys.errors import RecsysError
 
 

@@ -13,10 +13,9 @@ from recsys.config import read
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report
 from recsys.pipeline.writing import Writing
+from recsys.types import FloatArray
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import polars as pl
 
     from recsys.vectors.query import Some, Weight
@@ -239,7 +238,7 @@ class Shop:
         placement = self._bench.settings.recommend.placement
         return self._bench.store.recommendations(None if users is None else list(users), placement=placement, k=k)
 
-    def embed(self, frame: Any = None) -> npt.NDArray[np.float32]:
+    def embed(self, frame: Any = None) -> FloatArray:
         """Vectors of any products, stored or not: (n, d) float32 of unit length.
 
         Args:

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from recsys import __version__
+from recsys._version import __version__
 from recsys.cli import admin, build, serve
 
 app = typer.Typer(

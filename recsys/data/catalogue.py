@@ -15,6 +15,7 @@ import polars as pl
 from recsys.data import schema
 from recsys.data.ids import IdMap
 from recsys.errors import DataContractError
+from recsys.types import BoolArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Pictures:
     """
 
     pixels: npt.NDArray[np.uint8]
-    rows: npt.NDArray[np.int64]
+    rows: IntArray
 
     @staticmethod
     def none(n: int, size: int = 64) -> Pictures:
@@ -35,7 +36,7 @@ class Pictures:
         return Pictures(np.zeros((0, 3, size, size), np.uint8), np.full(n, -1, np.int64))
 
     @property
-    def present(self) -> npt.NDArray[np.bool_]:
+    def present(self) -> BoolArray:
         """(n,) bool: has the product a picture."""
         return self.rows >= 0
 
@@ -61,7 +62,7 @@ class Catalogue:
 
     ids: IdMap
     frame: pl.DataFrame
-    sellable: npt.NDArray[np.bool_]
+    sellable: BoolArray
     pictures: Pictures = field(repr=False)
 
     def __post_init__(self) -> None:

@@ -18,7 +18,6 @@ from recsys.data.files import BAD, MARKS, ROW, SKIP, numbered
 from recsys.data.twins import Twins, line_numbers, near_twins, without_twins
 from recsys.errors import DataContractError
 
-DAY: Final = 86_400
 _DTYPES: Final[dict[schema.Kind, pl.DataType]] = {
     "id": pl.String(),
     "text": pl.String(),
@@ -254,7 +253,7 @@ class _Judge:
         columns[schema.ORDER_ID] = columns[schema.ORDER_ID].fill_null("")
         self.reject(columns[schema.ORDER_ID].str.len_chars() > rejects.LIMITS["id"], "too_long", schema.ORDER_ID)
         self.reject(columns[schema.USER_ID] == schema.DEFAULT_USER, "reserved_id", schema.USER_ID)
-        self.reject(columns[schema.OCCURRED_AT] > now + DAY, "future_time", schema.OCCURRED_AT)
+        self.reject(columns[schema.OCCURRED_AT] > now + schema.DAY, "future_time", schema.OCCURRED_AT)
         if known_products is not None:
             given = known_products if isinstance(known_products, pl.Series) else list(known_products)
             known = pl.Series(given, dtype=pl.String)

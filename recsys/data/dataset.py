@@ -13,7 +13,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recsys.config import DataSettings
@@ -24,6 +23,7 @@ from recsys.data.images import PictureStore
 from recsys.data.interactions import Interactions
 from recsys.errors import DataContractError
 from recsys.execution import collector
+from recsys.types import IntArray
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -53,7 +53,7 @@ class Dataset:
     fingerprint: str
     counts: dict[str, Any]
 
-    def users_to_score(self) -> npt.NDArray[np.int64]:
+    def users_to_score(self) -> IntArray:
         """Rows of the users that shall have a list: all of them, (u,) int64."""
         return np.arange(len(self.users), dtype=np.int64)
 
@@ -245,7 +245,7 @@ def _interactions(
     return interactions, lost
 
 
-def _rows(texts: pl.Series, ids: IdMap) -> npt.NDArray[np.int64]:
+def _rows(texts: pl.Series, ids: IdMap) -> IntArray:
     """As `IdMap.rows`, by a join."""
     known = pl.DataFrame({"id": pl.Series(ids.texts, dtype=pl.String), "row": np.arange(len(ids), dtype=np.int64)})
     found = texts.alias("id").to_frame().join(known, on="id", how="left", maintain_order="left")

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import DataContractError, NotFoundError
-
-Rows = npt.NDArray[np.int64]
+from recsys.types import IntArray
 
 
 class IdMap:
@@ -42,7 +41,7 @@ class IdMap:
         """All ids; position is the row."""
         return self._texts
 
-    def rows(self, ids: Iterable[str]) -> Rows:
+    def rows(self, ids: Iterable[str]) -> IntArray:
         """Return the row of each id, -1 where unknown: (m,) int64."""
         find = self._rows.get
         return np.fromiter((find(text, -1) for text in ids), dtype=np.int64)

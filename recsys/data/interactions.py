@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import DataContractError
+from recsys.types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,16 @@ class Histories:
         kinds: (b, t) int8 event codes (schema.EVENT_TYPES), 0 where there is no event.
     """
 
-    users: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int64]
-    times: npt.NDArray[np.int64]
+    users: IntArray
+    items: IntArray
+    times: IntArray
     kinds: npt.NDArray[np.int8]
 
     def __len__(self) -> int:
         return len(self.users)
 
     @property
-    def real(self) -> npt.NDArray[np.bool_]:
+    def real(self) -> BoolArray:
         """(b, t) bool: is there an event."""
         return self.items >= 0
 
@@ -52,12 +53,12 @@ class Interactions:
         n_items: n.
     """
 
-    user: npt.NDArray[np.int64]
-    item: npt.NDArray[np.int64]
-    time: npt.NDArray[np.int64]
+    user: IntArray
+    item: IntArray
+    time: IntArray
     kind: npt.NDArray[np.int8]
-    weight: npt.NDArray[np.float32]
-    starts: npt.NDArray[np.int64]
+    weight: FloatArray
+    starts: IntArray
     n_items: int
 
     @staticmethod
@@ -104,7 +105,7 @@ class Interactions:
         """u."""
         return len(self.starts) - 1
 
-    def where(self, keep: npt.NDArray[np.bool_]) -> Interactions:
+    def where(self, keep: BoolArray) -> Interactions:
         """The events where `keep` (e,) is true; users and products keep their rows."""
         return Interactions.of(
             user=self.user[keep],
@@ -140,6 +141,6 @@ class Interactions:
             np.where(real, self.kind[at], 0).astype(np.int8),
         )
 
-    def counts(self) -> npt.NDArray[np.int64]:
+    def counts(self) -> IntArray:
         """Events of each product: (n,) int64."""
         return np.bincount(self.item, minlength=self.n_items).astype(np.int64)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recsys.config import DataSettings
@@ -21,6 +20,7 @@ from recsys.data import checks, files, parse, rejects, schema
 from recsys.data.ids import IdMap
 from recsys.data.sources import Part
 from recsys.errors import DataContractError, UsageError
+from recsys.types import IntArray
 
 _TABLE: Final = "labels"
 _LONG: Final = {schema.PRODUCT_ID, schema.ATTRIBUTE, schema.LABEL_VALUE}
@@ -44,13 +44,13 @@ class Labels:
 
     names: tuple[str, ...]
     values: tuple[tuple[str, ...], ...]
-    targets: npt.NDArray[np.int64]
+    targets: IntArray
 
     def __post_init__(self) -> None:
         self.targets.flags.writeable = False
 
     @property
-    def rows(self) -> npt.NDArray[np.int64]:
+    def rows(self) -> IntArray:
         """(l,) rows of the products with any label."""
         return np.flatnonzero((self.targets >= 0).any(1))
 

@@ -44,6 +44,11 @@ DEFAULT_USER: Final = "__default__"
 PURCHASE: Final = "purchase"
 EVENT_TYPES: Final = ("purchase", "add_to_cart", "view", "wishlist", "rating", "return")
 """Event types with a fixed code (their position); `Interactions.kind` holds the code."""
+PURCHASE_CODE: Final = EVENT_TYPES.index(PURCHASE)
+RETURN_CODE: Final = EVENT_TYPES.index("return")
+
+DAY: Final = 86_400
+"""Seconds."""
 
 Kind = Literal["id", "text", "number", "bool", "time", "json"]
 

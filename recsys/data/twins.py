@@ -13,6 +13,7 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.data.files import ROW
+from recsys.types import BoolArray
 
 EVENT_KEY: Final = (schema.USER_ID, schema.OCCURRED_AT, schema.PRODUCT_ID, schema.EVENT_TYPE, schema.ORDER_ID)
 _TWIN: Final = "__twin__"
@@ -113,7 +114,7 @@ class _Seen:
         self._type = values
         self._runs: list[tuple[Keys, npt.NDArray[np.generic]]] = []
 
-    def of(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.generic]]:
+    def of(self, keys: Keys) -> tuple[BoolArray, npt.NDArray[np.generic]]:
         """Which keys are there, and their numbers (0 where not)."""
         found, values = np.zeros(len(keys), np.bool_), np.zeros(len(keys), self._type)
         order = np.argsort(keys)  # sorted needles walk through a run once

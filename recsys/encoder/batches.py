@@ -20,8 +20,7 @@ from recsys.encoder.fields import Inputs, Tokens
 from recsys.encoder.fields.words import split_words
 from recsys.encoder.pairs import Pairs
 from recsys.encoder.product import Encoded, ProductEncoder, ProductInputs, facts_of, texts_of
-
-Rows = npt.NDArray[np.int64]
+from recsys.types import BoolArray, IntArray
 
 _QUERY_FACTS = 4
 _OFTEN = 0.5
@@ -52,10 +51,10 @@ class ProductBatch:
         pairs: all known pairs.
     """
 
-    rows: npt.NDArray[np.int64]
+    rows: IntArray
     x: ProductInputs
     query: Inputs
-    text_key: npt.NDArray[np.int64]
+    text_key: IntArray
     paired: Tensor
     pairs: Pairs
     _towers: dict[str, Tokens] = field(default_factory=dict)
@@ -98,7 +97,7 @@ class ProductBatch:
             self._whole.append(seen(model, self.x, self.towers(model, g), show=show, conceal=conceal, alone=alone))
         return self._whole[0]
 
-    def same_text(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    def same_text(self, a: IntArray, b: IntArray) -> BoolArray:
         """Which products, by their rows, have the very same text: (m,) and (k,) -> (m, k) bool."""
         return np.equal.outer(self.text_key[a], self.text_key[b])
 
@@ -155,7 +154,7 @@ class ProductBatches:
         *,
         size: int,
         seed: int,
-        often: Rows | None = None,
+        often: IntArray | None = None,
     ) -> None:
         """Read the catalogue; `often` (l,) are rows of products that have a share of every batch for themselves."""
         self.catalogue, self.model, self.pairs, self.seed = catalogue, model, pairs, seed
@@ -218,7 +217,7 @@ class ProductBatches:
         }
 
 
-def _in_turn(n: int, step: int, count: int, *, seed: int) -> Rows:
+def _in_turn(n: int, step: int, count: int, *, seed: int) -> IntArray:
     """The `count` of n rows that come in a step: all come in random order before any comes again."""
     places = np.arange(step * count, (step + 1) * count)
     orders = {turn: np.random.default_rng((seed, 0, turn)).permutation(n) for turn in np.unique(places // n).tolist()}

@@ -9,9 +9,10 @@ import logging
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+
+from recsys.types import IntArray
 
 _LOG = logging.getLogger(__name__)
 _EVERY: Final = 50
@@ -59,7 +60,7 @@ class Collapse:
         if done % _EVERY and done != self.steps:
             return {}
         # A product that comes twice in a batch would count as two that are alike.
-        rows: npt.NDArray[np.int64] = np.unique(batch.rows, return_index=True)[1]
+        rows: IntArray = np.unique(batch.rows, return_index=True)[1]
         learning = model.training
         model.eval()
         with torch.inference_mode():

@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from recsys.config import EncoderSettings
 from recsys.data.catalogue import Catalogue
 from recsys.encoder.product import ProductEncoder
+from recsys.types import IntArray
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Course:
 
     begin: Callable[[Catalogue, EncoderSettings], ProductEncoder] = ProductEncoder.fit
     more: Sequence[tuple[float, nn.Module]] = ()
-    often: npt.NDArray[np.int64] | None = None
+    often: IntArray | None = None
     passes: int | None = None
     peak: float | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)

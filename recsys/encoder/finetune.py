@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -23,9 +22,10 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.labels import Labels
 from recsys.encoder.course import Course
-from recsys.encoder.model import Model, Vectors
+from recsys.encoder.model import Model
 from recsys.encoder.objectives.labels import Labels as LabelsObjective
 from recsys.encoder.product import ProductEncoder
+from recsys.types import BoolArray, FloatArray
 
 CONFIDENCE = "confidence"
 _TRUST: Final = 10.0
@@ -48,7 +48,7 @@ class Heads:
         objective = LabelsObjective(torch.from_numpy(labels.targets.copy()), sizes, dim)
         return Heads(labels.names, labels.values, objective)
 
-    def fit(self, vectors: Vectors, labels: Labels) -> None:
+    def fit(self, vectors: FloatArray, labels: Labels) -> None:
         """Bring the heads to where a logistic regression has them.
 
         So training need not bend good vectors to heads that know nothing (Kumar et al. 2022), and few passes will do.
@@ -94,7 +94,7 @@ def course(heads: Heads, labels: Labels, start: Course, *, weight: float) -> Cou
     return replace(start, begin=begin, more=more, often=labels.rows, identity=told)
 
 
-def predict(model: Model, catalogue: Catalogue, heads: Heads, *, vectors: Vectors | None = None) -> pl.DataFrame:
+def predict(model: Model, catalogue: Catalogue, heads: Heads, *, vectors: FloatArray | None = None) -> pl.DataFrame:
     """The likeliest value of every label for every product.
 
     Args:
@@ -127,5 +127,5 @@ def predict(model: Model, catalogue: Catalogue, heads: Heads, *, vectors: Vector
 
 def unlabelled(frame: pl.DataFrame, labels: Labels) -> pl.DataFrame:
     """Of the frame of `predict`, the products that nobody labelled."""
-    kept: npt.NDArray[np.bool_] = (labels.targets < 0).T.reshape(-1)
+    kept: BoolArray = (labels.targets < 0).T.reshape(-1)
     return frame.filter(pl.Series(kept))

@@ -15,12 +15,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from recsys.errors import ModelFolderError
 from recsys.execution import durable
 from recsys.execution.failpoints import failpoint
+from recsys.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from recsys.data.catalogue import Catalogue
@@ -44,7 +42,7 @@ class ModelAtRest:
         self.content_version, self.columns = content_version, tuple(columns)
         self._load = load
 
-    def encode(self, catalogue: Catalogue, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def encode(self, catalogue: Catalogue, rows: IntArray) -> FloatArray:
         """Load the model and encode products: (m, d) float32 of unit length.
 
         Raises:

@@ -25,8 +25,7 @@ from recsys.encoder.fields.words import split_words
 from recsys.encoder.product import MODALITIES, ProductEncoder
 from recsys.encoder.user import UserEncoder
 from recsys.errors import UsageError, suggestion
-
-Vectors = npt.NDArray[np.float32]
+from recsys.types import FloatArray
 
 
 class Model:
@@ -87,7 +86,7 @@ class Model:
         modalities: Sequence[str] | None = None,
         hide: Sequence[str] = (),
         batch: int = 512,
-    ) -> Vectors:
+    ) -> FloatArray:
         """Vectors of products.
 
         Args:
@@ -122,7 +121,7 @@ class Model:
                 out[at : at + batch] = self.product(x, chosen, hide=hide).vector.numpy()
         return out
 
-    def encode_text(self, texts: Sequence[str], *, batch: int = 512) -> Vectors:
+    def encode_text(self, texts: Sequence[str], *, batch: int = 512) -> FloatArray:
         """Vectors of texts as a customer types them: (q, d) float32 of unit length."""
         out = np.zeros((len(texts), self.dim), np.float32)
         for at in range(0, len(texts), batch):
@@ -134,7 +133,7 @@ class Model:
                 out[at : at + batch] = view.vector.numpy()
         return out
 
-    def encode_pictures(self, pixels: npt.NDArray[np.uint8], *, batch: int = 512) -> Vectors:
+    def encode_pictures(self, pixels: npt.NDArray[np.uint8], *, batch: int = 512) -> FloatArray:
         """Vectors of pictures (q, 3, S, S) uint8: (q, d) float32 of unit length."""
         out = np.zeros((len(pixels), self.dim), np.float32)
         for at in range(0, len(pixels), batch):
@@ -145,7 +144,7 @@ class Model:
                 out[at : at + batch] = view.vector.numpy()
         return out
 
-    def item_vectors(self, content: npt.NDArray[np.float32], ids: IdMap, *, batch: int = 8192) -> Vectors:
+    def item_vectors(self, content: FloatArray, ids: IdMap, *, batch: int = 8192) -> FloatArray:
         """Ranking vectors of products, for inner products with `user_vectors`.
 
         Args:
@@ -162,7 +161,7 @@ class Model:
             parts = [user.ranking(held[at : at + batch], numbers[at : at + batch]) for at in range(0, len(held), batch)]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.dim), np.float32)
 
-    def user_vectors(self, histories: Histories, items: Vectors, *, now: int, batch: int = 1024) -> Vectors:
+    def user_vectors(self, histories: Histories, items: FloatArray, *, now: int, batch: int = 1024) -> FloatArray:
         """Vectors of users; the inner product with a row of `items` is how likely that is the next purchase.
 
         Args:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.interactions import Interactions
+from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
 
 _AHEAD: Final = 12
 """Later events of the user an event is paired with at most."""
@@ -32,10 +33,10 @@ class Pairs:
             and half partners of those.
     """
 
-    starts: npt.NDArray[np.int64]
-    other: npt.NDArray[np.int64]
-    cumulative: npt.NDArray[np.float64]
-    log_mixed: npt.NDArray[np.float32]
+    starts: IntArray
+    other: IntArray
+    cumulative: DoubleArray
+    log_mixed: FloatArray
 
     @staticmethod
     def mine(interactions: Interactions) -> Pairs:
@@ -63,7 +64,7 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.other)
 
-    def draw(self, rows: npt.NDArray[np.integer], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    def draw(self, rows: npt.NDArray[np.integer], rng: np.random.Generator) -> IntArray:
         """A partner of each product by weight, -1 where it has none: (m,) int64."""
         begin, end = self.starts[rows], self.starts[np.asarray(rows) + 1]
         found = end > begin
@@ -75,7 +76,7 @@ class Pairs:
         at = np.clip(at, begin, np.maximum(end - 1, begin))
         return np.where(found, self.other[np.minimum(at, len(self) - 1)], -1)
 
-    def among(self, rows: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    def among(self, rows: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]) -> BoolArray:
         """Which of the products `columns` (c,) are the product itself or a known partner: (m, c) bool; -1 never is."""
         rows, columns = np.asarray(rows, np.int64), np.asarray(columns, np.int64)
         n = len(self.starts) - 1

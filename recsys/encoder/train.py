@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from recsys.config import EncoderSettings, ObjectiveSettings, TrainingSettings
@@ -40,6 +39,7 @@ from recsys.encoder.user_batches import UserBatches
 from recsys.encoder.validation import Endless, Judge, Patience, hold_back
 from recsys.errors import DataContractError
 from recsys.execution import heap
+from recsys.types import FloatArray
 
 _NOT_IDENTITY: Final = {"checkpoint_minutes", "label_epochs", "label_learning_rate", "labels", "teacher"}
 """What does not count, or what a course adds to its own identity where it counts."""
@@ -125,7 +125,7 @@ def train_products(
 
 def train_users(
     model: Model,
-    content: npt.NDArray[np.float32],
+    content: FloatArray,
     catalogue: Catalogue,
     interactions: Interactions,
     *,

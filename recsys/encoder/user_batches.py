@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from recsys.data.interactions import Interactions
+from recsys.types import IntArray
 
 _POOL = 16
 """Batches that are sorted by length together: enough for like lengths, few enough for new company in each pass."""
@@ -54,7 +54,7 @@ class UserBatches:
         self.users = np.flatnonzero(np.diff(interactions.starts) >= 2)
         self.size = max(1, min(size, len(self.users)))
         self.steps_per_pass = -(-len(self.users) // self.size)
-        self._pass: tuple[int, list[npt.NDArray[np.int64]]] = (-1, [])
+        self._pass: tuple[int, list[IntArray]] = (-1, [])
 
     def at(self, step: int) -> UserTrainingBatch:
         """The batch of a step: every user comes once in a pass."""
@@ -63,7 +63,7 @@ class UserBatches:
             self._pass = (turn, self._planned(turn))
         return self._batch(self._pass[1][place], np.random.default_rng((self.seed, 3, step)))
 
-    def _planned(self, turn: int) -> list[npt.NDArray[np.int64]]:
+    def _planned(self, turn: int) -> list[IntArray]:
         """The users of each batch of a pass: drawn, sorted by length within pools of many batches, batches drawn."""
         g = np.random.default_rng((self.seed, 2, turn))
         users = g.permutation(self.users)
@@ -73,7 +73,7 @@ class UserBatches:
         batches = [users[start : start + self.size] for start in range(0, len(users), self.size)]
         return [batches[at] for at in g.permutation(len(batches)).tolist()]
 
-    def _batch(self, users: npt.NDArray[np.int64], rng: np.random.Generator) -> UserTrainingBatch:
+    def _batch(self, users: IntArray, rng: np.random.Generator) -> UserTrainingBatch:
         log = self.interactions
         begin, end = log.starts[users], log.starts[users + 1]
         window = int(min(self.window, (end - begin).max()))

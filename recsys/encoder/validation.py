@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from recsys.data.interactions import Histories, Interactions
 from recsys.encoder.objectives.next_item import NextItem
 from recsys.encoder.snapshot import Snapshot
 from recsys.encoder.user import UserEncoder
+from recsys.types import IntArray
 
 _LOG = logging.getLogger(__name__)
 METRIC: Final = "ndcg@10"
@@ -44,8 +44,8 @@ class Held:
 
     train: Interactions
     histories: Histories
-    targets: npt.NDArray[np.int64]
-    times: npt.NDArray[np.int64]
+    targets: IntArray
+    times: IntArray
 
 
 def hold_back(interactions: Interactions, *, history: int, seed: int) -> Held | None:

@@ -18,9 +18,9 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
 from recsys.evaluate import candidates, intervals, metrics, shape
 from recsys.evaluate.baselines import System, purchases
-from recsys.evaluate.metrics import Values
 from recsys.evaluate.slices import NEW_PURCHASES, Slice, Targets, purchased, slices
 from recsys.recommend.cases import Cases
+from recsys.types import DoubleArray, IntArray
 
 SCHEMA = {
     "system": pl.String,
@@ -44,7 +44,6 @@ PAIRED_SCHEMA = {
     "users": pl.Int64,
 }
 _PAIRED = ("all", NEW_PURCHASES)
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,11 @@ class Judged:
 class _Lists:
     """One system's lists: as they are, without what was bought before, among drawn negatives."""
 
-    whole: Rows
-    unbought: Rows
-    drawn: Rows | None
+    whole: IntArray
+    unbought: IntArray
+    drawn: IntArray | None
 
-    def judged_by(self, part: Slice) -> Rows:
+    def judged_by(self, part: Slice) -> IntArray:
         return (self.unbought if part.unbought else self.whole)[part.rows]
 
 
@@ -130,14 +129,14 @@ class Judge:
             drawn = candidates.among(system, cases, some, n=len(sellable), k=max(10, self.k))
         return _Lists(whole, candidates.without(system, cases, whole, own), drawn)
 
-    def _measured(self, lists: _Lists, part: Slice, worth: Values) -> dict[str, Values]:
+    def _measured(self, lists: _Lists, part: Slice, worth: DoubleArray) -> dict[str, DoubleArray]:
         out = judged(lists.judged_by(part), part.targets, self.k, worth=worth)
         if lists.drawn is not None and not part.unbought:
             found = judged(lists.drawn[part.rows], part.targets, self.k, worth=worth)
             out |= {f"{metric} (sampled {self.sampled})": values for metric, values in found.items()}
         return out
 
-    def _shape(self, cases: Cases, lists: Rows) -> dict[str, Values]:
+    def _shape(self, cases: Cases, lists: IntArray) -> dict[str, DoubleArray]:
         shown, given = lists[:, : self.k], cases.histories.items
         out = {"novelty": shape.novelty(shown, _purchases(self.train))}
         if self.content is not None:
@@ -146,13 +145,13 @@ class Judge:
         out["price_calibration"] = shape.calibration(shown, given, shape.prices(self.catalogue))
         return {f"{name}@{self.k}": values for name, values in out.items()}
 
-    def _together(self, name: str, lists: Rows, users: int) -> list[tuple[object, ...]]:
+    def _together(self, name: str, lists: IntArray, users: int) -> list[tuple[object, ...]]:
         shown, sellable = lists[:, : self.k], self.catalogue.sellable
         found = {"coverage": shape.coverage(shown, sellable), "gini": shape.gini(shown, sellable)}
         return [(name, "all", f"{kind}@{self.k}", value, value, value, users) for kind, value in found.items()]
 
     def _figures(
-        self, part: str, names: list[str], measured: list[dict[str, Values]]
+        self, part: str, names: list[str], measured: list[dict[str, DoubleArray]]
     ) -> list[tuple[int, tuple[object, ...]]]:
         """One row a system and metric; all columns are resampled together, so that it is done once a slice."""
         columns = [(place, metric) for place, found in enumerate(measured) for metric in found]
@@ -166,7 +165,9 @@ class Judge:
             out.append((place, (names[place], part, metric, mean, float(low[at]), float(high[at]), users)))
         return out
 
-    def _differences(self, part: str, names: list[str], measured: list[dict[str, Values]]) -> list[tuple[object, ...]]:
+    def _differences(
+        self, part: str, names: list[str], measured: list[dict[str, DoubleArray]]
+    ) -> list[tuple[object, ...]]:
         if self.first in names:
             one = names.index(self.first)
         else:
@@ -215,10 +216,10 @@ def backtest(
     return Judge(catalogue, train, k=k, samples=samples, seed=seed, content=content).judge(cases, systems).frame
 
 
-def judged(lists: Rows, targets: Targets, k: int, *, worth: Values) -> dict[str, Values]:
+def judged(lists: IntArray, targets: Targets, k: int, *, worth: DoubleArray) -> dict[str, DoubleArray]:
     """Each metric of each list; `worth` (n,) is what finding a product counts in the debiased recall."""
     found, size = metrics.hits(lists, targets), metrics.sizes(targets)
-    of: dict[str, Callable[[], Values]] = {
+    of: dict[str, Callable[[], DoubleArray]] = {
         "ndcg@10": lambda: metrics.ndcg(found, size, 10),
         "hr@10": lambda: metrics.hr(found, 10),
         "mrr@10": lambda: metrics.reciprocal_rank(found, 10),
@@ -230,6 +231,6 @@ def judged(lists: Rows, targets: Targets, k: int, *, worth: Values) -> dict[str,
     return {name: values() for name, values in of.items()}
 
 
-def _purchases(train: Interactions) -> Rows:
+def _purchases(train: Interactions) -> IntArray:
     """Purchases of each product: (n,)."""
     return purchases(train).counts()

@@ -11,20 +11,19 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
+from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.recommend.cases import rows_of
-from recsys.recommend.proposals import DAY, PURCHASE_CODE
+from recsys.types import BoolArray, DoubleArray, IntArray
 
-Scores = npt.NDArray[np.float64]
-Scorer = Callable[[Histories], Scores]
+Scorer = Callable[[Histories], DoubleArray]
 """Histories of b users to (b, n) scores; what must not be listed is -inf, 0 or less says nothing."""
-System = Callable[[Histories, int], npt.NDArray[np.int64]]
+System = Callable[[Histories, int], IntArray]
 _WORD = re.compile(r"\w+")
 
 
@@ -55,7 +54,7 @@ def popular(interactions: Interactions, *, days: float | None = None, now: int |
 def repurchase(n_items: int) -> Scorer:
     """The products of the user's events, bought or looked at, the latest first."""
 
-    def scores(histories: Histories) -> Scores:
+    def scores(histories: Histories) -> DoubleArray:
         out = np.zeros((len(histories), n_items))
         for at in range(histories.items.shape[1]):
             rows = np.flatnonzero(histories.items[:, at] >= 0)
@@ -86,7 +85,7 @@ def texts(catalogue: Catalogue) -> list[str]:
     return [" ".join(value for value in row if value) for row in frame.select(held).iter_rows()]
 
 
-def words(catalogue: Catalogue, *, known: npt.NDArray[np.bool_] | None = None) -> sparse.csr_matrix:
+def words(catalogue: Catalogue, *, known: BoolArray | None = None) -> sparse.csr_matrix:
     """TF-IDF over all text columns: (n, w) float64 rows of unit length, zero rows without a counted word.
 
     Args:
@@ -101,12 +100,12 @@ def words(catalogue: Catalogue, *, known: npt.NDArray[np.bool_] | None = None) -
     return sparse.csr_matrix(counted.transform(told))
 
 
-def tfidf(catalogue: Catalogue, *, decay: float = 0.8, known: npt.NDArray[np.bool_] | None = None) -> Scorer:
+def tfidf(catalogue: Catalogue, *, decay: float = 0.8, known: BoolArray | None = None) -> Scorer:
     """Cosine of TF-IDF over all text columns, summed over the history decayed per item back; `known` as for `words`."""
     rows = words(catalogue, known=known)
     across = rows.T.tocsc()
 
-    def scores(histories: Histories) -> Scores:
+    def scores(histories: Histories) -> DoubleArray:
         return np.asarray((query(histories, len(catalogue), decay) @ rows @ across).todense(), np.float64)
 
     return scores
@@ -115,8 +114,8 @@ def tfidf(catalogue: Catalogue, *, decay: float = 0.8, known: npt.NDArray[np.boo
 def stacked(*scorers: Scorer) -> Scorer:
     """One list after another: what an earlier scorer proposes at all comes before what only a later one proposes."""
 
-    def scores(histories: Histories) -> Scores:
-        out: Scores | None = None
+    def scores(histories: Histories) -> DoubleArray:
+        out: DoubleArray | None = None
         for place, scorer in enumerate(scorers):
             part = scorer(histories)
             top = part.max(axis=1, keepdims=True)
@@ -131,7 +130,7 @@ def stacked(*scorers: Scorer) -> Scorer:
 def summed(parts: Sequence[tuple[float, Scorer]]) -> Scorer:
     """Weighted sum of scores as they are."""
 
-    def scores(histories: Histories) -> Scores:
+    def scores(histories: Histories) -> DoubleArray:
         return np.asarray(np.sum([weight * scorer(histories) for weight, scorer in parts], axis=0))
 
     return scores
@@ -140,7 +139,7 @@ def summed(parts: Sequence[tuple[float, Scorer]]) -> Scorer:
 def relative(scorer: Scorer) -> Scorer:
     """Each user's scores divided by the user's largest."""
 
-    def scores(histories: Histories) -> Scores:
+    def scores(histories: Histories) -> DoubleArray:
         out = scorer(histories)
         top = out.max(axis=1, keepdims=True)
         return np.asarray(out / np.where(top > 0, top, 1.0))
@@ -153,12 +152,10 @@ def logarithm(scorer: Scorer) -> Scorer:
     return lambda histories: np.log1p(scorer(histories))
 
 
-def ranked(
-    scorer: Scorer, *, exclude_seen: bool, allowed: npt.NDArray[np.bool_] | None = None, block: int = 256
-) -> System:
+def ranked(scorer: Scorer, *, exclude_seen: bool, allowed: BoolArray | None = None, block: int = 256) -> System:
     """Turn scores into lists: scores above 0 only, ties by lower row, what was bought left out if `exclude_seen`."""
 
-    def system(histories: Histories, k: int) -> npt.NDArray[np.int64]:
+    def system(histories: Histories, k: int) -> IntArray:
         out = np.full((len(histories), k), -1, np.int64)
         for start in range(0, len(histories), block):
             part = rows_of(histories, np.arange(start, min(start + block, len(histories))))

@@ -6,18 +6,17 @@ In: a system and cases. Out: (b, k) product rows, best first, -1 = none.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.evaluate.baselines import System
 from recsys.evaluate.slices import Targets
 from recsys.recommend.cases import Cases, rows_of
+from recsys.types import BoolArray, IntArray
 
-Rows = npt.NDArray[np.int64]
 _BLOCK = 4_000_000
 """Places of whole lists held at once."""
 
 
-def without(system: System, cases: Cases, lists: Rows, own: Targets) -> Rows:
+def without(system: System, cases: Cases, lists: IntArray, own: Targets) -> IntArray:
     """The lists as they are without what each user had bought, filled up from further down.
 
     Only users in whose list such a product stands are asked for again, for a list longer by all they had bought.
@@ -40,9 +39,7 @@ def without(system: System, cases: Cases, lists: Rows, own: Targets) -> Rows:
     return out
 
 
-def negatives(
-    cases: Cases, own: Targets, sellable: npt.NDArray[np.bool_], *, number: int, seed: int
-) -> list[npt.NDArray[np.int64]]:
+def negatives(cases: Cases, own: Targets, sellable: BoolArray, *, number: int, seed: int) -> list[IntArray]:
     """For each user, `number` products drawn uniformly of those sold that it neither buys nor had bought.
 
     All of them where there are no more.
@@ -57,7 +54,7 @@ def negatives(
     return out
 
 
-def among(system: System, cases: Cases, drawn: list[npt.NDArray[np.int64]], *, n: int, k: int) -> Rows:
+def among(system: System, cases: Cases, drawn: list[IntArray], *, n: int, k: int) -> IntArray:
     """The first k of each user's targets and negatives in the system's whole order; what it never lists is left out.
 
     Args:

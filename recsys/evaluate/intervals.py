@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from recsys.evaluate.metrics import Values
+from recsys.types import DoubleArray, IntArray
 
 _BLOCK = 4_000_000
 """Cells of a block of resamples; what bounds memory."""
@@ -36,7 +35,7 @@ class Difference:
     p_signflip: float
 
 
-def resampled(values: Values, *, samples: int, seed: int = 0) -> Values:
+def resampled(values: DoubleArray, *, samples: int, seed: int = 0) -> DoubleArray:
     """Means of m columns over bootstrap resamples of b users, the same users in all columns (Efron 1979).
 
     Args:
@@ -66,7 +65,7 @@ def resampled(values: Values, *, samples: int, seed: int = 0) -> Values:
     return out
 
 
-def bounds(means: Values, *, level: float = 0.95) -> tuple[Values, Values]:
+def bounds(means: DoubleArray, *, level: float = 0.95) -> tuple[DoubleArray, DoubleArray]:
     """Lower and upper percentiles of resampled means, (m,) each; NaN without a sample."""
     if not len(means):
         nothing = np.full(means.shape[1], np.nan)
@@ -78,14 +77,14 @@ def bounds(means: Values, *, level: float = 0.95) -> tuple[Values, Values]:
     return np.where(hollow, np.nan, low), np.where(hollow, np.nan, high)
 
 
-def interval(values: Values, *, samples: int, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+def interval(values: DoubleArray, *, samples: int, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
     """Bootstrap interval of the mean over users; (nan, nan) without a user or a sample."""
     low, high = bounds(resampled(np.asarray(values, np.float64)[:, None], samples=samples, seed=seed), level=level)
     return float(low[0]), float(high[0])
 
 
 def paired(
-    one: Values, others: Values, *, samples: int, permutations: int | None = None, seed: int = 0
+    one: DoubleArray, others: DoubleArray, *, samples: int, permutations: int | None = None, seed: int = 0
 ) -> list[Difference]:
     """Compare one system with m others on the same b users.
 
@@ -115,7 +114,7 @@ def paired(
     return [Difference(*(float(value) for value in column)) for column in columns]
 
 
-def sign_flips(apart: Values, *, permutations: int, seed: int = 0) -> Values:
+def sign_flips(apart: DoubleArray, *, permutations: int, seed: int = 0) -> DoubleArray:
     """Permutation test of the mean of paired differences (Fisher 1935): two-sided p, (m,).
 
     Were the two systems alike, each user's difference would as likely have the other sign. Counts the observed signs as
@@ -131,7 +130,7 @@ def sign_flips(apart: Values, *, permutations: int, seed: int = 0) -> Values:
     g = np.random.default_rng(seed)
     moved = apart[(apart != 0).any(axis=1)]
     reached = np.abs(moved.sum(axis=0)) * (1 - 1e-9)
-    beyond: npt.NDArray[np.int64] = np.ones(apart.shape[1], np.int64)
+    beyond: IntArray = np.ones(apart.shape[1], np.int64)
     at_once = max(1, _BLOCK // max(1, len(moved)))
     for start in range(0, permutations, at_once):
         count = min(at_once, permutations - start)

@@ -13,16 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
+from recsys.data.schema import PURCHASE_CODE
 from recsys.evaluate.baselines import System
 from recsys.evaluate.past import Past
 from recsys.evaluate.split import Held
-from recsys.recommend.proposals import PURCHASE_CODE
+from recsys.types import BoolArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _retargeted(
     }
 
 
-def _rewritten(catalogue: Catalogue, new: npt.NDArray[np.bool_], g: np.random.Generator) -> Catalogue:
+def _rewritten(catalogue: Catalogue, new: BoolArray, g: np.random.Generator) -> Catalogue:
     """Other words and prices for some products, and no picture: words that nobody else has, and words of all others."""
     frame, which = catalogue.frame, pl.Series(new)
     told = sorted(set(" ".join(value or "" for value in frame[schema.TITLE].to_list()).split())) or ["word"]
@@ -136,9 +136,9 @@ def _rewritten(catalogue: Catalogue, new: npt.NDArray[np.bool_], g: np.random.Ge
 def _with(
     interactions: Interactions,
     *,
-    user: npt.NDArray[np.int64] | None = None,
-    item: npt.NDArray[np.int64] | None = None,
-    time: npt.NDArray[np.int64] | None = None,
+    user: IntArray | None = None,
+    item: IntArray | None = None,
+    time: IntArray | None = None,
 ) -> Interactions:
     return Interactions.of(
         user=interactions.user if user is None else user,
@@ -151,7 +151,7 @@ def _with(
     )
 
 
-def _repeated(interactions: Interactions, times: npt.NDArray[np.int64]) -> Interactions:
+def _repeated(interactions: Interactions, times: IntArray) -> Interactions:
     return Interactions.of(
         user=np.repeat(interactions.user, times),
         item=np.repeat(interactions.item, times),

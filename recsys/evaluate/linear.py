@@ -8,22 +8,21 @@ Written without the rooms' own scoring code, so that a mistake there cannot hide
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 from scipy.linalg import lapack
 
 from recsys.data.interactions import Histories, Interactions
 from recsys.errors import DataContractError
-from recsys.evaluate.baselines import Scorer, Scores, matrix, query
+from recsys.evaluate.baselines import Scorer, matrix, query
+from recsys.types import DoubleArray, FloatArray, IntArray
 
-Factors = npt.NDArray[np.float32]
 MOST = 15_000
 """Products EASE is made for: their square is inverted, 0.9 GB and some minutes of one core at this size."""
 _BLOCK = 500_000
 _MIRROR = 1024
 
 
-def covered(interactions: Interactions, *, most: int = MOST) -> npt.NDArray[np.int64]:
+def covered(interactions: Interactions, *, most: int = MOST) -> IntArray:
     """The products EASE knows: all that were bought, or the `most` bought by most users; ascending rows."""
     users = np.asarray(matrix(interactions).sum(axis=0)).ravel()
     order = np.lexsort((np.arange(len(users)), -users))
@@ -49,7 +48,7 @@ def ease(interactions: Interactions, *, regularization: float = 150.0, decay: fl
     weights /= -np.diag(weights).copy()
     weights[np.diag_indices(len(items))] = 0.0
 
-    def scores(histories: Histories) -> Scores:
+    def scores(histories: Histories) -> DoubleArray:
         out = np.zeros((len(histories), interactions.n_items))
         # in the weights' own precision: a wider query would copy all of them
         out[:, items] = query(histories, interactions.n_items, decay).astype(np.float32)[:, items] @ weights
@@ -58,7 +57,7 @@ def ease(interactions: Interactions, *, regularization: float = 150.0, decay: fl
     return scores
 
 
-def inverse(gram: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def inverse(gram: FloatArray) -> FloatArray:
     """Inverse of a symmetric positive definite matrix by Cholesky, in place of it where LAPACK can: (m, m).
 
     Raises:
@@ -114,7 +113,7 @@ def als(
         users = solved(bought, items, start=users, alpha=alpha, regularization=regularization)
         items = solved(across, users, start=items, alpha=alpha, regularization=regularization)
 
-    def scores(histories: Histories) -> Scores:
+    def scores(histories: Histories) -> DoubleArray:
         own = query(histories, interactions.n_items, 1.0).astype(np.float32)
         nobody = np.zeros((len(histories), factors), np.float32)
         mine = solved(own, items, start=nobody, alpha=alpha, regularization=regularization, steps=20)
@@ -124,8 +123,14 @@ def als(
 
 
 def solved(
-    pairs: sparse.csr_matrix, other: Factors, *, start: Factors, alpha: float, regularization: float, steps: int = 3
-) -> Factors:
+    pairs: sparse.csr_matrix,
+    other: FloatArray,
+    *,
+    start: FloatArray,
+    alpha: float,
+    regularization: float,
+    steps: int = 3,
+) -> FloatArray:
     """Conjugate gradients for all rows at once on (O'O + alpha O'_row O_row + regularization I) x = (1 + alpha) sum O.
 
     Args:
@@ -142,7 +147,7 @@ def solved(
     gram = other.T @ other + np.float32(regularization) * np.eye(other.shape[1], dtype=np.float32)
     row = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
 
-    def applied(x: Factors) -> Factors:
+    def applied(x: FloatArray) -> FloatArray:
         inner = np.empty(len(row), np.float32)
         for at in range(0, len(row), _BLOCK):
             some = slice(at, at + _BLOCK)

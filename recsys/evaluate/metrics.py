@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Values = npt.NDArray[np.float64]
-Found = npt.NDArray[np.bool_]
+from recsys.types import BoolArray, DoubleArray, IntArray
 
 
-def hits(lists: npt.NDArray[np.integer], targets: Sequence[npt.NDArray[np.integer]]) -> Found:
+def hits(lists: npt.NDArray[np.integer], targets: Sequence[npt.NDArray[np.integer]]) -> BoolArray:
     """Where a list names a target; a product named twice counts once: (b, k) bool."""
     if not len(lists):
         return np.zeros(lists.shape, np.bool_)
@@ -30,49 +29,49 @@ def hits(lists: npt.NDArray[np.integer], targets: Sequence[npt.NDArray[np.intege
     return np.asarray(right & ~again)
 
 
-def sizes(targets: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.int64]:
+def sizes(targets: Sequence[npt.NDArray[np.integer]]) -> IntArray:
     """How many distinct targets each user has: (b,) int64."""
     return np.array([len(set(wanted.tolist())) for wanted in targets], np.int64)
 
 
-def hr(found: Found, k: int) -> Values:
+def hr(found: BoolArray, k: int) -> DoubleArray:
     """Hit rate: is any target among the first k: (b,)."""
     return np.asarray(found[:, :k].any(axis=1), np.float64)
 
 
-def ndcg(found: Found, size: npt.NDArray[np.integer], k: int) -> Values:
+def ndcg(found: BoolArray, size: npt.NDArray[np.integer], k: int) -> DoubleArray:
     """Normalised discounted cumulative gain of the first k, gain 1 a target (Järvelin & Kekäläinen 2002): (b,)."""
-    discount: Values = np.reciprocal(np.log2(np.arange(2, k + 2, dtype=np.float64)))
-    ideal: Values = np.zeros(k + 1)
+    discount: DoubleArray = np.reciprocal(np.log2(np.arange(2, k + 2, dtype=np.float64)))
+    ideal: DoubleArray = np.zeros(k + 1)
     ideal[1:] = np.cumsum(discount)
     gained = (found[:, :k] * discount[: found[:, :k].shape[1]]).sum(axis=1)
     return np.asarray(gained / ideal[np.minimum(size, k)])
 
 
-def average_precision(found: Found, size: npt.NDArray[np.integer], k: int) -> Values:
+def average_precision(found: BoolArray, size: npt.NDArray[np.integer], k: int) -> DoubleArray:
     """Average precision at k; its mean over users is MAP@k, as the H&M competition counts it: (b,)."""
     within = found[:, :k]
     precision = np.cumsum(within, axis=1) / np.arange(1, within.shape[1] + 1)
     return np.asarray((precision * within).sum(axis=1) / np.minimum(size, k))
 
 
-def reciprocal_rank(found: Found, k: int) -> Values:
+def reciprocal_rank(found: BoolArray, k: int) -> DoubleArray:
     """1 / place of the first target among the first k, 0 without one; its mean is MRR@k (Voorhees 1999): (b,)."""
     within = found[:, :k]
     return np.where(within.any(axis=1), 1.0 / (1.0 + within.argmax(axis=1)), 0.0)
 
 
-def recall(found: Found, size: npt.NDArray[np.integer], k: int) -> Values:
+def recall(found: BoolArray, size: npt.NDArray[np.integer], k: int) -> DoubleArray:
     """Share of the targets among the first k: (b,)."""
     return np.asarray(found[:, :k].sum(axis=1) / size)
 
 
-def precision(found: Found, k: int) -> Values:
+def precision(found: BoolArray, k: int) -> DoubleArray:
     """Share of the k places that hold a target, empty places counted: (b,)."""
     return np.asarray(found[:, :k].sum(axis=1) / k)
 
 
-def rarity(counts: npt.NDArray[np.integer], *, power: float = 0.5) -> Values:
+def rarity(counts: npt.NDArray[np.integer], *, power: float = 0.5) -> DoubleArray:
     """What finding each product is worth, (purchases + 1) ** -power: (n,).
 
     The inverse of the propensity of being seen under a power law of popularity (Steck 2011; Yang et al. 2018).
@@ -81,8 +80,13 @@ def rarity(counts: npt.NDArray[np.integer], *, power: float = 0.5) -> Values:
 
 
 def debiased_recall(
-    lists: npt.NDArray[np.integer], found: Found, targets: Sequence[npt.NDArray[np.integer]], worth: Values, *, k: int
-) -> Values:
+    lists: npt.NDArray[np.integer],
+    found: BoolArray,
+    targets: Sequence[npt.NDArray[np.integer]],
+    worth: DoubleArray,
+    *,
+    k: int,
+) -> DoubleArray:
     """Recall in which a product counts by its rarity, so that naming what sells anyway earns little.
 
     The mean over users is sum of the worth of the targets found / sum of the worth of all targets, the

@@ -9,7 +9,6 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recsys.data import schema
@@ -17,6 +16,7 @@ from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.ids import IdMap
 from recsys.data.interactions import Interactions
 from recsys.evaluate.slices import created
+from recsys.types import BoolArray
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Past:
     catalogue: Catalogue
     train: Interactions
     now: int
-    known: npt.NDArray[np.bool_]
+    known: BoolArray
     seed: int = 0
 
     @staticmethod

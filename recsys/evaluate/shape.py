@@ -15,7 +15,7 @@ from scipy import sparse
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.evaluate.metrics import Values
+from recsys.types import BoolArray, DoubleArray, IntArray
 
 Lists = npt.NDArray[np.integer]
 Sparse = sparse.csr_matrix
@@ -24,7 +24,7 @@ _PRICE_BINS = 10
 UNKNOWN = -1
 
 
-def novelty(lists: Lists, counts: npt.NDArray[np.integer]) -> Values:
+def novelty(lists: Lists, counts: npt.NDArray[np.integer]) -> DoubleArray:
     """Mean surprise of the products listed, -log2 of their share of the purchases (Zhou et al. 2010): (b,) bits.
 
     The share is (purchases + 1) / (all purchases + n), so that what nobody bought yet has a finite surprise too.
@@ -34,7 +34,7 @@ def novelty(lists: Lists, counts: npt.NDArray[np.integer]) -> Values:
     return _share((surprise[np.maximum(lists, 0)] * real).sum(axis=1), real.sum(axis=1))
 
 
-def diversity(lists: Lists, content: npt.NDArray[np.floating] | Sparse) -> Values:
+def diversity(lists: Lists, content: npt.NDArray[np.floating] | Sparse) -> DoubleArray:
     """1 - mean cosine of the pairs in a list (Ziegler et al. 2005): (b,); NaN for fewer than two products.
 
     Args:
@@ -55,7 +55,7 @@ def diversity(lists: Lists, content: npt.NDArray[np.floating] | Sparse) -> Value
     return out
 
 
-def calibration(lists: Lists, history: Lists, groups: npt.NDArray[np.int64], *, alpha: float = 0.01) -> Values:
+def calibration(lists: Lists, history: Lists, groups: IntArray, *, alpha: float = 0.01) -> DoubleArray:
     """How far a list's mix of groups is from that of the user's history, 0 = the same (Steck 2018): (b,) nats.
 
     KL(p | (1 - alpha) q + alpha p), p the shares of the groups in the history, q those in the list.
@@ -82,7 +82,7 @@ def calibration(lists: Lists, history: Lists, groups: npt.NDArray[np.int64], *, 
     return out
 
 
-def categories(catalogue: Catalogue) -> npt.NDArray[np.int64]:
+def categories(catalogue: Catalogue) -> IntArray:
     """Number of each product's category, -1 = none: (n,)."""
     if schema.CATEGORY not in catalogue.frame.columns:
         return np.full(len(catalogue), UNKNOWN, np.int64)
@@ -91,7 +91,7 @@ def categories(catalogue: Catalogue) -> npt.NDArray[np.int64]:
     return np.array([names.get(name, UNKNOWN) for name in held], np.int64)
 
 
-def prices(catalogue: Catalogue) -> npt.NDArray[np.int64]:
+def prices(catalogue: Catalogue) -> IntArray:
     """Tenth of the catalogue each product's price lies in, within its currency, -1 = no price: (n,)."""
     frame = catalogue.frame
     if schema.PRICE not in frame.columns:
@@ -104,13 +104,13 @@ def prices(catalogue: Catalogue) -> npt.NDArray[np.int64]:
     return held.select(tenth.alias("tenth"))["tenth"].to_numpy().astype(np.int64)
 
 
-def coverage(lists: Lists, sellable: npt.NDArray[np.bool_]) -> float:
+def coverage(lists: Lists, sellable: BoolArray) -> float:
     """Share of the products that may be sold that stand in any list."""
     listed = np.unique(lists)
     return float((listed >= 0).sum() / max(1, int(sellable.sum())))
 
 
-def gini(lists: Lists, sellable: npt.NDArray[np.bool_]) -> float:
+def gini(lists: Lists, sellable: BoolArray) -> float:
     """Gini index of how often the products that may be sold are listed: 0 = all as often, 1 = one alone.
 
     NaN when no list names any.
@@ -123,7 +123,7 @@ def gini(lists: Lists, sellable: npt.NDArray[np.bool_]) -> float:
     return float(2 * (np.arange(1, n + 1) * shown).sum() / (n * whole) - (n + 1) / n)
 
 
-def _mix(items: Lists, groups: npt.NDArray[np.int64], wide: int) -> Values:
+def _mix(items: Lists, groups: IntArray, wide: int) -> DoubleArray:
     """Shares of the groups among some products: (b, wide), zeros where no group is known."""
     row, at = np.nonzero(items >= 0)
     group = groups[items[row, at]]
@@ -132,14 +132,14 @@ def _mix(items: Lists, groups: npt.NDArray[np.int64], wide: int) -> Values:
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 
 
-def _squares(rows: npt.NDArray[np.floating] | Sparse) -> Values:
+def _squares(rows: npt.NDArray[np.floating] | Sparse) -> DoubleArray:
     """Squared length of each row: (n,)."""
     if isinstance(rows, np.ndarray):
         return np.asarray((rows.astype(np.float64) ** 2).sum(axis=1))
     return np.asarray(rows.multiply(rows).sum(axis=1), np.float64).ravel()
 
 
-def _share(sums: Values, sizes: npt.NDArray[np.integer]) -> Values:
+def _share(sums: DoubleArray, sizes: npt.NDArray[np.integer]) -> DoubleArray:
     out = np.full(len(sums), np.nan)
     np.divide(sums, sizes, out=out, where=sizes > 0)
     return out

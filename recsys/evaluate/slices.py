@@ -9,16 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
+from recsys.data.schema import PURCHASE_CODE
 from recsys.recommend.cases import Cases
-from recsys.recommend.proposals import PURCHASE_CODE
+from recsys.types import BoolArray, DoubleArray, IntArray
 
-Targets = tuple[npt.NDArray[np.int64], ...]
-Which = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
+Targets = tuple[IntArray, ...]
+Which = Callable[[IntArray], BoolArray]
 NEW_PURCHASES = "new_purchases"
 
 
@@ -34,7 +34,7 @@ class Slice:
     """
 
     name: str
-    rows: npt.NDArray[np.int64]
+    rows: IntArray
     targets: Targets
     unbought: bool = False
 
@@ -84,13 +84,13 @@ def slices(cases: Cases, catalogue: Catalogue, train: Interactions, *, cut: int 
     return [part for part in out if len(part.rows)]
 
 
-def new_since(catalogue: Catalogue, train: Interactions, cut: int) -> npt.NDArray[np.bool_]:
+def new_since(catalogue: Catalogue, train: Interactions, cut: int) -> BoolArray:
     """Products created from `cut` on or, where nobody knows when, without an event before it: (n,) bool."""
     made = created(catalogue)
     return np.where(np.isnan(made), train.counts() == 0, made >= cut)
 
 
-def created(catalogue: Catalogue) -> npt.NDArray[np.float64]:
+def created(catalogue: Catalogue) -> DoubleArray:
     """When each product was created, UTC seconds, NaN = nobody knows: (n,)."""
     if schema.CREATED_AT not in catalogue.frame.columns:
         return np.full(len(catalogue), np.nan)
@@ -110,7 +110,7 @@ def purchased(cases: Cases, train: Interactions) -> Targets:
     return tuple(out)
 
 
-def _kept(name: str, targets: list[npt.NDArray[np.int64]], *, unbought: bool = False) -> Slice:
+def _kept(name: str, targets: list[IntArray], *, unbought: bool = False) -> Slice:
     """The users who have a target left."""
     rows = np.array([row for row, items in enumerate(targets) if len(items)], np.int64)
     return Slice(name, rows, tuple(targets[row] for row in rows.tolist()), unbought)

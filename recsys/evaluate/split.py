@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.interactions import Histories, Interactions
+from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.errors import UsageError, suggestion
 from recsys.recommend.cases import Cases, time_split
-from recsys.recommend.proposals import DAY, PURCHASE_CODE
+from recsys.types import BoolArray, IntArray
 
 __all__ = ["SPLITS", "Cases", "Held", "held", "last_days", "leave_last", "leave_newest", "time_split"]
 SPLITS = ("time", "last", "users")
@@ -37,7 +38,7 @@ class Held:
     train: Interactions
     cases: Cases
     cut: int | None
-    back: npt.NDArray[np.bool_]
+    back: BoolArray
 
 
 def held(split: str, interactions: Interactions, *, days: float, max_users: int, seed: int) -> Held:
@@ -98,7 +99,7 @@ def leave_last(
     """
     test = np.zeros(interactions.n_users, np.bool_)
     test[users] = True
-    kept: list[npt.NDArray[np.int64]] = []
+    kept: list[IntArray] = []
     rows: list[int] = []
     for user in np.flatnonzero(test).tolist():
         at = np.arange(interactions.starts[user], interactions.starts[user + 1])
@@ -124,7 +125,7 @@ def leave_last(
 
 def leave_newest(
     interactions: Interactions, *, last: int = 200, max_users: int | None = None, seed: int = 0
-) -> tuple[Interactions, Cases, npt.NDArray[np.bool_]]:
+) -> tuple[Interactions, Cases, BoolArray]:
     """Leave one out: the last purchase of each user is the target, what the user did before it the history.
 
     Nothing a user did after the target is learned from. Users without an event before their last purchase are learned
@@ -155,7 +156,7 @@ def leave_newest(
     return train, Cases(train.histories(users, length), targets, int(train.time.max()) + 1), back
 
 
-def _fifth(interactions: Interactions, *, max_users: int, seed: int) -> npt.NDArray[np.int64]:
+def _fifth(interactions: Interactions, *, max_users: int, seed: int) -> IntArray:
     """A fifth of the users with two distinct products, drawn.
 
     Raises:

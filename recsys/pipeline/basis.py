@@ -20,23 +20,22 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue, content_hashes
+from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.pipeline.bench import Bench
 from recsys.recommend import rules
-from recsys.recommend.proposals import DAY, PURCHASE_CODE
 from recsys.recommend.recommender import Recommender
 from recsys.recommend.rules_seen import days_of
 from recsys.store import lists, pointer
+from recsys.types import BoolArray
 from recsys.vectors.table import EmbeddingTable
 
 if TYPE_CHECKING:
     from recsys.data.dataset import Dataset
 
-Flags = npt.NDArray[np.bool_]
 _CHANGES = frozenset({schema.AVAILABLE, schema.IMAGE})
 """Columns a product may change in without a full run: what is sold is looked at by itself, and a picture is known by
 its content."""
@@ -68,7 +67,7 @@ class State:
         return State(now, events_before(dataset, now), _named(catalogue, table), _packed(catalogue.sellable))
 
     @property
-    def sellable(self) -> Flags:
+    def sellable(self) -> BoolArray:
         """(n,) bool, unpacked; rows beyond the catalogue's are False."""
         held = zlib.decompress(base64.b85decode(self.sold))
         return np.unpackbits(np.frombuffer(held, np.uint8)).astype(np.bool_)
@@ -186,7 +185,7 @@ def recommender(bench: Bench, table: EmbeddingTable, night: Night) -> Recommende
     return made
 
 
-def changed(bench: Bench, night: Night) -> Flags:
+def changed(bench: Bench, night: Night) -> BoolArray:
     """Whose lists may differ from those of the previous run: (u,) bool by row of the user."""
     dataset = bench.dataset
     known = dataset.interactions
@@ -214,7 +213,7 @@ def changed(bench: Bench, night: Night) -> Flags:
     return out
 
 
-def _replenished(bench: Bench, before: int, now: int) -> Flags:
+def _replenished(bench: Bench, before: int, now: int) -> BoolArray:
     """Users with a product that `rules.replenish_days` lets back between two moments: (u,) bool."""
     dataset, days = bench.dataset, bench.settings.rules.replenish_days
     known, out = dataset.interactions, np.zeros(len(dataset.users), np.bool_)
@@ -252,5 +251,5 @@ def _named(catalogue: Catalogue, table: EmbeddingTable) -> str:
     return digest.hexdigest()
 
 
-def _packed(flags: Flags) -> str:
+def _packed(flags: BoolArray) -> str:
     return base64.b85encode(zlib.compress(np.packbits(flags).tobytes(), 9)).decode()

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from recsys import __version__
+from recsys._version import __version__
 from recsys.config import Settings
 from recsys.errors import ModelFolderError, NotFoundError
 from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, Judged

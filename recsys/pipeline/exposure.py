@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import Dataset
+from recsys.data.schema import PURCHASE_CODE
 from recsys.pipeline.shelf import Shelf
-from recsys.recommend.proposals import PURCHASE_CODE
 from recsys.report.content import Exposure, Share
+from recsys.types import BoolArray, IntArray
 
-Counts = npt.NDArray[np.int64]
 _TENTHS, _BANDS, _BRANDS, _MOST = 10, 5, 12, 12
 _POINTS = 100
 _NONE = "no brand"
@@ -57,7 +56,7 @@ def exposure(dataset: Dataset, places: pl.DataFrame, shelf: Shelf) -> Exposure:
     )
 
 
-def _gini(counts: Counts) -> float | None:
+def _gini(counts: IntArray) -> float | None:
     """Gini index of counts, 0 = all alike; None when there are none."""
     if not counts.sum():
         return None
@@ -66,7 +65,7 @@ def _gini(counts: Counts) -> float | None:
     return float(2 * (np.arange(1, n + 1) * ordered).sum() / (n * ordered.sum()) - (n + 1) / n)
 
 
-def _lorenz(shown: Counts, sold: Counts) -> tuple[tuple[float, float, float], ...]:
+def _lorenz(shown: IntArray, sold: IntArray) -> tuple[tuple[float, float, float], ...]:
     """Share of the least shown products against their share of the places, and the same of sales."""
     n = len(shown)
     if not n:
@@ -79,7 +78,7 @@ def _lorenz(shown: Counts, sold: Counts) -> tuple[tuple[float, float, float], ..
     return tuple((float(cut) / n, float(one), float(other)) for cut, one, other in zip(cuts, *curves, strict=True))
 
 
-def _tenths(order: npt.NDArray[np.int64], there: Counts, sold: Counts, shown: Counts) -> tuple[Share, ...]:
+def _tenths(order: IntArray, there: IntArray, sold: IntArray, shown: IntArray) -> tuple[Share, ...]:
     parts = [part for part in np.array_split(order, _TENTHS) if len(part)]
     if len(parts) < _TENTHS:
         return ()
@@ -89,7 +88,7 @@ def _tenths(order: npt.NDArray[np.int64], there: Counts, sold: Counts, shown: Co
     return _shared(names, masks, there, sold * there, shown)
 
 
-def _brands(catalogue: Catalogue, there: Counts, sold: Counts, shown: Counts) -> tuple[Share, ...]:
+def _brands(catalogue: Catalogue, there: IntArray, sold: IntArray, shown: IntArray) -> tuple[Share, ...]:
     if schema.BRAND not in catalogue.frame.columns:
         return ()
     brand = catalogue.frame[schema.BRAND].fill_null("")
@@ -110,7 +109,7 @@ def _brands(catalogue: Catalogue, there: Counts, sold: Counts, shown: Counts) ->
     return _shared(shown_names, masks, there, sold, shown)
 
 
-def _prices(catalogue: Catalogue, there: Counts, sold: Counts, shown: Counts) -> tuple[Share, ...]:
+def _prices(catalogue: Catalogue, there: IntArray, sold: IntArray, shown: IntArray) -> tuple[Share, ...]:
     """Fifths of the priced products by rank within their currency, and those without a price."""
     frame = catalogue.frame
     if schema.PRICE not in frame.columns or frame[schema.PRICE].null_count() == frame.height:
@@ -136,7 +135,7 @@ def _prices(catalogue: Catalogue, there: Counts, sold: Counts, shown: Counts) ->
 
 
 def _shared(
-    names: Sequence[str], masks: Sequence[npt.NDArray[np.bool_]], there: Counts, sold: Counts, shown: Counts
+    names: Sequence[str], masks: Sequence[BoolArray], there: IntArray, sold: IntArray, shown: IntArray
 ) -> tuple[Share, ...]:
     wholes = [max(1, int(counts.sum())) for counts in (there, sold, shown)]
     return tuple(

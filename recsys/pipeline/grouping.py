@@ -19,10 +19,10 @@ from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
 from recsys.pipeline.space import embedded
 from recsys.store.runs import Manifest
+from recsys.types import FloatArray
 from recsys.vectors import clusters, plane
 from recsys.vectors.atlas import Atlas, placed
 from recsys.vectors.continuity import Last
-from recsys.vectors.exact import Vectors
 from recsys.vectors.table import EmbeddingTable
 
 PLACEMENT = "clusters"
@@ -81,7 +81,7 @@ def _last(bench: Bench) -> Last | None:
     )
 
 
-def _places(bench: Bench, table: EmbeddingTable) -> Vectors | None:
+def _places(bench: Bench, table: EmbeddingTable) -> FloatArray | None:
     """Where each product stands on the map, from where it stood last time: (n, 2), or None where none is asked for."""
     kind = bench.settings.cluster.map
     if kind == "none":

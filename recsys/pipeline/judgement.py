@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recsys.data.catalogue import Catalogue
@@ -28,6 +27,7 @@ from recsys.pipeline.lesson import Lesson
 from recsys.pipeline.report import Report, Table
 from recsys.pipeline.training import trainable
 from recsys.recommend.recommender import Recommender
+from recsys.types import IntArray
 
 FORMATS = (".csv", ".parquet")
 _LEAK_USERS = 500
@@ -173,7 +173,7 @@ def learned(bench: Bench, past: Past) -> System:
         now=past.now,
     )
 
-    def ranked(histories: Histories, k: int) -> npt.NDArray[np.int64]:
+    def ranked(histories: Histories, k: int) -> IntArray:
         return ours.ranked(histories, k)
 
     return ranked

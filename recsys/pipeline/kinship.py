@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recsys.data import schema
@@ -16,15 +15,15 @@ from recsys.data.catalogue import Catalogue
 from recsys.evaluate import intervals
 from recsys.recommend import words
 from recsys.report.measured import Figure
+from recsys.types import DoubleArray, IntArray
 
-Rows = npt.NDArray[np.int64]
 OURS, WORDS, CHANCE = "recsys", "words alone", "chance"
 METRIC = "same@10"
 _K, _SAMPLES, _BLOCK = 10, 500, 64
 
 
 def agreement(
-    catalogue: Catalogue, rows: Rows, near: pl.DataFrame, columns: Sequence[str], *, seed: int
+    catalogue: Catalogue, rows: IntArray, near: pl.DataFrame, columns: Sequence[str], *, seed: int
 ) -> tuple[Figure, ...]:
     """Share of the ten nearest neighbours with a product's own value: the mean over products, 95 % interval.
 
@@ -55,7 +54,7 @@ def agreement(
     return tuple(out)
 
 
-def _published(catalogue: Catalogue, rows: Rows, near: pl.DataFrame) -> Rows:
+def _published(catalogue: Catalogue, rows: IntArray, near: pl.DataFrame) -> IntArray:
     """Neighbours of each product: (m, 10) rows, -1 = none."""
     out = np.full((len(rows), _K), -1, np.int64)
     place = {name: at for at, name in enumerate(catalogue.ids.ids(rows))}
@@ -67,7 +66,7 @@ def _published(catalogue: Catalogue, rows: Rows, near: pl.DataFrame) -> Rows:
     return out
 
 
-def _worded(catalogue: Catalogue, rows: Rows) -> Rows:
+def _worded(catalogue: Catalogue, rows: IntArray) -> IntArray:
     """The ten sellable products whose title and description are most alike, by TF-IDF: (m, 10) rows, -1 = none."""
     kept = [name for name in (schema.PRODUCT_ID, schema.TITLE, schema.DESCRIPTION) if name in catalogue.frame.columns]
     plain = Catalogue(catalogue.ids, catalogue.frame.select(kept), catalogue.sellable.copy(), catalogue.pictures)
@@ -84,14 +83,14 @@ def _worded(catalogue: Catalogue, rows: Rows) -> Rows:
     return out
 
 
-def _codes(values: pl.Series) -> Rows:
+def _codes(values: pl.Series) -> IntArray:
     """A number a value, -1 = none: (n,)."""
     texts = values.cast(pl.String)
     codes = texts.rank("dense").cast(pl.Int64) - 1
     return codes.fill_null(-1).to_numpy().astype(np.int64)
 
 
-def _shared(code: Rows, own: Rows, lists: Rows) -> npt.NDArray[np.float64]:
+def _shared(code: IntArray, own: IntArray, lists: IntArray) -> DoubleArray:
     """Share of each list with the product's own value, NaN where nothing is known: (m,)."""
     theirs = np.where(lists >= 0, code[lists], -1)
     known = (theirs >= 0) & (own >= 0)[:, None]
@@ -100,7 +99,7 @@ def _shared(code: Rows, own: Rows, lists: Rows) -> npt.NDArray[np.float64]:
     return np.where(count > 0, same / np.maximum(count, 1), np.nan)
 
 
-def _chance(code: Rows, own: Rows) -> npt.NDArray[np.float64]:
+def _chance(code: IntArray, own: IntArray) -> DoubleArray:
     known = code[code >= 0]
     counts = np.bincount(known, minlength=int(code.max(initial=0)) + 1)
     return np.where(own >= 0, (counts[np.maximum(own, 0)] - 1) / max(1, len(known) - 1), np.nan)

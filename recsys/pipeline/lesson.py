@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
@@ -28,6 +27,7 @@ from recsys.pipeline.bench import Bench
 from recsys.recommend import cases, rank, rehearsal
 from recsys.recommend.rank import Blend
 from recsys.recommend.trees import Trees
+from recsys.types import FloatArray
 from recsys.vectors.build import bring_up_to_date
 from recsys.vectors.table import EmbeddingTable
 
@@ -93,7 +93,7 @@ class Lesson:
             course=self.course,
         )
 
-    def ranker(self, model: Model, content: npt.NDArray[np.float32]) -> Blend | Trees:
+    def ranker(self, model: Model, content: FloatArray) -> Blend | Trees:
         """The ranker, fitted on the newest windows with a user encoder that has not seen them.
 
         Without enough users to rehearse with, the sources count the same, and a warning says so.
@@ -115,7 +115,7 @@ class Lesson:
                 logger.warning("the ranker is not fitted, all sources count the same: before its window, %s", error)
                 return rank.equal(settings.recommend.sources)
 
-    def _users(self, model: Model, content: npt.NDArray[np.float32], interactions: Interactions, *, name: str) -> Model:
+    def _users(self, model: Model, content: FloatArray, interactions: Interactions, *, name: str) -> Model:
         """The model with a user encoder trained on some events."""
         settings = self.bench.settings
         return train_users(

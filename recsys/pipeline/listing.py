@@ -20,11 +20,9 @@ from recsys.pipeline import basis
 from recsys.pipeline.basis import Night
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.space import embedded
+from recsys.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from recsys.recommend.recommender import Recommender
     from recsys.store.kept import Kept
     from recsys.store.runs import Run
@@ -82,8 +80,8 @@ class _Open:
     bench: Bench
     recommender: Recommender
     run: Run
-    users: npt.NDArray[np.int64]
-    changed: npt.NDArray[np.bool_]
+    users: IntArray
+    changed: BoolArray
     warned: list[str] = field(default_factory=list)
 
 
@@ -150,7 +148,7 @@ class ListTask:
         counts = (len(rows), len(anew), 0 if kept is None else len(kept.users))
         return Made(*counts, seconds, made.drops.document(), peak_mb(), warned)
 
-    def _split(self, opened: _Open, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], Kept | None]:
+    def _split(self, opened: _Open, rows: IntArray) -> tuple[IntArray, Kept | None]:
         """The users whose lists are made, and the lists that are taken over."""
         import numpy as np
 

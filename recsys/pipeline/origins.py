@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from recsys import __version__
+from recsys._version import __version__
 from recsys.config import Settings
 from recsys.config.layers import names, value_of
 from recsys.errors import ModelFolderError

@@ -9,7 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from recsys import __version__
+from recsys._version import __version__
 from recsys.encoder.folder import MANIFEST, put
 from recsys.errors import ModelFolderError
 from recsys.recommend.rank import Blend

@@ -14,6 +14,7 @@ import polars as pl
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.report.content import Product
+from recsys.types import IntArray
 
 
 class Shelf:
@@ -49,7 +50,7 @@ class Shelf:
         rows = np.array(list(self._places), np.int64)
         return self._catalogue.pictures.take(rows[self._catalogue.pictures.present[rows]])
 
-    def _about(self, rows: npt.NDArray[np.int64]) -> list[str]:
+    def _about(self, rows: IntArray) -> list[str]:
         """Brand, category and price of each product, as far as they are known."""
         frame = self._catalogue.frame[rows.tolist()] if len(rows) else self._catalogue.frame.head(0)
         parts = [frame[name].cast(pl.String).to_list() for name in (schema.BRAND, schema.CATEGORY) if name in frame]

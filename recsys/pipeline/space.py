@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.errors import NothingNewError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
 from recsys.store.runs import Manifest
+from recsys.types import FloatArray
 from recsys.vectors import build, neighbours, saved, variants, yardstick
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _figures(speed: yardstick.Speed) -> tuple[float, float, float]:
     return speed.median_ms, speed.p95_ms, speed.per_second
 
 
-def vectors_of(bench: Bench, frame: Any = None) -> npt.NDArray[np.float32]:
+def vectors_of(bench: Bench, frame: Any = None) -> FloatArray:
     """Vectors (n, d) of the products of a frame, stored or not; of the whole store when there is no frame."""
     from recsys.data.dataset import catalogue_of
     from recsys.data.sources import frame_of

@@ -17,12 +17,13 @@ from recsys.data import labels, schema
 from recsys.encoder import checkpoint, distill, finetune
 from recsys.encoder.course import PLAIN, Course
 from recsys.encoder.finetune import Heads
-from recsys.encoder.model import Model, Vectors
+from recsys.encoder.model import Model
 from recsys.encoder.transfer import Transfer
 from recsys.errors import ConfigError, UsageError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Table
 from recsys.store.inputs import write_inputs
+from recsys.types import FloatArray
 
 CURRENT: Final = "current"
 """Names the encoder in use."""
@@ -148,7 +149,7 @@ class Way:
         named = (folder / "CURRENT").is_file()
         return checkpoint.load(checkpoint.newest(folder.parent, folder.name) if named else folder)
 
-    def predictions(self, model: Model, vectors: Vectors) -> pl.DataFrame | None:
+    def predictions(self, model: Model, vectors: FloatArray) -> pl.DataFrame | None:
         """The labels of all products nobody labelled, columns PREDICTIONS; None when no labels were given."""
         if self._labels is None:
             return None

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from scipy.special import expit
 
@@ -19,10 +18,9 @@ from recsys.recommend.candidates.sequence import Sequence as SequenceSource
 from recsys.recommend.lists import Lists
 from recsys.recommend.pairs import Pairs
 from recsys.recommend.proposals import UserBatch
+from recsys.types import DoubleArray, IntArray
 
 logger = logging.getLogger(__name__)
-Rows = npt.NDArray[np.int64]
-Shares = npt.NDArray[np.float64]
 BY_TASTE = "no source proposes it; next by taste alone"
 """The reason of users who are ranked by their vector."""
 
@@ -31,7 +29,7 @@ def audience(
     recommender: line.Recommender,
     item: int,
     *,
-    users: Rows,
+    users: IntArray,
     k: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
@@ -80,10 +78,10 @@ def _forbidden(recommender: line.Recommender, item: int) -> bool:
 
 
 def _proposed(
-    recommender: line.Recommender, item: int, users: Rows, progress: Callable[[int, int], None] | None
-) -> tuple[Rows, Shares, Lists]:
+    recommender: line.Recommender, item: int, users: IntArray, progress: Callable[[int, int], None] | None
+) -> tuple[IntArray, DoubleArray, Lists]:
     """Positions in `users` for whom the product is a candidate, its share among theirs, and what reasons need."""
-    shares: list[Shares] = [np.zeros(0)]
+    shares: list[DoubleArray] = [np.zeros(0)]
     places: list[Lists] = []
     for start in range(0, len(users), line.BLOCK):
         found = recommender.scored(recommender.histories(users[start : start + line.BLOCK]), 1)
@@ -105,11 +103,13 @@ def _proposed(
     return joined.user, np.concatenate(shares), joined
 
 
-def _by_taste(recommender: line.Recommender, item: int, positions: Rows, users: Rows) -> tuple[Rows, Shares]:
+def _by_taste(
+    recommender: line.Recommender, item: int, positions: IntArray, users: IntArray
+) -> tuple[IntArray, DoubleArray]:
     """Those of the positions who may get the product and have a vector, and its inner product with the product's."""
     source = recommender.sources.get("sequence")
-    parts: list[Rows] = [np.zeros(0, np.int64)]
-    inner: list[Shares] = [np.zeros(0)]
+    parts: list[IntArray] = [np.zeros(0, np.int64)]
+    inner: list[DoubleArray] = [np.zeros(0)]
     for start in range(0, len(positions) if isinstance(source, SequenceSource) else 0, line.BLOCK):
         assert isinstance(source, SequenceSource)
         some = positions[start : start + line.BLOCK]
@@ -128,7 +128,11 @@ def _by_taste(recommender: line.Recommender, item: int, positions: Rows, users: 
 
 
 def _frame(
-    recommender: line.Recommender, users: Rows, rows: Rows | list[int], score: Shares | list[float], said: list[str]
+    recommender: line.Recommender,
+    users: IntArray,
+    rows: IntArray | list[int],
+    score: DoubleArray | list[float],
+    said: list[str],
 ) -> pl.DataFrame:
     kept = np.asarray(rows, np.int64)
     return pl.DataFrame(

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.interactions import Histories, Interactions
+from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.errors import UsageError
-from recsys.recommend.proposals import DAY, PURCHASE_CODE
+from recsys.types import IntArray
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Cases:
     """
 
     histories: Histories
-    targets: tuple[npt.NDArray[np.int64], ...]
+    targets: tuple[IntArray, ...]
     now: int
 
     def __post_init__(self) -> None:

@@ -6,17 +6,17 @@ In: a Catalogue, interactions. Out: (n,) arrays.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
+from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.errors import ConfigError, suggestion
-from recsys.recommend.proposals import DAY, PURCHASE_CODE
+from recsys.types import BoolArray, DoubleArray, IntArray
 
 
-def codes_of(catalogue: Catalogue, column: str, *, setting: str) -> npt.NDArray[np.int64]:
+def codes_of(catalogue: Catalogue, column: str, *, setting: str) -> IntArray:
     """A number for each value of a column: (n,) int64, -1 = none. `colour` also finds `attributes.colour`.
 
     Raises:
@@ -37,7 +37,7 @@ def codes_of(catalogue: Catalogue, column: str, *, setting: str) -> npt.NDArray[
     return codes.fill_null(-1).to_numpy().astype(np.int64)
 
 
-def prices_of(catalogue: Catalogue) -> npt.NDArray[np.float64]:
+def prices_of(catalogue: Catalogue) -> DoubleArray:
     """Price of each product: (n,) float64, NaN where there is none."""
     frame = catalogue.frame
     if schema.PRICE not in frame.columns:
@@ -47,7 +47,7 @@ def prices_of(catalogue: Catalogue) -> npt.NDArray[np.float64]:
 
 def new_products(
     catalogue: Catalogue, interactions: Interactions, *, now: int, days: float, unsold: bool = False
-) -> npt.NDArray[np.bool_]:
+) -> BoolArray:
     """Which products came within the last days: by `created_at`, else by their first event; (n,) bool.
 
     A product with neither is new: nobody has had the chance to do anything with it. With `unsold`, so is one that was

@@ -6,18 +6,16 @@ In: the pool of ranked candidates, content vectors, categories. Out: what each c
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.config import RecommendSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories
+from recsys.data.schema import RETURN_CODE
 from recsys.recommend.columns import codes_of
-from recsys.recommend.proposals import RETURN_CODE
 from recsys.recommend.rules_list import Gain, Pool, same
 from recsys.recommend.spread import looked_up
+from recsys.types import DoubleArray, FloatArray, IntArray
 
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 _HEAD = 5
 """So many times k of a user's best candidates are looked at; what comes after them keeps the ranker's order."""
 _SMOOTH = 0.01
@@ -37,7 +35,7 @@ class Diversity:
     """
 
     def __init__(
-        self, content: Floats, *, diversity: float, calibration: float = 0.0, codes: Rows | None = None
+        self, content: FloatArray, *, diversity: float, calibration: float = 0.0, codes: IntArray | None = None
     ) -> None:
         """Take what likeness and mix are measured by.
 
@@ -50,7 +48,7 @@ class Diversity:
         self._content, self._diversity, self._calibration, self._codes = content, diversity, calibration, codes
 
     @staticmethod
-    def of(settings: RecommendSettings, catalogue: Catalogue, content: Floats) -> Diversity | None:
+    def of(settings: RecommendSettings, catalogue: Catalogue, content: FloatArray) -> Diversity | None:
         """As the settings ask; None when both weights are 0, and lists are left as the ranker orders them.
 
         Raises:
@@ -77,13 +75,13 @@ class Diversity:
 
 
 class _Gain:
-    def __init__(self, head: int, relevance: npt.NDArray[np.float64], parts: list[_Part]) -> None:
+    def __init__(self, head: int, relevance: DoubleArray, parts: list[_Part]) -> None:
         self.head, self._relevance, self._parts = head, relevance, parts
 
-    def value(self, place: int) -> npt.NDArray[np.float64]:
+    def value(self, place: int) -> DoubleArray:
         return self._relevance - sum((part.cost(place) for part in self._parts), np.zeros(()))
 
-    def took(self, column: Rows) -> None:
+    def took(self, column: IntArray) -> None:
         # A place that went beyond the head changes nothing here.
         inside = np.where(column < self.head, column, -1)
         for part in self._parts:
@@ -93,14 +91,14 @@ class _Gain:
 class _Likeness:
     """Largest cosine with what is in the list."""
 
-    def __init__(self, vectors: Floats, weight: float) -> None:
+    def __init__(self, vectors: FloatArray, weight: float) -> None:
         self._vectors, self._weight = vectors, weight
         self._most = np.full(vectors.shape[:2], -np.inf)
 
-    def cost(self, _: int) -> npt.NDArray[np.float64]:
+    def cost(self, _: int) -> DoubleArray:
         return self._weight * np.where(np.isfinite(self._most), self._most, 0.0)
 
-    def took(self, column: Rows) -> None:
+    def took(self, column: IntArray) -> None:
         if not self._vectors.shape[1]:
             return
         chosen = self._vectors[np.arange(len(column)), np.maximum(column, 0)]
@@ -115,16 +113,16 @@ class _Mix:
     p log(q before / q after), p and q being that category's shares in history and list.
     """
 
-    def __init__(self, codes: Rows, wanted: npt.NDArray[np.float64], weight: float) -> None:
+    def __init__(self, codes: IntArray, wanted: DoubleArray, weight: float) -> None:
         self._codes, self._wanted, self._weight = codes, wanted, weight
         self._count = np.zeros(codes.shape, np.int64)
 
-    def cost(self, place: int) -> npt.NDArray[np.float64]:
+    def cost(self, place: int) -> DoubleArray:
         each, own = (1 - _SMOOTH) / (place + 1), _SMOOTH * self._wanted
         before, after = each * self._count + own, each * (self._count + 1) + own
         return np.where(self._wanted > 0, self._weight * self._wanted * np.log(np.maximum(before, 1e-12) / after), 0.0)
 
-    def took(self, column: Rows) -> None:
+    def took(self, column: IntArray) -> None:
         if self._codes.shape[1]:
             self._count += same(self._codes, column)
 
@@ -132,7 +130,7 @@ class _Mix:
 _Part = _Likeness | _Mix
 
 
-def shares(histories: Histories, codes: Rows, item: Rows) -> npt.NDArray[np.float64]:
+def shares(histories: Histories, codes: IntArray, item: IntArray) -> DoubleArray:
     """Share of each candidate's category in the user's history: (b, c), 0 where there is none.
 
     Args:
@@ -152,7 +150,7 @@ def shares(histories: Histories, codes: Rows, item: Rows) -> npt.NDArray[np.floa
     return np.where(mine >= 0, found.reshape(b, c) / total[:, None], 0.0)
 
 
-def _relevance(score: Floats) -> npt.NDArray[np.float64]:
+def _relevance(score: FloatArray) -> DoubleArray:
     """Scores between 0 and 1 within each user: (b, c) float64."""
     real = np.isfinite(score)
     high = np.where(real, score, -np.inf).max(axis=1, initial=-np.inf)

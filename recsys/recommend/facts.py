@@ -6,17 +6,16 @@ In: catalogue, interactions before `now`, product vectors; histories. Out: colum
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
+from recsys.data.schema import DAY, RETURN_CODE
 from recsys.recommend.columns import codes_of, prices_of
-from recsys.recommend.proposals import DAY, RETURN_CODE, UserBatch
+from recsys.recommend.proposals import UserBatch
 from recsys.recommend.spread import looked_up, side_by_side
+from recsys.types import FloatArray, IntArray
 
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 _MONTH, _YEAR = 30.44, 365.25
 _LAST = 10
 """Products of a user that a candidate is compared with."""
@@ -42,7 +41,7 @@ class ProductFacts:
     """
 
     def __init__(
-        self, catalogue: Catalogue, interactions: Interactions, content: Floats, *, now: int, days: float
+        self, catalogue: Catalogue, interactions: Interactions, content: FloatArray, *, now: int, days: float
     ) -> None:
         kept = interactions.kind != RETURN_CODE
         item, time = interactions.item[kept], interactions.time[kept]
@@ -65,7 +64,7 @@ class ProductFacts:
         self.kin = self._kin(np.bincount(item, minlength=n))
         self.season = self._season(item, time)
 
-    def of(self, item: Rows) -> list[Floats]:
+    def of(self, item: IntArray) -> list[FloatArray]:
         """The columns of `features` that speak of the product alone."""
         ever = self.ever[item]
         return [
@@ -80,13 +79,13 @@ class ProductFacts:
             self.kin[item],
         ]
 
-    def _kin(self, events: Rows) -> Floats:
+    def _kin(self, events: IntArray) -> FloatArray:
         """What its variants sell tells something of a product nobody has bought yet."""
         whole = np.bincount(self.group + 1, events, minlength=int(self.group.max(initial=-1)) + 2)
-        kin: Floats = np.log1p(np.where(self.group >= 0, whole[self.group + 1] - events, 0)).astype(np.float32)
+        kin: FloatArray = np.log1p(np.where(self.group >= 0, whole[self.group + 1] - events, 0)).astype(np.float32)
         return kin
 
-    def _season(self, item: Rows, time: Rows) -> Floats:
+    def _season(self, item: IntArray, time: IntArray) -> FloatArray:
         """Sales of the product's category in this month of all years, over its mean month."""
         n = len(self.category)
         if not len(time) or self.now - int(time.min()) < _YEAR * DAY:
@@ -97,7 +96,7 @@ class ProductFacts:
         apart = np.abs(((self.now - time) / DAY + _YEAR / 2) % _YEAR - _YEAR / 2)
         here = np.bincount(group[item[apart <= _MONTH / 2]], minlength=groups)
         whole = np.bincount(group[item], minlength=groups)
-        lift: Floats = np.log((1 + here) / (1 + whole * _MONTH / _YEAR)).astype(np.float32)
+        lift: FloatArray = np.log((1 + here) / (1 + whole * _MONTH / _YEAR)).astype(np.float32)
         lift[0] = 0  # of what has no category
         return lift[group]
 
@@ -127,12 +126,12 @@ class UserFacts:
             self._price[priced] = np.nanmedian(price[priced], axis=1)
             self._spread[priced] = np.nanstd(price[priced], axis=1)
 
-    def of(self, user: Rows) -> list[Floats]:
+    def of(self, user: IntArray) -> list[FloatArray]:
         """The columns of `features` that speak of the user alone."""
         own = (self.length, self._distinct, self._away, np.nan_to_num(self._price), self._spread)
         return [part[user] for part in own]
 
-    def fit(self, user: Rows, item: Rows) -> list[Floats]:
+    def fit(self, user: IntArray, item: IntArray) -> list[FloatArray]:
         """The columns that speak of both: nearness of the vectors, same brand and category, price, bought before."""
         products, histories = self._products, self._users.histories
         items = histories.items[:, -_LAST:]
@@ -152,7 +151,7 @@ class UserFacts:
             self._again(user, item),
         ]
 
-    def _share(self, code: Rows, user: Rows, item: Rows) -> Floats:
+    def _share(self, code: IntArray, user: IntArray, item: IntArray) -> FloatArray:
         """Share of the user's events with the product's own code; 0 where it has none."""
         histories = self._users.histories
         real = histories.real
@@ -162,10 +161,10 @@ class UserFacts:
         keys, number = np.unique(row * count + own + 1, return_counts=True)
         wanted = user * count + code[item] + 1
         found = np.where(code[item] >= 0, looked_up(keys, number, wanted), 0)
-        share: Floats = (found / np.maximum(real.sum(axis=1), 1)[user]).astype(np.float32)
+        share: FloatArray = (found / np.maximum(real.sum(axis=1), 1)[user]).astype(np.float32)
         return share
 
-    def _lately(self, code: Rows, user: Rows, item: Rows) -> Floats:
+    def _lately(self, code: IntArray, user: IntArray, item: IntArray) -> FloatArray:
         """1 / (1 + events since the newest one with the product's own code); 0 where there is none."""
         histories = self._users.histories
         row, column = np.nonzero(histories.real)
@@ -177,7 +176,7 @@ class UserFacts:
         found = looked_up(keys, 1 / (1 + back), user * count + code[item] + 1)
         return np.where(code[item] >= 0, found, 0).astype(np.float32)
 
-    def _again(self, user: Rows, item: Rows) -> Floats:
+    def _again(self, user: IntArray, item: IntArray) -> FloatArray:
         """Log(1 + times the product stands in the user's history)."""
         histories = self._users.histories
         row, column = np.nonzero(histories.real)
@@ -187,14 +186,14 @@ class UserFacts:
         return np.log1p(found.astype(np.float64)).astype(np.float32)
 
 
-def _log_price(catalogue: Catalogue) -> Floats:
+def _log_price(catalogue: Catalogue) -> FloatArray:
     """Log of each price, nan where there is none: (n,)."""
     price = prices_of(catalogue)
-    known: Floats = np.where(price > 0, price, np.nan).astype(np.float32)
+    known: FloatArray = np.where(price > 0, price, np.nan).astype(np.float32)
     return np.log(known)
 
 
-def _codes(catalogue: Catalogue, column: str) -> Rows:
+def _codes(catalogue: Catalogue, column: str) -> IntArray:
     """A number for each value of a column, -1 = none, also where there is no such column: (n,)."""
     if column not in catalogue.frame.columns:
         return np.full(len(catalogue), -1, np.int64)

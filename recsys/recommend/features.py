@@ -14,9 +14,7 @@ from recsys.recommend.facts import ProductFacts, UserFacts
 from recsys.recommend.order import by_score
 from recsys.recommend.pairs import Pairs
 from recsys.recommend.proposals import CandidateSource, UserBatch
-
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
+from recsys.types import DoubleArray, FloatArray, IntArray
 
 _OF_SOURCE = ("relative", "place", "held", "raw", "newest", "by_history", "by_popularity")
 _OF_PRODUCT = ("lately", "ever", "never", "age", "quiet", "trend", "price", "season", "kin")
@@ -43,7 +41,7 @@ class Features:
     def __init__(self, sources: Sequence[CandidateSource], products: ProductFacts) -> None:
         self._sources, self._products = list(sources), products
 
-    def of(self, pairs: Pairs, users: UserBatch) -> Floats:
+    def of(self, pairs: Pairs, users: UserBatch) -> FloatArray:
         """Features of each pair in the order of `names`: (m, f) float32.
 
         Every source is asked about every pair, whoever proposed it. `relative` is its answer between 0 and 1 within
@@ -57,7 +55,7 @@ class Features:
         starts = np.searchsorted(pairs.user, np.arange(len(users) + 1))
         mine = UserFacts(users, self._products)
         length, ever = mine.length[pairs.user], self._products.ever[pairs.item]
-        columns: list[Floats] = []
+        columns: list[FloatArray] = []
         newest = users.newest
         for place, source in enumerate(self._sources):
             score = source.weigh(users, pairs.user, pairs.item)
@@ -78,7 +76,7 @@ class Features:
         return np.stack(columns, dtype=np.float32, casting="same_kind").T
 
 
-def _relative(score: Floats, user: Rows, starts: Rows) -> Floats:
+def _relative(score: FloatArray, user: IntArray, starts: IntArray) -> FloatArray:
     """Scores between 0 and 1 within each user: linear from the user's lowest (or 0) to the highest."""
     high, low = _extreme(score, starts), np.minimum(-_extreme(-score, starts), 0.0)
     span = np.where(np.isfinite(high) & (high > low), high - low, 1.0)
@@ -86,7 +84,7 @@ def _relative(score: Floats, user: Rows, starts: Rows) -> Floats:
     return ((score - low[user]) / span[user]).astype(np.float32)
 
 
-def _extreme(values: npt.NDArray[np.floating], starts: Rows) -> npt.NDArray[np.float64]:
+def _extreme(values: npt.NDArray[np.floating], starts: IntArray) -> DoubleArray:
     """The largest value of each user, -inf where a user has none: (b,)."""
     out = np.full(len(starts) - 1, -np.inf)
     some = np.flatnonzero(starts[1:] > starts[:-1])
@@ -94,7 +92,7 @@ def _extreme(values: npt.NDArray[np.floating], starts: Rows) -> npt.NDArray[np.f
     return out
 
 
-def _place(score: Floats, pairs: Pairs, starts: Rows) -> Floats:
+def _place(score: FloatArray, pairs: Pairs, starts: IntArray) -> FloatArray:
     """1 / rank among the user's pairs, ties by lower row; 0 where the source says nothing."""
     order = by_score(pairs.user, score)  # pairs are sorted by item already
     rank = np.empty(len(order), np.int64)
@@ -102,6 +100,6 @@ def _place(score: Floats, pairs: Pairs, starts: Rows) -> Floats:
     return np.where(score != 0, 1.0 / (1.0 + rank), 0.0).astype(np.float32)
 
 
-def _squashed(score: Floats) -> Floats:
+def _squashed(score: FloatArray) -> FloatArray:
     """A score of any unit without its tails: sign(x) log(1 + |x|)."""
     return (np.sign(score) * np.log1p(np.abs(score))).astype(np.float32)

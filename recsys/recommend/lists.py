@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data.interactions import Histories
-from recsys.recommend.proposals import PURCHASE_CODE, RETURN_CODE
-
-Rows = npt.NDArray[np.int64]
+from recsys.data.schema import PURCHASE_CODE, RETURN_CODE
+from recsys.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -31,13 +29,13 @@ class Lists:
         kind: (m,) code of what the user did with that product, or lately where there is none; -1 = nothing.
     """
 
-    user: Rows
-    rank: Rows
-    item: Rows
-    score: npt.NDArray[np.float32]
-    source: Rows
-    because: Rows
-    kind: Rows
+    user: IntArray
+    rank: IntArray
+    item: IntArray
+    score: FloatArray
+    source: IntArray
+    because: IntArray
+    kind: IntArray
 
     @staticmethod
     def joined(parts: Sequence[Lists]) -> Lists:
@@ -64,7 +62,7 @@ class Lists:
             whole.kind[order],
         )
 
-    def take(self, rows: Rows) -> Lists:
+    def take(self, rows: IntArray) -> Lists:
         """Some places, in the order of `rows`."""
         return Lists(*(getattr(self, field.name)[rows] for field in fields(Lists)))
 
@@ -74,7 +72,7 @@ class Lists:
         return Lists(self.user + start, *rest)
 
 
-def falling(score: npt.NDArray[np.float32], item: Rows) -> npt.NDArray[np.float32]:
+def falling(score: FloatArray, item: IntArray) -> FloatArray:
     """Scores that fall along lists which rules or diversity have rearranged: (b, k) float32.
 
     A product that stands below one of a lower score gets that one's score, a hair less. So a score says how a product
@@ -92,7 +90,7 @@ def falling(score: npt.NDArray[np.float32], item: Rows) -> npt.NDArray[np.float3
     return out
 
 
-def kinds_of(histories: Histories, user: Rows, because: Rows) -> Rows:
+def kinds_of(histories: Histories, user: IntArray, because: IntArray) -> IntArray:
     """What each user did with a product (m,): bought it before all else, or the newest event that is no return.
 
     Where `because` is -1: the same of everything the user did. -1 where there is no such event.

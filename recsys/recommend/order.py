@@ -6,16 +6,14 @@ In: users and scores of pairs. Out: places of the pairs in that order, or of the
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Rows = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+from recsys.types import FloatArray, IntArray
 
 _USERS, _WIDTH = 1 << 15, 1 << 16
 """Users, and pairs of one, that a key of 64 bits has room for beside a float32."""
 
 
-def by_score(user: Rows, score: Floats) -> Rows:
+def by_score(user: IntArray, score: FloatArray) -> IntArray:
     """Places of m pairs by user, falling score, then as they stand: (m,) int64.
 
     User, score and place go into one number, so that they are sorted by value, several at once, and not by index.
@@ -35,11 +33,11 @@ def by_score(user: Rows, score: Floats) -> Rows:
     falling = np.int64(np.iinfo(np.int32).max) - rising
     within = np.arange(len(user)) - starts[user]
     key = np.sort((user << 48) | (falling << 16) | within)
-    out: Rows = starts[key >> 48] + (key & (_WIDTH - 1))
+    out: IntArray = starts[key >> 48] + (key & (_WIDTH - 1))
     return out
 
 
-def foremost(user: Rows, score: Floats, k: int) -> Rows:
+def foremost(user: IntArray, score: FloatArray, k: int) -> IntArray:
     """Places of the k best pairs of each user, of equals the first, ascending.
 
     Args:

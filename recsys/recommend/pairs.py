@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.recommend.proposals import Candidates
-
-Rows = npt.NDArray[np.int64]
+from recsys.types import BoolArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -26,15 +24,15 @@ class Pairs:
         because: (m, s) product row the source's proposal stems from, -1 = none.
     """
 
-    user: Rows
-    item: Rows
-    held: npt.NDArray[np.bool_]
-    because: Rows
+    user: IntArray
+    item: IntArray
+    held: BoolArray
+    because: IntArray
 
     def __len__(self) -> int:
         return len(self.user)
 
-    def take(self, kept: npt.NDArray[np.bool_]) -> Pairs:
+    def take(self, kept: BoolArray) -> Pairs:
         """The pairs where `kept` (m,) is true."""
         return Pairs(self.user[kept], self.item[kept], self.held[kept], self.because[kept])
 

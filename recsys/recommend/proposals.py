@@ -12,13 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data import schema
 from recsys.data.interactions import Histories
-
-DAY = 86_400
-PURCHASE_CODE = schema.EVENT_TYPES.index(schema.PURCHASE)
-RETURN_CODE = schema.EVENT_TYPES.index("return")
-Scores = npt.NDArray[np.float32]
+from recsys.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -55,11 +50,11 @@ class Candidates:
         because: (m,) int64 product row the proposal stems from, -1 = none.
     """
 
-    user: npt.NDArray[np.int64]
-    item: npt.NDArray[np.int64]
-    score: npt.NDArray[np.float32]
+    user: IntArray
+    item: IntArray
+    score: FloatArray
     source: npt.NDArray[np.int16]
-    because: npt.NDArray[np.int64]
+    because: IntArray
 
     def __len__(self) -> int:
         return len(self.user)
@@ -90,7 +85,7 @@ class CandidateSource(Protocol):
         """Up to k products for each user, `source` filled with 0; nothing for a user it knows nothing about."""
         ...
 
-    def weigh(self, users: UserBatch, user: npt.NDArray[np.int64], item: npt.NDArray[np.int64]) -> Scores:
+    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
         """What it says of m pairs, whoever proposed them: (m,) float32 in the units of `propose`, 0 = nothing.
 
         Args:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.errors import ModelFolderError
 from recsys.recommend import features
+from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
 
 log = logging.getLogger(__name__)
-Floats = npt.NDArray[np.float32]
 FORMAT = 2
 
 
@@ -30,16 +29,16 @@ class Ranker(Protocol):
         """The sources it was fitted for, in order."""
         ...
 
-    def score(self, x: Floats) -> Floats:
+    def score(self, x: FloatArray) -> FloatArray:
         """Score of each candidate, comparable within a user: (m,) float32."""
         ...
 
-    def by_source(self, x: Floats) -> Floats:
+    def by_source(self, x: FloatArray) -> FloatArray:
         """What each source's own features add to the score: (m, s) float32."""
         ...
 
 
-def scored(ranker: Ranker, x: Floats, user: npt.NDArray[np.int64], real: npt.NDArray[np.bool_]) -> Floats:
+def scored(ranker: Ranker, x: FloatArray, user: IntArray, real: BoolArray) -> FloatArray:
     """Score of each candidate, comparable within a user: (m,) float32.
 
     A ranker is fitted on users with a history. What sells is the best order there is for the others: a ranker could
@@ -73,17 +72,17 @@ class Blend:
 
     sources: tuple[str, ...]
     names: tuple[str, ...]
-    mean: npt.NDArray[np.float64]
-    scale: npt.NDArray[np.float64]
-    weight: npt.NDArray[np.float64]
+    mean: DoubleArray
+    scale: DoubleArray
+    weight: DoubleArray
     cases: int
 
     @property
-    def slopes(self) -> npt.NDArray[np.float64]:
+    def slopes(self) -> DoubleArray:
         """(f,) what one unit of each feature adds to the score."""
         return self.weight / self.scale
 
-    def score(self, x: Floats) -> Floats:
+    def score(self, x: FloatArray) -> FloatArray:
         """Score of each candidate, comparable within a user: (m,) float32."""
         out = np.full(len(x), -(self.mean @ self.slopes))
         wide = np.empty(len(x))
@@ -91,7 +90,7 @@ class Blend:
             out += np.multiply(column, slope, out=wide)
         return out.astype(np.float32)
 
-    def by_source(self, x: Floats) -> Floats:
+    def by_source(self, x: FloatArray) -> FloatArray:
         """What each source's own features add to the score: (m, s) float32."""
         parts = [x[:, at] @ self.slopes[at] for at in (self._of(source) for source in self.sources)]
         return np.stack(parts, axis=1).astype(np.float32)
@@ -157,9 +156,9 @@ def equal(sources: Sequence[str]) -> Blend:
 
 
 def fit(
-    x: Floats,
-    user: npt.NDArray[np.int64],
-    bought: npt.NDArray[np.bool_],
+    x: FloatArray,
+    user: IntArray,
+    bought: BoolArray,
     *,
     sources: Sequence[str],
     ridge: float = 3.0,
@@ -211,7 +210,7 @@ def fit(
     starts = np.searchsorted(group, np.arange(cases))
     share = bought / np.add.reduceat(bought.astype(np.float64), starts)[group]
 
-    def loss(weight: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+    def loss(weight: DoubleArray) -> tuple[float, DoubleArray]:
         score = z @ weight
         score -= np.maximum.reduceat(score, starts)[group]
         power = np.exp(score)
@@ -223,9 +222,7 @@ def fit(
     return Blend(tuple(sources), tuple(features.names(sources)), mean, scale, found.x, cases)
 
 
-def drawn(
-    user: npt.NDArray[np.int64], bought: npt.NDArray[np.bool_], most: int, g: np.random.Generator
-) -> npt.NDArray[np.bool_]:
+def drawn(user: IntArray, bought: BoolArray, most: int, g: np.random.Generator) -> BoolArray:
     """All that were bought and `most` of the others of each user: (m,) bool."""
     order = np.lexsort((g.random(len(user)), bought, user))
     place = np.arange(len(order)) - np.searchsorted(user[order], user[order])

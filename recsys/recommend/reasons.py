@@ -13,8 +13,8 @@ from scipy import sparse
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
+from recsys.data.schema import DAY, PURCHASE_CODE, RETURN_CODE
 from recsys.recommend.lists import Lists
-from recsys.recommend.proposals import DAY, PURCHASE_CODE, RETURN_CODE
 
 _DONE = {
     "purchase": "bought",

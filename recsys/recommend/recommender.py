@@ -11,7 +11,6 @@ from copy import copy
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recsys.config import RecommendSettings, RuleSettings
@@ -33,8 +32,8 @@ from recsys.recommend.rules_drops import Drops
 from recsys.recommend.rules_fallback import filled
 from recsys.recommend.rules_list import Pool, choose
 from recsys.recommend.scoring import Scored, proposed
+from recsys.types import BoolArray, FloatArray, IntArray
 
-Rows = npt.NDArray[np.int64]
 _LAST = 200
 """Events of a user that are looked at."""
 _NAMELESS, _UNNAMED = ("sequence", "popular"), 0.5
@@ -76,7 +75,7 @@ class Recommender:
         self.sources = dict(zip(names, sources.made(names, narrowed), strict=True))
         self._popular = sources.popular(narrowed)
         self._content = held.content
-        self._gone: npt.NDArray[np.bool_] | None = None
+        self._gone: BoolArray | None = None
         self._diversity = Diversity.of(held.recommend, held.catalogue, held.content)
         self._features = features.Features(list(self.sources.values()), sources.facts(held))
         co_purchase = self.sources.get(CoPurchase.name)
@@ -95,7 +94,7 @@ class Recommender:
         interactions: Interactions,
         *,
         model: Model,
-        content: npt.NDArray[np.float32],
+        content: FloatArray,
         blend: Ranker,
         recommend: RecommendSettings,
         rules: RuleSettings,
@@ -126,7 +125,7 @@ class Recommender:
         held = sources.Knowledge(catalogue, interactions, model, content, recommend, moment)
         return Recommender(held, blend=blend, rule_settings=rules, users=users)
 
-    def brought_up_to(self, interactions: Interactions, rule: rules.Rules, *, gone: npt.NDArray[np.bool_]) -> None:
+    def brought_up_to(self, interactions: Interactions, rule: rules.Rules, *, gone: BoolArray) -> None:
         """Make lists for newer histories with what was learned before.
 
         Args:
@@ -163,7 +162,7 @@ class Recommender:
         self.drops.struck["sold_out"] += int((~kept).sum())
         return Scored(some, pairs.take(kept), x[kept], score[kept])
 
-    def told(self, found: Scored, kept: Rows, *, rank: Rows, score: npt.NDArray[np.float32]) -> Lists:
+    def told(self, found: Scored, kept: IntArray, *, rank: IntArray, score: FloatArray) -> Lists:
         """Some of the candidates, `kept` (m,), as places with rank, score and what reasons need."""
         pairs = found.pairs
         part = np.where(pairs.held[kept], self.blend.by_source(found.x[kept]), -np.inf)
@@ -216,7 +215,7 @@ class Recommender:
         item[user, place], score[user, place] = pool.item[user, column], pool.score[user, column]
         return self.told(found, pool.row[user, column], rank=place + 1, score=falling(score, item)[user, place])
 
-    def ranked(self, histories: Histories, k: int) -> Rows:
+    def ranked(self, histories: Histories, k: int) -> IntArray:
         """Product rows alone: (b, k), -1 = no product."""
         found = self.lists(histories, k)
         out = np.full((len(histories), k), -1, np.int64)
@@ -235,7 +234,7 @@ class Recommender:
         """The list of `__default__`: of a user without history."""
         return self.recommend([schema.DEFAULT_USER], k)
 
-    def stream(self, users: Rows, k: int, *, chunk: int, skip: set[int]) -> Iterator[tuple[int, pl.DataFrame, int]]:
+    def stream(self, users: IntArray, k: int, *, chunk: int, skip: set[int]) -> Iterator[tuple[int, pl.DataFrame, int]]:
         """Lists shard by shard; a shard holds the same users whatever was done before.
 
         Args:
@@ -253,12 +252,12 @@ class Recommender:
             rows = users[start : start + chunk]
             yield shard, self.shard(rows, k, first=shard == 0), len(rows)
 
-    def shard(self, rows: Rows, k: int, *, first: bool) -> pl.DataFrame:
+    def shard(self, rows: IntArray, k: int, *, first: bool) -> pl.DataFrame:
         """The lists of some users by row, as `recommend` gives them, the list of `__default__` before the `first`."""
         frame = self._frame(self.lists(self.histories(rows), k), self.users.ids(rows))
         return pl.concat([self.default(k), frame]) if first else frame
 
-    def histories(self, rows: Rows) -> Histories:
+    def histories(self, rows: IntArray) -> Histories:
         """What is known of some users, by row (-1 = nothing): the last events of each, the same in any company."""
         return self.interactions.histories(rows, _LAST)
 

@@ -9,19 +9,20 @@ import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.config import RankerSettings, RecommendSettings, RuleSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
+from recsys.data.schema import DAY
 from recsys.encoder.model import Model
 from recsys.errors import UsageError
 from recsys.recommend import features, rules, sources, trees
 from recsys.recommend.cases import Cases, newest, time_split
-from recsys.recommend.proposals import DAY, UserBatch
+from recsys.recommend.proposals import UserBatch
 from recsys.recommend.rank import Blend, drawn, equal, fit
 from recsys.recommend.scoring import proposed
 from recsys.recommend.trees import Trees
+from recsys.types import BoolArray, FloatArray, IntArray
 
 log = logging.getLogger(__name__)
 _BLOCK = 512
@@ -30,7 +31,7 @@ _BLOCK = 512
 def rehearse(
     catalogue: Catalogue,
     interactions: Interactions,
-    content: npt.NDArray[np.float32],
+    content: FloatArray,
     train_users: Callable[[Interactions], Model],
     *,
     ranker: RankerSettings,
@@ -118,9 +119,9 @@ def fit_on(
 
 
 def fitted(
-    x: npt.NDArray[np.float32],
-    user: npt.NDArray[np.int64],
-    bought: npt.NDArray[np.bool_],
+    x: FloatArray,
+    user: IntArray,
+    bought: BoolArray,
     *,
     sources: Sequence[str],
     ranker: RankerSettings,
@@ -150,7 +151,7 @@ def fitted(
         )
         return blend
 
-    def weigh(rows: npt.NDArray[np.bool_]) -> Blend:
+    def weigh(rows: BoolArray) -> Blend:
         # There are enough users for weights; that fewer are left without a quarter is no reason for equal ones.
         return fit(x[rows], user[rows], bought[rows], sources=names, least_cases=1)
 
@@ -174,7 +175,7 @@ def examples(
     rule_settings: RuleSettings,
     ranker: RankerSettings,
     g: np.random.Generator,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+) -> tuple[FloatArray, IntArray, BoolArray]:
     """Features, users and outcomes of the candidates of every case that bought one of its candidates.
 
     Users without a history are left out (see `rank.scored`). Of the candidates that were not bought,

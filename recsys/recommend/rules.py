@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.config import RuleSettings
 from recsys.data.catalogue import Catalogue
@@ -22,9 +21,9 @@ from recsys.recommend.pairs import Pairs
 from recsys.recommend.rules_price import PriceFactor, prices_of
 from recsys.recommend.rules_products import Products
 from recsys.recommend.rules_seen import Replenish, Seen, bought, days_of
+from recsys.types import BoolArray, IntArray
 
 __all__ = ["Products", "Rules", "Seen", "StrikingRule", "assembled", "bought", "made"]
-Flags = npt.NDArray[np.bool_]
 
 
 class StrikingRule(Protocol):
@@ -35,11 +34,11 @@ class StrikingRule(Protocol):
         """The setting's name; what it strikes out is counted under it."""
         ...
 
-    def keep(self, pairs: Pairs, histories: Histories) -> Flags:
+    def keep(self, pairs: Pairs, histories: Histories) -> BoolArray:
         """Which pairs stay: (m,) bool."""
         ...
 
-    def barred(self, histories: Histories) -> npt.NDArray[np.int64]:
+    def barred(self, histories: Histories) -> IntArray:
         """What the fallback may not take either, as position * n + product; nothing if the rule is soft."""
         ...
 
@@ -64,20 +63,20 @@ class Rules:
 
     striking: Sequence[StrikingRule]
     lists: Sequence[rules_list.ListRule]
-    allowed: Flags
+    allowed: BoolArray
 
     @property
     def products(self) -> list[Products]:
         """The rules about products alone."""
         return [rule for rule in self.striking if isinstance(rule, Products)]
 
-    def barred(self, histories: Histories) -> npt.NDArray[np.int64]:
+    def barred(self, histories: Histories) -> IntArray:
         """What the fallback may not take although `allowed`: position * n + product, unsorted."""
         return np.concatenate([np.zeros(0, np.int64), *(rule.barred(histories) for rule in self.striking)])
 
 
 def made(
-    settings: RuleSettings, interactions: Interactions, *, sources: Sequence[str], sellable: Flags
+    settings: RuleSettings, interactions: Interactions, *, sources: Sequence[str], sellable: BoolArray
 ) -> list[StrikingRule]:
     """The rules the ranker is fitted under: `available_only` and `seen`.
 
@@ -124,7 +123,7 @@ def assembled(
 
 
 def _seen(
-    settings: RuleSettings, interactions: Interactions, sources: Sequence[str], replenished: Flags | None
+    settings: RuleSettings, interactions: Interactions, sources: Sequence[str], replenished: BoolArray | None
 ) -> list[StrikingRule]:
     if settings.seen == "allow":
         return []

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.recommend.lists import Lists
+from recsys.types import IntArray
 
-Rows = npt.NDArray[np.int64]
 _STEP = 1e-3
 """What each filled place scores less than the one before."""
 _KEYS = 1_000_000
 """Pairs looked at in one go; what bounds memory."""
 
 
-def filled(lists: Lists, k: int, *, users: int, order: Rows, barred: Callable[[], Rows], n: int, source: int) -> Lists:
+def filled(
+    lists: Lists, k: int, *, users: int, order: IntArray, barred: Callable[[], IntArray], n: int, source: int
+) -> Lists:
     """Fill short lists with the first of `order` that are neither in them nor barred.
 
     Args:
@@ -45,13 +46,15 @@ def filled(lists: Lists, k: int, *, users: int, order: Rows, barred: Callable[[]
     return Lists.ordered([lists, Lists(user, place, item, score, np.full_like(none, source), none, none)])
 
 
-def _first(order: Rows, taken: Rows, short: Rows, missing: Rows, k: int, n: int) -> tuple[Rows, Rows, Rows]:
+def _first(
+    order: IntArray, taken: IntArray, short: IntArray, missing: IntArray, k: int, n: int
+) -> tuple[IntArray, IntArray, IntArray]:
     """User, product and number 1.. of what fills each short list; looks no further than needed.
 
     All short lists are walked at once along a window of `order`; who still misses products walks on.
     """
     got = np.zeros(len(short), np.int64)
-    parts: list[tuple[Rows, Rows, Rows]] = []
+    parts: list[tuple[IntArray, IntArray, IntArray]] = []
     start, width = 0, 2 * k
     while len(short) and start < len(order):
         some = order[start : start + width]

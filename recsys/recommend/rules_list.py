@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-Rows = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
+from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
+
 BEYOND, SPARE, CAPPED = 1, 2, 4
 """How far a candidate is from being chosen; a larger sum comes later: beyond the head that diversity looks at, kept
 back for a new product, over a cap."""
@@ -29,12 +28,12 @@ class Pool:
         score: (b, c) float32, -inf where there is none.
     """
 
-    row: Rows
-    item: Rows
-    score: npt.NDArray[np.float32]
+    row: IntArray
+    item: IntArray
+    score: FloatArray
 
     @staticmethod
-    def of(user: Rows, item: Rows, score: npt.NDArray[np.float32], *, users: int) -> Pool:
+    def of(user: IntArray, item: IntArray, score: FloatArray, *, users: int) -> Pool:
         """Put flat candidates side by side."""
         order = np.lexsort((item, -score, user))
         by_user = user[order]
@@ -49,11 +48,11 @@ class Pool:
 class Course(Protocol):
     """A rule while the lists of some users are made, place by place."""
 
-    def barred(self, place: int) -> Flags:
+    def barred(self, place: int) -> BoolArray:
         """Which candidates shall not take this place (0 = the first) as long as others can: (b, c) bool."""
         ...
 
-    def took(self, column: Rows) -> None:
+    def took(self, column: IntArray) -> None:
         """Note which candidate each user's place went to: (b,), -1 = none is left."""
         ...
 
@@ -81,11 +80,11 @@ class Gain(Protocol):
 
     head: int
 
-    def value(self, place: int) -> npt.NDArray[np.float64]:
+    def value(self, place: int) -> DoubleArray:
         """What each candidate of the head adds, between -1000 and 1000: (b, head)."""
         ...
 
-    def took(self, column: Rows) -> None:
+    def took(self, column: IntArray) -> None:
         """As in `Course`."""
         ...
 
@@ -95,7 +94,7 @@ class Cap:
 
     weight = CAPPED
 
-    def __init__(self, column: str, most: int, codes: Rows) -> None:
+    def __init__(self, column: str, most: int, codes: IntArray) -> None:
         """`codes` (n,) tells values apart, -1 = none."""
         self.name, self._most, self._codes = f"caps.{column}", most, codes
 
@@ -104,14 +103,14 @@ class Cap:
 
 
 class _Capped:
-    def __init__(self, codes: Rows, most: int) -> None:
+    def __init__(self, codes: IntArray, most: int) -> None:
         self._codes, self._most = codes, most
         self._count = np.zeros(codes.shape, np.int32)
 
-    def barred(self, _: int) -> Flags:
+    def barred(self, _: int) -> BoolArray:
         return np.asarray(self._count >= self._most, np.bool_)
 
-    def took(self, column: Rows) -> None:
+    def took(self, column: IntArray) -> None:
         self._count += same(self._codes, column)
 
 
@@ -120,7 +119,7 @@ class MinNew:
 
     name, weight = "min_new", SPARE
 
-    def __init__(self, least: int, new: Flags) -> None:
+    def __init__(self, least: int, new: BoolArray) -> None:
         """`new` (n,) tells which products are."""
         self.least, self.new = least, new
 
@@ -129,19 +128,19 @@ class MinNew:
 
 
 class _Sparing:
-    def __init__(self, new: Flags, least: int, k: int) -> None:
+    def __init__(self, new: BoolArray, least: int, k: int) -> None:
         self._new, self._k = new, k
         self._need = np.full(len(new), least, np.int64)
 
-    def barred(self, place: int) -> Flags:
+    def barred(self, place: int) -> BoolArray:
         pressing = (self._need > 0) & (self._need >= self._k - place)
         return np.asarray(pressing[:, None] & ~self._new, np.bool_)
 
-    def took(self, column: Rows) -> None:
+    def took(self, column: IntArray) -> None:
         self._need -= (column >= 0) & self._new[np.arange(len(column)), np.maximum(column, 0)]
 
 
-def same(codes: Rows, column: Rows) -> Flags:
+def same(codes: IntArray, column: IntArray) -> BoolArray:
     """Which candidates have the value of the one chosen, (b, c) bool; none where nothing or no value was chosen."""
     mine = np.where(column >= 0, codes[np.arange(len(codes)), np.maximum(column, 0)], -1)
     return np.asarray((codes == mine[:, None]) & (mine >= 0)[:, None], np.bool_)
@@ -157,7 +156,7 @@ class Choice:
         moved: by rule, candidates among a user's k best that it put further down or out; one may count for several.
     """
 
-    column: Rows
+    column: IntArray
     over: int
     moved: Mapping[str, int]
 

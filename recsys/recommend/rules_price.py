@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
@@ -16,9 +15,9 @@ from recsys.data.interactions import Histories, Interactions
 from recsys.recommend import columns
 from recsys.recommend.pairs import Pairs
 from recsys.recommend.rules_seen import bought
+from recsys.types import BoolArray, DoubleArray, IntArray
 
 logger = logging.getLogger(__name__)
-Prices = npt.NDArray[np.float64]
 
 
 class PriceFactor:
@@ -30,21 +29,21 @@ class PriceFactor:
 
     name = "price_factor"
 
-    def __init__(self, interactions: Interactions, *, prices: Prices, factor: float) -> None:
+    def __init__(self, interactions: Interactions, *, prices: DoubleArray, factor: float) -> None:
         """`prices` (n,), NaN = none; `factor` above 1."""
         self._interactions, self._prices, self._factor = interactions, prices, factor
 
-    def keep(self, pairs: Pairs, histories: Histories) -> npt.NDArray[np.bool_]:
+    def keep(self, pairs: Pairs, histories: Histories) -> BoolArray:
         """Which pairs stay: (m,) bool."""
         middle, price = self.medians(histories)[pairs.user], self._prices[pairs.item]
         # Whatever is unknown is NaN, and NaN compares as false.
         return ~((price < middle / self._factor) | (price > middle * self._factor))
 
-    def barred(self, _: Histories) -> npt.NDArray[np.int64]:
+    def barred(self, _: Histories) -> IntArray:
         """Nothing: the rule is soft."""
         return np.zeros(0, np.int64)
 
-    def medians(self, histories: Histories) -> Prices:
+    def medians(self, histories: Histories) -> DoubleArray:
         """Median price of what each user bought: (b,), NaN where nothing bought has a price above 0."""
         keys = bought(histories, self._interactions)
         user, price = keys // self._interactions.n_items, self._prices[keys % self._interactions.n_items]
@@ -59,7 +58,7 @@ class PriceFactor:
         return out
 
 
-def prices_of(catalogue: Catalogue) -> Prices:
+def prices_of(catalogue: Catalogue) -> DoubleArray:
     """Price of each product: (n,) float64, NaN where there is none; a catalogue of several currencies is warned of."""
     frame = catalogue.frame
     priced = {schema.PRICE, schema.CURRENCY} <= set(frame.columns)

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.config import RuleSettings
 from recsys.data.catalogue import Catalogue
@@ -17,9 +16,9 @@ from recsys.data.interactions import Histories
 from recsys.errors import ConfigError, DataContractError, suggestion
 from recsys.recommend.pairs import Pairs
 from recsys.recommend.rules_price import prices_of
+from recsys.types import BoolArray, IntArray
 
 logger = logging.getLogger(__name__)
-Flags = npt.NDArray[np.bool_]
 
 
 class Products:
@@ -30,14 +29,14 @@ class Products:
         allowed: (n,) bool.
     """
 
-    def __init__(self, name: str, allowed: Flags) -> None:
+    def __init__(self, name: str, allowed: BoolArray) -> None:
         self.name, self.allowed = name, allowed
 
-    def keep(self, pairs: Pairs, _: Histories) -> Flags:
+    def keep(self, pairs: Pairs, _: Histories) -> BoolArray:
         """Which pairs stay: (m,) bool."""
         return self.allowed[pairs.item]
 
-    def barred(self, _: Histories) -> npt.NDArray[np.int64]:
+    def barred(self, _: Histories) -> IntArray:
         """Nothing by user: the fallback takes from `allowed_by` alone."""
         return np.zeros(0, np.int64)
 
@@ -61,7 +60,7 @@ def of(settings: RuleSettings, catalogue: Catalogue) -> list[Products]:
     return made
 
 
-def allowed_by(made: Sequence[Products], catalogue: Catalogue) -> Flags:
+def allowed_by(made: Sequence[Products], catalogue: Catalogue) -> BoolArray:
     """Products that are sold and that all rules allow: (n,) bool. Lists are searched and filled from these.
 
     Raises:
@@ -83,7 +82,7 @@ def allowed_by(made: Sequence[Products], catalogue: Catalogue) -> Flags:
     return allowed
 
 
-def _named(setting: str, ids: Sequence[str], catalogue: Catalogue) -> Flags:
+def _named(setting: str, ids: Sequence[str], catalogue: Catalogue) -> BoolArray:
     """Products with these ids: (n,) bool."""
     rows = catalogue.ids.rows(ids)
     unknown = [name for name, row in zip(ids, rows.tolist(), strict=True) if row < 0]

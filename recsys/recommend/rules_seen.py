@@ -9,18 +9,16 @@ import logging
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
+from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.errors import suggestion
 from recsys.recommend.pairs import Pairs
-from recsys.recommend.proposals import DAY, PURCHASE_CODE
+from recsys.types import BoolArray, DoubleArray, IntArray
 
 logger = logging.getLogger(__name__)
-Rows = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 OTHERS = "*"
 """In `replenish_days`: every category without an entry, and products without a category."""
 
@@ -30,7 +28,9 @@ class Seen:
 
     name = "seen"
 
-    def __init__(self, interactions: Interactions, *, repurchase: int | None, replenished: Flags | None = None) -> None:
+    def __init__(
+        self, interactions: Interactions, *, repurchase: int | None, replenished: BoolArray | None = None
+    ) -> None:
         """Note who decides.
 
         Args:
@@ -40,12 +40,12 @@ class Seen:
         """
         self._interactions, self._repurchase, self._replenished = interactions, repurchase, replenished
 
-    def keep(self, pairs: Pairs, histories: Histories) -> Flags:
+    def keep(self, pairs: Pairs, histories: Histories) -> BoolArray:
         """Which pairs stay: (m,) bool."""
         again = np.isin(pairs.user * self._interactions.n_items + pairs.item, self.barred(histories))
         return ~again if self._repurchase is None else ~again | pairs.held[:, self._repurchase]
 
-    def barred(self, histories: Histories) -> Rows:
+    def barred(self, histories: Histories) -> IntArray:
         """What each user bought, as position * n + product."""
         keys = bought(histories, self._interactions)
         return keys if self._replenished is None else keys[~self._replenished[keys % self._interactions.n_items]]
@@ -56,15 +56,15 @@ class Replenish:
 
     name = "replenish_days"
 
-    def __init__(self, interactions: Interactions, *, days: npt.NDArray[np.float64], now: int) -> None:
+    def __init__(self, interactions: Interactions, *, days: DoubleArray, now: int) -> None:
         """`days` (n,) of each product, NaN = this rule does not decide about it; `now` in UTC seconds."""
         self._interactions, self._seconds, self._now = interactions, days * DAY, now
 
-    def keep(self, pairs: Pairs, histories: Histories) -> Flags:
+    def keep(self, pairs: Pairs, histories: Histories) -> BoolArray:
         """Which pairs stay: (m,) bool."""
         return ~np.isin(pairs.user * self._interactions.n_items + pairs.item, self.barred(histories))
 
-    def barred(self, histories: Histories) -> Rows:
+    def barred(self, histories: Histories) -> IntArray:
         """What each user bought too short a time ago, as position * n + product."""
         key, time = purchases(histories, self._interactions)
         order = np.lexsort((time, key))
@@ -75,7 +75,7 @@ class Replenish:
         return np.asarray(key[soon], np.int64)
 
 
-def purchases(histories: Histories, interactions: Interactions) -> tuple[Rows, Rows]:
+def purchases(histories: Histories, interactions: Interactions) -> tuple[IntArray, IntArray]:
     """Every purchase of each user, as position * n + product, and its time; one may stand twice.
 
     Histories end after some events; what a known user bought before that is looked up.
@@ -92,12 +92,12 @@ def purchases(histories: Histories, interactions: Interactions) -> tuple[Rows, R
     return key, np.concatenate([histories.times[at, column], interactions.time[event[own]]])
 
 
-def bought(histories: Histories, interactions: Interactions) -> Rows:
+def bought(histories: Histories, interactions: Interactions) -> IntArray:
     """What each user bought, as position * n + product, sorted and distinct."""
     return np.unique(purchases(histories, interactions)[0])
 
 
-def days_of(replenish: Mapping[str, float], catalogue: Catalogue) -> npt.NDArray[np.float64]:
+def days_of(replenish: Mapping[str, float], catalogue: Catalogue) -> DoubleArray:
     """Days until each product may come back: (n,) float64, NaN = its category has no entry.
 
     A category that no product has is warned about.

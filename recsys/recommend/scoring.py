@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data.interactions import Histories
 from recsys.recommend import rules
 from recsys.recommend.pairs import Pairs, pairs_of
 from recsys.recommend.proposals import Candidates, CandidateSource, UserBatch
 from recsys.recommend.rules_drops import Drops
+from recsys.types import FloatArray
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Scored:
 
     histories: Histories
     pairs: Pairs
-    x: npt.NDArray[np.float32]
-    score: npt.NDArray[np.float32]
+    x: FloatArray
+    score: FloatArray
 
 
 def proposed(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.config import RecommendSettings
 from recsys.data.catalogue import Catalogue
@@ -30,6 +29,7 @@ from recsys.recommend.candidates.transitions import Transitions
 from recsys.recommend.columns import new_products
 from recsys.recommend.facts import ProductFacts
 from recsys.recommend.proposals import CandidateSource
+from recsys.types import FloatArray
 from recsys.vectors.kmeans import groups
 
 _SAMPLE, _LAST = 512, 50
@@ -52,7 +52,7 @@ class Knowledge:
     catalogue: Catalogue
     interactions: Interactions
     model: Model
-    content: npt.NDArray[np.float32]
+    content: FloatArray
     recommend: RecommendSettings
     now: int
 
@@ -68,12 +68,10 @@ class _Bound:
     model: Model
     ids: IdMap
 
-    def item_vectors(self, content: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def item_vectors(self, content: FloatArray) -> FloatArray:
         return self.model.item_vectors(content, self.ids)
 
-    def user_vectors(
-        self, histories: Histories, items: npt.NDArray[np.float32], *, now: int
-    ) -> npt.NDArray[np.float32]:
+    def user_vectors(self, histories: Histories, items: FloatArray, *, now: int) -> FloatArray:
         return self.model.user_vectors(histories, items, now=now)
 
 

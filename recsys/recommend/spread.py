@@ -13,11 +13,11 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recsys.data.interactions import Histories
+from recsys.data.schema import RETURN_CODE
 from recsys.recommend.order import foremost
-from recsys.recommend.proposals import RETURN_CODE, Candidates
+from recsys.recommend.proposals import Candidates
+from recsys.types import FloatArray, IntArray
 
-Rows = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 KIND_WORTH = np.array([1.0, 0.6, 0.3, 0.5, 0.8, 0.0], np.float32)
 """What an event of each type (schema.EVENT_TYPES) says about taste, beside a purchase."""
 
@@ -36,10 +36,10 @@ class Taste:
         back: (q,) int64 how many distinct products came after it.
     """
 
-    user: Rows
-    item: Rows
-    weight: Floats
-    back: Rows
+    user: IntArray
+    item: IntArray
+    weight: FloatArray
+    back: IntArray
 
 
 def taste(histories: Histories, *, last: int, decay: float) -> Taste:
@@ -62,7 +62,7 @@ def taste(histories: Histories, *, last: int, decay: float) -> Taste:
     return Taste(user[near].astype(np.int64), item[near], weight, back[near].astype(np.int64))
 
 
-def strongest(rows: Rows, columns: Rows, values: Floats, n: int, *, keep: int) -> sparse.csr_matrix:
+def strongest(rows: IntArray, columns: IntArray, values: FloatArray, n: int, *, keep: int) -> sparse.csr_matrix:
     """(n, n) float32 of the `keep` largest values of each row, ties by lower column."""
     order = np.lexsort((columns, -values, rows))
     rows, columns, values = rows[order], columns[order], values[order]
@@ -105,7 +105,7 @@ def _reached(signs: Taste, neighbours: sparse.csr_matrix, users: int) -> sparse.
     return reached
 
 
-def _because(signs: Taste, neighbours: sparse.csr_matrix, user: Rows, item: Rows) -> Rows:
+def _because(signs: Taste, neighbours: sparse.csr_matrix, user: IntArray, item: IntArray) -> IntArray:
     """The product of each user that leads to each given product most strongly, the lower row of equals: (m,) int64.
 
     What the users' products lead to is gone through a few users at a time, and what is not asked for is passed over.
@@ -135,7 +135,7 @@ def _because(signs: Taste, neighbours: sparse.csr_matrix, user: Rows, item: Rows
     return because
 
 
-def weighed(signs: Taste, neighbours: sparse.csr_matrix, users: int, user: Rows, item: Rows) -> Floats:
+def weighed(signs: Taste, neighbours: sparse.csr_matrix, users: int, user: IntArray, item: IntArray) -> FloatArray:
     """The sums of `spread` for m given pairs, 0 where nothing leads to the product: (m,) float32.
 
     Args:
@@ -150,14 +150,14 @@ def weighed(signs: Taste, neighbours: sparse.csr_matrix, users: int, user: Rows,
     return looked_up(keys, reached.data, user * n + item)
 
 
-def side_by_side(users: int, one: Rows, other: Rows) -> Iterator[tuple[int, slice, slice]]:
+def side_by_side(users: int, one: IntArray, other: IntArray) -> Iterator[tuple[int, slice, slice]]:
     """Each user with rows in both of two ascending lists of users: position, its rows in one, its rows in the other."""
     first, second = (np.searchsorted(held, np.arange(users + 1)) for held in (one, other))
     for user in np.flatnonzero((np.diff(first) > 0) & (np.diff(second) > 0)).tolist():
         yield user, slice(first[user], first[user + 1]), slice(second[user], second[user + 1])
 
 
-def looked_up(keys: Rows, values: npt.NDArray[np.number], wanted: Rows) -> Floats:
+def looked_up(keys: IntArray, values: npt.NDArray[np.number], wanted: IntArray) -> FloatArray:
     """The value of each wanted key, 0 where it is not among the ascending `keys`: (m,) float32."""
     if not len(keys):
         return np.zeros(len(wanted), np.float32)
@@ -165,7 +165,7 @@ def looked_up(keys: Rows, values: npt.NDArray[np.number], wanted: Rows) -> Float
     return np.where(keys[at] == wanted, values[at], 0.0).astype(np.float32)
 
 
-def gathered(user: Rows, item: Rows, part: Floats, because: Rows, k: int) -> Candidates:
+def gathered(user: IntArray, item: IntArray, part: FloatArray, because: IntArray, k: int) -> Candidates:
     """Sum parts that name the same (user, item), keep the k best of each user; `because` of the largest part."""
     if not len(user):
         return Candidates.none()
@@ -176,7 +176,7 @@ def gathered(user: Rows, item: Rows, part: Floats, because: Rows, k: int) -> Can
     return best(user[first], item[first], total, because[first], k)
 
 
-def best(user: Rows, item: Rows, score: Floats, because: Rows, k: int) -> Candidates:
+def best(user: IntArray, item: IntArray, score: FloatArray, because: IntArray, k: int) -> Candidates:
     """The k best of each user, ties by lower row, of pairs sorted by user, then item, as Candidates are."""
     kept = foremost(user, score, k)
     return Candidates(user[kept], item[kept], score[kept], np.zeros(len(kept), np.int16), because[kept])

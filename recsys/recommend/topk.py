@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from recsys.errors import ConfigError, UsageError
@@ -25,14 +24,12 @@ from recsys.recommend.topk_rough import Rough, rounds_fast
 from recsys.recommend.topk_seen import Seen
 from recsys.recommend.topk_sieve import STRIDE, Sieve
 from recsys.recommend.topk_work import shared
+from recsys.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from recsys.recommend.topk_compiled import CompiledSieve
 
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
-Pairs = tuple[Rows, Rows]
+Pairs = tuple[IntArray, IntArray]
 
 _STEP = 1024
 """Items in one product."""
@@ -46,9 +43,9 @@ class Scorer:
 
     def __init__(
         self,
-        items: Floats,
+        items: FloatArray,
         *,
-        allowed: Flags | None = None,
+        allowed: BoolArray | None = None,
         device: str = "cpu",
         precision: str = "auto",
         sieve: str = "auto",
@@ -82,7 +79,7 @@ class Scorer:
         self._looked = 0
         self._made: dict[torch.dtype, Rough] = {}
 
-    def top_k(self, queries: Floats, k: int, *, excluded: Pairs | None = None) -> tuple[Floats, Rows]:
+    def top_k(self, queries: FloatArray, k: int, *, excluded: Pairs | None = None) -> tuple[FloatArray, IntArray]:
         """Find the k best items of each query.
 
         Args:
@@ -129,7 +126,9 @@ class Scorer:
             self._made[dtype] = Rough(self.items, order, bounds, dtype=dtype, device=self.device, kept=kept)
         return self._made[dtype]
 
-    def _sieved(self, queries: Floats, todo: Rows, rough: Rough, seen: Seen, scores: Floats, rows: Rows) -> Rows:
+    def _sieved(
+        self, queries: FloatArray, todo: IntArray, rough: Rough, seen: Seen, scores: FloatArray, rows: IntArray
+    ) -> IntArray:
         """Fill in what the sieve can prove; the queries it cannot."""
         n, k = len(self.rows), scores.shape[1]
         self._looked += len(todo) * n
@@ -143,13 +142,13 @@ class Scorer:
         self,
         kind: type[Sieve | CompiledSieve],
         width: int,
-        queries: Floats,
+        queries: FloatArray,
         rough: Rough,
         seen: Seen,
-        scores: Floats,
-        rows: Rows,
-        part: Rows,
-    ) -> Rows:
+        scores: FloatArray,
+        rows: IntArray,
+        part: IntArray,
+    ) -> IntArray:
         n, k = len(rough.order), scores.shape[1]
         own = np.ascontiguousarray(queries[part])
         asked, off = rough.queries(own)
@@ -172,11 +171,11 @@ class Scorer:
         proven = ~sieve.given_up.cpu().numpy()
         best, found = topk_exact.ranked(value, user, row, b=len(part), k=k)
         scores[part[proven]], rows[part[proven]] = best[proven], found[proven]
-        left: Rows = part[~proven]
+        left: IntArray = part[~proven]
         return left
 
 
-def largest(scores: Floats, k: int) -> tuple[Floats, Rows]:
+def largest(scores: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
     """The k largest of each row of a dense block, descending, ties by the lower column; -inf is never returned."""
     width = min(k, scores.shape[1])
     value = -np.partition(-scores, max(0, width - 1), axis=1)[:, :width] if width else scores[:, :0]
@@ -185,17 +184,17 @@ def largest(scores: Floats, k: int) -> tuple[Floats, Rows]:
 
 
 def top_k(
-    queries: Floats,
-    items: Floats,
+    queries: FloatArray,
+    items: FloatArray,
     k: int,
     *,
-    allowed: Flags | None = None,
+    allowed: BoolArray | None = None,
     excluded: Pairs | None = None,
     block: tuple[int, int] | None = None,
     device: str = "cpu",
     precision: str = "auto",
     sieve: str = "auto",
-) -> tuple[Floats, Rows]:
+) -> tuple[FloatArray, IntArray]:
     """Find the k best items of each query; `Scorer` where the same items are asked more than once.
 
     The arguments, the answer and what is refused are those of `Scorer` and `Scorer.top_k`.
@@ -220,7 +219,7 @@ def pick_sieve(name: str, device: torch.device, *, work: int) -> type[Sieve | Co
     return CompiledSieve
 
 
-def finite(vectors: Floats, name: str) -> Floats:
+def finite(vectors: FloatArray, name: str) -> FloatArray:
     """The vectors, all finite.
 
     Raises:
@@ -233,5 +232,5 @@ def finite(vectors: Floats, name: str) -> Floats:
     return vectors
 
 
-def _without(rows: Rows, barred: Rows) -> Rows:
+def _without(rows: IntArray, barred: IntArray) -> IntArray:
     return rows[~np.isin(rows, barred)] if len(barred) else rows

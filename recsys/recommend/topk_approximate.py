@@ -12,7 +12,6 @@ import logging
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from recsys.errors import UsageError
@@ -22,11 +21,8 @@ from recsys.recommend.topk_rough import Rough, rounds_fast
 from recsys.recommend.topk_seen import Seen
 from recsys.recommend.topk_sieve import STRIDE
 from recsys.recommend.topk_work import shared
+from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors.kmeans import groups
-
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +38,12 @@ class ApproximateScorer:
 
     def __init__(
         self,
-        items: Floats,
-        sample: Floats,
+        items: FloatArray,
+        sample: FloatArray,
         k: int,
         *,
         recall: float = 0.99,
-        allowed: Flags | None = None,
+        allowed: BoolArray | None = None,
         seed: int = 0,
         device: str = "cpu",
         sieve: str = "auto",
@@ -84,7 +80,9 @@ class ApproximateScorer:
         self.rough = Rough(items, known[order], self.bounds, dtype=dtype, device=self.device, kept=True)
         self.effort, self.recall = self._calibrated(finite(sample, "sample query"), k, recall)
 
-    def top_k(self, queries: Floats, k: int, *, excluded: tuple[Rows, Rows] | None = None) -> tuple[Floats, Rows]:
+    def top_k(
+        self, queries: FloatArray, k: int, *, excluded: tuple[IntArray, IntArray] | None = None
+    ) -> tuple[FloatArray, IntArray]:
         """As `Scorer.top_k`, with items missing that stand in groups not looked into; scores are true ones.
 
         Queries whose groups hold fewer than k items, and those the sieve gives up, are answered exactly.
@@ -105,7 +103,7 @@ class ApproximateScorer:
             scores[left], rows[left] = self.exact.top_k(queries[left], k, excluded=seen.only(left))
         return scores, rows
 
-    def _calibrated(self, sample: Floats, k: int, recall: float) -> tuple[int, float]:
+    def _calibrated(self, sample: FloatArray, k: int, recall: float) -> tuple[int, float]:
         """The lowest effort that finds enough, and what it finds; all groups are the exact answer."""
         most, self.effort = len(self.middles), 1
         if not len(sample) or not k or not most:
@@ -121,7 +119,9 @@ class ApproximateScorer:
         logger.warning("no part of the items gives a recall of %g: every item is looked at, as without it", recall)
         return most, 1.0
 
-    def _block(self, kind: type, queries: Floats, seen: Seen, scores: Floats, rows: Rows, part: Rows) -> Rows:
+    def _block(
+        self, kind: type, queries: FloatArray, seen: Seen, scores: FloatArray, rows: IntArray, part: IntArray
+    ) -> IntArray:
         k = scores.shape[1]
         own = np.ascontiguousarray(queries[part])
         asked, off = self.rough.queries(own)
@@ -149,7 +149,9 @@ class ApproximateScorer:
         scores[part[proven]], rows[part[proven]] = best[proven], found[proven]
         return part[:0]
 
-    def _barred(self, seen: Seen, part: Rows, looked: Rows, starts: Rows) -> dict[int, tuple[Rows, Rows]]:
+    def _barred(
+        self, seen: Seen, part: IntArray, looked: IntArray, starts: IntArray
+    ) -> dict[int, tuple[IntArray, IntArray]]:
         """For groups with items that may not be returned: rows and columns of the product."""
         user, place = seen.places(part, self.rough)
         group = np.searchsorted(self.bounds, place, side="right") - 1

@@ -9,12 +9,9 @@ two vectors alone, so it is the same in any blocks, on any number of threads, an
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.errors import UsageError
-
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
+from recsys.types import FloatArray, IntArray
 
 _PAIRS = 1 << 14
 """Numbers gathered at a time: they stay in the cache next to the core."""
@@ -23,7 +20,7 @@ _ROWS = 1 << 32
 """Rows a place in the sorted keys has room for."""
 
 
-def score(queries: Floats, items: Floats, user: Rows, row: Rows) -> Floats:
+def score(queries: FloatArray, items: FloatArray, user: IntArray, row: IntArray) -> FloatArray:
     """Inner products of m pairs: (m,) float32.
 
     Raises:
@@ -48,7 +45,7 @@ def score(queries: Floats, items: Floats, user: Rows, row: Rows) -> Floats:
     return rounded
 
 
-def ranked(scores: Floats, user: Rows, row: Rows, *, b: int, k: int) -> tuple[Floats, Rows]:
+def ranked(scores: FloatArray, user: IntArray, row: IntArray, *, b: int, k: int) -> tuple[FloatArray, IntArray]:
     """The k best of each query by descending score, then by row.
 
     Args:
@@ -74,7 +71,7 @@ def ranked(scores: Floats, user: Rows, row: Rows, *, b: int, k: int) -> tuple[Fl
     return value, np.where(there, (best & np.uint64(_ROWS - 1)).astype(np.int64), -1)
 
 
-def scan(query: Floats, items: Floats, rows: Rows, k: int) -> tuple[Floats, Rows]:
+def scan(query: FloatArray, items: FloatArray, rows: IntArray, k: int) -> tuple[FloatArray, IntArray]:
     """Look at each of `rows`, ascending: scores (k,) and rows (k,) of one query (d,)."""
     best, found = np.empty(0, np.float32), np.empty(0, np.int64)
     step = max(1, 256 * _PAIRS // max(1, items.shape[1]))

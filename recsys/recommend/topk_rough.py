@@ -9,11 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
+from recsys.types import FloatArray, IntArray
 
 _SANE = 20
 """Items whose largest number lies between 2^-20 and 2^20 stay as they are; others are brought to 1."""
@@ -48,9 +46,9 @@ class Rough:
 
     def __init__(
         self,
-        items: Floats,
-        order: Rows,
-        bounds: Rows,
+        items: FloatArray,
+        order: IntArray,
+        bounds: IntArray,
         *,
         dtype: torch.dtype,
         device: torch.device,
@@ -84,7 +82,7 @@ class Rough:
                 self._kept.append(rounded.T.contiguous())
 
     @cached_property
-    def places(self) -> Rows:
+    def places(self) -> IntArray:
         """Where each item stands in the order: (n,), -1 = nowhere."""
         out = np.full(len(self.items), -1, np.int64)
         out[self.order] = np.arange(len(self.order))
@@ -94,7 +92,7 @@ class Rough:
         """The items of a block as columns, which is how a product reads them fastest: (d, items)."""
         return self._kept[at] if self._kept else self._scaled(at).to(self.dtype).T
 
-    def queries(self, queries: Floats) -> tuple[torch.Tensor, torch.Tensor]:
+    def queries(self, queries: FloatArray) -> tuple[torch.Tensor, torch.Tensor]:
         """Queries as they are multiplied (b, d), each scaled to about 1, and what a score may be off: (b,) float64."""
         wide = torch.from_numpy(np.ascontiguousarray(queries)).to(self.device).double()
         _, exponent = torch.frexp(wide.abs().amax(dim=1, keepdim=True))

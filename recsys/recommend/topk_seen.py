@@ -6,18 +6,16 @@ In: pairs (query, item row). Out: rows of a query, places in blocks of scores.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from recsys.recommend.topk_rough import Rough
-
-Rows = npt.NDArray[np.int64]
+from recsys.types import IntArray
 
 
 class Seen:
     """Pairs sorted by query."""
 
-    def __init__(self, pairs: tuple[Rows, Rows] | None, b: int) -> None:
+    def __init__(self, pairs: tuple[IntArray, IntArray] | None, b: int) -> None:
         query, item = pairs if pairs is not None else (np.zeros(0, np.int64), np.zeros(0, np.int64))
         order = np.argsort(query, kind="stable")
         self.item = item[order]
@@ -26,23 +24,23 @@ class Seen:
     def count(self, query: int) -> int:
         return int(self.starts[query + 1] - self.starts[query])
 
-    def rows(self, query: int) -> Rows:
+    def rows(self, query: int) -> IntArray:
         return self.item[self.starts[query] : self.starts[query + 1]]
 
-    def only(self, part: Rows) -> tuple[Rows, Rows]:
+    def only(self, part: IntArray) -> tuple[IntArray, IntArray]:
         """The pairs of some queries, counted anew: (m,) positions in `part`, (m,) rows."""
         count = self.starts[part + 1] - self.starts[part]
         user = np.repeat(np.arange(len(part)), count)
         within = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
         return user, self.item[np.repeat(self.starts[part], count) + within]
 
-    def places(self, part: Rows, rough: Rough) -> tuple[Rows, Rows]:
+    def places(self, part: IntArray, rough: Rough) -> tuple[IntArray, IntArray]:
         """The pairs of some queries: (m,) positions in `part`, (m,) places in the order of the items."""
         user, item = self.only(part)
         place = rough.places[item]
         return user[place >= 0], place[place >= 0]
 
-    def blocks(self, part: Rows, rough: Rough, width: int) -> list[torch.Tensor] | None:
+    def blocks(self, part: IntArray, rough: Rough, width: int) -> list[torch.Tensor] | None:
         """For each block of `width` items, the places in its scores (queries of `part`, width) that are barred."""
         if not len(self.item):
             return None

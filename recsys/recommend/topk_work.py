@@ -10,13 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-Rows = npt.NDArray[np.int64]
+from recsys.types import IntArray
 
 
-def shared(work: Callable[[Rows], Rows], todo: Rows, *, height: int, device: torch.device) -> Rows:
+def shared(work: Callable[[IntArray], IntArray], todo: IntArray, *, height: int, device: torch.device) -> IntArray:
     """Do `todo` in blocks of at most `height`; what the blocks give back, joined.
 
     On a processor each thread takes blocks of its own, from the product to the list: nobody waits for anybody, and the

@@ -17,14 +17,12 @@ import numpy.typing as npt
 
 from recsys.errors import ModelFolderError
 from recsys.recommend.rank import Blend
+from recsys.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import lightgbm
 
 log = logging.getLogger(__name__)
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 _JUDGED_AT = 10
 _PATIENCE = 40
@@ -80,14 +78,14 @@ class Trees:
         """Users it was fitted on."""
         return self.blend.cases
 
-    def score(self, x: Floats) -> Floats:
+    def score(self, x: FloatArray) -> FloatArray:
         """Score of each candidate, comparable within a user: (m,) float32."""
         if not len(x):
             return np.zeros(0, np.float32)
         grown = np.asarray(self._booster.predict(x))
         return np.asarray(grown + self.lean * self.blend.score(x) if self.lean else grown, np.float32)
 
-    def by_source(self, x: Floats) -> Floats:
+    def by_source(self, x: FloatArray) -> FloatArray:
         """What each source's own features add in the blend: (m, s) float32."""
         return self.blend.by_source(x)
 
@@ -105,12 +103,12 @@ class Trees:
 
 
 def fit(
-    x: Floats,
-    user: Rows,
-    bought: Flags,
+    x: FloatArray,
+    user: IntArray,
+    bought: BoolArray,
     *,
     blend: Blend,
-    weigh: Callable[[Flags], Blend] | None,
+    weigh: Callable[[BoolArray], Blend] | None,
     rounds: int,
     learning_rate: float,
     seed: int,
@@ -179,7 +177,7 @@ def fit(
     return Trees(blend, booster.model_to_string(), lean, importance, (ours, theirs))
 
 
-def ndcg(score: npt.NDArray[np.floating], user: Rows, bought: Flags) -> float:
+def ndcg(score: npt.NDArray[np.floating], user: IntArray, bought: BoolArray) -> float:
     """Mean NDCG@10 over users, ties by position; every user has a hit."""
     order = np.lexsort((np.arange(len(user)), -score, user))
     _, first, group = np.unique(user[order], return_index=True, return_inverse=True)

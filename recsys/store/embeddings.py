@@ -17,6 +17,7 @@ from recsys.db.dialects import Dialect
 from recsys.execution import collector
 from recsys.store import tables
 from recsys.store.lists import pieces
+from recsys.types import FloatArray
 
 _BATCH = 2000
 """Rows turned into columns at a time."""
@@ -26,7 +27,7 @@ def write(
     connection: Connection,
     dialect: Dialect,
     ids: Sequence[str],
-    vectors: npt.NDArray[np.float32],
+    vectors: FloatArray,
     *,
     model_version: str,
     hashes: npt.NDArray[np.uint64],

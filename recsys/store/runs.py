@@ -18,7 +18,7 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from recsys import __version__
+from recsys._version import __version__
 from recsys.config import PublishSettings
 from recsys.db import dialects, version
 from recsys.db.again import again
@@ -26,6 +26,7 @@ from recsys.db.engine import connect
 from recsys.execution.failpoints import failpoint
 from recsys.store import embeddings, lists, parts, pointer, prune, tables
 from recsys.store.run import WRITTEN, Manifest, Run, ledger, new_run_id
+from recsys.types import FloatArray
 
 __all__ = ["Manifest", "Run", "Store"]
 
@@ -266,7 +267,7 @@ class Store:
     def write_embeddings(
         self,
         ids: list[str],
-        vectors: npt.NDArray[np.float32],
+        vectors: FloatArray,
         model_version: str,
         hashes: npt.NDArray[np.uint64],
     ) -> int:

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from recsys.types import BoolArray, Device, FloatArray, IntArray
 from recsys.vectors import engines, exact, gpu
-from recsys.vectors.exact import Device, Flags, FlatIndex, Rows, Vectors
+from recsys.vectors.exact import FlatIndex
 
 EFFORTS: Final[dict[str, tuple[int, ...]]] = {
     "ivf": (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
@@ -48,7 +49,7 @@ class FaissIndex:
         device: where FAISS searches; only an inverted file of vectors can on a GPU, and only without a filter.
     """
 
-    vectors: Vectors = field(repr=False)
+    vectors: FloatArray = field(repr=False)
     kind: str
     engine: Any = field(repr=False)
     effort: int
@@ -75,7 +76,7 @@ class FaissIndex:
         on_gpu = self.on_gpu and not self.gone
         return gpu.copied(self.engine) if on_gpu else self.engine, self._parameters(1, None, len(self)), most
 
-    def search(self, queries: Vectors, k: int, *, allow: Flags | None = None) -> tuple[Vectors, Rows]:
+    def search(self, queries: FloatArray, k: int, *, allow: BoolArray | None = None) -> tuple[FloatArray, IntArray]:
         queries = exact.checked(queries, self.vectors, k, allow)
         counted = len(self) if allow is None else int(np.count_nonzero(allow))
         if allow is not None and self._scanned(counted, len(queries)):
@@ -96,7 +97,7 @@ class FaissIndex:
 
         faiss.write_index(self.engine, str(path))
 
-    def _parameters(self, fetched: int, allow: Flags | None, counted: int) -> Any:
+    def _parameters(self, fetched: int, allow: BoolArray | None, counted: int) -> Any:
         if allow is None and not self.gone:
             return plain(self.kind, max(self.effort, fetched) if self.kind == "hnsw" else self.effort)
         effort = max(self.effort_among(counted), fetched if self.kind == "hnsw" else 1)
@@ -124,7 +125,7 @@ class FaissIndex:
         return selector(np.ones(len(self), np.bool_))
 
 
-def _best(vectors: Vectors, queries: Vectors, found: Rows, k: int) -> Rows:
+def _best(vectors: FloatArray, queries: FloatArray, found: IntArray, k: int) -> IntArray:
     """The k best of each line of found rows (q, f), -1 = none, by the vectors as FAISS multiplies them."""
     import faiss
 
@@ -133,11 +134,11 @@ def _best(vectors: Vectors, queries: Vectors, found: Rows, k: int) -> Rows:
     pointers = map(faiss.swig_ptr, (scores, queries, held, found))
     faiss.fvec_inner_products_by_idx(*pointers, held.shape[1], *found.shape)  # -inf where there is no row
     best = np.argpartition(scores, -k, axis=1)[:, -k:]
-    out: Rows = found[np.arange(len(found))[:, None], best]
+    out: IntArray = found[np.arange(len(found))[:, None], best]
     return out
 
 
-def selector(allow: Flags) -> Any:
+def selector(allow: BoolArray) -> Any:
     """FAISS' own form of a mask (n,); a row of -1 is not in it."""
     import faiss
 
@@ -161,6 +162,6 @@ def plain(kind: str, effort: int) -> Any:
     return faiss.SearchParametersHNSW(efSearch=effort) if kind == "hnsw" else faiss.SearchParametersIVF(nprobe=effort)
 
 
-def engine(vectors: Vectors, kind: str, *, seed: int, device: Device = "cpu") -> Any:
+def engine(vectors: FloatArray, kind: str, *, seed: int, device: Device = "cpu") -> Any:
     """Train and fill the FAISS index of a kind with vectors (n, d), n > 0."""
     return engines.made(vectors, kind, seed=seed, on_gpu=gpu.there(device))

@@ -19,7 +19,7 @@ from recsys.data import schema
 from recsys.data.ids import IdMap
 from recsys.errors import ModelFolderError
 from recsys.execution import durable
-from recsys.vectors.exact import Vectors
+from recsys.types import FloatArray
 from recsys.vectors.sealed import sha256
 
 MANIFEST: Final = "clusters.json"
@@ -83,7 +83,7 @@ class Atlas:
             frames[name] = pl.read_parquet(path)
         return Atlas(frames[_GROUPS], frames.get(_MAP), facts)
 
-    def positions(self, ids: IdMap) -> Vectors | None:
+    def positions(self, ids: IdMap) -> FloatArray | None:
         """Where products stand: (n, 2) float32 in the order of `ids`, NaN = nowhere; None where there is no map."""
         if self.places is None:
             return None
@@ -93,7 +93,7 @@ class Atlas:
         return out
 
 
-def placed(ids: IdMap, places: Vectors, cluster_id: Any) -> pl.DataFrame:
+def placed(ids: IdMap, places: FloatArray, cluster_id: Any) -> pl.DataFrame:
     """Frame of a map: product_id, x, y (float32), cluster_id, by product id."""
     frame = pl.DataFrame(
         {

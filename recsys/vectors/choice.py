@@ -10,11 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from recsys.vectors.exact import Rows, Vectors
-
-Values = npt.NDArray[np.float64]
+from recsys.types import DoubleArray, FloatArray, IntArray
 
 MOST: Final = 300
 """Groups at most where nobody says how many: more than that nobody reads."""
@@ -40,9 +37,9 @@ class Trial:
         values: (s,) silhouettes of the sampled products.
     """
 
-    group: Rows = field(repr=False)
+    group: IntArray = field(repr=False)
     kept: bool = False
-    values: Values = field(default_factory=lambda: np.zeros(0), repr=False)
+    values: DoubleArray = field(default_factory=lambda: np.zeros(0), repr=False)
 
     @property
     def number(self) -> int:
@@ -72,13 +69,13 @@ class Judge:
         seed: of the sample.
     """
 
-    def __init__(self, vectors: Vectors, *, seed: int) -> None:
+    def __init__(self, vectors: FloatArray, *, seed: int) -> None:
         self._rows = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:_SAMPLE])
         some = vectors[self._rows]
         self._apart = np.clip(1 - some @ some.T, 0, 2)
         np.fill_diagonal(self._apart, 0)
 
-    def judged(self, group: Rows, *, kept: bool = False) -> Trial:
+    def judged(self, group: IntArray, *, kept: bool = False) -> Trial:
         """A grouping with its silhouettes; 0 for a product in no group, or alone in its group."""
         from sklearn.metrics import silhouette_samples
 

@@ -19,10 +19,10 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.ids import IdMap
 from recsys.errors import DataContractError
+from recsys.types import FloatArray, IntArray
 from recsys.vectors import exemplars, kmeans, labels, methods, tree
 from recsys.vectors.choice import Trial
 from recsys.vectors.continuity import NONE, Last, changes, named
-from recsys.vectors.exact import Rows, Vectors
 from recsys.vectors.table import EmbeddingTable
 
 CLUSTER_ID: Final = "cluster_id"
@@ -48,8 +48,8 @@ class Clusters:
         warnings: what to tell.
     """
 
-    cluster_id: Rows = field(repr=False)
-    distance: Vectors = field(repr=False)
+    cluster_id: IntArray = field(repr=False)
+    distance: FloatArray = field(repr=False)
     frame: pl.DataFrame
     groups: pl.DataFrame = field(repr=False)
     changes: pl.DataFrame = field(repr=False)
@@ -155,7 +155,7 @@ def cluster(
     )
 
 
-def _labelled(catalogue: Catalogue, group: Rows, terms: int) -> pl.DataFrame:
+def _labelled(catalogue: Catalogue, group: IntArray, terms: int) -> pl.DataFrame:
     frame = labels.frame(catalogue, group, terms)
     none = pl.col(CLUSTER_ID) == NONE
     return frame.with_columns(

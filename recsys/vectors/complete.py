@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from scipy.sparse import csr_array
 
@@ -21,7 +20,8 @@ from recsys.data.catalogue import Catalogue
 from recsys.encoder.fields.table import SEPARATOR
 from recsys.encoder.fields.words import split_words
 from recsys.errors import NotFoundError, UsageError, suggestion
-from recsys.vectors.guesser import Evidence, Experts, Rehearsed, Rows, Truth, Words, rehearse
+from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
+from recsys.vectors.guesser import Evidence, Experts, Rehearsed, Words, rehearse
 
 FEWEST: Final = 20
 """Known values below which nothing is guessed."""
@@ -44,8 +44,8 @@ class HidingModel(Protocol):
         ...
 
     def encode(
-        self, catalogue: Catalogue, rows: Rows, *, modalities: Sequence[str] | None = None, hide: Sequence[str] = ()
-    ) -> npt.NDArray[np.float32]:
+        self, catalogue: Catalogue, rows: IntArray, *, modalities: Sequence[str] | None = None, hide: Sequence[str] = ()
+    ) -> FloatArray:
         """Vectors (m, d) of some products."""
         ...
 
@@ -72,9 +72,9 @@ class Gaps:
     missing: int
     known: int
     why: str = ""
-    rows: Rows = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+    rows: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     values: tuple[str, ...] = field(default=(), repr=False)
-    confidence: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
+    confidence: DoubleArray = field(default_factory=lambda: np.zeros(0), repr=False)
     accuracy: float | None = None
     error: float | None = None
     majority: float | None = None
@@ -138,7 +138,7 @@ def complete(catalogue: Catalogue, model: HidingModel, columns: Iterable[str], *
         columns: of `columns_of`.
         seed: of what is held out.
     """
-    pictures: npt.NDArray[np.float32] | None = None
+    pictures: FloatArray | None = None
     for column in columns:
         values = values_of(catalogue, column)
         known = np.array([row for row, own in enumerate(values) if own], np.int64)
@@ -162,9 +162,7 @@ def complete(catalogue: Catalogue, model: HidingModel, columns: Iterable[str], *
         yield _filled(gaps, missing, texts_of(names, guess), judged.pool.confidence(raw), judged)
 
 
-def _filled(
-    gaps: Gaps, rows: Rows, values: Sequence[str], confidence: npt.NDArray[np.float64], judged: Rehearsed
-) -> Gaps:
+def _filled(gaps: Gaps, rows: IntArray, values: Sequence[str], confidence: DoubleArray, judged: Rehearsed) -> Gaps:
     return Gaps(
         gaps.attribute,
         gaps.missing,
@@ -199,7 +197,7 @@ def not_asked(values: Sequence[tuple[str, ...]]) -> str:
     return ""
 
 
-def table_of(values: Sequence[tuple[str, ...]]) -> tuple[list[str], Truth]:
+def table_of(values: Sequence[tuple[str, ...]]) -> tuple[list[str], BoolArray]:
     """The values that can be guessed, sorted, and which product has which: (n, V) bool."""
     count = Counter(value for own in values for value in own)
     names = sorted(sorted(count, key=lambda value: (-count[value], value))[:MOST_VALUES])
@@ -212,12 +210,12 @@ def table_of(values: Sequence[tuple[str, ...]]) -> tuple[list[str], Truth]:
     return names, truth
 
 
-def texts_of(names: Sequence[str], chosen: Truth) -> list[str]:
+def texts_of(names: Sequence[str], chosen: BoolArray) -> list[str]:
     """Values as they stand in a catalogue, several joined."""
     return [SEPARATOR.join(names[at] for at in np.flatnonzero(row).tolist()) for row in chosen]
 
 
-def seen(catalogue: Catalogue, model: HidingModel) -> npt.NDArray[np.float32]:
+def seen(catalogue: Catalogue, model: HidingModel) -> FloatArray:
     """What the pictures alone say: (n, d), zeros where there is none, (n, 0) where there is none at all.
 
     The fused vector blurs it: beside a text a picture has little say, but of colour it knows most.
@@ -232,7 +230,7 @@ def seen(catalogue: Catalogue, model: HidingModel) -> npt.NDArray[np.float32]:
 
 
 def evidence_of(
-    catalogue: Catalogue, model: HidingModel, column: str, *, pictures: npt.NDArray[np.float32], values: int
+    catalogue: Catalogue, model: HidingModel, column: str, *, pictures: FloatArray, values: int
 ) -> Evidence:
     """All that is known of the products but their values in a column."""
     vectors = model.encode(catalogue, np.arange(len(catalogue)), hide=(column,))

@@ -14,7 +14,7 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.data.ids import IdMap
-from recsys.vectors.exact import Rows, Vectors
+from recsys.types import FloatArray, IntArray
 
 NONE: Final = -1
 """The id of products in no group."""
@@ -53,7 +53,7 @@ class Last:
     method: str = ""
     free: int = 0
 
-    def rows(self, ids: IdMap) -> Rows:
+    def rows(self, ids: IdMap) -> IntArray:
         """Each product's group then, -1 = in none, -2 = unknown then: (n,) int64."""
         own = ids.rows(self.members[schema.PRODUCT_ID].to_list())
         out = np.full(len(ids), UNKNOWN, np.int64)
@@ -61,7 +61,7 @@ class Last:
         return out
 
 
-def named(group: Rows, last: Rows | None, *, free: int = 0) -> Rows:
+def named(group: IntArray, last: IntArray | None, *, free: int = 0) -> IntArray:
     """Lasting ids: that of the group of last time it overlaps with most; new ones by size, the largest first.
 
     Args:
@@ -85,7 +85,7 @@ def named(group: Rows, last: Rows | None, *, free: int = 0) -> Rows:
     return np.where(group >= 0, names[group], NONE) if number else np.full(len(group), NONE, np.int64)
 
 
-def _paired(group: Rows, last: Rows, number: int) -> tuple[Rows, Rows, Vectors]:
+def _paired(group: IntArray, last: IntArray, number: int) -> tuple[IntArray, IntArray, FloatArray]:
     """Pair old and new groups so that the sum of their Jaccard overlaps is highest: old ids, new groups, overlaps.
 
     Products that only one of the two times knows count for neither side.
@@ -104,7 +104,7 @@ def _paired(group: Rows, last: Rows, number: int) -> tuple[Rows, Rows, Vectors]:
     return ids[left], right.astype(np.int64), jaccard[left, right]
 
 
-def changes(now: Rows, labels: Mapping[int, str], last: Rows | None, told: Mapping[int, str]) -> pl.DataFrame:
+def changes(now: IntArray, labels: Mapping[int, str], last: IntArray | None, told: Mapping[int, str]) -> pl.DataFrame:
     """What came and went since last time.
 
     Args:
@@ -133,7 +133,7 @@ def changes(now: Rows, labels: Mapping[int, str], last: Rows | None, told: Mappi
     return pl.DataFrame(rows, schema=CHANGES, orient="row")
 
 
-def _where(groups: Rows, labels: Mapping[int, str], *, new: str = "") -> str:
+def _where(groups: IntArray, labels: Mapping[int, str], *, new: str = "") -> str:
     ids, counts = np.unique(groups, return_counts=True)
     order = np.lexsort((ids, -counts))
     named = {UNKNOWN: new, NONE: "no group"}

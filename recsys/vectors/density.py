@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from recsys.vectors.exact import Rows, Vectors
+from recsys.types import FloatArray, IntArray
 
 NONE: Final = -1
 """The group of products in no group."""
@@ -26,7 +26,7 @@ def smallest_of(n: int) -> int:
     return max(5, round(math.sqrt(n) / 4))
 
 
-def grouped(vectors: Vectors, smallest: int, *, seed: int) -> Rows:
+def grouped(vectors: FloatArray, smallest: int, *, seed: int) -> IntArray:
     """Group of each vector by HDBSCAN (Campello et al. 2013), 0.. without gaps, -1 = none: (n,) int64.
 
     Density means little in many dimensions and takes long to measure, so vectors are shortened to their 16 principal
@@ -58,7 +58,7 @@ def grouped(vectors: Vectors, smallest: int, *, seed: int) -> Rows:
     return out
 
 
-def joined(asked: Vectors, known: Vectors, group: Rows) -> Rows:
+def joined(asked: FloatArray, known: FloatArray, group: IntArray) -> IntArray:
     """The group that most of the five nearest known vectors are in, of equals that of the nearest: (q,) int64.
 
     Args:
@@ -79,7 +79,7 @@ def joined(asked: Vectors, known: Vectors, group: Rows) -> Rows:
     return out
 
 
-def _shortened(vectors: Vectors, rows: Rows, *, seed: int) -> Vectors:
+def _shortened(vectors: FloatArray, rows: IntArray, *, seed: int) -> FloatArray:
     """Principal components, learned from some rows: (n, at most 16) float32."""
     from sklearn.decomposition import PCA
 

@@ -12,14 +12,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from recsys.vectors.exact import Vectors
+from recsys.types import FloatArray
 
 Digests = npt.NDArray[np.uint64]
 
 _CHUNK: Final = 4096
 
 
-def of_rows(vectors: Vectors) -> Digests:
+def of_rows(vectors: FloatArray) -> Digests:
     """A digest of each row's bytes: (n,) uint64.
 
     Multilinear hashing (Carter and Wegman 1979): the row's 32-bit words times fixed odd numbers of 64 bits, summed.

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from recsys.types import FloatArray, IntArray
 from recsys.vectors import gpu
-from recsys.vectors.exact import Rows, Vectors
 
 RECIPE: Final = 2
 """Another number for another way of building: saved indexes of the old way are built again."""
@@ -25,7 +25,7 @@ _SUB, _BITS = 2, 4
 """Product quantiser: dimensions a code, bits of a code. Codes of 4 bits are looked up in registers."""
 
 
-def made(vectors: Vectors, kind: str, *, seed: int, on_gpu: bool = False) -> Any:
+def made(vectors: FloatArray, kind: str, *, seed: int, on_gpu: bool = False) -> Any:
     """Train and fill the FAISS index of a kind with vectors (n, d), n > 0; row i is number i."""
     vectors = np.ascontiguousarray(vectors)
     engine = _MAKE[kind](vectors, seed, on_gpu)
@@ -33,7 +33,7 @@ def made(vectors: Vectors, kind: str, *, seed: int, on_gpu: bool = False) -> Any
     return engine
 
 
-def extend(engine: Any, vectors: Vectors, rows: Rows) -> None:
+def extend(engine: Any, vectors: FloatArray, rows: IntArray) -> None:
     """Add vectors (m, d) under the numbers `rows` (m,)."""
     if len(rows):
         # A graph is filled by one thread: with more, the links depend on who comes first, and so would the answers.
@@ -41,7 +41,7 @@ def extend(engine: Any, vectors: Vectors, rows: Rows) -> None:
             engine.add_with_ids(np.ascontiguousarray(vectors), rows)
 
 
-def renumber(engine: Any, to: Rows) -> None:
+def renumber(engine: Any, to: IntArray) -> None:
     """Give row i the number `to[i]`; -1 takes it out.
 
     Lists of whole vectors give the place back. Graphs cannot, and lists of packed codes would mix what is added later
@@ -65,12 +65,12 @@ def places_after(engine: Any, left: int) -> int:
     return int(left if isinstance(engine, faiss.IndexIVFFlat) else engine.ntotal)
 
 
-def _translated(held: Rows, to: Rows) -> Rows:
-    out: Rows = np.where(held < 0, -1, to[held])
+def _translated(held: IntArray, to: IntArray) -> IntArray:
+    out: IntArray = np.where(held < 0, -1, to[held])
     return out
 
 
-def _lists(engine: Any) -> Iterator[Rows]:
+def _lists(engine: Any) -> Iterator[IntArray]:
     """The numbers in each inverted list, where they lie: what is written here, the index holds."""
     import faiss
 
@@ -96,7 +96,7 @@ def _lists_of(n: int) -> int:
     return max(1, min(n // 39, int(4 * n**0.5)))  # FAISS asks for 39 points a list to train on
 
 
-def _trained(engine: Any, vectors: Vectors, seed: int, on_gpu: bool) -> Any:
+def _trained(engine: Any, vectors: FloatArray, seed: int, on_gpu: bool) -> Any:
     engine.cp.seed = seed + 1
     engine.cp.spherical = True
     engine.cp.min_points_per_centroid = 1  # a small catalogue is no reason for a warning
@@ -108,7 +108,7 @@ def _trained(engine: Any, vectors: Vectors, seed: int, on_gpu: bool) -> Any:
     return engine
 
 
-def _inverted_file(vectors: Vectors, seed: int, on_gpu: bool) -> Any:
+def _inverted_file(vectors: FloatArray, seed: int, on_gpu: bool) -> Any:
     """Inverted file of whole vectors (Sivic and Zisserman 2003)."""
     import faiss
 
@@ -117,7 +117,7 @@ def _inverted_file(vectors: Vectors, seed: int, on_gpu: bool) -> Any:
     return _trained(engine, vectors, seed, on_gpu)
 
 
-def _codes(vectors: Vectors, seed: int, on_gpu: bool) -> Any:
+def _codes(vectors: FloatArray, seed: int, on_gpu: bool) -> Any:
     """Inverted file of product codes (Jegou et al. 2011), looked up in registers (Andre et al. 2015)."""
     import faiss
 
@@ -131,7 +131,7 @@ def _codes(vectors: Vectors, seed: int, on_gpu: bool) -> Any:
     return _trained(engine, vectors if n >= least else np.resize(vectors, (least, dim)), seed, on_gpu)
 
 
-def _graph(vectors: Vectors, seed: int, on_gpu: bool) -> Any:
+def _graph(vectors: FloatArray, seed: int, on_gpu: bool) -> Any:
     """Hierarchical navigable small world graph (Malkov and Yashunin 2016)."""
     import faiss
 
@@ -141,5 +141,5 @@ def _graph(vectors: Vectors, seed: int, on_gpu: bool) -> Any:
     return faiss.IndexIDMap(graph)
 
 
-_MAKE: Final[dict[str, Callable[[Vectors, int, bool], Any]]] = {"ivf": _inverted_file, "hnsw": _graph, "pq": _codes}
+_MAKE: Final[dict[str, Callable[[FloatArray, int, bool], Any]]] = {"ivf": _inverted_file, "hnsw": _graph, "pq": _codes}
 KINDS: Final = tuple(_MAKE)

@@ -6,17 +6,12 @@ In: vectors (n, d), queries (q, d), which rows count. Out: the k best rows of ea
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.errors import UsageError
-
-Vectors = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
-Device = Literal["auto", "cpu", "cuda"]
+from recsys.types import BoolArray, Device, FloatArray, IntArray
 
 SLACK = 16
 """Rows fetched beyond k, to be scored again: FAISS breaks ties, and rounds, in its own way."""
@@ -40,14 +35,14 @@ class FlatIndex:
         device: where FAISS searches, "auto", "cpu" or "cuda".
     """
 
-    vectors: Vectors = field(repr=False)
+    vectors: FloatArray = field(repr=False)
     device: Device = "cpu"
     kind: str = field(default="flat", init=False)
 
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def search(self, queries: Vectors, k: int, *, allow: Flags | None = None) -> tuple[Vectors, Rows]:
+    def search(self, queries: FloatArray, k: int, *, allow: BoolArray | None = None) -> tuple[FloatArray, IntArray]:
         queries = checked(queries, self.vectors, k, allow)
         among = None if allow is None else np.flatnonzero(allow).astype(np.int64)
         pool = self.vectors if among is None or len(queries) <= FEW_QUERIES else self.vectors[among]
@@ -63,7 +58,7 @@ class FlatIndex:
         return settled(self.vectors, queries, k, found if among is None else among[found], unsure=unsure, allow=allow)
 
 
-def checked(queries: Vectors, vectors: Vectors, k: int, allow: Flags | None) -> Vectors:
+def checked(queries: FloatArray, vectors: FloatArray, k: int, allow: BoolArray | None) -> FloatArray:
     """The queries as FAISS wants them.
 
     Raises:
@@ -81,8 +76,8 @@ def checked(queries: Vectors, vectors: Vectors, k: int, allow: Flags | None) -> 
 
 
 def settled(
-    vectors: Vectors, queries: Vectors, k: int, found: Rows, *, unsure: Flags, allow: Flags | None
-) -> tuple[Vectors, Rows]:
+    vectors: FloatArray, queries: FloatArray, k: int, found: IntArray, *, unsure: BoolArray, allow: BoolArray | None
+) -> tuple[FloatArray, IntArray]:
     """Score found rows again, order them, cut at k; scan all that count for the queries marked `unsure`.
 
     Args:
@@ -112,7 +107,7 @@ def settled(
     return scores, rows
 
 
-def _settled_one(vectors: Vectors, query: Vectors, k: int, hits: Rows) -> tuple[Vectors, Rows]:
+def _settled_one(vectors: FloatArray, query: FloatArray, k: int, hits: IntArray) -> tuple[FloatArray, IntArray]:
     """The same for one query: with so little to count, every step between costs more than the counting."""
     again = _score(vectors, hits, query)
     if hits.min() < 0:
@@ -121,7 +116,9 @@ def _settled_one(vectors: Vectors, query: Vectors, k: int, hits: Rows) -> tuple[
     return again[order], hits[order]
 
 
-def scans(vectors: Vectors, queries: Vectors, k: int, *, among: Rows | None = None) -> tuple[Vectors, Rows]:
+def scans(
+    vectors: FloatArray, queries: FloatArray, k: int, *, among: IntArray | None = None
+) -> tuple[FloatArray, IntArray]:
     """Look at every row, or at every row of `among`, query by query: scores (q, k), rows (q, k)."""
     scores, rows = _blank(len(queries), k)
     pool = vectors if among is None else vectors[among]
@@ -137,7 +134,7 @@ def scans(vectors: Vectors, queries: Vectors, k: int, *, among: Rows | None = No
     return scores, rows
 
 
-def _contenders(rough: Vectors, k: int) -> Rows:
+def _contenders(rough: FloatArray, k: int) -> IntArray:
     """Positions that may be among the k best once they are scored exactly."""
     if len(rough) <= k:
         return np.arange(len(rough), dtype=np.int64)
@@ -146,16 +143,16 @@ def _contenders(rough: Vectors, k: int) -> Rows:
     return np.flatnonzero(rough >= bar - slack).astype(np.int64)
 
 
-def _score(vectors: Vectors, rows: Rows, queries: Vectors) -> Vectors:
+def _score(vectors: FloatArray, rows: IntArray, queries: FloatArray) -> FloatArray:
     """Inner products of rows (..., m) with their query (..., 1, d): (..., m) float32.
 
     A matrix product may round the same two vectors differently in another place of the matrix, and then equal products
     would not tie. Here each pair is summed by itself, in float64.
     """
     wide = vectors[rows].astype(np.float64)
-    out: Vectors = np.vecdot(wide, queries.astype(np.float64)).astype(np.float32)
+    out: FloatArray = np.vecdot(wide, queries.astype(np.float64)).astype(np.float32)
     return out
 
 
-def _blank(queries: int, k: int) -> tuple[Vectors, Rows]:
+def _blank(queries: int, k: int) -> tuple[FloatArray, IntArray]:
     return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)

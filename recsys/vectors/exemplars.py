@@ -11,7 +11,7 @@ import numpy as np
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.vectors.exact import Rows, Vectors
+from recsys.types import FloatArray, IntArray
 
 _LOOKED_AT: Final = 200
 """Nearest products of a group among which its exemplars are sought."""
@@ -20,7 +20,9 @@ _TWIN: Final = 0.99
 """Cosine from which two products look the same."""
 
 
-def exemplars(catalogue: Catalogue, vectors: Vectors, *, group: Rows, distance: Vectors, count: int) -> dict[int, Rows]:
+def exemplars(
+    catalogue: Catalogue, vectors: FloatArray, *, group: IntArray, distance: FloatArray, count: int
+) -> dict[int, IntArray]:
     """At most `count` rows for each group, nearest its middle first; fewer where it has fewer that fit.
 
     Left out are products that cannot be sold, variants (`group_id`) of one chosen before, products with the same title

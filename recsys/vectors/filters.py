@@ -24,11 +24,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recsys.data import schema
 from recsys.errors import UsageError, suggestion
+from recsys.types import BoolArray
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class _Token:
         return self.kind != "quoted" and self.text.lower() in words
 
 
-def parse(where: str, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
+def parse(where: str, frame: pl.DataFrame) -> BoolArray:
     """Which products meet a condition.
 
     Args:

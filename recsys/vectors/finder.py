@@ -18,8 +18,8 @@ from recsys.config import ImageSettings
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.errors import ModelFolderError, NotFoundError, UsageError
+from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors import filters, variants
-from recsys.vectors.exact import Flags, Rows, Vectors
 from recsys.vectors.fusion import fused
 from recsys.vectors.index import VectorIndex
 from recsys.vectors.lexical import Lexical
@@ -43,11 +43,11 @@ class QueryModel(Protocol):
         """Names the weights that vectors come from."""
         ...
 
-    def encode_text(self, texts: Sequence[str]) -> Vectors:
+    def encode_text(self, texts: Sequence[str]) -> FloatArray:
         """Vectors of texts: (q, d) float32, unit length."""
         ...
 
-    def encode_pictures(self, pixels: Pixels) -> Vectors:
+    def encode_pictures(self, pixels: Pixels) -> FloatArray:
         """Vectors of pictures (q, 3, S, S) uint8: (q, d) float32, unit length."""
         ...
 
@@ -76,8 +76,8 @@ class _Asked:
     """A query whose products, condition and pictures have been found."""
 
     query: Query
-    allow: Flags
-    own: Rows
+    allow: BoolArray
+    own: IntArray
     pixels: dict[str, Pixels]
 
 
@@ -159,7 +159,7 @@ class Finder:
         """The picture a query names: (3, S, S)."""
         return pixels(path, self.images)
 
-    def _met(self, where: str | None) -> Flags:
+    def _met(self, where: str | None) -> BoolArray:
         """Products that may be an answer: (n,) bool in catalogue rows."""
         everything = np.ones(len(self.catalogue), np.bool_)
         allowed = self.catalogue.sellable if self.way.sellable_only else everything
@@ -174,7 +174,7 @@ class Finder:
             raise NotFoundError(f"product '{product}' has no vector yet; run 'recsys embed'")
         raise self.catalogue.ids.unknown("product", product)
 
-    def _barred(self, one: _Asked) -> Rows:
+    def _barred(self, one: _Asked) -> IntArray:
         """Families of the products that a query names; of one that has left the catalogue nothing is there to bar."""
         own = self._at[one.own]
         own = own[own >= 0]
@@ -193,24 +193,24 @@ class Finder:
     def _lexical(self) -> Lexical:
         return self._load_lexical()
 
-    def _vectors(self, asked: dict[int, _Asked]) -> tuple[dict[int, Vectors], dict[int, UsageError]]:
+    def _vectors(self, asked: dict[int, _Asked]) -> tuple[dict[int, FloatArray], dict[int, UsageError]]:
         """The vector of each query; texts and pictures of all of them go through the model together."""
         parts = [part for one in asked.values() for part in (*one.query.plus_parts, *one.query.minus_parts)]
         texts = list(dict.fromkeys(part.value for part in parts if part.kind == "text"))
         pictures = {path: held for one in asked.values() for path, held in one.pixels.items()}
-        known: dict[tuple[str, str], Vectors] = {}
+        known: dict[tuple[str, str], FloatArray] = {}
         if texts:
             known |= {("text", text): v for text, v in zip(texts, self._model.encode_text(texts), strict=True)}
         if pictures:
             encoded = self._model.encode_pictures(np.stack(list(pictures.values())))
             known |= {("image", path): v for path, v in zip(pictures, encoded, strict=True)}
 
-        def of(part: Part) -> tuple[float, Vectors]:
+        def of(part: Part) -> tuple[float, FloatArray]:
             if part.kind == "product":
                 return part.weight, self.table.vectors[self._row(part.value)]
             return part.weight, known[part.kind, part.value]
 
-        out: dict[int, Vectors] = {}
+        out: dict[int, FloatArray] = {}
         wrong: dict[int, UsageError] = {}
         for at, one in asked.items():
             try:
@@ -220,8 +220,8 @@ class Finder:
         return out, wrong
 
     def _nearest(
-        self, asked: dict[int, _Asked], vectors: dict[int, Vectors], k: int
-    ) -> dict[int, tuple[Vectors, Rows]]:
+        self, asked: dict[int, _Asked], vectors: dict[int, FloatArray], k: int
+    ) -> dict[int, tuple[FloatArray, IntArray]]:
         """Scores and catalogue rows by vector, one a family; queries with the same condition go together."""
         together: dict[int, list[int]] = {}
         for at in vectors:
@@ -241,7 +241,7 @@ class Finder:
                 out[at] = scores[real], self._at[rows[real]]
         return out
 
-    def _ranked(self, one: _Asked, near: tuple[Vectors, Rows] | None, k: int) -> tuple[Vectors, Rows]:
+    def _ranked(self, one: _Asked, near: tuple[FloatArray, IntArray] | None, k: int) -> tuple[FloatArray, IntArray]:
         texts, unwanted = one.query.values("text"), one.query.values("text", minus=True)
         if near is not None and (self.way.mode == "vector" or not texts):
             return near[0][:k], near[1][:k]
@@ -256,6 +256,6 @@ class Finder:
         )
         return found if near is None else fused([near[1], found[1]], k, constant=self.way.fusion, kin=self._kin)
 
-    def _frame(self, scores: Vectors, rows: Rows) -> pl.DataFrame:
+    def _frame(self, scores: FloatArray, rows: IntArray) -> pl.DataFrame:
         ids, titles = self.catalogue.ids.ids(rows), self.catalogue.titles(rows)
         return pl.DataFrame({schema.PRODUCT_ID: ids, SCORE: scores, schema.TITLE: titles}, schema=SCHEMA)

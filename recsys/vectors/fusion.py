@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recsys.vectors.exact import Rows, Vectors
+from recsys.types import FloatArray, IntArray
 
 
-def fused(rankings: Sequence[Rows], k: int, *, constant: float = 60, kin: Rows | None = None) -> tuple[Vectors, Rows]:
+def fused(
+    rankings: Sequence[IntArray], k: int, *, constant: float = 60, kin: IntArray | None = None
+) -> tuple[FloatArray, IntArray]:
     """Sum 1 / (constant + place) over the rankings, places counted from 1.
 
     Only places count, so scores that cannot be compared (cosines, BM25) need no scaling. Cormack, Clarke and Buettcher

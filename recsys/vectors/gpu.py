@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, Final
 
 from recsys.errors import ConfigError
-from recsys.vectors.exact import Device, Rows, Vectors
+from recsys.types import Device, FloatArray, IntArray
 
 MOST: Final = 2048
 """Rows a query that FAISS can fetch, and lists it can visit, on a GPU."""
@@ -31,7 +31,7 @@ def there(device: Device) -> bool:
     return found
 
 
-def nearest(queries: Vectors, pool: Vectors, k: int, *, device: Device) -> tuple[Vectors, Rows]:
+def nearest(queries: FloatArray, pool: FloatArray, k: int, *, device: Device) -> tuple[FloatArray, IntArray]:
     """The k rows of `pool` (m, d) with the highest inner products, as FAISS rounds them: scores (q, k), rows (q, k).
 
     Raises:

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.special import expit, log_expit, log_softmax, logit
 
-Rows = npt.NDArray[np.int64]
-Scores = npt.NDArray[np.float32]
-Truth = npt.NDArray[np.bool_]
+from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
+
 Words = csr_array
 """Rows of words, (n, w) float32."""
 
@@ -36,10 +34,10 @@ _PASSES: Final = 100
 class Evidence:
     """What is known of n products: `dense` (n, e) vectors and `words` (n, w), sparse."""
 
-    dense: npt.NDArray[np.float32]
+    dense: FloatArray
     words: Words
 
-    def parts(self, rows: Rows) -> tuple[Any, Any]:
+    def parts(self, rows: IntArray) -> tuple[Any, Any]:
         """Both for some products."""
         return self.dense[rows], self.words[rows]
 
@@ -55,7 +53,9 @@ class Experts:
     knows beforehand. A single regression on both together lets either drown the other.
     """
 
-    def __init__(self, evidence: Evidence, truth: Truth, rows: Rows, *, several: bool, g: np.random.Generator) -> None:
+    def __init__(
+        self, evidence: Evidence, truth: BoolArray, rows: IntArray, *, several: bool, g: np.random.Generator
+    ) -> None:
         self._several = several
         fit = rows[truth[rows].any(1)]
         if len(fit) > _MOST:
@@ -70,7 +70,7 @@ class Experts:
             for part, strength in zip(evidence.parts(fit), _STRENGTH, strict=True):
                 self._models.append(_fitted(part, labels, strength, several=several))
 
-    def scores(self, evidence: Evidence, rows: Rows) -> Scores:
+    def scores(self, evidence: Evidence, rows: IntArray) -> FloatArray:
         """What each expert says of each value: (2, m, V) log-chances, or log-odds where there may be several."""
         out = np.full((2, len(rows), self._values), -_FLOOR, np.float32)
         out[:, :, self._there] = 0.0
@@ -81,7 +81,7 @@ class Experts:
         return out
 
 
-def _fitted(part: Any, labels: npt.NDArray[np.int64], strength: float, *, several: bool) -> Any:
+def _fitted(part: Any, labels: IntArray, strength: float, *, several: bool) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
@@ -115,7 +115,7 @@ class Pool:
     several: bool
 
     @staticmethod
-    def fit(scores: Scores, truth: Truth, *, several: bool) -> Pool:
+    def fit(scores: FloatArray, truth: BoolArray, *, several: bool) -> Pool:
         """From what the experts say (2, m, V) and what is true (m, V); both fits are drawn to "as said" a little."""
         told = truth.any(1)
         some = np.flatnonzero(told)[:_POOLED]
@@ -124,7 +124,7 @@ class Pool:
             # in double precision: the slope is measured over steps that single precision would round away
             said, right = scores[:, some].astype(np.float64), truth[some]
 
-            def surprise(w: npt.NDArray[np.float64]) -> float:
+            def surprise(w: DoubleArray) -> float:
                 return _surprise(said, right, w, several=several) + float(np.square(w - 0.5).sum()) / len(some)
 
             found = minimize(surprise, np.array(weights), method="L-BFGS-B", bounds=[(0.0, 10.0)] * 2)
@@ -133,7 +133,7 @@ class Pool:
         chosen, raw = plain.chosen(plain.chances(scores))
         right, at = (chosen == truth).all(1), logit(np.clip(raw, 1e-4, 1 - 1e-4))
 
-        def loss(line: npt.NDArray[np.float64]) -> float:
+        def loss(line: DoubleArray) -> float:
             z = line[0] * at + line[1]
             pull = (line[0] - 1) ** 2 + line[1] ** 2
             return float(-np.where(right, log_expit(z), log_expit(-z)).sum() + pull)
@@ -141,11 +141,11 @@ class Pool:
         line = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 10.0), (-10.0, 10.0)]).x
         return Pool(weights, float(line[0]), float(line[1]), several)
 
-    def chances(self, scores: Scores) -> Scores:
+    def chances(self, scores: FloatArray) -> FloatArray:
         """Chance of every value: (m, V); of each product they sum to 1 unless it may have several."""
         return np.asarray(np.exp(_pooled(scores, self.weights, several=self.several)))
 
-    def chosen(self, chances: Scores) -> tuple[Truth, npt.NDArray[np.float64]]:
+    def chosen(self, chances: FloatArray) -> tuple[BoolArray, DoubleArray]:
         """The likeliest value, or all likelier than not, (m, V) bool, and the chance that just these hold (m,)."""
         out = chances >= 0.5 if self.several else np.zeros(chances.shape, np.bool_)
         none = np.flatnonzero(~out.any(1))
@@ -153,7 +153,7 @@ class Pool:
         raw = np.where(out, chances, 1 - chances).prod(1) if self.several else chances.max(1)
         return out, raw.astype(np.float64)
 
-    def confidence(self, raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def confidence(self, raw: DoubleArray) -> DoubleArray:
         """How often a guess with such a chance is right: (m,)."""
         return np.asarray(expit(self.slope * logit(np.clip(raw, 1e-4, 1 - 1e-4)) + self.shift))
 
@@ -165,7 +165,7 @@ def _pooled(scores: Any, weights: Any, *, several: bool) -> Any:
     return log_expit(said) if several else log_softmax(said, axis=1)
 
 
-def _surprise(scores: Any, truth: Truth, weights: Any, *, several: bool) -> float:
+def _surprise(scores: Any, truth: BoolArray, weights: Any, *, several: bool) -> float:
     """Mean cross-entropy of what is true."""
     if not several:
         return float(-_pooled(scores, weights, several=False)[truth].mean())
@@ -187,11 +187,11 @@ class Rehearsed:
         pool: fitted on all of them, for products whose value nobody knows.
     """
 
-    rows: Rows
-    chances: Scores
-    chosen: Truth
-    confidence: npt.NDArray[np.float64]
-    right: Truth
+    rows: IntArray
+    chances: FloatArray
+    chosen: BoolArray
+    confidence: DoubleArray
+    right: BoolArray
     majority: float
     pool: Pool
 
@@ -207,7 +207,7 @@ class Rehearsed:
 
 
 def rehearse(
-    evidence: Evidence, truth: Truth, known: Rows, *, folds: int, most: int | None, several: bool, seed: int
+    evidence: Evidence, truth: BoolArray, known: IntArray, *, folds: int, most: int | None, several: bool, seed: int
 ) -> Rehearsed:
     """Hold known values out, guess them from the rest, compare.
 
@@ -245,12 +245,12 @@ def rehearse(
     return Rehearsed(rows, chances, chosen, confidence, hit, common / len(rows), whole)
 
 
-def _names(truth: Truth) -> list[bytes]:
+def _names(truth: BoolArray) -> list[bytes]:
     """Each row as something that can be counted."""
     return [row.tobytes() for row in np.packbits(truth, axis=1)]
 
 
-def calibration_error(confidence: npt.NDArray[np.float64], right: Truth) -> float:
+def calibration_error(confidence: DoubleArray, right: BoolArray) -> float:
     """Mean over bins of |confidence - share right|, weighted by their size (Naeini et al. 2015)."""
     place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     size = np.bincount(place, minlength=BINS)

@@ -12,9 +12,10 @@ from typing import Final, Protocol
 import numpy as np
 
 from recsys.errors import UsageError, suggestion
+from recsys.types import BoolArray, Device, FloatArray, IntArray
 from recsys.vectors import approximate, engines, gpu, yardstick
 from recsys.vectors.approximate import FaissIndex
-from recsys.vectors.exact import Device, Flags, FlatIndex, Rows, Vectors
+from recsys.vectors.exact import FlatIndex
 from recsys.vectors.yardstick import Yardstick
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class VectorIndex(Protocol):
         """n."""
         ...
 
-    def search(self, queries: Vectors, k: int, *, allow: Flags | None = None) -> tuple[Vectors, Rows]:
+    def search(self, queries: FloatArray, k: int, *, allow: BoolArray | None = None) -> tuple[FloatArray, IntArray]:
         """Look for the k best rows of each query.
 
         Args:
@@ -62,7 +63,7 @@ class VectorIndex(Protocol):
         ...
 
 
-def build(vectors: Vectors, kind: str = "auto", *, seed: int = 0, device: Device = "cpu") -> VectorIndex:
+def build(vectors: FloatArray, kind: str = "auto", *, seed: int = 0, device: Device = "cpu") -> VectorIndex:
     """Index vectors; an approximate kind raises its effort until a sample finds TARGET_RECALL of the true neighbours.
 
     Args:
@@ -82,7 +83,7 @@ def build(vectors: Vectors, kind: str = "auto", *, seed: int = 0, device: Device
     return tuned(vectors, chosen, Yardstick.of(vectors, seed=seed), seed=seed, device=device)
 
 
-def recall(index: VectorIndex, vectors: Vectors, queries: Vectors, *, k: int = 10) -> float:
+def recall(index: VectorIndex, vectors: FloatArray, queries: FloatArray, *, k: int = 10) -> float:
     """Share of the true k best that the index finds; one as good as the true k-th counts (ties are no misses).
 
     Args:
@@ -94,7 +95,7 @@ def recall(index: VectorIndex, vectors: Vectors, queries: Vectors, *, k: int = 1
     return yardstick.share(index.search(queries, k)[0], FlatIndex(vectors).search(queries, k)[0])
 
 
-def tuned(vectors: Vectors, kind: str, stick: Yardstick, *, seed: int, device: Device = "cpu") -> FaissIndex:
+def tuned(vectors: FloatArray, kind: str, stick: Yardstick, *, seed: int, device: Device = "cpu") -> FaissIndex:
     """An index of an approximate kind over vectors (n, d), n > 0, with the least effort that finds TARGET_RECALL."""
     made = FaissIndex(vectors, kind, engines.made(vectors, kind, seed=seed, on_gpu=gpu.there(device)), 0)
     efforts, widths = approximate.EFFORTS[kind], approximate.WIDTHS[kind]
@@ -112,7 +113,7 @@ def tuned(vectors: Vectors, kind: str, stick: Yardstick, *, seed: int, device: D
     return replace(made, device=device)
 
 
-def check_finite(vectors: Vectors, rows: Rows) -> None:
+def check_finite(vectors: FloatArray, rows: IntArray) -> None:
     """Look at some rows of vectors (n, d).
 
     Raises:
@@ -123,7 +124,7 @@ def check_finite(vectors: Vectors, rows: Rows) -> None:
         raise UsageError(f"vector of row {bad[0]} is not a number ({len(bad)} such); build the embeddings again")
 
 
-def _broken(vectors: Vectors, rows: Rows) -> list[int]:
+def _broken(vectors: FloatArray, rows: IntArray) -> list[int]:
     return [int(row) for row in rows[~np.isfinite(vectors[rows]).all(axis=1)]]
 
 

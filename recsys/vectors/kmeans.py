@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from recsys.vectors.exact import Rows, Vectors
+from recsys.types import FloatArray, IntArray
 
 _ITERATIONS: Final = 25
 _STARTS: Final = 3
 _BLOCK: Final = 65_536
 
 
-def grouped(vectors: Vectors, number: int, *, seed: int, start: Vectors | None = None) -> Rows:
+def grouped(vectors: FloatArray, number: int, *, seed: int, start: FloatArray | None = None) -> IntArray:
     """Group of each vector by spherical k-means (Dhillon and Modha 2001), 0.. without gaps: (n,) int64.
 
     Args:
@@ -28,7 +28,7 @@ def grouped(vectors: Vectors, number: int, *, seed: int, start: Vectors | None =
     return np.unique(nearest(vectors, _learned(vectors, number, seed=seed, start=start))[0], return_inverse=True)[1]
 
 
-def _learned(vectors: Vectors, number: int, *, seed: int, start: Vectors | None) -> Vectors:
+def _learned(vectors: FloatArray, number: int, *, seed: int, start: FloatArray | None) -> FloatArray:
     import faiss
 
     means: Any = faiss.Kmeans(
@@ -44,7 +44,7 @@ def _learned(vectors: Vectors, number: int, *, seed: int, start: Vectors | None)
     return np.asarray(means.centroids, np.float32)
 
 
-def nearest(vectors: Vectors, middles: Vectors) -> tuple[Rows, Vectors]:
+def nearest(vectors: FloatArray, middles: FloatArray) -> tuple[IntArray, FloatArray]:
     """The middle each vector points at most, of equals the first, and its cosine: (n,) int64, (n,) float32."""
     group = np.empty(len(vectors), np.int64)
     near = np.empty(len(vectors), np.float32)
@@ -55,7 +55,7 @@ def nearest(vectors: Vectors, middles: Vectors) -> tuple[Rows, Vectors]:
     return group, near
 
 
-def middles(vectors: Vectors, group: Rows) -> Vectors:
+def middles(vectors: FloatArray, group: IntArray) -> FloatArray:
     """Mean direction of each group, in order of the group ids; rows below 0 are in none: (groups, d) float32."""
     held = np.flatnonzero(group >= 0)
     ids, place = np.unique(group[held], return_inverse=True)
@@ -65,7 +65,7 @@ def middles(vectors: Vectors, group: Rows) -> Vectors:
     return np.ascontiguousarray(sums / np.maximum(lengths, 1e-12), np.float32)
 
 
-def distances(vectors: Vectors, group: Rows) -> Vectors:
+def distances(vectors: FloatArray, group: IntArray) -> FloatArray:
     """1 - cosine of each vector to the middle of its group; NaN for those in none (below 0): (n,) float32."""
     out = np.full(len(vectors), np.nan, np.float32)
     held = np.flatnonzero(group >= 0)
@@ -78,7 +78,7 @@ def distances(vectors: Vectors, group: Rows) -> Vectors:
     return out
 
 
-def groups(vectors: Vectors, *, seed: int, among: Rows, number: int = 0) -> Rows:
+def groups(vectors: FloatArray, *, seed: int, among: IntArray, number: int = 0) -> IntArray:
     """Spherical k-means in which some rows have no say: the group of each vector, 0.. without gaps, (n,) int64.
 
     Args:

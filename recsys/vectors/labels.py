@@ -14,7 +14,7 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.vectors.exact import Rows
+from recsys.types import IntArray
 
 KEPT: Final = 10
 """Terms kept per group at most; a label shows the first few."""
@@ -34,7 +34,7 @@ _BOUND, _OFTENER, _SEEN = 0.8, 0.4, 3
 often beside the rarer, and both on three products at least."""
 
 
-def frame(catalogue: Catalogue, groups: Rows, terms: int) -> pl.DataFrame:
+def frame(catalogue: Catalogue, groups: IntArray, terms: int) -> pl.DataFrame:
     """Label groups by p log(p / q), p the share of a group's products that carry a term and q that of all products.
 
     It is each term's part in the divergence of the group from the whole (the idea of class-based TF-IDF, Grootendorst
@@ -64,7 +64,7 @@ def frame(catalogue: Catalogue, groups: Rows, terms: int) -> pl.DataFrame:
     )
 
 
-def _ranked(carried: pl.DataFrame, groups: Rows) -> dict[int, list[str]]:
+def _ranked(carried: pl.DataFrame, groups: IntArray) -> dict[int, list[str]]:
     """For each group its terms as most often written, the most telling first."""
     owner = pl.DataFrame({"row": np.arange(len(groups), dtype=np.int64), "group": groups})
     written = carried.group_by("term", "text").len().sort("term", "len", "text", descending=[False, True, False])
@@ -99,7 +99,7 @@ def _implied(carried: pl.DataFrame, ranked: dict[int, list[str]]) -> set[tuple[s
     shape = (int(cells["row"].max()) + 1, len(terms))  # type: ignore[arg-type]
     marks = csr_array((np.ones(cells.height, np.int64), (cells["row"].to_numpy(), cells["column"].to_numpy())), shape)
     both = (marks.T @ marks).tocoo()
-    alone: Rows = np.asarray(marks.sum(axis=0)).ravel()
+    alone: IntArray = np.asarray(marks.sum(axis=0)).ravel()
     nearly = both.data >= _IMPLIES * alone[both.row]
     return {(terms[a], terms[b]) for a, b in zip(both.row[nearly], both.col[nearly], strict=True)}
 
@@ -189,7 +189,7 @@ def _stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
-def _labels(chosen: list[list[str]], terms: int, ids: Rows) -> list[str]:
+def _labels(chosen: list[list[str]], terms: int, ids: IntArray) -> list[str]:
     """Terms joined; where two groups would be called the same, more of them, and at last the group's id."""
     lengths = [terms] * len(chosen)
     while True:

@@ -22,8 +22,8 @@ import polars as pl
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.errors import ModelFolderError
+from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors import sealed
-from recsys.vectors.exact import Flags, Rows, Vectors
 from recsys.vectors.variants import firsts
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Lexical:
 
     n: int
     numbers: Mapping[str, int] = field(repr=False)
-    data: Vectors = field(repr=False)
+    data: FloatArray = field(repr=False)
     indices: npt.NDArray[np.integer] = field(repr=False)
     indptr: npt.NDArray[np.integer] = field(repr=False)
 
@@ -127,7 +127,7 @@ class Lexical:
         engine.index((ids, numbers), create_empty_token=False, show_progress=False)
         return Lexical(len(catalogue), numbers, *(np.asarray(engine.scores[name]) for name in _ARRAYS))
 
-    def scores(self, words: Sequence[str]) -> Vectors:
+    def scores(self, words: Sequence[str]) -> FloatArray:
         """BM25 of each product for some words, each counted once: (n,) float32, 0 = it has none of them.
 
         The library has worked out every word's scores when the index was built; here they are only added up, so that a
@@ -142,8 +142,8 @@ class Lexical:
         return out
 
     def best(
-        self, text: str, k: int, *, minus: str = "", allow: Flags, kin: Rows | None = None, barred: Rows
-    ) -> tuple[Vectors, Rows]:
+        self, text: str, k: int, *, minus: str = "", allow: BoolArray, kin: IntArray | None = None, barred: IntArray
+    ) -> tuple[FloatArray, IntArray]:
         """The k products that answer best to the words of a text, one a family; only those that have one of them.
 
         Args:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from recsys.config import ClusterSettings
+from recsys.types import FloatArray, IntArray
 from recsys.vectors import density, kmeans
 from recsys.vectors.choice import Judge, Trial, about_right, chosen, numbers
 from recsys.vectors.continuity import UNKNOWN
-from recsys.vectors.exact import Rows, Vectors
 from recsys.vectors.tree import Tree
 
 _FARTHER = 2.0
@@ -35,7 +35,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
-def grouped(vectors: Vectors, settings: ClusterSettings, *, seed: int, last: Rows | None) -> Outcome:
+def grouped(vectors: FloatArray, settings: ClusterSettings, *, seed: int, last: IntArray | None) -> Outcome:
     """Group n products, n at least 1.
 
     Without a number of groups several are tried and silhouettes choose, see `choice`. Groups of last time stay, with
@@ -63,7 +63,7 @@ def grouped(vectors: Vectors, settings: ClusterSettings, *, seed: int, last: Row
     return Outcome(taken, tuple(trials), tuple(_odd(taken, settings, n)))
 
 
-def _fresh(vectors: Vectors, settings: ClusterSettings, wanted: list[int], *, seed: int) -> list[Rows]:
+def _fresh(vectors: FloatArray, settings: ClusterSettings, wanted: list[int], *, seed: int) -> list[IntArray]:
     if settings.method == "hdbscan":
         smallest = settings.smallest or density.smallest_of(len(vectors))
         return [density.grouped(vectors, smallest, seed=seed)]
@@ -73,7 +73,7 @@ def _fresh(vectors: Vectors, settings: ClusterSettings, wanted: list[int], *, se
     return [kmeans.grouped(vectors, number, seed=seed) for number in wanted]
 
 
-def _kept(vectors: Vectors, method: str, last: Rows, number: int, *, seed: int) -> Rows:
+def _kept(vectors: FloatArray, method: str, last: IntArray, number: int, *, seed: int) -> IntArray:
     """The groups of last time brought up to date: (n,) int64, 0.. without gaps, -1 = in none.
 
     k-means goes on from their middles. The other two have no middles to go on from: products stay where they were,

@@ -17,10 +17,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.errors import UsageError
-from recsys.vectors.exact import Vectors
+from recsys.types import DoubleArray, FloatArray
 
 BEYOND: Final = 0.25
 """Length of the step beyond the right angle, the wanted having length 1."""
@@ -28,12 +27,11 @@ _NOTHING: Final = 1e-6
 _LEAST: Final = 1e-3
 """Length below which nothing of the wanted is left."""
 
-Wide = npt.NDArray[np.float64]
 
-Weighted = Sequence[tuple[float, Vectors]]
+Weighted = Sequence[tuple[float, FloatArray]]
 
 
-def mixed(wanted: Weighted, unwanted: Weighted = ()) -> Vectors:
+def mixed(wanted: Weighted, unwanted: Weighted = ()) -> FloatArray:
     """The vector to search with: (d,) float32, unit length.
 
     Args:
@@ -55,7 +53,7 @@ def mixed(wanted: Weighted, unwanted: Weighted = ()) -> Vectors:
     return out.astype(np.float32)
 
 
-def shares(wanted: Wide, unwanted: Wide) -> Wide:
+def shares(wanted: DoubleArray, unwanted: DoubleArray) -> DoubleArray:
     """How much of each unwanted direction the wanted has: c >= 0 (m,) with the least |wanted - c @ unwanted|.
 
     The rest is at most at right angles to each of them (the conditions of Karush, Kuhn and Tucker), whatever their
@@ -67,14 +65,14 @@ def shares(wanted: Wide, unwanted: Wide) -> Wide:
     return np.asarray(found, np.float64)
 
 
-def _beyond(away: Wide, weights: Wide) -> Wide:
+def _beyond(away: DoubleArray, weights: DoubleArray) -> DoubleArray:
     """The step that leads as far from each unwanted direction as its weight says; no longer for one named twice."""
     step = np.asarray(np.linalg.lstsq(away, BEYOND * weights, rcond=1e-3)[0], np.float64)
     most = 2 * BEYOND * float(weights.max())  # directions that are nearly opposite ask for a step without end
     return step * min(1.0, most / max(float(np.linalg.norm(step)), _NOTHING))
 
 
-def _unit(vector: Wide) -> Wide:
+def _unit(vector: DoubleArray) -> DoubleArray:
     length = float(np.linalg.norm(vector))
     if length < _NOTHING:
         raise UsageError("the parts of the query cancel each other out; change their weights")

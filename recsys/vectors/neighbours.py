@@ -12,8 +12,8 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.execution.watch import Progress
+from recsys.types import BoolArray, IntArray
 from recsys.vectors import variants
-from recsys.vectors.exact import Flags, Rows
 from recsys.vectors.index import VectorIndex
 from recsys.vectors.table import EmbeddingTable
 
@@ -30,8 +30,8 @@ def neighbours(
     index: VectorIndex,
     k: int,
     *,
-    allow: Flags | None = None,
-    kin: Rows | None = None,
+    allow: BoolArray | None = None,
+    kin: IntArray | None = None,
     progress: Progress | None = None,
 ) -> pl.DataFrame:
     """The k nearest other products of each product, best first, ranks 1..k.

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.encoder.fields.table import SEPARATOR
 from recsys.encoder.fields.words import split_words
+from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors import complete
 from recsys.vectors.complete import HidingModel
-from recsys.vectors.guesser import Rows, rehearse
+from recsys.vectors.guesser import rehearse
 
 _FOLDS: Final = 3
 _DOUBT: Final = 0.1
@@ -68,7 +68,7 @@ def things(catalogue: Catalogue) -> int:
 
 
 def _improbable(
-    catalogue: Catalogue, model: HidingModel, column: str, *, pictures: npt.NDArray[np.float32], seed: int
+    catalogue: Catalogue, model: HidingModel, column: str, *, pictures: FloatArray, seed: int
 ) -> list[Finding]:
     """Products whose value is improbable and another likely, guessed by what was learned from other products."""
     values = complete.values_of(catalogue, column)
@@ -135,7 +135,7 @@ def _apart(catalogue: Catalogue, model: HidingModel, what: str, *, seed: int) ->
     ]
 
 
-def _both(catalogue: Catalogue, model: HidingModel, what: str) -> Rows:
+def _both(catalogue: Catalogue, model: HidingModel, what: str) -> IntArray:
     """Products that have something on either side."""
     worded = _any(catalogue, [name for name in _TEXTS if name in model.columns])
     valued = _any(catalogue, [name for name in complete.columns_of(catalogue) if name in model.columns])
@@ -143,7 +143,7 @@ def _both(catalogue: Catalogue, model: HidingModel, what: str) -> Rows:
     return np.flatnonzero(pictured & (worded | valued) if what == "picture" else worded & (pictured | valued))
 
 
-def _any(catalogue: Catalogue, columns: Sequence[str]) -> npt.NDArray[np.bool_]:
+def _any(catalogue: Catalogue, columns: Sequence[str]) -> BoolArray:
     """Which products have anything in some columns: (n,) bool."""
     out = np.zeros(len(catalogue), np.bool_)
     for name in columns:
@@ -152,7 +152,7 @@ def _any(catalogue: Catalogue, columns: Sequence[str]) -> npt.NDArray[np.bool_]:
     return out
 
 
-def _nearest(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32], asked: Rows) -> Rows:
+def _nearest(one: FloatArray, other: FloatArray, asked: IntArray) -> IntArray:
     """For some products the one whose other view fits theirs best, itself left out."""
     out = np.zeros(len(asked), np.int64)
     for at in range(0, len(asked), _BLOCK):

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from recsys.errors import UsageError
-from recsys.vectors.exact import Rows, Vectors
+from recsys.types import FloatArray, IntArray
 
 Kind = Literal["pca", "tsne", "umap"]
 
@@ -40,7 +40,7 @@ def available(kind: str) -> None:
         )
 
 
-def drawn(vectors: Vectors, kind: Kind, *, seed: int, last: Vectors | None = None) -> Vectors:
+def drawn(vectors: FloatArray, kind: Kind, *, seed: int, last: FloatArray | None = None) -> FloatArray:
     """Positions of n products: (n, 2) float32, mean 0.
 
     `pca` shows the two directions in which products differ most (Pearson 1901); `tsne` (van der Maaten and Hinton
@@ -75,7 +75,7 @@ def drawn(vectors: Vectors, kind: Kind, *, seed: int, last: Vectors | None = Non
     return _as_before(out, last)
 
 
-def _flat(vectors: Vectors, length: int) -> Vectors:
+def _flat(vectors: FloatArray, length: int) -> FloatArray:
     """The first principal components, each with its largest loading positive: (n, length) float32, mean 0."""
     n, d = vectors.shape
     out = np.zeros((n, length), np.float32)
@@ -89,7 +89,7 @@ def _flat(vectors: Vectors, length: int) -> Vectors:
     return out
 
 
-def _tsne(some: Vectors, start: Vectors, *, seed: int, again: bool) -> Vectors:
+def _tsne(some: FloatArray, start: FloatArray, *, seed: int, again: bool) -> FloatArray:
     """t-SNE from a start. One thread: several would add the same numbers in another order each time."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -106,7 +106,7 @@ def _tsne(some: Vectors, start: Vectors, *, seed: int, again: bool) -> Vectors:
         return np.asarray(method.fit_transform(some), np.float32)
 
 
-def _umap(some: Vectors, start: Vectors, *, seed: int, again: bool) -> Vectors:
+def _umap(some: FloatArray, start: FloatArray, *, seed: int, again: bool) -> FloatArray:
     """UMAP from a start; with a seed it uses one thread by itself."""
     umap: Any = importlib.import_module("umap")
     scaled = start if again else start / max(float(np.abs(start).max()), 1e-12) * 10
@@ -121,7 +121,7 @@ def _umap(some: Vectors, start: Vectors, *, seed: int, again: bool) -> Vectors:
     return np.asarray(method.fit_transform(some), np.float32)
 
 
-def _filled(vectors: Vectors, last: Vectors) -> Vectors:
+def _filled(vectors: FloatArray, last: FloatArray) -> FloatArray:
     """Positions of last time, and among their neighbours the products that had none; all where nobody had one: 0."""
     known = np.isfinite(last).all(axis=1)
     out = np.zeros_like(last)
@@ -131,7 +131,7 @@ def _filled(vectors: Vectors, last: Vectors) -> Vectors:
     return out
 
 
-def _among(asked: Vectors, known: Vectors, places: Vectors) -> Vectors:
+def _among(asked: FloatArray, known: FloatArray, places: FloatArray) -> FloatArray:
     """Mean position of the five nearest known products, the nearer the more it counts: (q, 2) float32."""
     import faiss
 
@@ -144,12 +144,12 @@ def _among(asked: Vectors, known: Vectors, places: Vectors) -> Vectors:
     return out
 
 
-def _as_before(places: Vectors, last: Vectors | None) -> Vectors:
+def _as_before(places: FloatArray, last: FloatArray | None) -> FloatArray:
     """Turned and mirrored so that products stand as near as possible to where they stood (orthogonal Procrustes)."""
     from scipy.linalg import orthogonal_procrustes
 
     out = places - places.mean(axis=0) if len(places) else places
-    known: Rows = np.flatnonzero(np.isfinite(last).all(axis=1)) if last is not None else np.zeros(0, np.int64)
+    known: IntArray = np.flatnonzero(np.isfinite(last).all(axis=1)) if last is not None else np.zeros(0, np.int64)
     if last is not None and len(known) > 1:
         then, now = last[known], out[known]
         turn, _ = orthogonal_procrustes(now - now.mean(axis=0), then - then.mean(axis=0))

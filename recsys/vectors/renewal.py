@@ -15,9 +15,9 @@ import polars as pl
 
 from recsys.config import IndexSettings
 from recsys.data.ids import IdMap
+from recsys.types import FloatArray, IntArray
 from recsys.vectors import engines
 from recsys.vectors.digests import Digests
-from recsys.vectors.exact import Rows, Vectors
 
 _ID, _DIGEST = "product_id", "digest"
 
@@ -34,8 +34,8 @@ class Change:
         changed: products whose vector is another.
     """
 
-    to: Rows = field(repr=False)
-    fresh: Rows = field(repr=False)
+    to: IntArray = field(repr=False)
+    fresh: IntArray = field(repr=False)
     added: int
     removed: int
     changed: int
@@ -90,7 +90,7 @@ def too_much(change: Change, engine: Any, settings: IndexSettings, *, trained: i
     return None
 
 
-def renew(engine: Any, change: Change, vectors: Vectors) -> None:
+def renew(engine: Any, change: Change, vectors: FloatArray) -> None:
     """Make a change in a FAISS index, so that it is over today's vectors (n, d)."""
     engines.renumber(engine, change.to)
     engines.extend(engine, vectors[change.fresh], change.fresh)

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.catalogue import Catalogue
-from recsys.data.ids import IdMap, Rows
+from recsys.data.ids import IdMap
 from recsys.errors import DataContractError, ModelFolderError
+from recsys.types import FloatArray, IntArray
 from recsys.vectors import codes, sealed
 
 _NAME = "embeddings"
@@ -39,7 +40,7 @@ class ProductModel(Protocol):
         """Catalogue columns that decide a product's vector."""
         ...
 
-    def encode(self, catalogue: Catalogue, rows: Rows) -> npt.NDArray[np.float32]:
+    def encode(self, catalogue: Catalogue, rows: IntArray) -> FloatArray:
         """Vectors of some products: (m, d) float32, unit length."""
         ...
 
@@ -57,7 +58,7 @@ class EmbeddingTable:
     """
 
     ids: IdMap
-    vectors: npt.NDArray[np.float32] = field(repr=False)
+    vectors: FloatArray = field(repr=False)
     hashes: npt.NDArray[np.uint64] = field(repr=False)
     model_id: str
     storage: Storage = "float32"
@@ -88,7 +89,7 @@ class EmbeddingTable:
         """A table without products."""
         return EmbeddingTable(IdMap(()), np.zeros((0, dim), np.float32), np.zeros(0, np.uint64), model_id)
 
-    def stale(self, catalogue: Catalogue, model: ProductModel) -> Rows:
+    def stale(self, catalogue: Catalogue, model: ProductModel) -> IntArray:
         """Catalogue rows without a vector of this model and of their present content, ascending: (m,) int64."""
         if self.model_id != model.content_version:
             return np.arange(len(catalogue), dtype=np.int64)
@@ -105,8 +106,8 @@ class EmbeddingTable:
         catalogue: Catalogue,
         model: ProductModel,
         *,
-        rows: Rows,
-        vectors: npt.NDArray[np.float32],
+        rows: IntArray,
+        vectors: FloatArray,
         storage: Storage = "float32",
     ) -> EmbeddingTable:
         """A table in the catalogue's row order: `vectors` (m, d) at its `rows` (m,), this table's own elsewhere.

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from recsys.types import FloatArray, IntArray
 from recsys.vectors import kmeans
-from recsys.vectors.exact import Rows, Vectors
 
 LEAVES: Final = 4000
 """Products a tree grows over one by one. A tree compares all pairs, so of more products it joins small groups."""
@@ -29,11 +29,11 @@ class Tree:
         joins: (L - 1, 2) int64, which two nodes join; below L a leaf, else L + the number of an earlier join.
     """
 
-    leaf: Rows = field(repr=False)
-    joins: Rows = field(repr=False)
+    leaf: IntArray = field(repr=False)
+    joins: IntArray = field(repr=False)
 
     @staticmethod
-    def grown(vectors: Vectors, *, seed: int) -> Tree:
+    def grown(vectors: FloatArray, *, seed: int) -> Tree:
         """The tree of n products; over 4,000 it joins 2,000 small groups of spherical k-means.
 
         Args:
@@ -52,7 +52,7 @@ class Tree:
         method: Any = AgglomerativeClustering(n_clusters=1, linkage="ward", compute_full_tree=True)
         return Tree(leaf, method.fit(points).children_.astype(np.int64))
 
-    def cut(self, number: int) -> Rows:
+    def cut(self, number: int) -> IntArray:
         """The group of each product when `number` groups are left, 0.. in order of their first leaf: (n,) int64."""
         leaves = len(self.joins) + 1
         owner = np.arange(leaves + len(self.joins))
@@ -63,7 +63,7 @@ class Tree:
         return np.unique(owner[:leaves], return_inverse=True)[1][self.leaf]
 
 
-def parents(vectors: Vectors, group: Rows) -> dict[int, int]:
+def parents(vectors: FloatArray, group: IntArray) -> dict[int, int]:
     """The parent of each group: about as many as the root of the number of groups; each its own under six groups.
 
     A parent is called by the lowest id of its groups, so that it stays when groups are renumbered by nobody.

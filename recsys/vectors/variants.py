@@ -13,14 +13,14 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.vectors.exact import Flags, Rows, Vectors
+from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors.index import VectorIndex
 
 _AHEAD: Final = 3
 """Times k rows that are fetched at first where families may fill several places."""
 
 
-def families(catalogue: Catalogue) -> Rows | None:
+def families(catalogue: Catalogue) -> IntArray | None:
     """A number for each product, the same for variants of one: (n,) int64; None where no two products are variants.
 
     A product without a group is a family of its own.
@@ -38,13 +38,13 @@ def families(catalogue: Catalogue) -> Rows | None:
 
 def search(
     index: VectorIndex,
-    queries: Vectors,
+    queries: FloatArray,
     k: int,
     *,
-    allow: Flags | None = None,
-    kin: Rows | None = None,
-    barred: Sequence[Rows] | None = None,
-) -> tuple[Vectors, Rows]:
+    allow: BoolArray | None = None,
+    kin: IntArray | None = None,
+    barred: Sequence[IntArray] | None = None,
+) -> tuple[FloatArray, IntArray]:
     """The k best rows of each query, one a family.
 
     Args:
@@ -80,9 +80,15 @@ def search(
 
 
 def _fill(
-    scores: Vectors, rows: Rows, index: VectorIndex, query: Vectors, *, allow: Flags | None, kin: Rows | None,
-    barred: Rows,
-) -> None:  # fmt: skip
+    scores: FloatArray,
+    rows: IntArray,
+    index: VectorIndex,
+    query: FloatArray,
+    *,
+    allow: BoolArray | None,
+    kin: IntArray | None,
+    barred: IntArray,
+) -> None:
     """Fill one query's places from the first empty one on, asking again without the families that have been seen."""
     kin = np.arange(len(index), dtype=np.int64) if kin is None else kin
     left = np.ones(len(index), np.bool_) if allow is None else allow.copy()
@@ -101,12 +107,12 @@ def _fill(
         filled += count
 
 
-def firsts(rows: Rows, kin: Rows | None) -> Rows:
+def firsts(rows: IntArray, kin: IntArray | None) -> IntArray:
     """Of rows in some order (m,), the first of each family, in that order."""
     return rows if kin is None or not len(rows) else rows[_first(kin[rows][None, :])[0]]
 
 
-def _first(families: Rows) -> Flags:
+def _first(families: IntArray) -> BoolArray:
     """Where a family stands for the first time in its row: (q, f) bool."""
     order = np.argsort(families, axis=1, kind="stable")
     ordered = np.take_along_axis(families, order, 1)
@@ -117,7 +123,7 @@ def _first(families: Rows) -> Flags:
     return out
 
 
-def _padded(barred: Sequence[Rows] | None, queries: int) -> Rows:
+def _padded(barred: Sequence[IntArray] | None, queries: int) -> IntArray:
     """The barred families of each query in one array (q, b); -2, which no family is, fills it up."""
     width = max((len(some) for some in barred), default=0) if barred is not None else 0
     out = np.full((queries, width), -2, np.int64)

@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from recsys.vectors.exact import Flags, FlatIndex, Rows, Vectors
+from recsys.types import BoolArray, FloatArray, IntArray
+from recsys.vectors.exact import FlatIndex
 
 K: Final = 10
 _SAMPLE: Final = 256
@@ -24,7 +25,7 @@ _PATIENCE_S: Final = 2.0
 class Searching(Protocol):
     """What is asked of an index."""
 
-    def search(self, queries: Vectors, k: int, *, allow: Flags | None = None) -> tuple[Vectors, Rows]:
+    def search(self, queries: FloatArray, k: int, *, allow: BoolArray | None = None) -> tuple[FloatArray, IntArray]:
         """See `recsys.vectors.index.VectorIndex`."""
         ...
 
@@ -88,12 +89,12 @@ class Yardstick:
         exact: how quickly exact search was in finding them.
     """
 
-    queries: dict[str, Vectors] = field(repr=False)
-    bars: dict[str, Vectors] = field(repr=False)
+    queries: dict[str, FloatArray] = field(repr=False)
+    bars: dict[str, FloatArray] = field(repr=False)
     exact: Speed
 
     @staticmethod
-    def of(vectors: Vectors, *, seed: int) -> Yardstick:
+    def of(vectors: FloatArray, *, seed: int) -> Yardstick:
         """Draw up to 256 queries of each kind from vectors (n, d), n > 0, and search for them exactly."""
         queries = drawn(vectors, seed)
         index = FlatIndex(vectors)
@@ -122,7 +123,7 @@ class Yardstick:
         return Measured(recall, speed, self.exact, len(every) // len(self.queries))
 
 
-def drawn(vectors: Vectors, seed: int) -> dict[str, Vectors]:
+def drawn(vectors: FloatArray, seed: int) -> dict[str, FloatArray]:
     """Queries by kind, drawn from vectors (n, d); see `Yardstick`."""
     g = np.random.default_rng(seed)
     one, other = (np.sort(g.choice(len(vectors), size=min(_SAMPLE, len(vectors)), replace=False)) for _ in range(2))
@@ -132,7 +133,7 @@ def drawn(vectors: Vectors, seed: int) -> dict[str, Vectors]:
     return {"products": np.ascontiguousarray(vectors[one]), "between products": halfway}
 
 
-def share(scores: Vectors, truth: Vectors) -> float:
+def share(scores: FloatArray, truth: FloatArray) -> float:
     """Share of true neighbours found: scores (q, k) that reach the last of the true scores (q, k) of their query."""
     real = np.isfinite(truth)
     if not real.any():
@@ -141,7 +142,7 @@ def share(scores: Vectors, truth: Vectors) -> float:
     return float((scores >= bar).sum() / real.sum())
 
 
-def _singles(index: Searching, queries: Vectors) -> tuple[float, float]:
+def _singles(index: Searching, queries: FloatArray) -> tuple[float, float]:
     """Median and 95th percentile in milliseconds of asking one by one; the first is asked once before."""
     index.search(queries[:1], K)
     spent: list[float] = []
@@ -157,7 +158,7 @@ def _singles(index: Searching, queries: Vectors) -> tuple[float, float]:
     return _rounded(float(median)), _rounded(float(late))
 
 
-def _rate(index: Searching, queries: Vectors) -> tuple[float, Vectors]:
+def _rate(index: Searching, queries: FloatArray) -> tuple[float, FloatArray]:
     """Queries a second of asking all at once, the median of three times after the first; and the scores found.
 
     Where the first time takes long, what it warms up does not count, and it is the only one.

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.data.schema import RETURN_CODE
 from recsys.recommend.candidates.cluster import Cluster
-from recsys.recommend.proposals import RETURN_CODE
 from recsys.recommend.spread import KIND_WORTH
 from tests import oracles
 from tests.recommend.shops import histories

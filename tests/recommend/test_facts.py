@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.data.schema import RETURN_CODE
 from recsys.recommend.facts import ProductFacts, UserFacts
 from recsys.recommend.features import _OF_BOTH, _OF_PRODUCT, _OF_USER
-from recsys.recommend.proposals import RETURN_CODE, UserBatch
+from recsys.recommend.proposals import UserBatch
 from tests import oracles
 from tests.recommend.ruled import goods
 from tests.recommend.shops import DAY, START, catalogue, events, histories, vectors

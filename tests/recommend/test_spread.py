@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from recsys.recommend.proposals import RETURN_CODE
+from recsys.data.schema import RETURN_CODE
 from recsys.recommend.spread import KIND_WORTH, best, gathered, looked_up, nobody, spread, strongest, taste, weighed
 from tests import oracles
 from tests.recommend.shops import histories

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.data.interactions import Interactions
+from recsys.data.schema import RETURN_CODE
 from recsys.recommend.candidates.transitions import Transitions, followers
-from recsys.recommend.proposals import RETURN_CODE
 from tests import oracles
 from tests.recommend.shops import DAY, START, events
 from tests.recommend.sourced import KNOWN, NOW, propose

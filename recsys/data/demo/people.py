@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data.demo.goods import DAYS, NEW_SHARE, Good
 from recsys.data.demo.styles import FAMILIES, KINDS, STYLES
+from recsys.types import BoolArray, DoubleArray
 
 _DAY = 86_400
 _WEEKDAYS = np.array([0.9, 0.85, 0.9, 0.95, 1.15, 1.35, 1.3])  # Monday first
@@ -35,10 +35,10 @@ class Person:
 
     number: int
     joined: int
-    taste: npt.NDArray[np.float64]
+    taste: DoubleArray
     colours: frozenset[str]
     budget: float
-    interests: npt.NDArray[np.float64]
+    interests: DoubleArray
     rate: float
 
 
@@ -132,24 +132,22 @@ class Log:
                     refills.append((day + max(4, round(again * g.normal(1, 0.12))), good))
         return sorted(done)
 
-    def _liking(self, person: Person) -> npt.NDArray[np.float64]:
+    def _liking(self, person: Person) -> DoubleArray:
         """What does not change with the day: (n,) log weight."""
         colours = np.isin(self._colour, list(person.colours))
         price = -((self._dear - person.budget) ** 2) / (2 * 0.5**2)
-        liking: npt.NDArray[np.float64] = (
+        liking: DoubleArray = (
             1.15 * person.taste[self._style] + 1.1 * colours + price + 0.9 * person.interests[self._kind] + self._appeal
         )
         return liking
 
-    def _wish(
-        self, liking: npt.NDArray[np.float64], bought: npt.NDArray[np.bool_], day: int
-    ) -> npt.NDArray[np.float64]:
+    def _wish(self, liking: DoubleArray, bought: BoolArray, day: int) -> DoubleArray:
         """Log weight of every product on a day: season, talk of the week; what lasts is rarely bought twice."""
         season = self._trend * (2 * day / DAYS - 1)
         wish = liking + season + self._weekly[day // 7] - 4.0 * (bought & self._lasts) - 0.5 * bought
         return np.where(self._launched <= day, wish, -np.inf)
 
-    def _basket(self, wish: npt.NDArray[np.float64], g: np.random.Generator) -> list[int]:
+    def _basket(self, wish: DoubleArray, g: np.random.Generator) -> list[int]:
         """One product by taste, the others to go with it: same style and colour, another kind."""
         basket = [_draw(wish, g)]
         for _ in range(int(min(g.poisson(0.8), 3))):
@@ -158,7 +156,7 @@ class Log:
             basket.append(_draw(np.where(np.isin(self._kind, self._kind[basket]), -np.inf, wish + match), g))
         return basket
 
-    def _shopping_days(self, person: Person, g: np.random.Generator) -> npt.NDArray[np.bool_]:
+    def _shopping_days(self, person: Person, g: np.random.Generator) -> BoolArray:
         weekday = (np.arange(DAYS) + self._start // _DAY + 3) % 7  # 1970-01-01 was a Thursday
         shopping = g.random(DAYS) < person.rate / 7 * _WEEKDAYS[weekday]
         if person.joined >= DAYS - 7 and g.random() < 0.7:  # the others have signed up and bought nothing yet
@@ -170,7 +168,7 @@ class Log:
         return shopping
 
     def _visit(
-        self, person: Person, day: int, basket: list[int], wish: npt.NDArray[np.float64], g: np.random.Generator
+        self, person: Person, day: int, basket: list[int], wish: DoubleArray, g: np.random.Generator
     ) -> list[Event]:
         """Look around, put into the basket, pay; rarely send back."""
         second = self._start + day * _DAY + int(g.choice(24, p=_HOURS / _HOURS.sum())) * 3600 + int(g.integers(3600))
@@ -194,7 +192,7 @@ class Log:
         return [event for event in events if event.second >= self._start and event.second < self._start + DAYS * _DAY]
 
 
-def _draw(wish: npt.NDArray[np.float64], g: np.random.Generator) -> int:
+def _draw(wish: DoubleArray, g: np.random.Generator) -> int:
     """Draw a product with probability in proportion to exp(wish)."""
     weight = np.exp(wish - wish.max())
     at = np.searchsorted(np.cumsum(weight), g.random() * weight.sum(), side="right")

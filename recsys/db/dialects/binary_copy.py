@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from recsys.types import IntArray
+
 _HEAD = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _TAIL = struct.pack(">h", -1)
 _BLOCK = 16_384
@@ -136,6 +138,6 @@ def _side_by_side(parts: list[npt.NDArray[Any]]) -> pa.Array:
     return _binary(table, np.arange(len(table) + 1) * layout.itemsize)
 
 
-def _binary(values: npt.NDArray[Any], ends: npt.NDArray[np.int64]) -> pa.Array:
+def _binary(values: npt.NDArray[Any], ends: IntArray) -> pa.Array:
     offsets = pa.py_buffer(np.ascontiguousarray(ends, dtype=np.int64))
     return pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, [None, offsets, pa.py_buffer(values)])

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Rows = npt.NDArray[np.int64]
-Alike = Callable[[Rows, Rows], npt.NDArray[np.bool_]]
+from recsys.types import BoolArray, IntArray
+
+Alike = Callable[[IntArray, IntArray], BoolArray]
 """Rows of products (m,) and (k,) -> (m, k): which must not count as different."""
 Judge = Callable[[Tensor, Tensor], Tensor]
 """Inner products (m, m), the truth on the diagonal, and what is added to their logits -> () loss."""
@@ -26,7 +26,7 @@ class Side:
     """m products in one view: `vectors` (m, d) of unit length, `rows` (m,) their numbers in the catalogue."""
 
     vectors: Tensor
-    rows: Rows
+    rows: IntArray
 
 
 def contrast(
@@ -35,7 +35,7 @@ def contrast(
     *,
     judge: Judge,
     alike: Alike,
-    less: Callable[[Rows], Tensor] | None = None,
+    less: Callable[[IntArray], Tensor] | None = None,
     lengths: Sequence[int] = (),
 ) -> Tensor:
     """How badly product i of `a` finds product i of `b` and not the others, by all numbers and by the first ones.
@@ -70,7 +70,7 @@ def first(vectors: Tensor, length: int) -> Tensor:
     return F.normalize(vectors[:, :length], dim=1)
 
 
-def same_rows(a: Rows, b: Rows) -> npt.NDArray[np.bool_]:
+def same_rows(a: IntArray, b: IntArray) -> BoolArray:
     """Which products are one and the same: (m,) and (k,) -> (m, k)."""
     return np.equal.outer(a, b)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.recommend.proposals import Candidates, Scores, UserBatch
-from recsys.recommend.spread import Floats, Rows, Taste, gathered, looked_up, taste
+from recsys.recommend.proposals import Candidates, UserBatch
+from recsys.recommend.spread import Taste, gathered, looked_up, taste
+from recsys.types import FloatArray, IntArray
 
 
 class Cluster:
@@ -18,8 +19,8 @@ class Cluster:
 
     def __init__(
         self,
-        groups: Rows,
-        popularity: Floats,
+        groups: IntArray,
+        popularity: FloatArray,
         *,
         sellable: np.ndarray | None = None,
         each: int = 50,
@@ -54,12 +55,12 @@ class Cluster:
         item = self._best[within + np.repeat(self._starts[group], lengths)]
         return gathered(user[source], item, weight[source] * self.share[item], newest[source], k)
 
-    def weigh(self, users: UserBatch, user: Rows, item: Rows) -> Scores:
+    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
         owner, group, weight, _ = self._liked(taste(users.histories, last=self.last, decay=self.decay))
         count = len(self._starts) - 1
         return looked_up(owner * count + group, weight, user * count + self.groups[item]) * self.share[item]
 
-    def _liked(self, signs: Taste) -> tuple[Rows, Rows, Floats, Rows]:
+    def _liked(self, signs: Taste) -> tuple[IntArray, IntArray, FloatArray, IntArray]:
         """Each user's groups: user, group, its share of the taste, the newest product of it; by user, then group."""
         whole = np.bincount(signs.user, signs.weight, minlength=1)
         group = self.groups[signs.item]

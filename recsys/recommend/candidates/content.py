@@ -6,13 +6,13 @@ In: content vectors and the words of each product. Out: Candidates, each with th
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from recsys.recommend.proposals import Candidates, Scores, UserBatch
+from recsys.recommend.proposals import Candidates, UserBatch
 from recsys.recommend.spread import nobody, side_by_side, spread, taste
 from recsys.recommend.topk import Scorer, largest
 from recsys.recommend.topk_approximate import ApproximateScorer
+from recsys.types import BoolArray, FloatArray, IntArray
 
 _ROUNDING = 1e-6
 """What is left of a product's own words when they are taken out of a sum."""
@@ -38,11 +38,11 @@ class Content:
 
     def __init__(
         self,
-        content: npt.NDArray[np.float32],
+        content: FloatArray,
         words: sparse.csr_matrix,
         *,
-        touched: npt.NDArray[np.int64],
-        sellable: npt.NDArray[np.bool_] | None = None,
+        touched: IntArray,
+        sellable: BoolArray | None = None,
         word_share: float = 0.5,
         neighbours: int = 100,
         last: int = 10,
@@ -88,7 +88,7 @@ class Content:
         near = self._near if not len(unknown) else self._near + self._neighbours(unknown)
         return spread(signs, near.tocsr(), k)
 
-    def weigh(self, users: UserBatch, user: npt.NDArray[np.int64], item: npt.NDArray[np.int64]) -> Scores:
+    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
         signs = taste(users.histories, last=self.last, decay=self.decay)
         shape = (len(users), len(self.vectors))
         wanted = sparse.csr_matrix((signs.weight, (signs.user, signs.item)), shape=shape) @ self.words
@@ -105,9 +105,7 @@ class Content:
         out += self.word_share * lexical
         return out
 
-    def similarity(
-        self, one: npt.NDArray[np.int64], other: npt.NDArray[np.int64], *, block: int = 200_000
-    ) -> npt.NDArray[np.float32]:
+    def similarity(self, one: IntArray, other: IntArray, *, block: int = 200_000) -> FloatArray:
         """Similarity of m pairs of products: (m,) float32."""
         out = np.empty(len(one), np.float32)
         for start in range(0, len(one), block):
@@ -117,7 +115,7 @@ class Content:
             out[start : start + block] = (1 - self.word_share) * np.maximum(dense, 0) + self.word_share * lexical
         return out
 
-    def _neighbours(self, items: npt.NDArray[np.int64]) -> sparse.csr_matrix:
+    def _neighbours(self, items: IntArray) -> sparse.csr_matrix:
         """(n, n) float32 with rows only for `items`: similarity to the neighbours by vectors or by words."""
         n, k = len(self.vectors), self.neighbours
         if not len(items):
@@ -140,9 +138,7 @@ class Content:
         return sparse.csr_matrix((value[kept], (item[kept], other[kept])), shape=(n, n))
 
 
-def shared_words(
-    one: sparse.csr_matrix, other: sparse.csr_matrix, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
+def shared_words(one: sparse.csr_matrix, other: sparse.csr_matrix, left: IntArray, right: IntArray) -> FloatArray:
     """Inner products of m pairs of sparse rows: (m,) float32.
 
     Args:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-import numpy.typing as npt
 from scipy import linalg, sparse
 
 from recsys.data.interactions import Interactions
-from recsys.recommend.proposals import RETURN_CODE, Candidates, Scores, UserBatch
-from recsys.recommend.spread import Rows, nobody, spread, strongest, taste, weighed
+from recsys.data.schema import RETURN_CODE
+from recsys.recommend.proposals import Candidates, UserBatch
+from recsys.recommend.spread import nobody, spread, strongest, taste, weighed
+from recsys.types import FloatArray, IntArray
 
 log = logging.getLogger(__name__)
 _ROWS = 2048
@@ -54,7 +55,7 @@ class Ease:
     def propose(self, users: UserBatch, k: int) -> Candidates:
         return spread(taste(users.histories, last=self.last, decay=self.decay), self.neighbours, k)
 
-    def weigh(self, users: UserBatch, user: Rows, item: Rows) -> Scores:
+    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
         signs = taste(users.histories, last=self.last, decay=self.decay)
         return weighed(signs, self.neighbours, len(users), user, item)
 
@@ -98,7 +99,7 @@ def weights(interactions: Interactions, *, ridge: float, products: int, keep: in
     return strongest(members[row], members[column], value, n, keep=keep)
 
 
-def _inverse(gram: npt.NDArray[np.float32], ridge: float) -> npt.NDArray[np.float32]:
+def _inverse(gram: FloatArray, ridge: float) -> FloatArray:
     """The inverse of gram + ridge, by Cholesky in place: half the work and memory of the general way."""
     gram[np.diag_indices(len(gram))] += ridge
     # A symmetric matrix is its own transpose: read in columns, as LAPACK wants it, it need not be copied.

@@ -6,11 +6,11 @@ In: product vectors, which products are new. Out: Candidates, each with the prod
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from recsys.recommend.proposals import Candidates, Scores, UserBatch
-from recsys.recommend.spread import Floats, Rows, best, side_by_side, taste
+from recsys.recommend.proposals import Candidates, UserBatch
+from recsys.recommend.spread import best, side_by_side, taste
 from recsys.recommend.topk import Scorer
+from recsys.types import BoolArray, FloatArray, IntArray
 
 _KEPT = 100_000
 """Products whose nearest are kept."""
@@ -23,10 +23,10 @@ class Fresh:
 
     def __init__(
         self,
-        content: Floats,
-        new: npt.NDArray[np.bool_],
+        content: FloatArray,
+        new: BoolArray,
         *,
-        sellable: npt.NDArray[np.bool_] | None = None,
+        sellable: BoolArray | None = None,
         last: int = 10,
         decay: float = 0.9,
     ) -> None:
@@ -41,9 +41,9 @@ class Fresh:
         """
         self.content, self.new, self.last, self.decay = content, new, last, decay
         self._scorer = Scorer(self.content, allowed=new if sellable is None else new & sellable)
-        self._place: Rows = np.full(len(content), -1, np.int64)
-        self._scores: Floats = np.empty((0, 0), np.float32)
-        self._near: Rows = np.empty((0, 0), np.int64)
+        self._place: IntArray = np.full(len(content), -1, np.int64)
+        self._scores: FloatArray = np.empty((0, 0), np.float32)
+        self._near: IntArray = np.empty((0, 0), np.int64)
 
     def propose(self, users: UserBatch, k: int) -> Candidates:
         signs = taste(users.histories, last=self.last, decay=self.decay)
@@ -55,7 +55,7 @@ class Fresh:
         first = np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])][: len(user)]  # of equals the strongest
         return best(user[first], item[first], score[first], because[first], k)
 
-    def weigh(self, users: UserBatch, user: Rows, item: Rows) -> Scores:
+    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
         signs = taste(users.histories, last=self.last, decay=self.decay)
         out = np.zeros(len(user), np.float32)
         asked = np.flatnonzero(self.new[item])
@@ -64,7 +64,7 @@ class Fresh:
             out[asked[some]] = np.maximum(near.max(axis=1), 0)
         return out
 
-    def _nearest(self, items: Rows, k: int) -> tuple[Floats, Rows]:
+    def _nearest(self, items: IntArray, k: int) -> tuple[FloatArray, IntArray]:
         """The k new products nearest to each of some products: cosines (q, k), rows (q, k), -1 = none.
 
         What is likest by one of a user's products is among the k nearest of that product. They are searched once for

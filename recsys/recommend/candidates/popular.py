@@ -6,10 +6,11 @@ In: Interactions. Out: the same Candidates for all users.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data.interactions import Interactions
-from recsys.recommend.proposals import DAY, RETURN_CODE, Candidates, Scores, UserBatch
+from recsys.data.schema import DAY, RETURN_CODE
+from recsys.recommend.proposals import Candidates, UserBatch
+from recsys.types import BoolArray, FloatArray, IntArray
 
 
 class Popular:
@@ -22,9 +23,7 @@ class Popular:
 
     name = "popular"
 
-    def __init__(
-        self, interactions: Interactions, *, now: int, days: float, sellable: npt.NDArray[np.bool_] | None = None
-    ) -> None:
+    def __init__(self, interactions: Interactions, *, now: int, days: float, sellable: BoolArray | None = None) -> None:
         kept = interactions.kind != RETURN_CODE
         item, time = interactions.item[kept], interactions.time[kept]
         worth = np.minimum(interactions.weight[kept].astype(np.float64), 1.0)
@@ -49,5 +48,5 @@ class Popular:
             np.full(b * m, -1, np.int64),
         )
 
-    def weigh(self, _: UserBatch, __: npt.NDArray[np.int64], item: npt.NDArray[np.int64]) -> Scores:
+    def weigh(self, _: UserBatch, __: IntArray, item: IntArray) -> FloatArray:
         return self.score[item]

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.recommend.proposals import DAY, PURCHASE_CODE, RETURN_CODE, Candidates, Scores, UserBatch
-from recsys.recommend.spread import Rows, gathered, looked_up
+from recsys.data.schema import DAY, PURCHASE_CODE, RETURN_CODE
+from recsys.recommend.proposals import Candidates, UserBatch
+from recsys.recommend.spread import gathered, looked_up
+from recsys.types import FloatArray, IntArray
 
 
 class Repurchase:
@@ -32,7 +34,7 @@ class Repurchase:
         user, item, part = user[kept].astype(np.int64), item[kept], part[kept]
         return gathered(user, item, part, item, k)
 
-    def weigh(self, users: UserBatch, user: Rows, item: Rows) -> Scores:
+    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
         every = self.propose(users, users.histories.items.shape[1])
         n = 1 + int(max(every.item.max(initial=0), item.max(initial=0)))
         return looked_up(every.user * n + every.item, every.score, user * n + item)

@@ -8,25 +8,23 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data.interactions import Histories
 from recsys.recommend.cases import rows_of
-from recsys.recommend.proposals import Candidates, Scores, UserBatch
+from recsys.recommend.proposals import Candidates, UserBatch
 from recsys.recommend.topk import Scorer
 from recsys.recommend.topk_approximate import ApproximateScorer
+from recsys.types import BoolArray, FloatArray, IntArray
 
 
 class SequenceModel(Protocol):
     """What is asked of a trained model (`encoder.model.Model` is one)."""
 
-    def item_vectors(self, content: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def item_vectors(self, content: FloatArray) -> FloatArray:
         """Ranking vectors of the products: (n, d)."""
         ...
 
-    def user_vectors(
-        self, histories: Histories, items: npt.NDArray[np.float32], *, now: int
-    ) -> npt.NDArray[np.float32]:
+    def user_vectors(self, histories: Histories, items: FloatArray, *, now: int) -> FloatArray:
         """Vectors of the users: (b, d); their inner product with a ranking vector is the score."""
         ...
 
@@ -45,9 +43,9 @@ class Sequence:
     def __init__(
         self,
         model: SequenceModel,
-        content: npt.NDArray[np.float32],
+        content: FloatArray,
         *,
-        sellable: npt.NDArray[np.bool_] | None = None,
+        sellable: BoolArray | None = None,
         recall: float | None = None,
         sample: tuple[Histories, int] | None = None,
         k: int = 100,
@@ -68,9 +66,9 @@ class Sequence:
         if recall is not None and sample is not None:
             queries = model.user_vectors(sample[0], self.items, now=sample[1])
             self._scorer = ApproximateScorer(self.items, queries, k, recall=recall, allowed=sellable)
-        self._last: tuple[UserBatch | None, npt.NDArray[np.float32]] = (None, np.zeros((0, 0), np.float32))
+        self._last: tuple[UserBatch | None, FloatArray] = (None, np.zeros((0, 0), np.float32))
 
-    def vectors(self, users: UserBatch) -> npt.NDArray[np.float32]:
+    def vectors(self, users: UserBatch) -> FloatArray:
         """The vectors of the users: (b, d); zeros without events. Those of the last batch are kept for `weigh`."""
         if self._last[0] is not users:
             known = np.flatnonzero(users.histories.real.any(axis=1))
@@ -95,7 +93,7 @@ class Sequence:
         m = len(user)
         return Candidates(user, at[held], score[held], np.zeros(m, np.int16), np.full(m, -1, np.int64))
 
-    def weigh(self, users: UserBatch, user: npt.NDArray[np.int64], item: npt.NDArray[np.int64]) -> Scores:
+    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
         vectors = self.vectors(users)
         out = np.empty(len(user), np.float32)
         for start in range(0, len(user), _PAIRS):

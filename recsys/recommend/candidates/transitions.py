@@ -9,8 +9,10 @@ import numpy as np
 from scipy import sparse
 
 from recsys.data.interactions import Interactions
-from recsys.recommend.proposals import DAY, RETURN_CODE, Candidates, Scores, UserBatch
-from recsys.recommend.spread import Rows, nobody, spread, strongest, taste, weighed
+from recsys.data.schema import DAY, RETURN_CODE
+from recsys.recommend.proposals import Candidates, UserBatch
+from recsys.recommend.spread import nobody, spread, strongest, taste, weighed
+from recsys.types import FloatArray, IntArray
 
 _EVENTS = 40
 """Events ahead that are looked at, so that a basket of any size stays cheap."""
@@ -50,7 +52,7 @@ class Transitions:
     def propose(self, users: UserBatch, k: int) -> Candidates:
         return spread(taste(users.histories, last=self.last, decay=self.decay), self.neighbours, k)
 
-    def weigh(self, users: UserBatch, user: Rows, item: Rows) -> Scores:
+    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
         signs = taste(users.histories, last=self.last, decay=self.decay)
         return weighed(signs, self.neighbours, len(users), user, item)
 
