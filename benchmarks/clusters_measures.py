@@ -17,7 +17,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from recsys.config import ClusterSettings
 from recsys.data.catalogue import Catalogue, Pictures
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.types import IntArray
 from recsys.vectors.clusters import Clusters, asked, cluster
 from recsys.vectors.continuity import Last

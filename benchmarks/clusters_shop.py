@@ -19,8 +19,8 @@ from telling import say
 
 from recsys.config import ImageSettings
 from recsys.data.catalogue import Catalogue, Pictures
-from recsys.data.ids import IdMap
-from recsys.data.images import PictureStore
+from recsys.data.id_map import IdMap
+from recsys.data.image_store import PictureStore
 from recsys.errors import UsageError
 from recsys.types import FloatArray
 from recsys.vectors.table import EmbeddingTable

@@ -31,8 +31,8 @@ from PIL import Image
 from telling import machine, say
 
 from recsys.config import ImageSettings
-from recsys.data.decode import decode
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
+from recsys.data.image_decoding import decode
 from recsys.errors import DataContractError, RecsysError
 from recsys.types import FloatArray
 from recsys.vectors.exact import FlatIndex

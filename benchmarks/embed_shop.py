@@ -17,7 +17,7 @@ from blind import directions
 
 from recsys.config import load
 from recsys.data.catalogue import Catalogue, Pictures
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.encoder import checkpoint
 from recsys.encoder.model import Model
 from recsys.encoder.product import ProductEncoder

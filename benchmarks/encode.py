@@ -32,7 +32,7 @@ from PIL import Image
 from telling import machine, say
 
 from recsys.config import EncoderSettings, ImageSettings
-from recsys.data.decode import decode
+from recsys.data.image_decoding import decode
 from recsys.encoder.fields.text import TextField
 from recsys.encoder.processor import has_bf16
 from recsys.errors import ConfigError, RecsysError

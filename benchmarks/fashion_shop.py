@@ -16,7 +16,7 @@ from representation_parts import Divided, Part
 from recsys.config import ImageSettings
 from recsys.data import schema
 from recsys.data.dataset import catalogue_of
-from recsys.data.images import PictureStore
+from recsys.data.image_store import PictureStore
 from recsys.errors import UsageError
 
 ID, TITLE = "id", "productDisplayName"

@@ -23,10 +23,10 @@ from peer_lists import add_peers, as_system, options, peer_lists
 from telling import machine, say
 
 from recsys.config import EncoderSettings, RankerSettings, RuleSettings, Settings, TrainingSettings
+from recsys.data import tfidf as words
 from recsys.errors import RecsysError
 from recsys.evaluate.backtest import backtest
 from recsys.evaluate.split import leave_last, time_split
-from recsys.recommend import words
 
 SLICES = ("all", "with_history", "no_history", "unseen_products", "rare_products", "pictured_products")
 BALANCES = ((0.1, 0.0), (0.3, 0.0), (0.0, 0.1), (0.0, 0.3))

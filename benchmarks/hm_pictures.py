@@ -21,7 +21,7 @@ from telling import machine, say
 
 from recsys.config import EncoderSettings, Settings, TrainingSettings
 from recsys.data.catalogue import Catalogue, Pictures
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder.train import train_products
 

@@ -18,8 +18,8 @@ from recsys.config import ImageSettings
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import catalogue_of
-from recsys.data.ids import IdMap
-from recsys.data.images import PictureStore
+from recsys.data.id_map import IdMap
+from recsys.data.image_store import PictureStore
 from recsys.data.interactions import Interactions
 from recsys.data.presets import find
 

@@ -17,7 +17,8 @@ from hm_shop import Shop
 
 from recsys.config import Settings
 from recsys.data import schema
-from recsys.data.ids import IdMap
+from recsys.data.holdout import Cases, newest
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder.model import Model
 from recsys.encoder.train import train_products, train_users
@@ -25,7 +26,6 @@ from recsys.evaluate import baselines
 from recsys.evaluate.baselines import System
 from recsys.evaluate.split import leave_last
 from recsys.pipeline import rankers
-from recsys.recommend.cases import Cases, newest
 from recsys.recommend.rank import Blend
 from recsys.recommend.recommender import Recommender
 from recsys.recommend.rehearsal import fit_on, rehearse

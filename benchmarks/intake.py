@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from telling import machine, say
 
 from recsys.config import read
-from recsys.data.selects import Select
+from recsys.data.sql_queries import Select
 from recsys.db.engine import connect
 from recsys.db.reader import Reader
 from recsys.errors import RecsysError

@@ -15,7 +15,7 @@ from representation_parts import Divided
 
 from recsys.config import ImageSettings
 from recsys.data.catalogue import Pictures
-from recsys.data.images import PictureStore
+from recsys.data.image_store import PictureStore
 from recsys.encoder.model import Model
 
 TEXTS = (

@@ -21,7 +21,7 @@ from torchvision.models import resnet18
 
 from recsys.config import ImageSettings
 from recsys.data.catalogue import Pictures
-from recsys.data.images import PictureStore
+from recsys.data.image_store import PictureStore
 from recsys.encoder.model import Model
 from recsys.errors import UsageError
 from recsys.types import FloatArray

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.types import BoolArray, FloatArray
 from recsys.vectors.table import EmbeddingTable
 

@@ -29,7 +29,7 @@ from telling import machine, say
 from torch.utils.flop_counter import FlopCounterMode
 
 from recsys.config import EncoderSettings, TrainingSettings
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.encoder import loop
 from recsys.encoder.objectives.next_item import NextItem
 from recsys.encoder.processor import has_bf16, repeatable

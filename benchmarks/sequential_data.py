@@ -15,10 +15,10 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue, Pictures
-from recsys.data.ids import IdMap
+from recsys.data.holdout import Cases
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.errors import UsageError
-from recsys.recommend.cases import Cases
 
 LONGEST = 100
 START = 1_000_000_000

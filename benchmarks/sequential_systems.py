@@ -17,6 +17,7 @@ from scipy import sparse
 from sequential_data import Log, without_last
 
 from recsys.config import Settings
+from recsys.data.holdout import rows_of
 from recsys.data.interactions import Histories, Interactions
 from recsys.encoder.model import Model
 from recsys.encoder.train import train_products, train_users
@@ -26,7 +27,6 @@ from recsys.pipeline import rankers
 from recsys.recommend import sources
 from recsys.recommend.candidates.ease import weights as ease_weights
 from recsys.recommend.candidates.transitions import followers
-from recsys.recommend.cases import rows_of
 from recsys.recommend.proposals import UserBatch
 from recsys.recommend.recommender import Recommender
 from recsys.recommend.rehearsal import fit_on

@@ -14,7 +14,8 @@ from typing import Any, Final, NoReturn
 
 import polars as pl
 
-from recsys.data import parse, schema
+from recsys.data import parsing as parse
+from recsys.data import schema
 
 LOG = logging.getLogger(__name__)
 MOST: Final = 200

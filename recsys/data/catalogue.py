@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.errors import DataContractError
 from recsys.types import BoolArray, IntArray
 

@@ -16,10 +16,11 @@ import numpy as np
 import polars as pl
 
 from recsys.config import DataSettings
-from recsys.data import attributes, parse, schema
+from recsys.data import attributes, schema
+from recsys.data import parsing as parse
 from recsys.data.catalogue import Catalogue, Pictures, content_hashes
-from recsys.data.ids import IdMap
-from recsys.data.images import PictureStore
+from recsys.data.id_map import IdMap
+from recsys.data.image_store import PictureStore
 from recsys.data.interactions import Interactions
 from recsys.errors import DataContractError
 from recsys.execution import collector
@@ -144,8 +145,8 @@ def catalogue_of(frame: pl.DataFrame, pictures: PictureStore | None = None, *, t
 
 
 def _from_outside(frame: pl.DataFrame) -> pl.DataFrame:
-    from recsys.data.checks import check
     from recsys.data.presets import find
+    from recsys.data.validation import check
 
     if schema.PRODUCT_ID not in frame.columns:
         frame = frame.with_columns(pl.int_range(pl.len()).cast(pl.String).alias(schema.PRODUCT_ID))

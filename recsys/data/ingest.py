@@ -14,13 +14,14 @@ from typing import Any, Final
 import polars as pl
 
 from recsys.config import DataSettings
-from recsys.data import rejects, schema
+from recsys.data import rejected_rows as rejects
+from recsys.data import schema
 from recsys.data.catalogue import content_hashes
-from recsys.data.checks import Checked, check
-from recsys.data.forgotten import Forgotten
-from recsys.data.images import PictureStore
-from recsys.data.sources import TABLES, Part
-from recsys.data.twins import EVENT_KEY
+from recsys.data.deduplication import EVENT_KEY
+from recsys.data.erased_users import Forgotten
+from recsys.data.image_store import PictureStore
+from recsys.data.input_sources import TABLES, Part
+from recsys.data.validation import Checked, check
 from recsys.errors import DataContractError
 
 KEYS: Final = {

@@ -16,9 +16,13 @@ import numpy as np
 import polars as pl
 
 from recsys.config import DataSettings
-from recsys.data import checks, files, parse, rejects, schema
-from recsys.data.ids import IdMap
-from recsys.data.sources import Part
+from recsys.data import file_readers as files
+from recsys.data import parsing as parse
+from recsys.data import rejected_rows as rejects
+from recsys.data import schema
+from recsys.data import validation as checks
+from recsys.data.id_map import IdMap
+from recsys.data.input_sources import Part
 from recsys.errors import DataContractError, UsageError
 from recsys.types import IntArray
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from recsys.config import EncoderSettings
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.encoder.fields.image import ImageField
 from recsys.encoder.fields.table import TableField
 from recsys.encoder.fields.text import TextField

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from recsys.config import EncoderSettings
 from recsys.data.catalogue import Catalogue
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Histories
 from recsys.encoder.fields import Inputs
 from recsys.encoder.fields.words import split_words

@@ -15,7 +15,7 @@ import torch
 
 from recsys.config import EncoderSettings, ObjectiveSettings, TrainingSettings
 from recsys.data.catalogue import Catalogue
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder.batches import ProductBatches
 from recsys.encoder.course import PLAIN, Course

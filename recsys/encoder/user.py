@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recsys.config import EncoderSettings
 from recsys.data import schema
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.encoder.blocks import Block, dropout
 
 _SPANS: Final = 28

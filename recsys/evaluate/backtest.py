@@ -15,11 +15,11 @@ import polars as pl
 from scipy import sparse
 
 from recsys.data.catalogue import Catalogue
+from recsys.data.holdout import Cases
 from recsys.data.interactions import Interactions
 from recsys.evaluate import candidates, intervals, metrics, shape
 from recsys.evaluate.baselines import System, purchases
 from recsys.evaluate.slices import NEW_PURCHASES, Slice, Targets, purchased, slices
-from recsys.recommend.cases import Cases
 from recsys.types import DoubleArray, IntArray
 
 SCHEMA = {

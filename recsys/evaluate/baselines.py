@@ -16,9 +16,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
+from recsys.data.holdout import rows_of
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.schema import DAY, PURCHASE_CODE
-from recsys.recommend.cases import rows_of
 from recsys.types import BoolArray, DoubleArray, IntArray
 
 Scorer = Callable[[Histories], DoubleArray]

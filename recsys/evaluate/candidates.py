@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys.data.holdout import Cases, rows_of
 from recsys.evaluate.baselines import System
 from recsys.evaluate.slices import Targets
-from recsys.recommend.cases import Cases, rows_of
 from recsys.types import BoolArray, IntArray
 
 _BLOCK = 4_000_000

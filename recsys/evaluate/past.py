@@ -13,7 +13,7 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue, Pictures
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.evaluate.slices import created
 from recsys.types import BoolArray

@@ -12,9 +12,9 @@ import numpy as np
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
+from recsys.data.holdout import Cases
 from recsys.data.interactions import Interactions
 from recsys.data.schema import PURCHASE_CODE
-from recsys.recommend.cases import Cases
 from recsys.types import BoolArray, DoubleArray, IntArray
 
 Targets = tuple[IntArray, ...]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recsys.data.holdout import Cases, time_split
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.errors import UsageError, suggestion
-from recsys.recommend.cases import Cases, time_split
 from recsys.types import BoolArray, IntArray
 
 __all__ = ["SPLITS", "Cases", "Held", "held", "last_days", "leave_last", "leave_newest", "time_split"]

@@ -16,8 +16,8 @@ from typing import Any, Final
 import polars as pl
 
 from recsys.config import SearchSettings
-from recsys.data import files
-from recsys.data.sources import frame_of
+from recsys.data import file_readers as files
+from recsys.data.input_sources import frame_of
 from recsys.errors import DataContractError, UsageError, suggestion
 from recsys.pipeline import finding
 from recsys.pipeline.answers import Answers

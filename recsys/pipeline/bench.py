@@ -20,7 +20,7 @@ from recsys.pipeline.report import Table
 if TYPE_CHECKING:
     from recsys.data.catalogue import Catalogue
     from recsys.data.dataset import Dataset
-    from recsys.data.images import PictureStore
+    from recsys.data.image_store import PictureStore
     from recsys.encoder.model import Model
     from recsys.recommend.rank import Blend
     from recsys.recommend.trees import Trees
@@ -115,7 +115,7 @@ class Bench:
     @cached_property
     def pictures(self) -> PictureStore:
         """The cache of decoded pictures."""
-        from recsys.data.images import PictureStore
+        from recsys.data.image_store import PictureStore
 
         return PictureStore(self.settings.artifacts / "pictures", self.settings.images)
 

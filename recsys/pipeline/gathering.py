@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from recsys.data import rejects, schema
+from recsys.data import rejected_rows as rejects
+from recsys.data import schema
 from recsys.db.engine import read
 from recsys.evaluate.backtest import SCHEMA
 from recsys.pipeline import curves, evidence, exhibits, exposure, kinship, origins

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys.data import schema, sources
+from recsys.data import input_sources as sources
+from recsys.data import schema
 from recsys.data.ingest import ingest as judge
-from recsys.data.selects import Select, selects, whole
+from recsys.data.sql_queries import Select, selects, whole
 from recsys.db.engine import read
 from recsys.db.reader import Reader, same_database
 from recsys.errors import ConfigError, UsageError

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from recsys.data import schema
+from recsys.data import tfidf as words
 from recsys.data.catalogue import Catalogue
 from recsys.evaluate import intervals
-from recsys.recommend import words
 from recsys.report.measured import Figure
 from recsys.types import DoubleArray, IntArray
 

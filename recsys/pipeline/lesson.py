@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recsys.data import holdout as cases
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
 from recsys.encoder import distributed
@@ -24,7 +25,7 @@ from recsys.encoder.model import Model
 from recsys.encoder.train import train_products, train_users
 from recsys.errors import DataContractError, UsageError
 from recsys.pipeline.bench import Bench
-from recsys.recommend import cases, rank, rehearsal
+from recsys.recommend import rank, rehearsal
 from recsys.recommend.rank import Blend
 from recsys.recommend.trees import Trees
 from recsys.types import FloatArray

@@ -15,12 +15,12 @@ from typing import Any
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.checks import Checked, judged, refuse_empty
-from recsys.data.files import ROW
+from recsys.data.deduplication import Twins, near_twins
+from recsys.data.file_readers import ROW
 from recsys.data.ingest import hashed
-from recsys.data.selects import Select
-from recsys.data.tally import Counts, Tally
-from recsys.data.twins import Twins, near_twins
+from recsys.data.row_counts import Counts, Tally
+from recsys.data.sql_queries import Select
+from recsys.data.validation import Checked, judged, refuse_empty
 from recsys.db.reader import Reader
 from recsys.errors import DataContractError, TemporaryError, UsageError
 from recsys.execution import stop

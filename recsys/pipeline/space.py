@@ -130,7 +130,7 @@ def _figures(speed: yardstick.Speed) -> tuple[float, float, float]:
 def vectors_of(bench: Bench, frame: Any = None) -> FloatArray:
     """Vectors (n, d) of the products of a frame, stored or not; of the whole store when there is no frame."""
     from recsys.data.dataset import catalogue_of
-    from recsys.data.sources import frame_of
+    from recsys.data.input_sources import frame_of
 
     catalogue = bench.dataset.catalogue if frame is None else catalogue_of(frame_of(frame))
     return bench.model.encode(catalogue, np.arange(len(catalogue)))

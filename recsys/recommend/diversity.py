@@ -10,8 +10,8 @@ import numpy as np
 from recsys.config import RecommendSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories
+from recsys.data.product_columns import codes_of
 from recsys.data.schema import RETURN_CODE
-from recsys.recommend.columns import codes_of
 from recsys.recommend.rules_list import Gain, Pool, same
 from recsys.recommend.spread import looked_up
 from recsys.types import DoubleArray, FloatArray, IntArray

@@ -10,8 +10,8 @@ import numpy as np
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
+from recsys.data.product_columns import codes_of, prices_of
 from recsys.data.schema import DAY, RETURN_CODE
-from recsys.recommend.columns import codes_of, prices_of
 from recsys.recommend.proposals import UserBatch
 from recsys.recommend.spread import looked_up, side_by_side
 from recsys.types import FloatArray, IntArray

@@ -16,13 +16,13 @@ import polars as pl
 from recsys.config import RecommendSettings, RuleSettings
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.data.ids import IdMap
+from recsys.data.holdout import rows_of
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Histories, Interactions
 from recsys.encoder.model import Model
 from recsys.errors import DataContractError, ModelFolderError
 from recsys.recommend import features, reasons, rules, sources
 from recsys.recommend.candidates.co_purchase import CoPurchase
-from recsys.recommend.cases import rows_of
 from recsys.recommend.diversity import Diversity
 from recsys.recommend.lists import Lists, falling, kinds_of
 from recsys.recommend.order import by_score

@@ -12,12 +12,12 @@ import numpy as np
 
 from recsys.config import RankerSettings, RecommendSettings, RuleSettings
 from recsys.data.catalogue import Catalogue
+from recsys.data.holdout import Cases, newest, time_split
 from recsys.data.interactions import Interactions
 from recsys.data.schema import DAY
 from recsys.encoder.model import Model
 from recsys.errors import UsageError
 from recsys.recommend import features, rules, sources, trees
-from recsys.recommend.cases import Cases, newest, time_split
 from recsys.recommend.proposals import UserBatch
 from recsys.recommend.rank import Blend, drawn, equal, fit
 from recsys.recommend.scoring import proposed

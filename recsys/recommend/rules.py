@@ -15,8 +15,8 @@ import numpy as np
 from recsys.config import RuleSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
+from recsys.data.product_columns import codes_of, new_products
 from recsys.recommend import rules_list, rules_products
-from recsys.recommend.columns import codes_of, new_products
 from recsys.recommend.pairs import Pairs
 from recsys.recommend.rules_price import PriceFactor, prices_of
 from recsys.recommend.rules_products import Products

@@ -9,10 +9,10 @@ import logging
 
 import numpy as np
 
+from recsys.data import product_columns as columns
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
-from recsys.recommend import columns
 from recsys.recommend.pairs import Pairs
 from recsys.recommend.rules_seen import bought
 from recsys.types import BoolArray, DoubleArray, IntArray

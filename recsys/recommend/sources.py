@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.config import RecommendSettings
+from recsys.data import tfidf as words
 from recsys.data.catalogue import Catalogue
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Histories, Interactions
+from recsys.data.product_columns import new_products
 from recsys.encoder.model import Model
 from recsys.errors import ConfigError, suggestion
-from recsys.recommend import words
 from recsys.recommend.candidates.cluster import Cluster
 from recsys.recommend.candidates.co_purchase import CoPurchase
 from recsys.recommend.candidates.content import Content
@@ -26,7 +27,6 @@ from recsys.recommend.candidates.popular import Popular
 from recsys.recommend.candidates.repurchase import Repurchase
 from recsys.recommend.candidates.sequence import Sequence as SequenceSource
 from recsys.recommend.candidates.transitions import Transitions
-from recsys.recommend.columns import new_products
 from recsys.recommend.facts import ProductFacts
 from recsys.recommend.proposals import CandidateSource
 from recsys.types import FloatArray

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from recsys.data.forgotten import Forgotten, hashed
+from recsys.data.erased_users import Forgotten, hashed
 from recsys.data.schema import DEFAULT_USER
 from recsys.errors import UsageError
 from recsys.store import prune, tables

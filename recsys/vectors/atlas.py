@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.errors import ModelFolderError
 from recsys.execution import durable
 from recsys.types import FloatArray

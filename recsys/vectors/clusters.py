@@ -17,7 +17,7 @@ import polars as pl
 from recsys.config import ClusterSettings
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.errors import DataContractError
 from recsys.types import FloatArray, IntArray
 from recsys.vectors import exemplars, kmeans, labels, methods, tree

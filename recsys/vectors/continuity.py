@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.types import FloatArray, IntArray
 
 NONE: Final = -1

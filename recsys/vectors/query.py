@@ -161,7 +161,7 @@ def pixels(file: str, settings: ImageSettings) -> Pixels:
     Raises:
         UsageError: there is none, or it cannot be used; the message says why.
     """
-    from recsys.data.decode import PictureError, decode
+    from recsys.data.image_decoding import PictureError, decode
 
     path = Path(file)
     if not path.is_file():

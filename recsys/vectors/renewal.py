@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from recsys.config import IndexSettings
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.types import FloatArray, IntArray
 from recsys.vectors import engines
 from recsys.vectors.digests import Digests

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.catalogue import Catalogue
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.errors import DataContractError, ModelFolderError
 from recsys.types import FloatArray, IntArray
 from recsys.vectors import codes, sealed

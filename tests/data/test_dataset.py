@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from recsys.config import DataSettings, ImageSettings
-from recsys.data import schema, sources
+from recsys.data import input_sources as sources
+from recsys.data import schema
 from recsys.data.dataset import Dataset, catalogue_of, load
-from recsys.data.images import PictureStore
+from recsys.data.image_store import PictureStore
 from recsys.data.ingest import ingest
 from recsys.errors import DataContractError
 from recsys.store.inputs import write_inputs

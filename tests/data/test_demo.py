@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from recsys.data import demo, schema
-from recsys.data.demo import goods, people, shop
+from recsys.data.demo import customers as people
+from recsys.data.demo import generate as shop
+from recsys.data.demo import products as goods
 from recsys.data.demo.canvas import PAPER, SIZE, path
 from recsys.data.demo.patterns import PATTERNS
 from recsys.data.demo.styles import FAMILIES, KINDS, PATTERN_NAMES, STYLES

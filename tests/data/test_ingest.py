@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from recsys.config import DataSettings, ImageSettings
-from recsys.data import rejects, sources
-from recsys.data.images import PictureStore
+from recsys.data import input_sources as sources
+from recsys.data import rejected_rows as rejects
+from recsys.data.image_store import PictureStore
 from recsys.data.ingest import Ingested, ingest
 from recsys.errors import DataContractError
 

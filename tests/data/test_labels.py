@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from recsys.config import DataSettings
-from recsys.data import labels, rejects
-from recsys.data.ids import IdMap
+from recsys.data import labels
+from recsys.data import rejected_rows as rejects
+from recsys.data.id_map import IdMap
 from recsys.errors import DataContractError, UsageError
 
 IDS = IdMap([f"p{i}" for i in range(6)])

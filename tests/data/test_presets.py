@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from recsys.config import DataSettings
-from recsys.data import ingest, sources
+from recsys.data import ingest
+from recsys.data import input_sources as sources
 
 NOW = 1_700_000_000
 SETTINGS = DataSettings(max_bad_fraction=1)

@@ -10,7 +10,7 @@ import polars as pl
 
 from recsys.config import EncoderSettings, ObjectiveSettings, TrainingSettings
 from recsys.data.catalogue import Catalogue, Pictures
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder.train import train_products
 

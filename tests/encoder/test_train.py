@@ -9,7 +9,7 @@ import torch
 
 from recsys.config import ObjectiveSettings
 from recsys.data.catalogue import Catalogue, Pictures
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder import loop
 from recsys.encoder.batches import ProductBatch, ProductBatches

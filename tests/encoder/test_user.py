@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Histories
 from recsys.encoder.model import Model
 from recsys.encoder.user import UserEncoder, spans

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 from recsys.data.catalogue import Pictures
-from recsys.data.ids import IdMap
+from recsys.data.holdout import Cases
+from recsys.data.id_map import IdMap
 from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, Judge, backtest
 from recsys.evaluate.slices import new_since, purchased, slices
-from recsys.recommend.cases import Cases
 from tests.recommend.shops import START, catalogue, events, histories
 
 N = 8

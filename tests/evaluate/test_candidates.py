@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.data.holdout import Cases
 from recsys.evaluate import candidates
-from recsys.recommend.cases import Cases
 from tests.recommend.shops import START, histories
 
 N = 15

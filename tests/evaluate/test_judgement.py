@@ -11,7 +11,7 @@ import pytest
 
 from recsys.config import EncoderSettings, EvaluateSettings, Settings, TrainingSettings
 from recsys.data.dataset import Dataset
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.errors import DataContractError, RecsysError, UsageError
 from recsys.evaluate import leaks, systems

@@ -10,11 +10,11 @@ import pytest
 from sklearn.cluster import KMeans
 
 from recsys.config import RankerSettings, RecommendSettings, RuleSettings
-from recsys.data.ids import IdMap
+from recsys.data.holdout import Cases
+from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.evaluate import baselines, leaks, linear, split, systems
 from recsys.evaluate.past import Past
-from recsys.recommend.cases import Cases
 from recsys.recommend.recommender import Recommender
 from recsys.recommend.rehearsal import rehearse
 from tests.recommend.shops import DAY, START, StubModel, catalogue, histories, interactions, vectors

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.data.holdout import Cases, newest
 from recsys.errors import UsageError
 from recsys.evaluate.split import held, last_days, leave_last, leave_newest, time_split
-from recsys.recommend.cases import Cases, newest
 from tests.recommend.shops import DAY, START, events, histories, interactions
 
 rows = st.lists(

@@ -12,7 +12,7 @@ import sqlalchemy.dialects.sqlite.pysqlite  # noqa: F401
 import torch  # noqa: F401
 
 import recsys.cli.call  # noqa: F401
-import recsys.data.images  # noqa: F401
+import recsys.data.image_store  # noqa: F401
 import recsys.db.migrate  # noqa: F401
 import recsys.encoder.snapshot  # noqa: F401
 import recsys.pipeline.trained  # noqa: F401

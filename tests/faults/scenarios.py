@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from recsys.config import ImageSettings
-from recsys.data.ids import IdMap
-from recsys.data.images import PictureStore
+from recsys.data.id_map import IdMap
+from recsys.data.image_store import PictureStore
 from recsys.encoder import folder as models
 from recsys.encoder.snapshot import Snapshot
 from recsys.pipeline.trained import Trained

@@ -20,7 +20,7 @@ import pytest
 
 import recsys as program
 from recsys.config import IndexSettings, PublishSettings
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.db.dialects.postgres import Postgres
 from recsys.db.dialects.sqlite import Sqlite
 from recsys.db.engine import connect, rows

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from recsys.config import DataSettings, PublishSettings
 from recsys.data.ingest import ingest
-from recsys.data.sources import of_frames
+from recsys.data.input_sources import of_frames
 from recsys.db.engine import rows
 from recsys.errors import DataContractError, NotFoundError, PublishGuardError
 from recsys.store.forget import forget

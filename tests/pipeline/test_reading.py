@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 
 from recsys.data import ingest as whole
-from recsys.data import sources
-from recsys.data.selects import Select
+from recsys.data import input_sources as sources
+from recsys.data.sql_queries import Select
 from recsys.db.engine import connect, read, rows
 from recsys.db.reader import Reader
 from recsys.errors import (

@@ -10,7 +10,7 @@ import polars as pl
 
 from recsys.config import RecommendSettings, RuleSettings
 from recsys.data.catalogue import Catalogue, Pictures
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.recommend import rank
 from recsys.recommend.recommender import Recommender
 from tests.recommend.shops import DAY, START, StubModel, interactions, vectors

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recsys.recommend import words
+from recsys.data import tfidf as words
 from recsys.recommend.candidates.co_purchase import CoPurchase, shared_users
 from recsys.recommend.candidates.content import Content
 from recsys.recommend.candidates.popular import Popular

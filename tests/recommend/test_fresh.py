@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.data.product_columns import new_products
 from recsys.data.schema import RETURN_CODE
 from recsys.recommend.candidates.fresh import Fresh
-from recsys.recommend.columns import new_products
 from recsys.recommend.proposals import UserBatch
 from recsys.recommend.spread import KIND_WORTH
 from tests import oracles

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import SOURCES
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.errors import DataContractError, ModelFolderError
 from recsys.recommend import rank, rules
 from tests.recommend.shops import DAY, START, events, histories, interactions, recommender

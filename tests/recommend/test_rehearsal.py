@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.config import RankerSettings, RecommendSettings, RuleSettings
+from recsys.data.holdout import newest, time_split
 from recsys.data.schema import PURCHASE_CODE
 from recsys.recommend import features, rank, rehearsal
-from recsys.recommend.cases import newest, time_split
 from recsys.recommend.rehearsal import examples, fit_on, rehearse
 from recsys.recommend.sources import Knowledge
 from tests.recommend.ruled import goods

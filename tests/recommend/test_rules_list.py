@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.data.product_columns import codes_of, new_products
 from recsys.errors import ConfigError
-from recsys.recommend.columns import codes_of, new_products
 from recsys.recommend.lists import falling
 from recsys.recommend.rules_list import Cap, MinNew, Pool, choose
 from tests.recommend.ruled import goods

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from recsys.config import DataSettings, PublishSettings
-from recsys.data.forgotten import CODE, Forgotten, hashed
+from recsys.data.erased_users import CODE, Forgotten, hashed
 from recsys.data.ingest import ingest
-from recsys.data.sources import of_frames
+from recsys.data.input_sources import of_frames
 from recsys.db.engine import rows
 from recsys.errors import UsageError
 from recsys.store.forget import forget, forgotten

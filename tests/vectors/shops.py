@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from recsys.data.catalogue import Catalogue, Pictures
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 
 
 def catalogue(columns: dict[str, list], *, sellable=None) -> Catalogue:

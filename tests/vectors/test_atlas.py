@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.errors import ModelFolderError
 from recsys.vectors.atlas import Atlas, placed
 

@@ -167,7 +167,7 @@ class TestTable:
         ],
     )
     def test_parts_that_do_not_fit_are_refused(self, n, vectors, hashes, message):
-        from recsys.data.ids import IdMap
+        from recsys.data.id_map import IdMap
 
         with pytest.raises(DataContractError, match=message):
             EmbeddingTable(IdMap(map(str, range(n))), vectors, hashes, "v1")

@@ -7,7 +7,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.vectors.continuity import Last, changes, named
 
 

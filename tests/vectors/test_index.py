@@ -106,7 +106,7 @@ def test_a_search_by_product_loads_neither_torch_nor_faiss():
         "import sys, numpy as np, polars as pl\n"
         "from recsys.vectors import search, index, table, build, neighbours, filters\n"
         "from recsys.data.catalogue import Catalogue, Pictures\n"
-        "from recsys.data.ids import IdMap\n"
+        "from recsys.data.id_map import IdMap\n"
         "v = np.eye(5, dtype=np.float32)\n"
         "ids = IdMap('abcde')\n"
         "frame = pl.DataFrame({'product_id': list('abcde'), 'title': list('abcde')})\n"

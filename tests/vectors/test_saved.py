@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys.config import IndexSettings
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
 from recsys.errors import UsageError
 from recsys.vectors import digests
 from recsys.vectors import saved as saved_room

@@ -3,6 +3,6 @@
 In: sizes and a seed. Out: `draw(folder)` writes files fit for `recsys ingest`.
 """
 
-from recsys.data.demo.shop import draw
+from recsys.data.demo.generate import draw
 
 __all__ = ["draw"]

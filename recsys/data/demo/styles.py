@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recsys.data.demo import clothes, things
+from recsys.data.demo import shapes_clothing as clothes
+from recsys.data.demo import shapes_household as things
 from recsys.data.demo.canvas import Canvas, Colour
-from recsys.data.demo.clothes import Paint
+from recsys.data.demo.shapes_clothing import Paint
 
 
 @dataclass(frozen=True)

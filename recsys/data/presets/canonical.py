@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from recsys.data import attributes, schema
-from recsys.data.files import MARKS
+from recsys.data.file_readers import MARKS
 
 _NEEDS: Final = {
     "events": (schema.USER_ID, schema.PRODUCT_ID, schema.OCCURRED_AT),

@@ -11,8 +11,9 @@ from typing import Final
 
 import polars as pl
 
-from recsys.data import attributes, parse, schema
-from recsys.data.files import MARKS
+from recsys.data import attributes, schema
+from recsys.data import parsing as parse
+from recsys.data.file_readers import MARKS
 
 _NEEDS: Final = {
     "products": ("article_id", "prod_name"),

@@ -12,8 +12,9 @@ from typing import Final
 
 import polars as pl
 
-from recsys.data import attributes, parse, schema
-from recsys.data.files import BAD, RAW, ROW, SKIP
+from recsys.data import attributes, schema
+from recsys.data import parsing as parse
+from recsys.data.file_readers import BAD, RAW, ROW, SKIP
 
 _COLUMNS: Final = ("InvoiceNo", "StockCode", "Quantity", "InvoiceDate", "CustomerID")
 _NO_PRODUCTS: Final = (

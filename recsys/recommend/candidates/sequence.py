@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from recsys.data.holdout import rows_of
 from recsys.data.interactions import Histories
-from recsys.recommend.cases import rows_of
 from recsys.recommend.proposals import Candidates, UserBatch
 from recsys.recommend.topk import Scorer
 from recsys.recommend.topk_approximate import ApproximateScorer

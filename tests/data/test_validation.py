@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import DataSettings
-from recsys.data import files, rejects, schema
-from recsys.data.checks import Checked, check
+from recsys.data import file_readers as files
+from recsys.data import rejected_rows as rejects
+from recsys.data import schema
+from recsys.data.validation import Checked, check
 from recsys.errors import DataContractError
 
 NOW = 1_700_000_000

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from recsys.data import files, schema
+from recsys.data import file_readers as files
+from recsys.data import schema
 from recsys.data.presets import Preset, find, fitting
 from recsys.errors import UsageError, suggestion
 
@@ -46,7 +47,7 @@ class Part:
 
 
 def _loosened(frame: pl.DataFrame) -> pl.DataFrame:
-    from recsys.data import parse
+    from recsys.data import parsing as parse
 
     return frame.with_columns(parse.text(frame[name]) for name in frame.columns if name not in files.MARKS)
 

@@ -16,9 +16,10 @@ import numpy as np
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.demo import goods, people
-from recsys.data.demo.goods import Good
-from recsys.data.demo.people import Event, Log, Person
+from recsys.data.demo import customers as people
+from recsys.data.demo import products as goods
+from recsys.data.demo.customers import Event, Log, Person
+from recsys.data.demo.products import Good
 from recsys.errors import UsageError
 
 START = datetime(2025, 4, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.data.demo.goods import DAYS, NEW_SHARE, Good
+from recsys.data.demo.products import DAYS, NEW_SHARE, Good
 from recsys.data.demo.styles import FAMILIES, KINDS, STYLES
 from recsys.types import BoolArray, DoubleArray
 

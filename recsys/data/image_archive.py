@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol, runtime_checkable
 
-from recsys.data.decode import PictureError
+from recsys.data.image_decoding import PictureError
 from recsys.errors import UsageError
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp"})

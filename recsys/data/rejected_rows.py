@@ -12,7 +12,7 @@ from typing import Any, Final
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.files import MARKS, RAW, ROW
+from recsys.data.file_readers import MARKS, RAW, ROW
 from recsys.log import printable
 
 SCHEMA: Final = {name: pl.Int64 if name == "row_no" else pl.String for name in schema.REJECTED_COLUMNS}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data import parse
+from recsys.data import parsing as parse
 
 NOON = 1_600_257_600  # 2020-09-16T12:00:00Z
 

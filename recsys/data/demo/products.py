@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from recsys.data.demo.canvas import Canvas, Colour, mix
-from recsys.data.demo.clothes import Paint
 from recsys.data.demo.patterns import PATTERNS
+from recsys.data.demo.shapes_clothing import Paint
 from recsys.data.demo.styles import FAMILIES, GENERAL_BRANDS, KINDS, PATTERN_NAMES, STYLES, Family, Kind, Style
 
 DAYS = 90

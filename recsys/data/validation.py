@@ -12,10 +12,12 @@ from typing import Final
 import polars as pl
 
 from recsys.config import DataSettings
-from recsys.data import attributes, parse, rejects, schema
-from recsys.data.facts import FLOATS, UNITS, UNTYPED, Facts, said
-from recsys.data.files import BAD, MARKS, ROW, SKIP, numbered
-from recsys.data.twins import Twins, line_numbers, near_twins, without_twins
+from recsys.data import attributes, schema
+from recsys.data import parsing as parse
+from recsys.data import rejected_rows as rejects
+from recsys.data.assumptions import FLOATS, UNITS, UNTYPED, Facts, said
+from recsys.data.deduplication import Twins, line_numbers, near_twins, without_twins
+from recsys.data.file_readers import BAD, MARKS, ROW, SKIP, numbered
 from recsys.errors import DataContractError
 
 _DTYPES: Final[dict[schema.Kind, pl.DataType]] = {

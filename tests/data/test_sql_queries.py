@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys.data import files
-from recsys.data.selects import Select, selects, whole
+from recsys.data import file_readers as files
+from recsys.data.sql_queries import Select, selects, whole
 from recsys.db.reader import Reader
 from recsys.errors import UsageError
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from recsys.config import ImageSettings
-from recsys.data import decode as decode_room
-from recsys.data import rejects
-from recsys.data.album import Album
-from recsys.data.ids import IdMap
-from recsys.data.images import PictureError, PictureStore, decode
+from recsys.data import image_decoding as decode_room
+from recsys.data import rejected_rows as rejects
+from recsys.data.id_map import IdMap
+from recsys.data.image_archive import Album
+from recsys.data.image_store import PictureError, PictureStore, decode
 from recsys.errors import ConfigError, ModelFolderError, UsageError
 
 SETTINGS = ImageSettings(size=32)
@@ -222,7 +222,7 @@ def test_unchanged_files_are_not_decoded_again(tmp_path: Path, monkeypatch: pyte
     def refuse(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("recsys.data.images.decode", refuse)
+    monkeypatch.setattr("recsys.data.image_store.decode", refuse)
     assert again.add(root, names).decoded == 0
 
 

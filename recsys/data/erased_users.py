@@ -15,7 +15,7 @@ from typing import Final
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.checks import Checked
+from recsys.data.validation import Checked
 
 CODE: Final = "forgotten"
 """Why a row was left out, as `filtered_by` says it."""

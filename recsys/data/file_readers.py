@@ -17,8 +17,8 @@ from typing import Any, Final, TextIO
 
 import polars as pl
 
-from recsys.data import delimited
-from recsys.data.delimited import encodable
+from recsys.data import csv_records as delimited
+from recsys.data.csv_records import encodable
 from recsys.errors import UsageError
 
 ROW: Final = "__row__"

@@ -10,9 +10,10 @@ from copy import deepcopy
 from typing import Any, Self
 
 from recsys.config import DataSettings
-from recsys.data import checks, rejects
-from recsys.data.checks import Checked
-from recsys.data.facts import Facts, said
+from recsys.data import rejected_rows as rejects
+from recsys.data import validation as checks
+from recsys.data.assumptions import Facts, said
+from recsys.data.validation import Checked
 
 Counts = dict[str, Any]
 

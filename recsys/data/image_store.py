@@ -20,11 +20,11 @@ import numpy.typing as npt
 import polars as pl
 
 from recsys.config import ImageSettings
-from recsys.data import rejects
-from recsys.data.album import Album
+from recsys.data import rejected_rows as rejects
 from recsys.data.catalogue import Pictures
-from recsys.data.decode import PictureError, decode
-from recsys.data.ids import IdMap
+from recsys.data.id_map import IdMap
+from recsys.data.image_archive import Album
+from recsys.data.image_decoding import PictureError, decode
 from recsys.errors import ConfigError, ModelFolderError
 from recsys.execution import durable
 from recsys.execution.failpoints import failpoint

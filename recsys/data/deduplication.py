@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.files import ROW
+from recsys.data.file_readers import ROW
 from recsys.types import BoolArray
 
 EVENT_KEY: Final = (schema.USER_ID, schema.OCCURRED_AT, schema.PRODUCT_ID, schema.EVENT_TYPE, schema.ORDER_ID)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import DataSettings
-from recsys.data.checks import Checked, judged
-from recsys.data.twins import Twins, _Seen
+from recsys.data.deduplication import Twins, _Seen
+from recsys.data.validation import Checked, judged
 
 SETTINGS = DataSettings(max_bad_fraction=1)
 CELLS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy")), min_size=1, max_size=40)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.data.demo.canvas import Canvas, Colour, box, ellipse, mirrored, mix, path
-from recsys.data.demo.clothes import DARK, WHITE, WOOD, Paint
+from recsys.data.demo.shapes_clothing import DARK, WHITE, WOOD, Paint
 
 METAL: Colour = (190, 186, 178)
 GOLD: Colour = (196, 160, 92)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from recsys.recommend import words
+from recsys.data import tfidf as words
 from tests.recommend.shops import catalogue
 
 

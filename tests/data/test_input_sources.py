@@ -9,7 +9,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from recsys.data import presets, sources
+from recsys.data import input_sources as sources
+from recsys.data import presets
 from recsys.errors import UsageError
 
 PRODUCTS = "product_id,title,colour\n1,One,red\n2,Two,\n"

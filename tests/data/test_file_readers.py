@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data import files
+from recsys.data import file_readers as files
 from recsys.errors import UsageError
 
 

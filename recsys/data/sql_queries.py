@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from recsys.data import files, parse, schema
+from recsys.data import file_readers as files
+from recsys.data import parsing as parse
+from recsys.data import schema
+from recsys.data.input_sources import TABLES, Part
 from recsys.data.presets import find
-from recsys.data.sources import TABLES, Part
 from recsys.errors import UsageError
 
 if TYPE_CHECKING:
