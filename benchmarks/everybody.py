@@ -23,7 +23,7 @@ from telling import answered, machine, say
 
 from recsys.config import Settings, read
 from recsys.db.engine import read as rows_of
-from recsys.execution.watch import peak_mb
+from recsys.execution.progress import peak_mb
 from recsys.pipeline import lists, space, training
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.intake import Wanted, ingest

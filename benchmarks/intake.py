@@ -30,7 +30,7 @@ from telling import machine, say
 from recsys.config import read
 from recsys.data.sql_queries import Select
 from recsys.db.engine import connect
-from recsys.db.reader import Reader
+from recsys.db.source_reader import Reader
 from recsys.errors import RecsysError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.intake import Wanted, ingest

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import Settings, load
-from recsys.config.layers import names, read, template, value_of
+from recsys.config.loading import names, read, template, value_of
 from recsys.errors import ConfigError
 
 

@@ -75,7 +75,7 @@ def _wrong_call(given: list[str], error: Exception) -> int:
 
 
 def _refused(command: str, message: str, *, json: bool) -> int:
-    from recsys.cli import output
+    from recsys.cli import console as output
 
     if json:
         output.show_json(output.error_document(command, message, exit_code=2, warnings=()))

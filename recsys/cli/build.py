@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.call import Call, command
-from recsys.execution import crew
+from recsys.cli.context import Call, command
+from recsys.execution import torchrun as crew
 from recsys.pipeline.report import Report
 
 

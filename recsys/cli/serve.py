@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.call import Call, command
+from recsys.cli.context import Call, command
 from recsys.pipeline.report import Report
 
 

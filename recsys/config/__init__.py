@@ -3,12 +3,11 @@
 In: flags, environment `RECSYS_*`, `recsys.toml`, defaults, in this order of precedence. Out: frozen `Settings`.
 """
 
-from recsys.config.finding import SearchSettings
-from recsys.config.judging import EvaluateSettings, ReportSettings
-from recsys.config.layers import FILE, Layered, load, read, template, value_of
-from recsys.config.learning import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
+from recsys.config.evaluation import EvaluateSettings, ReportSettings
+from recsys.config.loading import FILE, Layered, load, read, template, value_of
+from recsys.config.search import SearchSettings
 from recsys.config.section import Section
-from recsys.config.sections import (
+from recsys.config.settings import (
     SOURCES,
     ClusterSettings,
     DatabaseSettings,
@@ -22,6 +21,7 @@ from recsys.config.sections import (
     Settings,
     SourceSettings,
 )
+from recsys.config.training import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
 
 __all__ = [
     "FILE",

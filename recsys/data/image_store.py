@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recsys.artifacts import atomic as durable
 from recsys.config import ImageSettings
 from recsys.data import rejected_rows as rejects
 from recsys.data.catalogue import Pictures
@@ -26,7 +27,6 @@ from recsys.data.id_map import IdMap
 from recsys.data.image_archive import Album
 from recsys.data.image_decoding import PictureError, decode
 from recsys.errors import ConfigError, ModelFolderError
-from recsys.execution import durable
 from recsys.execution.failpoints import failpoint
 
 __all__ = ["Added", "Album", "PictureError", "PictureStore", "decode"]

@@ -22,7 +22,7 @@ from recsys.data.presets import find
 from recsys.errors import UsageError
 
 if TYPE_CHECKING:
-    from recsys.db.reader import Reader
+    from recsys.db.source_reader import Reader
 
 SINCE: Final = "since"
 """Name of the parameter a query may mention: only rows from this moment on are wanted."""

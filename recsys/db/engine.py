@@ -16,8 +16,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, CursorResult, Engine, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from recsys.db.faults import explained, first_line
-from recsys.db.frames import frame
+from recsys.db.errors import explained, first_line
+from recsys.db.result_frames import frame
 from recsys.errors import ConfigError, NotFoundError, UsageError, suggestion
 from recsys.execution import collector
 from recsys.log import redact

@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
-from recsys.db.version import VERSION_TABLE, newer
+from recsys.db.schema_version import VERSION_TABLE, newer
 from recsys.errors import ConfigError
 from recsys.execution.failpoints import failpoint
 

@@ -18,13 +18,13 @@ from safetensors.torch import load as of_bytes
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from recsys.artifacts.model_folder import MANIFEST, checked, newest, put
 from recsys.config import EncoderSettings
 from recsys.data.id_map import IdMap
 from recsys.encoder.fields.image import ImageField
 from recsys.encoder.fields.table import TableField
 from recsys.encoder.fields.text import TextField
 from recsys.encoder.fields.words import WordsField
-from recsys.encoder.folder import MANIFEST, checked, newest, put
 from recsys.encoder.model import Model
 from recsys.encoder.product import ProductEncoder
 from recsys.encoder.user import UserEncoder

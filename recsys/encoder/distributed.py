@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from recsys.encoder.processor import pick_device
 from recsys.errors import DataContractError
-from recsys.execution import crew
+from recsys.execution import torchrun as crew
 
 _PATIENCE: Final = datetime.timedelta(days=1)
 """How long one waits for another: torchrun notices a process that has died and ends the rest at once."""

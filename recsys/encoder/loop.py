@@ -26,7 +26,7 @@ from recsys.encoder.processor import autocast, pick_device
 from recsys.encoder.snapshot import Snapshot
 from recsys.encoder.validation import METRIC, Endless, Patience
 from recsys.errors import DegenerateLossError, InterruptedRunError
-from recsys.execution import stop
+from recsys.execution import signals as stop
 
 _LOG = logging.getLogger(__name__)
 ENDLESS = Endless()

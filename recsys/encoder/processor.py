@@ -14,7 +14,7 @@ import torch
 import torch.utils.deterministic
 
 from recsys.errors import ConfigError
-from recsys.execution import crew
+from recsys.execution import torchrun as crew
 
 _FILL: Any = torch.utils.deterministic
 """A module with a settable property, which type checkers do not see."""

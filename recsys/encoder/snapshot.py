@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from recsys.artifacts import atomic as durable
 from recsys.errors import ModelFolderError, TemporaryError
-from recsys.execution import durable
 from recsys.execution.failpoints import failpoint
 
 Identity = dict[str, Any]

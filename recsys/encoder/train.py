@@ -38,7 +38,7 @@ from recsys.encoder.user import UserEncoder
 from recsys.encoder.user_batches import UserBatches
 from recsys.encoder.validation import Endless, Judge, Patience, hold_back
 from recsys.errors import DataContractError
-from recsys.execution import heap
+from recsys.execution import memory as heap
 from recsys.types import FloatArray
 
 _NOT_IDENTITY: Final = {"checkpoint_minutes", "label_epochs", "label_learning_rate", "labels", "teacher"}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from recsys.errors import TemporaryError, UsageError
-from recsys.execution import stop
+from recsys.execution import signals as stop
 from recsys.execution.shards import Shard, ShardTask
 
 logger = logging.getLogger(__name__)

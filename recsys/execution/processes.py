@@ -18,8 +18,8 @@ from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from recsys.errors import InterruptedRunError, TemporaryError, UsageError
-from recsys.execution import stop
-from recsys.execution.attempts import Attempts, Outcome, cores, tried
+from recsys.execution import signals as stop
+from recsys.execution.retries import Attempts, Outcome, cores, tried
 from recsys.execution.shards import Shard, ShardTask
 
 logger = logging.getLogger(__name__)

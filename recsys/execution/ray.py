@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from recsys.errors import TemporaryError, UsageError
-from recsys.execution import stop
-from recsys.execution.attempts import Attempts, Outcome, tried
+from recsys.execution import signals as stop
+from recsys.execution.retries import Attempts, Outcome, tried
 from recsys.execution.shards import Shard, ShardTask
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from typing import IO, Any, Final, Self
 
 import polars as pl
 
+from recsys.artifacts import atomic as durable
 from recsys.data import schema
 from recsys.errors import UsageError
-from recsys.execution import durable
 
 ENDINGS: Final = (".parquet", ".csv", ".jsonl")
 _FORMULA: Final = r"^[=+\-@\t\r]"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from recsys.config import Settings
 from recsys.errors import ModelFolderError
-from recsys.execution.watch import Watch
+from recsys.execution.progress import Watch
 from recsys.pipeline.report import Table
 
 if TYPE_CHECKING:
@@ -159,8 +159,8 @@ class Bench:
         Raises:
             ModelFolderError: none was trained, or its folder is damaged.
         """
+        from recsys.artifacts.model_folder import newest
         from recsys.encoder.checkpoint import load
-        from recsys.encoder.folder import newest
 
         return load(newest(self.models, "encoder"))
 
@@ -171,7 +171,8 @@ class Bench:
         Raises:
             ModelFolderError: none was trained, or its folder is damaged.
         """
-        from recsys.encoder.folder import at_rest, newest
+        from recsys.artifacts.model_folder import newest
+        from recsys.encoder.lazy_model import at_rest
 
         if "model" in self.__dict__:
             return self.model
@@ -180,7 +181,7 @@ class Bench:
     @cached_property
     def blend(self) -> Blend | Trees:
         """The newest ranker."""
-        from recsys.encoder.folder import newest
+        from recsys.artifacts.model_folder import newest
         from recsys.pipeline import rankers
 
         return rankers.load(newest(self.models, "ranker"))
@@ -214,7 +215,7 @@ class Bench:
     @property
     def model_version(self) -> str:
         """Encoder and ranker in use, for the run ledger."""
-        from recsys.encoder.folder import newest
+        from recsys.artifacts.model_folder import newest
 
         return f"{newest(self.models, 'encoder').name}+{newest(self.models, 'ranker').name}"
 

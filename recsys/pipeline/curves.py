@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recsys.encoder.folder import newest
+from recsys.artifacts.model_folder import newest
 from recsys.errors import ModelFolderError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.trained import Trained
-from recsys.report.measured import Cell, Curve, Grid, Training
+from recsys.report.measurements import Cell, Curve, Grid, Training
 
 _NO_CURVES = frozenset({"gradient", "waiting", "per_second"})
 """Numbers of a journal that say nothing of what was learned."""

@@ -14,12 +14,12 @@ from typing import Any
 import polars as pl
 
 from recsys._version import __version__
+from recsys.artifacts import file_set as sealed
 from recsys.config import Settings
 from recsys.errors import ModelFolderError, NotFoundError
 from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, Judged
 from recsys.pipeline.bench import Bench
 from recsys.store import pointer
-from recsys.vectors import sealed
 
 logger = logging.getLogger(__name__)
 _NAME, _FIGURES, _PAIRED = "evaluation", "figures.parquet", "paired.parquet"

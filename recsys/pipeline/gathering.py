@@ -22,7 +22,7 @@ from recsys.pipeline.shelf import Shelf
 from recsys.pipeline.space import SIMILAR
 from recsys.recommend.rules_drops import rows as rows_of
 from recsys.report import content as told
-from recsys.report.measured import Evaluation, Figure, Grid, Pair
+from recsys.report.measurements import Evaluation, Figure, Grid, Pair
 from recsys.store import looks, pointer
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from recsys.data import schema
 from recsys.data.ingest import ingest as judge
 from recsys.data.sql_queries import Select, selects, whole
 from recsys.db.engine import read
-from recsys.db.reader import Reader, same_database
+from recsys.db.source_reader import Reader, same_database
 from recsys.errors import ConfigError, UsageError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.reading import Reading

@@ -14,7 +14,7 @@ from recsys.data import schema
 from recsys.data import tfidf as words
 from recsys.data.catalogue import Catalogue
 from recsys.evaluate import intervals
-from recsys.report.measured import Figure
+from recsys.report.measurements import Figure
 from recsys.types import DoubleArray, IntArray
 
 OURS, WORDS, CHANCE = "recsys", "words alone", "chance"

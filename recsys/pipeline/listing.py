@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from recsys.config import Settings
-from recsys.db.again import again
+from recsys.db.retry import again
 from recsys.errors import TemporaryError
-from recsys.execution import stop
+from recsys.execution import signals as stop
+from recsys.execution.progress import peak_mb
 from recsys.execution.shards import Shard
-from recsys.execution.watch import peak_mb
 from recsys.pipeline import basis
 from recsys.pipeline.basis import Night
 from recsys.pipeline.bench import Bench

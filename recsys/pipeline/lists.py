@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys.errors import DataContractError, UsageError
-from recsys.execution import engines, stop
+from recsys.execution import registry as engines
+from recsys.execution import signals as stop
 from recsys.execution.shards import Shard, plan
 from recsys.pipeline import basis, rankers
 from recsys.pipeline.basis import Night

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from recsys.errors import InterruptedRunError, RecsysError
-from recsys.execution.watch import peak_mb
+from recsys.execution.progress import peak_mb
 from recsys.log import redact
 from recsys.pipeline import grouping, intake, lists, reporting, space, trained, training
 from recsys.pipeline.bench import Bench

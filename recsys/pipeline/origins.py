@@ -15,12 +15,12 @@ from pydantic import SecretStr
 
 from recsys._version import __version__
 from recsys.config import Settings
-from recsys.config.layers import names, value_of
+from recsys.config.loading import names, value_of
 from recsys.errors import ModelFolderError
 from recsys.log import redact
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.space import SIMILAR
-from recsys.report.measured import Cell, Grid
+from recsys.report.measurements import Cell, Grid
 from recsys.store import pointer
 
 _LIBRARIES = ("torch", "torchvision", "transformers", "polars", "numpy", "scikit-learn", "lightgbm", "sqlalchemy")

@@ -11,7 +11,7 @@ from typing import Any
 
 from recsys.config import FILE, read, template
 from recsys.errors import UsageError
-from recsys.execution.watch import Watch
+from recsys.execution.progress import Watch
 from recsys.log import redact
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from recsys._version import __version__
-from recsys.encoder.folder import MANIFEST, put
+from recsys.artifacts.model_folder import MANIFEST, put
 from recsys.errors import ModelFolderError
 from recsys.recommend.rank import Blend
 from recsys.recommend.trees import Trees

@@ -21,10 +21,10 @@ from recsys.data.ingest import hashed
 from recsys.data.row_counts import Counts, Tally
 from recsys.data.sql_queries import Select
 from recsys.data.validation import Checked, judged, refuse_empty
-from recsys.db.reader import Reader
+from recsys.db.source_reader import Reader
 from recsys.errors import DataContractError, TemporaryError, UsageError
-from recsys.execution import stop
-from recsys.execution.watch import Progress
+from recsys.execution import signals as stop
+from recsys.execution.progress import Progress
 from recsys.pipeline.bench import Bench
 from recsys.store import marks
 from recsys.store.forget import forgotten

@@ -1,6 +1,6 @@
 """What a verb hands back: counts, warnings, artifacts and tables, the same for people, scripts and Python.
 
-In: what happened. Out: `Report`, which `recsys.cli.output` prints and `document` turns into one JSON object.
+In: what happened. Out: `Report`, which `recsys.cli.console` prints and `document` turns into one JSON object.
 """
 
 from __future__ import annotations

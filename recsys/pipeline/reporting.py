@@ -10,8 +10,8 @@ import os
 import time
 from pathlib import Path
 
+from recsys.artifacts import atomic as durable
 from recsys.errors import RecsysError, UsageError
-from recsys.execution import durable
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.gathering import gathered
 from recsys.pipeline.report import Report, Table
@@ -31,8 +31,8 @@ def report(bench: Bench, output: Path | None = None) -> Report:
         UsageError: the path has another ending, or is a folder.
         RecsysError: the page would be larger than 8 MB.
     """
-    from recsys.report.page import LIMIT, document, page
-    from recsys.report.verdict import verdict
+    from recsys.report.html import LIMIT, document, page
+    from recsys.report.summary import verdict
 
     path = output if output is not None else bench.settings.project / bench.settings.report.path
     if path.suffix.lower() not in SUFFIXES:

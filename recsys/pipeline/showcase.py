@@ -10,7 +10,7 @@ from pathlib import Path
 from recsys.config import FILE, load
 from recsys.data import demo as drawing
 from recsys.errors import UsageError
-from recsys.execution.watch import Watch
+from recsys.execution.progress import Watch
 from recsys.log import redact
 from recsys.pipeline import intake, lists, night, project
 from recsys.pipeline.bench import Bench

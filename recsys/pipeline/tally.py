@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from recsys.execution.watch import Watch, peak_mb
+from recsys.execution.progress import Watch, peak_mb
 from recsys.pipeline.listing import Made
 from recsys.recommend.rules_drops import summed
 

@@ -10,9 +10,9 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from recsys.artifacts import atomic as durable
 from recsys.data.dataset import Dataset
 from recsys.errors import ModelFolderError
-from recsys.execution import durable
 from recsys.execution.failpoints import failpoint
 from recsys.pipeline.bench import Bench
 

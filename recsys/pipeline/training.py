@@ -14,7 +14,7 @@ from pathlib import Path
 from recsys.data.dataset import Dataset
 from recsys.encoder import checkpoint, distributed
 from recsys.errors import DataContractError, UsageError
-from recsys.execution import crew
+from recsys.execution import torchrun as crew
 from recsys.pipeline import rankers
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.lesson import Lesson

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from recsys.report.measured import Evaluation, Figure, Grid, Training
+from recsys.report.measurements import Evaluation, Figure, Grid, Training
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recsys.report.content import Content, Share
-from recsys.report.measured import Grid
+from recsys.report.measurements import Grid
 
 
 @dataclass(frozen=True)

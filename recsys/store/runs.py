@@ -20,9 +20,10 @@ from sqlalchemy.engine import Connection, Engine
 
 from recsys._version import __version__
 from recsys.config import PublishSettings
-from recsys.db import dialects, version
-from recsys.db.again import again
+from recsys.db import dialects
+from recsys.db import schema_version as version
 from recsys.db.engine import connect
+from recsys.db.retry import again
 from recsys.execution.failpoints import failpoint
 from recsys.store import embeddings, lists, parts, pointer, prune, tables
 from recsys.store.run import WRITTEN, Manifest, Run, ledger, new_run_id

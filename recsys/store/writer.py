@@ -13,7 +13,7 @@ from typing import Self
 import polars as pl
 import sqlalchemy as sa
 
-from recsys.execution import stop
+from recsys.execution import signals as stop
 from recsys.store.kept import Kept
 from recsys.store.run import Run
 

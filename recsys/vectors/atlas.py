@@ -15,12 +15,12 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from recsys.artifacts import atomic as durable
+from recsys.artifacts.file_set import sha256
 from recsys.data import schema
 from recsys.data.id_map import IdMap
 from recsys.errors import ModelFolderError
-from recsys.execution import durable
 from recsys.types import FloatArray
-from recsys.vectors.sealed import sha256
 
 MANIFEST: Final = "clusters.json"
 _MAP, _GROUPS = "map.parquet", "groups.parquet"

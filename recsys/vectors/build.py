@@ -13,7 +13,7 @@ import numpy as np
 
 from recsys.data.catalogue import Catalogue
 from recsys.errors import ModelFolderError
-from recsys.execution.watch import Progress
+from recsys.execution.progress import Progress
 from recsys.vectors.table import EmbeddingTable, ProductModel, Storage
 
 logger = logging.getLogger(__name__)

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recsys.artifacts import file_set as sealed
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.errors import ModelFolderError
 from recsys.types import BoolArray, FloatArray, IntArray
-from recsys.vectors import sealed
 from recsys.vectors.variants import firsts
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from recsys.data import schema
-from recsys.execution.watch import Progress
+from recsys.execution.progress import Progress
 from recsys.types import BoolArray, IntArray
 from recsys.vectors import variants
 from recsys.vectors.index import VectorIndex

@@ -14,9 +14,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from recsys.artifacts import file_set as sealed
 from recsys.config import IndexSettings
 from recsys.errors import ModelFolderError
-from recsys.vectors import digests, engines, index, renewal, sealed
+from recsys.vectors import digests, engines, index, renewal
 from recsys.vectors.approximate import FaissIndex
 from recsys.vectors.digests import Digests
 from recsys.vectors.exact import FEW_QUERIES, FlatIndex

@@ -14,11 +14,12 @@ from typing import Literal, Protocol, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from recsys.artifacts import file_set as sealed
 from recsys.data.catalogue import Catalogue
 from recsys.data.id_map import IdMap
 from recsys.errors import DataContractError, ModelFolderError
 from recsys.types import FloatArray, IntArray
-from recsys.vectors import codes, sealed
+from recsys.vectors import codes
 
 _NAME = "embeddings"
 _ID, _HASH = "product_id", "content_hash"

@@ -9,7 +9,7 @@ import pytest
 
 from recsys.data import file_readers as files
 from recsys.data.sql_queries import Select, selects, whole
-from recsys.db.reader import Reader
+from recsys.db.source_reader import Reader
 from recsys.errors import UsageError
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.projects import Run, new_project, rows
 from tests.report.contents import PAYLOADS
-from tests.report.test_page import Seen, told
+from tests.report.test_html import Seen, told
 
 pytestmark = pytest.mark.e2e
 K = 6

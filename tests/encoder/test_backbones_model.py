@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
+from recsys.artifacts import atomic as durable
 from recsys.data.catalogue import Catalogue, Pictures
 from recsys.encoder import checkpoint
 from recsys.encoder.fields import text
@@ -24,7 +25,6 @@ from recsys.encoder.product import ProductEncoder
 from recsys.encoder.snapshot import Snapshot
 from recsys.encoder.train import train_products
 from recsys.errors import ModelFolderError, TemporaryError
-from recsys.execution import durable
 from tests.encoder import backbones, shops
 
 ROWS = np.arange(48)

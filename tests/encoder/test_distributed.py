@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recsys.cli.app import main
 from recsys.encoder import distributed, processor
 from recsys.errors import ConfigError
-from recsys.execution import crew
+from recsys.execution import torchrun as crew
 from tests.conftest import untouched_log
 from tests.encoder import pair
 

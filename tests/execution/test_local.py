@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from recsys.errors import InterruptedRunError, TemporaryError, UsageError
-from recsys.execution import stop
+from recsys.execution import signals as stop
 from recsys.execution.local import LocalExecutor
 from recsys.execution.shards import Shard, plan
 from tests.suites import ExecutorSuite, NotingTask

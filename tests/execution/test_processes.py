@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import InterruptedRunError, TemporaryError, UsageError
-from recsys.execution import engines
+from recsys.execution import registry as engines
 from recsys.execution.processes import ProcessExecutor
 from recsys.execution.shards import Shard, plan
 
@@ -107,7 +107,7 @@ def test_a_temporary_trouble_is_tried_again_and_another_error_is_not(tmp_path: P
 STOPPED = """
 import sys
 from pathlib import Path
-from recsys.cli.call import Call, carry_out
+from recsys.cli.context import Call, carry_out
 from recsys.execution.processes import ProcessExecutor
 from recsys.execution.shards import plan
 from tests.execution.test_processes import FileTask
@@ -163,7 +163,7 @@ def test_engines_by_name() -> None:
 
 
 def test_a_stopped_worker_says_so_to_nobody_else() -> None:
-    from recsys.execution.attempts import Outcome, tried
+    from recsys.execution.retries import Outcome, tried
 
     class Stopped:
         def setup(self) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
 import sqlalchemy.dialects.sqlite.pysqlite  # noqa: F401
 import torch  # noqa: F401
 
-import recsys.cli.call  # noqa: F401
+import recsys.cli.context  # noqa: F401
 import recsys.data.image_store  # noqa: F401
 import recsys.db.migrate  # noqa: F401
 import recsys.encoder.snapshot  # noqa: F401

@@ -17,10 +17,10 @@ import sqlalchemy as sa
 import torch
 from PIL import Image
 
+from recsys.artifacts import model_folder as models
 from recsys.config import ImageSettings
 from recsys.data.id_map import IdMap
 from recsys.data.image_store import PictureStore
-from recsys.encoder import folder as models
 from recsys.encoder.snapshot import Snapshot
 from recsys.pipeline.trained import Trained
 from recsys.store.runs import Store

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from recsys.data.schema import DEFAULT_USER
-from recsys.execution.watch import peak_mb
+from recsys.execution.progress import peak_mb
 from recsys.recommend.topk import top_k
 from recsys.store.runs import Manifest, Store
 from tests.faults.night import GUARDS, PRODUCTS, stock

@@ -19,10 +19,11 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from recsys.cli.call import _explained
+from recsys.cli.context import _explained
 from recsys.db.engine import rows
 from recsys.errors import LeaseHeldError, RecsysError
-from recsys.execution import failpoints, stop
+from recsys.execution import failpoints
+from recsys.execution import signals as stop
 from recsys.store.runs import Store
 from recsys.store.writer import Writer
 from tests.faults import night as nights

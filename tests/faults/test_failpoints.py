@@ -22,7 +22,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from recsys.config import layers
+from recsys.config import loading as layers
 from recsys.errors import ConfigError
 from recsys.execution import failpoints
 from tests.faults.invariants import check, no_drafts

@@ -17,7 +17,7 @@ from recsys.data import ingest as whole
 from recsys.data import input_sources as sources
 from recsys.data.sql_queries import Select
 from recsys.db.engine import connect, read, rows
-from recsys.db.reader import Reader
+from recsys.db.source_reader import Reader
 from recsys.errors import (
     ConfigError,
     DatabaseUnavailableError,

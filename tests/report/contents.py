@@ -24,7 +24,7 @@ from recsys.report.content import (
     Quality,
     Share,
 )
-from recsys.report.measured import Curve, Evaluation, Figure, Grid, Pair, Training
+from recsys.report.measurements import Curve, Evaluation, Figure, Grid, Pair, Training
 
 NOW = 1_750_000_000
 DAY = 86_400

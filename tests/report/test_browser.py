@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recsys.report.page import page
+from recsys.report.html import page
 from tests.browser import asked, opened, said
 from tests.report.contents import PAYLOADS, bare, filled
 

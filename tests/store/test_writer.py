@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from recsys.errors import InterruptedRunError
-from recsys.execution import stop
+from recsys.execution import signals as stop
 from recsys.store.kept import Kept
 from recsys.store.run import Run
 from recsys.store.runs import Store

@@ -19,8 +19,8 @@ from sqlalchemy.exc import IntegrityError
 
 from recsys.db.dialects import rows
 from recsys.db.dialects.mysql_types import ID_LENGTH, IdText
-from recsys.db.faults import explained
-from recsys.db.lease import taken
+from recsys.db.errors import explained
+from recsys.db.locks import taken
 from recsys.errors import DatabaseUnavailableError, DataContractError, LeaseHeldError
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from recsys.db.faults import first_line
+from recsys.db.errors import first_line
 from recsys.errors import RecsysError, TemporaryError
 
 _RUN_ID = re.compile(r"\d{8}T\d{9}")

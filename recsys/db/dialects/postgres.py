@@ -17,8 +17,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 
 from recsys.db.dialects import binary_copy, partitions, rows
-from recsys.db.faults import explained
-from recsys.db.lease import taken
+from recsys.db.errors import explained
+from recsys.db.locks import taken
 from recsys.errors import DatabaseUnavailableError, LeaseHeldError
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from recsys.db.dialects import rows
-from recsys.db.lease import taken
+from recsys.db.locks import taken
 from recsys.errors import LeaseHeldError
 
 _TOGETHER = 200

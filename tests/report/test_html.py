@@ -12,8 +12,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from recsys.report.page import LIMIT, document, page
-from recsys.report.words import text
+from recsys.report.formatting import text
+from recsys.report.html import LIMIT, document, page
 from tests.report.contents import PAYLOADS, bare, filled, pixels, plain
 
 

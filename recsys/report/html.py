@@ -16,11 +16,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from recsys.report import charts, words
+from recsys.report import chart_geometry as charts
+from recsys.report import formatting as words
+from recsys.report.chart_data import Figures
 from recsys.report.content import Content
-from recsys.report.figures import Figures
-from recsys.report.pictures import BUDGET, thumbnails
-from recsys.report.verdict import verdict
+from recsys.report.summary import verdict
+from recsys.report.thumbnails import BUDGET, thumbnails
 
 SCHEMA_VERSION = 1
 LIMIT = 8_000_000

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from recsys.execution import heap
+from recsys.execution import memory as heap
 
 PIECES = 24
 SCRIPT = f"""
 import json, resource
 import numpy as np
-from recsys.execution import heap
+from recsys.execution import memory as heap
 
 def faults():  # pages that had to be handed out while large pieces are taken and freed
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,7 +1,7 @@
 """Model folders as they lie on disk: which one is in use, whether it is whole, and what it says of its model.
 
-In: a folder, or the files of a new version. Out: its checked files, or a model that is only loaded when there is
-something to encode; a version written whole and pointed at. No torch here.
+In: a folder, or the files of a new version. Out: its checked files; a version written whole and
+pointed at. No torch here.
 """
 
 from __future__ import annotations
@@ -11,50 +11,21 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recsys.artifacts import atomic as durable
 from recsys.errors import ModelFolderError
-from recsys.execution import durable
 from recsys.execution.failpoints import failpoint
-from recsys.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from recsys.data.catalogue import Catalogue
-    from recsys.encoder.model import Model
+    pass
 
 MANIFEST = "manifest.json"
 _POINTER, _PART, _DRAFT = "CURRENT", ".part-", ".CURRENT-"
 _TOLD = frozenset({MANIFEST, "metrics.json", "README.md"})
 """Files that tell of a model and are not part of it."""
-
-
-class ModelAtRest:
-    """A model known by its manifest: enough to tell which products are stale.
-
-    Attributes:
-        content_version: names the weights that product vectors come from.
-        columns: of the catalogue, that determine a product's vector.
-    """
-
-    def __init__(self, content_version: str, columns: Sequence[str], load: Callable[[], Model]) -> None:
-        self.content_version, self.columns = content_version, tuple(columns)
-        self._load = load
-
-    def encode(self, catalogue: Catalogue, rows: IntArray) -> FloatArray:
-        """Load the model and encode products: (m, d) float32 of unit length.
-
-        Raises:
-            ModelFolderError: the weights are not those the manifest names.
-        """
-        model = self._load()
-        if (model.content_version, tuple(model.columns)) != (self.content_version, self.columns):
-            raise ModelFolderError(
-                f"{model.folder}: the manifest speaks of version {self.content_version}, the weights are "
-                f"{model.content_version} or look at other columns; run `recsys train`"
-            )
-        return model.encode(catalogue, rows)
 
 
 def newest(models: Path, name: str) -> Path:
@@ -85,7 +56,7 @@ def checked(folder: Path, needed: Collection[str] = ()) -> Mapping[str, bytes]:
     """
     path = folder / MANIFEST
     try:
-        named = {str(name): held for name, held in _manifest(folder)["files"].items()}
+        named = {str(name): held for name, held in read_manifest(folder)["files"].items()}
         if set(needed) - named.keys() or any(Path(name).name != name for name in named):
             raise ModelFolderError(f"{path}: does not name the files of a model; run `recsys train`")
         files = {name: (folder / name).read_bytes() for name in named}
@@ -146,23 +117,7 @@ def _holds(target: Path, files: Mapping[str, bytes]) -> bool:
     return all(there[name] == held for name, held in files.items() if name not in _TOLD)
 
 
-def at_rest(folder: Path, load: Callable[[], Model]) -> ModelAtRest | None:
-    """The model of a version's folder, by its manifest, after every file is checked; `load` gives the model itself.
-
-    Returns:
-        None where the manifest does not tell the columns (as none did at first).
-
-    Raises:
-        ModelFolderError: a file is missing or altered.
-    """
-    checked(folder)
-    manifest = _manifest(folder)
-    version, columns = manifest.get("content_version"), manifest.get("columns")
-    if not isinstance(version, str) or not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
-        return None
-    return ModelAtRest(version, columns, load)
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a model folder, unchecked."""
     held: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
     return held

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from recsys.config.finding import SearchSettings
-from recsys.config.judging import EvaluateSettings, ReportSettings
-from recsys.config.learning import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
+from recsys.config.evaluation import EvaluateSettings, ReportSettings
+from recsys.config.search import SearchSettings
 from recsys.config.section import Section
+from recsys.config.training import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
 
 SOURCES = ("sequence", "repurchase", "co_purchase", "transitions", "ease", "popular", "content", "cluster", "fresh")
 """The candidate sources there are, by the names `recommend.sources` may list."""

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from recsys.errors import InterruptedRunError
-from recsys.execution import stop
-from recsys.execution.watch import Watch
+from recsys.execution import signals as stop
+from recsys.execution.progress import Watch
 
 
 def kill(number: signal.Signals = signal.SIGTERM) -> None:

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 
 from recsys.report.content import Content
-from recsys.report.measured import Evaluation, Pair
-from recsys.report.words import ago, chance, counted, measure, percent
+from recsys.report.formatting import ago, chance, counted, measure, percent
+from recsys.report.measurements import Evaluation, Pair
 
 METRIC, WHOLE = "ndcg@10", "all"
 _LEVEL = 0.05

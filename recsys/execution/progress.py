@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from recsys.execution import stop
+from recsys.execution import signals as stop
 
 
 class Progress(Protocol):

@@ -6,7 +6,7 @@ In: a name of `ENGINES`. Out: an executor; Ray is looked for only when it is ask
 from __future__ import annotations
 
 from recsys.errors import UsageError, suggestion
-from recsys.execution.attempts import cores
+from recsys.execution.retries import cores
 from recsys.execution.shards import Executor
 
 ENGINES = ("local", "processes", "ray")

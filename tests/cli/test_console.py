@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.cli import output
+from recsys.cli import console as output
 from recsys.pipeline.report import Report, Table, plain
 
 EVIL = "[bold red]x[/] [link=http://e]y[/link] \x1b[31mred\x1b[0m \u202egnp\x07 <script>"
@@ -114,7 +114,7 @@ def test_lines_are_rare_and_stages_end_with_their_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("recsys.cli.output.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("recsys.cli.console.time.monotonic", lambda: now[0])
     lines = output.Lines()
     lines.begin("embed")
     for second in range(65):

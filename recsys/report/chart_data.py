@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from recsys.report import charts, tables
+from recsys.report import chart_geometry as charts
+from recsys.report import tables
 from recsys.report.content import Cluster, Content
-from recsys.report.measured import Cell, Figure, Grid
-from recsys.report.verdict import METRIC, WHOLE
+from recsys.report.measurements import Cell, Figure, Grid
+from recsys.report.summary import METRIC, WHOLE
 
 OURS = "recsys"
 _HUES = 7

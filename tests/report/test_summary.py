@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from recsys.report.content import Lists
-from recsys.report.verdict import popularity, verdict
+from recsys.report.summary import popularity, verdict
 from tests.report.contents import DAY, NOW, bare, evaluation, filled
 
 

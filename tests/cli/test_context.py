@@ -14,7 +14,7 @@ import pytest
 
 from recsys import errors
 from recsys.cli.app import main
-from recsys.cli.call import Call, carry_out
+from recsys.cli.context import Call, carry_out
 from recsys.pipeline.report import Report
 
 

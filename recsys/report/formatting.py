@@ -9,7 +9,7 @@ import math
 from datetime import UTC, datetime
 
 from recsys.log import printable
-from recsys.report.measured import Cell
+from recsys.report.measurements import Cell
 
 LONGEST = 160
 """Characters of a text of the shop that are shown; a longer one ends in an ellipsis."""

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from recsys.config.section import Section
-from recsys.config.sections import Settings
+from recsys.config.settings import Settings
 from recsys.errors import ConfigError, suggestion
 from recsys.log import redact
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from recsys.db.engine import connect, sqlite_file, streamed
-from recsys.db.faults import first_line
+from recsys.db.errors import first_line
 from recsys.errors import ConfigError, NotFoundError, RecsysError, TemporaryError, UsageError
 
 _SESSION: Final[Mapping[str, tuple[str, ...]]] = {

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.report import charts, words
+from recsys.report import chart_geometry as charts
+from recsys.report import formatting as words
 from recsys.report.content import Product
-from recsys.report.measured import Curve
-from recsys.report.pictures import thumbnails
+from recsys.report.measurements import Curve
+from recsys.report.thumbnails import thumbnails
 from tests.report.contents import figure, pixels
 
 

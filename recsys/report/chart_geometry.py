@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from recsys.report.content import Share
-from recsys.report.measured import Curve, Figure
+from recsys.report.measurements import Curve, Figure
 
 
 @dataclass(frozen=True)

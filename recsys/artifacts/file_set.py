@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from recsys.artifacts import atomic as durable
 from recsys.errors import ModelFolderError
-from recsys.execution import durable
 from recsys.execution.failpoints import failpoint
 
 T = TypeVar("T")

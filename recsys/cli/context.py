@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from recsys.execution import crew
+from recsys.execution import torchrun as crew
 
 if TYPE_CHECKING:
     from recsys.config import Settings
-    from recsys.execution.watch import Watch
+    from recsys.execution.progress import Watch
     from recsys.pipeline.bench import Bench
     from recsys.pipeline.report import Report
 
@@ -78,8 +78,8 @@ class Call:
 
     def watch(self) -> Watch:
         """Progress on stderr: bars on a terminal, else a line now and then, nothing with --quiet."""
-        from recsys.cli import output
-        from recsys.execution.watch import Watch
+        from recsys.cli import console as output
+        from recsys.execution.progress import Watch
 
         if self.quiet or crew.follows():
             return Watch()
@@ -165,8 +165,8 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[
 
 def carry_out(call: Call, work: Callable[[], Report]) -> int:
     """Do the work, print its report or its error, return the exit code."""
-    from recsys.cli import output
-    from recsys.execution import stop
+    from recsys.cli import console as output
+    from recsys.execution import signals as stop
 
     try:
         with _logged(call), stop.listening():
