@@ -34,7 +34,7 @@ from recsys.db.source_reader import Reader
 from recsys.errors import RecsysError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.intake import Wanted, ingest
-from recsys.store.runs import Store
+from recsys.store.store import Store
 
 COLUMNS = "customer AS user_id, sku AS product_id, kind AS event_type, sold AS occurred_at, pieces AS quantity, "
 PLAIN = f"SELECT {COLUMNS} price AS value, bill AS order_id FROM sale"  # noqa: S608 - our own table

@@ -31,7 +31,7 @@ import writeback_readers
 from telling import machine, say
 
 from recsys.errors import RecsysError
-from recsys.store.runs import Manifest, Store
+from recsys.store.store import Manifest, Store
 
 K = 20
 SHARD = 100_000

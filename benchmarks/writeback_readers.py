@@ -22,7 +22,7 @@ import polars as pl
 import servers
 from telling import say
 
-from recsys.store.runs import Manifest, Store
+from recsys.store.store import Manifest, Store
 
 K, USERS = 20, 20_000
 READERS = 4

@@ -29,7 +29,8 @@ from recsys.pipeline.bench import Bench
 from recsys.recommend import rules
 from recsys.recommend.recommender import Recommender
 from recsys.recommend.rules_seen import days_of
-from recsys.store import lists, pointer
+from recsys.store import publication as pointer
+from recsys.store import recommendations as lists
 from recsys.types import BoolArray
 from recsys.vectors.table import EmbeddingTable
 

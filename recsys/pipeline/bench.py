@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from recsys.encoder.model import Model
     from recsys.recommend.rank import Blend
     from recsys.recommend.trees import Trees
-    from recsys.store.runs import Store
+    from recsys.store.store import Store
     from recsys.vectors.finder import Finder
     from recsys.vectors.table import EmbeddingTable, ProductModel
 
@@ -108,7 +108,7 @@ class Bench:
     @cached_property
     def store(self) -> Store:
         """The SQL store."""
-        from recsys.store.runs import Store
+        from recsys.store.store import Store
 
         return Store.open(self.settings.database_url, lease=self.writes, shared=self.part)
 

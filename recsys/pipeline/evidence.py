@@ -19,7 +19,7 @@ from recsys.config import Settings
 from recsys.errors import ModelFolderError, NotFoundError
 from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, Judged
 from recsys.pipeline.bench import Bench
-from recsys.store import pointer
+from recsys.store import publication as pointer
 
 logger = logging.getLogger(__name__)
 _NAME, _FIGURES, _PAIRED = "evaluation", "figures.parquet", "paired.parquet"

@@ -23,10 +23,10 @@ from recsys.errors import ModelFolderError
 from recsys.pipeline.shelf import Shelf
 from recsys.pipeline.space import SIMILAR
 from recsys.report.content import Cluster, Clusters, Event, Neighbours, Person, Place
-from recsys.store import looks
+from recsys.store import run_statistics as looks
 
 if TYPE_CHECKING:
-    from recsys.store.runs import Store
+    from recsys.store.store import Store
 
 logger = logging.getLogger(__name__)
 

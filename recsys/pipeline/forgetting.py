@@ -12,7 +12,7 @@ from recsys.errors import UsageError
 from recsys.pipeline import reporting
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report
-from recsys.store import forget as store
+from recsys.store import erasure as store
 
 
 def forget(bench: Bench, user_ids: Sequence[str]) -> Report:

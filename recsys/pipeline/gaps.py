@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from recsys.errors import UsageError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
-from recsys.store import predictions
+from recsys.store import predicted_attributes as predictions
 from recsys.vectors import complete as gaps
 from recsys.vectors import odd as odds
 

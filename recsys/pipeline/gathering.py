@@ -23,7 +23,8 @@ from recsys.pipeline.space import SIMILAR
 from recsys.recommend.rules_drops import rows as rows_of
 from recsys.report import content as told
 from recsys.report.measurements import Evaluation, Figure, Grid, Pair
-from recsys.store import looks, pointer
+from recsys.store import publication as pointer
+from recsys.store import run_statistics as looks
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

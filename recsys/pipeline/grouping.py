@@ -18,7 +18,7 @@ from recsys.errors import ModelFolderError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
 from recsys.pipeline.space import embedded
-from recsys.store.runs import Manifest
+from recsys.store.store import Manifest
 from recsys.types import FloatArray
 from recsys.vectors import clusters, plane
 from recsys.vectors.atlas import Atlas, placed

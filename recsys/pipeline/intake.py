@@ -24,8 +24,8 @@ from recsys.errors import ConfigError, UsageError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.reading import Reading
 from recsys.pipeline.report import Report, Table
-from recsys.store.forget import forgotten
-from recsys.store.inputs import write_inputs
+from recsys.store.erasure import forgotten
+from recsys.store.input_tables import write_inputs
 
 
 @dataclass(frozen=True)

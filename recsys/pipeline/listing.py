@@ -24,9 +24,9 @@ from recsys.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
     from recsys.recommend.recommender import Recommender
-    from recsys.store.kept import Kept
-    from recsys.store.runs import Run
-    from recsys.store.writer import Writer
+    from recsys.store.background_writer import Writer
+    from recsys.store.carried_lists import Kept
+    from recsys.store.store import Run
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class ListTask:
         Raises:
             TemporaryError: data or models are not those the run was begun with.
         """
-        from recsys.store.parts import attach
+        from recsys.store.run_parts import attach
 
         warned: list[str] = []
         bench = self._bench
@@ -152,8 +152,8 @@ class ListTask:
         """The users whose lists are made, and the lists that are taken over."""
         import numpy as np
 
-        from recsys.store import lists
-        from recsys.store.kept import Kept
+        from recsys.store import recommendations as lists
+        from recsys.store.carried_lists import Kept
 
         previous = self.work.night.previous
         if previous is None or not len(rows):

@@ -26,14 +26,14 @@ from recsys.pipeline.tally import Tally
 from recsys.recommend.recommender import Recommender
 from recsys.recommend.rules_drops import rows as rows_of
 from recsys.recommend.rules_drops import summed, warnings
-from recsys.store import parts
-from recsys.store.runs import Manifest, Run
-from recsys.store.writer import Writer
+from recsys.store import run_parts as parts
+from recsys.store.background_writer import Writer
+from recsys.store.store import Manifest, Run
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from recsys.store.parts import Joined
+    from recsys.store.run_parts import Joined
 
 logger = logging.getLogger(__name__)
 _RETRIES = 2

@@ -21,7 +21,7 @@ from recsys.log import redact
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.space import SIMILAR
 from recsys.report.measurements import Cell, Grid
-from recsys.store import pointer
+from recsys.store import publication as pointer
 
 _LIBRARIES = ("torch", "torchvision", "transformers", "polars", "numpy", "scikit-learn", "lightgbm", "sqlalchemy")
 _HIDDEN = ("url", "query", "password", "token", "secret", "key")

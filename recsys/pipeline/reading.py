@@ -26,9 +26,9 @@ from recsys.errors import DataContractError, TemporaryError, UsageError
 from recsys.execution import signals as stop
 from recsys.execution.progress import Progress
 from recsys.pipeline.bench import Bench
-from recsys.store import marks
-from recsys.store.forget import forgotten
-from recsys.store.marks import Mark
+from recsys.store import watermarks as marks
+from recsys.store.erasure import forgotten
+from recsys.store.watermarks import Mark
 
 
 @dataclass

@@ -12,7 +12,7 @@ import numpy as np
 from recsys.errors import NothingNewError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
-from recsys.store.runs import Manifest
+from recsys.store.store import Manifest
 from recsys.types import FloatArray
 from recsys.vectors import build, neighbours, saved, variants, yardstick
 

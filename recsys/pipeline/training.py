@@ -22,7 +22,7 @@ from recsys.pipeline.report import Report, Table
 from recsys.pipeline.space import embedded
 from recsys.pipeline.trained import Trained
 from recsys.pipeline.ways import Way
-from recsys.store import predictions
+from recsys.store import predicted_attributes as predictions
 
 logger = logging.getLogger(__name__)
 

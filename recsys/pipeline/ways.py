@@ -22,7 +22,7 @@ from recsys.encoder.transfer import Transfer
 from recsys.errors import ConfigError, UsageError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Table
-from recsys.store.inputs import write_inputs
+from recsys.store.input_tables import write_inputs
 from recsys.types import FloatArray
 
 CURRENT: Final = "current"

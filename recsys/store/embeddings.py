@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from recsys.db.dialects import Dialect
 from recsys.execution import collector
 from recsys.store import tables
-from recsys.store.lists import pieces
+from recsys.store.recommendations import pieces
 from recsys.types import FloatArray
 
 _BATCH = 2000

@@ -17,8 +17,8 @@ from recsys.data.dataset import Dataset, catalogue_of, load
 from recsys.data.image_store import PictureStore
 from recsys.data.ingest import ingest
 from recsys.errors import DataContractError
-from recsys.store.inputs import write_inputs
-from recsys.store.runs import Store
+from recsys.store.input_tables import write_inputs
+from recsys.store.store import Store
 
 NOW = 1_700_000_000
 PRODUCTS = [

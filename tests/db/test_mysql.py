@@ -13,7 +13,7 @@ from recsys.db.dialects import mysql
 from recsys.db.engine import connect, read, rows
 from recsys.errors import ConfigError, DatabaseUnavailableError, DataContractError, UsageError
 from recsys.store import tables
-from recsys.store.runs import Store
+from recsys.store.store import Store
 from tests.store.samples import execute
 
 TWINS = ["a", "A", "a ", "á", "a\u0301", "ß", "ss", "007", "7", "\\", "'", '"', "%s", "a\nb", "x\0y", "\x1a", "😀"]

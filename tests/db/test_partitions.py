@@ -18,7 +18,7 @@ from recsys.db.dialects import binary_copy, partitions
 from recsys.db.engine import connect, rows
 from recsys.errors import TemporaryError
 from recsys.store import tables
-from recsys.store.runs import Manifest, Store
+from recsys.store.store import Manifest, Store
 from tests.store.samples import GOOD, MANIFEST, execute, finished, held, invariants, night, table
 
 WHOLE = tables.recommendations_all

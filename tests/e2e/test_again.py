@@ -101,7 +101,7 @@ def test_the_same_data_settings_and_seed_give_the_same_rows(trained: Path, drawn
 
 
 def test_a_second_process_on_the_same_store_is_told_to_come_back(copied: Path, recsys: Run) -> None:
-    from recsys.store.runs import Store
+    from recsys.store.store import Store
 
     with Store.open(f"sqlite:///{copied}/recsys.db"):
         outcome = in_a_process("recommend", "-C", copied, "--json")

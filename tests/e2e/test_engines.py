@@ -19,8 +19,9 @@ from recsys.config import read
 from recsys.errors import LeaseHeldError
 from recsys.pipeline import lists
 from recsys.pipeline.bench import Bench
-from recsys.store import parts, tables
-from recsys.store.runs import Manifest, Store
+from recsys.store import run_parts as parts
+from recsys.store import tables
+from recsys.store.store import Manifest, Store
 from tests.e2e.projects import Run, rows
 
 pytestmark = pytest.mark.e2e

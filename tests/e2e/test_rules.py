@@ -74,7 +74,7 @@ def test_rules_shape_the_published_lists_and_are_counted(copied: Path, recsys: R
 
 def test_a_resumed_run_counts_its_own_shards(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from recsys.config import load
-    from recsys.store.run import Run as Written
+    from recsys.store.run_writer import Run as Written
 
     write, calls = Written.write, []
 

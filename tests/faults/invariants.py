@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from recsys.db import dialects
 from recsys.db.engine import connect, rows
-from recsys.store.runs import Store
+from recsys.store.store import Store
 from recsys.store.tables import metadata
 
 Row = tuple[Any, ...]

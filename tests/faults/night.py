@@ -14,9 +14,9 @@ import polars as pl
 from recsys.config import PublishSettings
 from recsys.data.schema import DEFAULT_USER
 from recsys.db.engine import rows
-from recsys.store.inputs import write_inputs
-from recsys.store.runs import Manifest, Store
-from recsys.store.writer import Writer
+from recsys.store.background_writer import Writer
+from recsys.store.input_tables import write_inputs
+from recsys.store.store import Manifest, Store
 from tests.faults.invariants import LISTS
 from tests.store.samples import NO_REJECTS
 

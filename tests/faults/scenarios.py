@@ -23,7 +23,7 @@ from recsys.data.id_map import IdMap
 from recsys.data.image_store import PictureStore
 from recsys.encoder.snapshot import Snapshot
 from recsys.pipeline.trained import Trained
-from recsys.store.runs import Store
+from recsys.store.store import Store
 from recsys.vectors.table import EmbeddingTable
 from tests.faults import night as nights
 

@@ -14,7 +14,7 @@ import polars as pl
 from recsys.data.schema import DEFAULT_USER
 from recsys.execution.progress import peak_mb
 from recsys.recommend.topk import top_k
-from recsys.store.runs import Manifest, Store
+from recsys.store.store import Manifest, Store
 from tests.faults.night import GUARDS, PRODUCTS, stock
 
 SHARD, K, DIM = 5000, 5, 16

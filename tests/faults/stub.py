@@ -24,8 +24,8 @@ from recsys.db.engine import rows
 from recsys.errors import LeaseHeldError, RecsysError
 from recsys.execution import failpoints
 from recsys.execution import signals as stop
-from recsys.store.runs import Store
-from recsys.store.writer import Writer
+from recsys.store.background_writer import Writer
+from recsys.store.store import Store
 from tests.faults import night as nights
 
 RECORD = "record"

@@ -25,7 +25,7 @@ from recsys.db.dialects.postgres import Postgres
 from recsys.db.dialects.sqlite import Sqlite
 from recsys.db.engine import connect, rows
 from recsys.errors import DataContractError, RecsysError, UsageError
-from recsys.store.runs import Manifest, Store
+from recsys.store.store import Manifest, Store
 from recsys.vectors.saved import open_index
 from recsys.vectors.table import EmbeddingTable
 from tests.e2e import projects

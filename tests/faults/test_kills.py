@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import LeaseHeldError
-from recsys.store.runs import Store
+from recsys.store.store import Store
 from tests.faults.invariants import check, no_drafts
 from tests.faults.night import SHARDS, STEPS, everything, night
 from tests.faults.stub import RECORD, Child, taken

@@ -26,9 +26,9 @@ from recsys.data.ingest import ingest
 from recsys.data.input_sources import of_frames
 from recsys.db.engine import rows
 from recsys.errors import DataContractError, NotFoundError, PublishGuardError
-from recsys.store.forget import forget
-from recsys.store.inputs import write_inputs
-from recsys.store.runs import Manifest, Store
+from recsys.store.erasure import forget
+from recsys.store.input_tables import write_inputs
+from recsys.store.store import Manifest, Store
 from tests.faults.invariants import adds_up, check
 from tests.faults.tally import Tally
 from tests.store.samples import lists

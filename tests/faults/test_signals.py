@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from recsys.db.engine import rows
-from recsys.store.runs import Store
+from recsys.store.store import Store
 from tests.faults.invariants import check
 from tests.faults.night import SHARDS, everything, night, recommend, stock
 from tests.faults.stub import Child, taken

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.db.engine import rows
-from recsys.store.runs import Manifest, Store
+from recsys.store.store import Manifest, Store
 from tests.faults.invariants import check
 from tests.faults.night import GUARDS, SHARDS, USERS, USERS_IN_SHARD, night, scored, stock
 from tests.faults.stub import Child, taken

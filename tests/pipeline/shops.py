@@ -16,7 +16,7 @@ from recsys.db.engine import connect, rows
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.intake import Wanted, ingest
 from recsys.pipeline.report import Report
-from recsys.store.runs import Store
+from recsys.store.store import Store
 
 PRODUCTS = "SELECT sku AS product_id, name AS title, changed AS updated_at FROM article WHERE changed >= :since"
 EVENTS = (

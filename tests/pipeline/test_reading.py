@@ -28,9 +28,9 @@ from recsys.errors import (
 )
 from recsys.pipeline import reading
 from recsys.pipeline.intake import Wanted, ingest
-from recsys.store import marks
-from recsys.store.inputs import write_inputs
-from recsys.store.runs import Store
+from recsys.store import watermarks as marks
+from recsys.store.input_tables import write_inputs
+from recsys.store.store import Store
 from tests.pipeline import shops
 from tests.pipeline.shops import DAY, EVENTS, PRODUCTS, START, add, held, sales, taken, text
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from recsys.store.runs import Store
+from recsys.store.store import Store
 
 
 @pytest.fixture

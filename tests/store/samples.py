@@ -12,9 +12,9 @@ import polars as pl
 import sqlalchemy as sa
 
 from recsys.db.engine import read
-from recsys.store.inputs import write_inputs
-from recsys.store.run import Run
-from recsys.store.runs import Manifest, Store
+from recsys.store.input_tables import write_inputs
+from recsys.store.run_writer import Run
+from recsys.store.store import Manifest, Store
 from tests.faults.invariants import check
 from tests.faults.invariants import held as rows_held
 

@@ -14,8 +14,8 @@ from recsys.db.dialects import rows as row_orders
 from recsys.db.engine import rows
 from recsys.errors import NotFoundError, PublishGuardError, RecsysError, TemporaryError
 from recsys.store import tables
-from recsys.store.run import checksum, new_run_id
-from recsys.store.runs import Manifest, Store
+from recsys.store.run_writer import checksum, new_run_id
+from recsys.store.store import Manifest, Store
 from tests.store.samples import GOOD, MANIFEST, SHARDS, execute, finished, held, invariants, lists, night, shard, stock
 
 OTHER = Manifest("model", "other data", "config", {"k": 2})

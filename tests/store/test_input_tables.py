@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from recsys.config import PublishSettings
 from recsys.db.engine import read, rows
-from recsys.store.inputs import write_inputs
-from recsys.store.runs import Store
+from recsys.store.input_tables import write_inputs
+from recsys.store.store import Store
 from tests.store.samples import NO_REJECTS, execute, finished, lists, products, table
 
 
@@ -183,7 +183,7 @@ def test_every_text_comes_back_as_it_went_in(store: Store, texts: dict[str, str 
 
 
 def test_views_show_what_the_tables_hold(store: Store) -> None:
-    from recsys.store.runs import Manifest
+    from recsys.store.store import Manifest
 
     write_inputs(store, {"products": products()}, NO_REJECTS, sources=["x"])
     manifest = Manifest("m", "d", "c")

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from recsys.data.schema import DEFAULT_USER
-from recsys.store.lists import pieces
+from recsys.store.recommendations import pieces
 from recsys.store.tables import publications, recommendations_all, rejected_rows, similar_products_all
 
 _LISTS = recommendations_all

@@ -21,10 +21,10 @@ from recsys.data.schema import DEFAULT_USER
 from recsys.errors import RecsysError, TemporaryError
 from recsys.execution.failpoints import failpoint
 from recsys.store import tables
-from recsys.store.kept import Kept
+from recsys.store.carried_lists import Kept
 
 if TYPE_CHECKING:
-    from recsys.store.runs import Store
+    from recsys.store.store import Store
 
 WRITTEN = {
     "recommend": (tables.recommendations_all,),

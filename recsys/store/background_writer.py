@@ -14,8 +14,8 @@ import polars as pl
 import sqlalchemy as sa
 
 from recsys.execution import signals as stop
-from recsys.store.kept import Kept
-from recsys.store.run import Run
+from recsys.store.carried_lists import Kept
+from recsys.store.run_writer import Run
 
 _Shard = tuple[int, pl.DataFrame, int, Kept | None]
 _AHEAD = 1

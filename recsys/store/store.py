@@ -25,8 +25,12 @@ from recsys.db import schema_version as version
 from recsys.db.engine import connect
 from recsys.db.retry import again
 from recsys.execution.failpoints import failpoint
-from recsys.store import embeddings, lists, parts, pointer, prune, tables
-from recsys.store.run import WRITTEN, Manifest, Run, ledger, new_run_id
+from recsys.store import embeddings, tables
+from recsys.store import publication as pointer
+from recsys.store import recommendations as lists
+from recsys.store import retention as prune
+from recsys.store import run_parts as parts
+from recsys.store.run_writer import WRITTEN, Manifest, Run, ledger, new_run_id
 from recsys.types import FloatArray
 
 __all__ = ["Manifest", "Run", "Store"]

@@ -19,7 +19,7 @@ from recsys.store import tables
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from recsys.store.runs import Store
+    from recsys.store.store import Store
 
 _ORDER = ("products", "users", "events")
 _CHUNK = 200_000

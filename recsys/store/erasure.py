@@ -18,11 +18,12 @@ from sqlalchemy.engine import Connection
 from recsys.data.erased_users import Forgotten, hashed
 from recsys.data.schema import DEFAULT_USER
 from recsys.errors import UsageError
-from recsys.store import prune, tables
-from recsys.store.lists import pieces
+from recsys.store import retention as prune
+from recsys.store import tables
+from recsys.store.recommendations import pieces
 
 if TYPE_CHECKING:
-    from recsys.store.runs import Store
+    from recsys.store.store import Store
 
 BOOKED: Final = -1
 """Number of the ledger line that says what forgetting took out of a run."""

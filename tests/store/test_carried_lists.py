@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from recsys.store import kept, lists, parts
-from recsys.store.run import Manifest
-from recsys.store.runs import Store
+from recsys.store import carried_lists as kept
+from recsys.store import recommendations as lists
+from recsys.store import run_parts as parts
+from recsys.store.run_writer import Manifest
+from recsys.store.store import Store
 from tests.store import samples
 
 USERS = [f"u{number:02d}" for number in range(24)]

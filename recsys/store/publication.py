@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from recsys.config import PublishSettings
 from recsys.errors import NotFoundError, PublishGuardError, suggestion
 from recsys.execution.failpoints import failpoint
-from recsys.store import guards as guarding
+from recsys.store import publish_guards as guarding
 from recsys.store import tables
 
 log = logging.getLogger(__name__)

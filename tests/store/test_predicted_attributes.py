@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.db.engine import rows
-from recsys.store import predictions
-from recsys.store.runs import Store
+from recsys.store import predicted_attributes as predictions
+from recsys.store.store import Store
 
 ALL = "SELECT product_id, attribute, value, confidence FROM predicted_attributes ORDER BY 1, 2"
 

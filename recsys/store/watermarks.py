@@ -16,12 +16,12 @@ import sqlalchemy as sa
 
 from recsys.db.dialects import sql_times
 from recsys.store import tables
-from recsys.store.inputs import write_rows
+from recsys.store.input_tables import write_rows
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from recsys.store.runs import Store
+    from recsys.store.store import Store
 
 _TIMES = ("newest", "reached", "updated_at")
 

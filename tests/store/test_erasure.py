@@ -14,9 +14,9 @@ from recsys.data.ingest import ingest
 from recsys.data.input_sources import of_frames
 from recsys.db.engine import rows
 from recsys.errors import UsageError
-from recsys.store.forget import forget, forgotten
-from recsys.store.inputs import write_inputs
-from recsys.store.runs import Manifest, Store
+from recsys.store.erasure import forget, forgotten
+from recsys.store.input_tables import write_inputs
+from recsys.store.store import Manifest, Store
 from tests.faults.invariants import adds_up
 from tests.store.samples import GOOD, NO_REJECTS, finished, invariants, lists, stock, table
 

@@ -12,10 +12,10 @@ import pytest
 
 from recsys.errors import InterruptedRunError
 from recsys.execution import signals as stop
-from recsys.store.kept import Kept
-from recsys.store.run import Run
-from recsys.store.runs import Store
-from recsys.store.writer import Writer
+from recsys.store.background_writer import Writer
+from recsys.store.carried_lists import Kept
+from recsys.store.run_writer import Run
+from recsys.store.store import Store
 from tests.store.samples import MANIFEST, held, invariants, shard
 
 

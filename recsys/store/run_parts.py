@@ -18,11 +18,12 @@ from sqlalchemy.engine import Engine, RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from recsys.errors import LeaseHeldError, NotFoundError, RecsysError, TemporaryError
-from recsys.store import pointer, tables
-from recsys.store.run import Manifest, Run, ledger
+from recsys.store import publication as pointer
+from recsys.store import tables
+from recsys.store.run_writer import Manifest, Run, ledger
 
 if TYPE_CHECKING:
-    from recsys.store.runs import Store
+    from recsys.store.store import Store
 
 _TRIES = 5
 """How often a part tries to begin a run that another one begins at the same moment."""
