@@ -41,7 +41,7 @@ from recsys.vectors.table import EmbeddingTable, Storage
 COUNTED = """
 import json, sys
 from recsys.cli.app import main
-from recsys.encoder.folder import ModelAtRest
+from recsys.encoder.lazy_model import ModelAtRest
 plain, calls = ModelAtRest.encode, []
 ModelAtRest.encode = lambda self, *given: calls.append(1) or plain(self, *given)
 code = main(["embed", "-C", sys.argv[1], "--json", "--quiet"])

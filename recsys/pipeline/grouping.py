@@ -51,7 +51,7 @@ def cluster(bench: Bench) -> Report:
         run.write_table("clusters_all", made.frame)
         run.write_table("cluster_members_all", made.members(table.ids))
         run.finish(counts, {**metrics, "asked": clusters.asked(settings.cluster), "free": made.free})
-        run.publish(settings.publish)
+        bench.store.publish(run.run_id, guards=settings.publish)
     facts = {"run_id": run.run_id, "method": settings.cluster.method, "map": settings.cluster.map}
     drawn = None if places is None else placed(table.ids, places, made.cluster_id)
     Atlas(made.groups, drawn, facts).save(bench.clusters)

@@ -105,7 +105,7 @@ def recommend(bench: Bench, way: Way = Way()) -> Report:  # noqa: B008 - frozen
         run.finish(tally.counts(), tally.document(bench.watch))
         if way.publish:
             with bench.watch.stage("publish"), stop.deferred():
-                run.publish(bench.settings.publish, expected_users=users)
+                bench.store.publish(run.run_id, guards=bench.settings.publish, expected_users=users)
     return _told(bench, run.run_id, tally, "published" if way.publish else "ready")
 
 
@@ -149,7 +149,7 @@ def _part(bench: Bench, way: Way, joined: Joined, night: Night, tally: Tally, of
             state, tally = "ready", whole
     if state == "ready" and way.publish:
         with bench.watch.stage("publish"), stop.deferred():
-            run.publish(bench.settings.publish, expected_users=tally.users)
+            bench.store.publish(run.run_id, guards=bench.settings.publish, expected_users=tally.users)
         state = "published"
     return _told(bench, run.run_id, tally, state, missing=parts.missing(bench.store, run, of))
 

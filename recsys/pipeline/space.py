@@ -96,7 +96,7 @@ def build_index(bench: Bench, *, full: bool = False) -> Report:
             run.write_table("similar_products_all", frame)
             counts = {"products": len(table), "neighbours": frame.height, "recall": round(opened.recall, 4)}
             run.finish(counts, {"kind": opened.index.kind, "recall": opened.recall})
-            run.publish(bench.settings.publish)
+            bench.store.publish(run.run_id, guards=bench.settings.publish)
     change = opened.change
     if change is not None:
         counts |= {"added": change.added, "removed": change.removed, "changed": change.changed}

@@ -17,7 +17,7 @@ from recsys.db.dialects import Dialect
 from recsys.errors import DatabaseUnavailableError, TemporaryError
 from recsys.execution.failpoints import failpoint
 from recsys.store import tables
-from recsys.store.run_writer import WRITTEN
+from recsys.store.run_ledger import WRITTEN
 
 log = logging.getLogger(__name__)
 

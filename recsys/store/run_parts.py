@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine, RowMapping
 from sqlalchemy.exc import IntegrityError
 
-from recsys.errors import LeaseHeldError, NotFoundError, RecsysError, TemporaryError
+from recsys.errors import RecsysError, TemporaryError
 from recsys.store import publication as pointer
 from recsys.store import tables
-from recsys.store.run_writer import Manifest, Run, ledger
+from recsys.store.run_ledger import Manifest, ledger
+from recsys.store.run_writer import Run
 
 if TYPE_CHECKING:
     from recsys.store.store import Store
@@ -43,26 +43,6 @@ class Joined:
 
     run: Run
     state: str
-
-
-def orphaned(engine: Engine) -> None:
-    """Note that nobody writes the unfinished runs; to be called while no other process works on the store."""
-    runs = tables.runs
-    try:
-        with engine.begin() as connection:
-            connection.execute(sa.update(runs).where(runs.c.state == "building").values(host=""))
-    except NotFoundError:
-        return  # a store without tables has no unfinished run; whoever reads from it will say so
-
-
-def refuse(run: RowMapping, writer: str, *, same: bool) -> None:
-    """Leave an unfinished run alone that others are writing.
-
-    Raises:
-        LeaseHeldError: they are: it has a writer of another name, or one of this name but other data or settings.
-    """
-    if run["host"] and (run["host"] != writer or not same):
-        raise LeaseHeldError(f"run {run['run_id']} is being written ({run['host']}); try again when it is done")
 
 
 def join(store: Store, kind: str, manifest: Manifest, *, placement: str, number: int) -> Joined:
@@ -106,7 +86,15 @@ def attach(store: Store, run_id: str, *, writer: str) -> Run:
     """
     with store.reader() as connection:
         found, done = pointer.facts(connection, run_id), ledger(connection, run_id)
-    return Run(store, run_id, kind=found["kind"], placement=found["placement"], done=done, writer=writer)
+    return Run(
+        store.engine,
+        store.dialect,
+        run_id,
+        kind=found["kind"],
+        placement=found["placement"],
+        done=done,
+        writer=writer,
+    )
 
 
 def _finished(store: Store, kind: str, manifest: Manifest, placement: str) -> Joined | None:

@@ -5,61 +5,27 @@ In: frames without run id. Out: rows under this run's id, which nobody reads bef
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
-from hashlib import sha256
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-import numpy as np
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine, RowMapping
+from sqlalchemy.engine import Connection, Engine
 
-from recsys.config import PublishSettings
 from recsys.data.schema import DEFAULT_USER
+from recsys.db.dialects import Dialect
 from recsys.errors import RecsysError, TemporaryError
 from recsys.execution.failpoints import failpoint
 from recsys.store import tables
 from recsys.store.carried_lists import Kept
-
-if TYPE_CHECKING:
-    from recsys.store.store import Store
-
-WRITTEN = {
-    "recommend": (tables.recommendations_all,),
-    "cluster": (tables.clusters_all, tables.cluster_members_all),
-    "similar": (tables.similar_products_all,),
-}
-"""The tables that hold the rows of each kind of run."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What decides a run's rows. An unfinished run is gone on with only when all of it is the same.
-
-    Attributes:
-        model_version: versions of the models in use.
-        data_fingerprint: names the data.
-        config_hash: names the settings that decide what is in a list.
-        extra: whatever else decides it, such as k.
-    """
-
-    model_version: str
-    data_fingerprint: str
-    config_hash: str
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    @staticmethod
-    def noted(run: RowMapping) -> Manifest:
-        """What a run's row says."""
-        return Manifest(run["model_version"], run["data_fingerprint"], run["config_hash"], run["extra"] or {})
+from recsys.store.run_ledger import WRITTEN, checksum, ledger
 
 
 class Run:
     """A run that is being written. In a `with` block: leaving it early keeps it resumable and notes why.
 
     Attributes:
+        engine: where the rows go.
         run_id: sortable text from the database's clock.
         kind: "recommend", "cluster" or "similar".
         placement: under which name consumers will read it.
@@ -67,8 +33,19 @@ class Run:
         writer: who may write it, as noted in the run's row.
     """
 
-    def __init__(self, store: Store, run_id: str, *, kind: str, placement: str, done: set[int], writer: str) -> None:
-        self._store = store
+    def __init__(
+        self,
+        engine: Engine,
+        dialect: Dialect,
+        run_id: str,
+        *,
+        kind: str,
+        placement: str,
+        done: set[int],
+        writer: str,
+    ) -> None:
+        self.engine = engine
+        self._dialect = dialect
         self.run_id = run_id
         self.kind = kind
         self.placement = placement
@@ -83,7 +60,7 @@ class Run:
             return
         reason = " ".join(str(error).split())[:500] or type(error).__name__
         try:
-            with self._store.engine.begin() as connection:
+            with self.engine.begin() as connection:
                 ours = (tables.runs.c.state == "building", tables.runs.c.host == self.writer)
                 connection.execute(sa.update(tables.runs).where(self._mine, *ours).values(reason=reason))
         except RecsysError as trouble:  # the first error is the one to tell; the run resumes without the note
@@ -103,11 +80,6 @@ class Run:
         if found is None or tuple(found) != ("building", self.writer):
             now = "is gone" if found is None else f"is {found.state}, last written by {found.host}"
             raise RecsysError(f"run {self.run_id} takes no rows from this process any more: it {now}; run it again")
-
-    @property
-    def engine(self) -> Engine:
-        """Where the rows go."""
-        return self._store.engine
 
     def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: Kept | None = None) -> bool:
         """Write a shard's rows and its ledger line in one transaction.
@@ -131,16 +103,16 @@ class Run:
             "n_rows": frame.height,
             "checksum": checksum(frame),
         }
-        with self._store.engine.begin() as connection:
+        with self.engine.begin() as connection:
             self._still_ours(connection)
-            self._store.dialect.unhurried(connection)
+            self._dialect.unhurried(connection)
             # the ledger line comes first: a second writer of the shard stops at it before it can write a row
-            if not self._store.dialect.insert_new(connection, tables.run_shards, line):
+            if not self._dialect.insert_new(connection, tables.run_shards, line):
                 self.done.add(shard_id)
                 return False
             failpoint("store.shard.rows.before")
             if kept is not None and kept.users:
-                place = self._store.dialect.place(table, self.run_id)
+                place = self._dialect.place(table, self.run_id)
                 copied = kept.copy(connection, place, self.run_id, placement=self.placement)
                 at = (tables.run_shards.c.run_id == self.run_id, tables.run_shards.c.shard_id == shard_id)
                 connection.execute(sa.update(tables.run_shards).where(*at).values(n_rows=frame.height + copied))
@@ -153,9 +125,9 @@ class Run:
     def write_table(self, name: str, frame: pl.DataFrame) -> None:
         """Write all of this run's rows of one table, replacing what an earlier try left."""
         table = tables.metadata.tables[name]
-        with self._store.engine.begin() as connection:
+        with self.engine.begin() as connection:
             self._still_ours(connection)
-            place = self._store.dialect.place(table, self.run_id)
+            place = self._dialect.place(table, self.run_id)
             connection.execute(sa.delete(place).where(place.c.run_id == self.run_id))
             self._load(connection, table, _without_nan(frame))
             failpoint("store.table.commit.before")
@@ -164,13 +136,13 @@ class Run:
     def _load(self, connection: Connection, table: sa.Table, frame: pl.DataFrame) -> None:
         """Write rows of `table` where this run's rows lie until it is finished, with the run's own columns."""
         same = {"run_id": self.run_id} | ({"placement": self.placement} if "placement" in table.c else {})
-        self._store.dialect.bulk_load(connection, self._store.dialect.place(table, self.run_id), frame, same=same)
+        self._dialect.bulk_load(connection, self._dialect.place(table, self.run_id), frame, same=same)
 
     def lists_anybody(self) -> bool:
         """Whether a user has a row, the list for users without history aside; told before the run is finished too."""
-        place = self._store.dialect.place(tables.recommendations_all, self.run_id)
+        place = self._dialect.place(tables.recommendations_all, self.run_id)
         ours = (place.c.run_id == self.run_id, place.c.user_id != DEFAULT_USER)
-        with self._store.dialect.snapshot(self._store.engine) as connection:
+        with self._dialect.snapshot(self.engine) as connection:
             return connection.execute(sa.select(place.c.user_id).where(*ours).limit(1)).first() is not None
 
     def finish(self, counts: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None) -> None:
@@ -180,7 +152,7 @@ class Run:
             RecsysError: two rows have the same key, or the run was taken over.
             TemporaryError: the database lost shards that it had taken, in a crash of its own.
         """
-        with self._store.engine.begin() as connection:
+        with self.engine.begin() as connection:
             self._still_ours(connection)
             lost = self.done - ledger(connection, self.run_id)
             if lost:
@@ -188,7 +160,7 @@ class Run:
                     f"the database lost {len(lost)} shards of run {self.run_id}; the same command goes on"
                 )
             for table in WRITTEN[self.kind]:
-                self._store.dialect.seal_place(connection, table, self.run_id)
+                self._dialect.seal_place(connection, table, self.run_id)
             connection.execute(
                 sa.update(tables.runs)
                 .where(self._mine)
@@ -197,63 +169,14 @@ class Run:
                     counts=counts or {},
                     metrics=metrics or {},
                     reason=None,
-                    finished_at=self._store.dialect.now(connection),
+                    finished_at=self._dialect.now(connection),
                 )
             )
             failpoint("store.finish.commit.before")
         failpoint("store.finish.commit.after")
-
-    def publish(
-        self, guards: PublishSettings | None = None, *, expected_users: int | None = None, force: bool = False
-    ) -> None:
-        """Let consumers read this run.
-
-        Raises:
-            PublishGuardError: a guard refuses; the run stays ready and what consumers read stays.
-        """
-        self._store.publish(self.run_id, guards=guards, expected_users=expected_users, force=force)
-
-
-def ledger(connection: Connection, run_id: str) -> set[int]:
-    """The shards of a run that are written."""
-    shards = tables.run_shards
-    return set(connection.execute(sa.select(shards.c.shard_id).where(shards.c.run_id == run_id)).scalars())
 
 
 def _without_nan(frame: pl.DataFrame) -> pl.DataFrame:
     """NaN becomes NULL, because SQLite would do so and PostgreSQL would not."""
     floats = [name for name, kind in frame.schema.items() if kind.is_float()]
     return frame.with_columns(pl.col(floats).fill_nan(None))
-
-
-def checksum(frame: pl.DataFrame) -> str:
-    """What names the rows of a shard: names, types, values and order count, how they lie in memory does not."""
-    told = sha256(repr(dict(frame.schema)).encode())
-    for column in frame.iter_columns():
-        told.update(column.is_null().to_numpy().tobytes())
-        if column.dtype == pl.String:
-            full = column.fill_null("")
-            told.update(full.str.len_bytes().to_numpy().astype("<u4").tobytes())
-            told.update(_text(full))
-        else:
-            physical = column.to_physical().fill_null(0).to_numpy()
-            told.update(physical.astype(physical.dtype.newbyteorder("<")).tobytes())
-    return told.hexdigest()[:32]
-
-
-def _text(column: pl.Series) -> memoryview:
-    """All texts of a column without NULL, one after the other, in UTF-8."""
-    array = column.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-    _, offsets, data = array.buffers()
-    ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    return memoryview(data)[ends[0] : ends[-1]] if len(array) else memoryview(b"")
-
-
-def new_run_id(now: datetime, newest: str | None) -> str:
-    """A sortable id from the database's clock, later than every earlier one even when that clock jumps back."""
-    made = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}"
-    if newest is None or made > newest:
-        return made
-    digits = int(newest.replace("T", "")) + 1
-    text = f"{digits:017d}"
-    return f"{text[:8]}T{text[8:]}"

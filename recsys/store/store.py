@@ -29,8 +29,8 @@ from recsys.store import embeddings, tables
 from recsys.store import publication as pointer
 from recsys.store import recommendations as lists
 from recsys.store import retention as prune
-from recsys.store import run_parts as parts
-from recsys.store.run_writer import WRITTEN, Manifest, Run, ledger, new_run_id
+from recsys.store.run_ledger import WRITTEN, Manifest, ledger, new_run_id, orphaned, refuse
+from recsys.store.run_writer import Run
 from recsys.types import FloatArray
 
 __all__ = ["Manifest", "Run", "Store"]
@@ -77,7 +77,7 @@ class Store:
         try:
             version.refuse_newer(engine)
             if lease or shared:
-                alone = partial(parts.orphaned, engine) if shared else None
+                alone = partial(orphaned, engine) if shared else None
                 held.enter_context(dialects.of(engine).lease(engine, shared=alone))
         except BaseException:
             held.close()
@@ -120,12 +120,20 @@ class Store:
             for old in connection.execute(unfinished.with_for_update()).mappings().all():
                 same = old["kind"] == kind and manifest == Manifest.noted(old)
                 if part:
-                    parts.refuse(old, part, same=same)
+                    refuse(old, part, same=same)
                 if resume and same:
                     connection.execute(sa.update(runs).where(runs.c.run_id == old["run_id"]).values(host=writer))
                     done = ledger(connection, old["run_id"])
                     self._make_places(connection, kind, old["run_id"])
-                    return Run(self, old["run_id"], kind=kind, placement=placement, done=done, writer=writer)
+                    return Run(
+                        self.engine,
+                        self.dialect,
+                        old["run_id"],
+                        kind=kind,
+                        placement=placement,
+                        done=done,
+                        writer=writer,
+                    )
                 reason = "given up: a run with other models, data or settings began"
                 prune.give_up(connection, old["run_id"], reason=reason)
                 given_up.append(old["run_id"])
@@ -151,7 +159,7 @@ class Store:
             failpoint("store.begin.commit.before")
         failpoint("store.begin.commit.after")
         prune.remove(self.engine, self.dialect, given_up)
-        return Run(self, run_id, kind=kind, placement=placement, done=set(), writer=writer)
+        return Run(self.engine, self.dialect, run_id, kind=kind, placement=placement, done=set(), writer=writer)
 
     def _make_places(self, connection: Connection, kind: str, run_id: str) -> None:
         for table in WRITTEN[kind]:

@@ -66,13 +66,13 @@ def test_attaching_reads_no_rows(store: Store) -> None:
 def test_readers_and_a_publication_do_not_wait_for_each_other(store: Store) -> None:
     """With an open transaction that has read the lists: begin, write, finish, publish and roll back all go through."""
     first = finished(store)
-    first.publish()
+    store.publish(first.run_id)
     with store.dialect.snapshot(store.engine) as reader:
         seen = reader.execute(sa.text("SELECT * FROM recommendations ORDER BY user_id, rank")).all()
         with store.engine.begin() as waiting:
             waiting.exec_driver_sql("SELECT 1")
         second = finished(store, GOOD.head(2), users=1, manifest=Manifest("other", "data", "config"))
-        second.publish()
+        store.publish(second.run_id)
         assert store.rollback() == first.run_id
         assert reader.execute(sa.text("SELECT * FROM recommendations ORDER BY user_id, rank")).all() == seen
 
@@ -80,7 +80,7 @@ def test_readers_and_a_publication_do_not_wait_for_each_other(store: Store) -> N
 def test_pruning_waits_for_a_reader_and_makes_nobody_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     old = [night(store, version) for version in ("1", "22")]
     newest = finished(store)
-    newest.publish()
+    store.publish(newest.run_id)
     with store.dialect.snapshot(store.engine) as reader:
         reader.execute(sa.text("SELECT COUNT(*) FROM recommendations")).all()
         pruning = threading.Thread(target=store.prune, args=(1,))
@@ -104,7 +104,7 @@ def test_a_prune_that_gave_up_waiting_is_finished_by_the_next(
 ) -> None:
     ids = [night(store, version) for version in ("1", "22")]
     third = finished(store)
-    third.publish()
+    store.publish(third.run_id)
     with store.dialect.snapshot(store.engine) as reader:
         reader.execute(sa.text("SELECT COUNT(*) FROM recommendations")).all()
         hurried = connect(store.engine.url.render_as_string(hide_password=False))
@@ -153,7 +153,7 @@ def test_an_older_schema_keeps_its_runs(postgres_url: str) -> None:
         assert (run.run_id, run.done) == ("20260103T000000000", {0})
         run.write(1, GOOD.filter(pl.col("user_id") == "u2"), n_users=1)
         run.finish({"users": 2})
-        run.publish()
+        store.publish(run.run_id)
         assert store.recommendations(["u1", "u2"])["product_id"].to_list() == ["c", "b"]
         assert store.rollback() == "20260102T000000000"
         assert store.prune(1) == 1

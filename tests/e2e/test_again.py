@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 STOPPED = """
 import os, signal, sys
-from recsys.store.run import Run
+from recsys.store.run_writer import Run
 written, plain = [], Run.write
 def write(self, shard_id, frame, **more):
     done = plain(self, shard_id, frame, **more)

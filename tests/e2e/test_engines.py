@@ -19,8 +19,8 @@ from recsys.config import read
 from recsys.errors import LeaseHeldError
 from recsys.pipeline import lists
 from recsys.pipeline.bench import Bench
+from recsys.store import run_ledger, tables
 from recsys.store import run_parts as parts
-from recsys.store import tables
 from recsys.store.store import Manifest, Store
 from tests.e2e.projects import Run, rows
 
@@ -31,7 +31,7 @@ KILLER = """
 import os, signal, sys
 from pathlib import Path
 from recsys.pipeline.listing import ListTask
-from recsys.store.run import Run
+from recsys.store.run_writer import Run
 plain = Run.write
 def write(self, shard_id, frame, **more):
     mark = Path(sys.argv[-1]) / f"killed{{shard_id}}"
@@ -249,8 +249,9 @@ def test_parts_share_and_a_stranger_is_refused(empty: str, held: ExitStack) -> N
 
 HOLDER = """
 import sys, time
-from recsys.store import parts
-from recsys.store.runs import Manifest, Store
+from recsys.store import run_parts as parts
+from recsys.store.run_ledger import Manifest
+from recsys.store.store import Store
 store = Store.open(sys.argv[1], lease=False, shared=True)
 parts.join(store, "recommend", Manifest("m", "today", "c", {"k": 5}), placement="default", number=2)
 print("held", flush=True)
@@ -316,7 +317,7 @@ def test_who_only_helps_takes_no_lease_and_is_stopped_when_the_run_is_taken_over
         assert hand.write(3, rows_of(u=[("a", 1.0)]), n_users=1) and not run.write(
             3, rows_of(u=[("a", 1.0)]), n_users=1
         )
-        parts.orphaned(driver.engine)
+        run_ledger.orphaned(driver.engine)
         with pytest.raises(RecsysError, match="takes no rows from this process"):
             hand.write(4, rows_of(v=[("a", 1.0)]), n_users=1)
 

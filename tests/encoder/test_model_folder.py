@@ -41,7 +41,7 @@ def test_what_the_folder_says_is_what_the_model_is(saved: Path, products: Model)
 
 def test_it_is_told_without_torch(saved: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom recsys.encoder import folder\n"
+        "import sys\nfrom pathlib import Path\nfrom recsys.encoder.lazy_model import at_rest\n"
         "print(at_rest(Path(sys.argv[1]), lambda: 1 / 0).content_version)\n"
         "print(*({'torch', 'tokenizers', 'safetensors'} & set(sys.modules)))"
     )

@@ -80,7 +80,7 @@ def recommend(store: Store, version: str, *, say: Callable[[str], None] = _quiet
                 say(f"shard {shard}")
         run.finish({"users": USERS})
         say("ready")
-        run.publish(GUARDS, expected_users=USERS)
+        store.publish(run.run_id, guards=GUARDS, expected_users=USERS)
         say("published")
     return run.run_id
 
@@ -95,7 +95,7 @@ def group(store: Store, version: str) -> None:
         run.write_table("clusters_all", groups)
         run.write_table("cluster_members_all", members)
         run.finish({"products": len(PRODUCTS)})
-        run.publish(GUARDS)
+        store.publish(run.run_id, guards=GUARDS)
 
 
 def embed(store: Store, version: str) -> None:

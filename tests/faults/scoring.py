@@ -51,5 +51,5 @@ def score(url: str, users: int, *, say: Callable[[Any], None]) -> None:
                 run.write(shard, frame, n_users=count)
             say(peak_mb())
             run.finish({"users": users})
-            run.publish(GUARDS, expected_users=users)
+            store.publish(run.run_id, guards=GUARDS, expected_users=users)
         say(peak_mb())

@@ -317,7 +317,7 @@ def test_a_run_for_no_users_is_published_with_its_default_list(database_url: str
         with store.begin("recommend", Manifest("m", "d", "c")) as run:
             run.write(0, default, n_users=0)
             run.finish({"users": 0})
-            run.publish(PublishSettings(), expected_users=0)
+            store.publish(run.run_id, guards=PublishSettings(), expected_users=0)
         assert store.recommendations(["anybody"])["product_id"].to_list() == ["p00"]
     check(database_url, settled=True)
 

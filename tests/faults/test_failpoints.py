@@ -180,8 +180,8 @@ def _databases(server: str) -> Iterator[Callable[..., str]]:
 
 def test_fail_points_are_empty_functions_unless_the_environment_arms_them() -> None:
     code = (
-        "from recsys.execution import failpoints\nfrom recsys.store import run, runs\n"
-        "assert run.failpoint is runs.failpoint is failpoints.failpoint\n"
+        "from recsys.execution import failpoints\nfrom recsys.store import run_writer, store\n"
+        "assert run_writer.failpoint is store.failpoint is failpoints.failpoint\n"
         "print(failpoints.failpoint is failpoints._nothing)\nfailpoints.failpoint('a.b')\n"
         "failpoints.failpoint('a.b')\nprint('lived')"
     )

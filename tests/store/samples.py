@@ -91,7 +91,7 @@ def night(store: Store, version: str, *, say: Callable[[str], None] = print) -> 
             say(f"shard {number}")
         run.finish({"users": SHARDS * USERS_IN_SHARD})
         say("ready")
-        run.publish()
+        store.publish(run.run_id)
         say("published")
     store.prune(2)
     return run.run_id

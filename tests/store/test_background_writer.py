@@ -47,7 +47,7 @@ def test_shards_are_written_in_order_while_the_next_are_made(store: Store, monke
         assert threading.get_ident() not in {thread for _, thread in written}
         assert run.done == set(range(6))
         run.finish({"users": 30})
-        run.publish()
+        store.publish(run.run_id)
     invariants(store)
 
 

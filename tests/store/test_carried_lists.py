@@ -7,7 +7,7 @@ import pytest
 from recsys.store import carried_lists as kept
 from recsys.store import recommendations as lists
 from recsys.store import run_parts as parts
-from recsys.store.run_writer import Manifest
+from recsys.store.run_ledger import Manifest
 from recsys.store.store import Store
 from tests.store import samples
 

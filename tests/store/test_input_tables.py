@@ -145,7 +145,7 @@ def test_both_databases_hold_the_same_rows(tmp_path: Path, postgres_url: str) ->
             write_inputs(store, {"products": frame, "events": events}, rejects, sources=AWKWARD)
             users = {name: [("A", 0.25), ("007", -1e-9)] for name in AWKWARD}
             run = finished(store, lists(**users, default=[("A", float("nan"))]))
-            run.publish()
+            store.publish(run.run_id)
             order = [row[0] for row in rows(store.engine, "SELECT product_id FROM products ORDER BY product_id", {})]
             assert order == sorted(AWKWARD, key=str.encode)
             return {
@@ -195,14 +195,14 @@ def test_views_show_what_the_tables_hold(store: Store) -> None:
             run.write_table("cluster_members_all", pl.DataFrame(members))
         run.finish()
         assert rows(store.engine, "SELECT * FROM product_clusters", {}) == []
-        run.publish(PublishSettings())
+        store.publish(run.run_id, guards=PublishSettings())
     with store.begin("similar", manifest, placement="similar") as near:
         close = {"product_id": ["a", "a"], "rank": [1, 2], "neighbour_id": ["b", "c"], "score": [0.9, 0.8]}
         near.write_table("similar_products_all", pl.DataFrame(close))
         near.finish()
-        near.publish()
+        store.publish(near.run_id)
     lists_run = finished(store)
-    lists_run.publish(PublishSettings())
+    store.publish(lists_run.run_id, guards=PublishSettings())
     shown = rows(store.engine, "SELECT product_id, label, run_id, model_version FROM product_clusters ORDER BY 1", {})
     assert shown == [
         (name, label, run.run_id, "m") for name, label in (("a", "fruit"), ("b", "bakery"), ("c", "fruit"))

@@ -14,7 +14,7 @@ from recsys.db.dialects import rows as row_orders
 from recsys.db.engine import rows
 from recsys.errors import NotFoundError, PublishGuardError, RecsysError, TemporaryError
 from recsys.store import tables
-from recsys.store.run_writer import checksum, new_run_id
+from recsys.store.run_ledger import checksum, new_run_id
 from recsys.store.store import Manifest, Store
 from tests.store.samples import GOOD, MANIFEST, SHARDS, execute, finished, held, invariants, lists, night, shard, stock
 
@@ -116,7 +116,7 @@ def test_placements_do_not_touch_each_other(store: Store) -> None:
     there.write(0, GOOD.head(2), n_users=1)
     for run in (here, there):
         run.finish({"users": 1})
-        run.publish()
+        store.publish(run.run_id)
     assert store.recommendations()["user_id"].to_list() == ["__default__", "u1", "u1", "u2"]
     assert store.recommendations(placement="mail")["user_id"].to_list() == ["u1", "u1"]
     invariants(store)
@@ -173,7 +173,7 @@ def test_publish_moves_the_pointer_and_rollback_moves_it_back(store: Store) -> N
     runs = [finished(store, lists(u1=[(product, 1.0)], default=[("a", 0.0)]), users=1) for product in "abc"]
     for run in runs:
         assert store.recommendations(["u1"])["product_id"].to_list() != [run.run_id]
-        run.publish(PublishSettings())
+        store.publish(run.run_id, guards=PublishSettings())
     ids = [run.run_id for run in runs]
     assert store.recommendations(["u1"])["product_id"].to_list() == ["c"]
     assert store.rollback() == ids[1]
@@ -191,7 +191,7 @@ def test_publish_moves_the_pointer_and_rollback_moves_it_back(store: Store) -> N
 
 def test_publishing_the_published_run_changes_nothing(store: Store) -> None:
     run = finished(store)
-    run.publish()
+    store.publish(run.run_id)
     before = rows(store.engine, "SELECT * FROM publications", {})
     assert store.publish(run.run_id) == run.run_id
     assert rows(store.engine, "SELECT * FROM publications", {}) == before
@@ -237,10 +237,10 @@ def test_every_guard_refuses_with_its_figure(store: Store, case: str, caplog: py
     frame, settings, expected, message = GUARDS[case]
     stock(store)
     before = finished(store)
-    before.publish(PublishSettings(), expected_users=2)
+    store.publish(before.run_id, guards=PublishSettings(), expected_users=2)
     run = finished(store, frame, users=expected)
     with pytest.raises(PublishGuardError, match=message) as refused:
-        run.publish(settings)
+        store.publish(run.run_id, guards=settings)
     assert refused.value.exit_code == 4
     assert str(refused.value).count(";") == 1, "another guard refused as well"
     assert store.run(run.run_id)["state"] == "ready"
@@ -256,7 +256,7 @@ def test_rows_that_the_ledger_does_not_know_are_refused(store: Store) -> None:
     run = finished(store)
     execute(store, "DELETE FROM recommendations_all WHERE user_id = 'u2'")
     with pytest.raises(PublishGuardError, match="1 rows differ from the ledger"):
-        run.publish(PublishSettings(min_user_coverage=0))
+        store.publish(run.run_id, guards=PublishSettings(min_user_coverage=0))
 
 
 def test_rows_of_another_placement_are_no_lists_of_the_run(store: Store) -> None:
@@ -264,7 +264,7 @@ def test_rows_of_another_placement_are_no_lists_of_the_run(store: Store) -> None
     run = finished(store)
     execute(store, "UPDATE recommendations_all SET placement = 'elsewhere' WHERE user_id = 'u2'")
     with pytest.raises(PublishGuardError, match="1 rows differ from the ledger"):
-        run.publish(PublishSettings(min_user_coverage=0))
+        store.publish(run.run_id, guards=PublishSettings(min_user_coverage=0))
 
 
 def test_prune_keeps_the_newest_published_runs_and_the_way_back(store: Store) -> None:
@@ -286,7 +286,7 @@ def test_prune_keeps_the_newest_published_runs_and_the_way_back(store: Store) ->
 
 def test_lists_of_users_known_and_unknown(store: Store) -> None:
     assert store.recommendations(["u1"]).height == 0  # nothing published yet
-    finished(store).publish()
+    store.publish(finished(store).run_id)
     found = store.recommendations(["nobody", "u2", "u1", "u2"])
     assert found.select("user_id", "rank", "product_id", "score").rows() == [
         ("nobody", 1, "a", 0.1),
@@ -304,11 +304,11 @@ def test_lists_of_users_known_and_unknown(store: Store) -> None:
 def test_a_reader_sees_one_run_through_a_publication(store: Store) -> None:
     stock(store)
     first, second = finished(store, shard(0, "1")), finished(store, shard(0, "22"))
-    first.publish()
+    store.publish(first.run_id)
     query = sa.text("SELECT run_id, COUNT(*) FROM recommendations GROUP BY run_id")
     with store.dialect.snapshot(store.engine) as reader:
         before = reader.execute(query).all()
-        second.publish()
+        store.publish(second.run_id)
         assert reader.execute(query).all() == before == [(first.run_id, shard(0, "1").height)]
     assert rows(store.engine, str(query), {}) == [(second.run_id, shard(0, "22").height)]
 
@@ -334,7 +334,7 @@ def test_old_rows_go_in_pieces_and_what_a_killed_prune_left_goes_later(
     monkeypatch.setattr(row_orders, "PIECE", 7)
     old, new = night(store, "1"), night(store, "22")
     newest = finished(store)
-    newest.publish()
+    store.publish(newest.run_id)
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
