@@ -24,7 +24,7 @@ from telling import machine, say
 
 from recsys.config import EncoderSettings, Settings, TrainingSettings
 from recsys.data.catalogue import Catalogue
-from recsys.encoder.train import train_products
+from recsys.encoder.training.train import train_products
 from recsys.errors import RecsysError
 from recsys.vectors import complete
 from recsys.vectors.guesser import calibration_error

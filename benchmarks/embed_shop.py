@@ -18,9 +18,9 @@ from blind import directions
 from recsys.config import load
 from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.id_map import IdMap
-from recsys.encoder import checkpoint
+from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.product_encoder import ProductEncoder
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.intake import Wanted, ingest
 from recsys.pipeline.project import init

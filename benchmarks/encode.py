@@ -33,8 +33,8 @@ from telling import machine, say
 
 from recsys.config import EncoderSettings, ImageSettings
 from recsys.data.image_decoding import decode
-from recsys.encoder.fields.text import TextField
-from recsys.encoder.processor import has_bf16
+from recsys.encoder.device import has_bf16
+from recsys.encoder.modalities.text import TextField
 from recsys.errors import ConfigError, RecsysError
 from recsys.types import FloatArray
 

@@ -34,7 +34,7 @@ from telling import answered, machine, say
 from recsys.config import ImageSettings, Settings
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.encoder import checkpoint
+from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
 from recsys.errors import UsageError
 from recsys.evaluate.intervals import interval

@@ -23,7 +23,7 @@ from recsys.config import EncoderSettings, Settings, TrainingSettings
 from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
-from recsys.encoder.train import train_products
+from recsys.encoder.training.train import train_products
 
 COLUMNS = {"type": "product_type_name", "group": "product_group_name", "colour": "colour_group_name"}
 TEXTS = {

@@ -31,7 +31,7 @@ from sklearn.preprocessing import normalize
 from telling import answered, machine, say
 
 from recsys.data.interactions import Interactions
-from recsys.encoder import checkpoint
+from recsys.encoder import serialization as checkpoint
 from recsys.evaluate import baselines, metrics
 from recsys.types import IntArray
 

@@ -21,7 +21,7 @@ from recsys.data.holdout import Cases, newest
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder.model import Model
-from recsys.encoder.train import train_products, train_users
+from recsys.encoder.training.train import train_products, train_users
 from recsys.evaluate import baselines
 from recsys.evaluate.baselines import System
 from recsys.evaluate.split import leave_last

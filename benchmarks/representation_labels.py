@@ -23,9 +23,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from recsys.config import Settings
+from recsys.encoder.device import repeatable
 from recsys.encoder.model import Model
-from recsys.encoder.processor import repeatable
-from recsys.encoder.product import ProductEncoder, ProductInputs
+from recsys.encoder.product_encoder import ProductEncoder, ProductInputs
 from recsys.types import IntArray
 
 ATTRIBUTE = "articleType"

@@ -18,7 +18,7 @@ from recsys.config import ObjectiveSettings, Settings
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
 from recsys.encoder.model import Model
-from recsys.encoder.train import train_products
+from recsys.encoder.training.train import train_products
 from recsys.errors import UsageError
 
 QUICK: Mapping[str, Any] = {

@@ -30,12 +30,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from recsys.config import EncoderSettings, TrainingSettings
 from recsys.data.id_map import IdMap
-from recsys.encoder import loop
+from recsys.encoder.batches.users import UserBatches, UserTrainingBatch
+from recsys.encoder.device import has_bf16, repeatable
 from recsys.encoder.objectives.next_item import NextItem
-from recsys.encoder.processor import has_bf16, repeatable
-from recsys.encoder.snapshot import Snapshot
-from recsys.encoder.user import UserEncoder
-from recsys.encoder.user_batches import UserBatches, UserTrainingBatch
+from recsys.encoder.training import loop
+from recsys.encoder.training.checkpoint import Snapshot
+from recsys.encoder.user_encoder import UserEncoder
 from recsys.errors import RecsysError
 
 SIZE = EncoderSettings(dim=64, width=64, heads=1, user_layers=2, history=20)

@@ -20,7 +20,7 @@ from recsys.config import Settings
 from recsys.data.holdout import rows_of
 from recsys.data.interactions import Histories, Interactions
 from recsys.encoder.model import Model
-from recsys.encoder.train import train_products, train_users
+from recsys.encoder.training.train import train_products, train_users
 from recsys.evaluate import baselines
 from recsys.evaluate.baselines import Scorer, System
 from recsys.pipeline import rankers

@@ -26,11 +26,11 @@ from representation_training import add_training, settings_for
 from telling import answered, machine, say
 
 from recsys.config import Settings
-from recsys.encoder import checkpoint
-from recsys.encoder.course import PLAIN, Course
+from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
-from recsys.encoder.train import train_products
-from recsys.encoder.transfer import Transfer
+from recsys.encoder.training.plan import PLAIN, Course
+from recsys.encoder.training.train import train_products
+from recsys.encoder.training.transfer import Transfer
 
 SHOWN = (
     ("i2t_recall@10", "image"),

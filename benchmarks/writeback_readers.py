@@ -49,7 +49,7 @@ def night(store: Store, users: int, version: int) -> None:
         for shard in range(5):
             run.write(shard, frame.slice(shard * step, step), n_users=users // 5)
         run.finish({"users": users})
-        run.publish()
+        store.publish(run.run_id)
 
 
 @contextmanager

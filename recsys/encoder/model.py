@@ -20,10 +20,10 @@ from recsys.config import EncoderSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Histories
-from recsys.encoder.fields import Inputs
-from recsys.encoder.fields.words import split_words
-from recsys.encoder.product import MODALITIES, ProductEncoder
-from recsys.encoder.user import UserEncoder
+from recsys.encoder.modalities import Inputs
+from recsys.encoder.modalities.bag_of_words import split_words
+from recsys.encoder.product_encoder import MODALITIES, ProductEncoder
+from recsys.encoder.user_encoder import UserEncoder
 from recsys.errors import UsageError, suggestion
 from recsys.types import FloatArray
 

@@ -160,7 +160,7 @@ class Bench:
             ModelFolderError: none was trained, or its folder is damaged.
         """
         from recsys.artifacts.model_folder import newest
-        from recsys.encoder.checkpoint import load
+        from recsys.encoder.serialization import load
 
         return load(newest(self.models, "encoder"))
 

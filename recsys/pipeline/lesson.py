@@ -19,10 +19,10 @@ import numpy as np
 from recsys.data import holdout as cases
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
-from recsys.encoder import distributed
-from recsys.encoder.course import PLAIN, Course
 from recsys.encoder.model import Model
-from recsys.encoder.train import train_products, train_users
+from recsys.encoder.training import distributed
+from recsys.encoder.training.plan import PLAIN, Course
+from recsys.encoder.training.train import train_products, train_users
 from recsys.errors import DataContractError, UsageError
 from recsys.pipeline.bench import Bench
 from recsys.recommend import rank, rehearsal

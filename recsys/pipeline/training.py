@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from recsys.data.dataset import Dataset
-from recsys.encoder import checkpoint, distributed
+from recsys.encoder import serialization as checkpoint
+from recsys.encoder.training import distributed
 from recsys.errors import DataContractError, UsageError
 from recsys.execution import torchrun as crew
 from recsys.pipeline import rankers

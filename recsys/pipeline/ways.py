@@ -14,11 +14,13 @@ from typing import Any, Final
 import polars as pl
 
 from recsys.data import labels, schema
-from recsys.encoder import checkpoint, distill, finetune
-from recsys.encoder.course import PLAIN, Course
-from recsys.encoder.finetune import Heads
+from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
-from recsys.encoder.transfer import Transfer
+from recsys.encoder.training import distillation as distill
+from recsys.encoder.training import finetune
+from recsys.encoder.training.finetune import Heads
+from recsys.encoder.training.plan import PLAIN, Course
+from recsys.encoder.training.transfer import Transfer
 from recsys.errors import ConfigError, UsageError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Table

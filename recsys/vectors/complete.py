@@ -17,8 +17,8 @@ from scipy.sparse import csr_array
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.encoder.fields.table import SEPARATOR
-from recsys.encoder.fields.words import split_words
+from recsys.encoder.modalities.attributes import SEPARATOR
+from recsys.encoder.modalities.bag_of_words import split_words
 from recsys.errors import NotFoundError, UsageError, suggestion
 from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
 from recsys.vectors.guesser import Evidence, Experts, Rehearsed, Words, rehearse

@@ -13,8 +13,8 @@ import numpy as np
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.encoder.fields.table import SEPARATOR
-from recsys.encoder.fields.words import split_words
+from recsys.encoder.modalities.attributes import SEPARATOR
+from recsys.encoder.modalities.bag_of_words import split_words
 from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors import complete
 from recsys.vectors.complete import HidingModel

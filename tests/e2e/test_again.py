@@ -65,7 +65,7 @@ def test_a_stopped_recommend_goes_on_and_ends_with_the_same_rows(
 def test_a_stopped_training_goes_on_and_ends_with_the_same_model(copied: Path, recsys: Run) -> None:
     program = """
 import os, signal, sys
-from recsys.encoder.journal import Journal
+from recsys.encoder.training.metric_logger import Journal
 plain = Journal.step
 def step(self, done, numbers, **more):
     if done == 2:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from recsys.config import load
-from recsys.encoder import checkpoint
-from recsys.encoder.batches import ProductBatches
+from recsys.encoder import serialization as checkpoint
+from recsys.encoder.batches.products import ProductBatches
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.trained import Trained, due
 from tests.e2e.projects import PRODUCTS, Run, rows

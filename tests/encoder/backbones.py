@@ -13,8 +13,8 @@ import torch
 import transformers as t
 from tokenizers import processors
 
-from recsys.encoder.backbones.pretrained import quiet
-from recsys.encoder.fields.text import train_tokenizer
+from recsys.encoder.backbones.hub import quiet
+from recsys.encoder.modalities.text import train_tokenizer
 from tests.encoder import shops
 
 SMALL = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

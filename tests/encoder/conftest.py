@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recsys.encoder.model import Model
-from recsys.encoder.train import train_users
+from recsys.encoder.training.train import train_users
 from tests.encoder import shops
 
 

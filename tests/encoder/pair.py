@@ -15,16 +15,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from recsys.encoder import distributed
-from recsys.encoder.batches import ProductBatch, ProductBatches
+from recsys.encoder.batches.co_purchase_pairs import Pairs
+from recsys.encoder.batches.products import ProductBatch, ProductBatches
 from recsys.encoder.objectives.co_purchase import CoPurchase
 from recsys.encoder.objectives.image_text import ImageText
 from recsys.encoder.objectives.masked_attributes import MaskedAttributes
 from recsys.encoder.objectives.masked_text import MaskedText
-from recsys.encoder.pairs import Pairs
-from recsys.encoder.product import ProductEncoder
-from recsys.encoder.rowwise import spread
-from recsys.encoder.train import train_products
+from recsys.encoder.product_encoder import ProductEncoder
+from recsys.encoder.training import distributed
+from recsys.encoder.training.chunking import spread
+from recsys.encoder.training.train import train_products
 from recsys.errors import DataContractError, InterruptedRunError
 from tests.encoder import shops
 

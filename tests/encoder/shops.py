@@ -12,7 +12,7 @@ from recsys.config import EncoderSettings, ObjectiveSettings, TrainingSettings
 from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
-from recsys.encoder.train import train_products
+from recsys.encoder.training.train import train_products
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 40, 220), "black": (15, 15, 15)}
 KINDS = {"boots": "靴子", "dress": "连衣裙", "shirt": "衬衫"}

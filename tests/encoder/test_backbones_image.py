@@ -8,9 +8,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torchvision import models
 
-from recsys.encoder.backbones.image import Patches, resized
-from recsys.encoder.backbones.vision import PretrainedImage
-from recsys.encoder.fields.image import ImageField
+from recsys.encoder.backbones.image_pretrained import PretrainedImage
+from recsys.encoder.backbones.image_scratch import Patches, resized
+from recsys.encoder.modalities.image import ImageField
 from recsys.errors import ConfigError, ModelFolderError
 from tests.encoder import backbones
 from tests.encoder.shops import ENCODER, catalogue
@@ -191,7 +191,7 @@ def test_many_pictures_are_seen_a_few_at_a_time(folders: dict[str, Path], monkey
     field = field_of(folders["vit"])
     sizes: list[int] = []
     see = PretrainedImage._see
-    monkeypatch.setattr("recsys.encoder.backbones.vision._PIXELS", 3 * 32**2)
+    monkeypatch.setattr("recsys.encoder.backbones.image_pretrained._PIXELS", 3 * 32**2)
     x = pictures(8)
     with torch.inference_mode():
         wanted = field(x).x

@@ -17,13 +17,13 @@ from safetensors.torch import load, save
 
 from recsys.artifacts import atomic as durable
 from recsys.data.catalogue import Catalogue, Pictures
-from recsys.encoder import checkpoint
-from recsys.encoder.fields import text
-from recsys.encoder.fields.text import TextField, train_tokenizer
+from recsys.encoder import serialization as checkpoint
+from recsys.encoder.modalities import text
+from recsys.encoder.modalities.text import TextField, train_tokenizer
 from recsys.encoder.model import Model
-from recsys.encoder.product import ProductEncoder
-from recsys.encoder.snapshot import Snapshot
-from recsys.encoder.train import train_products
+from recsys.encoder.product_encoder import ProductEncoder
+from recsys.encoder.training.checkpoint import Snapshot
+from recsys.encoder.training.train import train_products
 from recsys.errors import ModelFolderError, TemporaryError
 from tests.encoder import backbones, shops
 
@@ -169,7 +169,7 @@ def test_a_full_disk_while_a_checkpoint_is_written_leaves_the_last_one(
     def full(*_, **__):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("recsys.encoder.snapshot.save_file", full)
+    monkeypatch.setattr("recsys.encoder.training.checkpoint.save_file", full)
     with pytest.raises(TemporaryError, match="No space left.*--resume"):
         snapshot.write(layer, None, 4)
     assert snapshot.read(layer, None)[0] == 3

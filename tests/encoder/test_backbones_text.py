@@ -7,9 +7,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from recsys.encoder.backbones.language import PretrainedText
-from recsys.encoder.fields import text
-from recsys.encoder.fields.text import TextField
+from recsys.encoder.backbones.text_pretrained import PretrainedText
+from recsys.encoder.modalities import text
+from recsys.encoder.modalities.text import TextField
 from recsys.errors import ConfigError, ModelFolderError
 from tests.encoder import backbones
 from tests.encoder.shops import ENCODER

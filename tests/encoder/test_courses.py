@@ -16,21 +16,22 @@ from sklearn.linear_model import LogisticRegression
 from recsys.config import EncoderSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.labels import Labels
-from recsys.encoder import distill, finetune
-from recsys.encoder.batches import ProductBatch, ProductBatches
-from recsys.encoder.course import PLAIN, Course
-from recsys.encoder.finetune import Heads
+from recsys.encoder.batches.co_purchase_pairs import Pairs
+from recsys.encoder.batches.products import ProductBatch, ProductBatches
 from recsys.encoder.model import Model
 from recsys.encoder.objectives.image_text import ImageText
 from recsys.encoder.objectives.masked_attributes import MaskedAttributes
 from recsys.encoder.objectives.teacher import Teacher, relations
-from recsys.encoder.pairs import Pairs
-from recsys.encoder.product import ProductEncoder
-from recsys.encoder.train import train_products
-from recsys.encoder.transfer import Transfer
+from recsys.encoder.product_encoder import ProductEncoder
+from recsys.encoder.training import distillation as distill
+from recsys.encoder.training import finetune
+from recsys.encoder.training.finetune import Heads
+from recsys.encoder.training.plan import PLAIN, Course
+from recsys.encoder.training.train import train_products
+from recsys.encoder.training.transfer import Transfer
 from recsys.errors import InterruptedRunError, ModelFolderError
 from tests.encoder import shops
-from tests.encoder.test_train import interrupt
+from tests.encoder.training.test_train import interrupt
 
 EVERY = np.arange(48)
 

@@ -12,8 +12,8 @@ from PIL import Image
 from recsys.config import ImageSettings
 from recsys.data import image_decoding as decode_room
 from recsys.data import image_store as images
-from recsys.encoder.batches import ProductBatches
-from recsys.encoder.train import train_products
+from recsys.encoder.batches.products import ProductBatches
+from recsys.encoder.training.train import train_products
 from tests.encoder import shops
 
 

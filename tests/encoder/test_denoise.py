@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.encoder.batches import ProductBatches
+from recsys.encoder.batches.co_purchase_pairs import Pairs
+from recsys.encoder.batches.products import ProductBatches
 from recsys.encoder.objectives import denoise as module
 from recsys.encoder.objectives.denoise import Denoise, corrupted
-from recsys.encoder.pairs import Pairs
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.product_encoder import ProductEncoder
 from tests.encoder import shops
 
 

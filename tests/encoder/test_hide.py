@@ -8,7 +8,7 @@ import pytest
 
 from recsys.data.catalogue import Catalogue
 from recsys.encoder.model import Model
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.product_encoder import ProductEncoder
 from recsys.errors import UsageError
 from tests.encoder import shops
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.encoder.batches import ProductBatch, ProductBatches
+from recsys.encoder.batches.co_purchase_pairs import Pairs
+from recsys.encoder.batches.products import ProductBatch, ProductBatches
 from recsys.encoder.objectives import masked_image as module
 from recsys.encoder.objectives.masked_image import GRID, HIDDEN, MaskedImage, blanked, patches, unnoticed
-from recsys.encoder.pairs import Pairs
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.product_encoder import ProductEncoder
 from tests.encoder import shops
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.encoder import checkpoint
+from recsys.encoder import serialization as checkpoint
 from recsys.encoder.lazy_model import at_rest
 from recsys.encoder.model import Model
 from recsys.errors import ModelFolderError

@@ -4,8 +4,11 @@ import torch
 from torch import nn
 
 from recsys.data.interactions import Interactions
-from recsys.encoder import blocks, user
-from recsys.encoder.batches import ProductBatches
+from recsys.encoder import transformer as blocks
+from recsys.encoder import user_encoder as user
+from recsys.encoder.batches.co_purchase_pairs import Pairs
+from recsys.encoder.batches.products import ProductBatches
+from recsys.encoder.batches.users import UserBatches
 from recsys.encoder.objectives import next_item as module
 from recsys.encoder.objectives.augmented import Augmented
 from recsys.encoder.objectives.co_purchase import CoPurchase
@@ -15,10 +18,8 @@ from recsys.encoder.objectives.masked_attributes import MaskedAttributes
 from recsys.encoder.objectives.masked_image import MaskedImage
 from recsys.encoder.objectives.masked_text import MaskedText
 from recsys.encoder.objectives.next_item import NextItem
-from recsys.encoder.pairs import Pairs
-from recsys.encoder.product import ProductEncoder
-from recsys.encoder.user import UserEncoder
-from recsys.encoder.user_batches import UserBatches
+from recsys.encoder.product_encoder import ProductEncoder
+from recsys.encoder.user_encoder import UserEncoder
 from tests.encoder import shops
 
 PRODUCT = {

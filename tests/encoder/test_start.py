@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from scipy.linalg import orthogonal_procrustes
 
 from recsys.data.catalogue import Pictures
-from recsys.encoder.batches import ProductBatches
-from recsys.encoder.fields.glance import COLOURS, COPY, OUTLINES, FirstGuess, colours, glance, outlines
-from recsys.encoder.fields.words import FIRST, WordsField
+from recsys.encoder.batches.co_purchase_pairs import Pairs
+from recsys.encoder.batches.products import ProductBatches
+from recsys.encoder.modalities.bag_of_words import FIRST, WordsField
+from recsys.encoder.modalities.image_descriptors import COLOURS, COPY, OUTLINES, FirstGuess, colours, glance, outlines
 from recsys.encoder.model import Model
 from recsys.encoder.objectives.image_words import ImageWords
-from recsys.encoder.pairs import Pairs
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.product_encoder import ProductEncoder
 from tests.encoder import shops
 
 DOCUMENTS = [["red", "boots"], ["red", "shoes"], ["blue", "boots"], ["blue", "shoes"], ["gold", "ring"]] * 3
@@ -38,7 +38,7 @@ def weighed(field: WordsField) -> np.ndarray:
 
 
 def test_words_start_on_the_leading_directions_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys.encoder.fields.words._CHANCE", 0.0)
+    monkeypatch.setattr("recsys.encoder.modalities.bag_of_words._CHANCE", 0.0)
     field, x = words(3)
     field.start([x])
     rows = weighed(field)
@@ -101,7 +101,7 @@ def test_an_honest_guess_is_that_of_a_map_fitted_without_the_picture(
     pictures: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"glance": of_corners, "WIDTH": 27, "OUTLINES": 9, "COLOURS": 9, "COPY": 9}.items():
-        monkeypatch.setattr(f"recsys.encoder.fields.glance.{name}", value)
+        monkeypatch.setattr(f"recsys.encoder.modalities.image_descriptors.{name}", value)
     g = np.random.default_rng(0)
     pixels = g.integers(0, 256, (pictures, 3, 24, 24), dtype=np.uint8)
     wanted = torch.from_numpy(g.standard_normal((pictures, 4)).astype(np.float32))

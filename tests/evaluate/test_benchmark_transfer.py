@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.encoder import checkpoint
+from recsys.encoder import serialization as checkpoint
 from tests.evaluate.test_benchmark_representation import SCRIPT, files
 
 __all__ = ["files"]

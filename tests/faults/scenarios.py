@@ -21,7 +21,7 @@ from recsys.artifacts import model_folder as models
 from recsys.config import ImageSettings
 from recsys.data.id_map import IdMap
 from recsys.data.image_store import PictureStore
-from recsys.encoder.snapshot import Snapshot
+from recsys.encoder.training.checkpoint import Snapshot
 from recsys.pipeline.trained import Trained
 from recsys.store.store import Store
 from recsys.vectors.table import EmbeddingTable

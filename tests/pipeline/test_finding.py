@@ -17,9 +17,9 @@ from PIL import Image
 
 import recsys
 from recsys.config import load
-from recsys.encoder import checkpoint
+from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.product_encoder import ProductEncoder
 from recsys.errors import DataContractError, NotFoundError, UsageError
 from recsys.pipeline import batch, finding, space
 from recsys.pipeline.bench import Bench

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.encoder.checkpoint import newest
+from recsys.encoder.serialization import newest
 from recsys.errors import ModelFolderError
 from recsys.pipeline import rankers
 from recsys.recommend import features

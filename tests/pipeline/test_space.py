@@ -16,9 +16,9 @@ import torch
 
 from recsys.config import DataSettings, EncoderSettings, load
 from recsys.data import dataset
-from recsys.encoder import checkpoint
+from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.product_encoder import ProductEncoder
 from recsys.errors import ModelFolderError, NothingNewError
 from recsys.pipeline import space
 from recsys.pipeline.bench import Bench

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.config import EncoderSettings
-from recsys.encoder.blocks import Block
+from recsys.encoder.transformer import Block
 
 PAD: Final = 0
 MASK: Final = 1

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.encoder.batches import ProductBatch, Whole, chance, seen
-from recsys.encoder.fields import Inputs, text
-from recsys.encoder.objectives.contrast import Side, contrast, infonce, same_rows
-from recsys.encoder.product import ProductEncoder, ProductInputs
+from recsys.encoder.batches.products import ProductBatch, Whole, chance, seen
+from recsys.encoder.modalities import Inputs, text
+from recsys.encoder.objectives.contrastive import Side, contrast, infonce, same_rows
+from recsys.encoder.product_encoder import ProductEncoder, ProductInputs
 
 _RATE = 0.2
 """Share of the words that the second view does without."""

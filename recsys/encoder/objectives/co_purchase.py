@@ -11,9 +11,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from recsys.encoder.batches import ProductBatch
-from recsys.encoder.objectives.contrast import Side, contrast, infonce
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.batches.products import ProductBatch
+from recsys.encoder.objectives.contrastive import Side, contrast, infonce
+from recsys.encoder.product_encoder import ProductEncoder
 
 
 class CoPurchase(nn.Module):

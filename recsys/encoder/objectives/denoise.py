@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recsys.encoder.batches import ProductBatch
-from recsys.encoder.fields import Inputs
-from recsys.encoder.fields.table import MISSING
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.batches.products import ProductBatch
+from recsys.encoder.modalities import Inputs
+from recsys.encoder.modalities.attributes import MISSING
+from recsys.encoder.product_encoder import ProductEncoder
 
 _SWAPPED = 0.15
 _BLANKED = 0.15

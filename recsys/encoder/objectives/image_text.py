@@ -12,10 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from recsys.encoder.batches import ProductBatch
-from recsys.encoder.fields import text
-from recsys.encoder.objectives.contrast import Judge, Side, both_ways, contrast, same_rows, sigmoid
-from recsys.encoder.product import Encoded, ProductEncoder
+from recsys.encoder.batches.products import ProductBatch
+from recsys.encoder.modalities import text
+from recsys.encoder.objectives.contrastive import Judge, Side, both_ways, contrast, same_rows, sigmoid
+from recsys.encoder.product_encoder import Encoded, ProductEncoder
 
 _PAIRS = ("text_image", "text_whole", "image_whole", "query_whole", "query_image")
 _BIAS = -10.0

@@ -10,9 +10,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from recsys.encoder.batches import ProductBatch
-from recsys.encoder.fields.words import FIRST
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.batches.products import ProductBatch
+from recsys.encoder.modalities.bag_of_words import FIRST
+from recsys.encoder.product_encoder import ProductEncoder
 
 _MOST: Final = 8192
 """Words that are asked, those most products have."""

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.encoder.batches import ProductBatch
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.batches.products import ProductBatch
+from recsys.encoder.product_encoder import ProductEncoder
 
 _TEMPERATURE = 0.1
 _GATHER = 0.5

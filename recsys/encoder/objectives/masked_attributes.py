@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recsys.encoder.batches import ProductBatch
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.batches.products import ProductBatch
+from recsys.encoder.product_encoder import ProductEncoder
 
 
 class MaskedAttributes(nn.Module):

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.encoder.batches import ProductBatch
-from recsys.encoder.blocks import Block
-from recsys.encoder.fields import Tokens
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.batches.products import ProductBatch
+from recsys.encoder.modalities import Tokens
+from recsys.encoder.product_encoder import ProductEncoder
+from recsys.encoder.transformer import Block
 
 GRID: Final = 8
 """A picture is cut into so many patches a side, whatever its size in pixels."""

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.encoder.batches import ProductBatch
-from recsys.encoder.fields import Tokens, text
-from recsys.encoder.product import ProductEncoder
+from recsys.encoder.batches.products import ProductBatch
+from recsys.encoder.modalities import Tokens, text
+from recsys.encoder.product_encoder import ProductEncoder
 
 _RATE = 0.2
 _SHARE = 8

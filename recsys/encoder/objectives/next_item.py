@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.encoder.user import UserEncoder
-from recsys.encoder.user_batches import UserTrainingBatch
+from recsys.encoder.batches.users import UserTrainingBatch
+from recsys.encoder.user_encoder import UserEncoder
 
 _MULTIPLE: Final = 256
 _NOTHING: Final = -1e4

@@ -1,0 +1,220 @@
+"""Training, both stages by the same flat loop: first products, then users on frozen product vectors.
+
+In: catalogue, interactions, settings. Out: a `Model`; along the way a checkpoint, metrics.jsonl and TensorBoard logs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from recsys.config import EncoderSettings, ObjectiveSettings, TrainingSettings
+from recsys.data.catalogue import Catalogue
+from recsys.data.id_map import IdMap
+from recsys.data.interactions import Interactions
+from recsys.encoder.batches.co_purchase_pairs import Pairs
+from recsys.encoder.batches.products import ProductBatches
+from recsys.encoder.batches.users import UserBatches
+from recsys.encoder.device import repeatable
+from recsys.encoder.model import Model
+from recsys.encoder.objectives.augmented import Augmented
+from recsys.encoder.objectives.co_purchase import CoPurchase
+from recsys.encoder.objectives.denoise import Denoise
+from recsys.encoder.objectives.image_text import ImageText
+from recsys.encoder.objectives.image_words import ImageWords
+from recsys.encoder.objectives.masked_attributes import MaskedAttributes
+from recsys.encoder.objectives.masked_image import MaskedImage
+from recsys.encoder.objectives.masked_text import MaskedText
+from recsys.encoder.objectives.next_item import NextItem
+from recsys.encoder.training.checkpoint import Snapshot
+from recsys.encoder.training.chunking import spread
+from recsys.encoder.training.early_stopping import Endless, Judge, Patience, hold_back
+from recsys.encoder.training.loop import run
+from recsys.encoder.training.plan import PLAIN, Course
+from recsys.encoder.user_encoder import UserEncoder
+from recsys.errors import DataContractError
+from recsys.execution import memory as heap
+from recsys.types import FloatArray
+
+_NOT_IDENTITY: Final = {"checkpoint_minutes", "label_epochs", "label_learning_rate", "labels", "teacher"}
+"""What does not count, or what a course adds to its own identity where it counts."""
+
+
+def train_products(
+    catalogue: Catalogue,
+    interactions: Interactions,
+    *,
+    encoder: EncoderSettings,
+    objectives: ObjectiveSettings,
+    training: TrainingSettings,
+    folder: Path,
+    resume: bool = False,
+    progress: bool = True,
+    course: Course = PLAIN,
+) -> Model:
+    """Train the product encoder, without labels unless the course brings some.
+
+    Args:
+        catalogue: n products.
+        interactions: events of the same products.
+        encoder: sizes and inputs.
+        objectives: weight of each objective.
+        training: the loop.
+        folder: where checkpoint, metrics and logs go.
+        resume: go on from the checkpoint in `folder` if there is one.
+        progress: say how it goes on stderr.
+        course: what it starts from, and what is asked besides.
+
+    Raises:
+        DataContractError: there is no product.
+        DegenerateLossError: the loss is not a number.
+        InterruptedRunError: SIGTERM or SIGINT came; a checkpoint has been written.
+        ModelFolderError: the checkpoint belongs to another training.
+    """
+    if len(catalogue) == 0:
+        raise DataContractError("there is no product to train on; ingest products first")
+    with repeatable(training.seed), heap.kept():
+        model = course.begin(catalogue, encoder)
+        asked: dict[str, Callable[[], Any]] = {
+            "masked_text": lambda: MaskedText(encoder.width),
+            "masked_image": lambda: MaskedImage(encoder.width, heads=encoder.heads),
+            "masked_attributes": MaskedAttributes,
+            "denoise": Denoise,
+            "image_text": lambda: ImageText(kind=objectives.contrast),
+            "augmented": Augmented,
+            "image_words": lambda: ImageWords(encoder.width, len(model.words.words)),
+            "co_purchase": CoPurchase,
+        }
+        weights = {name: getattr(objectives, name) for name in asked if getattr(objectives, name) > 0}
+        parts = [*((weight, asked[name]()) for name, weight in weights.items()), *course.more]
+        batches = ProductBatches(
+            catalogue,
+            model,
+            Pairs.mine(interactions),
+            size=training.batch_size,
+            seed=training.seed,
+            often=course.often,
+        )
+        steps = max((course.passes or training.epochs) * batches.steps_per_pass, training.min_steps)
+        identity = _identity(
+            "products", catalogue, interactions, encoder=encoder, objectives=objectives, training=training
+        )
+        with spread(model, chunk=training.chunk, compiled=training.compile):
+            metrics = run(
+                model,
+                parts,
+                batches,
+                steps=steps,
+                per_step=2 * batches.half,
+                snapshot=Snapshot(folder / "products.safetensors", {**identity, **course.identity}),
+                training=training,
+                folder=folder,
+                resume=resume,
+                progress=progress,
+                peak=course.peak or training.learning_rate,
+                learned_weights=objectives.weighting == "learned",
+                collapse=True,
+            )
+    return Model(product=model, user=None, settings=encoder, metrics=metrics)
+
+
+def train_users(
+    model: Model,
+    content: FloatArray,
+    catalogue: Catalogue,
+    interactions: Interactions,
+    *,
+    objectives: ObjectiveSettings,
+    training: TrainingSettings,
+    folder: Path,
+    resume: bool = False,
+    progress: bool = True,
+) -> Model:
+    """Train the user encoder on frozen product vectors; returns a model with both encoders.
+
+    Args:
+        model: has the product encoder.
+        content: (n, d) vectors of the catalogue's products by that encoder.
+        catalogue: n products.
+        interactions: events to learn from.
+        objectives: `next_item` = 0 is an error here.
+        training: the loop.
+        folder: where checkpoint, metrics and logs go.
+        resume: go on from the checkpoint in `folder` if there is one.
+        progress: say how it goes on stderr.
+
+    Raises:
+        DataContractError: no user has two events.
+        DegenerateLossError, InterruptedRunError, ModelFolderError: as `train_products`.
+    """
+    settings = model.settings
+    bought = np.flatnonzero(interactions.where(interactions.weight > 0).counts())
+    held = hold_back(interactions, history=settings.history, seed=training.seed) if training.patience else None
+    batches = UserBatches(
+        held.train if held else interactions,
+        history=settings.history,
+        size=training.user_batch_size,
+        seed=training.seed,
+    )
+    if len(batches.users) == 0:
+        raise DataContractError("no user has two events, so there is no next purchase to learn; ingest more events")
+    with repeatable(training.seed), heap.kept():
+        users = UserEncoder(IdMap(catalogue.ids.ids(bought)), settings)
+        objective = NextItem(
+            torch.from_numpy(content),
+            users.numbers(catalogue.ids),
+            id_dropout=settings.id_dropout,
+            negatives=training.negatives,
+        )
+        steps = max(training.user_epochs * batches.steps_per_pass, training.min_steps)
+        identity = _identity(
+            "users", catalogue, interactions, encoder=settings, objectives=objectives, training=training
+        )
+        identity["content"] = hashlib.sha256(np.ascontiguousarray(content).tobytes()).hexdigest()
+        patience: Patience | Endless = Endless()
+        if held:
+            patience = Patience(
+                Judge(held, objective),
+                every=batches.steps_per_pass,
+                most=training.patience,
+                best=Snapshot(folder / "users-best.safetensors", identity),
+            )
+        metrics = run(
+            users,
+            [(1.0, objective)],
+            batches,
+            steps=steps,
+            per_step=batches.size,
+            snapshot=Snapshot(folder / "users.safetensors", identity),
+            training=training,
+            folder=folder,
+            resume=resume,
+            progress=progress,
+            peak=training.user_learning_rate,
+            patience=patience,
+        )
+    return Model(product=model.product, user=users, settings=settings, metrics={**model.metrics, **metrics})
+
+
+def _identity(stage: str, catalogue: Catalogue, interactions: Interactions, **settings: Any) -> dict[str, Any]:
+    """What makes a training this one: stage, settings, data."""
+    data = hashlib.sha256()
+    data.update("\x00".join(catalogue.ids.texts).encode("utf-8", "surrogatepass"))
+    data.update(catalogue.hashes(sorted(catalogue.frame.columns)).tobytes())
+    for column in (interactions.user, interactions.item, interactions.time, interactions.kind, interactions.weight):
+        data.update(np.ascontiguousarray(column).tobytes())
+    out: dict[str, Any] = {"stage": stage, "data": data.hexdigest()}
+    for section, held in settings.items():
+        out.update(
+            {
+                f"{section}.{key}": value
+                for key, value in held.model_dump(mode="json").items()
+                if key not in _NOT_IDENTITY
+            }
+        )
+    return out
