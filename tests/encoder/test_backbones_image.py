@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from torchvision import models
 
 from recsys.encoder.backbones.image_pretrained import PretrainedImage
-from recsys.encoder.backbones.image_scratch import Patches, resized
+from recsys.encoder.backbones.image_scratch import Patches
+from recsys.encoder.backbones.image_tower import resized
 from recsys.encoder.modalities.image import ImageField
 from recsys.errors import ConfigError, ModelFolderError
 from tests.encoder import backbones

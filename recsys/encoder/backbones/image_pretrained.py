@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from recsys.config import EncoderSettings
 from recsys.encoder.backbones import hub as pretrained
 from recsys.encoder.backbones import lora as adapters
-from recsys.encoder.backbones.image_scratch import Seen, resized
+from recsys.encoder.backbones.image_tower import Seen, resized
 from recsys.encoder.backbones.inference_copy import Swift
 from recsys.errors import ConfigError, ModelFolderError, suggestion
 

@@ -6,36 +6,18 @@ has something better than the map's mean.
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.config import EncoderSettings
+from recsys.encoder.backbones.image_tower import Seen, resized
 from recsys.encoder.transformer import Block
 
-Seen = tuple[Tensor, Tensor | None]
 _CHANNELS: Final = (24, 48, 96, 192)
 _PATCH: Final = 8
-
-
-class ImageTower(Protocol):
-    """What a picture field asks of what sees its pictures.
-
-    Attributes:
-        channels: c, numbers at each place of the map.
-    """
-
-    channels: int
-
-    def __call__(self, pixels: Tensor) -> Seen:
-        """Map of each picture, and what stands for the whole."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """What the tower is, but for its weights; fit for JSON."""
-        ...
 
 
 class _Residual(nn.Module):
@@ -101,29 +83,6 @@ class Patches(nn.Module):
 
     def state(self) -> dict[str, Any]:
         return {"kind": "vit"}
-
-
-def tower(settings: EncoderSettings, state: dict[str, Any] | None = None) -> ImageTower:
-    """The tower of `settings.image`, or the one of a saved model by its `state()` with its weights not set yet.
-
-    Raises:
-        ConfigError, ModelFolderError: there is none of that name, or its weights are not there or not whole.
-    """
-    kind = state["kind"] if state is not None else settings.image
-    if kind == "own":
-        return Convolutions()
-    if kind == "vit":
-        return Patches(settings)
-    from recsys.encoder.backbones import image_pretrained as vision
-
-    return vision.named(settings) if state is None else vision.of_state(state, settings)
-
-
-def resized(pixels: Tensor, side: int) -> Tensor:
-    """Pictures of another side, smoothed when they shrink: (b, 3, S, S) -> (b, 3, side, side)."""
-    if pixels.shape[2] == side == pixels.shape[3]:
-        return pixels
-    return F.interpolate(pixels, (side, side), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _places(h: int, w: int, width: int) -> Tensor:

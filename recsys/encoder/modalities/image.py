@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from recsys.config import EncoderSettings
 from recsys.data.catalogue import Pictures
-from recsys.encoder.backbones import image_scratch as towers
+from recsys.encoder.backbones.image_scratch import Convolutions, Patches
+from recsys.encoder.backbones.image_tower import ImageTower
 from recsys.encoder.modalities import Inputs, Tokens
 from recsys.encoder.modalities.image_descriptors import FirstGuess
 
@@ -60,7 +61,7 @@ class ImageField(nn.Module):
     def __init__(self, settings: EncoderSettings, state: dict[str, Any] | None = None) -> None:
         """Build the tower of the settings, or that of a saved model by its state."""
         super().__init__()
-        self.tower = towers.tower(settings, state)
+        self.tower = tower(settings, state)
         self.out = nn.Linear(self.tower.channels, settings.width)
         self.norm = nn.LayerNorm(settings.width)
         self.places = nn.Parameter(torch.zeros(5, settings.width))
@@ -110,3 +111,19 @@ class ImageField(nn.Module):
             looked = self.first_guess(x["pixels"][unknown]).float()
             guess = guess.index_copy(0, unknown.nonzero()[:, 0], looked)
         return guess.masked_fill(~has[:, None], 0.0)
+
+
+def tower(settings: EncoderSettings, state: dict[str, Any] | None = None) -> ImageTower:
+    """The tower of `settings.image`, or the one of a saved model by its `state()` with its weights not set yet.
+
+    Raises:
+        ConfigError, ModelFolderError: there is none of that name, or its weights are not there or not whole.
+    """
+    kind = state["kind"] if state is not None else settings.image
+    if kind == "own":
+        return Convolutions()
+    if kind == "vit":
+        return Patches(settings)
+    from recsys.encoder.backbones import image_pretrained as vision
+
+    return vision.named(settings) if state is None else vision.of_state(state, settings)
