@@ -19,9 +19,9 @@ from recsys.config import ClusterSettings
 from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.id_map import IdMap
 from recsys.types import IntArray
-from recsys.vectors.clusters import Clusters, asked, cluster
-from recsys.vectors.continuity import Last
-from recsys.vectors.table import EmbeddingTable
+from recsys.vectors.clustering.clusters import Clusters, asked, cluster
+from recsys.vectors.clustering.id_matching import Last
+from recsys.vectors.embeddings.table import EmbeddingTable
 
 PIXELS = 128
 CHANGED = 0.05

@@ -23,7 +23,7 @@ from recsys.data.id_map import IdMap
 from recsys.data.image_store import PictureStore
 from recsys.errors import UsageError
 from recsys.types import FloatArray
-from recsys.vectors.table import EmbeddingTable
+from recsys.vectors.embeddings.table import EmbeddingTable
 
 LABELS = ("articleType", "subCategory")
 VIEWS: dict[str, tuple[str, ...] | None] = {"all": None, "text": ("text",), "image": ("image",)}

@@ -26,8 +26,8 @@ from recsys.config import EncoderSettings, Settings, TrainingSettings
 from recsys.data.catalogue import Catalogue
 from recsys.encoder.training.train import train_products
 from recsys.errors import RecsysError
-from recsys.vectors import complete
-from recsys.vectors.guesser import calibration_error
+from recsys.vectors.attributes import completion as complete
+from recsys.vectors.attributes.classifier import calibration_error
 
 COLUMNS = {"colour": "attributes.colour_group", "type": "category", "department": "attributes.department"}
 RELATED = ("perceived_colour_value", "perceived_colour_master", "product_group", "garment_group", "index")

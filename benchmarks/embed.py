@@ -35,8 +35,8 @@ from recsys.data.id_map import IdMap
 from recsys.data.image_decoding import decode
 from recsys.errors import DataContractError, RecsysError
 from recsys.types import FloatArray
-from recsys.vectors.exact import FlatIndex
-from recsys.vectors.table import EmbeddingTable, Storage
+from recsys.vectors.embeddings.table import EmbeddingTable, Storage
+from recsys.vectors.index.flat import FlatIndex
 
 COUNTED = """
 import json, sys

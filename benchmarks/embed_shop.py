@@ -24,7 +24,7 @@ from recsys.encoder.product_encoder import ProductEncoder
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.intake import Wanted, ingest
 from recsys.pipeline.project import init
-from recsys.vectors.table import EmbeddingTable
+from recsys.vectors.embeddings.table import EmbeddingTable
 
 LEARNED_FROM = 2000
 """Products the vocabularies are made of."""

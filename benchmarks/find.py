@@ -38,11 +38,11 @@ from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
 from recsys.errors import UsageError
 from recsys.evaluate.intervals import interval
-from recsys.vectors.exact import FlatIndex
-from recsys.vectors.finder import Finder, Mode, Way
-from recsys.vectors.lexical import Lexical, terms, texts
-from recsys.vectors.query import Query
-from recsys.vectors.table import EmbeddingTable
+from recsys.vectors.embeddings.table import EmbeddingTable
+from recsys.vectors.index.flat import FlatIndex
+from recsys.vectors.search.bm25 import Lexical, terms, texts
+from recsys.vectors.search.engine import Finder, Mode, Way
+from recsys.vectors.search.query import Query
 
 TYPE, COLOUR = "product_type_name", "colour_group_name"
 MODES: tuple[Mode, ...] = ("vector", "lexical", "hybrid")

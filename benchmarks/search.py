@@ -32,10 +32,13 @@ import search_data
 from telling import machine, say
 
 from recsys.config import IndexSettings
-from recsys.vectors import approximate, engines, saved, yardstick
-from recsys.vectors.approximate import FaissIndex
-from recsys.vectors.exact import FlatIndex
-from recsys.vectors.index import KINDS, VectorIndex
+from recsys.vectors.index import cache as saved
+from recsys.vectors.index import faiss_factory as engines
+from recsys.vectors.index import faiss_index as approximate
+from recsys.vectors.index import recall as yardstick
+from recsys.vectors.index.build import KINDS, VectorIndex
+from recsys.vectors.index.faiss_index import FaissIndex
+from recsys.vectors.index.flat import FlatIndex
 
 OURS, RAW = "recsys", "FAISS"
 SELECTOR, AFTER = "FAISS with selector", "FAISS, filtered after"

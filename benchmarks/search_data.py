@@ -13,7 +13,7 @@ import polars as pl
 
 from recsys.data.id_map import IdMap
 from recsys.types import BoolArray, FloatArray
-from recsys.vectors.table import EmbeddingTable
+from recsys.vectors.embeddings.table import EmbeddingTable
 
 TOPICS, LATENT, SPREAD, NOISE = 1000, 32, 0.6, 0.1
 _BLOCK = 65_536

@@ -18,7 +18,7 @@ from recsys.types import FloatArray
 if TYPE_CHECKING:
     import polars as pl
 
-    from recsys.vectors.query import Some, Weight
+    from recsys.vectors.search.query import Some, Weight
 
 
 def open_shop(where: str | Path = ".", *, settings: Mapping[str, Any] | None = None) -> Shop:
@@ -191,7 +191,7 @@ class Shop:
             UsageError: nothing was asked for, or `where` cannot be read.
         """
         from recsys.pipeline import finding
-        from recsys.vectors.query import Query
+        from recsys.vectors.search.query import Query
 
         way = finding.chosen(self._bench, mode=search, variants=variants)
         if queries is not None:

@@ -32,7 +32,7 @@ from recsys.recommend.rules_seen import days_of
 from recsys.store import publication as pointer
 from recsys.store import recommendations as lists
 from recsys.types import BoolArray
-from recsys.vectors.table import EmbeddingTable
+from recsys.vectors.embeddings.table import EmbeddingTable
 
 if TYPE_CHECKING:
     from recsys.data.dataset import Dataset

@@ -23,8 +23,8 @@ from recsys.pipeline import finding
 from recsys.pipeline.answers import Answers
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
-from recsys.vectors.finder import SCHEMA as FOUND
-from recsys.vectors.query import KINDS, NOT, Query
+from recsys.vectors.search.engine import SCHEMA as FOUND
+from recsys.vectors.search.query import KINDS, NOT, Query
 
 logger = logging.getLogger(__name__)
 

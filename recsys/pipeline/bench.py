@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from recsys.recommend.rank import Blend
     from recsys.recommend.trees import Trees
     from recsys.store.store import Store
-    from recsys.vectors.finder import Finder
-    from recsys.vectors.table import EmbeddingTable, ProductModel
+    from recsys.vectors.embeddings.table import EmbeddingTable, ProductModel
+    from recsys.vectors.search.engine import Finder
 
 _LIST_SECTIONS = ("data", "encoder", "embeddings", "ranker", "recommend", "rules")
 _MODEL_SECTIONS = ("data", "images", "encoder", "objectives", "training", "ranker")
@@ -189,7 +189,7 @@ class Bench:
     @cached_property
     def table(self) -> EmbeddingTable:
         """The embeddings as `embed` left them."""
-        from recsys.vectors.table import EmbeddingTable
+        from recsys.vectors.embeddings.table import EmbeddingTable
 
         return EmbeddingTable.load(self.embeddings)
 

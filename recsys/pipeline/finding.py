@@ -13,18 +13,18 @@ from recsys.errors import UsageError
 from recsys.pipeline.answers import Answers
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
-from recsys.vectors.exact import FEW_QUERIES, FlatIndex
-from recsys.vectors.finder import Finder, Way
-from recsys.vectors.lexical import open_lexical
-from recsys.vectors.query import Query
+from recsys.vectors.index.flat import FEW_QUERIES, FlatIndex
+from recsys.vectors.search.bm25 import open_lexical
+from recsys.vectors.search.engine import Finder, Way
+from recsys.vectors.search.query import Query
 
 if TYPE_CHECKING:
     import polars as pl
 
     from recsys.config import SearchSettings
     from recsys.data.catalogue import Catalogue
-    from recsys.vectors.index import VectorIndex
-    from recsys.vectors.lexical import Lexical
+    from recsys.vectors.index.build import VectorIndex
+    from recsys.vectors.search.bm25 import Lexical
 
 SCANNED = 1 << 25
 """Numbers of a table up to which one query looks at all of them. In a larger one the first few do, which is quicker
@@ -116,7 +116,7 @@ def chosen(bench: Bench, *, mode: str | None, variants: bool | None) -> SearchSe
     from typing import get_args
 
     from recsys.errors import suggestion
-    from recsys.vectors.finder import Mode
+    from recsys.vectors.search.engine import Mode
 
     search = bench.settings.search
     if mode is not None and mode not in get_args(Mode):

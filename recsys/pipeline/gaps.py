@@ -13,8 +13,8 @@ from recsys.errors import UsageError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
 from recsys.store import predicted_attributes as predictions
-from recsys.vectors import complete as gaps
-from recsys.vectors import odd as odds
+from recsys.vectors.attributes import completion as gaps
+from recsys.vectors.attributes import inconsistency as odds
 
 if TYPE_CHECKING:
     import polars as pl

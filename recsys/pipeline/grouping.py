@@ -20,10 +20,11 @@ from recsys.pipeline.report import Report, Table
 from recsys.pipeline.space import embedded
 from recsys.store.store import Manifest
 from recsys.types import FloatArray
-from recsys.vectors import clusters, plane
-from recsys.vectors.atlas import Atlas, placed
-from recsys.vectors.continuity import Last
-from recsys.vectors.table import EmbeddingTable
+from recsys.vectors.clustering import clusters
+from recsys.vectors.clustering import projection as plane
+from recsys.vectors.clustering.files import Atlas, placed
+from recsys.vectors.clustering.id_matching import Last
+from recsys.vectors.embeddings.table import EmbeddingTable
 
 PLACEMENT = "clusters"
 """Placement of the runs that hold groups."""

@@ -29,8 +29,8 @@ from recsys.recommend import rank, rehearsal
 from recsys.recommend.rank import Blend
 from recsys.recommend.trees import Trees
 from recsys.types import FloatArray
-from recsys.vectors.build import bring_up_to_date
-from recsys.vectors.table import EmbeddingTable
+from recsys.vectors.embeddings.table import EmbeddingTable
+from recsys.vectors.embeddings.update import bring_up_to_date
 
 logger = logging.getLogger(__name__)
 

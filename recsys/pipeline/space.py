@@ -14,7 +14,10 @@ from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
 from recsys.store.store import Manifest
 from recsys.types import FloatArray
-from recsys.vectors import build, neighbours, saved, variants, yardstick
+from recsys.vectors.embeddings import update as build
+from recsys.vectors.index import cache as saved
+from recsys.vectors.index import recall as yardstick
+from recsys.vectors.search import neighbours, variants
 
 if TYPE_CHECKING:
     from recsys.data.catalogue import Catalogue

@@ -30,7 +30,7 @@ from recsys.recommend.candidates.transitions import Transitions
 from recsys.recommend.facts import ProductFacts
 from recsys.recommend.proposals import CandidateSource
 from recsys.types import FloatArray
-from recsys.vectors.kmeans import groups
+from recsys.vectors.clustering.kmeans import groups
 
 _SAMPLE, _LAST = 512, 50
 """Users the recall of an approximate search is measured on, and their events looked at."""

@@ -22,7 +22,7 @@ from recsys.recommend.topk_seen import Seen
 from recsys.recommend.topk_sieve import STRIDE
 from recsys.recommend.topk_work import shared
 from recsys.types import BoolArray, FloatArray, IntArray
-from recsys.vectors.kmeans import groups
+from recsys.vectors.clustering.kmeans import groups
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys.vectors.atlas import Atlas
+from recsys.vectors.clustering.files import Atlas
 from tests.e2e.projects import PRODUCTS, Run
 
 

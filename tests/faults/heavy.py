@@ -16,5 +16,5 @@ import recsys.data.image_store  # noqa: F401
 import recsys.db.migrate  # noqa: F401
 import recsys.encoder.training.checkpoint  # noqa: F401
 import recsys.pipeline.trained  # noqa: F401
-import recsys.vectors.table  # noqa: F401
+import recsys.vectors.embeddings.table  # noqa: F401
 import tests.faults.scenarios  # noqa: F401

@@ -24,7 +24,7 @@ from recsys.data.image_store import PictureStore
 from recsys.encoder.training.checkpoint import Snapshot
 from recsys.pipeline.trained import Trained
 from recsys.store.store import Store
-from recsys.vectors.table import EmbeddingTable
+from recsys.vectors.embeddings.table import EmbeddingTable
 from tests.faults import night as nights
 
 

@@ -26,8 +26,8 @@ from recsys.db.dialects.sqlite import Sqlite
 from recsys.db.engine import connect, rows
 from recsys.errors import DataContractError, RecsysError, UsageError
 from recsys.store.store import Manifest, Store
-from recsys.vectors.saved import open_index
-from recsys.vectors.table import EmbeddingTable
+from recsys.vectors.embeddings.table import EmbeddingTable
+from recsys.vectors.index.cache import open_index
 from tests.e2e import projects
 from tests.faults.invariants import check
 from tests.faults.night import night, stock

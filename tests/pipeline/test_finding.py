@@ -25,9 +25,9 @@ from recsys.pipeline import batch, finding, space
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.intake import Wanted, ingest
 from recsys.pipeline.project import init
-from recsys.vectors.approximate import FaissIndex
-from recsys.vectors.exact import FEW_QUERIES, FlatIndex
-from recsys.vectors.query import Query
+from recsys.vectors.index.faiss_index import FaissIndex
+from recsys.vectors.index.flat import FEW_QUERIES, FlatIndex
+from recsys.vectors.search.query import Query
 from tests.contracts.test_docs import blocks_of
 from tests.e2e.projects import run_recsys
 
@@ -135,7 +135,7 @@ def test_in_a_large_table_who_asks_on_is_answered_by_the_index(shop: Path, monke
         first = finding.neighbours_of(bench, Query(product="p07"), k=5)
         assert set(asked(bench)) == {FlatIndex}
     monkeypatch.setattr(finding, "SCANNED", 1)
-    monkeypatch.setattr("recsys.vectors.index.EXACT_UP_TO", 10)
+    monkeypatch.setattr("recsys.vectors.index.build.EXACT_UP_TO", 10)
     with Bench(load(shop, env={}), writes=False) as bench:
         assert asked(bench) == [FlatIndex] * FEW_QUERIES + [FaissIndex] * 2
 

@@ -24,7 +24,7 @@ from recsys.pipeline import space
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.intake import Wanted, ingest
 from recsys.pipeline.project import init
-from recsys.vectors.table import EmbeddingTable
+from recsys.vectors.embeddings.table import EmbeddingTable
 
 N = 40
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,223 @@
+"""Search by words: BM25 over titles, brands, categories and attribute values, and its file, which is only a cache.
+
+In: a catalogue; words. Out: how well each product answers to them. The formula is bm25s' (Lù 2024; Robertson and
+Zaragoza 2009), in the variant of Lucene.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recsys.artifacts import file_set as sealed
+from recsys.data import schema
+from recsys.data.catalogue import Catalogue
+from recsys.errors import ModelFolderError
+from recsys.types import BoolArray, FloatArray, IntArray
+from recsys.vectors.search.variants import firsts
+
+logger = logging.getLogger(__name__)
+
+_NAME: Final = "words"
+_FORMAT: Final = 1
+"""To be raised when a text is cut into words in another way."""
+_COLUMNS: Final = (schema.TITLE, schema.BRAND, schema.CATEGORY)
+_ARRAYS: Final = ("data", "indices", "indptr")
+_ARTICLE: Final = "\u0627\u0644"
+_UNSPACED: Final = (
+    (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3005, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF),
+    (0xAC00, 0xD7A3), (0xF900, 0xFAFF), (0x20000, 0x3FFFF),
+)  # fmt: skip
+"""Thai, Lao, Burmese, Khmer, Japanese, Chinese, and Korean, whose words carry their particles."""
+
+
+class _Letters(dict[int, str]):
+    """What becomes of each character: accents and vowel points go, letters and digits stay, all else parts words."""
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        if 0x0300 <= code <= 0x036F or 0x0591 <= code <= 0x05C7 or 0x0610 <= code <= 0x061A or code in (0x0640, 0x0670):
+            out = ""
+        elif 0x064B <= code <= 0x065F:
+            out = ""
+        else:
+            out = letter if unicodedata.category(letter)[0] in "LMN" else " "
+        self[code] = out
+        return out
+
+
+_LETTERS: Final = _Letters({0x0649: "\u064a", 0x0629: "\u0647"})
+"""Two Arabic endings that are written either way are made one."""
+
+
+def terms(text: str) -> list[str]:
+    """The words of a text, without case and accents.
+
+    Runs of scripts without spaces between words give their characters and pairs of characters. Arabic words lose their
+    article, vowel points and the shape of their alef.
+    """
+    plain = unicodedata.normalize("NFKD", text).casefold().translate(_LETTERS)
+    out: list[str] = []
+    for word in unicodedata.normalize("NFC", plain).split():
+        if word.isascii():
+            out.append(word)
+        else:
+            out += _pieces(word)
+    return out
+
+
+def _pieces(word: str) -> list[str]:
+    if word.startswith(_ARTICLE) and len(word) > 4:
+        return [word.removeprefix(_ARTICLE)]
+    out: list[str] = []
+    start = 0
+    unspaced = [any(low <= ord(letter) <= high for low, high in _UNSPACED) for letter in word]
+    for end in range(1, len(word) + 1):
+        if end < len(word) and unspaced[end] == unspaced[start]:
+            continue
+        run = word[start:end]
+        out += [*run, *(run[at : at + 2] for at in range(len(run) - 1))] if unspaced[start] else [run]
+        start = end
+    return out
+
+
+@dataclass(frozen=True)
+class Lexical:
+    """BM25 of n products: what each word of the catalogue adds to the score of each product that has it.
+
+    Attributes:
+        n: products.
+        numbers: of each word.
+        data: (w,) float32 scores, word by word.
+        indices: (w,) the product of each.
+        indptr: (words + 1,) where each word begins.
+    """
+
+    n: int
+    numbers: Mapping[str, int] = field(repr=False)
+    data: FloatArray = field(repr=False)
+    indices: npt.NDArray[np.integer] = field(repr=False)
+    indptr: npt.NDArray[np.integer] = field(repr=False)
+
+    def __len__(self) -> int:
+        return self.n
+
+    @staticmethod
+    def build(catalogue: Catalogue) -> Lexical:
+        """Index the words of a catalogue."""
+        documents = [terms(text) for text in texts(catalogue)]
+        numbers = {word: at for at, word in enumerate(sorted({word for document in documents for word in document}))}
+        if not numbers:
+            nothing = np.zeros(0, np.int32)
+            return Lexical(len(catalogue), {}, np.zeros(0, np.float32), nothing, np.zeros(1, np.int32))
+        from bm25s import BM25
+
+        engine = BM25(method="lucene")
+        ids = [[numbers[word] for word in document] for document in documents]
+        engine.index((ids, numbers), create_empty_token=False, show_progress=False)
+        return Lexical(len(catalogue), numbers, *(np.asarray(engine.scores[name]) for name in _ARRAYS))
+
+    def scores(self, words: Sequence[str]) -> FloatArray:
+        """BM25 of each product for some words, each counted once: (n,) float32, 0 = it has none of them.
+
+        The library has worked out every word's scores when the index was built; here they are only added up, so that a
+        search does not load it.
+        """
+        out = np.zeros(self.n, np.float32)
+        for word in dict.fromkeys(words):
+            number = self.numbers.get(word)
+            if number is not None:
+                own = slice(int(self.indptr[number]), int(self.indptr[number + 1]))
+                out[self.indices[own]] += self.data[own]  # a product stands once under a word
+        return out
+
+    def best(
+        self, text: str, k: int, *, minus: str = "", allow: BoolArray, kin: IntArray | None = None, barred: IntArray
+    ) -> tuple[FloatArray, IntArray]:
+        """The k products that answer best to the words of a text, one a family; only those that have one of them.
+
+        Args:
+            text: what is looked for.
+            k: how many.
+            minus: words that are not wanted; their score is taken off.
+            allow: (n,) bool, products that count.
+            kin: (n,) family of each product; None = each its own.
+            barred: families that are left out.
+
+        Returns:
+            Scores and rows, at most k, descending, ties by lower row.
+        """
+        scores = self.scores(terms(text))
+        if minus:
+            scores = scores - self.scores(terms(minus))
+        rows = np.flatnonzero((scores > 0) & allow).astype(np.int64)
+        rows = rows[~np.isin(rows if kin is None else kin[rows], barred)]
+        rows = firsts(rows[np.lexsort((rows, -scores[rows]))], kin)[:k]
+        return scores[rows], rows
+
+    def save(self, folder: Path, key: dict[str, Any]) -> None:
+        """Write the weights; a reader sees the old ones or these."""
+        arrays = {f"{name}.npy": partial(_write, getattr(self, name)) for name in _ARRAYS}
+        words = pl.DataFrame({"word": list(self.numbers)}, schema={"word": pl.String})
+        sealed.seal(folder, _NAME, parts={**arrays, "words.parquet": words.write_parquet}, facts=key)
+
+
+def open_lexical(catalogue: Catalogue, folder: Path) -> Lexical:
+    """Load the saved index of exactly these texts, or build it, say why, and save it."""
+    key = _key(catalogue)
+    try:
+        return sealed.unseal(folder, _NAME, lambda facts, paths: _read(key, facts, paths))
+    except FileNotFoundError:
+        why = "none was saved"
+    except ModelFolderError as error:
+        why = str(error)
+    logger.warning("building the index of words of %d products: %s", len(catalogue), why)
+    built = Lexical.build(catalogue)
+    built.save(folder, key)
+    return built
+
+
+def _columns(catalogue: Catalogue) -> list[str]:
+    """Columns that are searched: names, and attributes that hold words."""
+    held = catalogue.frame.schema
+    named = [name for name in _COLUMNS if name in held]
+    return named + [name for name in held if name.startswith(schema.ATTRIBUTE_PREFIX) and held[name] == pl.String]
+
+
+def texts(catalogue: Catalogue) -> list[str]:
+    """What is searched of each product, a column a line."""
+    cells = [pl.col(name).cast(pl.String).fill_null("") for name in _columns(catalogue)]
+    return catalogue.frame.select(pl.concat_str(cells, separator="\n")).to_series().to_list() if cells else []
+
+
+def _key(catalogue: Catalogue) -> dict[str, Any]:
+    """What an index depends on; any difference makes it useless."""
+    from importlib.metadata import version
+
+    digest = hashlib.sha256("\x1f".join(catalogue.ids.texts).encode())
+    digest.update(catalogue.hashes(_columns(catalogue)).tobytes())
+    return {"format": _FORMAT, "texts": digest.hexdigest(), "products": len(catalogue), "bm25s": version("bm25s")}
+
+
+def _read(key: dict[str, Any], facts: sealed.Facts, paths: dict[str, Path]) -> Lexical:
+    other = sorted(name for name, value in key.items() if facts.get(name) != value)
+    if other:
+        raise ModelFolderError(f"the saved one differs in {', '.join(other)}")
+    words = pl.read_parquet(paths["words.parquet"])["word"].to_list()
+    held = [np.load(paths[f"{name}.npy"], mmap_mode="r") for name in _ARRAYS]
+    return Lexical(int(key["products"]), {word: at for at, word in enumerate(words)}, *held)
+
+
+def _write(array: npt.NDArray[np.generic], path: Path) -> None:
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(array))
