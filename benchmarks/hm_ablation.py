@@ -21,8 +21,10 @@ from telling import machine, say
 from recsys.config import RankerSettings, Settings
 from recsys.evaluate.intervals import interval
 from recsys.evaluate.split import leave_last
-from recsys.recommend import features, rank, rehearsal
-from recsys.recommend.rehearsal import examples
+from recsys.recommend.ranking import features
+from recsys.recommend.ranking import linear as rank
+from recsys.recommend.ranking import training as rehearsal
+from recsys.recommend.ranking.training import examples
 from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
 
 Example = tuple[FloatArray, IntArray, BoolArray, int]

@@ -25,12 +25,12 @@ from recsys.encoder.training.train import train_products, train_users
 from recsys.evaluate import baselines
 from recsys.evaluate.baselines import System
 from recsys.evaluate.split import leave_last
-from recsys.pipeline import rankers
-from recsys.recommend.rank import Blend
+from recsys.recommend.candidates.registry import Knowledge
+from recsys.recommend.ranking import checkpoint as rankers
+from recsys.recommend.ranking.boosted_trees import Trees
+from recsys.recommend.ranking.linear import Blend
+from recsys.recommend.ranking.training import fit_on, rehearse
 from recsys.recommend.recommender import Recommender
-from recsys.recommend.rehearsal import fit_on, rehearse
-from recsys.recommend.sources import Knowledge
-from recsys.recommend.trees import Trees
 from recsys.types import FloatArray
 
 _PARTS, _FOLDS = 5, 2

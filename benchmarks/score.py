@@ -33,8 +33,8 @@ import torch
 from score_growth import grown
 from telling import machine, say
 
-from recsys.recommend.topk import Scorer
-from recsys.recommend.topk_approximate import ApproximateScorer
+from recsys.vectors.topk.approximate import ApproximateScorer
+from recsys.vectors.topk.scorer import Scorer
 
 PEER_SCRIPT = Path(__file__).with_name("score_peer.py")
 PEERS = ("implicit recommend", "RecTools ImplicitRanker")

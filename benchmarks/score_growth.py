@@ -20,7 +20,7 @@ import score_data
 import torch
 from telling import say
 
-from recsys.recommend.topk import Scorer
+from recsys.vectors.topk.scorer import Scorer
 
 SIZES = [(100_000, 100_000), (300_000, 100_000), (1_000_000, 100_000)]
 WIDER = [(100_000, 10_000), (100_000, 100_000), (100_000, 1_000_000)]

@@ -23,14 +23,14 @@ from recsys.encoder.model import Model
 from recsys.encoder.training.train import train_products, train_users
 from recsys.evaluate import baselines
 from recsys.evaluate.baselines import Scorer, System
-from recsys.pipeline import rankers
-from recsys.recommend import sources
+from recsys.recommend.candidates import registry as sources
 from recsys.recommend.candidates.ease import weights as ease_weights
+from recsys.recommend.candidates.registry import Knowledge
+from recsys.recommend.candidates.source import UserBatch
 from recsys.recommend.candidates.transitions import followers
-from recsys.recommend.proposals import UserBatch
+from recsys.recommend.ranking import checkpoint as rankers
+from recsys.recommend.ranking.training import fit_on
 from recsys.recommend.recommender import Recommender
-from recsys.recommend.rehearsal import fit_on
-from recsys.recommend.sources import Knowledge
 from recsys.types import DoubleArray, FloatArray, IntArray
 
 _FOREVER = 1e9

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recsys.data.interactions import Interactions
 from recsys.errors import TemporaryError, UsageError
 from recsys.execution.shards import plan
-from recsys.recommend.proposals import UserBatch
+from recsys.recommend.candidates.source import UserBatch
 from tests import oracles
 
 # --- vectors ---------------------------------------------------------------------------------------------------------

@@ -26,9 +26,9 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue, content_hashes
 from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.pipeline.bench import Bench
-from recsys.recommend import rules
 from recsys.recommend.recommender import Recommender
-from recsys.recommend.rules_seen import days_of
+from recsys.recommend.rules import rule_set as rules
+from recsys.recommend.rules.purchase_filters import days_of
 from recsys.store import publication as pointer
 from recsys.store import recommendations as lists
 from recsys.types import BoolArray

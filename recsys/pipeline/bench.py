@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from recsys.data.dataset import Dataset
     from recsys.data.image_store import PictureStore
     from recsys.encoder.model import Model
-    from recsys.recommend.rank import Blend
-    from recsys.recommend.trees import Trees
+    from recsys.recommend.ranking.boosted_trees import Trees
+    from recsys.recommend.ranking.linear import Blend
     from recsys.store.store import Store
     from recsys.vectors.embeddings.table import EmbeddingTable, ProductModel
     from recsys.vectors.search.engine import Finder
@@ -182,7 +182,7 @@ class Bench:
     def blend(self) -> Blend | Trees:
         """The newest ranker."""
         from recsys.artifacts.model_folder import newest
-        from recsys.pipeline import rankers
+        from recsys.recommend.ranking import checkpoint as rankers
 
         return rankers.load(newest(self.models, "ranker"))
 

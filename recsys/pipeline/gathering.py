@@ -20,7 +20,7 @@ from recsys.pipeline import curves, evidence, exhibits, exposure, kinship, origi
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.shelf import Shelf
 from recsys.pipeline.space import SIMILAR
-from recsys.recommend.rules_drops import rows as rows_of
+from recsys.recommend.rules.statistics import rows as rows_of
 from recsys.report import content as told
 from recsys.report.measurements import Evaluation, Figure, Grid, Pair
 from recsys.store import publication as pointer

@@ -11,7 +11,7 @@ from typing import Any
 from recsys.errors import NotFoundError
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.report import Report, Table
-from recsys.recommend.rules_drops import rows as rows_of
+from recsys.recommend.rules.statistics import rows as rows_of
 
 _SHOWN = frozenset({"seconds", "peak_mb", "making", "drops", "parts", "why"})
 """Metrics that have a table of their own."""

@@ -25,9 +25,10 @@ from recsys.encoder.training.plan import PLAIN, Course
 from recsys.encoder.training.train import train_products, train_users
 from recsys.errors import DataContractError, UsageError
 from recsys.pipeline.bench import Bench
-from recsys.recommend import rank, rehearsal
-from recsys.recommend.rank import Blend
-from recsys.recommend.trees import Trees
+from recsys.recommend.ranking import linear as rank
+from recsys.recommend.ranking import training as rehearsal
+from recsys.recommend.ranking.boosted_trees import Trees
+from recsys.recommend.ranking.linear import Blend
 from recsys.types import FloatArray
 from recsys.vectors.embeddings.table import EmbeddingTable
 from recsys.vectors.embeddings.update import bring_up_to_date

@@ -16,16 +16,17 @@ from recsys.errors import DataContractError, UsageError
 from recsys.execution import registry as engines
 from recsys.execution import signals as stop
 from recsys.execution.shards import Shard, plan
-from recsys.pipeline import basis, rankers
+from recsys.pipeline import basis
 from recsys.pipeline.basis import Night
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.listing import ListTask, Work
 from recsys.pipeline.report import Report, Table
 from recsys.pipeline.space import embedded
 from recsys.pipeline.tally import Tally
+from recsys.recommend.ranking import checkpoint as rankers
 from recsys.recommend.recommender import Recommender
-from recsys.recommend.rules_drops import rows as rows_of
-from recsys.recommend.rules_drops import summed, warnings
+from recsys.recommend.rules.statistics import rows as rows_of
+from recsys.recommend.rules.statistics import summed, warnings
 from recsys.store import run_parts as parts
 from recsys.store.background_writer import Writer
 from recsys.store.store import Manifest, Run

@@ -11,7 +11,7 @@ from typing import Any
 
 from recsys.execution.progress import Watch, peak_mb
 from recsys.pipeline.listing import Made
-from recsys.recommend.rules_drops import summed
+from recsys.recommend.rules.statistics import summed
 
 
 @dataclass

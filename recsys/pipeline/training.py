@@ -16,13 +16,13 @@ from recsys.encoder import serialization as checkpoint
 from recsys.encoder.training import distributed
 from recsys.errors import DataContractError, UsageError
 from recsys.execution import torchrun as crew
-from recsys.pipeline import rankers
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.lesson import Lesson
 from recsys.pipeline.report import Report, Table
 from recsys.pipeline.space import embedded
 from recsys.pipeline.trained import Trained
 from recsys.pipeline.ways import Way
+from recsys.recommend.ranking import checkpoint as rankers
 from recsys.store import predicted_attributes as predictions
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.recommend.proposals import Candidates
+from recsys.recommend.candidates.source import Candidates
 from recsys.types import BoolArray, IntArray
 
 

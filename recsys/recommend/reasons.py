@@ -14,7 +14,7 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
 from recsys.data.schema import DAY, PURCHASE_CODE, RETURN_CODE
-from recsys.recommend.lists import Lists
+from recsys.recommend.recommendations import Lists
 
 _DONE = {
     "purchase": "bought",

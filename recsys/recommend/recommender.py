@@ -21,17 +21,20 @@ from recsys.data.id_map import IdMap
 from recsys.data.interactions import Histories, Interactions
 from recsys.encoder.model import Model
 from recsys.errors import DataContractError, ModelFolderError
-from recsys.recommend import features, reasons, rules, sources
+from recsys.recommend import reasons
+from recsys.recommend.candidates import registry as sources
 from recsys.recommend.candidates.co_purchase import CoPurchase
-from recsys.recommend.diversity import Diversity
-from recsys.recommend.lists import Lists, falling, kinds_of
-from recsys.recommend.order import by_score
-from recsys.recommend.proposals import UserBatch
-from recsys.recommend.rank import Ranker, scored
-from recsys.recommend.rules_drops import Drops
-from recsys.recommend.rules_fallback import filled
-from recsys.recommend.rules_list import Pool, choose
-from recsys.recommend.scoring import Scored, proposed
+from recsys.recommend.candidates.per_user import by_score
+from recsys.recommend.candidates.source import UserBatch
+from recsys.recommend.ranking import features
+from recsys.recommend.ranking.diversity import Diversity
+from recsys.recommend.ranking.linear import Ranker, scored
+from recsys.recommend.recommendations import Lists, falling, kinds_of
+from recsys.recommend.retrieval import Scored, proposed
+from recsys.recommend.rules import rule_set as rules
+from recsys.recommend.rules.backfill import filled
+from recsys.recommend.rules.list_constraints import Pool, choose
+from recsys.recommend.rules.statistics import Drops
 from recsys.types import BoolArray, FloatArray, IntArray
 
 _LAST = 200

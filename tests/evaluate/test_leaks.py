@@ -15,8 +15,8 @@ from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.evaluate import baselines, leaks, linear, split, systems
 from recsys.evaluate.past import Past
+from recsys.recommend.ranking.training import rehearse
 from recsys.recommend.recommender import Recommender
-from recsys.recommend.rehearsal import rehearse
 from tests.recommend.shops import DAY, START, StubModel, catalogue, histories, interactions, vectors
 
 N, USERS, CUT = 40, 400, START + 24 * DAY

@@ -13,8 +13,8 @@ import polars as pl
 
 from recsys.data.schema import DEFAULT_USER
 from recsys.execution.progress import peak_mb
-from recsys.recommend.topk import top_k
 from recsys.store.store import Manifest, Store
+from recsys.vectors.topk.scorer import top_k
 from tests.faults.night import GUARDS, PRODUCTS, stock
 
 SHARD, K, DIM = 5000, 5, 16

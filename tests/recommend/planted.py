@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from recsys.config import RankerSettings, RuleSettings
-from recsys.recommend import features, rehearsal
+from recsys.recommend.ranking import features
+from recsys.recommend.ranking import training as rehearsal
 
 SOURCES = ("sequence", "popular")
 NAMES = features.names(SOURCES)

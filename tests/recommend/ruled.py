@@ -11,7 +11,7 @@ import polars as pl
 from recsys.config import RecommendSettings, RuleSettings
 from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.id_map import IdMap
-from recsys.recommend import rank
+from recsys.recommend.ranking import linear as rank
 from recsys.recommend.recommender import Recommender
 from tests.recommend.shops import DAY, START, StubModel, interactions, vectors
 

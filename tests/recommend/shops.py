@@ -12,7 +12,7 @@ from recsys.config import RecommendSettings, RuleSettings
 from recsys.data.catalogue import Catalogue, Pictures
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Histories, Interactions
-from recsys.recommend import rank
+from recsys.recommend.ranking import linear as rank
 from recsys.recommend.recommender import Recommender
 
 DAY = 86_400

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.recommend.proposals import UserBatch
+from recsys.recommend.candidates.source import UserBatch
 from tests.recommend.shops import DAY, START, histories, interactions
 
 KNOWN = interactions(kinds=(0, 0, 0, 2, 5))

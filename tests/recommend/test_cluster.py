@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recsys.data.schema import RETURN_CODE
 from recsys.recommend.candidates.cluster import Cluster
-from recsys.recommend.spread import KIND_WORTH
+from recsys.recommend.candidates.item_knn import KIND_WORTH
 from tests import oracles
 from tests.recommend.shops import histories
 from tests.recommend.sourced import KNOWN, NOW, SELLABLE, N, propose, weighed
@@ -48,7 +48,7 @@ def test_the_best_sold_of_a_group_come_first_and_one_group_gives_so_many():
 
 
 def test_it_stems_from_the_newest_product_of_the_group():
-    from recsys.recommend.proposals import UserBatch
+    from recsys.recommend.candidates.source import UserBatch
 
     found = Cluster(GROUPS, SOLD + 1).propose(UserBatch(histories([[0, 5, 10, 1]]), NOW), N)
     because = {int(GROUPS[item]): int(stem) for item, stem in zip(found.item, found.because, strict=True)}

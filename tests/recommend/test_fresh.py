@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from recsys.data.product_columns import new_products
 from recsys.data.schema import RETURN_CODE
 from recsys.recommend.candidates.fresh import Fresh
-from recsys.recommend.proposals import UserBatch
-from recsys.recommend.spread import KIND_WORTH
+from recsys.recommend.candidates.item_knn import KIND_WORTH
+from recsys.recommend.candidates.source import UserBatch
 from tests import oracles
 from tests.recommend.ruled import goods
 from tests.recommend.shops import DAY, START, catalogue, events, histories, vectors

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from recsys.recommend.lists import Lists, kinds_of
 from recsys.recommend.reasons import Reasons, bought_together
+from recsys.recommend.recommendations import Lists, kinds_of
 from tests.recommend.shops import DAY, START, catalogue, events, histories
 
 SOURCES = ["sequence", "repurchase", "co_purchase", "popular", "content"]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from recsys.config import SOURCES
 from recsys.data.id_map import IdMap
 from recsys.errors import DataContractError, ModelFolderError
-from recsys.recommend import rank, rules
+from recsys.recommend.ranking import linear as rank
+from recsys.recommend.rules import rule_set as rules
 from tests.recommend.shops import DAY, START, events, histories, interactions, recommender
 
 SHOP = {seen: recommender(seen=seen) for seen in ("repurchase", "exclude", "allow")}

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.recommend.proposals import Candidates, UserBatch
-from recsys.recommend.spread import Taste, gathered, looked_up, taste
+from recsys.recommend.candidates.item_knn import Taste, gathered, looked_up, taste
+from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import FloatArray, IntArray
 
 

@@ -10,8 +10,8 @@ from scipy import sparse
 
 from recsys.data.interactions import Interactions
 from recsys.data.schema import DAY, RETURN_CODE
-from recsys.recommend.proposals import Candidates, UserBatch
-from recsys.recommend.spread import nobody, spread, strongest, taste, weighed
+from recsys.recommend.candidates.item_knn import nobody, spread, strongest, taste, weighed
+from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import FloatArray, IntArray
 
 

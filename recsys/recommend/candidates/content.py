@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from recsys.recommend.proposals import Candidates, UserBatch
-from recsys.recommend.spread import nobody, side_by_side, spread, taste
-from recsys.recommend.topk import Scorer, largest
-from recsys.recommend.topk_approximate import ApproximateScorer
+from recsys.recommend.candidates.item_knn import nobody, side_by_side, spread, taste
+from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import BoolArray, FloatArray, IntArray
+from recsys.vectors.topk.approximate import ApproximateScorer
+from recsys.vectors.topk.scorer import Scorer, largest
 
 _ROUNDING = 1e-6
 """What is left of a product's own words when they are taken out of a sum."""

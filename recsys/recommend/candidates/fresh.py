@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.recommend.proposals import Candidates, UserBatch
-from recsys.recommend.spread import best, side_by_side, taste
-from recsys.recommend.topk import Scorer
+from recsys.recommend.candidates.item_knn import best, side_by_side, taste
+from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import BoolArray, FloatArray, IntArray
+from recsys.vectors.topk.scorer import Scorer
 
 _KEPT = 100_000
 """Products whose nearest are kept."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from recsys.data.interactions import Interactions
 from recsys.data.schema import DAY, RETURN_CODE
-from recsys.recommend.proposals import Candidates, UserBatch
+from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import BoolArray, FloatArray, IntArray
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.data.schema import DAY, PURCHASE_CODE, RETURN_CODE
-from recsys.recommend.proposals import Candidates, UserBatch
-from recsys.recommend.spread import gathered, looked_up
+from recsys.recommend.candidates.item_knn import gathered, looked_up
+from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import FloatArray, IntArray
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from recsys.data.holdout import rows_of
 from recsys.data.interactions import Histories
-from recsys.recommend.proposals import Candidates, UserBatch
-from recsys.recommend.topk import Scorer
-from recsys.recommend.topk_approximate import ApproximateScorer
+from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import BoolArray, FloatArray, IntArray
+from recsys.vectors.topk.approximate import ApproximateScorer
+from recsys.vectors.topk.scorer import Scorer
 
 
 class SequenceModel(Protocol):
