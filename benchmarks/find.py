@@ -37,7 +37,7 @@ from recsys.data.catalogue import Catalogue
 from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
 from recsys.errors import UsageError
-from recsys.evaluate.intervals import interval
+from recsys.evaluate.significance import interval
 from recsys.vectors.embeddings.table import EmbeddingTable
 from recsys.vectors.index.flat import FlatIndex
 from recsys.vectors.search.bm25 import Lexical, terms, texts

@@ -19,7 +19,7 @@ from hm_systems import Lesson
 from telling import machine, say
 
 from recsys.config import RankerSettings, Settings
-from recsys.evaluate.intervals import interval
+from recsys.evaluate.significance import interval
 from recsys.evaluate.split import leave_last
 from recsys.recommend.ranking import features
 from recsys.recommend.ranking import linear as rank

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from recsys.evaluate.intervals import interval
+from recsys.evaluate.significance import interval
 from recsys.types import DoubleArray, IntArray
 
 Matrix = Any

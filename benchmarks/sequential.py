@@ -25,7 +25,8 @@ from telling import machine, say
 
 from recsys.config import EncoderSettings, RankerSettings, RecommendSettings, RuleSettings, Settings, TrainingSettings
 from recsys.errors import RecsysError
-from recsys.evaluate import intervals, metrics
+from recsys.evaluate import metrics
+from recsys.evaluate import significance as intervals
 
 QUICK_USERS = 600
 

@@ -17,7 +17,10 @@ from scipy import sparse
 from recsys.data.catalogue import Catalogue
 from recsys.data.holdout import Cases
 from recsys.data.interactions import Interactions
-from recsys.evaluate import candidates, intervals, metrics, shape
+from recsys.evaluate import beyond_accuracy as shape
+from recsys.evaluate import metrics
+from recsys.evaluate import sampled_lists as candidates
+from recsys.evaluate import significance as intervals
 from recsys.evaluate.baselines import System, purchases
 from recsys.evaluate.slices import NEW_PURCHASES, Slice, Targets, purchased, slices
 from recsys.types import DoubleArray, IntArray

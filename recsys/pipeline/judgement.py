@@ -15,12 +15,13 @@ import polars as pl
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
 from recsys.errors import DataContractError, RecsysError, UsageError
-from recsys.evaluate import leaks, systems
+from recsys.evaluate import leakage as leaks
+from recsys.evaluate import registry as systems
 from recsys.evaluate.backtest import Judge, Judged
 from recsys.evaluate.baselines import System, words
-from recsys.evaluate.past import Past
 from recsys.evaluate.split import Held, held
-from recsys.evaluate.verdict import verdict
+from recsys.evaluate.summary import verdict
+from recsys.evaluate.training_view import Past
 from recsys.pipeline import evidence
 from recsys.pipeline.bench import Bench
 from recsys.pipeline.lesson import Lesson

@@ -13,7 +13,7 @@ import polars as pl
 from recsys.data import schema
 from recsys.data import tfidf as words
 from recsys.data.catalogue import Catalogue
-from recsys.evaluate import intervals
+from recsys.evaluate import significance as intervals
 from recsys.report.measurements import Figure
 from recsys.types import DoubleArray, IntArray
 

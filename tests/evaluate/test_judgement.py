@@ -14,9 +14,10 @@ from recsys.data.dataset import Dataset
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.errors import DataContractError, RecsysError, UsageError
-from recsys.evaluate import leaks, systems
+from recsys.evaluate import leakage as leaks
+from recsys.evaluate import registry as systems
 from recsys.evaluate.backtest import SCHEMA
-from recsys.evaluate.past import Past
+from recsys.evaluate.training_view import Past
 from recsys.pipeline import evidence, judgement
 from recsys.pipeline.bench import Bench
 from tests.recommend.shops import DAY, START, catalogue, events, interactions

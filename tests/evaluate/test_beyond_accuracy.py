@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.metrics import pairwise
 
-from recsys.evaluate import shape
+from recsys.evaluate import beyond_accuracy as shape
 from tests import oracles
 from tests.recommend.shops import catalogue, vectors
 

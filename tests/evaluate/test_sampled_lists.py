@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.data.holdout import Cases
-from recsys.evaluate import candidates
+from recsys.evaluate import sampled_lists as candidates
 from tests.recommend.shops import START, histories
 
 N = 15

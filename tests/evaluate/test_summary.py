@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, Judged
-from recsys.evaluate.verdict import chance, short, verdict
+from recsys.evaluate.summary import chance, short, verdict
 
 
 def judged(values, *, first="recsys", p=0.0001, width=0.001):

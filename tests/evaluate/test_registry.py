@@ -8,8 +8,9 @@ import pytest
 
 from recsys.config import EvaluateSettings
 from recsys.errors import UsageError
-from recsys.evaluate import linear, systems
-from recsys.evaluate.past import Past
+from recsys.evaluate import linear_baselines as linear
+from recsys.evaluate import registry as systems
+from recsys.evaluate.training_view import Past
 from tests.recommend.shops import DAY, START, catalogue, events, histories, interactions
 
 N = 40

@@ -20,8 +20,8 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.schema import PURCHASE_CODE
 from recsys.evaluate.baselines import System
-from recsys.evaluate.past import Past
 from recsys.evaluate.split import Held
+from recsys.evaluate.training_view import Past
 from recsys.types import BoolArray, IntArray
 
 

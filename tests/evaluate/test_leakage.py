@@ -13,8 +13,11 @@ from recsys.config import RankerSettings, RecommendSettings, RuleSettings
 from recsys.data.holdout import Cases
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
-from recsys.evaluate import baselines, leaks, linear, split, systems
-from recsys.evaluate.past import Past
+from recsys.evaluate import baselines, split
+from recsys.evaluate import leakage as leaks
+from recsys.evaluate import linear_baselines as linear
+from recsys.evaluate import registry as systems
+from recsys.evaluate.training_view import Past
 from recsys.recommend.ranking.training import rehearse
 from recsys.recommend.recommender import Recommender
 from tests.recommend.shops import DAY, START, StubModel, catalogue, histories, interactions, vectors

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from recsys.errors import DataContractError
-from recsys.evaluate import baselines, linear
+from recsys.evaluate import baselines
+from recsys.evaluate import linear_baselines as linear
 from tests import oracles
 from tests.recommend.shops import events, histories, interactions
 

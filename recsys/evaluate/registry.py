@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from recsys.errors import UsageError, suggestion
-from recsys.evaluate import baselines, linear
+from recsys.evaluate import baselines
+from recsys.evaluate import linear_baselines as linear
 from recsys.evaluate.baselines import Scorer, System
-from recsys.evaluate.past import Past
+from recsys.evaluate.training_view import Past
 
 OURS = "recsys"
 """The one system that is not made here."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.evaluate import intervals
+from recsys.evaluate import significance as intervals
 
 
 @given(values=st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=30, max_size=60), seed=st.integers(0, 20))
