@@ -21,9 +21,9 @@ from recsys.data.id_map import IdMap
 from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
 from recsys.encoder.product_encoder import ProductEncoder
-from recsys.pipeline.bench import Bench
-from recsys.pipeline.intake import Wanted, ingest
-from recsys.pipeline.project import init
+from recsys.pipeline.ingest import Wanted, ingest
+from recsys.pipeline.init import init
+from recsys.pipeline.project import Bench
 from recsys.vectors.embeddings.table import EmbeddingTable
 
 LEARNED_FROM = 2000

@@ -24,10 +24,12 @@ from telling import answered, machine, say
 from recsys.config import Settings, read
 from recsys.db.engine import read as rows_of
 from recsys.execution.progress import peak_mb
-from recsys.pipeline import lists, space, training
-from recsys.pipeline.bench import Bench
-from recsys.pipeline.intake import Wanted, ingest
-from recsys.pipeline.project import init
+from recsys.pipeline import embed as space
+from recsys.pipeline import recommend as lists
+from recsys.pipeline import train as training
+from recsys.pipeline.ingest import Wanted, ingest
+from recsys.pipeline.init import init
+from recsys.pipeline.project import Bench
 
 BLOCK = 200_000
 START, DAYS, DAY = 1_700_000_000, 90, 86_400

@@ -32,8 +32,8 @@ from recsys.data.sql_queries import Select
 from recsys.db.engine import connect
 from recsys.db.source_reader import Reader
 from recsys.errors import RecsysError
-from recsys.pipeline.bench import Bench
-from recsys.pipeline.intake import Wanted, ingest
+from recsys.pipeline.ingest import Wanted, ingest
+from recsys.pipeline.project import Bench
 from recsys.store.store import Store
 
 COLUMNS = "customer AS user_id, sku AS product_id, kind AS event_type, sold AS occurred_at, pieces AS quantity, "

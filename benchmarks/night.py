@@ -31,9 +31,12 @@ from recsys.data.demo import draw
 from recsys.db.engine import connect
 from recsys.db.engine import read as rows_of
 from recsys.errors import UsageError
-from recsys.pipeline import intake, lists, space, training
-from recsys.pipeline.bench import Bench
-from recsys.pipeline.project import init
+from recsys.pipeline import embed as space
+from recsys.pipeline import ingest as intake
+from recsys.pipeline import recommend as lists
+from recsys.pipeline import train as training
+from recsys.pipeline.init import init
+from recsys.pipeline.project import Bench
 from recsys.store import tables
 
 DAY = 86_400

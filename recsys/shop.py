@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from recsys.config import read
-from recsys.pipeline.bench import Bench
-from recsys.pipeline.report import Report
+from recsys.pipeline.project import Bench
+from recsys.pipeline.result import Report
 from recsys.pipeline.writing import Writing
 from recsys.types import FloatArray
 
@@ -58,7 +58,7 @@ class Shop:
 
     def init(self) -> Report:
         """Make the project's folder, settings file and tables."""
-        from recsys.pipeline import project
+        from recsys.pipeline import init as project
 
         return project.init(self._bench.settings.project, database=self._bench.settings.database_url)
 
@@ -85,7 +85,7 @@ class Shop:
         Raises:
             DataContractError: too many rows cannot be used.
         """
-        from recsys.pipeline import intake
+        from recsys.pipeline import ingest as intake
 
         frames = {"products": products, "events": events, "users": users}
         pictures = [images] if isinstance(images, str | Path) else list(images)
@@ -100,7 +100,7 @@ class Shop:
 
     def check(self) -> Report:
         """Say what the store holds and what each part of the model would get."""
-        from recsys.pipeline import intake
+        from recsys.pipeline import ingest as intake
 
         return intake.check(self._bench)
 
@@ -122,8 +122,8 @@ class Shop:
             labels: a file of labels of some products to learn.
             distill: a model folder to be like, or "current".
         """
-        from recsys.pipeline import training
-        from recsys.pipeline.ways import Way
+        from recsys.pipeline import train as training
+        from recsys.pipeline.train_recipe import Way
 
         with self._writing() as bench:
             way = Way(
@@ -136,21 +136,21 @@ class Shop:
 
     def run(self) -> Report:
         """The nightly chain; see the command `run`."""
-        from recsys.pipeline import night
+        from recsys.pipeline import run as night
 
         with self._writing() as bench:
             return night.run(bench)
 
     def publish(self, run_id: str | None = None, *, force: bool = False) -> Report:
         """Make a finished run the one consumers read."""
-        from recsys.pipeline import ledger
+        from recsys.pipeline import runs as ledger
 
         with self._writing() as bench:
             return ledger.publish(bench, run_id, force=force)
 
     def rollback(self) -> Report:
         """Let consumers read the run before again."""
-        from recsys.pipeline import ledger
+        from recsys.pipeline import runs as ledger
 
         with self._writing() as bench:
             return ledger.rollback(bench)
@@ -190,12 +190,12 @@ class Shop:
             NotFoundError: a product is unknown; the message names the nearest ids.
             UsageError: nothing was asked for, or `where` cannot be read.
         """
-        from recsys.pipeline import finding
+        from recsys.pipeline import similar as finding
         from recsys.vectors.search.query import Query
 
         way = finding.chosen(self._bench, mode=search, variants=variants)
         if queries is not None:
-            from recsys.pipeline import batch
+            from recsys.pipeline import similar_batch as batch
 
             return batch.answered(self._bench, queries, k=k, search=way)
         query = Query(product=product, text=text, image=image, minus=minus or {}, weights=weights or {})
@@ -225,7 +225,7 @@ class Shop:
         Returns:
             user_id, rank, product_id, score, reason, reason_product_id.
         """
-        from recsys.pipeline import lists
+        from recsys.pipeline import recommend as lists
 
         return lists.computed(self._bench, users, k=k)
 
@@ -244,7 +244,7 @@ class Shop:
         Args:
             frame: canonical product columns (polars, pandas, pyarrow); all products of the store when not given.
         """
-        from recsys.pipeline import space
+        from recsys.pipeline import embed as space
 
         return space.vectors_of(self._bench, frame)
 
@@ -262,14 +262,14 @@ class Shop:
             ModelFolderError: there is no trained model.
             NotFoundError: there is no such attribute; the message names the nearest.
         """
-        from recsys.pipeline import gaps
+        from recsys.pipeline import complete as gaps
 
         with self._writing() as bench:
             return gaps.completed(bench, attributes, min_confidence=min_confidence)[1]
 
     def forget(self, users: Sequence[str]) -> Report:
         """Erase users everywhere, for good; their rows are left out of later ingests."""
-        from recsys.pipeline import forgetting
+        from recsys.pipeline import forget as forgetting
 
         with self._writing() as bench:
             return forgetting.forget(bench, users)
@@ -279,19 +279,19 @@ class Shop:
 
         They come as product_id, title, what (does not fit), sure (0 to 1), held, expected.
         """
-        from recsys.pipeline import gaps
+        from recsys.pipeline import complete as gaps
 
         return gaps.odd_ones(self._bench, k=k)[0]
 
     def evaluate(self) -> pl.DataFrame:
         """Hold back the last days and compare with baselines: system, slice, metric, value, low, high, users."""
-        from recsys.pipeline import judgement
+        from recsys.pipeline import evaluate as judgement
 
         return judgement.judged(self._bench)
 
     def report(self, path: str | Path | None = None) -> Report:
         """Write the page that shows what the recommender does (default: [report] path), and its numbers beside it."""
-        from recsys.pipeline.reporting import report
+        from recsys.pipeline.report import report
 
         return report(self._bench, None if path is None else Path(path))
 

@@ -1,6 +1,6 @@
 """Commands that look after a project: runs, forget, doctor, config.
 
-In: command lines. Out: reports of `recsys.pipeline.ledger`, `.forgetting` and `.health`.
+In: command lines. Out: reports of `recsys.pipeline.runs`, `.forgetting` and `.health`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from recsys.cli.context import Call, command
-from recsys.pipeline.report import Report
+from recsys.pipeline.result import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def runs_list(call: Call) -> Report:
     """List all runs, newest first."""
-    from recsys.pipeline import ledger
+    from recsys.pipeline import runs as ledger
 
     with call.bench(writes=False) as bench:
         return ledger.listing(bench)
@@ -38,7 +38,7 @@ def runs_list(call: Call) -> Report:
 
 def runs_show(call: Call, run: Annotated[str, typer.Argument(help="Run id, or 'latest'.")] = "latest") -> Report:
     """Show everything noted about one run."""
-    from recsys.pipeline import ledger
+    from recsys.pipeline import runs as ledger
 
     with call.bench(writes=False) as bench:
         return ledger.shown(bench, run)
@@ -49,7 +49,7 @@ def runs_prune(
     keep: Annotated[int | None, typer.Option(min=1, help="Runs kept; default [publish] keep_runs.")] = None,
 ) -> Report:
     """Delete the rows of runs that are neither published nor among the last ones."""
-    from recsys.pipeline import ledger
+    from recsys.pipeline import runs as ledger
 
     with call.bench({"publish.keep_runs": keep}) as bench:
         return ledger.prune(bench)
@@ -62,7 +62,8 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> Report:
     """Erase users everywhere, for good: rows, lists of all runs, rejected rows; also on later ingests."""
-    from recsys.pipeline import forgetting, lists
+    from recsys.pipeline import forget as forgetting
+    from recsys.pipeline import recommend as lists
 
     named = lists.named(user or (), users) if user or users else []
     if named:
@@ -73,7 +74,7 @@ def forget(
 
 def doctor(call: Call) -> Report:
     """Look at the machine, the libraries, the database, the disk and the memory this shop needs."""
-    from recsys.pipeline import health
+    from recsys.pipeline import doctor as health
 
     with call.bench(writes=False) as bench:
         return health.doctor(bench)
@@ -86,7 +87,7 @@ def config_show(
     """Show every setting, its value and where it came from; secrets are masked."""
     from recsys.config import read, value_of
     from recsys.log import redact
-    from recsys.pipeline.report import Table
+    from recsys.pipeline.result import Table
 
     layered = read(call.project_dir, flags={"database.url": call.database})
     rows = []

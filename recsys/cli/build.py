@@ -13,7 +13,7 @@ import typer
 
 from recsys.cli.context import Call, command
 from recsys.execution import torchrun as crew
-from recsys.pipeline.report import Report
+from recsys.pipeline.result import Report
 
 
 class InputTable(StrEnum):
@@ -87,7 +87,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawing.")] = 0,
 ) -> Report:
     """Draw a shop, run the whole line on it, show recommendations with reasons."""
-    from recsys.pipeline import showcase
+    from recsys.pipeline import demo as showcase
 
     return showcase.demo(directory, call.watch(), products=products, users=users, seed=seed, database=call.database)
 
@@ -97,7 +97,7 @@ def init(
     directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Project folder to make.")] = None,
 ) -> Report:
     """Make a project folder with a commented recsys.toml, and the tables in the database."""
-    from recsys.pipeline import project
+    from recsys.pipeline import init as project
 
     return project.init(directory or call.project_dir, database=call.database)
 
@@ -120,7 +120,7 @@ def ingest(
     full: Annotated[bool, typer.Option("--full", help="Of a database read also what was read before.")] = False,
 ) -> Report:
     """Read products, events, users and pictures into the store; rows that cannot be used go to rejected_rows."""
-    from recsys.pipeline import intake
+    from recsys.pipeline import ingest as intake
 
     wanted = intake.Wanted.of(
         paths or (),
@@ -148,12 +148,12 @@ def check(
     ] = False,
 ) -> Report:
     """Say what the store holds: counts, gaps, duplicates, time span, rejects, what each part of the model gets."""
-    from recsys.pipeline import intake
+    from recsys.pipeline import ingest as intake
 
     with call.bench(writes=False) as bench:
         report = intake.check(bench)
         if odd:
-            from recsys.pipeline import gaps
+            from recsys.pipeline import complete as gaps
 
             return gaps.with_odd(bench, report)
         return report
@@ -180,8 +180,8 @@ def train(
     device: Annotated[Device | None, typer.Option(help="Where to train.")] = None,
 ) -> Report:
     """Train the product and user encoders, and fit the ranker."""
-    from recsys.pipeline import training
-    from recsys.pipeline.ways import Way
+    from recsys.pipeline import train as training
+    from recsys.pipeline.train_recipe import Way
 
     other = (labels, start, distill) != (None, None, None)
     flags = {
@@ -200,7 +200,7 @@ def embed(
     fail_if_noop: Annotated[bool, typer.Option("--fail-if-noop", help="Exit 5 when there was nothing to do.")] = False,
 ) -> Report:
     """Encode the products whose content or model changed."""
-    from recsys.pipeline import space
+    from recsys.pipeline import embed as space
 
     with call.bench() as bench:
         return space.embed(bench, full=full, fail_if_noop=fail_if_noop)
@@ -213,7 +213,7 @@ def cluster(
     drawn: Annotated[Map | None, typer.Option("--map", help="Kind of map to draw.")] = None,
 ) -> Report:
     """Group the products, label the groups, draw a map of them; groups keep their ids."""
-    from recsys.pipeline import grouping
+    from recsys.pipeline import cluster as grouping
 
     flags = {"cluster.method": method.value if method else None, "cluster.map": drawn.value if drawn else None}
     with call.bench({**flags, "cluster.number": number}) as bench:
@@ -226,7 +226,7 @@ def index(
     full: Annotated[bool, typer.Option("--full", help="Build it anew, also where little changed.")] = False,
 ) -> Report:
     """Bring the vector index up to date, or build it, and measure its recall and speed against exact search."""
-    from recsys.pipeline import space
+    from recsys.pipeline import embed as space
 
     with call.bench({"index.kind": kind.value if kind else None}) as bench:
         return space.build_index(bench, full=full)
@@ -237,7 +237,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")] = False,
 ) -> Report:
     """The nightly chain: ingest, train when stale, embed, cluster, index, recommend, publish, report."""
-    from recsys.pipeline import night
+    from recsys.pipeline import run as night
 
     with call.bench(writes=not dry_run) as bench:
         return night.plan(bench) if dry_run else night.run(bench)

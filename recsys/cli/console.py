@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from recsys.log import printable, redact
-from recsys.pipeline.report import SCHEMA_VERSION, Report, Table
+from recsys.pipeline.result import SCHEMA_VERSION, Report, Table
 
 _PIPE_WIDTH = 200
 _LINE_SECONDS = 30.0

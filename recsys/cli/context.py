@@ -22,8 +22,8 @@ from recsys.execution import torchrun as crew
 if TYPE_CHECKING:
     from recsys.config import Settings
     from recsys.execution.progress import Watch
-    from recsys.pipeline.bench import Bench
-    from recsys.pipeline.report import Report
+    from recsys.pipeline.project import Bench
+    from recsys.pipeline.result import Report
 
 BUG = 70
 
@@ -72,7 +72,7 @@ class Call:
 
     def bench(self, flags: Mapping[str, Any] | None = None, *, writes: bool = True, part: bool = False) -> Bench:
         """The project at work; use it in a `with` block."""
-        from recsys.pipeline.bench import Bench
+        from recsys.pipeline.project import Bench
 
         return Bench(self.settings(flags), self.watch(), writes=writes, part=part)
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from recsys.cli.context import Call, command
-from recsys.pipeline.report import Report
+from recsys.pipeline.result import Report
 
 
 class Split(StrEnum):
@@ -79,7 +79,7 @@ def recommend(
     ] = None,
 ) -> Report:
     """Make the list of every user, write it as a run, publish it; or show the lists of some users."""
-    from recsys.pipeline import lists
+    from recsys.pipeline import recommend as lists
 
     only = lists.named(user or (), users) if user or users else None
     part, parts = _part(shard_index, num_shards)
@@ -111,7 +111,7 @@ def publish(
     yes: Yes = False,
 ) -> Report:
     """Make a finished run the one that consumers read."""
-    from recsys.pipeline import ledger
+    from recsys.pipeline import runs as ledger
 
     if force:
         call.confirmed("Publish past the guards?", yes=yes)
@@ -121,7 +121,7 @@ def publish(
 
 def rollback(call: Call, yes: Yes = False) -> Report:
     """Go back to the run that was published before."""
-    from recsys.pipeline import ledger
+    from recsys.pipeline import runs as ledger
 
     call.confirmed("Go back to the run before?", yes=yes)
     with call.bench() as bench:
@@ -166,7 +166,7 @@ def similar(
 ) -> Report:
     """Find products like a product, a text, a picture, or a mix of them; or answer a file of such queries."""
     from recsys.errors import UsageError
-    from recsys.pipeline import finding
+    from recsys.pipeline import similar as finding
 
     minus = {"product": not_product, "text": not_text, "image": not_image}
     own = (product, text, image, *minus.values(), weight, where)
@@ -174,7 +174,7 @@ def similar(
         {"search.mode": search.value if search else None, "search.variants": variants}, writes=False
     ) as bench:
         if queries is not None:
-            from recsys.pipeline import batch
+            from recsys.pipeline import similar_batch as batch
 
             if any(own):
                 raise UsageError(
@@ -207,7 +207,7 @@ def complete(
     ] = 0.5,
 ) -> Report:
     """Guess missing categories, brands and attributes, say how often that is right, write them with a confidence."""
-    from recsys.pipeline import gaps
+    from recsys.pipeline import complete as gaps
 
     with call.bench() as bench:
         return gaps.complete(bench, attribute or (), min_confidence=min_confidence)
@@ -237,7 +237,7 @@ def evaluate(
     ] = None,
 ) -> Report:
     """Hold purchases back, recommend without them, compare with baselines; says who is ahead and how sure that is."""
-    from recsys.pipeline import judgement
+    from recsys.pipeline import evaluate as judgement
 
     flags = {
         "evaluate.models": models.split(",") if models is not None else None,
@@ -258,7 +258,7 @@ def report(
     ] = None,
 ) -> Report:
     """Write one HTML page that shows what the recommender knows and does, and its numbers as JSON beside it."""
-    from recsys.pipeline import reporting
+    from recsys.pipeline import report as reporting
 
     with call.bench(writes=False) as bench:
         return reporting.report(bench, output)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recsys.errors import UsageError
-from recsys.pipeline.bench import Bench
-from recsys.pipeline.lists import assembled
-from recsys.pipeline.report import Report, Table
+from recsys.pipeline.project import Bench
+from recsys.pipeline.recommend import assembled
+from recsys.pipeline.result import Report, Table
 from recsys.recommend import audience as room
 
 if TYPE_CHECKING:

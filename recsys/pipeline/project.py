@@ -1,66 +1,238 @@
-"""Making a project: a folder with a commented `recsys.toml`, and the tables in its database.
+"""What the verbs share: the store, the pictures, the data, the models; each opened once, when first asked for.
 
-In: a folder, a database URL. Out: a Report; an existing project is brought up to date, never overwritten.
+In: Settings and a Watch. Out: the parts, or one line that says which command makes the missing one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Hashable
+from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Self
 
-from recsys.config import FILE, read, template
-from recsys.errors import UsageError
+from recsys.config import Settings
+from recsys.errors import ModelFolderError
 from recsys.execution.progress import Watch
-from recsys.log import redact
-from recsys.pipeline.bench import Bench
-from recsys.pipeline.report import Report
+from recsys.pipeline.result import Table
+
+if TYPE_CHECKING:
+    from recsys.data.catalogue import Catalogue
+    from recsys.data.dataset import Dataset
+    from recsys.data.image_store import PictureStore
+    from recsys.encoder.model import Model
+    from recsys.recommend.ranking.boosted_trees import Trees
+    from recsys.recommend.ranking.linear import Blend
+    from recsys.store.store import Store
+    from recsys.vectors.embeddings.table import EmbeddingTable, ProductModel
+    from recsys.vectors.search.engine import Finder
+
+_LIST_SECTIONS = ("data", "encoder", "embeddings", "ranker", "recommend", "rules")
+_MODEL_SECTIONS = ("data", "images", "encoder", "objectives", "training", "ranker")
+_WHERE_ONLY = {
+    "training": {"device", "checkpoint_minutes", "label_epochs", "label_learning_rate"},
+    "objectives": {"labels", "teacher"},
+    "data": {"max_bad_fraction", "decimal"},
+    "recommend": {"engine", "workers", "incremental", "full_days"},
+}
+"""Settings that change where or how carefully work is done, not what comes out of it; and those of the further ways of
+training, which an ordinary one does not read."""
 
 
-def init(
-    folder: Path,
-    watch: Watch | None = None,
-    *,
-    database: str | None = None,
-    values: Mapping[str, Any] | None = None,
-) -> Report:
-    """Make the folder, its settings file and the database schema; what exists stays.
+class Bench:
+    """One project at work. Close it, or use it in a `with` block, to give the store's lease back.
 
     Args:
-        folder: the project folder.
-        watch: told about progress.
-        database: URL to write into a new `recsys.toml`; SQLite in the folder when not given. A URL with a password is
-            used now but not written: it belongs in the environment or in a file named by `database.url_file`.
-        values: settings by dotted name to write into a new `recsys.toml`.
-
-    Raises:
-        UsageError: the folder is a file, or cannot be written.
+        settings: all sections; every room gets its own.
+        watch: where stages and progress are told; silent when not given.
+        writes: whether this command writes to the store (and so takes its lease).
+        part: whether it writes its part of a run with other processes (and so shares the lease with them).
     """
-    path = folder / FILE
-    notes: list[str] = []
-    secret = database is not None and redact(database) != database
-    layered = read(folder, flags={"database.url": database})  # a wrong file is told before anything is made
-    new = not path.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if new:
-            written = dict(values or {})
-            if database is not None and not secret:
-                written["database.url"] = database
-            path.write_text(template(written), encoding="utf-8")
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"{folder} is a file; name a folder for the project") from error
-    if secret:
-        notes.append(
-            f"the URL has a password, so it is not written to {FILE}: set RECSYS_DATABASE, or database.url_file"
-        )
-    with Bench(layered.settings, watch) as bench:
-        bench.store.init()
-    where = "" if folder == Path() else f" -C {folder}"
-    notes.append(f"next: recsys ingest{where} PATH...")
-    return Report(
-        "init",
-        status="done" if new else "nothing_new",
-        artifacts={"settings": path, "database": redact(layered.settings.database_url)},
-        notes=notes,
-    )
+
+    def __init__(
+        self, settings: Settings, watch: Watch | None = None, *, writes: bool = True, part: bool = False
+    ) -> None:
+        self.settings = settings
+        self.watch = watch or Watch()
+        self.in_step = False  # the embeddings have been brought up to date with what is loaded
+        self.writes, self.part = writes, part
+        self.finders: dict[tuple[Hashable, ...], Finder] = {}  # what has answered queries and may answer more
+        self.queries = 0  # answered one by one
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the store back."""
+        store = self.__dict__.pop("store", None)
+        if store is not None:
+            store.close()
+
+    def refresh(self) -> None:
+        """Forget what was loaded from the store or from model folders, because it has changed."""
+        for name in ("dataset", "_products_alone", "named_products", "pictures"):
+            self.__dict__.pop(name, None)
+        self.refresh_models()
+
+    def refresh_models(self) -> None:
+        """Forget models and vectors."""
+        self.in_step = False
+        self.finders.clear()
+        for name in ("model", "blend", "table"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def models(self) -> Path:
+        """Folder of the model folders."""
+        return self.settings.artifacts / "models"
+
+    @property
+    def embeddings(self) -> Path:
+        """Folder of the embedding table."""
+        return self.settings.artifacts / "embeddings"
+
+    @property
+    def indexes(self) -> Path:
+        """Folder of the vector index."""
+        return self.settings.artifacts / "index"
+
+    @property
+    def clusters(self) -> Path:
+        """Folder of the map and the groups for whoever shows them."""
+        return self.settings.artifacts / "clusters"
+
+    @cached_property
+    def store(self) -> Store:
+        """The SQL store."""
+        from recsys.store.store import Store
+
+        return Store.open(self.settings.database_url, lease=self.writes, shared=self.part)
+
+    @cached_property
+    def pictures(self) -> PictureStore:
+        """The cache of decoded pictures."""
+        from recsys.data.image_store import PictureStore
+
+        return PictureStore(self.settings.artifacts / "pictures", self.settings.images)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Catalogue and interactions as they stand in the store."""
+        from recsys.data.dataset import load
+
+        with self.watch.stage("load data"):
+            loaded = load(self.store.engine, self.settings.data, pictures=self.pictures)
+        if self.__dict__.pop("_products_alone", None) is not None:
+            self.in_step = False  # with products that were read a moment earlier, which may have changed since
+        return loaded
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The products as they stand in the store; what else is in it is not read for them."""
+        return self.dataset.catalogue if "dataset" in self.__dict__ else self._products_alone
+
+    @cached_property
+    def _products_alone(self) -> Catalogue:
+        from recsys.data.dataset import load_catalogue
+
+        with self.watch.stage("load data"):
+            return load_catalogue(self.store.engine, self.settings.data, pictures=self.pictures)
+
+    @cached_property
+    def named_products(self) -> Catalogue:
+        """The products with their names and variants and nothing else: all that neighbours of a product need."""
+        from recsys.data import schema
+        from recsys.data.dataset import load_catalogue
+
+        columns = (schema.TITLE, schema.GROUP_ID)
+        with self.watch.stage("load data"):
+            return load_catalogue(self.store.engine, self.settings.data, pictures=self.pictures, columns=columns)
+
+    @cached_property
+    def model(self) -> Model:
+        """The newest encoder.
+
+        Raises:
+            ModelFolderError: none was trained, or its folder is damaged.
+        """
+        from recsys.artifacts.model_folder import newest
+        from recsys.encoder.serialization import load
+
+        return load(newest(self.models, "encoder"))
+
+    @property
+    def product_model(self) -> ProductModel:
+        """The newest encoder as far as `embed` needs it: known by its folder, loaded when there is work for it.
+
+        Raises:
+            ModelFolderError: none was trained, or its folder is damaged.
+        """
+        from recsys.artifacts.model_folder import newest
+        from recsys.encoder.lazy_model import at_rest
+
+        if "model" in self.__dict__:
+            return self.model
+        return at_rest(newest(self.models, "encoder"), lambda: self.model) or self.model
+
+    @cached_property
+    def blend(self) -> Blend | Trees:
+        """The newest ranker."""
+        from recsys.artifacts.model_folder import newest
+        from recsys.recommend.ranking import checkpoint as rankers
+
+        return rankers.load(newest(self.models, "ranker"))
+
+    @cached_property
+    def table(self) -> EmbeddingTable:
+        """The embeddings as `embed` left them."""
+        from recsys.vectors.embeddings.table import EmbeddingTable
+
+        return EmbeddingTable.load(self.embeddings)
+
+    def table_in_step(self) -> EmbeddingTable:
+        """The embeddings, when they are those of today's catalogue and the newest model.
+
+        Raises:
+            ModelFolderError: `embed` has not run since the catalogue or the model changed.
+        """
+        if self.in_step:
+            return self.table
+        stale = len(self.table.stale(self.dataset.catalogue, self.model))
+        if stale or self.table.ids.texts != self.dataset.catalogue.ids.texts:
+            raise ModelFolderError(f"the embeddings are not up to date ({stale} products changed); run 'recsys embed'")
+        asked = self.settings.embeddings.storage
+        if self.table.storage != asked:
+            raise ModelFolderError(
+                f"the embeddings are stored as {self.table.storage}, [embeddings] storage = {asked}; run 'recsys embed'"
+            )
+        self.in_step = True
+        return self.table
+
+    @property
+    def model_version(self) -> str:
+        """Encoder and ranker in use, for the run ledger."""
+        from recsys.artifacts.model_folder import newest
+
+        return f"{newest(self.models, 'encoder').name}+{newest(self.models, 'ranker').name}"
+
+    def times(self) -> Table:
+        """Seconds and memory of each stage so far."""
+        rows = [(name, seconds, self.watch.peak_mb[name]) for name, seconds in self.watch.seconds.items()]
+        return Table("stages", ("stage", "seconds", "peak_mb"), rows)
+
+    def list_hash(self) -> str:
+        """Names the settings that decide what is in a list."""
+        return _digest(self.settings, _LIST_SECTIONS)
+
+    def model_hash(self) -> str:
+        """Names the settings that decide what a model learns."""
+        return _digest(self.settings, _MODEL_SECTIONS)
+
+
+def _digest(settings: Settings, sections: tuple[str, ...]) -> str:
+    chosen = {name: getattr(settings, name).model_dump(mode="json", exclude=_WHERE_ONLY.get(name)) for name in sections}
+    return blake2b(json.dumps(chosen, sort_keys=True).encode(), digest_size=6).hexdigest()

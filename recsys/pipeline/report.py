@@ -1,93 +1,82 @@
-"""What a verb hands back: counts, warnings, artifacts and tables, the same for people, scripts and Python.
+"""The report written: one HTML file and the numbers beside it, both whole or not at all.
 
-In: what happened. Out: `Report`, which `recsys.cli.console` prints and `document` turns into one JSON object.
+In: a Bench, a path. Out: the two files, a Report that says where they are.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+import os
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import polars as pl
+from recsys.artifacts import atomic as durable
+from recsys.errors import RecsysError, UsageError
+from recsys.pipeline.project import Bench
+from recsys.pipeline.report_data.collect import gathered
+from recsys.pipeline.result import Report, Table
 
-SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows to show: plain values, one tuple a row; `shown` is what people see in its place, such as a tree."""
-
-    name: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[Any, ...]]
-    shown: Table | None = None
-
-    @staticmethod
-    def of(name: str, frame: pl.DataFrame) -> Table:
-        """All rows of a polars frame."""
-        return Table(name, tuple(frame.columns), frame.rows())
-
-    def records(self) -> list[dict[str, Any]]:
-        """One dictionary a row."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+SUFFIXES = (".html", ".htm")
 
 
-@dataclass(frozen=True)
-class Report:
-    """The outcome of one verb.
+def report(bench: Bench, output: Path | None = None) -> Report:
+    """Gather and write.
 
-    Attributes:
-        command: the verb.
-        status: "done", or "nothing_new" when there was nothing to do.
-        run_id: the run written or moved, if any.
-        counts: whole numbers and measures by name.
-        warnings: what the user should know although it went well.
-        artifacts: files and folders written, by name.
-        tables: the data asked for; the first one is `rows` in the JSON document.
-        notes: lines for people only, such as what to type next.
+    Args:
+        bench: the project.
+        output: the HTML file, relative to the current folder; [report] path in the project folder when not given. The
+            numbers stand beside it, with the ending .json.
+
+    Raises:
+        UsageError: the path has another ending, or is a folder.
+        RecsysError: the page would be larger than 8 MB.
     """
+    from recsys.report.html import LIMIT, document, page
+    from recsys.report.summary import verdict
 
-    command: str
-    status: str = "done"
-    run_id: str | None = None
-    counts: Mapping[str, Any] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
-    artifacts: Mapping[str, Path | str] = field(default_factory=dict)
-    tables: Sequence[Table] = ()
-    notes: Sequence[str] = ()
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document of contracts: fixed keys first, then `rows` and further tables by name."""
-        out: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
-            "command": self.command,
-            "status": self.status,
-            "run_id": self.run_id,
-            "counts": plain(self.counts),
-            "warnings": list(self.warnings),
-            "artifacts": {name: str(path) for name, path in self.artifacts.items()},
-        }
-        if self.tables:
-            out["rows"] = plain(self.tables[0].records())
-        if len(self.tables) > 1:
-            out["tables"] = {table.name: plain(table.records()) for table in self.tables[1:]}
-        return out
+    path = output if output is not None else bench.settings.project / bench.settings.report.path
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"cannot write '{path}': give a file that ends in {' or '.join(SUFFIXES)}")
+    if path.is_dir():
+        raise UsageError(f"'{path}' is a folder; give a file")
+    with bench.watch.stage("gather report"):
+        content = gathered(bench, now=int(time.time()))
+    with bench.watch.stage("write report"):
+        html = page(content).encode()
+        if len(html) > LIMIT:
+            raise RecsysError(f"the report has {len(html):,} bytes; lower [report] products or users")
+        numbers = path.with_suffix(".json")
+        _written(numbers, (json.dumps(document(content), ensure_ascii=False, indent=1) + "\n").encode())
+        _written(path, html)
+    said = verdict(content)
+    return Report(
+        "report",
+        run_id=content.lists.run_id if content.lists else None,
+        counts={"bytes": len(html), "products_shown": len(content.products), "users_shown": len(content.people)},
+        artifacts={"report": path, "numbers": numbers},
+        tables=[Table("", ("verdict",), [(said.headline,), *((note.text,) for note in said.look)])],
+        notes=[f"open {path} in a browser"],
+    )
 
 
-def plain(value: Any) -> Any:
-    """`value` in JSON's own types: numpy scalars unwrapped, NaN and infinities null, times and paths as text."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if hasattr(value, "item") and not isinstance(value, str | bytes):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+def removed(bench: Bench) -> list[Path]:
+    """Remove the report that `run` writes, and its numbers: it shows users by their ids. The files that went."""
+    path = bench.settings.project / bench.settings.report.path
+    there = [file for file in (path, path.with_suffix(".json")) if file.is_file()]
+    for file in there:
+        file.unlink()
+    return there
+
+
+def _written(path: Path, held: bytes) -> None:
+    """Write a file beside and rename it, so that nobody reads half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}-"
+    durable.sweep(path.parent, prefix)
+    draft = path.parent / f"{prefix}{os.getpid()}"
+    try:
+        durable.write(draft, held)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    durable.flush(path.parent)

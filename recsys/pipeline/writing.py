@@ -5,7 +5,7 @@ In: the Bench of an opened shop. Out: a Bench in a `with` block; what the shop h
 
 from __future__ import annotations
 
-from recsys.pipeline.bench import Bench
+from recsys.pipeline.project import Bench
 
 
 class Writing:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recsys.cli import console as output
-from recsys.pipeline.report import Report, Table, plain
+from recsys.pipeline.result import Report, Table, plain
 
 EVIL = "[bold red]x[/] [link=http://e]y[/link] \x1b[31mred\x1b[0m \u202egnp\x07 <script>"
 

@@ -15,7 +15,7 @@ import pytest
 from recsys import errors
 from recsys.cli.app import main
 from recsys.cli.context import Call, carry_out
-from recsys.pipeline.report import Report
+from recsys.pipeline.result import Report
 
 
 def call(**changes: object) -> Call:

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from recsys.config import read
 from recsys.errors import LeaseHeldError
-from recsys.pipeline import lists
-from recsys.pipeline.bench import Bench
+from recsys.pipeline import recommend as lists
+from recsys.pipeline.project import Bench
 from recsys.store import run_ledger, tables
 from recsys.store import run_parts as parts
 from recsys.store.store import Manifest, Store
@@ -30,7 +30,7 @@ RUNS = "SELECT COUNT(*) FROM runs WHERE kind = 'recommend'"
 KILLER = """
 import os, signal, sys
 from pathlib import Path
-from recsys.pipeline.listing import ListTask
+from recsys.pipeline.recommend_task import ListTask
 from recsys.store.run_writer import Run
 plain = Run.write
 def write(self, shard_id, frame, **more):
@@ -96,7 +96,7 @@ def test_a_stopped_run_of_processes_goes_on_with_another_engine(
         pytest.skip("make faults stops a run of processes; tests/execution stops processes without a run")
     stopper = """
 import os, signal, sys
-from recsys.pipeline.tally import Tally
+from recsys.pipeline.recommend_stats import Tally
 plain = Tally.add
 def add(self, one):
     plain(self, one)

@@ -14,9 +14,9 @@ import pytest
 
 import recsys as package
 from recsys.config import read
-from recsys.pipeline import lists
-from recsys.pipeline.bench import Bench
-from recsys.pipeline.report import Report
+from recsys.pipeline import recommend as lists
+from recsys.pipeline.project import Bench
+from recsys.pipeline.result import Report
 from tests.e2e.projects import SMALL, Run, rows
 
 pytestmark = pytest.mark.e2e

@@ -11,8 +11,8 @@ import pytest
 
 import recsys as package
 from recsys.errors import NotFoundError, UsageError
-from recsys.pipeline import lists
-from recsys.pipeline.bench import Bench
+from recsys.pipeline import recommend as lists
+from recsys.pipeline.project import Bench
 from tests.e2e.projects import USERS, Run, rows
 
 pytestmark = pytest.mark.e2e

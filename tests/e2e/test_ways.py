@@ -11,8 +11,8 @@ import pytest
 from recsys.config import load
 from recsys.encoder import serialization as checkpoint
 from recsys.encoder.batches.products import ProductBatches
-from recsys.pipeline.bench import Bench
-from recsys.pipeline.trained import Trained, due
+from recsys.pipeline.project import Bench
+from recsys.pipeline.train_state import Trained, due
 from tests.e2e.projects import PRODUCTS, Run, rows
 
 pytestmark = pytest.mark.e2e

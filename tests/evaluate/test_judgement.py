@@ -18,8 +18,9 @@ from recsys.evaluate import leakage as leaks
 from recsys.evaluate import registry as systems
 from recsys.evaluate.backtest import SCHEMA
 from recsys.evaluate.training_view import Past
-from recsys.pipeline import evidence, judgement
-from recsys.pipeline.bench import Bench
+from recsys.pipeline import evaluate as judgement
+from recsys.pipeline import evaluate_result as evidence
+from recsys.pipeline.project import Bench
 from tests.recommend.shops import DAY, START, catalogue, events, interactions
 
 N, USERS, DAYS = 40, 80, 6

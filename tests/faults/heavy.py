@@ -15,6 +15,6 @@ import recsys.cli.context  # noqa: F401
 import recsys.data.image_store  # noqa: F401
 import recsys.db.migrate  # noqa: F401
 import recsys.encoder.training.checkpoint  # noqa: F401
-import recsys.pipeline.trained  # noqa: F401
+import recsys.pipeline.train_state  # noqa: F401
 import recsys.vectors.embeddings.table  # noqa: F401
 import tests.faults.scenarios  # noqa: F401

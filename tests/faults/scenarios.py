@@ -22,7 +22,7 @@ from recsys.config import ImageSettings
 from recsys.data.id_map import IdMap
 from recsys.data.image_store import PictureStore
 from recsys.encoder.training.checkpoint import Snapshot
-from recsys.pipeline.trained import Trained
+from recsys.pipeline.train_state import Trained
 from recsys.store.store import Store
 from recsys.vectors.embeddings.table import EmbeddingTable
 from tests.faults import night as nights

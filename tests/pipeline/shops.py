@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from recsys.config import read
 from recsys.db.engine import connect, rows
-from recsys.pipeline.bench import Bench
-from recsys.pipeline.intake import Wanted, ingest
-from recsys.pipeline.report import Report
+from recsys.pipeline.ingest import Wanted, ingest
+from recsys.pipeline.project import Bench
+from recsys.pipeline.result import Report
 from recsys.store.store import Store
 
 PRODUCTS = "SELECT sku AS product_id, name AS title, changed AS updated_at FROM article WHERE changed >= :since"

@@ -1,0 +1,146 @@
+"""Groups of the products: made anew or kept, labelled, drawn on a map, published.
+
+In: a Bench. Out: a Report; groups in the store, the map and the groups among the artifacts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys.data import schema
+from recsys.data.catalogue import Catalogue
+from recsys.db.engine import read
+from recsys.errors import ModelFolderError
+from recsys.pipeline.embed import embedded
+from recsys.pipeline.project import Bench
+from recsys.pipeline.result import Report, Table
+from recsys.store.store import Manifest
+from recsys.types import FloatArray
+from recsys.vectors.clustering import clusters
+from recsys.vectors.clustering import projection as plane
+from recsys.vectors.clustering.files import Atlas, placed
+from recsys.vectors.clustering.id_matching import Last
+from recsys.vectors.embeddings.table import EmbeddingTable
+
+PLACEMENT = "clusters"
+"""Placement of the runs that hold groups."""
+
+
+def cluster(bench: Bench) -> Report:
+    """Group the products, keep the ids of last time, label the groups, draw the map, publish.
+
+    Raises:
+        UsageError: [cluster] map is umap and umap-learn is not installed.
+    """
+    settings = bench.settings
+    plane.available(settings.cluster.map)
+    table = embedded(bench).table
+    previous = _last(bench)
+    with bench.watch.stage("cluster"):
+        made = clusters.cluster(
+            table, bench.dataset.catalogue, settings.cluster, seed=settings.training.seed, previous=previous
+        )
+    with bench.watch.stage("map"):
+        places = _places(bench, table)
+    manifest = Manifest(table.model_id, bench.dataset.fingerprint, settings.cluster.model_dump_json())
+    counts, metrics = _figures(made, settings.cluster.method)
+    with bench.store.begin("cluster", manifest, placement=PLACEMENT) as run:
+        run.write_table("clusters_all", made.frame)
+        run.write_table("cluster_members_all", made.members(table.ids))
+        run.finish(counts, {**metrics, "asked": clusters.asked(settings.cluster), "free": made.free})
+        bench.store.publish(run.run_id, guards=settings.publish)
+    facts = {"run_id": run.run_id, "method": settings.cluster.method, "map": settings.cluster.map}
+    drawn = None if places is None else placed(table.ids, places, made.cluster_id)
+    Atlas(made.groups, drawn, facts).save(bench.clusters)
+    return Report(
+        "cluster",
+        run_id=run.run_id,
+        counts=counts,
+        warnings=list(made.warnings),
+        artifacts={"clusters": bench.clusters},
+        tables=_tables(made, bench.dataset.catalogue),
+    )
+
+
+def _last(bench: Bench) -> Last | None:
+    """The published groups."""
+    engine = bench.store.engine
+    members = read(engine, "SELECT product_id, cluster_id, run_id FROM product_clusters")
+    if not members.height:
+        return None
+    told = read(engine, "SELECT cluster_id, label FROM cluster_labels WHERE cluster_id >= 0")
+    noted: Mapping[str, Any] = bench.store.run(str(members["run_id"][0]))["metrics"] or {}
+    return Last(
+        members.select("product_id", "cluster_id"),
+        dict(zip(told["cluster_id"].to_list(), told["label"].to_list(), strict=True)),
+        str(noted.get("asked", "")),
+        int(noted.get("free", 0)),
+    )
+
+
+def _places(bench: Bench, table: EmbeddingTable) -> FloatArray | None:
+    """Where each product stands on the map, from where it stood last time: (n, 2), or None where none is asked for."""
+    kind = bench.settings.cluster.map
+    if kind == "none":
+        return None
+    try:
+        last = Atlas.load(bench.clusters)
+    except (FileNotFoundError, ModelFolderError):  # a cache: without it the map is drawn afresh
+        last = None
+    before = last.positions(table.ids) if last is not None and last.facts.get("map") == kind else None
+    vectors = np.ascontiguousarray(table.vectors)
+    return plane.drawn(vectors, kind, seed=bench.settings.training.seed, last=before)
+
+
+def _figures(made: clusters.Clusters, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Counts for people and scripts, metrics for the run ledger."""
+    counts: dict[str, Any] = {
+        "products": len(made.cluster_id),
+        "clusters": made.number,
+        "in_no_group": int((made.cluster_id < 0).sum()),
+        "new": int((made.changes["change"] == "new").sum()),
+        "retired": int((made.changes["change"] == "retired").sum()),
+    }
+    grouped = made.distance[made.cluster_id >= 0]
+    metrics = {
+        "method": method,
+        "mean_distance": float(grouped.mean()) if len(grouped) else None,
+        "silhouette": None if made.taken is None else made.taken.silhouette,
+        "tried": made.tried().to_dicts(),
+        "changes": made.changes.to_dicts(),
+    }
+    return counts, metrics
+
+
+def _tables(made: clusters.Clusters, catalogue: Catalogue) -> list[Table]:
+    """The groups, as a tree for people; what changed; the numbers of groups that were tried."""
+    groups = made.groups.with_columns(pl.col("size").sum().over("parent").alias("parent_size"))
+    order = ["parent_size", "parent", "size", "cluster_id"]
+    groups = groups.sort(order, descending=[True, False, True, False])
+    flat = groups.select("cluster_id", "size", "label", "parent", "parent_label")
+    tables = [
+        Table("groups", tuple(flat.columns), flat.rows(), shown=_tree(groups, catalogue)),
+        Table.of("new and retired groups", made.changes),
+    ]
+    tried = made.tried()
+    return [*tables, Table.of("numbers of groups tried", tried)] if tried.height > 1 else tables
+
+
+def _tree(groups: pl.DataFrame, catalogue: Catalogue) -> Table:
+    """Parents with their groups below them; a parent of one group is that group."""
+    titles = catalogue.frame[schema.TITLE].fill_null("") if schema.TITLE in catalogue.frame.columns else None
+    rows: list[tuple[Any, ...]] = []
+    for _, part in groups.group_by("parent_size", "parent", maintain_order=True):
+        if part.height > 1:
+            rows.append((part["parent_label"][0], part["parent_size"][0], None, ""))
+        for one in part.iter_rows(named=True):
+            example = one["exemplars"][0] if one["exemplars"] else ""
+            if example and titles is not None:
+                example = titles[int(catalogue.ids.rows([example])[0])] or example
+            indent = "  " if part.height > 1 else ""
+            rows.append((f"{indent}{one['label']}", one["size"], one["cluster_id"], example))
+    return Table("groups", ("group", "products", "id", "for example"), rows)

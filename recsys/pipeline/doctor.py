@@ -1,0 +1,110 @@
+"""The doctor: is this machine, this database and this disk fit for this shop.
+
+In: a Bench. Out: a Report with one line a check; what is wrong stands among the warnings, nothing is changed.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from recsys.errors import RecsysError
+from recsys.log import redact
+from recsys.pipeline.project import Bench
+from recsys.pipeline.result import Report, Table
+
+_LIBRARIES = ("torch", "torchvision", "transformers", "faiss", "polars", "numpy", "sqlalchemy", "scikit-learn")
+_BLOCK_USERS = 1024
+"""Users scored at a time, for the memory estimate."""
+
+
+def doctor(bench: Bench) -> Report:
+    """Look at everything once."""
+    rows: list[tuple[str, str]] = [
+        ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("processors", str(_processors())),
+        ("memory", f"{_memory_gb():.1f} GB"),
+        ("graphics card", _card()),
+        *((f"library {name}", _version(name)) for name in _LIBRARIES),
+    ]
+    warnings: list[str] = []
+    folder = bench.settings.project.absolute()
+    free = shutil.disk_usage(_existing(folder)).free / 1e9
+    rows.append(("free disk", f"{free:.1f} GB at {folder}"))
+    if free < 1:
+        warnings.append(f"only {free:.1f} GB of disk are free at {folder}")
+    rows.append(("database", redact(bench.settings.database_url)))
+    try:
+        counts = bench.store.counts()
+    except RecsysError as error:
+        warnings.append(str(error))
+        rows.append(("database answers", "no"))
+        counts = {}
+    else:
+        rows.append(("database answers", "yes"))
+        rows += [(f"rows of {name}", f"{value:,}") for name, value in counts.items()]
+    if counts:
+        need = _need_gb(
+            bench, products=counts.get("products", 0), users=counts.get("users", 0), events=counts.get("events", 0)
+        )
+        rows.append(("memory needed", f"about {need:.1f} GB to train and recommend"))
+        if need > 0.8 * _memory_gb():
+            warnings.append(
+                f"this shop needs about {need:.1f} GB of memory; lower [encoder] dim or [training] batch_size"
+            )
+    return Report(
+        "doctor",
+        status="problems" if warnings else "done",
+        warnings=warnings,
+        tables=[Table("checks", ("check", "found"), rows)],
+    )
+
+
+def _need_gb(bench: Bench, *, products: int, users: int, events: int) -> float:
+    """A rule of thumb: libraries, vectors twice, one block of scores, events, training activations."""
+    encoder, training = bench.settings.encoder, bench.settings.training
+    vectors = 2 * products * encoder.dim * 4
+    scores = 3 * _BLOCK_USERS * products * 4
+    log = events * 60 + users * 200
+    tokens = encoder.text_tokens + (bench.settings.images.size // 8) ** 2 + 16
+    activations = (
+        training.batch_size * tokens * encoder.width * 4 * 24 * (encoder.text_layers + encoder.fusion_layers + 2)
+    )
+    return 1.0 + (vectors + scores + log + activations) / 1e9
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory_gb() -> float:
+    """Memory this process may use: the machine's, or the control group's when that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        return min(total, int(text) / 1e9)
+    return total
+
+
+def _card() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "none; training and scoring use the processor"
+    return torch.cuda.get_device_name(0)
+
+
+def _version(name: str) -> str:
+    for candidate in (name, f"{name}-cpu", f"{name}-gpu"):
+        try:
+            return importlib.metadata.version(candidate)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "missing"
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.exists())

@@ -1,0 +1,108 @@
+"""The last evaluation, kept for whoever asks later: its figures, its verdict, what was compared and when.
+
+In: a Bench and what came out of a comparison. Out: sealed files under artifacts/evaluation, and `Evidence` read back.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recsys._version import __version__
+from recsys.artifacts import file_set as sealed
+from recsys.config import Settings
+from recsys.errors import ModelFolderError, NotFoundError
+from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, Judged
+from recsys.pipeline.project import Bench
+from recsys.store import publication as pointer
+
+logger = logging.getLogger(__name__)
+_NAME, _FIGURES, _PAIRED = "evaluation", "figures.parquet", "paired.parquet"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One evaluation.
+
+    Attributes:
+        judged: its figures and pairs.
+        facts: `verdict`, `at` (UTC seconds), `split`, `test_days`, `k`, `models`, `test_users`, `train_events`,
+            `data_fingerprint`, `list_hash`, `model_hash`, `run_id` (published then, None = none), `seed`, `version`.
+    """
+
+    judged: Judged
+    facts: dict[str, Any]
+
+
+def folder(settings: Settings) -> Path:
+    """Where the last evaluation is kept."""
+    return settings.artifacts / "evaluation"
+
+
+def keep(bench: Bench, judged: Judged, *, said: str, test_users: int, train_events: int) -> Path:
+    """Keep an evaluation in the place of the one before; return its manifest.
+
+    Args:
+        bench: the project.
+        judged: figures and pairs.
+        said: the verdict in words.
+        test_users: users judged.
+        train_events: events learned from.
+    """
+    asked, settings = bench.settings.evaluate, bench.settings
+    facts = {
+        "verdict": said,
+        "at": int(time.time()),
+        "split": asked.split,
+        "test_days": asked.test_days if asked.split == "time" else None,
+        "k": asked.k,
+        "models": list(asked.models),
+        "test_users": test_users,
+        "train_events": train_events,
+        "data_fingerprint": bench.dataset.fingerprint,
+        "list_hash": bench.list_hash(),
+        "model_hash": bench.model_hash(),
+        "run_id": _published(bench),
+        "seed": settings.training.seed,
+        "version": __version__,
+    }
+    where = folder(settings)
+    parts = {_FIGURES: judged.frame.write_parquet, _PAIRED: judged.paired.write_parquet}
+    sealed.seal(where, _NAME, parts=parts, facts=facts)
+    return where / f"{_NAME}.json"
+
+
+def last(settings: Settings) -> Evidence | None:
+    """The last evaluation; None where there was none.
+
+    One that was altered since it was written is not used, and a warning says so.
+    """
+
+    def read(facts: dict[str, Any], files: dict[str, Path]) -> Evidence:
+        frame, paired = (pl.read_parquet(files[name]) for name in (_FIGURES, _PAIRED))
+        return Evidence(Judged(frame.select(list(SCHEMA)), paired.select(list(PAIRED_SCHEMA))), facts)
+
+    try:
+        return sealed.unseal(folder(settings), _NAME, read)
+    except FileNotFoundError:
+        return None
+    except (ModelFolderError, KeyError, pl.exceptions.PolarsError) as error:
+        logger.warning("the last evaluation cannot be read (%s); run 'recsys evaluate' again", error)
+        return None
+
+
+def _published(bench: Bench) -> str | None:
+    """The run consumers read while this was judged; None where there is none or no store with runs."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        with bench.store.reader() as connection:
+            found = pointer.published(connection, bench.settings.recommend.placement)
+    except (NotFoundError, DBAPIError):  # a store that was never made has no such table
+        return None
+    return None if found is None else str(found["run_id"])

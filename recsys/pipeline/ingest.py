@@ -1,0 +1,246 @@
+"""Taking data in: files, a shop's own database or frames, judged, written to the store; and what the store then holds.
+
+In: a Bench and what is `Wanted`. Out: rows in the store, rejected rows with their reasons, a Report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys.data import input_sources as sources
+from recsys.data import schema
+from recsys.data.ingest import ingest as judge
+from recsys.data.sql_queries import Select, selects, whole
+from recsys.db.engine import read
+from recsys.db.source_reader import Reader, same_database
+from recsys.errors import ConfigError, UsageError
+from recsys.pipeline.ingest_sql import Reading
+from recsys.pipeline.project import Bench
+from recsys.pipeline.result import Report, Table
+from recsys.store.erasure import forgotten
+from recsys.store.input_tables import write_inputs
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What shall be read.
+
+    Attributes:
+        paths: files and folders.
+        preset: their shape; None = canonical columns.
+        table: what they hold, where it cannot be told.
+        mapping: canonical name to their column.
+        images: folders and zips of pictures; those beside the paths when empty.
+        sql: read the queries of `[source]` instead.
+        frames: or these frames, by table.
+        full: of a database read everything, also what was read before.
+    """
+
+    paths: tuple[Path, ...] = ()
+    preset: str | None = None
+    table: str | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    images: tuple[Path, ...] = ()
+    sql: bool = False
+    frames: Mapping[str, Any] = field(default_factory=dict)
+    full: bool = False
+
+    @staticmethod
+    def of(
+        paths: Sequence[Path],
+        *,
+        preset: str | None = None,
+        table: str | None = None,
+        mapping: Sequence[str] = (),
+        images: Sequence[Path] = (),
+        sql: bool = False,
+        frames: Mapping[str, Any] | None = None,
+        full: bool = False,
+    ) -> Wanted:
+        """Check that the wishes go together.
+
+        Raises:
+            UsageError: nothing is wanted, or two things that exclude each other.
+        """
+        pairs: dict[str, str] = {}
+        for text in mapping:
+            name, mark, column = text.partition("=")
+            if not (mark and name and column):
+                raise UsageError(f"--map {text}: write it as canonical=theirs, for example --map title=prod_name")
+            pairs[name] = column
+        if sql and (paths or preset or table or pairs):
+            raise UsageError("--from-sql reads a database; leave out the files and --preset, --as, --map")
+        if full and (paths or preset or table or pairs or frames):
+            raise UsageError("--full goes with --from-sql or [source] url; files are always read in full")
+        if not (paths or images or sql or frames):
+            sql = True  # what [source] names
+        for path in (*paths, *images):
+            if not path.exists():
+                raise UsageError(f"no such file or folder: {path}")
+        return Wanted(tuple(paths), preset, table, pairs, tuple(images), sql, dict(frames or {}), full)
+
+
+def ingest(bench: Bench, wanted: Wanted, *, dry_run: bool = False) -> Report:
+    """Read, judge, write.
+
+    Args:
+        bench: the project.
+        wanted: what to read.
+        dry_run: judge the rows but write nothing and decode no picture.
+
+    Raises:
+        DataContractError: more rows are rejected than `data.max_bad_fraction`, or a table is empty.
+        UsageError: a file is missing or does not fit the preset, or the database refuses a query.
+        TemporaryError: the database went away; what was read of it stays.
+    """
+    if wanted.sql:
+        return _from_database(bench, wanted, dry_run=dry_run)
+    settings, store = bench.settings, bench.store
+    parts = _parts(wanted)
+    images = list(wanted.images or sources.pictures_beside(wanted.paths))
+    with bench.watch.stage("read and judge"):
+        judged = judge(
+            parts,
+            settings=settings.data,
+            pictures=None if dry_run else bench.pictures,
+            images=images,
+            known_products=read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].to_list(),
+            forgotten=forgotten(store),
+        )
+    if not dry_run:
+        with bench.watch.stage("write"):
+            write_inputs(store, judged.accepted, judged.rejected, sources=judged.sources, pictured=judged.pictured)
+        bench.refresh()
+    return _report(judged.counts, judged.warnings, judged.notes, dry_run=dry_run)
+
+
+def _parts(wanted: Wanted) -> list[sources.Part]:
+    if wanted.frames:
+        return sources.of_frames(wanted.frames)
+    return sources.read(wanted.paths, preset=wanted.preset, table=wanted.table, mapping=wanted.mapping)
+
+
+def _from_database(bench: Bench, wanted: Wanted, *, dry_run: bool) -> Report:
+    source, store = bench.settings.source, bench.store
+    if source.url is None:
+        raise ConfigError("nothing to ingest: name files or folders, or --from-sql URL, or set [source] url")
+    given = {"products": source.products_query, "events": source.events_query, "users": source.users_query}
+    queries = {table: query for table, query in given.items() if query is not None}
+    wishes = selects(queries, folder=bench.settings.project)
+    with Reader(source.url.get_secret_value()) as reader:
+        if same_database(reader.engine, store.engine):
+            raise UsageError("the source is the store's own database; give [source] url the shop's (or --from-sql URL)")
+        try:
+            with bench.watch.stage("read from the database") as progress:
+                known = read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].cast(pl.String)
+                reading = Reading(bench, reader, known=known, full=wanted.full, write=not dry_run, progress=progress)
+                if wanted.images:
+                    wishes = _pictured(bench, wanted, reading, wishes)
+                for select in wishes:
+                    reading.take(select)
+        finally:
+            bench.refresh()
+    return _report(reading.taken.counts, reading.taken.warnings, reading.taken.notes, dry_run=dry_run)
+
+
+def _pictured(bench: Bench, wanted: Wanted, reading: Reading, wishes: list[Select]) -> list[Select]:
+    """Read the products at once and not in batches: which picture belongs to whom is told from all of them."""
+    parts = [whole(select, reading.reader) for select in wishes if select.table == "products"]
+    judged = judge(
+        parts,
+        settings=bench.settings.data,
+        pictures=bench.pictures if reading.write else None,
+        images=wanted.images,
+        known_products=reading.known.to_list(),
+    )
+    if reading.write:
+        write_inputs(bench.store, judged.accepted, judged.rejected, sources=judged.sources, pictured=judged.pictured)
+    reading.taken.counts.update(judged.counts)
+    reading.taken.warnings += judged.warnings
+    reading.taken.notes += judged.notes
+    if "products" in judged.accepted:
+        reading.known = pl.concat([reading.known, judged.accepted["products"][schema.PRODUCT_ID]]).unique()
+    return [select for select in wishes if select.table != "products"]
+
+
+def _report(
+    counts: Mapping[str, dict[str, Any]], warnings: Sequence[str], notes: Sequence[str], *, dry_run: bool
+) -> Report:
+    return Report(
+        "ingest",
+        status="planned" if dry_run else "done",
+        counts=counts,
+        warnings=warnings,
+        tables=[_table(counts)],
+        notes=[*notes, *(["nothing was written (--dry-run)"] if dry_run else [])],
+    )
+
+
+def _table(found: Mapping[str, dict[str, Any]]) -> Table:
+    rows = []
+    for name, counts in found.items():
+        reasons = {**counts.get("rejected_by", {}), **counts.get("filtered_by", {})}
+        said = ", ".join(f"{code} {number}" for code, number in reasons.items())
+        total = counts.get("rows_in", counts.get("found", 0))
+        rows.append((name, total, counts["used"], counts["rejected"], counts.get("filtered", 0), said))
+    return Table("ingested", ("table", "rows", "used", "rejected", "filtered", "reasons"), rows)
+
+
+def check(bench: Bench) -> Report:
+    """What the store holds: counts, gaps, time span, rejects by reason, and what each part of the model would get."""
+    dataset, settings = bench.dataset, bench.settings
+    catalogue, interactions = dataset.catalogue, dataset.interactions
+    n, counts = len(catalogue), dict(dataset.counts)
+    gaps = [
+        (name, int(catalogue.frame[name].null_count()), round(catalogue.frame[name].null_count() / max(n, 1), 4))
+        for name in catalogue.frame.columns
+    ]
+    events = read(
+        bench.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 1"
+    )
+    rejects = read(
+        bench.store.engine,
+        "SELECT source, table_name, code, COUNT(*) AS rejected FROM rejected_rows "
+        "GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3",
+    )
+    text = [name for name in settings.encoder.text_columns if name in catalogue.frame.columns]
+    worded = catalogue.frame.select(text).filter(~pl.all_horizontal(pl.col(text).is_null())).height if text else 0
+    enough = int((np.diff(interactions.starts) >= 2).sum())
+    parts = [
+        ("text", f"{worded:,} of {n:,} products have {' or '.join(text) or 'no text column'}"),
+        ("picture", f"{counts['products_with_picture']:,} of {n:,} products have a picture"),
+        ("co_purchase, next_item", f"{enough:,} of {len(dataset.users):,} users have two events or more"),
+        ("recommend", f"{counts['products_sellable']:,} products may be recommended to {len(dataset.users):,} users"),
+        (
+            "without history",
+            f"{len(dataset.users) - counts['users_with_events']:,} users get the list of '__default__'",
+        ),
+    ]
+    warnings = []
+    if not n:
+        warnings.append("the catalogue is empty; run 'recsys ingest' with products")
+    if not len(interactions):
+        warnings.append("there are no events; run 'recsys ingest' with events")
+    twins = n - catalogue.frame.select(text).unique().height if text else 0
+    if twins > n // 10:
+        warnings.append(f"{twins:,} products share title and description with another one")
+    for name in ("first_event", "last_event"):
+        counts[name] = None if counts[name] is None else datetime.fromtimestamp(counts[name], UTC).isoformat()
+    return Report(
+        "check",
+        counts=counts,
+        warnings=warnings,
+        tables=[
+            Table("what the models get", ("part", "gets"), parts),
+            Table("missing values", ("column", "missing", "share"), gaps),
+            Table.of("events", events),
+            Table.of("rejected rows", rejects),
+        ],
+    )

@@ -1,0 +1,101 @@
+"""Where a report comes from: runs, models, data, settings, versions; secrets masked.
+
+In: a Bench and the published run. Out: tables of names and values.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import SecretStr
+
+from recsys._version import __version__
+from recsys.config import Settings
+from recsys.config.loading import names, value_of
+from recsys.errors import ModelFolderError
+from recsys.log import redact
+from recsys.pipeline.embed import SIMILAR
+from recsys.pipeline.project import Bench
+from recsys.report.measurements import Cell, Grid
+from recsys.store import publication as pointer
+
+_LIBRARIES = ("torch", "torchvision", "transformers", "polars", "numpy", "scikit-learn", "lightgbm", "sqlalchemy")
+_HIDDEN = ("url", "query", "password", "token", "secret", "key")
+"""Parts of a setting's name whose value is not shown."""
+_LONGEST = 200
+_CLUSTERS = "clusters"
+"""Placement of the runs that hold groups, as the view cluster_labels names it."""
+
+
+def utc(at: datetime) -> datetime:
+    """A time of the store, which is UTC, with its zone."""
+    return at.replace(tzinfo=UTC)
+
+
+def shown(at: datetime | None) -> str | None:
+    """A time of the store for people."""
+    return None if at is None else (at if at.tzinfo else utc(at)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def provenance(bench: Bench, run: Mapping[str, Any] | None, *, now: int) -> Grid:
+    """Everything that names what the report was made from."""
+    settings = bench.settings
+    rows: list[tuple[Cell, ...]] = [("report made", shown(datetime.fromtimestamp(now, UTC)))]
+    if run is not None:
+        rows += [
+            ("run of the lists", str(run["run_id"])),
+            ("begun", shown(run["started_at"])),
+            ("finished", shown(run["finished_at"])),
+            ("published", shown(run["published_at"])),
+            ("model of the lists", run["model_version"]),
+            ("data of the lists", run["data_fingerprint"]),
+            ("settings of the lists", run["config_hash"]),
+            ("made by recsys", run["version"]),
+        ]
+    with bench.store.reader() as connection:
+        for what, placement in (("run of the groups", _CLUSTERS), ("run of the neighbours", SIMILAR)):
+            other = pointer.published(connection, placement)
+            if other is not None:
+                rows.append((what, str(other["run_id"])))
+    rows += [
+        ("data today", bench.dataset.fingerprint),
+        ("model today", _model(bench)),
+        ("settings of lists today", bench.list_hash()),
+        ("settings of models today", bench.model_hash()),
+        ("seed", settings.training.seed),
+        ("database", redact(settings.database_url).partition("?")[0]),
+        ("recsys", __version__),
+        ("python", platform.python_version()),
+        *((name, _version(name)) for name in _LIBRARIES),
+    ]
+    return Grid("Runs, models, data, versions", ("what", "value"), tuple(rows))
+
+
+def changed(settings: Settings) -> Grid:
+    """The settings that are not the default; those that may hold a secret are named, not shown."""
+    default, rows = Settings(), list[tuple[Cell, ...]]()
+    for name in names():
+        value = value_of(settings, name)
+        if value == value_of(default, name):
+            continue
+        secret = isinstance(value, SecretStr) or any(part in name.split(".")[1] for part in _HIDDEN)
+        rows.append((name, "set, not shown" if secret else redact(str(value))[:_LONGEST]))
+    return Grid("Settings that are not the default", ("setting", "value"), tuple(rows))
+
+
+def _model(bench: Bench) -> str | None:
+    try:
+        return bench.model_version
+    except ModelFolderError:
+        return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

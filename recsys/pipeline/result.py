@@ -1,0 +1,93 @@
+"""What a verb hands back: counts, warnings, artifacts and tables, the same for people, scripts and Python.
+
+In: what happened. Out: `Report`, which `recsys.cli.console` prints and `document` turns into one JSON object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to show: plain values, one tuple a row; `shown` is what people see in its place, such as a tree."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Any, ...]]
+    shown: Table | None = None
+
+    @staticmethod
+    def of(name: str, frame: pl.DataFrame) -> Table:
+        """All rows of a polars frame."""
+        return Table(name, tuple(frame.columns), frame.rows())
+
+    def records(self) -> list[dict[str, Any]]:
+        """One dictionary a row."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of one verb.
+
+    Attributes:
+        command: the verb.
+        status: "done", or "nothing_new" when there was nothing to do.
+        run_id: the run written or moved, if any.
+        counts: whole numbers and measures by name.
+        warnings: what the user should know although it went well.
+        artifacts: files and folders written, by name.
+        tables: the data asked for; the first one is `rows` in the JSON document.
+        notes: lines for people only, such as what to type next.
+    """
+
+    command: str
+    status: str = "done"
+    run_id: str | None = None
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    artifacts: Mapping[str, Path | str] = field(default_factory=dict)
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document of contracts: fixed keys first, then `rows` and further tables by name."""
+        out: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "command": self.command,
+            "status": self.status,
+            "run_id": self.run_id,
+            "counts": plain(self.counts),
+            "warnings": list(self.warnings),
+            "artifacts": {name: str(path) for name, path in self.artifacts.items()},
+        }
+        if self.tables:
+            out["rows"] = plain(self.tables[0].records())
+        if len(self.tables) > 1:
+            out["tables"] = {table.name: plain(table.records()) for table in self.tables[1:]}
+        return out
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types: numpy scalars unwrapped, NaN and infinities null, times and paths as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

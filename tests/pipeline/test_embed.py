@@ -1,0 +1,205 @@
+"""`embed` of a shop that has not changed reads what it must and nothing else; what has changed is seen all the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from recsys.config import DataSettings, EncoderSettings, load
+from recsys.data import dataset
+from recsys.encoder import serialization as checkpoint
+from recsys.encoder.model import Model
+from recsys.encoder.product_encoder import ProductEncoder
+from recsys.errors import ModelFolderError, NothingNewError
+from recsys.pipeline import embed as space
+from recsys.pipeline.ingest import Wanted, ingest
+from recsys.pipeline.init import init
+from recsys.pipeline.project import Bench
+from recsys.vectors.embeddings.table import EmbeddingTable
+
+N = 40
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with products, events, an untrained encoder and its vectors; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("space") / "shop"
+    sizes = {"dim": 16, "width": 16, "heads": 2, "vocabulary": 300, "text_tokens": 8}
+    init(folder, values={f"encoder.{name}": value for name, value in sizes.items()})
+    products = pl.DataFrame(
+        {
+            "product_id": [f"p{row:02d}" for row in range(N)],
+            "title": [f"{('red', 'blue', 'green')[row % 3]} {('boots', 'hat')[row % 2]}" for row in range(N)],
+            "brand": [f"brand {row % 5}" for row in range(N)],
+            "available": [None if row % 4 else True for row in range(N)],
+            "attributes": [json.dumps({"colour": f"c{row % 3}", "size": row % 7}) for row in range(N)],
+        }
+    )
+    events = pl.DataFrame(
+        {
+            "user_id": [f"u{row % 6}" for row in range(60)],
+            "product_id": [f"p{row % 30:02d}" for row in range(60)],
+            "occurred_at": [1_700_000_000 + row for row in range(60)],
+        }
+    )
+    with Bench(load(folder, env={})) as bench:
+        ingest(bench, Wanted.of([], frames={"products": products, "events": events}))
+        bench.refresh()
+        torch.manual_seed(0)
+        settings = EncoderSettings(**sizes)
+        model = Model(product=ProductEncoder.fit(bench.catalogue, settings), user=None, settings=settings)
+        checkpoint.save(model, bench.models / "encoder")
+        assert space.embed(bench).counts["encoded"] == 32  # 30 were bought, of the others every fourth is available
+    return folder
+
+
+@pytest.fixture
+def shop(embedded: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(embedded, tmp_path / "shop"))
+
+
+def _embed(shop: Path, **flags: object) -> dict[str, object]:
+    with Bench(load(shop, flags=flags, env={})) as bench:
+        report = space.embed(bench)
+        assert "dataset" not in bench.__dict__  # the log of events was not read
+        return {**report.counts, "status": report.status, "loaded": "model" in bench.__dict__, "notes": report.notes}
+
+
+def _change(shop: Path, statement: str) -> None:
+    with sqlite3.connect(shop / "recsys.db") as connection:
+        connection.execute(statement)
+
+
+def test_nothing_new_loads_no_torch(shop: Path) -> None:
+    code = (
+        "import sys\nfrom recsys.cli.app import main\n"
+        "code = main(['embed', '-C', sys.argv[1], '--json'])\n"
+        "print(*({'torch', 'alembic', 'faiss', 'sklearn', 'scipy', 'pandas'} & set(sys.modules)))\nsys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(shop)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    document, loaded = done.stdout.splitlines()
+    assert json.loads(document)["status"] == "nothing_new" and json.loads(document)["counts"]["products"] == 32
+    assert loaded == ""
+
+
+def test_nothing_new_runs_no_model_and_writes_nothing(shop: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (shop / "artifacts").rglob("*")}
+    counts = _embed(shop)
+    assert counts["status"] == "nothing_new" and counts["encoded"] == 0 and not counts["loaded"]
+    assert {path: path.stat().st_mtime_ns for path in (shop / "artifacts").rglob("*")} == before
+    with Bench(load(shop, env={})) as bench, pytest.raises(NothingNewError):
+        space.embed(bench, fail_if_noop=True)
+
+
+@pytest.mark.parametrize(
+    ("statement", "encoded", "removed"),
+    [
+        ("UPDATE products SET title = 'yellow scarf' WHERE product_id = 'p07'", 1, 0),
+        ("""UPDATE products SET attributes = '{"colour": "c9"}' WHERE product_id = 'p07'""", 1, 0),
+        ("UPDATE products SET available = 0", 8, 0),  # availability is known now: these belong
+        ("DELETE FROM products WHERE product_id = 'p07'", 0, 1),
+        ("UPDATE events SET product_id = 'p39' WHERE user_id = 'u1'", 1, 5),  # bought instead of five others
+    ],
+)
+def test_what_changed_is_encoded_alone(shop: Path, statement: str, encoded: int, removed: int) -> None:
+    old = EmbeddingTable.load(shop / "artifacts" / "embeddings")
+    _change(shop, statement)
+    counts = _embed(shop)
+    assert (counts["encoded"], counts["removed"], counts["loaded"]) == (encoded, removed, encoded > 0)
+    new = EmbeddingTable.load(shop / "artifacts" / "embeddings")
+    same = [name for name in new.ids.texts if name in old.ids and name != "p07"]
+    np.testing.assert_array_equal(new.vectors[new.ids.rows(same)], old.vectors[old.ids.rows(same)])
+    with sqlite3.connect(shop / "recsys.db") as connection:
+        stored = dict(connection.execute("SELECT product_id, vector FROM product_embeddings"))
+    assert sorted(stored) == list(new.ids.texts)
+    for name, vector in stored.items():
+        np.testing.assert_array_equal(np.frombuffer(vector, "<f4"), new.vectors[new.ids.rows([name])[0]])
+    assert _embed(shop)["status"] == "nothing_new"
+
+
+def test_a_store_that_lost_vectors_gets_them_again(shop: Path) -> None:
+    _change(shop, "DELETE FROM product_embeddings WHERE product_id < 'p05'")
+    assert _embed(shop)["encoded"] == 0
+    with sqlite3.connect(shop / "recsys.db") as connection:
+        assert connection.execute("SELECT COUNT(*) FROM product_embeddings").fetchone() == (32,)
+
+
+def test_a_damaged_model_is_told_although_nothing_is_stale(shop: Path) -> None:
+    (weights,) = (shop / "artifacts" / "models").rglob("model.safetensors")
+    held = bytearray(weights.read_bytes())
+    held[-1] ^= 1
+    weights.write_bytes(held)
+    with pytest.raises(ModelFolderError, match="altered"):
+        _embed(shop)
+
+
+@pytest.mark.parametrize("kept", ["auto", "bought_or_pictured", "all"])
+def test_the_catalogue_alone_is_that_of_the_dataset(embedded: Path, kept: str) -> None:
+    with Bench(load(embedded, env={}), writes=False) as bench:
+        settings = DataSettings(catalogue=kept)  # type: ignore[arg-type]
+        alone = dataset.load_catalogue(bench.store.engine, settings, pictures=bench.pictures)
+        whole = dataset.load(bench.store.engine, settings, pictures=bench.pictures).catalogue
+    assert len(alone) == {"auto": 32, "bought_or_pictured": 30, "all": N}[kept]
+    assert alone.ids.texts == whole.ids.texts and alone.frame.equals(whole.frame)
+    assert alone.sellable.tolist() == whole.sellable.tolist()
+
+
+def test_the_dataset_takes_the_place_of_products_read_alone(shop: Path) -> None:
+    with Bench(load(shop, env={})) as bench:
+        space.embed(bench)
+        _change(shop, "DELETE FROM products WHERE product_id = 'p07'")
+        table = space.embedded(bench).table
+        assert table.ids.texts == bench.dataset.catalogue.ids.texts and "p07" not in table.ids
+        assert bench.catalogue is bench.dataset.catalogue
+
+
+def test_the_storage_changes_without_a_forward_pass(shop: Path) -> None:
+    int8 = {"embeddings.storage": "int8"}
+    with Bench(load(shop, flags=int8, env={}), writes=False) as bench, pytest.raises(ModelFolderError, match="float32"):
+        bench.table_in_step()
+    counts = _embed(shop, **int8)
+    assert (counts["status"], counts["encoded"], counts["loaded"]) == ("done", 0, False)
+    assert counts["notes"] == ["the table is stored as int8 now"]
+    assert _embed(shop, **int8)["status"] == "nothing_new"
+    with Bench(load(shop, flags=int8, env={}), writes=False) as bench:
+        assert bench.table_in_step().storage == "int8"
+        assert bench.model_hash() == Bench(load(shop, env={}), writes=False).model_hash()  # no reason to train
+        assert (
+            bench.list_hash() != Bench(load(shop, env={}), writes=False).list_hash()
+        )  # but lists are not gone on with
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "pq"])
+def test_the_index_says_what_was_done(shop: Path, kind: str) -> None:
+    def done(**more: bool) -> tuple[str, dict[str, object]]:
+        with Bench(load(shop, flags={"index.kind": kind}, env={})) as bench:
+            report = space.build_index(bench, **more)
+            assert len(space.indexed(bench).index) == len(bench.table)
+        (row,) = report.tables[0].records()
+        assert row["kind"] == kind and row["products"] == report.counts["products"]
+        assert report.counts["recall"] == 1 and 0 < row["median_ms"] <= row["p95_ms"] and row["queries_per_s"] > 0
+        return str(row["done"]), dict(report.counts)
+
+    assert done()[0] == "built: none was saved"
+    assert done()[0] == "unchanged"
+    _change(shop, "UPDATE products SET title = 'yellow scarf' WHERE product_id = 'p07'")
+    said, counts = done()
+    if kind == "flat":
+        assert said == "rebuilt: the vectors changed since they were measured"
+    else:
+        assert said == "updated: 1 changed"
+        assert (counts["added"], counts["removed"], counts["changed"]) == (0, 0, 1)
+    assert done(full=True)[0] == "rebuilt: asked for"
