@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from recsys.config import read
-from recsys.pipeline.project import Bench
+from recsys.pipeline.project import Bench, Writing
 from recsys.pipeline.result import Report
-from recsys.pipeline.writing import Writing
 from recsys.types import FloatArray
 
 if TYPE_CHECKING:
@@ -100,9 +99,9 @@ class Shop:
 
     def check(self) -> Report:
         """Say what the store holds and what each part of the model would get."""
-        from recsys.pipeline import ingest as intake
+        from recsys.pipeline import check
 
-        return intake.check(self._bench)
+        return check.check(self._bench)
 
     def train(
         self,

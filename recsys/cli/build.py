@@ -148,10 +148,10 @@ def check(
     ] = False,
 ) -> Report:
     """Say what the store holds: counts, gaps, duplicates, time span, rejects, what each part of the model gets."""
-    from recsys.pipeline import ingest as intake
+    from recsys.pipeline import check as checking
 
     with call.bench(writes=False) as bench:
-        report = intake.check(bench)
+        report = checking.check(bench)
         if odd:
             from recsys.pipeline import complete as gaps
 
@@ -226,10 +226,10 @@ def index(
     full: Annotated[bool, typer.Option("--full", help="Build it anew, also where little changed.")] = False,
 ) -> Report:
     """Bring the vector index up to date, or build it, and measure its recall and speed against exact search."""
-    from recsys.pipeline import embed as space
+    from recsys.pipeline import index as indexing
 
     with call.bench({"index.kind": kind.value if kind else None}) as bench:
-        return space.build_index(bench, full=full)
+        return indexing.build_index(bench, full=full)
 
 
 def run(

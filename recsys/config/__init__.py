@@ -5,22 +5,10 @@ In: flags, environment `RECSYS_*`, `recsys.toml`, defaults, in this order of pre
 
 from recsys.config.evaluation import EvaluateSettings, ReportSettings
 from recsys.config.loading import FILE, Layered, load, read, template, value_of
-from recsys.config.search import SearchSettings
+from recsys.config.recommend import SOURCES, PublishSettings, RecommendSettings, RuleSettings
+from recsys.config.search import ClusterSettings, EmbeddingSettings, IndexSettings, SearchSettings
 from recsys.config.section import Section
-from recsys.config.settings import (
-    SOURCES,
-    ClusterSettings,
-    DatabaseSettings,
-    DataSettings,
-    EmbeddingSettings,
-    ImageSettings,
-    IndexSettings,
-    PublishSettings,
-    RecommendSettings,
-    RuleSettings,
-    Settings,
-    SourceSettings,
-)
+from recsys.config.settings import DatabaseSettings, DataSettings, ImageSettings, Settings, SourceSettings
 from recsys.config.training import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
 
 __all__ = [

@@ -23,7 +23,7 @@ from recsys.data.id_map import IdMap
 from recsys.data.image_store import PictureStore
 from recsys.data.interactions import Interactions
 from recsys.errors import DataContractError
-from recsys.execution import collector
+from recsys.execution import memory
 from recsys.types import IntArray
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Dataset:
         return np.arange(len(self.users), dtype=np.int64)
 
 
-@collector.paused()
+@memory.paused()
 def load(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> Dataset:
     """Read a store.
 
@@ -101,7 +101,7 @@ def load(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> D
     )
 
 
-@collector.paused()
+@memory.paused()
 def load_catalogue(
     engine: Engine, settings: DataSettings, *, pictures: PictureStore, columns: Collection[str] | None = None
 ) -> Catalogue:

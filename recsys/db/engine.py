@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from recsys.db.errors import explained, first_line
 from recsys.db.result_frames import frame
 from recsys.errors import ConfigError, NotFoundError, UsageError, suggestion
-from recsys.execution import collector
+from recsys.execution import memory
 from recsys.log import redact
 
 __all__ = ["connect", "explained", "parsed", "read", "rows", "sqlite_file", "stream", "streamed"]
@@ -248,7 +248,7 @@ def streamed(
     try:
         while True:
             # Not the driver's cursor: SQLAlchemy has read ahead from it already.
-            with collector.paused():
+            with memory.paused():
                 rows = result.fetchmany(batch)
                 count = len(rows)
                 made = frame(names, rows, exact) if count or first else None

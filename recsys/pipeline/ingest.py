@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from recsys.data import input_sources as sources
@@ -191,56 +189,3 @@ def _table(found: Mapping[str, dict[str, Any]]) -> Table:
         total = counts.get("rows_in", counts.get("found", 0))
         rows.append((name, total, counts["used"], counts["rejected"], counts.get("filtered", 0), said))
     return Table("ingested", ("table", "rows", "used", "rejected", "filtered", "reasons"), rows)
-
-
-def check(bench: Bench) -> Report:
-    """What the store holds: counts, gaps, time span, rejects by reason, and what each part of the model would get."""
-    dataset, settings = bench.dataset, bench.settings
-    catalogue, interactions = dataset.catalogue, dataset.interactions
-    n, counts = len(catalogue), dict(dataset.counts)
-    gaps = [
-        (name, int(catalogue.frame[name].null_count()), round(catalogue.frame[name].null_count() / max(n, 1), 4))
-        for name in catalogue.frame.columns
-    ]
-    events = read(
-        bench.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 1"
-    )
-    rejects = read(
-        bench.store.engine,
-        "SELECT source, table_name, code, COUNT(*) AS rejected FROM rejected_rows "
-        "GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3",
-    )
-    text = [name for name in settings.encoder.text_columns if name in catalogue.frame.columns]
-    worded = catalogue.frame.select(text).filter(~pl.all_horizontal(pl.col(text).is_null())).height if text else 0
-    enough = int((np.diff(interactions.starts) >= 2).sum())
-    parts = [
-        ("text", f"{worded:,} of {n:,} products have {' or '.join(text) or 'no text column'}"),
-        ("picture", f"{counts['products_with_picture']:,} of {n:,} products have a picture"),
-        ("co_purchase, next_item", f"{enough:,} of {len(dataset.users):,} users have two events or more"),
-        ("recommend", f"{counts['products_sellable']:,} products may be recommended to {len(dataset.users):,} users"),
-        (
-            "without history",
-            f"{len(dataset.users) - counts['users_with_events']:,} users get the list of '__default__'",
-        ),
-    ]
-    warnings = []
-    if not n:
-        warnings.append("the catalogue is empty; run 'recsys ingest' with products")
-    if not len(interactions):
-        warnings.append("there are no events; run 'recsys ingest' with events")
-    twins = n - catalogue.frame.select(text).unique().height if text else 0
-    if twins > n // 10:
-        warnings.append(f"{twins:,} products share title and description with another one")
-    for name in ("first_event", "last_event"):
-        counts[name] = None if counts[name] is None else datetime.fromtimestamp(counts[name], UTC).isoformat()
-    return Report(
-        "check",
-        counts=counts,
-        warnings=warnings,
-        tables=[
-            Table("what the models get", ("part", "gets"), parts),
-            Table("missing values", ("column", "missing", "share"), gaps),
-            Table.of("events", events),
-            Table.of("rejected rows", rejects),
-        ],
-    )

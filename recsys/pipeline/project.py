@@ -236,3 +236,18 @@ class Bench:
 def _digest(settings: Settings, sections: tuple[str, ...]) -> str:
     chosen = {name: getattr(settings, name).model_dump(mode="json", exclude=_WHERE_ONLY.get(name)) for name in sections}
     return blake2b(json.dumps(chosen, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+class Writing:
+    """A Bench that holds the store's lease for one verb."""
+
+    def __init__(self, outer: Bench) -> None:
+        self._outer = outer
+        self._bench = Bench(outer.settings, outer.watch)
+
+    def __enter__(self) -> Bench:
+        return self._bench
+
+    def __exit__(self, *_: object) -> None:
+        self._bench.close()
+        self._outer.refresh()

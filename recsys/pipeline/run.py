@@ -12,6 +12,7 @@ from recsys.execution.progress import peak_mb
 from recsys.log import redact
 from recsys.pipeline import cluster as grouping
 from recsys.pipeline import embed as space
+from recsys.pipeline import index
 from recsys.pipeline import ingest as intake
 from recsys.pipeline import recommend as lists
 from recsys.pipeline import report as reporting
@@ -63,7 +64,7 @@ def run(bench: Bench) -> Report:
     grouped = grouping.cluster(bench)
     counts["clusters"] = grouped.counts["clusters"]
     warnings += grouped.warnings
-    counts["index_recall"] = space.build_index(bench).counts["recall"]
+    counts["index_recall"] = index.build_index(bench).counts["recall"]
     made = lists.recommend(bench)
     counts |= made.counts
     page = _reported(bench)

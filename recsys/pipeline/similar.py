@@ -135,6 +135,6 @@ def _catalogue(bench: Bench, *, whole: bool) -> Catalogue:
 def _index(bench: Bench, *, many: bool) -> VectorIndex:
     if not many and bench.table.vectors.size <= SCANNED:
         return FlatIndex(bench.table.vectors)
-    from recsys.pipeline import embed as space
+    from recsys.pipeline import index
 
-    return space.indexed(bench, queries=None if many else 1).index
+    return index.indexed(bench, queries=None if many else 1).index

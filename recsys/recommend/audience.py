@@ -15,8 +15,7 @@ from scipy.special import expit
 from recsys.data import schema
 from recsys.recommend import recommender as line
 from recsys.recommend.candidates.sequence import Sequence as SequenceSource
-from recsys.recommend.candidates.source import UserBatch
-from recsys.recommend.pairs import Pairs
+from recsys.recommend.candidates.source import Pairs, UserBatch
 from recsys.recommend.recommendations import Lists
 from recsys.types import DoubleArray, IntArray
 

@@ -29,6 +29,7 @@ from recsys.recommend.candidates.source import UserBatch
 from recsys.recommend.ranking import features
 from recsys.recommend.ranking.diversity import Diversity
 from recsys.recommend.ranking.linear import Ranker, scored
+from recsys.recommend.ranking.statistics import facts
 from recsys.recommend.recommendations import Lists, falling, kinds_of
 from recsys.recommend.retrieval import Scored, proposed
 from recsys.recommend.rules import rule_set as rules
@@ -80,7 +81,7 @@ class Recommender:
         self._content = held.content
         self._gone: BoolArray | None = None
         self._diversity = Diversity.of(held.recommend, held.catalogue, held.content)
-        self._features = features.Features(list(self.sources.values()), sources.facts(held))
+        self._features = features.Features(list(self.sources.values()), facts(held))
         co_purchase = self.sources.get(CoPurchase.name)
         self._reasons = reasons.Reasons(
             held.catalogue,

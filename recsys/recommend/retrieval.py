@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.data.interactions import Histories
-from recsys.recommend.candidates.source import Candidates, CandidateSource, UserBatch
-from recsys.recommend.pairs import Pairs, pairs_of
+from recsys.recommend.candidates.source import Candidates, CandidateSource, Pairs, UserBatch, pairs_of
 from recsys.recommend.rules import rule_set as rules
 from recsys.recommend.rules.statistics import Drops
 from recsys.types import FloatArray

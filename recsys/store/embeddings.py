@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from recsys.db.dialects import Dialect
-from recsys.execution import collector
+from recsys.execution import memory
 from recsys.store import tables
 from recsys.store.recommendations import pieces
 from recsys.types import FloatArray
@@ -68,7 +68,7 @@ def write(
     return changed.height
 
 
-@collector.paused()
+@memory.paused()
 def _stored(connection: Connection, model_version: str) -> pl.DataFrame:
     """What is stored: product_id, and as `content` the hash of what this model made the vector from, else null."""
     table = tables.product_embeddings

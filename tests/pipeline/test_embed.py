@@ -21,6 +21,7 @@ from recsys.encoder.model import Model
 from recsys.encoder.product_encoder import ProductEncoder
 from recsys.errors import ModelFolderError, NothingNewError
 from recsys.pipeline import embed as space
+from recsys.pipeline import index
 from recsys.pipeline.ingest import Wanted, ingest
 from recsys.pipeline.init import init
 from recsys.pipeline.project import Bench
@@ -186,8 +187,8 @@ def test_the_storage_changes_without_a_forward_pass(shop: Path) -> None:
 def test_the_index_says_what_was_done(shop: Path, kind: str) -> None:
     def done(**more: bool) -> tuple[str, dict[str, object]]:
         with Bench(load(shop, flags={"index.kind": kind}, env={})) as bench:
-            report = space.build_index(bench, **more)
-            assert len(space.indexed(bench).index) == len(bench.table)
+            report = index.build_index(bench, **more)
+            assert len(index.indexed(bench).index) == len(bench.table)
         (row,) = report.tables[0].records()
         assert row["kind"] == kind and row["products"] == report.counts["products"]
         assert report.counts["recall"] == 1 and 0 < row["median_ms"] <= row["p95_ms"] and row["queries_per_s"] > 0

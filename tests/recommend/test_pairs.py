@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.recommend.candidates.source import Candidates
-from recsys.recommend.pairs import pairs_of
+from recsys.recommend.candidates.source import Candidates, pairs_of
 
 
 def candidates(rows):

@@ -17,7 +17,7 @@ from recsys.data import schema
 from recsys.db.engine import read
 from recsys.evaluate.backtest import SCHEMA
 from recsys.pipeline import evaluate_result as evidence
-from recsys.pipeline.embed import SIMILAR
+from recsys.pipeline.index import SIMILAR
 from recsys.pipeline.project import Bench
 from recsys.pipeline.report_data import exposure
 from recsys.pipeline.report_data import learning_curves as curves

@@ -18,7 +18,7 @@ from recsys.config import Settings
 from recsys.config.loading import names, value_of
 from recsys.errors import ModelFolderError
 from recsys.log import redact
-from recsys.pipeline.embed import SIMILAR
+from recsys.pipeline.index import SIMILAR
 from recsys.pipeline.project import Bench
 from recsys.report.measurements import Cell, Grid
 from recsys.store import publication as pointer

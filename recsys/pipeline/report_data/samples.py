@@ -20,7 +20,7 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import Dataset
 from recsys.data.interactions import Interactions
 from recsys.errors import ModelFolderError
-from recsys.pipeline.embed import SIMILAR
+from recsys.pipeline.index import SIMILAR
 from recsys.pipeline.report_data.product_table import Shelf
 from recsys.report.content import Cluster, Clusters, Event, Neighbours, Person, Place
 from recsys.store import run_statistics as looks

@@ -28,7 +28,6 @@ from recsys.recommend.candidates.repurchase import Repurchase
 from recsys.recommend.candidates.sequence import Sequence as SequenceSource
 from recsys.recommend.candidates.source import CandidateSource
 from recsys.recommend.candidates.transitions import Transitions
-from recsys.recommend.ranking.statistics import ProductFacts
 from recsys.types import FloatArray
 from recsys.vectors.clustering.kmeans import groups
 
@@ -139,8 +138,3 @@ def made(names: Sequence[str], held: Knowledge) -> list[CandidateSource]:
     if not names:
         raise ConfigError(f"recommend.sources is empty; name at least one of {', '.join(MAKERS)}")
     return [MAKERS[name](held) for name in names]
-
-
-def facts(held: Knowledge) -> ProductFacts:
-    """What is known of the products at `held.now`."""
-    return ProductFacts(held.catalogue, held.interactions, held.content, now=held.now, days=held.recommend.popular_days)

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.recommend.candidates.per_user import by_score
-from recsys.recommend.candidates.source import CandidateSource, UserBatch
-from recsys.recommend.pairs import Pairs
+from recsys.recommend.candidates.source import CandidateSource, Pairs, UserBatch
 from recsys.recommend.ranking.statistics import ProductFacts, UserFacts
 from recsys.types import DoubleArray, FloatArray, IntArray
 

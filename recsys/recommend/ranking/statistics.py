@@ -13,6 +13,7 @@ from recsys.data.interactions import Interactions
 from recsys.data.product_columns import codes_of, prices_of
 from recsys.data.schema import DAY, RETURN_CODE
 from recsys.recommend.candidates.item_knn import looked_up, side_by_side
+from recsys.recommend.candidates.registry import Knowledge
 from recsys.recommend.candidates.source import UserBatch
 from recsys.types import FloatArray, IntArray
 
@@ -198,3 +199,8 @@ def _codes(catalogue: Catalogue, column: str) -> IntArray:
     if column not in catalogue.frame.columns:
         return np.full(len(catalogue), -1, np.int64)
     return codes_of(catalogue, column, setting="ranker")
+
+
+def facts(held: Knowledge) -> ProductFacts:
+    """What is known of the products at `held.now`."""
+    return ProductFacts(held.catalogue, held.interactions, held.content, now=held.now, days=held.recommend.popular_days)

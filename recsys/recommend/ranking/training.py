@@ -23,6 +23,7 @@ from recsys.recommend.ranking import boosted_trees as trees
 from recsys.recommend.ranking import features
 from recsys.recommend.ranking.boosted_trees import Trees
 from recsys.recommend.ranking.linear import Blend, drawn, equal, fit
+from recsys.recommend.ranking.statistics import facts
 from recsys.recommend.retrieval import proposed
 from recsys.recommend.rules import rule_set as rules
 from recsys.types import BoolArray, FloatArray, IntArray
@@ -187,7 +188,7 @@ def examples(
     names = held.recommend.sources
     made = sources.made(names, held)
     struck = rules.made(rule_settings, held.interactions, sources=names, sellable=held.catalogue.sellable)
-    described = features.Features(made, sources.facts(held))
+    described = features.Features(made, facts(held))
     n = len(held.catalogue)
     rows = [np.zeros((0, len(features.names(names))), np.float32)]
     owners, hits = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]

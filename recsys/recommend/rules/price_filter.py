@@ -13,7 +13,7 @@ from recsys.data import product_columns as columns
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
-from recsys.recommend.pairs import Pairs
+from recsys.recommend.candidates.source import Pairs
 from recsys.recommend.rules.purchase_filters import bought
 from recsys.types import BoolArray, DoubleArray, IntArray
 

@@ -14,7 +14,7 @@ from recsys.config import RuleSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories
 from recsys.errors import ConfigError, DataContractError, suggestion
-from recsys.recommend.pairs import Pairs
+from recsys.recommend.candidates.source import Pairs
 from recsys.recommend.rules.price_filter import prices_of
 from recsys.types import BoolArray, IntArray
 

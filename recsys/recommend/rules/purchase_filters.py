@@ -15,7 +15,7 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.errors import suggestion
-from recsys.recommend.pairs import Pairs
+from recsys.recommend.candidates.source import Pairs
 from recsys.types import BoolArray, DoubleArray, IntArray
 
 logger = logging.getLogger(__name__)

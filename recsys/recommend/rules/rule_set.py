@@ -16,7 +16,7 @@ from recsys.config import RuleSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.product_columns import codes_of, new_products
-from recsys.recommend.pairs import Pairs
+from recsys.recommend.candidates.source import Pairs
 from recsys.recommend.rules import list_constraints as rules_list
 from recsys.recommend.rules import product_filters as rules_products
 from recsys.recommend.rules.price_filter import PriceFactor, prices_of

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.recommend.candidates.source import Candidates, UserBatch
-from recsys.recommend.pairs import pairs_of
+from recsys.recommend.candidates.source import Candidates, UserBatch, pairs_of
 from recsys.recommend.ranking import features
 from recsys.recommend.ranking.statistics import ProductFacts, UserFacts
 from tests import oracles

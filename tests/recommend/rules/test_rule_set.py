@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recsys.config import RuleSettings
 from recsys.errors import ConfigError, DataContractError
-from recsys.recommend.pairs import Pairs
+from recsys.recommend.candidates.source import Pairs
 from recsys.recommend.rules import rule_set as rules
 from recsys.recommend.rules.price_filter import PriceFactor, prices_of
 from tests.recommend.ruled import goods
