@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from clusters_measures import kept, made, others, telling, worth
 from clusters_shop import Grouped, grouped
-from representation_parts import Rows
 from representation_training import add_training
 from telling import answered, machine, say
 
 from recsys.config import ClusterSettings
+from recsys.types import IntArray
 
 METHODS = ("kmeans", "agglomerative", "hdbscan")
 Figures = dict[tuple[str, str, str], list[float]]
@@ -122,7 +122,9 @@ def ours(shop: Grouped, asked: argparse.Namespace, found: Figures, *, types: int
     return sizes
 
 
-def noted(found: Figures, where: tuple[str, str], group: Rows, shop: Grouped, *, seconds: float | None = None) -> None:
+def noted(
+    found: Figures, where: tuple[str, str], group: IntArray, shop: Grouped, *, seconds: float | None = None
+) -> None:
     """Keep the figures of one grouping; `seconds` = how long it took, with labels and all where it is ours."""
     system, place = where
     values = worth(group, shop.labels)

@@ -8,26 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from clusters_shop import Grouped, Vectors
-from representation_parts import Labels, Rows
+from clusters_shop import Grouped
+from representation_parts import Labels
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import normalized_mutual_info_score
 
 from recsys.config import ClusterSettings
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from recsys.data.id_map import IdMap
-from recsys.types import IntArray
-from recsys.vectors.clustering.clusters import Clusters, asked, cluster
-from recsys.vectors.clustering.id_matching import Last
+from recsys.types import FloatArray, IntArray
+from recsys.vectors.clustering.clusters import Clustering, cluster_products, method_key
+from recsys.vectors.clustering.id_matching import PreviousClusters
 from recsys.vectors.embeddings.table import EmbeddingTable
 
 PIXELS = 128
 CHANGED = 0.05
 
 
-def worth(group: Rows, labels: Labels) -> dict[str, float]:
+def worth(group: IntArray, labels: Labels) -> dict[str, float]:
     """NMI (arithmetic mean) and purity by label; products in no group are one group more, which costs both.
 
     Purity is the share of products that bear the commonest label of their group.
@@ -44,14 +44,19 @@ def worth(group: Rows, labels: Labels) -> dict[str, float]:
 
 
 def made(
-    catalogue: Catalogue, vectors: Vectors, settings: ClusterSettings, *, seed: int, last: Last | None = None
-) -> Clusters:
+    catalogue: Catalogue,
+    vectors: FloatArray,
+    settings: ClusterSettings,
+    *,
+    seed: int,
+    last: PreviousClusters | None = None,
+) -> Clustering:
     """Groups as `recsys cluster` makes them."""
     table = EmbeddingTable(catalogue.ids, vectors.copy(), np.zeros(len(vectors), np.uint64), "given")
-    return cluster(table, catalogue, settings, seed=seed, previous=last)
+    return cluster_products(table, catalogue, settings, seed=seed, previous=last)
 
 
-def others(shop: Grouped) -> Iterator[tuple[str, Callable[[int, int], Rows]]]:
+def others(shop: Grouped) -> Iterator[tuple[str, Callable[[int, int], IntArray]]]:
     """k-means of scikit-learn on words counted and on pixels compressed: a name, and groups by number and seed."""
     words = TfidfVectorizer().fit_transform(shop.texts)
     yield "tf-idf k-means", lambda number, seed: KMeans(number, n_init=1, random_state=seed).fit(words).labels_
@@ -63,7 +68,7 @@ def others(shop: Grouped) -> Iterator[tuple[str, Callable[[int, int], Rows]]]:
 
 def kept(
     shop: Grouped, settings: ClusterSettings, *, seed: int, how: str, anew: bool = False
-) -> tuple[float, Clusters]:
+) -> tuple[float, Clustering]:
     """Share of products with the same id after a night in which 5 % of them changed, and the groups of that night.
 
     Args:
@@ -89,9 +94,11 @@ def kept(
         asked_about = np.sort(drawn[count:])
     one = made(_some(shop.catalogue, first), then, settings, seed=seed)
     names = dict(zip(one.frame["cluster_id"].to_list(), one.frame["label"].to_list(), strict=True))
-    last = Last(one.members(_some(shop.catalogue, first).ids), names, "" if anew else asked(settings), one.free)
+    last = PreviousClusters(
+        one.members(_some(shop.catalogue, first).ids), names, "" if anew else method_key(settings), one.free
+    )
     if anew:
-        last = Last(last.members, names, "another way", one.free)
+        last = PreviousClusters(last.members, names, "another way", one.free)
     two = made(_some(shop.catalogue, second), now, settings, seed=seed + 1, last=last)
     before, after = (np.full(n, -9, np.int64) for _ in range(2))
     before[first], after[second] = one.cluster_id, two.cluster_id
@@ -103,11 +110,11 @@ def _some(catalogue: Catalogue, rows: IntArray) -> Catalogue:
         IdMap(catalogue.ids.ids(rows)),
         catalogue.frame[rows.tolist()],
         catalogue.sellable[rows],
-        Pictures.none(len(rows)),
+        Images.empty(len(rows)),
     )
 
 
-def telling(shop: Grouped, groups: Clusters, count: int) -> list[str]:
+def telling(shop: Grouped, groups: Clustering, count: int) -> list[str]:
     """Lines to read: the label of a group, its size, and which article types it holds; spread over all sizes."""
     frame = groups.frame.filter(groups.frame["cluster_id"] >= 0).sort("size", "cluster_id", descending=[True, False])
     rows = np.unique(np.linspace(0, frame.height - 1, min(count, frame.height)).round().astype(int))

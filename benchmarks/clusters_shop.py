@@ -18,9 +18,9 @@ from representation_training import settings_for, trained
 from telling import say
 
 from recsys.config import ImageSettings
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from recsys.data.id_map import IdMap
-from recsys.data.image_store import PictureStore
+from recsys.data.image_store import ImageStore
 from recsys.errors import UsageError
 from recsys.types import FloatArray
 from recsys.vectors.embeddings.table import EmbeddingTable
@@ -44,7 +44,7 @@ class Grouped:
     catalogue: Catalogue
     labels: Labels
     views: dict[str, FloatArray] = field(repr=False)
-    small: Pictures = field(repr=False)
+    small: Images = field(repr=False)
     learned: dict[str, object]
 
     @property
@@ -75,7 +75,7 @@ def grouped(asked: argparse.Namespace, work: Path) -> Grouped:
         ids, learned = [ids[row] for row in rows], {"given": str(asked.embeddings or asked.vectors)}
     else:
         views, learned = _from_training(asked, shop, work)
-    store = PictureStore(work / f"pictures-{SMALL_PIXELS}", ImageSettings(size=SMALL_PIXELS))
+    store = ImageStore(work / f"pictures-{SMALL_PIXELS}", ImageSettings(size=SMALL_PIXELS))
     store.add([asked.images], {}, also=ids)
     whole = _catalogue(shop, ids)
     return Grouped(whole, _labels(asked.products, ids), views, store.pictures(whole.ids), learned)
@@ -112,7 +112,7 @@ def _catalogue(shop: Divided, ids: list[str]) -> Catalogue:
     """One catalogue of both parts, in the order of `ids`; its pictures are not asked for again."""
     frame = pl.concat([shop.train.catalogue.frame, shop.test.catalogue.frame], how="diagonal_relaxed")
     frame = pl.DataFrame({"product_id": ids}).join(frame, on="product_id", how="left", maintain_order="left")
-    return Catalogue(IdMap(ids), frame, np.ones(len(ids), np.bool_), Pictures.none(len(ids)))
+    return Catalogue(IdMap(ids), frame, np.ones(len(ids), np.bool_), Images.empty(len(ids)))
 
 
 def _labels(products: Path, ids: list[str]) -> Labels:

@@ -63,7 +63,7 @@ def hidden(whole: Catalogue, *, seed: int, related: bool) -> tuple[Catalogue, di
             frame = frame.with_columns(
                 pl.when(pl.Series(drawn)).then(None).otherwise(pl.col(column)).cast(pl.String).alias(column)
             )
-    return Catalogue(whole.ids, frame, whole.sellable.copy(), whole.pictures), gone
+    return Catalogue(whole.ids, frame, whole.sellable.copy(), whole.images), gone
 
 
 def rivals(catalogue: Catalogue, column: str, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -71,7 +71,7 @@ def rivals(catalogue: Catalogue, column: str, rows: np.ndarray) -> dict[str, tup
     values = catalogue.frame[column].to_numpy()
     known = np.flatnonzero(catalogue.frame[column].is_not_null().to_numpy())
     names, times = np.unique(values[known].astype(str), return_counts=True)
-    words = complete.words_of(catalogue, column, most=MOST_WORDS)
+    words = complete.tfidf_without(catalogue, column, most=MOST_WORDS)
     model = LogisticRegression(C=10.0, max_iter=100, tol=1e-3).fit(words[known], values[known].astype(str))
     chances = model.predict_proba(words[rows])
     return {
@@ -117,7 +117,7 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[list[dict[str, object]],
         column = COLUMNS[name]
         say(f"{name}: {len(places):,} values to guess")
         truth = shop.catalogue.frame[column].to_numpy()[places].astype(str)
-        (gaps,) = complete.complete(catalogue, model, [column], seed=asked.seed)
+        (gaps,) = complete.predict_missing(catalogue, model, [column], seed=asked.seed)
         learned[name] = gaps.why or {"known": gaps.known, "held_out": gaps.held, "hidden": len(places)}
         if gaps.why:
             continue

@@ -32,7 +32,7 @@ from telling import machine, say
 
 from recsys.config import ImageSettings
 from recsys.data.id_map import IdMap
-from recsys.data.image_decoding import decode
+from recsys.data.image_decoding import decode_image
 from recsys.errors import DataContractError, RecsysError
 from recsys.types import FloatArray
 from recsys.vectors.embeddings.table import EmbeddingTable, Storage
@@ -41,9 +41,9 @@ from recsys.vectors.index.flat import FlatIndex
 COUNTED = """
 import json, sys
 from recsys.cli.app import main
-from recsys.encoder.lazy_model import ModelAtRest
-plain, calls = ModelAtRest.encode, []
-ModelAtRest.encode = lambda self, *given: calls.append(1) or plain(self, *given)
+from recsys.encoder.lazy_model import LazyModel
+plain, calls = LazyModel.encode, []
+LazyModel.encode = lambda self, *given: calls.append(1) or plain(self, *given)
 code = main(["embed", "-C", sys.argv[1], "--json", "--quiet"])
 print(json.dumps({"forward_passes": len(calls), "torch": "torch" in sys.modules}))
 sys.exit(code)
@@ -185,7 +185,7 @@ def decoding(rows: Rows, asked: argparse.Namespace) -> dict[str, float]:
             return np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR))
 
     settings = ImageSettings(size=SIZE)
-    ways: dict[str, Callable[[bytes], Any]] = {"recsys": lambda data: decode(data, settings)}
+    ways: dict[str, Callable[[bytes], Any]] = {"recsys": lambda data: decode_image(data, settings)}
     if not asked.only:
         ways["Pillow"] = plain
     speeds: dict[str, list[float]] = {system: [] for system in ways}

@@ -16,14 +16,14 @@ import torch
 from blind import directions
 
 from recsys.config import load
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from recsys.data.id_map import IdMap
 from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
 from recsys.encoder.product_encoder import ProductEncoder
-from recsys.pipeline.ingest import Wanted, ingest
-from recsys.pipeline.init import init
-from recsys.pipeline.project import Bench
+from recsys.pipeline.ingest import IngestRequest, ingest
+from recsys.pipeline.init import init_project
+from recsys.pipeline.project import Project
 from recsys.vectors.embeddings.table import EmbeddingTable
 
 LEARNED_FROM = 2000
@@ -33,10 +33,10 @@ _WORDS = ["".join(parts) for parts in product(("ba", "ko", "ri", "te", "mu"), ("
 
 def make(folder: Path, n: int, seed: int) -> None:
     """Make the project in `folder`."""
-    init(folder)
-    with Bench(load(folder, env={})) as bench:
-        ingest(bench, Wanted.of([], frames={"products": products(n, seed)}))
-        bench.refresh()
+    init_project(folder)
+    with Project(load(folder, env={})) as bench:
+        ingest(bench, IngestRequest.of([], frames={"products": products(n, seed)}))
+        bench.reload()
         catalogue, settings = bench.catalogue, bench.settings.encoder
         torch.manual_seed(seed)
         some = min(n, LEARNED_FROM)
@@ -44,12 +44,12 @@ def make(folder: Path, n: int, seed: int) -> None:
             IdMap(catalogue.ids.texts[:some]),
             catalogue.frame[:some],
             catalogue.sellable[:some].copy(),
-            Pictures.none(some),
+            Images.empty(some),
         )
         model = Model(product=ProductEncoder.fit(first, settings), user=None, settings=settings)
-        checkpoint.save(model, bench.models / "encoder")
+        checkpoint.save(model, bench.models_folder / "encoder")
         vectors, hashes = directions((n, settings.dim), seed), catalogue.hashes(model.columns)
-        EmbeddingTable(catalogue.ids, vectors, hashes, model.content_version).save(bench.embeddings)
+        EmbeddingTable(catalogue.ids, vectors, hashes, model.content_version).save(bench.embeddings_folder)
 
 
 def products(n: int, seed: int) -> pl.DataFrame:

@@ -32,9 +32,9 @@ from PIL import Image
 from telling import machine, say
 
 from recsys.config import EncoderSettings, ImageSettings
-from recsys.data.image_decoding import decode
-from recsys.encoder.device import has_bf16
-from recsys.encoder.modalities.text import TextField
+from recsys.data.image_decoding import decode_image
+from recsys.encoder.device import supports_bf16
+from recsys.encoder.modalities.text import TextEncoder
 from recsys.errors import ConfigError, RecsysError
 from recsys.types import FloatArray
 
@@ -125,11 +125,11 @@ def model_folder(asked: argparse.Namespace) -> Path:
 def own_encoder(model: Path, precision: str) -> Callable[[list[str]], FloatArray]:
     """Our reading of texts: tokens, batches of like length, pooled states of length 1."""
     settings = EncoderSettings.model_validate({"text": str(model), "text_tokens": TOKENS, "precision": precision})
-    field = TextField.fit([], [], settings).eval()
+    field = TextEncoder.fit([], [], settings).eval()
 
     def encode(texts: list[str]) -> FloatArray:
         with torch.inference_mode():
-            gist = field.gist(field.padded(field.ids(texts))["tokens"])
+            gist = field.pooled(field.padded(field.ids(texts))["tokens"])
             return torch.nn.functional.normalize(gist, dim=1).numpy()
 
     return encode
@@ -204,7 +204,7 @@ def read_texts(asked: argparse.Namespace, folder: Path, rounds: int) -> dict[str
 def read_pictures(asked: argparse.Namespace, rounds: int) -> dict[str, Any]:
     """Seconds of each turn by system; one turn of each after the other."""
     pictures, settings = enlarged(asked.images, 6 if asked.quick else asked.pictures), ImageSettings(size=SIDE)
-    turns: dict[str, Callable[[], Any]] = {"recsys": lambda: [decode(data, settings) for data in pictures]}
+    turns: dict[str, Callable[[], Any]] = {"recsys": lambda: [decode_image(data, settings) for data in pictures]}
     if not asked.only:
         turns["PIL"] = lambda: [plainly(data) for data in pictures]
     seconds: dict[str, list[float]] = {name: [] for name in turns}
@@ -254,7 +254,7 @@ def main() -> int:
     for name, ratio in ratios.items():
         print(f"{name}: {ratio}")
     if asked.json:
-        bf16 = has_bf16(torch.device("cpu"))
+        bf16 = supports_bf16(torch.device("cpu"))
         facts = {"texts": texts["n"], "rounds": rounds, "precision": "bf16" if bf16 else "fp32"}
         facts["peers"] = texts["versions"]
         shown = {"benchmark": "encode", "quick": asked.quick, "rows": rows, "ratios": ratios, "facts": facts}

@@ -27,9 +27,9 @@ from recsys.execution.progress import peak_mb
 from recsys.pipeline import embed as space
 from recsys.pipeline import recommend as lists
 from recsys.pipeline import train as training
-from recsys.pipeline.ingest import Wanted, ingest
-from recsys.pipeline.init import init
-from recsys.pipeline.project import Bench
+from recsys.pipeline.ingest import IngestRequest, ingest
+from recsys.pipeline.init import init_project
+from recsys.pipeline.project import Project
 
 BLOCK = 200_000
 START, DAYS, DAY = 1_700_000_000, 90, 86_400
@@ -92,21 +92,21 @@ def shop(asked: argparse.Namespace, folder: Path) -> Settings:
         values["database.url"] = asked.database
     if (folder / "done").exists():
         return read(folder, flags=values).settings
-    init(folder, values=values)
+    init_project(folder, values=values)
     settings = read(folder, flags=values).settings
     goods = products(asked.products, asked.seed)
     first = min(asked.learn, asked.users)
-    with Bench(settings) as bench:
+    with Project(settings) as bench:
         of_users = range(first)
-        ingest(bench, Wanted.of([], frames={"products": goods, "events": drawn(asked, of_users, goods)}))
-        bench.refresh()
+        ingest(bench, IngestRequest.of([], frames={"products": goods, "events": drawn(asked, of_users, goods)}))
+        bench.reload()
         say(f"training on {first:,} users")
         training.train(bench)
-        space.embed(bench)
+        space.embed_products(bench)
         for start in range(first, asked.users, BLOCK):
             of_users = range(start, min(start + BLOCK, asked.users))
             say(f"taking in the events of users {of_users.start:,} to {of_users.stop:,}")
-            ingest(bench, Wanted.of([], frames={"events": drawn(asked, of_users, goods)}))
+            ingest(bench, IngestRequest.of([], frames={"events": drawn(asked, of_users, goods)}))
     (folder / "done").touch()
     return settings
 
@@ -120,10 +120,10 @@ def night(asked: argparse.Namespace, folder: Path) -> dict[str, float]:
     settings = shop(asked, folder)
     say(f"lists for {asked.users:,} users")
     started = time.perf_counter()
-    with Bench(settings) as bench:
-        report = lists.recommend(bench, lists.Way(resume=False))
+    with Project(settings) as bench:
+        report = lists.recommend(bench, lists.RecommendOptions(resume=False))
         whole = time.perf_counter() - started
-        seconds = bench.watch.seconds
+        seconds = bench.progress.seconds
         metrics = bench.store.run(str(report.run_id))["metrics"]
         rows = rows_of(bench.store.engine, "SELECT COUNT(*) AS n FROM recommendations")["n"][0]
     making = metrics["making"]

@@ -16,7 +16,7 @@ from representation_parts import Divided, Part
 from recsys.config import ImageSettings
 from recsys.data import schema
 from recsys.data.dataset import catalogue_of
-from recsys.data.image_store import PictureStore
+from recsys.data.image_store import ImageStore
 from recsys.errors import UsageError
 
 ID, TITLE = "id", "productDisplayName"
@@ -91,7 +91,7 @@ def read(
         has = known["has_image"].to_numpy().astype(bool)
         few = [np.flatnonzero(has)[: QUICK["pictured"]], np.flatnonzero(~has)[: QUICK["text-only"]]]
         known = known[np.sort(np.concatenate(few)).tolist()]
-    store = PictureStore(folder, settings)
+    store = ImageStore(folder, settings)
     store.add(sources, {}, also=[*known[ID].to_list(), *asked[ID].to_list()])
     train, test = _part(known, store), _part(asked, store)
     if not len(train.pictured) or not len(test.pictured):
@@ -99,7 +99,7 @@ def read(
     return Divided(train.take(train.pictured) if pictured_only else train, test.take(test.pictured))
 
 
-def _part(frame: pl.DataFrame, store: PictureStore) -> Part:
+def _part(frame: pl.DataFrame, store: ImageStore) -> Part:
     shown = frame.select(
         pl.col(ID).alias(schema.PRODUCT_ID), pl.col(TITLE).alias(schema.TITLE), *_held(frame.columns, SHOWN)
     )

@@ -37,11 +37,11 @@ from recsys.data.catalogue import Catalogue
 from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
 from recsys.errors import UsageError
-from recsys.evaluate.significance import interval
+from recsys.evaluate.significance import bootstrap_interval
 from recsys.vectors.embeddings.table import EmbeddingTable
 from recsys.vectors.index.flat import FlatIndex
-from recsys.vectors.search.bm25 import Lexical, terms, texts
-from recsys.vectors.search.engine import Finder, Mode, Way
+from recsys.vectors.search.bm25 import Bm25Index, searchable_text, terms
+from recsys.vectors.search.engine import Mode, SearchEngine, SearchOptions
 from recsys.vectors.search.query import Query
 
 TYPE, COLOUR = "product_type_name", "colour_group_name"
@@ -87,7 +87,7 @@ def measured(asked: argparse.Namespace, work: Path) -> int:
     say(f"{len(catalogue):,} articles, {len(held):,} held back; trained in {seconds:.0f} s; all are encoded")
     vectors = model.encode(catalogue, np.arange(len(catalogue)))
     table = EmbeddingTable(catalogue.ids, vectors, np.zeros(len(catalogue), np.uint64), model.content_version)
-    words = Lexical.build(catalogue)
+    words = Bm25Index.build(catalogue)
     rows: list[dict[str, Any]] = []
     relevant = right(asked.articles, catalogue)
     for name, queries in drawn(asked, catalogue, held).items():
@@ -126,7 +126,7 @@ def learned(asked: argparse.Namespace, shop: Shop, settings: Settings, work: Pat
         if not len(rows):
             raise UsageError(f"{asked.unseen} names no article that was bought")
         return rows, checkpoint.load(asked.model), 0.0
-    pictured = np.flatnonzero(shop.catalogue.pictures.present)
+    pictured = np.flatnonzero(shop.catalogue.images.present)
     count = min(asked.held, len(pictured) // 2)
     held = np.sort(np.random.default_rng(asked.seed).choice(pictured, count, replace=False))
     catalogue, events = without(shop, held)
@@ -140,7 +140,7 @@ def drawn(asked: argparse.Namespace, catalogue: Catalogue, held: np.ndarray) -> 
     titles = catalogue.frame[schema.TITLE].to_list()
     colours = column_of(asked.articles, COLOUR, catalogue.ids.texts)
     named = np.array([row for row in held.tolist() if titles[row]], np.int64)
-    pictured = held[catalogue.pictures.present[held]]
+    pictured = held[catalogue.images.present[held]]
     some = np.sort(g.permutation(named)[: asked.queries])
     seen = np.sort(g.permutation(np.setdiff1d(pictured, some))[: asked.queries])
     seen = np.array([row for row in seen.tolist() if titles[row]], np.int64)
@@ -165,11 +165,11 @@ def right(articles: Path, catalogue: Catalogue) -> dict[str, np.ndarray]:
 
 
 def found(
-    asked: Asked, catalogue: Catalogue, table: EmbeddingTable, model: Model, words: Lexical, mode: Mode,
+    asked: Asked, catalogue: Catalogue, table: EmbeddingTable, model: Model, words: Bm25Index, mode: Mode,
     images: ImageSettings,
 ) -> Lists:  # fmt: skip
     """Rows of the first answers to each query, through the very search of the program."""
-    way = Way(mode=mode, variants=True, sellable_only=False)
+    way = SearchOptions(mode=mode, variants=True, sellable_only=False)
     index = FlatIndex(table.vectors)
     finder = Shown(
         catalogue,
@@ -183,24 +183,24 @@ def found(
     texts = asked.texts or [None] * len(asked.rows)
     ids = catalogue.ids.ids(asked.rows)
     queries = [Query(text=text, image=name if asked.pictured else None) for text, name in zip(texts, ids, strict=True)]
-    answers = finder.answers(queries, DEEP)
+    answers = finder.search(queries, DEEP)
     wrong = [one for one in answers if isinstance(one, UsageError)]
     if wrong:
         raise wrong[0]
     return [catalogue.ids.rows(one[schema.PRODUCT_ID].to_list()) for one in answers]
 
 
-class Shown(Finder):
+class Shown(SearchEngine):
     """A finder whose pictures are those of the catalogue, by product id: they were decoded before."""
 
     def picture(self, path: str) -> np.ndarray:
-        return self.catalogue.pictures.take(self.catalogue.ids.rows([path]))[0]
+        return self.catalogue.images.take(self.catalogue.ids.rows([path]))[0]
 
 
 def by_tf_idf(queries: Sequence[str], catalogue: Catalogue) -> Lists:
     """The same words weighed and compared by scikit-learn's TF-IDF."""
-    method = TfidfVectorizer(tokenizer=terms, lowercase=False, token_pattern=None).fit(texts(catalogue))
-    scores = np.asarray((method.transform(queries) @ method.transform(texts(catalogue)).T).todense())
+    method = TfidfVectorizer(tokenizer=terms, lowercase=False, token_pattern=None).fit(searchable_text(catalogue))
+    scores = np.asarray((method.transform(queries) @ method.transform(searchable_text(catalogue)).T).todense())
     order = np.argsort(-scores, axis=1, kind="stable")[:, :DEEP]
     return [row[held[row] > 0] for row, held in zip(order, scores, strict=True)]
 
@@ -217,7 +217,7 @@ def judged(
             first.append(1.0 / (1 + int(hit.argmax())) if hit.any() else 0.0)
             among.append(hit[:TEN].sum() / min(TEN, int((codes == codes[row]).sum())))
         for metric, values in (("mrr", np.array(first)), (f"recall@{TEN}", np.array(among))):
-            low, high = interval(values, samples=_SAMPLES)
+            low, high = bootstrap_interval(values, samples=_SAMPLES)
             value = float(values.mean())
             own, _, mode = system.partition(" ")
             out.append(

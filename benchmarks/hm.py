@@ -24,9 +24,10 @@ from telling import machine, say
 
 from recsys.config import EncoderSettings, RankerSettings, RuleSettings, Settings, TrainingSettings
 from recsys.data import tfidf as words
+from recsys.data.holdout import time_split
 from recsys.errors import RecsysError
 from recsys.evaluate.backtest import backtest
-from recsys.evaluate.split import leave_last, time_split
+from recsys.evaluate.split import leave_last_of_test_users
 
 SLICES = ("all", "with_history", "no_history", "unseen_products", "rare_products", "pictured_products")
 BALANCES = ((0.1, 0.0), (0.3, 0.0), (0.0, 0.1), (0.0, 0.3))
@@ -79,7 +80,9 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, 
     if asked.cut:
         train, cases = time_split(shop.interactions, int(np.datetime64(asked.cut, "s").astype(np.int64)))
     else:
-        train, cases = leave_last(shop.interactions, shop.fifth() if asked.customers else shop.of_test_file)
+        train, cases = leave_last_of_test_users(
+            shop.interactions, shop.fifth() if asked.customers else shop.of_test_file
+        )
     say(f"{len(shop.catalogue):,} products, {len(train):,} events to learn from, {len(cases):,} cases")
     systems = {} if asked.only else plain(shop, train, now=cases.now, exclude_seen=not asked.cut)
     started = time.perf_counter()
@@ -122,7 +125,7 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[pl.DataFrame, dict[str, 
         k=12,
         samples=settings.evaluate.bootstrap,
         seed=asked.seed,
-        content=words.of(shop.catalogue),
+        content=words.product_tfidf(shop.catalogue),
     )
     return frame, learned
 

@@ -19,12 +19,12 @@ from hm_systems import Lesson
 from telling import machine, say
 
 from recsys.config import RankerSettings, Settings
-from recsys.evaluate.significance import interval
-from recsys.evaluate.split import leave_last
+from recsys.evaluate.significance import bootstrap_interval
+from recsys.evaluate.split import leave_last_of_test_users
 from recsys.recommend.ranking import features
 from recsys.recommend.ranking import linear as rank
 from recsys.recommend.ranking import training as rehearsal
-from recsys.recommend.ranking.training import examples
+from recsys.recommend.ranking.training import build_examples
 from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
 
 Example = tuple[FloatArray, IntArray, BoolArray, int]
@@ -51,7 +51,7 @@ def judged(
     folds: list[Example], sources: list[str], settings: Settings, *, without: str = "", how: str = "auto"
 ) -> DoubleArray:
     """NDCG@10 of the cases of both folds, each by a ranker of the other."""
-    names = features.names(sources)
+    names = features.feature_names(sources)
     kept = [name for name in sources if name != without]
     columns = [at for at, name in enumerate(names) if not (without and name.startswith(f"{without}."))]
     proposed = [names.index(f"{name}.held") for name in kept]
@@ -79,14 +79,14 @@ def fitted(
 ) -> rank.Ranker:
     """Weights and trees as they are used, weights alone, or the blend that counts all sources the same."""
     if how == "equal":
-        return rank.equal(sources)
+        return rank.equal_weights(sources)
     has = np.isin(user, np.unique(user[bought]))
     x, user, bought = x[has], user[has], bought[has]
     seed = settings.training.seed
     drawn = bought | (np.random.default_rng(seed).random(len(user)) < _DRAWN)
     x, user, bought = x[drawn], user[drawn], bought[drawn]
     kind = RankerSettings(**{**settings.ranker.model_dump(), "kind": how})
-    return rehearsal.fitted(x, user, bought, sources=sources, ranker=kind, seed=seed)
+    return rehearsal.fit_from_examples(x, user, bought, sources=sources, ranker=kind, seed=seed)
 
 
 def main() -> int:
@@ -97,13 +97,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         work = asked.work or Path(temporary)
         shop = opened(asked, work, settings.images)
-        train, _ = leave_last(shop.interactions, shop.fifth())
+        train, _ = leave_last_of_test_users(shop.interactions, shop.fifth())
         folder = work / "training" / f"customers-{asked.seed}{'-quick' if asked.quick else ''}"
         lesson = Lesson(shop, train, complete=True, settings=settings, folder=folder, say=say)
         rows = []
 
         def note(name: str, values: DoubleArray) -> None:
-            low, high = interval(values, samples=settings.evaluate.bootstrap)
+            low, high = bootstrap_interval(values, samples=settings.evaluate.bootstrap)
             rows.append(
                 {
                     "system": name,
@@ -120,7 +120,7 @@ def main() -> int:
             out = []
             for number, (cases, held) in enumerate(lesson.rehearsals(kind)):
                 g = np.random.default_rng((asked.seed, 5, number))
-                x, user, bought = examples(cases, held, rule_settings=settings.rules, ranker=everything, g=g)
+                x, user, bought = build_examples(cases, held, rule_settings=settings.rules, ranker=everything, g=g)
                 out.append((x, user, bought, len(cases)))
             return out
 

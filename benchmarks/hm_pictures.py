@@ -20,7 +20,7 @@ from hm_shop import Shop, add_files, opened
 from telling import machine, say
 
 from recsys.config import EncoderSettings, Settings, TrainingSettings
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder.training.train import train_products
@@ -62,9 +62,9 @@ def without(shop: Shop, held: np.ndarray) -> tuple[Catalogue, Interactions]:
         IdMap(old.ids.ids(kept)),
         old.frame[kept.tolist()],
         old.sellable[kept],
-        Pictures(old.pictures.pixels, old.pictures.rows[kept]),
+        Images(old.images.pixels, old.images.rows[kept]),
     )
-    events = Interactions.of(
+    events = Interactions.from_events(
         user=log.user[stays],
         item=place[log.item[stays]],
         time=log.time[stays],
@@ -83,7 +83,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         work = asked.work or Path(temporary)
         shop = opened(asked, work, settings.images)
-        pictured = np.flatnonzero(shop.catalogue.pictures.present)
+        pictured = np.flatnonzero(shop.catalogue.images.present)
         count = min(asked.held, len(pictured) // 2)
         held = np.sort(np.random.default_rng(asked.seed).choice(pictured, count, replace=False))
         catalogue, events = without(shop, held)
@@ -99,7 +99,7 @@ def main() -> int:
             progress=False,
         )
         vectors = model.encode(catalogue, np.arange(len(catalogue)))
-        by_picture = nearest(model.encode_pictures(shop.catalogue.pictures.take(held)), vectors)
+        by_picture = nearest(model.encode_images(shop.catalogue.images.take(held)), vectors)
         by_text = nearest(model.encode_text(list(TEXTS)), vectors)
     rows = []
     for name, column in COLUMNS.items():

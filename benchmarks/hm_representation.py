@@ -109,7 +109,7 @@ def measured(asked: argparse.Namespace, work: Path) -> int:
 
 def divide(shop: Shop, asked: argparse.Namespace) -> tuple[Divided, Interactions]:
     """Articles with a picture held back whole, and the purchases of the others."""
-    pictured = np.flatnonzero(shop.catalogue.pictures.present)
+    pictured = np.flatnonzero(shop.catalogue.images.present)
     count = min(asked.held, len(pictured) // 2)
     held = np.sort(np.random.default_rng(asked.seed).choice(pictured, count, replace=False))
     catalogue, events = without(shop, held)

@@ -19,7 +19,7 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import catalogue_of
 from recsys.data.id_map import IdMap
-from recsys.data.image_store import PictureStore
+from recsys.data.image_store import ImageStore
 from recsys.data.interactions import Interactions
 from recsys.data.presets import find
 
@@ -106,7 +106,7 @@ def read(
         bought = bought.filter(pl.col("customer_id").is_in(kept))
     products = _products(articles, bought["article_id"].unique().sort())
     ids = IdMap(products[schema.PRODUCT_ID].to_list())
-    store = PictureStore(folder, settings)
+    store = ImageStore(folder, settings)
     if images:
         store.add(list(images), {}, also=ids.texts)
     catalogue = catalogue_of(products, store)
@@ -114,7 +114,7 @@ def read(
     within = bought.select(pl.int_range(pl.len()).over("customer_id", "t_dat")).to_series().to_numpy()
     day = bought["t_dat"].cast(pl.Date).cast(pl.Datetime("us")).dt.epoch("s").to_numpy()
     rows = users.rows(bought["customer_id"])
-    interactions = Interactions.of(
+    interactions = Interactions.from_events(
         user=rows,
         item=ids.rows(bought["article_id"]),
         time=day + within,

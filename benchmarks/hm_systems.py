@@ -17,19 +17,19 @@ from hm_shop import Shop
 
 from recsys.config import Settings
 from recsys.data import schema
-from recsys.data.holdout import Cases, newest
+from recsys.data.holdout import HoldoutCases, cutoff_for_fraction
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder.model import Model
 from recsys.encoder.training.train import train_products, train_users
 from recsys.evaluate import baselines
 from recsys.evaluate.baselines import System
-from recsys.evaluate.split import leave_last
-from recsys.recommend.candidates.registry import Knowledge
+from recsys.evaluate.split import leave_last_of_test_users
+from recsys.recommend.candidates.registry import SourceContext
 from recsys.recommend.ranking import checkpoint as rankers
-from recsys.recommend.ranking.boosted_trees import Trees
-from recsys.recommend.ranking.linear import Blend
-from recsys.recommend.ranking.training import fit_on, rehearse
+from recsys.recommend.ranking.boosted_trees import BoostedTreesRanker
+from recsys.recommend.ranking.linear import LinearRanker
+from recsys.recommend.ranking.training import fit_ranker, fit_ranker_on_holdout
 from recsys.recommend.recommender import Recommender
 from recsys.types import FloatArray
 
@@ -41,8 +41,8 @@ def plain(shop: Shop, train: Interactions, *, now: int, exclude_seen: bool) -> d
     days = baselines.popular(train, days=7, now=now)
     ever, again = baselines.popular(train), baselines.repurchase(len(shop.catalogue))
     item, text = baselines.item_item(train, shrinkage=40.0, decay=0.95), baselines.tfidf(shop.catalogue)
-    popular = baselines.logarithm(days)
-    mixed = baselines.summed([(1.0, baselines.relative(item)), (1.0, baselines.relative(text)), (0.05, popular)])
+    popular = baselines.log1p_scores(days)
+    mixed = baselines.weighted_sum([(1.0, baselines.relative(item)), (1.0, baselines.relative(text)), (0.05, popular)])
     scorers = {
         "popular": ever,
         "popular-7d": days,
@@ -50,11 +50,11 @@ def plain(shop: Shop, train: Interactions, *, now: int, exclude_seen: bool) -> d
         "item-item": item,
         "tf-idf": text,
         "item-item + tf-idf + popular": mixed,
-        "repurchase, then item-item, then popular-7d": baselines.stacked(again, item, days),
+        "repurchase, then item-item, then popular-7d": baselines.chain(again, item, days),
     }
     if exclude_seen:
         del scorers["repurchase"], scorers["repurchase, then item-item, then popular-7d"]
-    return {name: baselines.ranked(scorer, exclude_seen=exclude_seen) for name, scorer in scorers.items()}
+    return {name: baselines.to_ranked_lists(scorer, exclude_seen=exclude_seen) for name, scorer in scorers.items()}
 
 
 def ours(
@@ -87,7 +87,7 @@ def ours(
     ranker = lesson.ranker()
     model = lesson.users(train, "users")
     say("prepare the sources")
-    recommender = Recommender.assemble(
+    recommender = Recommender.build(
         shop.catalogue,
         train,
         model=model,
@@ -98,21 +98,21 @@ def ours(
         users=shop.users,
         now=now,
     )
-    systems: dict[str, System] = {"recsys": recommender.ranked}
+    systems: dict[str, System] = {"recsys": recommender.recommend_rows}
     for diversity, calibration in balances:
-        twin = recommender.balanced(diversity=diversity, calibration=calibration)
-        systems[f"recsys, diversity {diversity:g}, calibration {calibration:g}"] = twin.ranked
-    return systems, recommender, {"model": model.version, "ranker": rankers.metrics(ranker)}
+        twin = recommender.with_diversity(diversity=diversity, calibration=calibration)
+        systems[f"recsys, diversity {diversity:g}, calibration {calibration:g}"] = twin.recommend_rows
+    return systems, recommender, {"model": model.version, "ranker": rankers.ranker_metrics(ranker)}
 
 
-def read_aloud(recommender: Recommender, cases: Cases, count: int, *, seed: int) -> list[str]:
+def read_aloud(recommender: Recommender, cases: HoldoutCases, count: int, *, seed: int) -> list[str]:
     """Lines to judge lists by eye: what some customers had, what they are told, what they bought then."""
     frame = recommender.catalogue.frame
     shown = [name for name in (schema.TITLE, "attributes.colour_group", schema.CATEGORY) if name in frame.columns]
     names = frame.select(pl.concat_str(shown, separator=", ", ignore_nulls=True)).to_series().to_list()
     some = cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), min(count, len(cases)), replace=False)))
-    lists = recommender.lists(some.histories, 12)
-    told, said = recommender.sentences(lists), []
+    lists = recommender.recommend_batch(some.histories, 12)
+    told, said = recommender.explain(lists), []
     for row, targets in enumerate(some.targets):
         own = some.histories.items[row]
         said.append(f"customer {row + 1} had: {'; '.join(names[at] for at in own[own >= 0][-12:].tolist())}")
@@ -148,14 +148,14 @@ class Lesson:
             say: told what is being done.
         """
         self.catalogue, self.train, self.settings, self.folder, self.say = shop.catalogue, train, settings, folder, say
-        self._folds: list[tuple[Interactions, Cases]] = []
+        self._folds: list[tuple[Interactions, HoldoutCases]] = []
         if complete:
             people = np.random.default_rng(settings.training.seed).permutation(np.unique(train.user))
             folds = [np.sort(people[part::_PARTS]) for part in range(_FOLDS)]
             self.early = train.where(~np.isin(train.user, np.concatenate(folds)))
-            self._folds = [leave_last(train, fold) for fold in folds]
+            self._folds = [leave_last_of_test_users(train, fold) for fold in folds]
         else:
-            self.early = train.split(newest(train, settings.ranker.window_fraction))[0]
+            self.early = train.split(cutoff_for_fraction(train, settings.ranker.window_fraction))[0]
         say(f"train products on {len(self.early):,} events")
         self.products = train_products(
             self.catalogue,
@@ -184,13 +184,15 @@ class Lesson:
             progress=False,
         )
 
-    def ranker(self) -> Blend | Trees:
+    def ranker(self) -> LinearRanker | BoostedTreesRanker:
         """The ranker, fitted on the rehearsals."""
         self.say("fit the ranker")
         settings, seed = self.settings, self.settings.training.seed
         if self._folds:
-            return fit_on(self.rehearsals(), rule_settings=settings.rules, ranker=settings.ranker, seed=seed)
-        return rehearse(
+            return fit_ranker_on_holdout(
+                self.rehearsals(), rule_settings=settings.rules, ranker=settings.ranker, seed=seed
+            )
+        return fit_ranker(
             self.catalogue,
             self.train,
             self.content,
@@ -201,7 +203,7 @@ class Lesson:
             seed=seed,
         )
 
-    def rehearsals(self, without: str = "") -> list[tuple[Cases, Knowledge]]:
+    def rehearsals(self, without: str = "") -> list[tuple[HoldoutCases, SourceContext]]:
         """Cases of each fold, and what may be known for them.
 
         Args:
@@ -218,7 +220,7 @@ class Lesson:
             known = _Blind(known, blind)
         vectors = blind if without == "vectors" else self.content
         return [
-            (cases, Knowledge(self.catalogue, others, known, vectors, self.settings.recommend, cases.now))
+            (cases, SourceContext(self.catalogue, others, known, vectors, self.settings.recommend, cases.now))
             for others, cases in self._folds
         ]
 

@@ -28,12 +28,12 @@ import sqlalchemy as sa
 from telling import machine, say
 
 from recsys.config import read
-from recsys.data.sql_queries import Select
+from recsys.data.sql_queries import SourceQuery
 from recsys.db.engine import connect
-from recsys.db.source_reader import Reader
+from recsys.db.source_reader import SourceReader
 from recsys.errors import RecsysError
-from recsys.pipeline.ingest import Wanted, ingest
-from recsys.pipeline.project import Bench
+from recsys.pipeline.ingest import IngestRequest, ingest
+from recsys.pipeline.project import Project
 from recsys.store.store import Store
 
 COLUMNS = "customer AS user_id, sku AS product_id, kind AS event_type, sold AS occurred_at, pieces AS quantity, "
@@ -78,8 +78,8 @@ def fill(url: str, count: int) -> None:
 
 def ours(url: str, query: str) -> int:
     """Rows of the SELECT in batches, as `ingest --from-sql` reads them."""
-    with Reader(url) as reader:
-        return sum(frame.height for frame in Select.of("events", query).frames(reader))
+    with SourceReader(url) as reader:
+        return sum(frame.height for frame in SourceQuery.of("events", query).frames(reader))
 
 
 def polars(url: str) -> int:
@@ -109,8 +109,8 @@ def whole_ingest(url: str, folder: Path) -> int:
     with Store.open(store) as opened:
         opened.init()
     flags = {"database.url": store, "source.url": url, "source.products_query": PRODUCTS, "source.events_query": SINCE}
-    with Bench(read(place, flags=flags).settings) as bench:
-        return int(ingest(bench, Wanted.of((), sql=True)).counts["events"]["used"])
+    with Project(read(place, flags=flags).settings) as bench:
+        return int(ingest(bench, IngestRequest.of((), sql=True)).counts["events"]["used"])
 
 
 def measure(asked: argparse.Namespace, url: str, part: str, folder: Path) -> list[dict[str, Any]]:

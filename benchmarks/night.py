@@ -27,7 +27,7 @@ import sqlalchemy as sa
 from telling import answered, machine, say
 
 from recsys.config import Settings, read
-from recsys.data.demo import draw
+from recsys.data.demo import generate_shop
 from recsys.db.engine import connect
 from recsys.db.engine import read as rows_of
 from recsys.errors import UsageError
@@ -35,8 +35,8 @@ from recsys.pipeline import embed as space
 from recsys.pipeline import ingest as intake
 from recsys.pipeline import recommend as lists
 from recsys.pipeline import train as training
-from recsys.pipeline.init import init
-from recsys.pipeline.project import Bench
+from recsys.pipeline.init import init_project
+from recsys.pipeline.project import Project
 from recsys.store import tables
 
 DAY = 86_400
@@ -72,13 +72,13 @@ def shop(asked: argparse.Namespace, folder: Path) -> None:
         shutil.copytree(asked.project, folder, dirs_exist_ok=True)
         return
     say(f"drawing {asked.products:,} products and {asked.users:,} users")
-    draw(folder / "drawn", products=asked.products, users=asked.users, seed=0)
-    init(folder, values=QUICK if asked.quick else {})
-    with Bench(read(folder).settings) as bench:
-        intake.ingest(bench, intake.Wanted.of([folder / "drawn"]))
-        bench.refresh()
+    generate_shop(folder / "drawn", products=asked.products, users=asked.users, seed=0)
+    init_project(folder, values=QUICK if asked.quick else {})
+    with Project(read(folder).settings) as bench:
+        intake.ingest(bench, intake.IngestRequest.of([folder / "drawn"]))
+        bench.reload()
         training.train(bench)
-        space.embed(bench)
+        space.embed_products(bench)
 
 
 def settings_of(folder: Path, asked: argparse.Namespace) -> Settings:
@@ -113,11 +113,11 @@ def put_back(settings: Settings, rows: list[dict[str, Any]]) -> None:
 def night(settings: Settings, way: dict[str, bool]) -> tuple[dict[str, float], pl.DataFrame]:
     """One run: its figures and its rows."""
     started = time.perf_counter()
-    with Bench(settings) as bench:
-        report = lists.recommend(bench, lists.Way(**way))
+    with Project(settings) as bench:
+        report = lists.recommend(bench, lists.RecommendOptions(**way))
         figures = {
             "night_s": time.perf_counter() - started,
-            "lists_s": bench.watch.seconds["recommend"],
+            "lists_s": bench.progress.seconds["recommend"],
             "lists_made": float(report.counts["lists_made"]),
             "lists_kept": float(report.counts["lists_kept"]),
         }

@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from recsys.config import Settings
-from recsys.encoder.device import repeatable
+from recsys.encoder.device import deterministic
 from recsys.encoder.model import Model
 from recsys.encoder.product_encoder import ProductEncoder, ProductInputs
 from recsys.types import IntArray
@@ -70,7 +70,7 @@ class Scratch:
     def __call__(self, rows: IntArray, labels: Names) -> Names:
         names, truth = np.unique(labels.astype(str), return_inverse=True)
         net, target = copy.deepcopy(self.untrained).train(), torch.from_numpy(truth)
-        with repeatable(self.seed):
+        with deterministic(self.seed):
             head = nn.Linear(net.settings.width, len(names))
             optimizer = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=_RATE, weight_decay=0.05)
             x = net.read(self.known.catalogue, rows)
@@ -103,7 +103,7 @@ def drawn(labels: Names, count: int, g: np.random.Generator) -> IntArray:
 def learners(shop: Divided, model: Model, settings: Settings, *, steps: int) -> dict[str, tuple[str, Learner]]:
     """Every way of learning from few labels, with the view it has of a product."""
     known, seed = shop.train.take(shop.train.pictured), settings.training.seed
-    with repeatable(seed):
+    with deterministic(seed):
         fresh = ProductEncoder.fit(shop.train.catalogue, settings.encoder)
     untrained = Model(product=fresh, user=None, settings=settings.encoder)
     out: dict[str, tuple[str, Learner]] = {}

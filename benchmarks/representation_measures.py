@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from recsys.evaluate.significance import interval
+from recsys.evaluate.significance import bootstrap_interval
 from recsys.types import DoubleArray, IntArray
 
 Matrix = Any
@@ -141,7 +141,9 @@ def summed_up(name: str, runs: Sequence[Found]) -> list[dict[str, object]]:
     out: list[dict[str, object]] = []
     for metric, view in runs[0]:
         means = [float(run[metric, view].mean()) for run in runs]
-        low, high = (min(means), max(means)) if len(runs) > 1 else interval(runs[0][metric, view], samples=_SAMPLES)
+        low, high = (
+            (min(means), max(means)) if len(runs) > 1 else bootstrap_interval(runs[0][metric, view], samples=_SAMPLES)
+        )
         value = float(np.mean(means))
         out.append({"system": name, "metric": metric, "value": value, "low": low, "high": high, "slice": view})
     return out

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.types import IntArray
@@ -33,7 +33,7 @@ class Part:
     @property
     def pictured(self) -> IntArray:
         """Rows with a picture."""
-        return np.flatnonzero(self.catalogue.pictures.present)
+        return np.flatnonzero(self.catalogue.images.present)
 
     @property
     def texts(self) -> list[str]:
@@ -59,7 +59,7 @@ class Divided:
     def nobody(self) -> Interactions:
         """No purchase of the products to learn from."""
         none = np.zeros(0, np.int64)
-        return Interactions.of(user=none, item=none, time=none, n_users=0, n_items=len(self.train))
+        return Interactions.from_events(user=none, item=none, time=none, n_users=0, n_items=len(self.train))
 
 
 def taken(catalogue: Catalogue, rows: npt.NDArray[np.integer]) -> Catalogue:
@@ -68,5 +68,5 @@ def taken(catalogue: Catalogue, rows: npt.NDArray[np.integer]) -> Catalogue:
         IdMap(catalogue.ids.ids(rows)),
         catalogue.frame[rows.tolist()],
         catalogue.sellable[rows],
-        Pictures(catalogue.pictures.pixels, catalogue.pictures.rows[rows]),
+        Images(catalogue.images.pixels, catalogue.images.rows[rows]),
     )

@@ -14,8 +14,8 @@ from representation_measures import nearest
 from representation_parts import Divided
 
 from recsys.config import ImageSettings
-from recsys.data.catalogue import Pictures
-from recsys.data.image_store import PictureStore
+from recsys.data.catalogue import Images
+from recsys.data.image_store import ImageStore
 from recsys.encoder.model import Model
 
 TEXTS = (
@@ -56,7 +56,7 @@ def draw(
     queries = np.concatenate([model.encode(some.catalogue, np.arange(len(some))), model.encode_text(list(texts))])
     found = nearest(queries, vectors, NEIGHBOURS)
     shown = known.take(np.unique(found))
-    store = PictureStore(work / f"pictures-{SIDE}", ImageSettings(size=SIDE))
+    store = ImageStore(work / f"pictures-{SIDE}", ImageSettings(size=SIDE))
     store.add(list(sources), {}, also=[*some.catalogue.ids.texts, *shown.catalogue.ids.texts])
     height = SIDE + _LINES * _LINE + 6
     sheet = Image.new("RGB", ((NEIGHBOURS + 1) * (SIDE + 6) + 8, len(found) * height), "white")
@@ -78,7 +78,7 @@ def draw(
     sheet.save(out)
 
 
-def _put(sheet: Image.Image, pictures: Pictures, row: int, at: tuple[int, int]) -> None:
+def _put(sheet: Image.Image, pictures: Images, row: int, at: tuple[int, int]) -> None:
     pixels = pictures.take(np.array([row]))[0].transpose(1, 2, 0)
     sheet.paste(Image.fromarray(np.ascontiguousarray(pixels)), at)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from representation_measures import Matrix, Space
-from representation_parts import Divided, Rows
+from representation_parts import Divided
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
@@ -20,11 +20,11 @@ from sklearn.preprocessing import normalize
 from torchvision.models import resnet18
 
 from recsys.config import ImageSettings
-from recsys.data.catalogue import Pictures
-from recsys.data.image_store import PictureStore
+from recsys.data.catalogue import Images
+from recsys.data.image_store import ImageStore
 from recsys.encoder.model import Model
 from recsys.errors import UsageError
-from recsys.types import FloatArray
+from recsys.types import FloatArray, IntArray
 
 VIEWS: dict[str, tuple[str, ...] | None] = {
     "text": ("text",),
@@ -47,7 +47,7 @@ def ours(shop: Divided, model: Model) -> Space:
     return Space(known, asked, meets=True)
 
 
-def plain(shop: Divided, small: tuple[Pictures, Pictures]) -> Iterator[tuple[str, Space]]:
+def plain(shop: Divided, small: tuple[Images, Images]) -> Iterator[tuple[str, Space]]:
     """Words counted and pixels compressed, learned from the products with a picture.
 
     Args:
@@ -79,7 +79,7 @@ def _shortened(words: tuple[Matrix, Matrix], dim: int) -> tuple[Matrix, Matrix]:
     return method.transform(words[0]), method.transform(words[1])
 
 
-def _compressed(known: tuple[Pictures, Rows], asked: tuple[Pictures, Rows], dim: int) -> tuple[Matrix, Matrix]:
+def _compressed(known: tuple[Images, IntArray], asked: tuple[Images, IntArray], dim: int) -> tuple[Matrix, Matrix]:
     """Pixels likewise (PCA), fitted on so many pictures as fit into memory."""
     pictures, rows = known
     some = rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:_MOST])]
@@ -92,7 +92,7 @@ def _compressed(known: tuple[Pictures, Rows], asked: tuple[Pictures, Rows], dim:
     return out[0], out[1]
 
 
-def _flat(pictures: Pictures, rows: Rows) -> FloatArray:
+def _flat(pictures: Images, rows: IntArray) -> FloatArray:
     return pictures.take(rows).reshape(len(rows), -1).astype(np.float32) / 255
 
 
@@ -114,7 +114,7 @@ def untrained(shop: Divided, *, seed: int) -> Space:
     for part, rows in ((shop.train, shop.train.pictured), (shop.test, np.arange(len(shop.test)))):
         out = []
         for at in range(0, len(rows), _BATCH):
-            pixels = torch.from_numpy(part.catalogue.pictures.take(rows[at : at + _BATCH])).float() / 127.5 - 1
+            pixels = torch.from_numpy(part.catalogue.images.take(rows[at : at + _BATCH])).float() / 127.5 - 1
             with torch.inference_mode():
                 out.append(net(pixels).numpy())
         parts.append(np.concatenate(out))
@@ -170,7 +170,7 @@ def others(
         folder: of MiniLM; None leaves it out.
         say: told what is left out.
     """
-    store = PictureStore(work / f"pictures-{SMALL_PIXELS}", ImageSettings(size=SMALL_PIXELS))
+    store = ImageStore(work / f"pictures-{SMALL_PIXELS}", ImageSettings(size=SMALL_PIXELS))
     store.add(list(sources), {}, also=[*shop.train.catalogue.ids.texts, *shop.test.catalogue.ids.texts])
     yield from plain(shop, (store.pictures(shop.train.catalogue.ids), store.pictures(shop.test.catalogue.ids)))
     yield "resnet-18, untrained", untrained(shop, seed=seed)

@@ -34,7 +34,7 @@ from score_growth import grown
 from telling import machine, say
 
 from recsys.vectors.topk.approximate import ApproximateScorer
-from recsys.vectors.topk.scorer import Scorer
+from recsys.vectors.topk.scorer import ExactScorer
 
 PEER_SCRIPT = Path(__file__).with_name("score_peer.py")
 PEERS = ("implicit recommend", "RecTools ImplicitRanker")
@@ -158,7 +158,7 @@ def measured(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     what = np.concatenate([pair[1] for pair in pairs])
     seen = who[who < asked.turn], what[who < asked.turn]
     sample = score_data.users(asked.users // score_data.BLOCK + 1, d, seed=seed)[:512]  # users of no turn
-    exact = Scorer(items)
+    exact = ExactScorer(items)
     grouped, approximate = clocked(lambda: ApproximateScorer(items, sample, k, recall=asked.recall, seed=seed))
     wide = torch.from_numpy(users), torch.from_numpy(items)
     short = tuple(each.bfloat16() for each in wide)
@@ -195,7 +195,11 @@ def measured(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     some = min(256, asked.turn)
     checked = true_lists(users[:some], items, (seen[0][seen[0] < some], seen[1][seen[0] < some]), k)
     facts = {
-        "approximate": {"effort": approximate.effort, "recall": approximate.recall, "build_cpu_s": round(grouped[1], 2)}
+        "approximate": {
+            "effort": approximate.n_probe,
+            "recall": approximate.recall,
+            "build_cpu_s": round(grouped[1], 2),
+        }
     }
     facts |= {"peers": peers.versions if peers else {}, "threads": asked.threads, "turn": asked.turn}
     return {"seconds": seconds, "lists": lists, "true": checked, "facts": facts}

@@ -20,7 +20,7 @@ import score_data
 import torch
 from telling import say
 
-from recsys.vectors.topk.scorer import Scorer
+from recsys.vectors.topk.scorer import ExactScorer
 
 SIZES = [(100_000, 100_000), (300_000, 100_000), (1_000_000, 100_000)]
 WIDER = [(100_000, 10_000), (100_000, 100_000), (100_000, 1_000_000)]
@@ -31,7 +31,7 @@ def one(users: int, products: int, length: int, k: int, seen: int, seed: int, th
     """Score so many users, block by block, as a night does; seconds of the scorer and peak memory of this process."""
     torch.set_num_threads(threads)
     items = score_data.products(products, length, seed=seed)
-    scorer, spent = Scorer(items), 0.0
+    scorer, spent = ExactScorer(items), 0.0
     for block, start in enumerate(range(0, users, score_data.BLOCK)):
         vectors = score_data.users(block, length, seed=seed)
         pairs = score_data.seen(block, products, seen, seed=seed)

@@ -80,7 +80,7 @@ def raw_search(index: VectorIndex, vectors: np.ndarray) -> Search:
         flat = faiss.IndexFlatIP(vectors.shape[1])
         flat.add(vectors)
         return lambda queries: flat.search(queries, K)[1]
-    engine, parameters = index.engine, approximate.plain(index.kind, index.effort)
+    engine, parameters = index.engine, approximate.default_search_params(index.kind, index.effort)
     if index.kind != "pq":
         return lambda queries: engine.search(queries, K, params=parameters)[1]
     refined = faiss.IndexRefineFlat(engine, faiss.swig_ptr(vectors))
@@ -104,12 +104,12 @@ def filtered_searches(index: VectorIndex, vectors: np.ndarray, allow: np.ndarray
         return np.where(np.isfinite(np.take_along_axis(scores, order, 1)), np.take_along_axis(rows, order, 1), -1)
 
     def selector(queries: np.ndarray) -> np.ndarray:
-        among = approximate.filtered(kind, effort, approximate.selector(allow))
+        among = approximate.search_params(kind, effort, approximate.selector(allow))
         found = engine.search(queries, width, params=among)[1]
         return best(queries, found) if kind == "pq" else found
 
     def after(queries: np.ndarray) -> np.ndarray:
-        return best(queries, engine.search(queries, most, params=approximate.plain(kind, effort))[1])
+        return best(queries, engine.search(queries, most, params=approximate.default_search_params(kind, effort))[1])
 
     return ways | {SELECTOR: selector, AFTER: after}
 
@@ -118,7 +118,7 @@ def share_found(rows: np.ndarray, truth: np.ndarray, queries: np.ndarray, vector
     """Recall of rows (q, K) beside the true scores (q, K), by their own scores: ties are no misses."""
     scores = np.einsum("qfd,qd->qf", vectors[rows].astype(np.float64), queries.astype(np.float64)).astype(np.float32)
     scores[rows < 0] = -np.inf
-    return yardstick.share(scores, truth)
+    return yardstick.recall_at_k(scores, truth)
 
 
 class Turns:
@@ -183,7 +183,7 @@ class Measuring:
         self.vectors = self.table.vectors
         every = "flat,ivf,hnsw,pq" if len(self.table) <= GRAPH_UP_TO else "flat,ivf,pq"
         self.kinds = (asked.kinds or every).split(",")
-        self.queries = yardstick.drawn(self.vectors, asked.seed + 1)  # not those the effort was chosen by
+        self.queries = yardstick.sample_queries(self.vectors, asked.seed + 1)  # not those the effort was chosen by
         say(f"{len(self.table):,} vectors of length {self.table.dim}; the true neighbours")
         self.exact = FlatIndex(self.vectors)
         self.truth = {name: self.exact.search(queries, K)[0] for name, queries in self.queries.items()}
@@ -211,7 +211,7 @@ class Measuring:
             updated, seconds, _ = self.opened(self.table, settings, folder, fresh=False)
             self.note(OURS, f"{kind}, before the change", recall_at_10=self.least(older.index, self.before.vectors))
             self.note(OURS, f"{kind}, brought up to date", update_s=seconds, recall_at_10=self.least(updated.index))
-            self.facts[f"{kind} update"] = updated.said
+            self.facts[f"{kind} update"] = updated.status
         opened, whole, inner = self.opened(self.table, settings, folder, fresh=True)
         index = opened.index
         self.note(OURS, kind, build_s=whole, file_mb=sum(path.stat().st_size for path in folder.iterdir()) / 1e6)
@@ -233,9 +233,9 @@ class Measuring:
 
     def opened(
         self, table: Any, settings: IndexSettings, folder: Path, *, fresh: bool
-    ) -> tuple[saved.Opened, float, float]:
+    ) -> tuple[saved.IndexHandle, float, float]:
         """An index, the seconds it took, and those of them that FAISS took to train and fill it."""
-        inner, made = [0.0], engines.made
+        inner, made = [0.0], engines.create_faiss_index
 
         def timed(*args: Any, **named: Any) -> Any:
             started = time.perf_counter()
@@ -243,20 +243,22 @@ class Measuring:
             inner.append(time.perf_counter() - started)
             return engine
 
-        engines.made = timed
+        engines.create_faiss_index = timed
         try:
             started = time.perf_counter()
-            opened = saved.open_index(table, settings, folder=folder, seed=self.asked.seed, fresh=fresh, measure=True)
+            opened = saved.open_index(
+                table, settings, folder=folder, seed=self.asked.seed, force_rebuild=fresh, measure=True
+            )
             return opened, time.perf_counter() - started, sum(inner)
         finally:
-            engines.made = made
+            engines.create_faiss_index = made
 
     def least(self, index: VectorIndex, vectors: np.ndarray | None = None) -> float:
         """Recall of the kind of queries it is less for, over these vectors or the later ones."""
         found = {name: index.search(asked, K)[0] for name, asked in self.queries.items()}
         exact = None if vectors is None else FlatIndex(vectors)
         truth = self.truth if exact is None else {name: exact.search(self.queries[name], K)[0] for name in found}
-        return min(yardstick.share(found[name], truth[name]) for name in found)
+        return min(yardstick.recall_at_k(found[name], truth[name]) for name in found)
 
     def turns(self, kind: str, ways: dict[str, Search]) -> None:
         turns = Turns(ways, self.every, self.asked)

@@ -30,11 +30,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from recsys.config import EncoderSettings, TrainingSettings
 from recsys.data.id_map import IdMap
-from recsys.encoder.batches.users import UserBatches, UserTrainingBatch
-from recsys.encoder.device import has_bf16, repeatable
-from recsys.encoder.objectives.next_item import NextItem
+from recsys.encoder.batches.users import UserBatchLoader, UserTrainingBatch
+from recsys.encoder.device import deterministic, supports_bf16
+from recsys.encoder.objectives.next_item import NextItemLoss
 from recsys.encoder.training import loop
-from recsys.encoder.training.checkpoint import Snapshot
+from recsys.encoder.training.checkpoint import TrainingCheckpoint
 from recsys.encoder.user_encoder import UserEncoder
 from recsys.errors import RecsysError
 
@@ -101,7 +101,7 @@ class Peer:
 class Measured:
     """Batches that look at the clock whenever a pass ends, and let others have the processor then."""
 
-    def __init__(self, batches: UserBatches, between: Callable[[], None]) -> None:
+    def __init__(self, batches: UserBatchLoader, between: Callable[[], None]) -> None:
         self.batches, self.steps_per_pass, self.between = batches, batches.steps_per_pass, between
         self.seconds: list[float] = []
         self._started = 0.0
@@ -126,7 +126,7 @@ def gflops(precision: torch.dtype) -> float:
     return 2 * 1024**3 / best / 1e9
 
 
-def per_sequence(users: UserEncoder, objective: NextItem, batches: UserBatches, *, steps: int) -> float:
+def per_sequence(users: UserEncoder, objective: NextItemLoss, batches: UserBatchLoader, *, steps: int) -> float:
     """Floating-point operations of matrix products, forward and backward, for one sequence."""
     counter = FlopCounterMode(display=False)
     with counter:
@@ -140,7 +140,7 @@ def measure(log: Log, asked: argparse.Namespace, folder: Path) -> dict[str, Any]
     """Seconds a pass of each system, speeds of matrix products measured between them, the operations of a sequence."""
     rounds = 2 if asked.quick else asked.rounds
     training = TrainingSettings(negatives=NEGATIVES, precision=asked.precision, device="cpu", checkpoint_minutes=1e6)
-    bf16 = asked.precision == "bf16" or (asked.precision == "auto" and has_bf16(torch.device("cpu")))
+    bf16 = asked.precision == "bf16" or (asked.precision == "auto" and supports_bf16(torch.device("cpu")))
     peer, theirs, products = None, list[float](), list[float]()
     if asked.peers and not asked.only:
         write_events(folder, log.train)
@@ -158,22 +158,22 @@ def measure(log: Log, asked: argparse.Namespace, folder: Path) -> dict[str, Any]
             theirs.append(peer.round())
 
     try:
-        with repeatable(0):
+        with deterministic(0):
             ids = log.catalogue.ids
             users = UserEncoder(IdMap(ids.ids(np.flatnonzero(log.train.counts()))), SIZE)
             content = torch.nn.functional.normalize(torch.randn(len(ids), SIZE.dim), dim=1)
-            objective = NextItem(content, users.numbers(ids), id_dropout=SIZE.id_dropout, negatives=NEGATIVES)
-            batches = UserBatches(log.train, history=SIZE.history, size=training.user_batch_size, seed=0)
+            objective = NextItemLoss(content, users.numbers(ids), id_dropout=SIZE.id_dropout, negatives=NEGATIVES)
+            batches = UserBatchLoader(log.train, history=SIZE.history, size=training.user_batch_size, seed=0)
             work = per_sequence(users, objective, batches, steps=min(40, batches.steps_per_pass))
             measured = Measured(batches, between)
-            loop.run(
+            loop.run_training_loop(
                 users,
                 [(1.0, objective)],
                 measured,
                 steps=(rounds + 1) * batches.steps_per_pass + 1,
-                per_step=batches.size,
-                peak=1e-3,
-                snapshot=Snapshot(folder / "users.safetensors", {"stage": "users"}),
+                batch_size=batches.size,
+                learning_rate=1e-3,
+                snapshot=TrainingCheckpoint(folder / "users.safetensors", {"stage": "users"}),
                 training=training,
                 folder=folder,
                 resume=False,

@@ -142,7 +142,9 @@ def summed_up(name: str, runs: list[dict[str, metrics.Values]]) -> list[dict[str
     out: list[dict[str, object]] = []
     for metric in runs[0]:
         means = [float(run[metric].mean()) for run in runs]
-        low, high = (min(means), max(means)) if len(runs) > 1 else intervals.interval(runs[0][metric], samples=500)
+        low, high = (
+            (min(means), max(means)) if len(runs) > 1 else intervals.bootstrap_interval(runs[0][metric], samples=500)
+        )
         value = float(np.mean(means))
         out.append({"system": name, "metric": metric, "value": value, "low": low, "high": high, "slice": "all"})
     return out

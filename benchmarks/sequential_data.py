@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.catalogue import Catalogue, Pictures
-from recsys.data.holdout import Cases
+from recsys.data.catalogue import Catalogue, Images
+from recsys.data.holdout import HoldoutCases
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.errors import UsageError
@@ -38,7 +38,7 @@ class Log:
     catalogue: Catalogue
     users: IdMap
     train: Interactions
-    test: Cases
+    test: HoldoutCases
 
 
 def read(path: Path, *, attributes: Path | None, items: Path | None, most_users: int | None = None) -> Log:
@@ -57,7 +57,7 @@ def read(path: Path, *, attributes: Path | None, items: Path | None, most_users:
         raise UsageError(f"{path}: nobody has four products; two are held back, and two are needed to learn from")
     ids, users = IdMap(texts), IdMap(list(lists))
     lengths = np.array([len(own) for own in lists.values()])
-    every = Interactions.of(
+    every = Interactions.from_events(
         user=np.repeat(np.arange(len(users)), lengths),
         item=ids.rows([item for own in lists.values() for item in own]),
         time=START + np.concatenate([np.arange(length) for length in lengths]),
@@ -65,12 +65,12 @@ def read(path: Path, *, attributes: Path | None, items: Path | None, most_users:
         n_items=len(ids),
     )
     frame = _products(texts, attributes, items)
-    catalogue = Catalogue(ids, frame, np.ones(len(ids), np.bool_), Pictures.none(len(ids)))
+    catalogue = Catalogue(ids, frame, np.ones(len(ids), np.bool_), Images.empty(len(ids)))
     train, test = without_last(every)
     return Log(catalogue, users, train, test)
 
 
-def without_last(every: Interactions) -> tuple[Interactions, Cases]:
+def without_last(every: Interactions) -> tuple[Interactions, HoldoutCases]:
     """All events but the last of each user with three or more, and those last ones as cases.
 
     `now` is the moment after the last event: sequences have no common clock.
@@ -83,7 +83,7 @@ def without_last(every: Interactions) -> tuple[Interactions, Cases]:
     train = every.where(kept)
     longest = int(min(LONGEST, np.diff(train.starts).max()))
     targets = tuple(every.item[at : at + 1] for at in last)
-    return train, Cases(train.histories(asked, longest), targets, int(every.time.max()) + 1)
+    return train, HoldoutCases(train.histories(asked, longest), targets, int(every.time.max()) + 1)
 
 
 def _lists(path: Path) -> dict[str, list[str]]:

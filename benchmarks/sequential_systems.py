@@ -17,19 +17,19 @@ from scipy import sparse
 from sequential_data import Log, without_last
 
 from recsys.config import Settings
-from recsys.data.holdout import rows_of
+from recsys.data.holdout import take_histories
 from recsys.data.interactions import Histories, Interactions
 from recsys.encoder.model import Model
 from recsys.encoder.training.train import train_products, train_users
 from recsys.evaluate import baselines
 from recsys.evaluate.baselines import Scorer, System
 from recsys.recommend.candidates import registry as sources
-from recsys.recommend.candidates.ease import weights as ease_weights
-from recsys.recommend.candidates.registry import Knowledge
+from recsys.recommend.candidates.ease import fit_ease as ease_weights
+from recsys.recommend.candidates.registry import SourceContext
 from recsys.recommend.candidates.source import UserBatch
-from recsys.recommend.candidates.transitions import followers
+from recsys.recommend.candidates.transitions import transition_shares
 from recsys.recommend.ranking import checkpoint as rankers
-from recsys.recommend.ranking.training import fit_on
+from recsys.recommend.ranking.training import fit_ranker_on_holdout
 from recsys.recommend.recommender import Recommender
 from recsys.types import DoubleArray, FloatArray, IntArray
 
@@ -43,23 +43,23 @@ def plain(log: Log, *, ease_products: int) -> dict[str, System]:
     train, n = log.train, log.train.n_items
     item = baselines.item_item(train, shrinkage=5.0, decay=0.6)
     linear = _decayed(ease_weights(train, ridge=150.0, products=ease_products, keep=_WEIGHTS), n)
-    steps = _decayed(followers(train, steps=5, half_life_days=_FOREVER, keep=n), n)
+    steps = _decayed(transition_shares(train, steps=5, half_life_days=_FOREVER, keep=n), n)
     three = [(1.0, item), (0.5, linear), (0.5, steps)]
     scorers = {
         "popular": baselines.popular(train),
         "item-item": item,
         "ease": linear,
         "transitions": steps,
-        "plain blend": baselines.summed([(weight, baselines.relative(part)) for weight, part in three]),
+        "plain blend": baselines.weighted_sum([(weight, baselines.relative(part)) for weight, part in three]),
     }
-    return {name: baselines.ranked(scorer, exclude_seen=True) for name, scorer in scorers.items()}
+    return {name: baselines.to_ranked_lists(scorer, exclude_seen=True) for name, scorer in scorers.items()}
 
 
 def _decayed(near: sparse.csr_matrix, n: int) -> Scorer:
     """Sum of a product's neighbours over the history, .6 an item back."""
 
     def scores(histories: Histories) -> DoubleArray:
-        return np.asarray((baselines.query(histories, n, 0.6) @ near).todense(), np.float64)
+        return np.asarray((baselines.history_weights(histories, n, 0.6) @ near).todense(), np.float64)
 
     return scores
 
@@ -100,17 +100,17 @@ def ours(
             progress=False,
         )
 
-    held = Knowledge(catalogue, early, users(early, "rehearsal"), content, settings.recommend, rehearsed.now)
+    held = SourceContext(catalogue, early, users(early, "rehearsal"), content, settings.recommend, rehearsed.now)
     say("fit the ranker")
     most = min(len(rehearsed), settings.ranker.max_users)
     drawn = np.sort(np.random.default_rng(training.seed).choice(len(rehearsed), most, replace=False))
-    ranker = fit_on(
+    ranker = fit_ranker_on_holdout(
         [(rehearsed.take(drawn), held)], rule_settings=settings.rules, ranker=settings.ranker, seed=training.seed
     )
     say(f"ranker: {getattr(ranker, 'ndcg', 'weights')}")
     model = users(log.train, "users")
     say("recommend")
-    recommender = Recommender.assemble(
+    recommender = Recommender.build(
         catalogue,
         log.train,
         model=model,
@@ -123,17 +123,17 @@ def ours(
     )
     out: dict[str, IntArray] = {}
     if singles:
-        known = Knowledge(catalogue, log.train, model, content, settings.recommend, log.test.now)
+        known = SourceContext(catalogue, log.train, model, content, settings.recommend, log.test.now)
         for source in recommender.sources.values():
             out[f"source {source.name}"] = alone(source, log)
         blind = directions(content.shape, training.seed)
         by_id = replace(known, model=users(log.train, "ids alone", blind), content=blind)
         by_content = replace(known, model=_without_ids(model))
         for name, part in (("ids", by_id), ("content", by_content)):
-            (source,) = sources.made(["sequence"], part)
+            (source,) = sources.create_sources(["sequence"], part)
             out[f"sequence, {name} alone"] = alone(source, log)
-    out["recsys"] = recommender.ranked(log.test.histories, 10)
-    return out, {"model": model.version, "ranker": rankers.metrics(ranker)}
+    out["recsys"] = recommender.recommend_rows(log.test.histories, 10)
+    return out, {"model": model.version, "ranker": rankers.ranker_metrics(ranker)}
 
 
 def _without_ids(model: Model) -> Model:
@@ -150,9 +150,9 @@ def alone(source: sources.CandidateSource, log: Log, *, k: int = 10) -> IntArray
     out = np.full((len(log.test), k), -1, np.int64)
     longest = log.test.histories.items.shape[1]
     for start in range(0, len(out), 512):
-        some = rows_of(log.test.histories, np.arange(start, min(start + 512, len(out))))
-        found = source.propose(UserBatch(some, log.test.now), k + longest)
-        seen = np.unique(np.nonzero(some.real)[0] * log.train.n_items + some.items[some.real])
+        some = take_histories(log.test.histories, np.arange(start, min(start + 512, len(out))))
+        found = source.retrieve(UserBatch(some, log.test.now), k + longest)
+        seen = np.unique(np.nonzero(some.mask)[0] * log.train.n_items + some.items[some.mask])
         new = ~np.isin(found.user * log.train.n_items + found.item, seen)
         user, item, score = found.user[new], found.item[new], found.score[new]
         order = np.lexsort((item, -score, user))

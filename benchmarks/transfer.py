@@ -28,7 +28,7 @@ from telling import answered, machine, say
 from recsys.config import Settings
 from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
-from recsys.encoder.training.plan import PLAIN, Course
+from recsys.encoder.training.plan import DEFAULT_PLAN, TrainingPlan
 from recsys.encoder.training.train import train_products
 from recsys.encoder.training.transfer import Transfer
 
@@ -60,7 +60,7 @@ def measured(asked: argparse.Namespace, work: Path) -> int:
     settings = settings_for(asked, seed=asked.seed)
     shop = opened(asked, work, settings.images, pictured_only=True)
     source = Transfer(checkpoint.load(asked.source), settings.encoder)
-    ways = {"recsys": source.course(), **({} if asked.only else {"from scratch": PLAIN})}
+    ways = {"recsys": source.course(), **({} if asked.only else {"from scratch": DEFAULT_PLAN})}
     rows: list[dict[str, Any]] = []
     for name, course in ways.items():
         rows += told(name, "before", begun(shop, settings, course), shop)
@@ -97,10 +97,10 @@ def measured(asked: argparse.Namespace, work: Path) -> int:
     return 0
 
 
-def begun(shop: Divided, settings: Settings, course: Course) -> Model:
+def begun(shop: Divided, settings: Settings, course: TrainingPlan) -> Model:
     """A model at its start, no step taken."""
     torch.manual_seed(settings.training.seed)
-    product = course.begin(shop.train.catalogue, settings.encoder).eval()
+    product = course.create_encoder(shop.train.catalogue, settings.encoder).eval()
     return Model(product=product, user=None, settings=settings.encoder)
 
 

@@ -31,7 +31,8 @@ import writeback_readers
 from telling import machine, say
 
 from recsys.errors import RecsysError
-from recsys.store.store import Manifest, Store
+from recsys.store.run_ledger import Manifest
+from recsys.store.store import Store
 
 K = 20
 SHARD = 100_000
@@ -79,10 +80,10 @@ def ours(url: str, frame: pl.DataFrame) -> float:
     with Store.open(url) as store:
         store.init()
         started = time.perf_counter()
-        with store.begin("recommend", Manifest("model", "data", "config"), resume=False) as run:
+        with store.begin_run("recommend", Manifest("model", "data", "config"), resume=False) as run:
             for shard, start in enumerate(range(0, frame.height, SHARD)):
                 rows = frame.slice(start, SHARD)
-                run.write(shard, rows, n_users=rows.height // K)
+                run.write_shard(shard, rows, n_users=rows.height // K)
             run.finish({"users": frame.height // K})
         spent = time.perf_counter() - started
         assert store.run(run.run_id)["rows_written"] == frame.height

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from recsys.config import read
-from recsys.pipeline.project import Bench, Writing
-from recsys.pipeline.result import Report
+from recsys.pipeline.project import Project, ProjectWriter
+from recsys.pipeline.result import CommandResult
 from recsys.types import FloatArray
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from recsys.vectors.search.query import Some, Weight
+    from recsys.vectors.search.query import OneOrMany, Weight
 
 
 def open_shop(where: str | Path = ".", *, settings: Mapping[str, Any] | None = None) -> Shop:
@@ -31,14 +31,14 @@ def open_shop(where: str | Path = ".", *, settings: Mapping[str, Any] | None = N
         ConfigError: a setting is unknown or does not fit.
     """
     if isinstance(where, str) and "://" in where:
-        return Shop(Bench(read(Path(), flags={"database.url": where, **(settings or {})}).settings, writes=False))
-    return Shop(Bench(read(Path(where), flags=settings).settings, writes=False))
+        return Shop(Project(read(Path(), flags={"database.url": where, **(settings or {})}).settings, writes=False))
+    return Shop(Project(read(Path(where), flags=settings).settings, writes=False))
 
 
 class Shop:
     """An opened shop. Data and models are loaded when first needed and kept; `refresh` forgets them."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Project) -> None:
         self._bench = bench
 
     def __enter__(self) -> Self:
@@ -53,13 +53,13 @@ class Shop:
 
     def refresh(self) -> None:
         """Load data and models again at the next call, because another process changed them."""
-        self._bench.refresh()
+        self._bench.reload()
 
-    def init(self) -> Report:
+    def init(self) -> CommandResult:
         """Make the project's folder, settings file and tables."""
         from recsys.pipeline import init as project
 
-        return project.init(self._bench.settings.project, database=self._bench.settings.database_url)
+        return project.init_project(self._bench.settings.project, database=self._bench.settings.database_url)
 
     def ingest(
         self,
@@ -70,7 +70,7 @@ class Shop:
         users: Any = None,
         images: str | Path | Sequence[str | Path] = (),
         preset: str | None = None,
-    ) -> Report:
+    ) -> CommandResult:
         """Read frames (polars, pandas, pyarrow) or files into the store.
 
         Args:
@@ -88,7 +88,7 @@ class Shop:
 
         frames = {"products": products, "events": events, "users": users}
         pictures = [images] if isinstance(images, str | Path) else list(images)
-        wanted = intake.Wanted.of(
+        wanted = intake.IngestRequest.of(
             [Path(path) for path in paths],
             preset=preset,
             images=[Path(path) for path in pictures],
@@ -97,11 +97,11 @@ class Shop:
         with self._writing() as bench:
             return intake.ingest(bench, wanted)
 
-    def check(self) -> Report:
+    def check(self) -> CommandResult:
         """Say what the store holds and what each part of the model would get."""
         from recsys.pipeline import check
 
-        return check.check(self._bench)
+        return check.check_data(self._bench)
 
     def train(
         self,
@@ -111,7 +111,7 @@ class Shop:
         start: str | Path | None = None,
         labels: str | Path | None = None,
         distill: str | Path | None = None,
-    ) -> Report:
+    ) -> CommandResult:
         """Train the encoder, the ranker, or both.
 
         Args:
@@ -122,32 +122,32 @@ class Shop:
             distill: a model folder to be like, or "current".
         """
         from recsys.pipeline import train as training
-        from recsys.pipeline.train_recipe import Way
+        from recsys.pipeline.train_recipe import TrainingRecipe
 
         with self._writing() as bench:
-            way = Way(
+            way = TrainingRecipe(
                 bench,
                 labels=None if labels is None else Path(labels),
-                start=None if start is None else str(start),
+                initial_model=None if start is None else str(start),
                 distill=None if distill is None else str(distill),
             )
             return training.train(bench, parts=(part,) if part else training.PARTS, resume=resume, way=way)
 
-    def run(self) -> Report:
+    def run(self) -> CommandResult:
         """The nightly chain; see the command `run`."""
         from recsys.pipeline import run as night
 
         with self._writing() as bench:
-            return night.run(bench)
+            return night.run_nightly(bench)
 
-    def publish(self, run_id: str | None = None, *, force: bool = False) -> Report:
+    def publish(self, run_id: str | None = None, *, force: bool = False) -> CommandResult:
         """Make a finished run the one consumers read."""
         from recsys.pipeline import runs as ledger
 
         with self._writing() as bench:
             return ledger.publish(bench, run_id, force=force)
 
-    def rollback(self) -> Report:
+    def rollback(self) -> CommandResult:
         """Let consumers read the run before again."""
         from recsys.pipeline import runs as ledger
 
@@ -157,10 +157,10 @@ class Shop:
     def similar(
         self,
         *,
-        product: Some = None,
-        text: Some = None,
-        image: Some = None,
-        minus: Mapping[str, Some] | None = None,
+        product: OneOrMany = None,
+        text: OneOrMany = None,
+        image: OneOrMany = None,
+        minus: Mapping[str, OneOrMany] | None = None,
         weights: Mapping[str, Weight] | None = None,
         k: int = 10,
         where: str | None = None,
@@ -192,13 +192,13 @@ class Shop:
         from recsys.pipeline import similar as finding
         from recsys.vectors.search.query import Query
 
-        way = finding.chosen(self._bench, mode=search, variants=variants)
+        way = finding.override_search_settings(self._bench, mode=search, variants=variants)
         if queries is not None:
             from recsys.pipeline import similar_batch as batch
 
-            return batch.answered(self._bench, queries, k=k, search=way)
+            return batch.search_frame(self._bench, queries, k=k, search=way)
         query = Query(product=product, text=text, image=image, minus=minus or {}, weights=weights or {})
-        return finding.neighbours_of(self._bench, query, k=k, where=where, search=way)
+        return finding.search_one(self._bench, query, k=k, where=where, search=way)
 
     def audience(self, *, product: str, k: int = 100) -> pl.DataFrame:
         """The users most likely to want a product, computed now.
@@ -216,7 +216,7 @@ class Shop:
         """
         from recsys.pipeline import audience
 
-        return audience.found(self._bench, product, k=k)
+        return audience.audience_frame(self._bench, product, k=k)
 
     def recommend(self, users: Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
         """Lists computed now, from the data as it stands; users without history get everybody's list.
@@ -226,7 +226,7 @@ class Shop:
         """
         from recsys.pipeline import recommend as lists
 
-        return lists.computed(self._bench, users, k=k)
+        return lists.compute_recommendations(self._bench, users, k=k)
 
     def recommendations(self, users: Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
         """The published lists, read from the store.
@@ -245,7 +245,7 @@ class Shop:
         """
         from recsys.pipeline import embed as space
 
-        return space.vectors_of(self._bench, frame)
+        return space.encode_frame(self._bench, frame)
 
     def complete(self, attributes: Sequence[str] = (), *, min_confidence: float = 0.5) -> pl.DataFrame:
         """Guess missing categories, brands and attributes, and write the guesses to `predicted_attributes`.
@@ -264,14 +264,14 @@ class Shop:
         from recsys.pipeline import complete as gaps
 
         with self._writing() as bench:
-            return gaps.completed(bench, attributes, min_confidence=min_confidence)[1]
+            return gaps.predict_attributes(bench, attributes, min_confidence=min_confidence)[1]
 
-    def forget(self, users: Sequence[str]) -> Report:
+    def forget(self, users: Sequence[str]) -> CommandResult:
         """Erase users everywhere, for good; their rows are left out of later ingests."""
         from recsys.pipeline import forget as forgetting
 
         with self._writing() as bench:
-            return forgetting.forget(bench, users)
+            return forgetting.forget_users(bench, users)
 
     def odd(self, *, k: int | None = None) -> pl.DataFrame:
         """The k products (or all) whose text, picture and attributes disagree most, the surest first.
@@ -280,19 +280,19 @@ class Shop:
         """
         from recsys.pipeline import complete as gaps
 
-        return gaps.odd_ones(self._bench, k=k)[0]
+        return gaps.inconsistent_products(self._bench, k=k)[0]
 
     def evaluate(self) -> pl.DataFrame:
         """Hold back the last days and compare with baselines: system, slice, metric, value, low, high, users."""
         from recsys.pipeline import evaluate as judgement
 
-        return judgement.judged(self._bench)
+        return judgement.evaluate_frame(self._bench)
 
-    def report(self, path: str | Path | None = None) -> Report:
+    def report(self, path: str | Path | None = None) -> CommandResult:
         """Write the page that shows what the recommender does (default: [report] path), and its numbers beside it."""
-        from recsys.pipeline.report import report
+        from recsys.pipeline.report import write_report
 
-        return report(self._bench, None if path is None else Path(path))
+        return write_report(self._bench, None if path is None else Path(path))
 
-    def _writing(self) -> Writing:
-        return Writing(self._bench)
+    def _writing(self) -> ProjectWriter:
+        return ProjectWriter(self._bench)

@@ -239,7 +239,7 @@ class CandidateSourceSuite:
     @settings(suppress_health_check=list(HealthCheck), max_examples=25)
     def test_at_most_k_distinct_products_a_user_in_order(self, users, k):
         batch = self.batch(users)
-        found = self.made_once().propose(batch, k)
+        found = self.made_once().retrieve(batch, k)
         pairs = list(zip(found.user.tolist(), found.item.tolist(), strict=True))
         assert pairs == sorted(set(pairs)), "by user, then product, each once"
         counts = np.bincount(found.user, minlength=len(users))
@@ -248,30 +248,30 @@ class CandidateSourceSuite:
         assert ((found.item >= 0) & (found.item < self.known.n_items)).all()
         if self.sellable is not None:
             assert self.sellable[found.item].all()
-        without = ~batch.histories.real.any(axis=1)
+        without = ~batch.histories.mask.any(axis=1)
         assert (counts[without] > 0).all() if self.for_everybody else (counts[without] == 0).all()
-        stems = found.because >= 0
-        own = batch.histories.items[found.user[stems]] == found.because[stems][:, None]
+        stems = found.source_item >= 0
+        own = batch.histories.items[found.user[stems]] == found.source_item[stems][:, None]
         assert own.any(axis=1).all(), "a proposal stems from what the user did"
 
     def test_fewer_places_hold_the_best_of_more(self):
-        many, few = (self.made_once().propose(self.batch(range(20)), k) for k in (25, 4))
+        many, few = (self.made_once().retrieve(self.batch(range(20)), k) for k in (25, 4))
         for user in range(20):
             of_many, of_few = many.user == user, few.user == user
             order = np.lexsort((many.item[of_many], -many.score[of_many]))[:4]
             assert sorted(many.item[of_many][order].tolist()) == few.item[of_few].tolist()
 
     def test_made_twice_it_says_the_same(self):
-        one, two = (self.make().propose(self.batch(range(-1, 40)), 15) for _ in range(2))
-        for name in ("user", "item", "score", "because"):
+        one, two = (self.make().retrieve(self.batch(range(-1, 40)), 15) for _ in range(2))
+        for name in ("user", "item", "score", "source_item"):
             assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
 
     def test_nobody_gets_nothing(self):
-        assert len(self.made_once().propose(self.batch([]), 5)) == 0
+        assert len(self.made_once().retrieve(self.batch([]), 5)) == 0
 
     def weigh(self, users, user, item):
         """What it says of pairs, checked for shape and type."""
-        found = self.made_once().weigh(self.batch(users), np.asarray(user, np.int64), np.asarray(item, np.int64))
+        found = self.made_once().score(self.batch(users), np.asarray(user, np.int64), np.asarray(item, np.int64))
         assert found.shape == (len(user),) and found.dtype == np.float32 and np.isfinite(found).all()
         return found
 
@@ -283,7 +283,7 @@ class CandidateSourceSuite:
     @given(users=st.lists(st.integers(-1, 59), min_size=1, max_size=12), k=st.integers(1, 30))
     @settings(suppress_health_check=list(HealthCheck), max_examples=25)
     def test_a_proposed_pair_weighs_what_it_was_proposed_with(self, users, k):
-        found = self.made_once().propose(self.batch(users), k)
+        found = self.made_once().retrieve(self.batch(users), k)
         weight = self.weigh(users, found.user, found.item)
         if self.searched:
             assert (weight >= found.score - 1e-5).all()
@@ -292,7 +292,7 @@ class CandidateSourceSuite:
 
     def test_what_would_never_be_proposed_weighs_nothing(self):
         users = list(range(-1, 40))
-        found = self.made_once().propose(self.batch(users), self.known.n_items)
+        found = self.made_once().retrieve(self.batch(users), self.known.n_items)
         weight = self.whole(users)
         assert (weight != 0).any()
         left = np.ones(weight.shape, bool) if self.sellable is None else np.tile(self.sellable, (len(users), 1))
@@ -302,7 +302,7 @@ class CandidateSourceSuite:
 
     def test_without_history_it_knows_nothing_or_the_same_for_everybody(self):
         batch = self.batch(range(-1, 40))
-        without = ~batch.histories.real.any(axis=1)
+        without = ~batch.histories.mask.any(axis=1)
         weight = self.whole(range(-1, 40))
         assert without.sum() > 5
         if self.for_everybody:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import recsys
-from recsys.data.demo import draw
+from recsys.data.demo import generate_shop
 from recsys.errors import ConfigError, DataContractError, NotFoundError, UsageError
 from tests.e2e.projects import SMALL, new_project
 
@@ -22,7 +22,7 @@ PRODUCTS = pl.DataFrame(
 def shop(tmp_path_factory: pytest.TempPathFactory) -> recsys.Shop:
     """A tiny shop, filled and trained from Python alone."""
     folder = tmp_path_factory.mktemp("python")
-    draw(folder / "files", products=40, users=30, seed=1)
+    generate_shop(folder / "files", products=40, users=30, seed=1)
     project = new_project(folder / "project", settings=SMALL)
     with recsys.open(project) as opened:
         tables = {name: pl.read_csv(folder / "files" / f"{name}.csv") for name in ("products", "users")}

@@ -12,31 +12,31 @@ from pathlib import Path
 from recsys.execution.failpoints import failpoint
 
 
-def to_disk(handle: int) -> None:
+def fsync_file(handle: int) -> None:
     """Wait until all that was written to an open file is on disk."""
     failpoint("disk.fsync.before")
     os.fsync(handle)
     failpoint("disk.fsync.after")
 
 
-def write(path: Path, held: bytes) -> None:
+def write_durable(path: Path, held: bytes) -> None:
     """Write a file and bring it to disk."""
     with path.open("wb") as file:
         file.write(held)
         file.flush()
-        to_disk(file.fileno())
+        fsync_file(file.fileno())
 
 
-def flush(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Bring a file, or the names in a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        to_disk(handle)
+        fsync_file(handle)
     finally:
         os.close(handle)
 
 
-def sweep(folder: Path, prefix: str) -> bool:
+def remove_stale_temp_files(folder: Path, prefix: str) -> bool:
     """Remove drafts, files or folders named `<prefix><process>` or `<prefix><process>-...`, whose writer is dead.
 
     Drafts of this process go too: call it before they are written, or after they are done with.

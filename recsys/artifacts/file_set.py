@@ -21,7 +21,9 @@ T = TypeVar("T")
 Facts = dict[str, Any]
 
 
-def seal(folder: Path, name: str, *, parts: Mapping[str, Callable[[Path], None]], facts: Mapping[str, Any]) -> None:
+def write_file_set(
+    folder: Path, name: str, *, parts: Mapping[str, Callable[[Path], None]], metadata: Mapping[str, Any]
+) -> None:
     """Write the parts under names that carry their sha256, then the manifest `<name>.json`, then drop the old parts.
 
     A crash at any moment leaves the old manifest with its old files, or the new one with the new files. A process
@@ -34,14 +36,14 @@ def seal(folder: Path, name: str, *, parts: Mapping[str, Callable[[Path], None]]
         facts: what else the manifest says; plain JSON values.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    durable.sweep(folder, f".{name}-")
+    durable.remove_stale_temp_files(folder, f".{name}-")
     try:
-        _write(folder, name, parts, facts)
+        _write(folder, name, parts, metadata)
     finally:
         _tidy(folder, name)
 
 
-def _write(folder: Path, name: str, parts: Mapping[str, Callable[[Path], None]], facts: Mapping[str, Any]) -> None:
+def _write(folder: Path, name: str, parts: Mapping[str, Callable[[Path], None]], metadata: Mapping[str, Any]) -> None:
     own = f".{name}-{os.getpid()}-"
     manifest = folder / f"{own}manifest.tmp"
     manifest.touch()  # tells others that the new parts are not waste, although no manifest names them yet
@@ -49,7 +51,7 @@ def _write(folder: Path, name: str, parts: Mapping[str, Callable[[Path], None]],
     for part, write in parts.items():
         draft = folder / f"{own}{part}.tmp"
         write(draft)
-        durable.flush(draft)
+        durable.fsync_path(draft)
         digest = sha256(draft)
         stem, dot, ending = part.partition(".")
         final = folder / f"{name}-{stem}-{digest[:16]}{dot}{ending}"
@@ -57,15 +59,17 @@ def _write(folder: Path, name: str, parts: Mapping[str, Callable[[Path], None]],
         failpoint("sealed.part.rename.before")
         draft.replace(final)
         failpoint("sealed.part.rename.after")
-    manifest.write_text(json.dumps({"facts": dict(facts), "files": files}, indent=1, sort_keys=True), encoding="utf-8")
-    durable.flush(manifest)
+    manifest.write_text(
+        json.dumps({"facts": dict(metadata), "files": files}, indent=1, sort_keys=True), encoding="utf-8"
+    )
+    durable.fsync_path(manifest)
     failpoint("sealed.manifest.rename.before")
     manifest.replace(folder / f"{name}.json")
     failpoint("sealed.manifest.rename.after")
-    durable.flush(folder)
+    durable.fsync_path(folder)
 
 
-def unseal(folder: Path, name: str, read: Callable[[Facts, dict[str, Path]], T]) -> T:
+def read_file_set(folder: Path, name: str, read: Callable[[Facts, dict[str, Path]], T]) -> T:
     """Check every file against the manifest, then `read(facts, {part: path})`.
 
     Raises:
@@ -109,7 +113,7 @@ def _tidy(folder: Path, name: str) -> None:
     """Remove parts that no manifest names: those of the one before, and those of a writer that died over them."""
     part = re.compile(rf"{re.escape(name)}-[^-]+-[0-9a-f]{{16}}(\..*)?")
     held = [path for path in folder.iterdir() if part.fullmatch(path.name)]
-    if durable.sweep(folder, f".{name}-"):  # else the other writer will do it
+    if durable.remove_stale_temp_files(folder, f".{name}-"):  # else the other writer will do it
         named = _files(folder / f"{name}.json")
         for path in held:
             if path.name not in named:

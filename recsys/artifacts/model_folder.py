@@ -28,7 +28,7 @@ _TOLD = frozenset({MANIFEST, "metrics.json", "README.md"})
 """Files that tell of a model and are not part of it."""
 
 
-def newest(models: Path, name: str) -> Path:
+def current_version(models: Path, name: str) -> Path:
     """Folder of the current version of model `name` under `models`.
 
     Raises:
@@ -44,7 +44,7 @@ def newest(models: Path, name: str) -> Path:
     return folder
 
 
-def checked(folder: Path, needed: Collection[str] = ()) -> Mapping[str, bytes]:
+def read_verified(folder: Path, needed: Collection[str] = ()) -> Mapping[str, bytes]:
     """All files of a model folder, each of the size and sha256 the manifest says.
 
     Args:
@@ -70,24 +70,24 @@ def checked(folder: Path, needed: Collection[str] = ()) -> Mapping[str, bytes]:
     return files
 
 
-def put(folder: Path, version: str, files: Mapping[str, bytes]) -> Path:
+def write_version(folder: Path, version: str, files: Mapping[str, bytes]) -> Path:
     """Write all files of a version, its manifest among them, then point at it; return the version's folder.
 
     A crash at any moment leaves the pointer at a whole folder: at the one before, or at this one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    durable.sweep(folder, _PART)
-    durable.sweep(folder, _DRAFT)
+    durable.remove_stale_temp_files(folder, _PART)
+    durable.remove_stale_temp_files(folder, _DRAFT)
     target, pointer = folder / version, folder / f"{_DRAFT}{os.getpid()}"
     part = Path(tempfile.mkdtemp(prefix=f"{_PART}{os.getpid()}-", dir=folder))
     try:
-        durable.write(pointer, version.encode() + b"\n")
+        durable.write_durable(pointer, version.encode() + b"\n")
         if not _holds(target, files):
             _move_in(part, target, files)
         failpoint("model.current.rename.before")
         pointer.replace(folder / _POINTER)
         failpoint("model.current.rename.after")
-        durable.flush(folder)
+        durable.fsync_path(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
         pointer.unlink(missing_ok=True)
@@ -96,22 +96,22 @@ def put(folder: Path, version: str, files: Mapping[str, bytes]) -> Path:
 
 def _move_in(part: Path, target: Path, files: Mapping[str, bytes]) -> None:
     for name, held in files.items():
-        durable.write(part / name, held)
+        durable.write_durable(part / name, held)
     part.chmod(0o755)
-    durable.flush(part)
+    durable.fsync_path(part)
     if target.exists():
         target.rename(part / "old")  # a damaged folder of that name must not survive
     failpoint("model.version.rename.before")
     part.rename(target)
     failpoint("model.version.rename.after")
     shutil.rmtree(target / "old", ignore_errors=True)
-    durable.flush(target.parent)
+    durable.fsync_path(target.parent)
 
 
 def _holds(target: Path, files: Mapping[str, bytes]) -> bool:
     """Is this very model there and whole: then it stays, because it may be in use and no folder is replaced at once."""
     try:
-        there = checked(target, files.keys() - {MANIFEST})
+        there = read_verified(target, files.keys() - {MANIFEST})
     except ModelFolderError:
         return False
     return all(there[name] == held for name, held in files.items() if name not in _TOLD)

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.context import Call, command
-from recsys.pipeline.result import Report
+from recsys.cli.context import CommandContext, command
+from recsys.pipeline.result import CommandResult
 
 
 def register(app: typer.Typer) -> None:
@@ -28,62 +28,64 @@ def register(app: typer.Typer) -> None:
     app.add_typer(config, name="config")
 
 
-def runs_list(call: Call) -> Report:
+def runs_list(call: CommandContext) -> CommandResult:
     """List all runs, newest first."""
     from recsys.pipeline import runs as ledger
 
-    with call.bench(writes=False) as bench:
-        return ledger.listing(bench)
+    with call.open_project(writes=False) as bench:
+        return ledger.list_runs(bench)
 
 
-def runs_show(call: Call, run: Annotated[str, typer.Argument(help="Run id, or 'latest'.")] = "latest") -> Report:
+def runs_show(
+    call: CommandContext, run: Annotated[str, typer.Argument(help="Run id, or 'latest'.")] = "latest"
+) -> CommandResult:
     """Show everything noted about one run."""
     from recsys.pipeline import runs as ledger
 
-    with call.bench(writes=False) as bench:
-        return ledger.shown(bench, run)
+    with call.open_project(writes=False) as bench:
+        return ledger.show_run(bench, run)
 
 
 def runs_prune(
-    call: Call,
+    call: CommandContext,
     keep: Annotated[int | None, typer.Option(min=1, help="Runs kept; default [publish] keep_runs.")] = None,
-) -> Report:
+) -> CommandResult:
     """Delete the rows of runs that are neither published nor among the last ones."""
     from recsys.pipeline import runs as ledger
 
-    with call.bench({"publish.keep_runs": keep}) as bench:
+    with call.open_project({"publish.keep_runs": keep}) as bench:
         return ledger.prune(bench)
 
 
 def forget(
-    call: Call,
+    call: CommandContext,
     user: Annotated[list[str] | None, typer.Argument(help="Ids of the users.")] = None,
     users: Annotated[Path | None, typer.Option(help="The users in this file, one a line.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> Report:
+) -> CommandResult:
     """Erase users everywhere, for good: rows, lists of all runs, rejected rows; also on later ingests."""
     from recsys.pipeline import forget as forgetting
     from recsys.pipeline import recommend as lists
 
-    named = lists.named(user or (), users) if user or users else []
+    named = lists.read_user_ids(user or (), users) if user or users else []
     if named:
-        call.confirmed(f"Erase {len(named)} users for good?", yes=yes)
-    with call.bench() as bench:
-        return forgetting.forget(bench, named)
+        call.confirm(f"Erase {len(named)} users for good?", yes=yes)
+    with call.open_project() as bench:
+        return forgetting.forget_users(bench, named)
 
 
-def doctor(call: Call) -> Report:
+def doctor(call: CommandContext) -> CommandResult:
     """Look at the machine, the libraries, the database, the disk and the memory this shop needs."""
     from recsys.pipeline import doctor as health
 
-    with call.bench(writes=False) as bench:
-        return health.doctor(bench)
+    with call.open_project(writes=False) as bench:
+        return health.check_environment(bench)
 
 
 def config_show(
-    call: Call,
+    call: CommandContext,
     changed: Annotated[bool, typer.Option("--changed", help="Only settings that are not the default.")] = False,
-) -> Report:
+) -> CommandResult:
     """Show every setting, its value and where it came from; secrets are masked."""
     from recsys.config import read, value_of
     from recsys.log import redact
@@ -100,4 +102,4 @@ def config_show(
         rows.append(
             (name, str(value) if isinstance(value, Path) or hasattr(value, "get_secret_value") else value, origin)
         )
-    return Report("config show", tables=[Table("settings", ("setting", "value", "origin"), rows)])
+    return CommandResult("config show", tables=[Table("settings", ("setting", "value", "origin"), rows)])

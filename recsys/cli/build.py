@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.context import Call, command
+from recsys.cli.context import CommandContext, command
 from recsys.execution import torchrun as crew
-from recsys.pipeline.result import Report
+from recsys.pipeline.result import CommandResult
 
 
 class InputTable(StrEnum):
@@ -24,7 +24,7 @@ class InputTable(StrEnum):
     users = "users"
 
 
-class Part(StrEnum):
+class TrainPart(StrEnum):
     """What there is to train."""
 
     encoder = "encoder"
@@ -39,7 +39,7 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-class Kind(StrEnum):
+class IndexKind(StrEnum):
     """Kinds of vector index."""
 
     auto = "auto"
@@ -49,7 +49,7 @@ class Kind(StrEnum):
     pq = "pq"
 
 
-class Method(StrEnum):
+class ClusterMethod(StrEnum):
     """Ways of grouping products."""
 
     kmeans = "kmeans"
@@ -57,7 +57,7 @@ class Method(StrEnum):
     agglomerative = "agglomerative"
 
 
-class Map(StrEnum):
+class MapMethod(StrEnum):
     """Kinds of map."""
 
     pca = "pca"
@@ -80,30 +80,32 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    call: Call,
+    call: CommandContext,
     directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to make the shop.")] = Path("demo-shop"),
     products: Annotated[int, typer.Option(min=20, help="Products to draw.")] = 600,
     users: Annotated[int, typer.Option(min=10, help="Users to draw.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawing.")] = 0,
-) -> Report:
+) -> CommandResult:
     """Draw a shop, run the whole line on it, show recommendations with reasons."""
     from recsys.pipeline import demo as showcase
 
-    return showcase.demo(directory, call.watch(), products=products, users=users, seed=seed, database=call.database)
+    return showcase.run_demo(
+        directory, call.progress(), products=products, users=users, seed=seed, database=call.database
+    )
 
 
 def init(
-    call: Call,
+    call: CommandContext,
     directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Project folder to make.")] = None,
-) -> Report:
+) -> CommandResult:
     """Make a project folder with a commented recsys.toml, and the tables in the database."""
     from recsys.pipeline import init as project
 
-    return project.init(directory or call.project_dir, database=call.database)
+    return project.init_project(directory or call.project_dir, database=call.database)
 
 
 def ingest(
-    call: Call,
+    call: CommandContext,
     paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Files or folders to read.")] = None,
     preset: Annotated[str | None, typer.Option(help="Shape of the files, e.g. hm, personalize.")] = None,
     table: Annotated[InputTable | None, typer.Option("--as", help="What the files hold.")] = None,
@@ -118,11 +120,11 @@ def ingest(
     events_query: Annotated[str | None, typer.Option(help="SELECT of the events, or @file.sql.")] = None,
     users_query: Annotated[str | None, typer.Option(help="SELECT of the users, or @file.sql.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Of a database read also what was read before.")] = False,
-) -> Report:
+) -> CommandResult:
     """Read products, events, users and pictures into the store; rows that cannot be used go to rejected_rows."""
     from recsys.pipeline import ingest as intake
 
-    wanted = intake.Wanted.of(
+    wanted = intake.IngestRequest.of(
         paths or (),
         preset=preset,
         table=table.value if table else None,
@@ -137,31 +139,31 @@ def ingest(
         "source.events_query": events_query,
         "source.users_query": users_query,
     }
-    with call.bench(source, writes=not dry_run) as bench:
+    with call.open_project(source, writes=not dry_run) as bench:
         return intake.ingest(bench, wanted, dry_run=dry_run)
 
 
 def check(
-    call: Call,
+    call: CommandContext,
     odd: Annotated[
         bool, typer.Option("--odd", help="Also find products whose text, picture and attributes disagree.")
     ] = False,
-) -> Report:
+) -> CommandResult:
     """Say what the store holds: counts, gaps, duplicates, time span, rejects, what each part of the model gets."""
     from recsys.pipeline import check as checking
 
-    with call.bench(writes=False) as bench:
-        report = checking.check(bench)
+    with call.open_project(writes=False) as bench:
+        report = checking.check_data(bench)
         if odd:
             from recsys.pipeline import complete as gaps
 
-            return gaps.with_odd(bench, report)
+            return gaps.add_inconsistencies(bench, report)
         return report
 
 
 def train(
-    call: Call,
-    part: Annotated[Part | None, typer.Argument(help="Only this part; both when none is named.")] = None,
+    call: CommandContext,
+    part: Annotated[TrainPart | None, typer.Argument(help="Only this part; both when none is named.")] = None,
     epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Passes over products and users; with the options below over products alone."),
@@ -178,10 +180,10 @@ def train(
         str | None, typer.Option(metavar="MODEL", help="Train a smaller encoder to be like this one; or 'current'.")
     ] = None,
     device: Annotated[Device | None, typer.Option(help="Where to train.")] = None,
-) -> Report:
+) -> CommandResult:
     """Train the product and user encoders, and fit the ranker."""
     from recsys.pipeline import train as training
-    from recsys.pipeline.train_recipe import Way
+    from recsys.pipeline.train_recipe import TrainingRecipe
 
     other = (labels, start, distill) != (None, None, None)
     flags = {
@@ -189,55 +191,57 @@ def train(
         "training.user_epochs": None if other else epochs,
         "training.device": device.value if device else None,
     }
-    with call.bench(flags, writes=not crew.follows()) as bench:
-        way = Way(bench, labels=labels, start=start, distill=distill, passes=epochs if other else None)
+    with call.open_project(flags, writes=not crew.is_helper()) as bench:
+        way = TrainingRecipe(
+            bench, labels=labels, initial_model=start, distill=distill, epochs=epochs if other else None
+        )
         return training.train(bench, parts=(part.value,) if part else training.PARTS, resume=resume, way=way)
 
 
 def embed(
-    call: Call,
+    call: CommandContext,
     full: Annotated[bool, typer.Option("--full", help="Encode every product again.")] = False,
     fail_if_noop: Annotated[bool, typer.Option("--fail-if-noop", help="Exit 5 when there was nothing to do.")] = False,
-) -> Report:
+) -> CommandResult:
     """Encode the products whose content or model changed."""
     from recsys.pipeline import embed as space
 
-    with call.bench() as bench:
-        return space.embed(bench, full=full, fail_if_noop=fail_if_noop)
+    with call.open_project() as bench:
+        return space.embed_products(bench, full=full, fail_if_noop=fail_if_noop)
 
 
 def cluster(
-    call: Call,
-    method: Annotated[Method | None, typer.Option(help="How to group.")] = None,
+    call: CommandContext,
+    method: Annotated[ClusterMethod | None, typer.Option(help="How to group.")] = None,
     number: Annotated[int | None, typer.Option(min=1, help="Number of groups; chosen when not given.")] = None,
-    drawn: Annotated[Map | None, typer.Option("--map", help="Kind of map to draw.")] = None,
-) -> Report:
+    drawn: Annotated[MapMethod | None, typer.Option("--map", help="Kind of map to draw.")] = None,
+) -> CommandResult:
     """Group the products, label the groups, draw a map of them; groups keep their ids."""
     from recsys.pipeline import cluster as grouping
 
     flags = {"cluster.method": method.value if method else None, "cluster.map": drawn.value if drawn else None}
-    with call.bench({**flags, "cluster.number": number}) as bench:
-        return grouping.cluster(bench)
+    with call.open_project({**flags, "cluster.number": number}) as bench:
+        return grouping.cluster_products(bench)
 
 
 def index(
-    call: Call,
-    kind: Annotated[Kind | None, typer.Option(help="Kind of index.")] = None,
+    call: CommandContext,
+    kind: Annotated[IndexKind | None, typer.Option(help="Kind of index.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Build it anew, also where little changed.")] = False,
-) -> Report:
+) -> CommandResult:
     """Bring the vector index up to date, or build it, and measure its recall and speed against exact search."""
     from recsys.pipeline import index as indexing
 
-    with call.bench({"index.kind": kind.value if kind else None}) as bench:
+    with call.open_project({"index.kind": kind.value if kind else None}) as bench:
         return indexing.build_index(bench, full=full)
 
 
 def run(
-    call: Call,
+    call: CommandContext,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")] = False,
-) -> Report:
+) -> CommandResult:
     """The nightly chain: ingest, train when stale, embed, cluster, index, recommend, publish, report."""
     from recsys.pipeline import run as night
 
-    with call.bench(writes=not dry_run) as bench:
-        return night.plan(bench) if dry_run else night.run(bench)
+    with call.open_project(writes=not dry_run) as bench:
+        return night.plan_run(bench) if dry_run else night.run_nightly(bench)

@@ -1,6 +1,6 @@
 """What the user sees: data on stdout, messages on stderr, one JSON document with `--json`.
 
-In: a `Report` or an error. Out: rich tables and lines, or JSON. Text from the shop's data is stripped of control
+In: a `CommandResult` or an error. Out: rich tables and lines, or JSON. Text from the shop's data is stripped of control
 characters and never read as markup.
 """
 
@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from recsys.log import printable, redact
-from recsys.pipeline.result import SCHEMA_VERSION, Report, Table
+from recsys.pipeline.result import SCHEMA_VERSION, CommandResult, Table
 
 _PIPE_WIDTH = 200
 _LINE_SECONDS = 30.0
@@ -30,12 +30,12 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=stderr)
 
 
-def show(report: Report, *, quiet: bool) -> None:
+def print_result(report: CommandResult, *, quiet: bool) -> None:
     """Print a report for people."""
     out, err = console(), console(stderr=True)
     for at, table in enumerate(report.tables):
         if table.rows or at == 0:
-            out.print(_drawn(table.shown or table))
+            out.print(_drawn(table.display or table))
     if quiet:
         return
     for warning in report.warnings:
@@ -57,8 +57,8 @@ def show_json(document: dict[str, Any]) -> None:
 
 def error_document(command: str, message: str, *, exit_code: int, warnings: Sequence[str]) -> dict[str, Any]:
     """The JSON document of a command that failed."""
-    report = Report(command, status="error", warnings=warnings)
-    return {**report.document(), "schema_version": SCHEMA_VERSION, "error": message, "exit_code": exit_code}
+    report = CommandResult(command, status="error", warnings=warnings)
+    return {**report.to_json(), "schema_version": SCHEMA_VERSION, "error": message, "exit_code": exit_code}
 
 
 def show_error(message: str) -> None:
@@ -86,7 +86,7 @@ def _cell(value: Any) -> str:
     return printable(str(value))
 
 
-class Bars:
+class ProgressBars:
     """Progress bars for a terminal."""
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class Bars:
         console(stderr=True).print(Text(f"{stage}: {seconds:.1f} s"))
 
 
-class Lines:
+class ProgressLines:
     """One line per 30 seconds, for logs and pipes."""
 
     def __init__(self) -> None:

@@ -21,9 +21,9 @@ from recsys.execution import torchrun as crew
 
 if TYPE_CHECKING:
     from recsys.config import Settings
-    from recsys.execution.progress import Watch
-    from recsys.pipeline.project import Bench
-    from recsys.pipeline.result import Report
+    from recsys.execution.progress import StageTimer
+    from recsys.pipeline.project import Project
+    from recsys.pipeline.result import CommandResult
 
 BUG = 70
 
@@ -38,7 +38,7 @@ SHARED: Mapping[str, Any] = {
 
 
 @dataclass
-class Call:
+class CommandContext:
     """The shared options of one call, and what was warned about while it ran."""
 
     command: str
@@ -70,22 +70,24 @@ class Call:
             )
         return layered.settings
 
-    def bench(self, flags: Mapping[str, Any] | None = None, *, writes: bool = True, part: bool = False) -> Bench:
+    def open_project(
+        self, flags: Mapping[str, Any] | None = None, *, writes: bool = True, part: bool = False
+    ) -> Project:
         """The project at work; use it in a `with` block."""
-        from recsys.pipeline.project import Bench
+        from recsys.pipeline.project import Project
 
-        return Bench(self.settings(flags), self.watch(), writes=writes, part=part)
+        return Project(self.settings(flags), self.progress(), writes=writes, part=part)
 
-    def watch(self) -> Watch:
+    def progress(self) -> StageTimer:
         """Progress on stderr: bars on a terminal, else a line now and then, nothing with --quiet."""
         from recsys.cli import console as output
-        from recsys.execution.progress import Watch
+        from recsys.execution.progress import StageTimer
 
-        if self.quiet or crew.follows():
-            return Watch()
-        return Watch(output.Bars() if sys.stderr.isatty() else output.Lines())
+        if self.quiet or crew.is_helper():
+            return StageTimer()
+        return StageTimer(output.ProgressBars() if sys.stderr.isatty() else output.ProgressLines())
 
-    def confirmed(self, question: str, *, yes: bool) -> None:
+    def confirm(self, question: str, *, yes: bool) -> None:
         """Ask on a terminal unless --yes was given; a script is not asked.
 
         Raises:
@@ -113,7 +115,7 @@ class _Warnings(logging.Handler):
 
 
 @contextlib.contextmanager
-def _logged(call: Call) -> Iterator[None]:
+def _logged(call: CommandContext) -> Iterator[None]:
     from recsys.log import set_up
 
     logger = logging.getLogger("recsys")
@@ -126,7 +128,9 @@ def _logged(call: Call) -> Iterator[None]:
         logger.handlers[:], logger.level, logger.propagate = before
 
 
-def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[..., Report]], Callable[..., None]]:
+def command(
+    app: typer.Typer, name: str, **settings: Any
+) -> Callable[[Callable[..., CommandResult]], Callable[..., None]]:
     """Register a function as a command that also takes the shared options.
 
     Args:
@@ -135,7 +139,7 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[
         settings: handed to Typer's own `command`.
     """
 
-    def register(function: Callable[..., Report]) -> Callable[..., None]:
+    def register(function: Callable[..., CommandResult]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
         own = [
             parameter.replace(annotation=hints[parameter.name])
@@ -148,8 +152,8 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[
         parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own] + shared
 
         def called(**given: Any) -> None:
-            call = Call(function.__name__.rstrip("_"), **{key: given.pop(key) for key in SHARED})
-            code = carry_out(call, lambda: function(call, **given))
+            call = CommandContext(function.__name__.rstrip("_"), **{key: given.pop(key) for key in SHARED})
+            code = run_command(call, lambda: function(call, **given))
             if code:
                 raise typer.Exit(code)
 
@@ -163,13 +167,13 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[
     return register
 
 
-def carry_out(call: Call, work: Callable[[], Report]) -> int:
+def run_command(call: CommandContext, work: Callable[[], CommandResult]) -> int:
     """Do the work, print its report or its error, return the exit code."""
     from recsys.cli import console as output
     from recsys.execution import signals as stop
 
     try:
-        with _logged(call), stop.listening():
+        with _logged(call), stop.handle_signals():
             report = work()
     except BrokenPipeError:
         raise
@@ -179,18 +183,18 @@ def carry_out(call: Call, work: Callable[[], Report]) -> int:
             import traceback
 
             traceback.print_exc(file=sys.stderr)
-        if call.json and not crew.follows():
+        if call.json and not crew.is_helper():
             output.show_json(output.error_document(call.command, message, exit_code=code, warnings=call.warnings))
         output.show_error(message)
         return code
-    if crew.follows():
+    if crew.is_helper():
         return 0  # the first process tells what came out
     if call.json:
-        document = report.document()
+        document = report.to_json()
         document["warnings"] = list(dict.fromkeys([*document["warnings"], *call.warnings]))
         output.show_json(document)
     else:
-        output.show(report, quiet=call.quiet)
+        output.print_result(report, quiet=call.quiet)
     return 0
 
 

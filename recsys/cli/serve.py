@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.context import Call, command
-from recsys.pipeline.result import Report
+from recsys.cli.context import CommandContext, command
+from recsys.pipeline.result import CommandResult
 
 
-class Split(StrEnum):
+class SplitMethod(StrEnum):
     """What to hold back."""
 
     time = "time"
@@ -23,7 +23,7 @@ class Split(StrEnum):
     users = "users"
 
 
-class Engine(StrEnum):
+class ExecutionEngine(StrEnum):
     """Where lists are made."""
 
     local = "local"
@@ -31,7 +31,7 @@ class Engine(StrEnum):
     ray = "ray"
 
 
-class Search(StrEnum):
+class SearchMode(StrEnum):
     """How a text is looked for."""
 
     vector = "vector"
@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
 
 
 def recommend(
-    call: Call,
+    call: CommandContext,
     user: Annotated[list[str] | None, typer.Option(help="Only show this user's list; repeatable.")] = None,
     users: Annotated[
         Path | None, typer.Option(help="Only show the lists of the users in this file, one a line.")
@@ -68,7 +68,7 @@ def recommend(
     full: Annotated[
         bool, typer.Option("--full", help="Make every list anew although recommend.incremental is on.")
     ] = False,
-    engine: Annotated[Engine | None, typer.Option(help="Where lists are made.")] = None,
+    engine: Annotated[ExecutionEngine | None, typer.Option(help="Where lists are made.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many processes or Ray actors.")] = None,
     shard_index: Annotated[
         int | None,
@@ -77,17 +77,17 @@ def recommend(
     num_shards: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="How many processes, on any machines, make the run together.")
     ] = None,
-) -> Report:
+) -> CommandResult:
     """Make the list of every user, write it as a run, publish it; or show the lists of some users."""
     from recsys.pipeline import recommend as lists
 
-    only = lists.named(user or (), users) if user or users else None
+    only = lists.read_user_ids(user or (), users) if user or users else None
     part, parts = _part(shard_index, num_shards)
     flags = {"recommend.k": k, "recommend.engine": engine.value if engine else None, "recommend.workers": workers}
-    with call.bench(flags, writes=only is None and not parts, part=parts > 0) as bench:
+    with call.open_project(flags, writes=only is None and not parts, part=parts > 0) as bench:
         if only is not None:
-            return lists.show(bench, only)
-        way = lists.Way(publish=not no_publish, resume=resume, full=full, part=part, parts=parts)
+            return lists.show_recommendations(bench, only)
+        way = lists.RecommendOptions(publish=not no_publish, resume=resume, full=full, part=part, parts=parts)
         return lists.recommend(bench, way)
 
 
@@ -105,31 +105,31 @@ def _part(index: int | None, number: int | None) -> tuple[int, int]:
 
 
 def publish(
-    call: Call,
+    call: CommandContext,
     run: Annotated[str | None, typer.Argument(help="Run id; the newest finished one when none is named.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Publish although a guard refuses.")] = False,
     yes: Yes = False,
-) -> Report:
+) -> CommandResult:
     """Make a finished run the one that consumers read."""
     from recsys.pipeline import runs as ledger
 
     if force:
-        call.confirmed("Publish past the guards?", yes=yes)
-    with call.bench() as bench:
+        call.confirm("Publish past the guards?", yes=yes)
+    with call.open_project() as bench:
         return ledger.publish(bench, run, force=force)
 
 
-def rollback(call: Call, yes: Yes = False) -> Report:
+def rollback(call: CommandContext, yes: Yes = False) -> CommandResult:
     """Go back to the run that was published before."""
     from recsys.pipeline import runs as ledger
 
-    call.confirmed("Go back to the run before?", yes=yes)
-    with call.bench() as bench:
+    call.confirm("Go back to the run before?", yes=yes)
+    with call.open_project() as bench:
         return ledger.rollback(bench)
 
 
 def similar(
-    call: Call,
+    call: CommandContext,
     product: Annotated[list[str] | None, typer.Option(help="Like this product (its id); repeatable.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="Like this text; repeatable.")] = None,
     image: Annotated[list[Path] | None, typer.Option(help="Like this picture; repeatable.")] = None,
@@ -148,7 +148,7 @@ def similar(
         str | None, typer.Option(help="Only products with, e.g. \"price < 50 and brand = 'Aro'\".")
     ] = None,
     search: Annotated[
-        Search | None, typer.Option(help="How to take a text: by meaning, by its words, or both.")
+        SearchMode | None, typer.Option(help="How to take a text: by meaning, by its words, or both.")
     ] = None,
     variants: Annotated[
         bool | None, typer.Option("--variants/--no-variants", help="Show all variants of a product, not the best one.")
@@ -163,14 +163,14 @@ def similar(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to FILE.parquet, .csv or .jsonl.")
     ] = None,
-) -> Report:
+) -> CommandResult:
     """Find products like a product, a text, a picture, or a mix of them; or answer a file of such queries."""
     from recsys.errors import UsageError
     from recsys.pipeline import similar as finding
 
     minus = {"product": not_product, "text": not_text, "image": not_image}
     own = (product, text, image, *minus.values(), weight, where)
-    with call.bench(
+    with call.open_project(
         {"search.mode": search.value if search else None, "search.variants": variants}, writes=False
     ) as bench:
         if queries is not None:
@@ -180,48 +180,48 @@ def similar(
                 raise UsageError(
                     "--queries goes with -k, -o, --search and --variants alone; the file says what to find"
                 )
-            return batch.batch(bench, queries, k=k, output=output)
-        query = finding.asked(product=product, text=text, image=image, minus=minus, weights=weight or ())
-        return finding.similar(bench, query, k=k, where=where, output=output)
+            return batch.search_file(bench, queries, k=k, output=output)
+        query = finding.parse_query(product=product, text=text, image=image, minus=minus, weights=weight or ())
+        return finding.find_similar(bench, query, k=k, where=where, output=output)
 
 
 def audience(
-    call: Call,
+    call: CommandContext,
     product: Annotated[str, typer.Argument(help="Id of the product.")],
     k: Annotated[int, typer.Option("-k", min=1, help="How many users.")] = 100,
-) -> Report:
+) -> CommandResult:
     """Find the users most likely to want a product."""
     from recsys.pipeline import audience as who
 
-    with call.bench(writes=False) as bench:
+    with call.open_project(writes=False) as bench:
         return who.audience(bench, product, k=k)
 
 
 def complete(
-    call: Call,
+    call: CommandContext,
     attribute: Annotated[
         list[str] | None, typer.Option(help="Only this one, e.g. category, brand, colour; repeatable.")
     ] = None,
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, metavar="P", help="Leave guesses out that are less sure than this.")
     ] = 0.5,
-) -> Report:
+) -> CommandResult:
     """Guess missing categories, brands and attributes, say how often that is right, write them with a confidence."""
     from recsys.pipeline import complete as gaps
 
-    with call.bench() as bench:
-        return gaps.complete(bench, attribute or (), min_confidence=min_confidence)
+    with call.open_project() as bench:
+        return gaps.complete_attributes(bench, attribute or (), min_confidence=min_confidence)
 
 
 def evaluate(
-    call: Call,
+    call: CommandContext,
     models: Annotated[
         str | None,
         typer.Option(
             metavar="NAMES", help="Systems to compare, with commas between, e.g. recsys,popular-7d,item-item."
         ),
     ] = None,
-    split: Annotated[Split | None, typer.Option(help="What is held back as the test.")] = None,
+    split: Annotated[SplitMethod | None, typer.Option(help="What is held back as the test.")] = None,
     test_days: Annotated[
         float | None, typer.Option(min=0.01, help="Last days held out as the test of the split by time.")
     ] = None,
@@ -235,7 +235,7 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write all figures to FILE.csv or .parquet.")
     ] = None,
-) -> Report:
+) -> CommandResult:
     """Hold purchases back, recommend without them, compare with baselines; says who is ahead and how sure that is."""
     from recsys.pipeline import evaluate as judgement
 
@@ -246,19 +246,19 @@ def evaluate(
         "evaluate.k": k,
         "evaluate.sampled": sampled,
     }
-    with call.bench(flags, writes=False) as bench:
-        return judgement.evaluate(bench, check_leaks=check_leaks, output=output, whole=call.json)
+    with call.open_project(flags, writes=False) as bench:
+        return judgement.run_evaluation(bench, check_leaks=check_leaks, output=output, all_figures=call.json)
 
 
 def report(
-    call: Call,
+    call: CommandContext,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Write FILE.html; default [report] path in the project."),
     ] = None,
-) -> Report:
+) -> CommandResult:
     """Write one HTML page that shows what the recommender knows and does, and its numbers as JSON beside it."""
     from recsys.pipeline import report as reporting
 
-    with call.bench(writes=False) as bench:
-        return reporting.report(bench, output)
+    with call.open_project(writes=False) as bench:
+        return reporting.write_report(bench, output)

@@ -4,7 +4,7 @@ In: flags, environment `RECSYS_*`, `recsys.toml`, defaults, in this order of pre
 """
 
 from recsys.config.evaluation import EvaluateSettings, ReportSettings
-from recsys.config.loading import FILE, Layered, load, read, template, value_of
+from recsys.config.loading import FILE, LayeredSettings, load, read, template, value_of
 from recsys.config.recommend import SOURCES, PublishSettings, RecommendSettings, RuleSettings
 from recsys.config.search import ClusterSettings, EmbeddingSettings, IndexSettings, SearchSettings
 from recsys.config.section import Section
@@ -22,7 +22,7 @@ __all__ = [
     "EvaluateSettings",
     "ImageSettings",
     "IndexSettings",
-    "Layered",
+    "LayeredSettings",
     "ObjectiveSettings",
     "PublishSettings",
     "RankerSettings",

@@ -1,6 +1,6 @@
 """Where a setting comes from: flag > environment `RECSYS_*` > `recsys.toml` > default.
 
-In: a project folder, flags by dotted name (`recommend.k`), the environment. Out: `Layered`: settings and their origins.
+In: a project folder, flags by dotted name (`recommend.k`), the environment. Out: `LayeredSettings`: settings and their origins.
 Written by hand over pydantic-settings because every unknown name, in the file and in the environment, is refused with
 its place and a suggestion, and because that library alone takes longer to import than `recsys doctor` to run.
 """
@@ -32,7 +32,7 @@ ENV_DATABASE = "RECSYS_DATABASE"
 
 
 @dataclass(frozen=True)
-class Layered:
+class LayeredSettings:
     """Settings with, for each dotted name, the layer that decided: 'flag', 'environment', 'recsys.toml', 'default'."""
 
     settings: Settings
@@ -40,7 +40,7 @@ class Layered:
 
 
 @dataclass(frozen=True)
-class _Given:
+class _LayerValue:
     """A value some layer gives: `place` is how a message names it ('recsys.toml line 3')."""
 
     value: Any
@@ -64,7 +64,9 @@ def value_of(settings: Settings, name: str) -> Any:
     return getattr(getattr(settings, section), key)
 
 
-def read(project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Layered:
+def read(
+    project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
+) -> LayeredSettings:
     """Read all layers.
 
     Args:
@@ -75,12 +77,12 @@ def read(project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[
     Raises:
         ConfigError: a name is unknown (with the nearest known one), a value does not fit, the file is not TOML.
     """
-    given: dict[str, _Given] = _from_file(project / FILE)
+    given: dict[str, _LayerValue] = _from_file(project / FILE)
     given |= _from_environment(os.environ if env is None else env)
     for name, value in (flags or {}).items():
         if value is not None:
             _refuse_unknown(name, f"flag {name}")
-            given[name] = _Given(value, "flag", f"flag {name}")
+            given[name] = _LayerValue(value, "flag", f"flag {name}")
     _read_secret_file(project, given)
 
     nested: dict[str, dict[str, Any]] = {}
@@ -91,7 +93,7 @@ def read(project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[
         settings = Settings.model_validate({"project": project, **nested})
     except ValidationError as error:
         raise ConfigError(_complaint(error, given)) from None
-    return Layered(settings, {name: given[name].layer if name in given else "default" for name in names()})
+    return LayeredSettings(settings, {name: given[name].layer if name in given else "default" for name in names()})
 
 
 def load(project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Settings:
@@ -116,7 +118,7 @@ def _refuse_unknown(name: str, place: str, *, spell: Any = str) -> None:
     raise ConfigError(f"{place}: unknown setting '{spell(name)}'{hint}")
 
 
-def _from_file(path: Path) -> dict[str, _Given]:
+def _from_file(path: Path) -> dict[str, _LayerValue]:
     if not path.exists():
         return {}
     try:
@@ -125,13 +127,13 @@ def _from_file(path: Path) -> dict[str, _Given]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from None
     lines = _line_numbers(text)
-    out: dict[str, _Given] = {}
+    out: dict[str, _LayerValue] = {}
     for section, body in tree.items():
         for key, value in body.items() if isinstance(body, dict) else [(None, body)]:
             name = section if key is None else f"{section}.{key}"
             place = f"{FILE} line {lines.get(name, lines.get(section, 1))}"
             _refuse_unknown(name, place)
-            out[name] = _Given(value, FILE, place)
+            out[name] = _LayerValue(value, FILE, place)
         if isinstance(body, dict) and not body and not any(name.startswith(section + ".") for name in names()):
             _refuse_unknown(section, f"{FILE} line {lines.get(section, 1)}")
     return out
@@ -150,15 +152,17 @@ def _line_numbers(text: str) -> dict[str, int]:
     return found
 
 
-def _from_environment(env: Mapping[str, str]) -> dict[str, _Given]:
-    out: dict[str, _Given] = {}
+def _from_environment(env: Mapping[str, str]) -> dict[str, _LayerValue]:
+    out: dict[str, _LayerValue] = {}
     for variable in sorted(env):
         if not variable.startswith(ENV_PREFIX) or variable in NO_SETTINGS:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
         name = "database.url" if variable == ENV_DATABASE else name
         _refuse_unknown(name, f"environment {variable}", spell=lambda _, variable=variable: variable)
-        out[name] = _Given(_parsed(env[variable], f"environment {variable}"), "environment", f"environment {variable}")
+        out[name] = _LayerValue(
+            _parsed(env[variable], f"environment {variable}"), "environment", f"environment {variable}"
+        )
     return out
 
 
@@ -172,7 +176,7 @@ def _parsed(text: str, place: str) -> Any:
         raise ConfigError(f"{place}: not JSON: {error}") from None
 
 
-def _read_secret_file(project: Path, given: dict[str, _Given]) -> None:
+def _read_secret_file(project: Path, given: dict[str, _LayerValue]) -> None:
     """Let `database.url_file` stand for `database.url` unless a higher layer gives the URL itself."""
     order = ["default", FILE, "environment", "flag"]
     named, url = given.get("database.url_file"), given.get("database.url")
@@ -183,10 +187,10 @@ def _read_secret_file(project: Path, given: dict[str, _Given]) -> None:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{named.place}: database.url_file {path} cannot be read: {error}") from None
-    given["database.url"] = _Given(SecretStr(text), named.layer, named.place)
+    given["database.url"] = _LayerValue(SecretStr(text), named.layer, named.place)
 
 
-def _complaint(error: ValidationError, given: Mapping[str, _Given]) -> str:
+def _complaint(error: ValidationError, given: Mapping[str, _LayerValue]) -> str:
     first = error.errors(include_url=False)[0]
     parts = [str(part) for part in first["loc"]]
     name = ".".join(parts[:2])

@@ -14,7 +14,7 @@ Facts = Counter[tuple[str, str, str]]
 UNITS, UNTYPED, FLOATS = "units", "untyped", "floats"
 
 
-def said(table: str, facts: Facts) -> tuple[list[str], list[str]]:
+def assumption_messages(table: str, facts: Facts) -> tuple[list[str], list[str]]:
     """Notes and warnings, in the order in which the facts were first met."""
     notes, warnings = [], []
     units: dict[str, list[str]] = {}

@@ -59,7 +59,7 @@ def _blank(value: object) -> bool:
     return value is None or value == "" or value == [] or (isinstance(value, float) and not math.isfinite(value))
 
 
-def canonical(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+def canonicalize(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     """JSON text of each row in canonical form, and where a row held something else: (n,) String, (n,) bool."""
     seen: dict[str, tuple[str | None, bool]] = {}
     out: list[str | None] = []
@@ -111,7 +111,7 @@ def fold(frame: pl.DataFrame, names: Mapping[str, str], *, split: str | None = N
     return pl.Series(schema.ATTRIBUTES, texts, dtype=pl.String)
 
 
-def merged(first: pl.Series, second: pl.Series) -> pl.Series:
+def merge(first: pl.Series, second: pl.Series) -> pl.Series:
     """JSON of both columns; where a name stands in both, `first` holds. What is no JSON in `first` stays as it is."""
     out: list[str | None] = []
     for one, two in zip(parse.text(first).to_list(), second.to_list(), strict=True):

@@ -19,7 +19,7 @@ from recsys.types import BoolArray, IntArray
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Decoded pictures of a catalogue.
 
     Attributes:
@@ -31,9 +31,9 @@ class Pictures:
     rows: IntArray
 
     @staticmethod
-    def none(n: int, size: int = 64) -> Pictures:
+    def empty(n: int, size: int = 64) -> Images:
         """Pictures of a catalogue of `n` products that has none."""
-        return Pictures(np.zeros((0, 3, size, size), np.uint8), np.full(n, -1, np.int64))
+        return Images(np.zeros((0, 3, size, size), np.uint8), np.full(n, -1, np.int64))
 
     @property
     def present(self) -> BoolArray:
@@ -63,14 +63,14 @@ class Catalogue:
     ids: IdMap
     frame: pl.DataFrame
     sellable: BoolArray
-    pictures: Pictures = field(repr=False)
+    images: Images = field(repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        if not (n == self.frame.height == len(self.sellable) == len(self.pictures.rows)):
+        if not (n == self.frame.height == len(self.sellable) == len(self.images.rows)):
             raise DataContractError(
                 f"catalogue parts disagree: {n} ids, {self.frame.height} rows, {len(self.sellable)} sellable flags, "
-                f"{len(self.pictures.rows)} picture rows"
+                f"{len(self.images.rows)} picture rows"
             )
         self.sellable.flags.writeable = False
 

@@ -18,9 +18,9 @@ import polars as pl
 from recsys.config import DataSettings
 from recsys.data import attributes, schema
 from recsys.data import parsing as parse
-from recsys.data.catalogue import Catalogue, Pictures, content_hashes
+from recsys.data.catalogue import Catalogue, Images, content_hashes
 from recsys.data.id_map import IdMap
-from recsys.data.image_store import PictureStore
+from recsys.data.image_store import ImageStore
 from recsys.data.interactions import Interactions
 from recsys.errors import DataContractError
 from recsys.execution import memory
@@ -59,8 +59,8 @@ class Dataset:
         return np.arange(len(self.users), dtype=np.int64)
 
 
-@memory.paused()
-def load(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> Dataset:
+@memory.gc_paused()
+def load(engine: Engine, settings: DataSettings, *, pictures: ImageStore) -> Dataset:
     """Read a store.
 
     Args:
@@ -89,7 +89,7 @@ def load(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> D
             "products": len(catalogue),
             "products_left_out": left_out,
             "products_sellable": int(catalogue.sellable.sum()),
-            "products_with_picture": int(catalogue.pictures.present.sum()),
+            "products_with_picture": int(catalogue.images.present.sum()),
             "products_with_events": int((interactions.counts() > 0).sum()),
             "users": len(users),
             "users_with_events": int((np.diff(interactions.starts) > 0).sum()),
@@ -101,9 +101,9 @@ def load(engine: Engine, settings: DataSettings, *, pictures: PictureStore) -> D
     )
 
 
-@memory.paused()
+@memory.gc_paused()
 def load_catalogue(
-    engine: Engine, settings: DataSettings, *, pictures: PictureStore, columns: Collection[str] | None = None
+    engine: Engine, settings: DataSettings, *, pictures: ImageStore, columns: Collection[str] | None = None
 ) -> Catalogue:
     """Read a store's products alone: the catalogue that `load` gives, without reading the log of events.
 
@@ -116,7 +116,7 @@ def load_catalogue(
     return catalogue_of(kept, pictures, typed=True)
 
 
-def catalogue_of(frame: pl.DataFrame, pictures: PictureStore | None = None, *, typed: bool = False) -> Catalogue:
+def catalogue_of(frame: pl.DataFrame, pictures: ImageStore | None = None, *, typed: bool = False) -> Catalogue:
     """Make a catalogue of any products, stored or not; rows keep their order.
 
     Args:
@@ -140,18 +140,18 @@ def catalogue_of(frame: pl.DataFrame, pictures: PictureStore | None = None, *, t
     sellable = np.ones(len(ids), np.bool_)
     if schema.AVAILABLE in frame.columns:
         sellable = frame[schema.AVAILABLE].fill_null(value=True).to_numpy().astype(np.bool_)
-    found = pictures.pictures(ids) if pictures is not None else Pictures.none(len(ids))
+    found = pictures.pictures(ids) if pictures is not None else Images.empty(len(ids))
     return Catalogue(ids, shown, sellable, found)
 
 
 def _from_outside(frame: pl.DataFrame) -> pl.DataFrame:
     from recsys.data.presets import find
-    from recsys.data.validation import check
+    from recsys.data.validation import validate
 
     if schema.PRODUCT_ID not in frame.columns:
         frame = frame.with_columns(pl.int_range(pl.len()).cast(pl.String).alias(schema.PRODUCT_ID))
     (shaped,) = find("csv").shape(iter([frame]), "products")
-    checked = check("products", shaped, source="the frame", settings=DataSettings(max_bad_fraction=0), now=0)
+    checked = validate("products", shaped, source="the frame", settings=DataSettings(max_bad_fraction=0), now=0)
     if checked.accepted.height < frame.height:
         raise DataContractError("products: the frame holds the same product twice; leave one out")
     return checked.accepted
@@ -169,7 +169,7 @@ def _products(engine: Engine, columns: Collection[str] | None = None) -> pl.Data
 
 
 def _kept(
-    products: pl.DataFrame, settings: DataSettings, pictures: PictureStore, bought: Callable[[], pl.Series]
+    products: pl.DataFrame, settings: DataSettings, pictures: ImageStore, bought: Callable[[], pl.Series]
 ) -> pl.DataFrame:
     """The products that belong to the catalogue; `bought` is asked only where purchases decide."""
     if settings.catalogue == "all":
@@ -234,7 +234,7 @@ def _interactions(
     kind = kinds.replace_strict(codes, return_dtype=pl.Int8)
     worth = kinds.replace_strict(settings.event_weights, default=1.0, return_dtype=pl.Float32)
     weight = worth * events[schema.QUANTITY].fill_null(1.0).cast(pl.Float32)
-    interactions = Interactions.of(
+    interactions = Interactions.from_events(
         user=_rows(events[schema.USER_ID], users),
         item=item,
         time=events[schema.OCCURRED_AT].to_numpy(),
@@ -259,6 +259,12 @@ def _fingerprint(catalogue: Catalogue, interactions: Interactions, users: IdMap)
     digest.update("\x1f".join(columns).encode())
     digest.update(content_hashes(catalogue.frame, columns).tobytes())
     digest.update("\x1f".join(users.texts).encode())
-    for array in (interactions.user, interactions.item, interactions.time, interactions.kind, interactions.weight):
+    for array in (
+        interactions.user,
+        interactions.item,
+        interactions.time,
+        interactions.event_type,
+        interactions.weight,
+    ):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -21,7 +21,7 @@ _TWIN: Final = "__twin__"
 Keys = npt.NDArray[np.uint64]
 
 
-class Twins:
+class Deduplicator:
     """What a reading has seen so far: 12 bytes an event, 16 a product or user, as hashes of 64 bits.
 
     Two keys of a reading share a hash by chance about once in 3,000 readings of 100 million events (the event is then
@@ -33,7 +33,7 @@ class Twins:
         self._values: type[np.generic] = np.uint32 if table == "events" else np.uint64
         self._seen = _Seen(self._values)
 
-    def numbered(self, events: pl.DataFrame) -> pl.DataFrame:
+    def number_duplicates(self, events: pl.DataFrame) -> pl.DataFrame:
         """Number events that agree in the whole key, going on from earlier batches: two of an article stay two."""
         keys = _hashes(events, EVENT_KEY)
         found, before = self._seen.of(keys)
@@ -52,12 +52,12 @@ class Twins:
         self._seen.add(keys, (lines[schema.LINE_NO].to_numpy() + 1).astype(np.uint32))
 
     def firsts(self, rows: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-        """Keep the first row of each id. Out: as `without_twins`."""
+        """Keep the first row of each id. Out: as `drop_duplicates`."""
         content = [name for name in rows.columns if not name.startswith("__")]
         ids, contents = _hashes(rows, (key,)), _hashes(rows, tuple(content))
         found, before = self._seen.of(ids)
         again = pl.Series(found)
-        kept, different, same = without_twins(rows.filter(~again), key)
+        kept, different, same = drop_duplicates(rows.filter(~again), key)
         if found.any():
             changed = pl.Series(found & (before != contents))
             later = rows.filter(changed).select(ROW, pl.lit(value=True).alias(_TWIN))
@@ -72,7 +72,7 @@ def line_numbers(events: pl.DataFrame) -> pl.DataFrame:
     return events.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).over(*EVENT_KEY).alias(schema.LINE_NO))
 
 
-def without_twins(rows: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+def drop_duplicates(rows: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.DataFrame, int]:
     """Keep the first row of each id. Out: kept rows, ROW of later ones that differ, number of those that do not."""
     first = rows[key].is_first_distinct()
     if first.all():
@@ -85,7 +85,7 @@ def without_twins(rows: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.DataFr
     return kept, different.select(ROW, pl.lit(value=True).alias(_TWIN)), equal.len()
 
 
-def near_twins(ids: pl.Series) -> list[str]:
+def warn_similar_ids(ids: pl.Series) -> list[str]:
     """Warn of product ids that only differ in case, outer spaces or the way accents are encoded; they stay apart."""
     if not ids.len():
         return []

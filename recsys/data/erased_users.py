@@ -15,7 +15,7 @@ from typing import Final
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.validation import Checked
+from recsys.data.validation import ValidationResult
 
 CODE: Final = "forgotten"
 """Why a row was left out, as `filtered_by` says it."""
@@ -24,13 +24,13 @@ _PARTS: Final = re.compile(r"[,;|\t\"]")
 """What stands between the cells of a line that could not be read."""
 
 
-def hashed(user_id: str) -> str:
+def user_hash(user_id: str) -> str:
     """What is kept of a forgotten user: 64 hexadecimal digits."""
     return sha256(f"recsys user {user_id}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class ErasedUsers:
     """The users who were forgotten.
 
     Attributes:
@@ -40,9 +40,9 @@ class Forgotten:
     hashes: frozenset[str] = frozenset()
 
     def __contains__(self, user_id: str) -> bool:
-        return hashed(user_id) in self.hashes
+        return user_hash(user_id) in self.hashes
 
-    def left_out(self, checked: Checked) -> Checked:
+    def filter_events(self, checked: ValidationResult) -> ValidationResult:
         """The same without these users; of their rejected rows only the reason stays."""
         if not self.hashes:
             return checked

@@ -37,7 +37,7 @@ _JSON_LINES: Final = {".jsonl", ".ndjson", ".json"}
 _PARQUET: Final = {".parquet", ".pq"}
 
 
-def kind(path: Path) -> str | None:
+def detect_format(path: Path) -> str | None:
     """How a file is read, by its name: `csv`, `jsonl`, `parquet`, or None."""
     suffix = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
     suffix = suffix.lower()
@@ -83,7 +83,7 @@ def frames(path: Path, *, batch: int = BATCH) -> Iterator[pl.DataFrame]:
 def _checked_kind(path: Path) -> str:
     if not path.exists():
         raise UsageError(f"no such file or folder: {path}")
-    how = kind(path)
+    how = detect_format(path)
     if how is None:
         raise UsageError(
             f"{path}: files of this kind are not read; give .csv, .tsv, .jsonl (or these as .gz) or .parquet"
@@ -129,13 +129,13 @@ def _parquet_frames(path: Path, batch: int) -> Iterator[pl.DataFrame]:
     with _readable(path):
         for part in file.iter_batches(batch_size=batch):
             frame = pl.DataFrame(part)
-            yield numbered(frame, start=start)
+            yield add_row_numbers(frame, start=start)
             start += frame.height
     if start == 1:
-        yield numbered(pl.DataFrame(file.schema_arrow.empty_table()), start=1)
+        yield add_row_numbers(pl.DataFrame(file.schema_arrow.empty_table()), start=1)
 
 
-def numbered(frame: pl.DataFrame, *, start: int) -> pl.DataFrame:
+def add_row_numbers(frame: pl.DataFrame, *, start: int) -> pl.DataFrame:
     """Add ROW, BAD and RAW to rows that were read without trouble."""
     rows = pl.int_range(start, start + pl.len(), dtype=pl.Int64).alias(ROW)
     empty = pl.lit(None, dtype=pl.String)

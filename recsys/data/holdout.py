@@ -1,6 +1,6 @@
 """Cases: what some users did before a moment, and what they bought then; to fit the blend on and to judge lists by.
 
-In: Interactions and a moment. Out: what was before it, and `Cases`.
+In: Interactions and a moment. Out: what was before it, and `HoldoutCases`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from recsys.types import IntArray
 
 
 @dataclass(frozen=True)
-class Cases:
+class HoldoutCases:
     """b users to judge lists for.
 
     Attributes:
@@ -38,19 +38,21 @@ class Cases:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def take(self, rows: npt.NDArray[np.integer]) -> Cases:
+    def take(self, rows: npt.NDArray[np.integer]) -> HoldoutCases:
         """The cases at some positions."""
-        return Cases(rows_of(self.histories, rows), tuple(self.targets[row] for row in rows.tolist()), self.now)
+        return HoldoutCases(
+            take_histories(self.histories, rows), tuple(self.targets[row] for row in rows.tolist()), self.now
+        )
 
 
-def rows_of(histories: Histories, rows: npt.NDArray[np.integer]) -> Histories:
+def take_histories(histories: Histories, rows: npt.NDArray[np.integer]) -> Histories:
     """The histories at some positions."""
-    return Histories(histories.users[rows], histories.items[rows], histories.times[rows], histories.kinds[rows])
+    return Histories(histories.users[rows], histories.items[rows], histories.times[rows], histories.event_types[rows])
 
 
 def time_split(
     interactions: Interactions, cut: int, *, last: int = 200, max_users: int | None = None, seed: int = 0
-) -> tuple[Interactions, Cases]:
+) -> tuple[Interactions, HoldoutCases]:
     """Learn from what was before `cut` (UTC seconds); the purchases from then on are the targets.
 
     Args:
@@ -64,7 +66,7 @@ def time_split(
         UsageError: nobody bought anything from `cut` on, or nothing was before it.
     """
     before, after = interactions.split(cut)
-    bought = after.where(after.kind == PURCHASE_CODE)
+    bought = after.where(after.event_type == PURCHASE_CODE)
     users = np.unique(bought.user)
     if not len(users) or not len(before):
         side = "from" if not len(users) else "before"
@@ -72,10 +74,10 @@ def time_split(
     if max_users is not None and len(users) > max_users:
         users = np.sort(np.random.default_rng(seed).choice(users, max_users, replace=False))
     targets = tuple(np.unique(bought.item[bought.starts[user] : bought.starts[user + 1]]) for user in users)
-    return before, Cases(before.histories(users, _longest(before, users, last)), targets, cut)
+    return before, HoldoutCases(before.histories(users, _longest(before, users, last)), targets, cut)
 
 
-def newest(interactions: Interactions, fraction: float) -> int:
+def cutoff_for_fraction(interactions: Interactions, fraction: float) -> int:
     """The moment (UTC seconds) from which on about `fraction` of the events lie, whole days where there are several.
 
     Raises:

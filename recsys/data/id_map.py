@@ -54,12 +54,12 @@ class IdMap:
         """Return a map with the unknown ones of `ids` appended; known rows keep their place."""
         return IdMap((*self._texts, *dict.fromkeys(text for text in ids if text not in self._rows)))
 
-    def nearest(self, text: str, count: int = 3) -> list[str]:
+    def closest(self, text: str, count: int = 3) -> list[str]:
         """Return up to `count` known ids that look like `text`, for error messages."""
         return difflib.get_close_matches(text, self._texts, n=count, cutoff=0.5)
 
     def unknown(self, what: str, text: str) -> NotFoundError:
         """The error to raise for an id that is not here; it names those that look like it."""
-        near = self.nearest(text)
+        near = self.closest(text)
         hint = f"the nearest ids are {', '.join(repr(name) for name in near)}" if near else "no id looks like it"
         return NotFoundError(f"unknown {what} '{text}'; {hint}")

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol, runtime_checkable
 
-from recsys.data.image_decoding import PictureError
+from recsys.data.image_decoding import ImageError
 from recsys.errors import UsageError
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp"})
@@ -74,7 +74,7 @@ class _Folder:
             with (self._root / name).open("rb") as file:
                 return file.read(limit + 1)
         except OSError as error:
-            raise PictureError("image_not_a_file") from error
+            raise ImageError("image_not_a_file") from error
 
     def close(self) -> None:
         return
@@ -95,15 +95,15 @@ class _Zip:
             with self._zip.open(name) as file:  # never more than the limit, whatever size the zip claims
                 return file.read(limit + 1)
         except EOFError as error:
-            raise PictureError("image_truncated") from error
+            raise ImageError("image_truncated") from error
         except Exception as error:  # a damaged member raises zlib, CRC, encryption and other errors
-            raise PictureError("image_broken") from error
+            raise ImageError("image_broken") from error
 
     def close(self) -> None:
         self._zip.close()
 
 
-class Album:
+class ImageArchive:
     """Pictures by name: the path inside, or the file name alone where it is the only one of its kind.
 
     Args:
@@ -133,17 +133,17 @@ class Album:
         """
         lowered = name.strip().lower()
         if lowered.startswith(_REMOTE):
-            raise PictureError("image_remote")
+            raise ImageError("image_remote")
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or lowered[1:2] == ":" or "\x00" in name:
-            raise PictureError("image_outside_folder")
+            raise ImageError("image_outside_folder")
         if name in self._whole:
             return name
         found = str(path) if str(path) in self._whole or str(path) in self._refused else self._short.get(path.name)
         if found is None:
-            raise PictureError("image_missing")
+            raise ImageError("image_missing")
         if found in self._refused:
-            raise PictureError(self._refused[found])
+            raise ImageError(self._refused[found])
         return found
 
     def stems(self) -> dict[str, str]:

@@ -24,7 +24,7 @@ _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
-class PictureError(RecsysError):
+class ImageError(RecsysError):
     """A picture that cannot be used; `code` is its reason in `rejected_rows`."""
 
     def __init__(self, code: str) -> None:
@@ -32,7 +32,7 @@ class PictureError(RecsysError):
         self.code = code
 
 
-def decode(data: bytes, settings: ImageSettings) -> npt.NDArray[np.uint8]:
+def decode_image(data: bytes, settings: ImageSettings) -> npt.NDArray[np.uint8]:
     """Decode a picture: first frame, upright by EXIF, on white, shrunk to fit, padded to a square.
 
     Padding takes the median colour of the picture's border, so that a white background stays one.
@@ -44,9 +44,9 @@ def decode(data: bytes, settings: ImageSettings) -> npt.NDArray[np.uint8]:
         PictureError: it is none, is damaged, or is larger than the settings allow.
     """
     if len(data) > settings.max_megabytes * _MEGA:
-        raise PictureError("image_too_large")
+        raise ImageError("image_too_large")
     if not data:
-        raise PictureError("image_empty")
+        raise ImageError("image_empty")
     name = _format(data)
     _bounded(*_size(data, name), settings)
     try:
@@ -56,11 +56,11 @@ def decode(data: bytes, settings: ImageSettings) -> npt.NDArray[np.uint8]:
                 _scaled(image, settings.size)
             image.load()
             return _square(_rgb(ImageOps.exif_transpose(image)), settings.size)
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:  # decoders raise anything on damaged input
         cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
-        raise PictureError("image_truncated" if cut else "image_broken") from error
+        raise ImageError("image_truncated" if cut else "image_broken") from error
 
 
 def _format(data: bytes) -> str:
@@ -72,7 +72,7 @@ def _format(data: bytes) -> str:
         return "GIF"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    raise PictureError("image_not_a_picture")
+    raise ImageError("image_not_a_picture")
 
 
 def _size(data: bytes, name: str) -> tuple[int, int]:
@@ -88,7 +88,7 @@ def _size(data: bytes, name: str) -> tuple[int, int]:
             return struct.unpack("<HH", data[6:10])
         return _webp_size(data) if name == "WEBP" else _jpeg_size(data)
     except (struct.error, IndexError) as error:
-        raise PictureError("image_truncated") from error
+        raise ImageError("image_truncated") from error
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -101,14 +101,14 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     if chunk == b"VP8 ":
         width, height = struct.unpack("<HH", data[26:30])
         return width & 0x3FFF, height & 0x3FFF
-    raise PictureError("image_truncated" if len(data) < 30 else "image_broken")
+    raise ImageError("image_truncated" if len(data) < 30 else "image_broken")
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     at = 2
     while True:
         if data[at] != 0xFF:
-            raise PictureError("image_broken")
+            raise ImageError("image_broken")
         marker = data[at + 1]
         if marker == 0xFF:  # filling
             at += 1
@@ -118,7 +118,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         elif marker in _BARE:
             at += 2
         elif marker == 0xD9:
-            raise PictureError("image_truncated")
+            raise ImageError("image_truncated")
         else:
             (length,) = struct.unpack(">H", data[at + 2 : at + 4])
             at += 2 + length
@@ -126,11 +126,11 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 def _bounded(width: int, height: int, settings: ImageSettings) -> None:
     if not width or not height:
-        raise PictureError("image_broken")
+        raise ImageError("image_broken")
     if width * height > settings.max_megapixels * _MEGA:
-        raise PictureError("image_too_large")
+        raise ImageError("image_too_large")
     if max(width, height) > settings.max_aspect * min(width, height):
-        raise PictureError("image_too_long")
+        raise ImageError("image_too_long")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -1,6 +1,6 @@
 """The decoded pictures of all products, in one memory-mapped file that survives a crash at any moment.
 
-In: albums (folders, zips), and the name of each product's picture. Out: `Pictures` for a catalogue, hashes, problems.
+In: albums (folders, zips), and the name of each product's picture. Out: `Images` for a catalogue, hashes, problems.
 """
 
 from __future__ import annotations
@@ -22,14 +22,12 @@ import polars as pl
 from recsys.artifacts import atomic as durable
 from recsys.config import ImageSettings
 from recsys.data import rejected_rows as rejects
-from recsys.data.catalogue import Pictures
+from recsys.data.catalogue import Images
 from recsys.data.id_map import IdMap
-from recsys.data.image_archive import Album
-from recsys.data.image_decoding import PictureError, decode
+from recsys.data.image_archive import ImageArchive
+from recsys.data.image_decoding import ImageError, decode_image
 from recsys.errors import ConfigError, ModelFolderError
 from recsys.execution.failpoints import failpoint
-
-__all__ = ["Added", "Album", "PictureError", "PictureStore", "decode"]
 
 _INDEX: Final = "index.parquet"
 _PIXELS: Final = "pixels.u8"
@@ -48,8 +46,8 @@ class _Entry:
 
 
 @dataclass(frozen=True)
-class Added:
-    """What `PictureStore.add` did.
+class AddResult:
+    """What `ImageStore.add` did.
 
     Attributes:
         problems: rejected rows of pictures that cannot be used (schema.REJECTED_COLUMNS, table_name `images`).
@@ -64,7 +62,7 @@ class Added:
     unchanged: int
 
 
-class PictureStore:
+class ImageStore:
     """Pictures of one size in a folder: `pixels.u8`, raw (m, 3, S, S) bytes that only grow, and `index.parquet`.
 
     The index is replaced in one rename after the pixels are on disk: rows it does not name do not exist, and are
@@ -123,13 +121,13 @@ class PictureStore:
         """As `hash_of`, for many products: (n,) String."""
         return _looked_up(ids, self._index.filter(pl.col("row") >= 0))["sha256"]
 
-    def pictures(self, ids: IdMap) -> Pictures:
+    def pictures(self, ids: IdMap) -> Images:
         """The pictures of a catalogue, memory-mapped."""
         if not self._count:
-            return Pictures.none(len(ids), self.settings.size)
+            return Images.empty(len(ids), self.settings.size)
         rows = _looked_up(pl.Series(ids.texts, dtype=pl.String), self._index)["row"].fill_null(-1).to_numpy()
         pixels = np.memmap(self.folder / _PIXELS, np.uint8, mode="r", shape=(self._count, *self._shape))
-        return Pictures(pixels, rows)
+        return Images(pixels, rows)
 
     def add(
         self,
@@ -138,7 +136,7 @@ class PictureStore:
         *,
         also: Collection[str] = (),
         source_name: str | None = None,
-    ) -> Added:
+    ) -> AddResult:
         """Decode the pictures of products into the store, in parallel; unchanged files are not decoded again.
 
         Args:
@@ -156,7 +154,7 @@ class PictureStore:
         fresh: dict[str, _Entry] = {}
         unchanged = 0
         with ExitStack() as stack:
-            albums = [Album(path) for path in paths]
+            albums = [ImageArchive(path) for path in paths]
             for album in albums:
                 stack.callback(album.close)
             found = self._found(albums, names, also, problems)
@@ -181,22 +179,22 @@ class PictureStore:
             self._count += decoded
             self._write()
         source = source_name or (str(paths[0]) if paths else "images")
-        return Added(rejects.of_pictures(sorted(problems), source=source), used, decoded, unchanged)
+        return AddResult(rejects.rejected_images(sorted(problems), source=source), used, decoded, unchanged)
 
     def _found(
         self,
-        albums: Sequence[Album],
+        albums: Sequence[ImageArchive],
         names: Mapping[str, str],
         also: Collection[str],
         problems: list[tuple[str, str, str]],
-    ) -> Iterator[tuple[str, str, Album, str]]:
+    ) -> Iterator[tuple[str, str, ImageArchive, str]]:
         """Product, name, album and path inside, album by album in a fixed order."""
         for product, name in sorted(names.items()):
             code = "image_missing"
             for album in albums:
                 try:
                     inside = album.find(name)
-                except PictureError as error:
+                except ImageError as error:
                     code = error.code if code == "image_missing" else code
                     continue
                 code = ""
@@ -213,7 +211,7 @@ class PictureStore:
                     yield stem, inside, album, inside
 
     def _decoded(
-        self, found: Iterator[tuple[str, str, Album, str]], pool: ThreadPoolExecutor
+        self, found: Iterator[tuple[str, str, ImageArchive, str]], pool: ThreadPoolExecutor
     ) -> Iterator[tuple[str, str, _Entry, npt.NDArray[np.uint8] | None]]:
         """Decode in windows of bounded memory; order is kept."""
         limit = int(self.settings.max_megabytes * 1_000_000)
@@ -222,7 +220,7 @@ class PictureStore:
         for product, name, album, inside in found:
             try:
                 data = album.read(inside, limit)
-            except PictureError as error:
+            except ImageError as error:
                 window.append((product, name, _Entry(-1, "", error.code), None))
                 continue
             sha = sha256(data).hexdigest()
@@ -244,8 +242,8 @@ class PictureStore:
         if data is None:
             return product, name, entry, None
         try:
-            return product, name, entry, decode(data, self.settings)
-        except PictureError as error:
+            return product, name, entry, decode_image(data, self.settings)
+        except ImageError as error:
             return product, name, _Entry(-1, entry.sha, error.code), None
 
     def _write(self) -> None:
@@ -256,11 +254,11 @@ class PictureStore:
         beside = self.folder / (_INDEX + ".new")
         with beside.open("wb") as file:
             frame.write_parquet(file, metadata={"size": str(self.settings.size)})
-        durable.flush(beside)
+        durable.fsync_path(beside)
         failpoint("pictures.index.rename.before")
         beside.replace(self.folder / _INDEX)
         failpoint("pictures.index.rename.after")
-        durable.flush(self.folder)
+        durable.fsync_path(self.folder)
 
 
 def _looked_up(ids: pl.Series, index: pl.DataFrame) -> pl.DataFrame:
@@ -295,4 +293,4 @@ class _Appender:
     def flush(self) -> None:
         """Bring everything to disk."""
         self._file.flush()
-        durable.to_disk(self._file.fileno())
+        durable.fsync_file(self._file.fileno())

@@ -18,10 +18,10 @@ from recsys.data import rejected_rows as rejects
 from recsys.data import schema
 from recsys.data.catalogue import content_hashes
 from recsys.data.deduplication import EVENT_KEY
-from recsys.data.erased_users import Forgotten
-from recsys.data.image_store import PictureStore
-from recsys.data.input_sources import TABLES, Part
-from recsys.data.validation import Checked, check
+from recsys.data.erased_users import ErasedUsers
+from recsys.data.image_store import ImageStore
+from recsys.data.input_sources import TABLES, SourceTable
+from recsys.data.validation import ValidationResult, validate
 from recsys.errors import DataContractError
 
 KEYS: Final = {
@@ -45,7 +45,7 @@ HASHED: Final = (
 
 
 @dataclass(frozen=True)
-class Ingested:
+class IngestResult:
     """What one ingest came to; nothing is written to the store yet (pictures are in their cache).
 
     Attributes:
@@ -68,15 +68,15 @@ class Ingested:
 
 
 def ingest(
-    parts: Iterable[Part],
+    parts: Iterable[SourceTable],
     *,
     settings: DataSettings,
-    pictures: PictureStore | None = None,
+    pictures: ImageStore | None = None,
     images: Sequence[Path] = (),
     known_products: Collection[str] = (),
-    forgotten: Forgotten = Forgotten(),  # noqa: B008 - frozen
+    forgotten: ErasedUsers = ErasedUsers(),  # noqa: B008 - frozen
     now: int | None = None,
-) -> Ingested:
+) -> IngestResult:
     """Check all parts and decode the pictures.
 
     Args:
@@ -93,7 +93,7 @@ def ingest(
     """
     moment = int(time.time()) if now is None else now
     known = set(known_products)
-    book = _Book(settings)
+    book = _IngestLog(settings)
     for part in sorted(parts, key=lambda each: TABLES.index(each.table)):
         if part.table == "events" and not known:
             known = set(book.ids())
@@ -103,7 +103,7 @@ def ingest(
                 )
         elif part.table == "events":
             known |= set(book.ids())
-        checked = check(
+        checked = validate(
             part.table,
             part.frame(),
             source=part.source,
@@ -111,17 +111,17 @@ def ingest(
             now=moment,
             known_products=known if part.table == "events" else None,
         )
-        book.take(part, forgotten.left_out(checked))
+        book.take(part, forgotten.filter_events(checked))
     return book.closed(pictures, images, set(known_products))
 
 
-class _Book:
+class _IngestLog:
     """Collects what the checks found, table by table."""
 
     def __init__(self, settings: DataSettings) -> None:
         self._settings = settings
         self._frames: dict[str, list[pl.DataFrame]] = {}
-        self._rejected: list[pl.DataFrame] = [rejects.none()]
+        self._rejected: list[pl.DataFrame] = [rejects.no_rejected_rows()]
         self._counts: dict[str, dict[str, Any]] = {}
         self._sources: list[str] = []
         self._warnings: list[str] = []
@@ -131,7 +131,7 @@ class _Book:
         """Product ids accepted so far."""
         return [text for frame in self._frames.get("products", []) for text in frame[schema.PRODUCT_ID].to_list()]
 
-    def take(self, part: Part, checked: Checked) -> None:
+    def take(self, part: SourceTable, checked: ValidationResult) -> None:
         """Enter one checked part."""
         self._sources.append(part.source)
         self._frames.setdefault(part.table, []).append(checked.accepted)
@@ -161,7 +161,7 @@ class _Book:
         counts["filtered"] += number
         counts["filtered_by"][code] = counts["filtered_by"].get(code, 0) + number
 
-    def closed(self, pictures: PictureStore | None, images: Sequence[Path], known: set[str]) -> Ingested:
+    def closed(self, pictures: ImageStore | None, images: Sequence[Path], known: set[str]) -> IngestResult:
         """Join the parts, bring in the pictures, and hash the products."""
         accepted: dict[str, pl.DataFrame] = {}
         for table, frames in self._frames.items():
@@ -181,14 +181,14 @@ class _Book:
             if named and pictures is not None and not images:
                 self._warnings.append(f"products: {named:,} name a picture, but no pictures were given (--images)")
         if "products" in accepted:
-            accepted["products"] = hashed(accepted["products"], pictures)
+            accepted["products"] = add_content_hashes(accepted["products"], pictures)
         rejected = pl.concat(self._rejected)
-        return Ingested(
+        return IngestResult(
             accepted, rejected, self._counts, tuple(self._sources), pictured, tuple(self._warnings), tuple(self._notes)
         )
 
     def _pictures(
-        self, accepted: dict[str, pl.DataFrame], pictures: PictureStore, images: Sequence[Path], known: set[str]
+        self, accepted: dict[str, pl.DataFrame], pictures: ImageStore, images: Sequence[Path], known: set[str]
     ) -> dict[str, str]:
         """Decode the albums; products without an image name get the file named like them."""
         products = accepted.get("products")
@@ -226,7 +226,7 @@ class _Book:
         return {product: name for product, name in sorted(added.used.items()) if product not in there}
 
 
-def hashed(products: pl.DataFrame, pictures: PictureStore | None) -> pl.DataFrame:
+def add_content_hashes(products: pl.DataFrame, pictures: ImageStore | None) -> pl.DataFrame:
     """Give each product its `content_hash`; the cache knows the bytes of its picture."""
     ids = products[schema.PRODUCT_ID].to_list()
     hashes = [pictures.hash_of(text) if pictures is not None else None for text in ids]

@@ -24,7 +24,7 @@ TABLES: Final = ("products", "users", "events")
 
 
 @dataclass(frozen=True)
-class Part:
+class SourceTable:
     """One table out of one source.
 
     Attributes:
@@ -52,17 +52,17 @@ def _loosened(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(parse.text(frame[name]) for name in frame.columns if name not in files.MARKS)
 
 
-def read(
+def read_inputs(
     paths: Sequence[Path],
     *,
     preset: str | None = None,
     table: str | None = None,
     mapping: Mapping[str, str] | None = None,
-) -> list[Part]:
+) -> list[SourceTable]:
     """Find out what tables the files and folders hold; rows are read when a part's frames are asked for.
 
     Args:
-        paths: files, or folders whose files are looked through (zips of pictures are left to `pictures_beside`).
+        paths: files, or folders whose files are looked through (zips of pictures are left to `find_image_archives`).
         preset: name of the preset; None = canonical columns.
         table: what the files hold, where it cannot be told.
         mapping: canonical name to the file's name.
@@ -76,7 +76,7 @@ def read(
     shape = find(preset or "csv", mapping=_checked(mapping or {}))
     if table is not None and table not in schema.TABLES:
         raise UsageError(f"no table {table!r}{suggestion(table, schema.TABLES) or '; give products, events or users'}")
-    parts: list[Part] = []
+    parts: list[SourceTable] = []
     unused = set((mapping or {}).values())
     for path in paths:
         if path.is_dir():
@@ -103,10 +103,10 @@ def _checked(mapping: Mapping[str, str]) -> Mapping[str, str]:
     return mapping
 
 
-def _of_folder(folder: Path, shape: Preset, table: str | None, unused: set[str]) -> list[Part]:
-    parts: list[Part] = []
+def _of_folder(folder: Path, shape: Preset, table: str | None, unused: set[str]) -> list[SourceTable]:
+    parts: list[SourceTable] = []
     strange: list[Path] = []
-    inside = [path for path in sorted(folder.iterdir()) if path.is_file() and files.kind(path)]
+    inside = [path for path in sorted(folder.iterdir()) if path.is_file() and files.detect_format(path)]
     for path in inside:
         names = files.columns(path)
         if table is None and not shape.recognise(names, path.stem):
@@ -115,14 +115,14 @@ def _of_folder(folder: Path, shape: Preset, table: str | None, unused: set[str])
         parts.extend(_of_file(path, shape, table, unused))
     if not parts and strange:
         raise _misfit(strange[0], files.columns(strange[0]), shape, table)
-    if not parts and not pictures_beside([folder]):
+    if not parts and not find_image_archives([folder]):
         raise UsageError(f"{folder} holds no csv, tsv, jsonl or parquet file; give the folder of the tables")
     for path in strange:
         LOG.warning("%s is no table of preset %r and was left out", path, shape.name)
     return parts
 
 
-def _of_file(path: Path, shape: Preset, table: str | None, unused: set[str]) -> list[Part]:
+def _of_file(path: Path, shape: Preset, table: str | None, unused: set[str]) -> list[SourceTable]:
     names = files.columns(path)
     unused.difference_update(names)
     tables = (table,) if table else shape.recognise(names, path.stem)
@@ -130,7 +130,7 @@ def _of_file(path: Path, shape: Preset, table: str | None, unused: set[str]) -> 
         raise _misfit(path, names, shape, table)
     source = f"{path.resolve().parent.name}/{path.name}"
     read_once = _Lines(path) if len(tables) > 1 else None
-    return [Part(each, source, _opener(path, shape, each, read_once)) for each in tables]
+    return [SourceTable(each, source, _opener(path, shape, each, read_once)) for each in tables]
 
 
 class _Lines:
@@ -181,7 +181,7 @@ def _misfit(path: Path, names: Sequence[str], shape: Preset, table: str | None) 
     )
 
 
-def pictures_beside(paths: Sequence[Path]) -> list[Path]:
+def find_image_archives(paths: Sequence[Path]) -> list[Path]:
     """Zips given as paths, and in folders `images*.zip` and the subfolder `images`."""
     out: list[Path] = []
     for path in paths:
@@ -203,7 +203,7 @@ def _with_columns(frames: Iterator[pl.DataFrame], table: str, where: str) -> Ite
         yield frame
 
 
-def of_frames(tables: Mapping[str, Any]) -> list[Part]:
+def inputs_from_frames(tables: Mapping[str, Any]) -> list[SourceTable]:
     """Make parts of frames given from Python: table to polars, pandas or pyarrow frame.
 
     Raises:
@@ -214,13 +214,13 @@ def of_frames(tables: Mapping[str, Any]) -> list[Part]:
         if table not in schema.TABLES:
             raise UsageError(f"no table {table!r}{suggestion(table, schema.TABLES)}")
     for table in (each for each in TABLES if each in tables):
-        raw = files.numbered(frame_of(tables[table]), start=1)
+        raw = files.add_row_numbers(to_polars(tables[table]), start=1)
         shaped = list(find("csv").shape(_with_columns(iter([raw]), table, "the frame"), table))
-        parts.append(Part(table, f"python/{table}", lambda shaped=shaped: iter(shaped)))  # type: ignore[misc]
+        parts.append(SourceTable(table, f"python/{table}", lambda shaped=shaped: iter(shaped)))  # type: ignore[misc]
     return parts
 
 
-def frame_of(anything: Any) -> pl.DataFrame:
+def to_polars(anything: Any) -> pl.DataFrame:
     """Any frame as polars: polars, pandas, pyarrow, a dictionary of columns, a list of rows.
 
     Raises:

@@ -28,13 +28,13 @@ class Histories:
     users: IntArray
     items: IntArray
     times: IntArray
-    kinds: npt.NDArray[np.int8]
+    event_types: npt.NDArray[np.int8]
 
     def __len__(self) -> int:
         return len(self.users)
 
     @property
-    def real(self) -> BoolArray:
+    def mask(self) -> BoolArray:
         """(b, t) bool: is there an event."""
         return self.items >= 0
 
@@ -56,13 +56,13 @@ class Interactions:
     user: IntArray
     item: IntArray
     time: IntArray
-    kind: npt.NDArray[np.int8]
+    event_type: npt.NDArray[np.int8]
     weight: FloatArray
     starts: IntArray
     n_items: int
 
     @staticmethod
-    def of(
+    def from_events(
         *,
         user: npt.NDArray[np.integer],
         item: npt.NDArray[np.integer],
@@ -107,11 +107,11 @@ class Interactions:
 
     def where(self, keep: BoolArray) -> Interactions:
         """The events where `keep` (e,) is true; users and products keep their rows."""
-        return Interactions.of(
+        return Interactions.from_events(
             user=self.user[keep],
             item=self.item[keep],
             time=self.time[keep],
-            kind=self.kind[keep],
+            kind=self.event_type[keep],
             weight=self.weight[keep],
             n_users=self.n_users,
             n_items=self.n_items,
@@ -138,7 +138,7 @@ class Interactions:
             rows,
             np.where(real, self.item[at], -1),
             np.where(real, self.time[at], 0),
-            np.where(real, self.kind[at], 0).astype(np.int8),
+            np.where(real, self.event_type[at], 0).astype(np.int8),
         )
 
     def counts(self) -> IntArray:

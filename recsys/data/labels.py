@@ -22,7 +22,7 @@ from recsys.data import rejected_rows as rejects
 from recsys.data import schema
 from recsys.data import validation as checks
 from recsys.data.id_map import IdMap
-from recsys.data.input_sources import Part
+from recsys.data.input_sources import SourceTable
 from recsys.errors import DataContractError, UsageError
 from recsys.types import IntArray
 
@@ -66,7 +66,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Reading:
+class LabelReadResult:
     """What a file of labels came to; `rows_in` = used + rejected.
 
     Attributes:
@@ -84,7 +84,7 @@ class Reading:
     warnings: tuple[str, ...] = ()
 
 
-def read(path: Path, ids: IdMap, *, settings: DataSettings) -> Reading:
+def read(path: Path, ids: IdMap, *, settings: DataSettings) -> LabelReadResult:
     """Read labels of products.
 
     Args:
@@ -96,7 +96,7 @@ def read(path: Path, ids: IdMap, *, settings: DataSettings) -> Reading:
         UsageError: the file is missing, unreadable, or lacks the columns.
         DataContractError: it has no rows, too many cannot be used, or no label is left to learn.
     """
-    raw = Part(_TABLE, f"{path.resolve().parent.name}/{path.name}", lambda: files.frames(path))
+    raw = SourceTable(_TABLE, f"{path.resolve().parent.name}/{path.name}", lambda: files.frames(path))
     frame = raw.frame()
     names = [name for name in frame.columns if name not in files.MARKS]
     if frame.height and (schema.PRODUCT_ID not in names or len(names) < 2):
@@ -109,15 +109,15 @@ def read(path: Path, ids: IdMap, *, settings: DataSettings) -> Reading:
     long_names = [name for name in names if len(name) > rejects.LIMITS["id"]]
     if long_names:
         raise UsageError(f"{path}: the column name '{long_names[0][:40]}...' is longer than 255 characters; shorten it")
-    judge = _Judge(ids, schema.LABEL_VALUE if set(names) == _LONG else names[names[0] == schema.PRODUCT_ID])
+    judge = _LabelValidator(ids, schema.LABEL_VALUE if set(names) == _LONG else names[names[0] == schema.PRODUCT_ID])
     verdicts = [judge.row(*row) for row in _cells(frame, names)]
     marks = pl.DataFrame(
         {name: [verdict and verdict[at] for verdict in verdicts] for at, name in enumerate(_VERDICT)},
         schema=dict.fromkeys(_VERDICT, pl.String),
     )
     bad = frame.hstack(marks).filter(pl.col("__code__").is_not_null())
-    rejected = rejects.of(bad, source=raw.source, table=_TABLE)
-    checks.enforce(_TABLE, rejected, frame.height, source=raw.source, settings=settings)
+    rejected = rejects.rejected_rows(bad, source=raw.source, table=_TABLE)
+    checks.raise_if_too_many_rejects(_TABLE, rejected, frame.height, source=raw.source, settings=settings)
     by_code = dict(rejected.group_by("code").len().sort("code").rows())
     counts = {"rows_in": frame.height, "used": frame.height - rejected.height, "rejected": rejected.height}
     warnings: list[str] = []
@@ -126,7 +126,7 @@ def read(path: Path, ids: IdMap, *, settings: DataSettings) -> Reading:
         warnings.append(f"labels: {rejected.height:,} of {frame.height:,} rows of {raw.source} rejected: {reasons}")
     labels, alone = _classes(judge.found, len(ids), raw.source)
     warnings += [f"label '{name}' has the one value '{value}', so there is nothing to learn" for name, value in alone]
-    return Reading(labels, rejected, raw.source, {**counts, "rejected_by": by_code}, tuple(warnings))
+    return LabelReadResult(labels, rejected, raw.source, {**counts, "rejected_by": by_code}, tuple(warnings))
 
 
 def _cells(frame: pl.DataFrame, names: list[str]) -> Iterator[tuple[str | None, str | None, _Cells]]:
@@ -145,7 +145,7 @@ def _cells(frame: pl.DataFrame, names: list[str]) -> Iterator[tuple[str | None, 
 
 
 @dataclass
-class _Judge:
+class _LabelValidator:
     """Takes rows one by one.
 
     Attributes:

@@ -16,7 +16,7 @@ from recsys.errors import ConfigError, suggestion
 from recsys.types import BoolArray, DoubleArray, IntArray
 
 
-def codes_of(catalogue: Catalogue, column: str, *, setting: str) -> IntArray:
+def category_codes(catalogue: Catalogue, column: str, *, setting: str) -> IntArray:
     """A number for each value of a column: (n,) int64, -1 = none. `colour` also finds `attributes.colour`.
 
     Raises:
@@ -37,7 +37,7 @@ def codes_of(catalogue: Catalogue, column: str, *, setting: str) -> IntArray:
     return codes.fill_null(-1).to_numpy().astype(np.int64)
 
 
-def prices_of(catalogue: Catalogue) -> DoubleArray:
+def price_array(catalogue: Catalogue) -> DoubleArray:
     """Price of each product: (n,) float64, NaN where there is none."""
     frame = catalogue.frame
     if schema.PRICE not in frame.columns:
@@ -45,7 +45,7 @@ def prices_of(catalogue: Catalogue) -> DoubleArray:
     return frame[schema.PRICE].cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
 
 
-def new_products(
+def new_product_mask(
     catalogue: Catalogue, interactions: Interactions, *, now: int, days: float, unsold: bool = False
 ) -> BoolArray:
     """Which products came within the last days: by `created_at`, else by their first event; (n,) bool.
@@ -57,7 +57,7 @@ def new_products(
     since = np.full(n, np.iinfo(np.int64).max, np.int64)
     np.minimum.at(since, interactions.item, interactions.time)
     if unsold:
-        sold = np.bincount(interactions.item[interactions.kind == PURCHASE_CODE], minlength=n) > 0
+        sold = np.bincount(interactions.item[interactions.event_type == PURCHASE_CODE], minlength=n) > 0
         since[~sold] = np.iinfo(np.int64).max
     if schema.CREATED_AT in catalogue.frame.columns:
         held = catalogue.frame[schema.CREATED_AT]

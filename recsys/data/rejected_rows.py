@@ -54,12 +54,12 @@ LIMITS: Final = {"id": 255, "text": 100_000, "json": 100_000}
 """Longest value in characters by kind of column."""
 
 
-def none() -> pl.DataFrame:
+def no_rejected_rows() -> pl.DataFrame:
     """No rejected row."""
     return pl.DataFrame(schema=SCHEMA)
 
 
-def of(bad: pl.DataFrame, *, source: str, table: str) -> pl.DataFrame:
+def rejected_rows(bad: pl.DataFrame, *, source: str, table: str) -> pl.DataFrame:
     """Make `rejected_rows` of the offending rows.
 
     Args:
@@ -68,14 +68,14 @@ def of(bad: pl.DataFrame, *, source: str, table: str) -> pl.DataFrame:
         table: canonical table.
     """
     if not bad.height:
-        return none()
+        return no_rejected_rows()
     kept = [name for name in bad.columns if name not in MARKS and not name.startswith("__")]
     raws = bad[RAW].to_list() if RAW in bad.columns else [None] * bad.height
     texts = []
     for raw, row in zip(raws, bad.select(kept).iter_rows(named=True), strict=True):
         cells = {"line": raw} if raw is not None else {name: _shortened(cell) for name, cell in row.items()}
-        texts.append(storable(json.dumps(cells, ensure_ascii=False, default=str).replace("\\u0000", "\u2400")))
-    excerpts = [None if cell is None else storable(cell)[:_EXCERPT] for cell in bad["__cell__"].to_list()]
+        texts.append(sanitize_text(json.dumps(cells, ensure_ascii=False, default=str).replace("\\u0000", "\u2400")))
+    excerpts = [None if cell is None else sanitize_text(cell)[:_EXCERPT] for cell in bad["__cell__"].to_list()]
     return pl.DataFrame(
         {
             "source": [source] * bad.height,
@@ -90,17 +90,17 @@ def of(bad: pl.DataFrame, *, source: str, table: str) -> pl.DataFrame:
     )
 
 
-def of_pictures(problems: list[tuple[str, str, str]], *, source: str) -> pl.DataFrame:
+def rejected_images(problems: list[tuple[str, str, str]], *, source: str) -> pl.DataFrame:
     """Make `rejected_rows` of pictures that failed: product id, file name, code. `row_no` counts them."""
     rows = [
-        (source, at, "images", code, schema.IMAGE, storable(name)[:_EXCERPT], _picture_json(product, name))
+        (source, at, "images", code, schema.IMAGE, sanitize_text(name)[:_EXCERPT], _picture_json(product, name))
         for at, (product, name, code) in enumerate(problems, start=1)
     ]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
 def _picture_json(product: str, name: str) -> str:
-    return storable(json.dumps({schema.PRODUCT_ID: product, schema.IMAGE: name}, ensure_ascii=False))
+    return sanitize_text(json.dumps({schema.PRODUCT_ID: product, schema.IMAGE: name}, ensure_ascii=False))
 
 
 def _shortened(cell: Any) -> Any:
@@ -109,7 +109,7 @@ def _shortened(cell: Any) -> Any:
     return cell if isinstance(cell, int | None) else str(cell)[:_CELL]
 
 
-def storable(text: str) -> str:
+def sanitize_text(text: str) -> str:
     """The text without what databases refuse: NUL becomes its symbol, lone surrogates a question mark."""
     return text.replace("\x00", "\u2400").encode("utf-8", "replace").decode()
 

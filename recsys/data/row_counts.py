@@ -12,18 +12,18 @@ from typing import Any, Self
 from recsys.config import DataSettings
 from recsys.data import rejected_rows as rejects
 from recsys.data import validation as checks
-from recsys.data.assumptions import Facts, said
-from recsys.data.validation import Checked
+from recsys.data.assumptions import Facts, assumption_messages
+from recsys.data.validation import ValidationResult
 
 Counts = dict[str, Any]
 
 
-def none() -> Counts:
+def no_counts() -> Counts:
     """Nothing counted yet."""
     return {"rows_in": 0, "used": 0, "rejected": 0, "filtered": 0, "rejected_by": {}, "filtered_by": {}}
 
 
-class Tally:
+class RowCounts:
     """Counts of one table of one source; `rows_in == used + rejected + filtered` after every batch.
 
     Attributes:
@@ -32,16 +32,16 @@ class Tally:
 
     def __init__(self, table: str, source: str, settings: DataSettings) -> None:
         self.table, self.source, self._settings = table, source, settings
-        self.counts = none()
+        self.counts = no_counts()
         self._facts = Facts()
         self._examples: dict[str, Mapping[str, Any]] = {}
 
     def going_on(self, counts: Mapping[str, Any]) -> Self:
         """Begin with what was counted before an interruption."""
-        self.counts = none() | deepcopy(dict(counts))
+        self.counts = no_counts() | deepcopy(dict(counts))
         return self
 
-    def take(self, checked: Checked) -> None:
+    def take(self, checked: ValidationResult) -> None:
         """Enter one batch."""
         codes = dict(checked.rejected.group_by("code").len().sort("code").rows())
         _add(self.counts, checked.rows_in, codes, checked.filtered)
@@ -49,7 +49,7 @@ class Tally:
         for row in checked.rejected.unique("code", keep="first", maintain_order=True).iter_rows(named=True):
             self._examples.setdefault(row["code"], row)
 
-    def with_first(self, checked: Checked, *, before: int) -> Counts:
+    def with_first(self, checked: ValidationResult, *, before: int) -> Counts:
         """The counts as if only the rows of a batch that are numbered below `before` had been entered."""
         counts = deepcopy(self.counts)
         early = checked.rejected.filter(checked.rejected["row_no"] < before)
@@ -69,9 +69,9 @@ class Tally:
                 self.table, rejected, rows_in, source=self.source, settings=self._settings, reasons=self._reasons()
             )
 
-    def said(self) -> tuple[list[str], list[str]]:
+    def messages(self) -> tuple[list[str], list[str]]:
         """Notes and warnings."""
-        notes, warnings = said(self.table, self._facts)
+        notes, warnings = assumption_messages(self.table, self._facts)
         if self.counts["rejected"]:
             warnings.append(
                 f"{self.table}: {self.counts['rejected']:,} of {self.counts['rows_in']:,} rows of {self.source} "

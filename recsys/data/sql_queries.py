@@ -1,6 +1,6 @@
 """The SELECTs by which a shop's own tables are read: what they mention, what they must give, their rows in batches.
 
-In: queries of `[source]`, an open `Reader`. Out: a `Select` a table; raw frames with canonical columns.
+In: queries of `[source]`, an open `SourceReader`. Out: a `SourceQuery` a table; raw frames with canonical columns.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import polars as pl
 from recsys.data import file_readers as files
 from recsys.data import parsing as parse
 from recsys.data import schema
-from recsys.data.input_sources import TABLES, Part
+from recsys.data.input_sources import TABLES, SourceTable
 from recsys.data.presets import find
 from recsys.errors import UsageError
 
 if TYPE_CHECKING:
-    from recsys.db.source_reader import Reader
+    from recsys.db.source_reader import SourceReader
 
 SINCE: Final = "since"
 """Name of the parameter a query may mention: only rows from this moment on are wanted."""
@@ -37,7 +37,7 @@ _TOKEN: Final = re.compile(
 
 
 @dataclass(frozen=True)
-class Select:
+class SourceQuery:
     """The SELECT of one table.
 
     Attributes:
@@ -51,7 +51,7 @@ class Select:
     incremental: bool
 
     @staticmethod
-    def of(table: str, query: str) -> Select:
+    def of(table: str, query: str) -> SourceQuery:
         """Read a query.
 
         Raises:
@@ -61,7 +61,7 @@ class Select:
         if not plain:
             raise UsageError(f"[source] {table}_query is empty; write a SELECT")
         incremental = any(found["since"] for found in _TOKEN.finditer(plain))
-        return Select(table, plain if incremental else query, incremental)
+        return SourceQuery(table, plain if incremental else query, incremental)
 
     @property
     def source(self) -> str:
@@ -73,13 +73,15 @@ class Select:
         """Whether rows are asked for in order of their time, so that a stopped reading can go on in the middle."""
         return self.incremental and self.table == "events"
 
-    def fingerprint(self, reader: Reader) -> str:
+    def fingerprint(self, reader: SourceReader) -> str:
         """16 hex digits that change with the database or the query; how it is laid out and who reads do not count."""
         url = reader.engine.url
         where = (reader.kind, url.host, url.port, url.database, " ".join(self.text.split()))
         return blake2b(repr(where).encode(), digest_size=8).hexdigest()
 
-    def frames(self, reader: Reader, *, since: int = 0, batch: int = 50_000, start: int = 1) -> Iterator[pl.DataFrame]:
+    def frames(
+        self, reader: SourceReader, *, since: int = 0, batch: int = 50_000, start: int = 1
+    ) -> Iterator[pl.DataFrame]:
         """Raw rows as the database gives them, with files.MARKS; at least one frame, which may be empty.
 
         Args:
@@ -106,7 +108,7 @@ class Select:
                 query = f"SELECT * FROM (\n{query}\n) AS shop_rows ORDER BY {order}"  # noqa: S608
         for frame in reader.stream(query, what=what, batch=batch, params=params, exact=_IDS):
             self._complete(frame.columns)
-            yield _readable(files.numbered(frame, start=start))
+            yield _readable(files.add_row_numbers(frame, start=start))
             start += frame.height
 
     def _complete(self, names: list[str]) -> None:
@@ -176,7 +178,7 @@ def _decoded(value: bytes | None) -> str | None:
         return None
 
 
-def selects(queries: Mapping[str, str], *, folder: Path = Path()) -> list[Select]:
+def source_queries(queries: Mapping[str, str], *, folder: Path = Path()) -> list[SourceQuery]:
     """The SELECTs of `[source]`, products first, then users, then events.
 
     Args:
@@ -196,9 +198,9 @@ def selects(queries: Mapping[str, str], *, folder: Path = Path()) -> list[Select
         texts[table] = query
     if not texts:
         raise UsageError("no query to read with; set [source] products_query, events_query or users_query")
-    return [Select.of(table, texts[table]) for table in TABLES if table in texts]
+    return [SourceQuery.of(table, texts[table]) for table in TABLES if table in texts]
 
 
-def whole(select: Select, reader: Reader) -> Part:
+def read_all(select: SourceQuery, reader: SourceReader) -> SourceTable:
     """All rows of one table as a part, for those who need them together."""
-    return Part(select.table, select.source, lambda: map(select.shaped, select.frames(reader)))
+    return SourceTable(select.table, select.source, lambda: map(select.shaped, select.frames(reader)))

@@ -30,7 +30,7 @@ def split(text: str) -> list[str]:
     return out
 
 
-def of(catalogue: Catalogue) -> sparse.csr_matrix:
+def product_tfidf(catalogue: Catalogue) -> sparse.csr_matrix:
     """TF-IDF of title, description, brand, category and text attributes: (n, w) float32, zero rows without text."""
     frame = catalogue.frame
     names = [*TEXT_COLUMNS, *(name for name in frame.columns if name.startswith(schema.ATTRIBUTE_PREFIX))]

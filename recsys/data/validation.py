@@ -15,9 +15,9 @@ from recsys.config import DataSettings
 from recsys.data import attributes, schema
 from recsys.data import parsing as parse
 from recsys.data import rejected_rows as rejects
-from recsys.data.assumptions import FLOATS, UNITS, UNTYPED, Facts, said
-from recsys.data.deduplication import Twins, line_numbers, near_twins, without_twins
-from recsys.data.file_readers import BAD, MARKS, ROW, SKIP, numbered
+from recsys.data.assumptions import FLOATS, UNITS, UNTYPED, Facts, assumption_messages
+from recsys.data.deduplication import Deduplicator, drop_duplicates, line_numbers, warn_similar_ids
+from recsys.data.file_readers import BAD, MARKS, ROW, SKIP, add_row_numbers
 from recsys.errors import DataContractError
 
 _DTYPES: Final[dict[schema.Kind, pl.DataType]] = {
@@ -39,7 +39,7 @@ _KEYS: Final = {"products": schema.PRODUCT_ID, "users": schema.USER_ID}
 
 
 @dataclass(frozen=True)
-class Checked:
+class ValidationResult:
     """What became of one table of one source; `rows_in == used + rejected + filtered`, always.
 
     Attributes:
@@ -62,15 +62,15 @@ class Checked:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should look at."""
-        return (*said(self.table, self.facts)[1], *self.more)
+        return (*assumption_messages(self.table, self.facts)[1], *self.more)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was understood in silence."""
-        return tuple(said(self.table, self.facts)[0])
+        return tuple(assumption_messages(self.table, self.facts)[0])
 
 
-def check(
+def validate(
     table: str,
     frame: pl.DataFrame,
     *,
@@ -78,7 +78,7 @@ def check(
     settings: DataSettings,
     now: int,
     known_products: Collection[str] | None = None,
-) -> Checked:
+) -> ValidationResult:
     """Judge each row of a table; the first thing wrong with a row is its code.
 
     Args:
@@ -94,14 +94,14 @@ def check(
     """
     if not frame.height:
         refuse_empty(table, source=source)
-    checked = judged(table, frame, source=source, settings=settings, now=now, known_products=known_products)
-    enforce(table, checked.rejected, checked.rows_in, source=source, settings=settings)
+    checked = validate_batch(table, frame, source=source, settings=settings, now=now, known_products=known_products)
+    raise_if_too_many_rejects(table, checked.rejected, checked.rows_in, source=source, settings=settings)
     if table != "products":
         return checked
-    return replace(checked, more=tuple(near_twins(checked.accepted[schema.PRODUCT_ID])))
+    return replace(checked, more=tuple(warn_similar_ids(checked.accepted[schema.PRODUCT_ID])))
 
 
-def judged(
+def validate_batch(
     table: str,
     frame: pl.DataFrame,
     *,
@@ -109,13 +109,13 @@ def judged(
     settings: DataSettings,
     now: int,
     known_products: Collection[str] | pl.Series | None = None,
-    twins: Twins | None = None,
-) -> Checked:
-    """As `check`, for one batch of many, however few rows it has and however much of it is rejected.
+    twins: Deduplicator | None = None,
+) -> ValidationResult:
+    """As `validate`, for one batch of many, however few rows it has and however much of it is rejected.
 
     `twins` is what the earlier batches held; None = there are none.
     """
-    judge = _Judge(table, frame, settings)
+    judge = _RowValidator(table, frame, settings)
     for column in schema.TABLES[table]:
         judge.column(column)
     if table == "events":
@@ -125,9 +125,9 @@ def judged(
     filtered = dict(parsed.filter(skipped).group_by(SKIP).len().sort(SKIP).rows())
     good = parsed.filter(~bad & ~skipped)
     if table == "events":
-        good = twins.numbered(good) if twins else line_numbers(good)
+        good = twins.number_duplicates(good) if twins else line_numbers(good)
     else:
-        good, twice, same = twins.firsts(good, _KEYS[table]) if twins else without_twins(good, _KEYS[table])
+        good, twice, same = twins.firsts(good, _KEYS[table]) if twins else drop_duplicates(good, _KEYS[table])
         if same:
             filtered["duplicate"] = same
         parsed = parsed.join(twice, on=ROW, how="left", maintain_order="left")
@@ -140,19 +140,19 @@ def judged(
         bad = parsed["__code__"].is_not_null()
     verdict = parsed.filter(bad).select(ROW, "__code__", "__column__", "__cell__")
     originals = judge.raw.drop(SKIP).join(verdict, on=ROW, how="inner", maintain_order="left")
-    rejected = rejects.of(originals, source=source, table=table)
+    rejected = rejects.rejected_rows(originals, source=source, table=table)
     accepted = good.drop([name for name in good.columns if name.startswith("__")])
-    checked = Checked(accepted, rejected, filtered, frame.height, table, judge.facts)
+    checked = ValidationResult(accepted, rejected, filtered, frame.height, table, judge.facts)
     if accepted.height + rejected.height + sum(filtered.values()) != frame.height:
         raise AssertionError(f"{table}: rows do not add up")  # a bug of ours, never of the data
     return checked
 
 
-class _Judge:
+class _RowValidator:
     """Parses the columns of one frame and keeps, for each row, the first problem found."""
 
     def __init__(self, table: str, frame: pl.DataFrame, settings: DataSettings) -> None:
-        raw = frame if ROW in frame.columns else numbered(frame, start=1)
+        raw = frame if ROW in frame.columns else add_row_numbers(frame, start=1)
         empty = [pl.lit(None, dtype=pl.String).alias(name) for name in MARKS if name not in raw.columns]
         self.raw = raw.with_columns(empty)
         if self.raw[ROW].n_unique() < self.raw.height:  # parts of several files: count through instead
@@ -212,7 +212,7 @@ class _Judge:
         self.reject(cells.str.contains("\x00", literal=True), "nul_in_text", name)
         self.reject(cells.str.len_chars() > rejects.LIMITS[kind], "too_long", name)
         if kind == "json":
-            cells, bad = attributes.canonical(cells)
+            cells, bad = attributes.canonicalize(cells)
             self.reject(bad, "bad_json", name)
             self.reject(cells.str.contains("\\u0000", literal=True), "nul_in_text", name)
         self._columns[name] = cells
@@ -277,7 +277,9 @@ def refuse_empty(table: str, *, source: str, advice: str = "check the export") -
         raise DataContractError(f"{table}: {source} holds no rows, {what}; {advice}")
 
 
-def enforce(table: str, rejected: pl.DataFrame, rows_in: int, *, source: str, settings: DataSettings) -> None:
+def raise_if_too_many_rejects(
+    table: str, rejected: pl.DataFrame, rows_in: int, *, source: str, settings: DataSettings
+) -> None:
     """Raise DataContractError where more rows are rejected than allowed, or all of them."""
     if too_many(rejected.height, rows_in, settings):
         reasons = rejects.summary(rejected, decimal=settings.decimal)

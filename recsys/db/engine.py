@@ -16,13 +16,11 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, CursorResult, Engine, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from recsys.db.errors import explained, first_line
+from recsys.db.errors import first_line, to_recsys_error
 from recsys.db.result_frames import frame
 from recsys.errors import ConfigError, NotFoundError, UsageError, suggestion
 from recsys.execution import memory
 from recsys.log import redact
-
-__all__ = ["connect", "explained", "parsed", "read", "rows", "sqlite_file", "stream", "streamed"]
 
 SCHEMES = {
     "sqlite": "sqlite+pysqlite",
@@ -44,7 +42,7 @@ LOCK_SECONDS = 30
 _MODE = "ANSI_QUOTES,PIPES_AS_CONCAT,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
-def parsed(url: str) -> URL:
+def parse_url(url: str) -> URL:
     """Read a database URL and choose the driver.
 
     Raises:
@@ -87,7 +85,7 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
         NotFoundError: the SQLite file to read does not exist.
         DatabaseUnavailableError: the server does not answer.
     """
-    address = parsed(url)
+    address = parse_url(url)
     shown = redact(address.render_as_string(hide_password=True))
     made = {"sqlite": _sqlite, "postgresql": _postgres, "mysql": _mysql}[address.get_backend_name()]
     engine = made(address, read_only)
@@ -96,7 +94,7 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
     def _explain(context: ExceptionContext) -> None:
         if (context.statement or "").startswith("DESCRIBE "):
             return  # so SQLAlchemy asks MySQL whether a table is there, and the answer may be no
-        error = explained(context.original_exception, shown)
+        error = to_recsys_error(context.original_exception, shown)
         if error is not None:
             raise error from context.original_exception
 
@@ -212,10 +210,10 @@ def stream(
         UsageError: the database refuses the query.
     """
     with engine.connect() as connection:
-        yield from streamed(connection, query, batch=batch, params=params)
+        yield from stream_on(connection, query, batch=batch, params=params)
 
 
-def streamed(
+def stream_on(
     connection: Connection,
     query: str,
     *,
@@ -248,7 +246,7 @@ def streamed(
     try:
         while True:
             # Not the driver's cursor: SQLAlchemy has read ahead from it already.
-            with memory.paused():
+            with memory.gc_paused():
                 rows = result.fetchmany(batch)
                 count = len(rows)
                 made = frame(names, rows, exact) if count or first else None
@@ -260,7 +258,7 @@ def streamed(
             first, made = False, None
     except Exception as error:
         shown = redact(connection.engine.url.render_as_string(hide_password=True))
-        raise (explained(error, shown) or error) from error
+        raise (to_recsys_error(error, shown) or error) from error
     finally:
         result.close()
 

@@ -70,7 +70,7 @@ def first_line(error: BaseException) -> str:
     return printable(redact(lines[0]))
 
 
-def explained(error: BaseException, where: str = "") -> RecsysError | None:
+def to_recsys_error(error: BaseException, where: str = "") -> RecsysError | None:
     """Return the house's error for a driver's `error` on the database `where` (a redacted URL), or None.
 
     Args:

@@ -13,7 +13,7 @@ _SECONDS = 3.0
 """How long a part waits for another one that has the lease alone for a moment while it joins."""
 
 
-def taken(ask: Callable[[str], bool], shared: Callable[[], None] | None) -> str:
+def acquire_lease(ask: Callable[[str], bool], shared: Callable[[], None] | None) -> str:
     """Try to take a lock.
 
     Who shares first asks for it alone: if nobody else holds it, `shared` is called, and whatever it does is over

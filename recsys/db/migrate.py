@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
-from recsys.db.schema_version import VERSION_TABLE, newer
+from recsys.db.schema_version import VERSION_TABLE, newer_schema_error
 from recsys.errors import ConfigError
 from recsys.execution.failpoints import failpoint
 
@@ -58,7 +58,7 @@ def upgrade(engine: Engine) -> str:
         with engine.begin() as connection:
             before = _version(connection)
             if before is not None and before not in known:
-                raise newer(before)
+                raise newer_schema_error(before)
             if before is None and not _half_made(connection):
                 _refuse_foreign(connection)
             config.attributes["connection"] = connection

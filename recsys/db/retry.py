@@ -14,7 +14,7 @@ T = TypeVar("T")
 _TRIES: Final = 8
 
 
-def again(act: Callable[[], T]) -> T:
+def retry_transaction(act: Callable[[], T]) -> T:
     """Do it, a few times if need be; whoever was chosen as a deadlock's victim waits for nobody the next time.
 
     Raises:

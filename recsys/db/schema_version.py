@@ -16,13 +16,13 @@ from recsys.errors import RecsysError
 VERSION_TABLE = "recsys_schema"
 
 
-def known() -> set[str]:
+def known_versions() -> set[str]:
     """Versions that this recsys can bring a database to: the numbers its migrations begin with."""
     names = (entry.name for entry in (files("recsys.sql.migrations") / "versions").iterdir())
     return {name.partition("_")[0] for name in names if name[:1].isdigit()}
 
 
-def newer(version: str) -> RecsysError:
+def newer_schema_error(version: str) -> RecsysError:
     """The error for a schema that this recsys does not know."""
     return RecsysError(
         f"the database has schema {version}, which this recsys does not know; install the newer recsys that made it"
@@ -39,5 +39,5 @@ def refuse_newer(engine: Engine) -> None:
         if not sa.inspect(connection).has_table(VERSION_TABLE):
             return
     for (version,) in rows(engine, f"SELECT version_num FROM {VERSION_TABLE}"):  # noqa: S608 - a name of our own
-        if version not in known():
-            raise newer(version)
+        if version not in known_versions():
+            raise newer_schema_error(version)

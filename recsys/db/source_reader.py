@@ -1,6 +1,6 @@
 """A shop's own database as it is read: one connection that cannot write, all SELECTs of one moment, in a stream.
 
-In: a URL, SELECTs. Out: `Reader`, whose errors say what is wrong with the SELECT or the connection.
+In: a URL, SELECTs. Out: `SourceReader`, whose errors say what is wrong with the SELECT or the connection.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import polars as pl
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from recsys.db.engine import connect, sqlite_file, streamed
+from recsys.db.engine import connect, sqlite_file, stream_on
 from recsys.db.errors import first_line
 from recsys.errors import ConfigError, NotFoundError, RecsysError, TemporaryError, UsageError
 
@@ -34,7 +34,7 @@ _RENAMED: Final = re.compile(r"^(.+):\d+$")
 _WRITES: Final = ("readonly database", "read-only transaction", "READ ONLY transaction")
 
 
-class Reader:
+class SourceReader:
     """An open source. Use it in a `with` block.
 
     Args:
@@ -96,7 +96,7 @@ class Reader:
         params: Mapping[str, Any] | None = None,
         exact: Collection[str] = (),
     ) -> Iterator[pl.DataFrame]:
-        """Rows of one SELECT in frames of at most `batch`; see `recsys.db.engine.streamed`.
+        """Rows of one SELECT in frames of at most `batch`; see `recsys.db.engine.stream_on`.
 
         Text of SQLite comes as bytes: whether it is UTF-8 is the data's matter and not the connection's.
 
@@ -112,7 +112,7 @@ class Reader:
             TemporaryError: the database went away.
         """
         try:
-            for frame in streamed(self._opened(), query, batch=batch, params=params, exact=exact):
+            for frame in stream_on(self._opened(), query, batch=batch, params=params, exact=exact):
                 for name in frame.columns if self.kind == "sqlite" else ():
                     if (twice := _RENAMED.match(name)) and twice[1] in frame.columns:
                         raise UsageError(

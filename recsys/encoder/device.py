@@ -20,7 +20,7 @@ _FILL: Any = torch.utils.deterministic
 """A module with a settable property, which type checkers do not see."""
 
 
-def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+def select_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """The device to work on; of the processes torchrun has started on a machine each has one of its own.
 
     Raises:
@@ -30,17 +30,17 @@ def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
         raise ConfigError('[training] device = "cuda", but no CUDA device is available; set it to "auto" or "cpu"')
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    if not crew.launched():
+    if not crew.is_torchrun():
         return torch.device("cuda")
-    if crew.place() >= torch.cuda.device_count():
+    if crew.local_rank() >= torch.cuda.device_count():
         raise ConfigError(
-            f"{crew.place() + 1} processes or more on a machine with {torch.cuda.device_count()} CUDA devices; start "
+            f"{crew.local_rank() + 1} processes or more on a machine with {torch.cuda.device_count()} CUDA devices; start "
             'torchrun with a smaller --nproc-per-node, or set [training] device = "cpu"'
         )
-    return torch.device("cuda", crew.place())
+    return torch.device("cuda", crew.local_rank())
 
 
-def has_bf16(device: torch.device) -> bool:
+def supports_bf16(device: torch.device) -> bool:
     """Does the device multiply bf16 numbers in hardware."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -51,12 +51,12 @@ def has_bf16(device: torch.device) -> bool:
 
 def autocast(device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -> AbstractContextManager[None]:
     """bf16 products inside, where asked for or where the processor has them."""
-    enabled = precision == "bf16" or (precision == "auto" and has_bf16(device))
+    enabled = precision == "bf16" or (precision == "auto" and supports_bf16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 @contextmanager
-def repeatable(seed: int) -> Iterator[None]:
+def deterministic(seed: int) -> Iterator[None]:
     """Start weights from `seed`, only deterministic kernels inside; torch's own generator is left as it was."""
     # The debug mode is the plain switch: `use_deterministic_algorithms` also loads the compiler, which takes seconds.
     before, filled = torch.get_deterministic_debug_mode(), _FILL.fill_uninitialized_memory

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys.artifacts.model_folder import checked, read_manifest
+from recsys.artifacts.model_folder import read_manifest, read_verified
 from recsys.errors import ModelFolderError
 from recsys.types import FloatArray, IntArray
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from recsys.encoder.model import Model
 
 
-class ModelAtRest:
+class LazyModel:
     """A model known by its manifest: enough to tell which products are stale.
 
     Attributes:
@@ -46,7 +46,7 @@ class ModelAtRest:
         return model.encode(catalogue, rows)
 
 
-def at_rest(folder: Path, load: Callable[[], Model]) -> ModelAtRest | None:
+def open_lazy(folder: Path, load: Callable[[], Model]) -> LazyModel | None:
     """The model of a version's folder, by its manifest, after every file is checked; `load` gives the model itself.
 
     Returns:
@@ -55,9 +55,9 @@ def at_rest(folder: Path, load: Callable[[], Model]) -> ModelAtRest | None:
     Raises:
         ModelFolderError: a file is missing or altered.
     """
-    checked(folder)
+    read_verified(folder)
     manifest = read_manifest(folder)
     version, columns = manifest.get("content_version"), manifest.get("columns")
     if not isinstance(version, str) or not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
         return None
-    return ModelAtRest(version, columns, load)
+    return LazyModel(version, columns, load)

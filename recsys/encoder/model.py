@@ -126,21 +126,21 @@ class Model:
         out = np.zeros((len(texts), self.dim), np.float32)
         for at in range(0, len(texts), batch):
             some = list(texts[at : at + batch])
-            words = [self.product.words.numbers(split_words(text)) for text in some]
+            words = [self.product.words.token_ids(split_words(text)) for text in some]
             x: Inputs = {**self.product.text.padded(self.product.text.ids(some)), **self.product.words.padded(words)}
             with torch.inference_mode():
                 view = self.product.fuse({"text": self.product.text(x)}, self.product.written(x))
                 out[at : at + batch] = view.vector.numpy()
         return out
 
-    def encode_pictures(self, pixels: npt.NDArray[np.uint8], *, batch: int = 512) -> FloatArray:
+    def encode_images(self, pixels: npt.NDArray[np.uint8], *, batch: int = 512) -> FloatArray:
         """Vectors of pictures (q, 3, S, S) uint8: (q, d) float32 of unit length."""
         out = np.zeros((len(pixels), self.dim), np.float32)
         for at in range(0, len(pixels), batch):
             some = torch.from_numpy(np.ascontiguousarray(pixels[at : at + batch]))
             with torch.inference_mode():
                 x: Inputs = {"pixels": some, "has": torch.ones(len(some), dtype=torch.bool)}
-                view = self.product.fuse({"image": self.product.image(x)}, self.product.suggested(x))
+                view = self.product.fuse({"image": self.product.image(x)}, self.product.predict_words(x))
                 out[at : at + batch] = view.vector.numpy()
         return out
 
@@ -181,7 +181,7 @@ class Model:
             some = slice(at, at + batch)
             rows = torch.from_numpy(np.ascontiguousarray(histories.items[some, last]))
             times = torch.from_numpy(np.ascontiguousarray(histories.times[some, last]))
-            kinds = torch.from_numpy(histories.kinds[some, last].astype(np.int64))
+            kinds = torch.from_numpy(histories.event_types[some, last].astype(np.int64))
             real = rows >= 0
             with torch.inference_mode():
                 vectors = user(

@@ -21,11 +21,11 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.encoder.modalities import Inputs, Tokens
 from recsys.encoder.modalities import attributes as table
-from recsys.encoder.modalities.attributes import TableField
-from recsys.encoder.modalities.bag_of_words import WordsField, split_words
-from recsys.encoder.modalities.image import ImageField
-from recsys.encoder.modalities.text import TextField
-from recsys.encoder.transformer import Block
+from recsys.encoder.modalities.attributes import AttributeEncoder
+from recsys.encoder.modalities.bag_of_words import BagOfWordsEncoder, split_words
+from recsys.encoder.modalities.image import ImageEncoder
+from recsys.encoder.modalities.text import TextEncoder
+from recsys.encoder.transformer import TransformerBlock
 
 MODALITIES: Final = ("text", "image", "attributes")
 _EXACTNESS: Final = 1.5
@@ -39,7 +39,7 @@ ProductInputs = dict[str, Inputs]
 
 
 @dataclass(frozen=True)
-class Encoded:
+class ProductEmbedding:
     """b products as seen in one view: `vector` (b, d) of unit length, `summary` (b, w) behind it."""
 
     vector: Tensor
@@ -52,10 +52,10 @@ class ProductEncoder(nn.Module):
     def __init__(
         self,
         *,
-        text: TextField,
-        image: ImageField,
-        attributes: TableField,
-        words: WordsField,
+        text: TextEncoder,
+        image: ImageEncoder,
+        attributes: AttributeEncoder,
+        words: BagOfWordsEncoder,
         names: Sequence[str],
         settings: EncoderSettings,
     ) -> None:
@@ -66,7 +66,7 @@ class ProductEncoder(nn.Module):
         width = settings.width
         self.start = nn.Parameter(torch.randn(width) * 0.02)
         self.kinds = nn.Parameter(torch.randn(len(MODALITIES), width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, settings.heads) for _ in range(settings.fusion_layers))
+        self.blocks = nn.ModuleList(TransformerBlock(width, settings.heads) for _ in range(settings.fusion_layers))
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, settings.dim)
         self.exactness = nn.Parameter(torch.tensor(_EXACTNESS))
@@ -78,8 +78,8 @@ class ProductEncoder(nn.Module):
         """Learn vocabulary, features and words from a catalogue; the weights are still random (torch's generator)."""
         frame = catalogue.frame
         auto = settings.attribute_columns == "auto"
-        features = table.choose(frame, None if auto else list(settings.attribute_columns))
-        attributes = TableField(features, settings.width)
+        features = table.select_features(frame, None if auto else list(settings.attribute_columns))
+        attributes = AttributeEncoder(features, settings.width)
         chosen = {feature.name for feature in features}
         names = [
             name
@@ -92,22 +92,25 @@ class ProductEncoder(nn.Module):
         ]
         columns = [name for name in settings.text_columns if name in frame.columns]
         texts = texts_of(frame, columns)
-        facts = facts_of(frame, [feature.name for feature in features if not feature.is_number])
-        words = WordsField.fit(
-            (words_of(text, fact, name) for text, fact, name in zip(texts, facts, _named(frame, names), strict=True)),
+        facts = attribute_texts(frame, [feature.name for feature in features if not feature.is_number])
+        words = BagOfWordsEncoder.fit(
+            (
+                product_words(text, fact, name)
+                for text, fact, name in zip(texts, facts, _named(frame, names), strict=True)
+            ),
             settings.dim,
         )
         corpus = (piece for text, fact in zip(texts, facts, strict=True) for piece in (*text, *fact))
-        text = TextField.fit(corpus, columns, settings)
+        text = TextEncoder.fit(corpus, columns, settings)
         if settings.text == "own":
             nn.init.normal_(text.embedding.weight, std=0.5)
         model = ProductEncoder(
-            text=text, image=ImageField(settings), attributes=attributes, words=words, names=names, settings=settings
+            text=text, image=ImageEncoder(settings), attributes=attributes, words=words, names=names, settings=settings
         )
         with torch.no_grad():
             x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
-            model.words.start([x["words"], x["facts"]])
-            model.image.first_guess.fit(catalogue.pictures, model.words(x["words"]) + model.words(x["facts"]))
+            model.words.initialize_lsa([x["words"], x["facts"]])
+            model.image.first_guess.fit(catalogue.images, model.words(x["words"]) + model.words(x["facts"]))
         return model
 
     @property
@@ -132,17 +135,17 @@ class ProductEncoder(nn.Module):
         columns = [name for name in self.columns if name in catalogue.frame.columns and name not in hide]
         frame = catalogue.frame.select(columns)[rows.tolist()]
         texts = [split_words(" ".join(text)) for text in texts_of(frame, self.text.columns)]
-        facts, names = facts_of(frame, self.fact_columns), _named(frame, self.names)
+        facts, names = attribute_texts(frame, self.fact_columns), _named(frame, self.names)
         out = {
             "text": self.text.read(frame),
             "attributes": self.attributes.read(frame),
-            "words": self.words.padded([self.words.numbers(words) for words in texts]),
+            "words": self.words.padded([self.words.token_ids(words) for words in texts]),
             "facts": self.words.padded(
-                [self.words.numbers(words_of((), fact, name)) for fact, name in zip(facts, names, strict=True)]
+                [self.words.token_ids(product_words((), fact, name)) for fact, name in zip(facts, names, strict=True)]
             ),
         }
         if pictures:
-            out["image"] = ImageField.read(catalogue.pictures, rows)
+            out["image"] = ImageEncoder.read(catalogue.images, rows)
         return out
 
     def present(self, x: ProductInputs) -> dict[str, Tensor]:
@@ -157,14 +160,14 @@ class ProductEncoder(nn.Module):
             "attributes": self.attributes(x["attributes"]),
         }
 
-    def whole(
+    def encode_all(
         self,
         parts: Mapping[str, Tokens],
         x: ProductInputs,
         show: Mapping[str, Tensor],
         *,
-        alone: Mapping[str, Encoded] | None = None,
-    ) -> Encoded:
+        alone: Mapping[str, ProductEmbedding] | None = None,
+    ) -> ProductEmbedding:
         """Products by several modalities: each by itself, added by learned shares, and what attention makes of all.
 
         Adding vectors that can each stand alone finds neighbours better than attention over all tokens does.
@@ -180,26 +183,26 @@ class ProductEncoder(nn.Module):
         vector = joint * together.vector
         for name, share in zip(MODALITIES, single, strict=True):
             if name in parts:
-                view = (alone or {}).get(name) or self.alone(name, parts[name], x)
+                view = (alone or {}).get(name) or self.encode_modality(name, parts[name], x)
                 vector = vector + share * show[name][:, None] * view.vector
-        return Encoded(F.normalize(vector, dim=1), together.summary)
+        return ProductEmbedding(F.normalize(vector, dim=1), together.summary)
 
-    def alone(self, name: str, part: Tokens, x: ProductInputs) -> Encoded:
+    def encode_modality(self, name: str, part: Tokens, x: ProductInputs) -> ProductEmbedding:
         """Products by one modality: by its tokens and its exact words."""
         if name == "image":
-            return self.fuse({name: part}, self.suggested(x["image"]))
+            return self.fuse({name: part}, self.predict_words(x["image"]))
         return self.fuse({name: part}, self.written(x["words" if name == "text" else "facts"]))
 
     def written(self, x: Inputs) -> Tensor:
         """The exact words of a text or of values: (b, d)."""
         return F.normalize(self.words(x).float(), dim=1)
 
-    def suggested(self, x: Inputs) -> Tensor:
+    def predict_words(self, x: Inputs) -> Tensor:
         """The words a picture suggests, less loudly: (b, d)."""
         out: Tensor = self.glanced * F.normalize(self.image.glance(x).float(), dim=1)
         return out
 
-    def fuse(self, parts: Mapping[str, Tokens], exact: Tensor | None) -> Encoded:
+    def fuse(self, parts: Mapping[str, Tokens], exact: Tensor | None) -> ProductEmbedding:
         """Tokens of some modalities and their exact words, (b, d), to one vector."""
         tokens = torch.cat([part.x + self.kinds[MODALITIES.index(name)] for name, part in parts.items()], 1)
         real = torch.cat([part.real for part in parts.values()], 1)
@@ -213,11 +216,11 @@ class ProductEncoder(nn.Module):
         vector = F.normalize(self.project(summary).float(), dim=1)
         if exact is not None:
             vector = F.normalize(vector + self.exactness * exact.float(), dim=1)
-        return Encoded(vector, summary)
+        return ProductEmbedding(vector, summary)
 
     def forward(
         self, x: ProductInputs, modalities: Sequence[str] = MODALITIES, *, hide: Collection[str] = ()
-    ) -> Encoded:
+    ) -> ProductEmbedding:
         """Encode products by the given modalities as far as they have them.
 
         What `read` left out of `x` should be in `hide` too: its tokens then say "not told", which training has taught
@@ -227,9 +230,9 @@ class ProductEncoder(nn.Module):
         if hide and "attributes" in parts:
             parts["attributes"] = self.attributes(x["attributes"], self.attributes.named(x["attributes"], hide))
         if len(parts) == 1:
-            return self.alone(*next(iter(parts.items())), x)
+            return self.encode_modality(*next(iter(parts.items())), x)
         show = {name: getattr(self, name).present(x[name]) for name in modalities}
-        return self.whole(parts, x, show)
+        return self.encode_all(parts, x, show)
 
 
 def texts_of(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
@@ -238,7 +241,7 @@ def texts_of(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...
     return [tuple(text for text in row if text) for row in zip(*lists, strict=True)] if lists else [()] * frame.height
 
 
-def facts_of(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
+def attribute_texts(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """The different attribute values of each product as texts."""
     rows = texts_of(frame, columns)
     return [tuple(dict.fromkeys(part for text in row for part in text.split(table.SEPARATOR) if part)) for row in rows]
@@ -251,6 +254,6 @@ def _named(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]
     return [tuple(text for text in row if text) for row in zip(*lists, strict=True)] if lists else [()] * frame.height
 
 
-def words_of(texts: Iterable[str], facts: Iterable[str], names: Iterable[str]) -> list[str]:
+def product_words(texts: Iterable[str], facts: Iterable[str], names: Iterable[str]) -> list[str]:
     """All words of a product: those of its texts and values, and its named values as they are."""
     return [*split_words(" ".join((*texts, *facts))), *names]

@@ -18,19 +18,17 @@ from safetensors.torch import load as of_bytes
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from recsys.artifacts.model_folder import MANIFEST, checked, newest, put
+from recsys.artifacts.model_folder import MANIFEST, read_verified, write_version
 from recsys.config import EncoderSettings
 from recsys.data.id_map import IdMap
-from recsys.encoder.modalities.attributes import TableField
-from recsys.encoder.modalities.bag_of_words import WordsField
-from recsys.encoder.modalities.image import ImageField
-from recsys.encoder.modalities.text import TextField
+from recsys.encoder.modalities.attributes import AttributeEncoder
+from recsys.encoder.modalities.bag_of_words import BagOfWordsEncoder
+from recsys.encoder.modalities.image import ImageEncoder
+from recsys.encoder.modalities.text import TextEncoder
 from recsys.encoder.model import Model
 from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.user_encoder import UserEncoder
 from recsys.errors import ModelFolderError, TemporaryError
-
-__all__ = ["load", "newest", "save"]
 
 _FORMAT: Final = 3
 _NEEDED: Final = frozenset(
@@ -92,7 +90,7 @@ def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | 
         "files": {name: {"sha256": _sha256(held), "size": len(held)} for name, held in files.items()},
     }
     try:
-        return put(folder, model.version, {**files, MANIFEST: _json(manifest)})
+        return write_version(folder, model.version, {**files, MANIFEST: _json(manifest)})
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -108,7 +106,7 @@ def load(folder: Path) -> Model:
     Raises:
         ModelFolderError: a file is missing, altered, or of another format.
     """
-    files = checked(folder, _NEEDED)
+    files = read_verified(folder, _NEEDED)
     config = json.loads(files["config.json"])
     if config.get("format") != _FORMAT:
         raise ModelFolderError(f"{folder}: model format {config.get('format')} is not {_FORMAT}; run `recsys train`")
@@ -116,12 +114,12 @@ def load(folder: Path) -> Model:
     words = json.loads(files["words.json"])
     backbones = json.loads(files["backbones.json"])
     product = ProductEncoder(
-        text=TextField.of_state(
+        text=TextEncoder.of_state(
             backbones["text"], Tokenizer.from_buffer(files["tokenizer.json"]), config["text_columns"], settings
         ),
-        image=ImageField(settings, backbones["image"]),
-        attributes=TableField.of_state(json.loads(files["attributes.json"]), settings.width),
-        words=WordsField(words["words"], words["rarity"], settings.dim),
+        image=ImageEncoder(settings, backbones["image"]),
+        attributes=AttributeEncoder.of_state(json.loads(files["attributes.json"]), settings.width),
+        words=BagOfWordsEncoder(words["words"], words["rarity"], settings.dim),
         names=config["named_columns"],
         settings=settings,
     )

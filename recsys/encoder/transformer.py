@@ -28,7 +28,7 @@ def dropout(x: Tensor, rate: float, g: torch.Generator | None) -> Tensor:
     return x * kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention and a two-layer network, both added to what comes in, normalised before (Xiong et al. 2020)."""
 
     def __init__(self, width: int, heads: int, *, rate: float = 0.0) -> None:

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from recsys.config import EncoderSettings
 from recsys.data import schema
 from recsys.data.id_map import IdMap
-from recsys.encoder.transformer import Block, dropout
+from recsys.encoder.transformer import TransformerBlock, dropout
 
 _SPANS: Final = 28
 _RATE: Final = 0.2
 _FIRST_SCALE: Final = 8.0
 
 
-def spans(seconds: Tensor) -> Tensor:
+def time_gap_buckets(seconds: Tensor) -> Tensor:
     """Seconds as one of 28 lengths of time, each about twice the one before; 0 = less than a minute."""
     return (1 + torch.log2((seconds.clamp(min=0) / 60).float().clamp(min=0.5))).long().clamp(0, _SPANS - 1)
 
 
-class RankingVectors(nn.Module):
+class ItemProjection(nn.Module):
     """Ranking vector of a product = projection of its content + a residual of its own; a cold product has none."""
 
     def __init__(self, dim: int, known: int) -> None:
@@ -64,13 +64,13 @@ class UserEncoder(nn.Module):
         self.ids = ids
         self.settings = settings
         dim, width, heads = settings.dim, settings.width, settings.heads
-        self.ranking = RankingVectors(dim, len(ids))
+        self.ranking = ItemProjection(dim, len(ids))
         self.enter = nn.Linear(dim, width)
         self.kinds = nn.Embedding(len(schema.EVENT_TYPES), width)
         self.gaps = nn.Embedding(_SPANS, width)
         self.waits = nn.Embedding(_SPANS, width)
         self.distances = nn.Parameter(torch.zeros(heads, settings.history + 1))
-        self.blocks = nn.ModuleList(Block(width, heads, rate=_RATE) for _ in range(settings.user_layers))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, rate=_RATE) for _ in range(settings.user_layers))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, dim)
         self.fade = nn.Parameter(torch.linspace(0, -2, settings.history + 1))
@@ -110,7 +110,7 @@ class UserEncoder(nn.Module):
         started = torch.cat([torch.zeros_like(real[:, :1]), real[:, :-1]], 1)
         gaps = torch.where(started, times - before, 0)
         items = items * real[..., None]
-        x = self.enter(items) + self.kinds(kinds.long()) + self.gaps(spans(gaps))
+        x = self.enter(items) + self.kinds(kinds.long()) + self.gaps(time_gap_buckets(gaps))
         x = dropout(x, _RATE, g)
         at = torch.arange(t, device=items.device)
         distance = (at[:, None] - at[None, :]).clamp(0, self.settings.history)
@@ -119,7 +119,7 @@ class UserEncoder(nn.Module):
         bias = self.distances[:, distance].float().masked_fill(~seen[:, None], -torch.inf)
         for block in self.blocks:
             x = block(x, bias, g)
-        learnt: Tensor = self.leave(self.norm(x) + self.waits(spans(until - times)))
+        learnt: Tensor = self.leave(self.norm(x) + self.waits(time_gap_buckets(until - times)))
         weight = self.fade[distance].exp() * (causal & real[:, None, :])
         faded = (weight / weight.sum(2, keepdim=True).clamp(min=1e-6)) @ items
         return learnt + self.scale * faded

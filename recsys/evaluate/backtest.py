@@ -1,6 +1,6 @@
 """How good lists are on held-back purchases: metrics with intervals by slices, and systems compared in pairs.
 
-In: `Cases`, what was learned from, systems (histories, k) -> (b, k) rows. Out: a frame, one row a system, slice,
+In: `HoldoutCases`, what was learned from, systems (histories, k) -> (b, k) rows. Out: a frame, one row a system, slice,
 metric; a frame of differences.
 """
 
@@ -15,14 +15,14 @@ import polars as pl
 from scipy import sparse
 
 from recsys.data.catalogue import Catalogue
-from recsys.data.holdout import Cases
+from recsys.data.holdout import HoldoutCases
 from recsys.data.interactions import Interactions
 from recsys.evaluate import beyond_accuracy as shape
 from recsys.evaluate import metrics
 from recsys.evaluate import sampled_lists as candidates
 from recsys.evaluate import significance as intervals
 from recsys.evaluate.baselines import System, purchases
-from recsys.evaluate.slices import NEW_PURCHASES, Slice, Targets, purchased, slices
+from recsys.evaluate.slices import NEW_PURCHASES, Slice, Targets, purchased_products, slices
 from recsys.types import DoubleArray, IntArray
 
 SCHEMA = {
@@ -50,7 +50,7 @@ _PAIRED = ("all", NEW_PURCHASES)
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluationResult:
     """What came out.
 
     Attributes:
@@ -75,7 +75,7 @@ class _Lists:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """How lists are judged.
 
     Attributes:
@@ -100,9 +100,9 @@ class Judge:
     content: npt.NDArray[np.floating] | sparse.csr_matrix | None = field(default=None, repr=False)
     first: str = "recsys"
 
-    def judge(self, cases: Cases, systems: Mapping[str, System]) -> Judged:
+    def judge(self, cases: HoldoutCases, systems: Mapping[str, System]) -> EvaluationResult:
         """Judge one system or more on the same cases; all get the same histories."""
-        own = purchased(cases, self.train)
+        own = purchased_products(cases, self.train)
         lists = {name: self._asked(cases, system, own) for name, system in systems.items()}
         names = list(systems)
         worth = metrics.rarity(_purchases(self.train))
@@ -118,28 +118,28 @@ class Judge:
         for place, name in enumerate(names):
             rows += [(place, row) for row in self._together(name, lists[name].whole, len(cases))]
         ordered = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
-        return Judged(
+        return EvaluationResult(
             pl.DataFrame(ordered, schema=SCHEMA, orient="row"),
             pl.DataFrame(apart, schema=PAIRED_SCHEMA, orient="row"),
         )
 
-    def _asked(self, cases: Cases, system: System, own: Targets) -> _Lists:
+    def _asked(self, cases: HoldoutCases, system: System, own: Targets) -> _Lists:
         whole = system(cases.histories, max(10, self.k))
         drawn = None
         if self.sampled:
             sellable = self.catalogue.sellable
-            some = candidates.negatives(cases, own, sellable, number=self.sampled, seed=self.seed)
-            drawn = candidates.among(system, cases, some, n=len(sellable), k=max(10, self.k))
-        return _Lists(whole, candidates.without(system, cases, whole, own), drawn)
+            some = candidates.sample_negatives(cases, own, sellable, number=self.sampled, seed=self.seed)
+            drawn = candidates.rank_among_negatives(system, cases, some, n=len(sellable), k=max(10, self.k))
+        return _Lists(whole, candidates.drop_purchased(system, cases, whole, own), drawn)
 
     def _measured(self, lists: _Lists, part: Slice, worth: DoubleArray) -> dict[str, DoubleArray]:
-        out = judged(lists.judged_by(part), part.targets, self.k, worth=worth)
+        out = metric_values(lists.judged_by(part), part.targets, self.k, worth=worth)
         if lists.drawn is not None and not part.unbought:
-            found = judged(lists.drawn[part.rows], part.targets, self.k, worth=worth)
+            found = metric_values(lists.drawn[part.rows], part.targets, self.k, worth=worth)
             out |= {f"{metric} (sampled {self.sampled})": values for metric, values in found.items()}
         return out
 
-    def _shape(self, cases: Cases, lists: IntArray) -> dict[str, DoubleArray]:
+    def _shape(self, cases: HoldoutCases, lists: IntArray) -> dict[str, DoubleArray]:
         shown, given = lists[:, : self.k], cases.histories.items
         out = {"novelty": shape.novelty(shown, _purchases(self.train))}
         if self.content is not None:
@@ -159,7 +159,9 @@ class Judge:
         """One row a system and metric; all columns are resampled together, so that it is done once a slice."""
         columns = [(place, metric) for place, found in enumerate(measured) for metric in found]
         values = np.stack([measured[place][metric] for place, metric in columns], axis=1)
-        low, high = intervals.bounds(intervals.resampled(values, samples=self.samples, seed=self.seed))
+        low, high = intervals.percentile_interval(
+            intervals.bootstrap_means(values, samples=self.samples, seed=self.seed)
+        )
         held = ~np.isnan(values)
         out: list[tuple[int, tuple[object, ...]]] = []
         for at, (place, metric) in enumerate(columns):
@@ -181,7 +183,7 @@ class Judge:
             mine = measured[one][metric]
             theirs = np.stack([measured[place][metric] for place in others], axis=1)
             for place, found in zip(
-                others, intervals.paired(mine, theirs, samples=self.samples, seed=self.seed), strict=True
+                others, intervals.paired_test(mine, theirs, samples=self.samples, seed=self.seed), strict=True
             ):
                 figures = (found.difference, found.low, found.high, found.p_bootstrap, found.p_signflip)
                 out.append((part, metric, names[one], names[place], *figures, len(mine)))
@@ -189,7 +191,7 @@ class Judge:
 
 
 def backtest(
-    cases: Cases,
+    cases: HoldoutCases,
     systems: Mapping[str, System],
     *,
     catalogue: Catalogue,
@@ -204,22 +206,22 @@ def backtest(
     Args:
         cases: users, what they did, what they bought then.
         systems: by name, in the order of the table.
-        catalogue: as in `Judge`.
-        train: as in `Judge`.
-        k: as in `Judge`.
+        catalogue: as in `Evaluator`.
+        train: as in `Evaluator`.
+        k: as in `Evaluator`.
         samples: of the bootstrap over users.
         seed: of the bootstrap.
-        content: as in `Judge`.
+        content: as in `Evaluator`.
 
     Returns:
         Columns system, slice, metric (`ndcg@10`, `hr@10`, `map@k`, `coverage@k`, ...), value, low, high (95 %), users.
     """
     if not systems:
         return pl.DataFrame(schema=SCHEMA)
-    return Judge(catalogue, train, k=k, samples=samples, seed=seed, content=content).judge(cases, systems).frame
+    return Evaluator(catalogue, train, k=k, samples=samples, seed=seed, content=content).judge(cases, systems).frame
 
 
-def judged(lists: IntArray, targets: Targets, k: int, *, worth: DoubleArray) -> dict[str, DoubleArray]:
+def metric_values(lists: IntArray, targets: Targets, k: int, *, worth: DoubleArray) -> dict[str, DoubleArray]:
     """Each metric of each list; `worth` (n,) is what finding a product counts in the debiased recall."""
     found, size = metrics.hits(lists, targets), metrics.sizes(targets)
     of: dict[str, Callable[[], DoubleArray]] = {

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.data.holdout import rows_of
+from recsys.data.holdout import take_histories
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.types import BoolArray, DoubleArray, IntArray
@@ -29,7 +29,7 @@ _WORD = re.compile(r"\w+")
 
 def purchases(interactions: Interactions) -> Interactions:
     """The purchases among the events."""
-    return interactions.where(interactions.kind == PURCHASE_CODE)
+    return interactions.where(interactions.event_type == PURCHASE_CODE)
 
 
 def matrix(interactions: Interactions) -> sparse.csr_matrix:
@@ -73,7 +73,9 @@ def item_item(interactions: Interactions, *, shrinkage: float = 10.0, decay: flo
     row, col = shared.row[off], shared.col[off]
     cosine = shared.data[off] / (np.sqrt(users[row] * users[col]) + shrinkage)
     similar = sparse.csr_matrix((cosine, (row, col)), shape=shared.shape)
-    return lambda histories: np.asarray((query(histories, interactions.n_items, decay) @ similar).todense(), np.float64)
+    return lambda histories: np.asarray(
+        (history_weights(histories, interactions.n_items, decay) @ similar).todense(), np.float64
+    )
 
 
 def texts(catalogue: Catalogue) -> list[str]:
@@ -106,12 +108,12 @@ def tfidf(catalogue: Catalogue, *, decay: float = 0.8, known: BoolArray | None =
     across = rows.T.tocsc()
 
     def scores(histories: Histories) -> DoubleArray:
-        return np.asarray((query(histories, len(catalogue), decay) @ rows @ across).todense(), np.float64)
+        return np.asarray((history_weights(histories, len(catalogue), decay) @ rows @ across).todense(), np.float64)
 
     return scores
 
 
-def stacked(*scorers: Scorer) -> Scorer:
+def chain(*scorers: Scorer) -> Scorer:
     """One list after another: what an earlier scorer proposes at all comes before what only a later one proposes."""
 
     def scores(histories: Histories) -> DoubleArray:
@@ -127,7 +129,7 @@ def stacked(*scorers: Scorer) -> Scorer:
     return scores
 
 
-def summed(parts: Sequence[tuple[float, Scorer]]) -> Scorer:
+def weighted_sum(parts: Sequence[tuple[float, Scorer]]) -> Scorer:
     """Weighted sum of scores as they are."""
 
     def scores(histories: Histories) -> DoubleArray:
@@ -147,23 +149,25 @@ def relative(scorer: Scorer) -> Scorer:
     return scores
 
 
-def logarithm(scorer: Scorer) -> Scorer:
+def log1p_scores(scorer: Scorer) -> Scorer:
     """log(1 + score)."""
     return lambda histories: np.log1p(scorer(histories))
 
 
-def ranked(scorer: Scorer, *, exclude_seen: bool, allowed: BoolArray | None = None, block: int = 256) -> System:
+def to_ranked_lists(
+    scorer: Scorer, *, exclude_seen: bool, allowed: BoolArray | None = None, block: int = 256
+) -> System:
     """Turn scores into lists: scores above 0 only, ties by lower row, what was bought left out if `exclude_seen`."""
 
     def system(histories: Histories, k: int) -> IntArray:
         out = np.full((len(histories), k), -1, np.int64)
         for start in range(0, len(histories), block):
-            part = rows_of(histories, np.arange(start, min(start + block, len(histories))))
+            part = take_histories(histories, np.arange(start, min(start + block, len(histories))))
             scores = scorer(part)
             if allowed is not None:
                 scores[:, ~allowed] = -np.inf
             if exclude_seen:
-                user, at = np.nonzero(part.real & (part.kinds == PURCHASE_CODE))
+                user, at = np.nonzero(part.mask & (part.event_types == PURCHASE_CODE))
                 scores[user, part.items[user, at]] = -np.inf
             # The k-th best score bounds what need be sorted: all above 0 that reach it, ties included. Where little is
             # above 0 that is bound enough.
@@ -180,11 +184,11 @@ def ranked(scorer: Scorer, *, exclude_seen: bool, allowed: BoolArray | None = No
     return system
 
 
-def query(histories: Histories, n_items: int, decay: float) -> sparse.csr_matrix:
+def history_weights(histories: Histories, n_items: int, decay: float) -> sparse.csr_matrix:
     """(b, n): decay ** p for the p-th product back; a product that stands twice counts where it is newest."""
     user, item, weight = [], [], []
     for row in range(len(histories)):
-        items = histories.items[row][histories.real[row]][::-1].tolist()
+        items = histories.items[row][histories.mask[row]][::-1].tolist()
         for back, product in enumerate(dict.fromkeys(items)):
             user.append(row)
             item.append(product)

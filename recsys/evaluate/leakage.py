@@ -20,13 +20,13 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.schema import PURCHASE_CODE
 from recsys.evaluate.baselines import System
-from recsys.evaluate.split import Held
-from recsys.evaluate.training_view import Past
+from recsys.evaluate.split import Split
+from recsys.evaluate.training_view import TrainingView
 from recsys.types import BoolArray, IntArray
 
 
 @dataclass(frozen=True)
-class World:
+class ShopView:
     """A whole shop, what is held back included.
 
     Attributes:
@@ -38,11 +38,13 @@ class World:
     interactions: Interactions
 
 
-Build = Callable[[World], System]
+Build = Callable[[ShopView], System]
 AS_IS = "as it is"
 
 
-def worlds(catalogue: Catalogue, interactions: Interactions, held: Held, *, seed: int = 0) -> dict[str, World]:
+def perturbed_views(
+    catalogue: Catalogue, interactions: Interactions, held: Split, *, seed: int = 0
+) -> dict[str, ShopView]:
     """The shop as it is, and the same with the held-back part changed at random.
 
     Args:
@@ -59,7 +61,7 @@ def worlds(catalogue: Catalogue, interactions: Interactions, held: Held, *, seed
     g = np.random.default_rng(seed)
     if held.cut is None:
         return _retargeted(catalogue, interactions, held, g)
-    past = Past.of(catalogue, held.train, now=held.cut, cut=held.cut)
+    past = TrainingView.of(catalogue, held.train, now=held.cut, cut=held.cut)
     unsold = dataclasses.replace(catalogue, sellable=catalogue.sellable & past.known)
     back = held.back
     # products that are not known to have been there may be bought after the cut, in any world
@@ -67,22 +69,22 @@ def worlds(catalogue: Catalogue, interactions: Interactions, held: Held, *, seed
     user[back] = g.integers(0, interactions.n_users, int(back.sum()))
     item[back] = g.integers(0, interactions.n_items, int(back.sum()))
     out = {
-        AS_IS: World(unsold, interactions),
-        "events": World(unsold, _with(interactions, user=user, item=item)),
-        "counts": World(unsold, _repeated(interactions, np.where(back, 3, 1))),
-        "nothing": World(unsold, interactions.where(~back)),
+        AS_IS: ShopView(unsold, interactions),
+        "events": ShopView(unsold, _with(interactions, user=user, item=item)),
+        "counts": ShopView(unsold, _repeated(interactions, np.where(back, 3, 1))),
+        "nothing": ShopView(unsold, interactions.where(~back)),
     }
     if not past.known.all():
-        out["texts"] = World(_rewritten(unsold, ~past.known, g), interactions)
+        out["texts"] = ShopView(_rewritten(unsold, ~past.known, g), interactions)
     return out
 
 
-def noticed(build: Build, changed: Mapping[str, World], histories: Histories, *, k: int = 20) -> list[str]:
+def find_leaks(build: Build, changed: Mapping[str, ShopView], histories: Histories, *, k: int = 20) -> list[str]:
     """Names of the changes that change any list: none, if the system saw nothing of what is held back.
 
     Args:
         build: makes the system from a world; it holds back by itself, as it does when it is judged.
-        changed: by `worlds`.
+        changed: by `perturbed_views`.
         histories: of b users, before the cut.
         k: length of the lists.
     """
@@ -95,14 +97,14 @@ def noticed(build: Build, changed: Mapping[str, World], histories: Histories, *,
 
 
 def _retargeted(
-    catalogue: Catalogue, interactions: Interactions, held: Held, g: np.random.Generator
-) -> dict[str, World]:
+    catalogue: Catalogue, interactions: Interactions, held: Split, g: np.random.Generator
+) -> dict[str, ShopView]:
     """Each target bought a second later, so that it is the newest whatever its row, and of another product.
 
     What else was held back is left out, so that nothing but the targets differs.
     """
-    kept = interactions.where(~held.back | (interactions.kind == PURCHASE_CODE))
-    back = held.back[~held.back | (interactions.kind == PURCHASE_CODE)]
+    kept = interactions.where(~held.back | (interactions.event_type == PURCHASE_CODE))
+    back = held.back[~held.back | (interactions.event_type == PURCHASE_CODE)]
     time, item = kept.time + back, kept.item.copy()
     for at in np.flatnonzero(back).tolist():
         own = kept.item[kept.starts[kept.user[at]] : kept.starts[kept.user[at] + 1]]
@@ -110,8 +112,8 @@ def _retargeted(
         if len(others):
             item[at] = g.choice(others)
     return {
-        AS_IS: World(catalogue, _with(kept, time=time)),
-        "targets": World(catalogue, _with(kept, time=time, item=item)),
+        AS_IS: ShopView(catalogue, _with(kept, time=time)),
+        "targets": ShopView(catalogue, _with(kept, time=time, item=item)),
     }
 
 
@@ -128,9 +130,9 @@ def _rewritten(catalogue: Catalogue, new: BoolArray, g: np.random.Generator) -> 
             cells.append(pl.when(which).then(pl.Series(said)).otherwise(pl.col(name)).alias(name))
         elif name == schema.PRICE:
             cells.append(pl.when(which).then(pl.col(name) * 1000 + 7).otherwise(pl.col(name)).alias(name))
-    pictures = catalogue.pictures
+    pictures = catalogue.images
     blind = dataclasses.replace(pictures, rows=np.where(new, -1, pictures.rows))
-    return dataclasses.replace(catalogue, frame=frame.with_columns(cells), pictures=blind)
+    return dataclasses.replace(catalogue, frame=frame.with_columns(cells), images=blind)
 
 
 def _with(
@@ -140,11 +142,11 @@ def _with(
     item: IntArray | None = None,
     time: IntArray | None = None,
 ) -> Interactions:
-    return Interactions.of(
+    return Interactions.from_events(
         user=interactions.user if user is None else user,
         item=interactions.item if item is None else item,
         time=interactions.time if time is None else time,
-        kind=interactions.kind,
+        kind=interactions.event_type,
         weight=interactions.weight,
         n_users=interactions.n_users,
         n_items=interactions.n_items,
@@ -152,11 +154,11 @@ def _with(
 
 
 def _repeated(interactions: Interactions, times: IntArray) -> Interactions:
-    return Interactions.of(
+    return Interactions.from_events(
         user=np.repeat(interactions.user, times),
         item=np.repeat(interactions.item, times),
         time=np.repeat(interactions.time, times),
-        kind=np.repeat(interactions.kind, times),
+        kind=np.repeat(interactions.event_type, times),
         weight=np.repeat(interactions.weight, times),
         n_users=interactions.n_users,
         n_items=interactions.n_items,

@@ -13,7 +13,7 @@ from scipy.linalg import lapack
 
 from recsys.data.interactions import Histories, Interactions
 from recsys.errors import DataContractError
-from recsys.evaluate.baselines import Scorer, matrix, query
+from recsys.evaluate.baselines import Scorer, history_weights, matrix
 from recsys.types import DoubleArray, FloatArray, IntArray
 
 MOST = 15_000
@@ -22,7 +22,7 @@ _BLOCK = 500_000
 _MIRROR = 1024
 
 
-def covered(interactions: Interactions, *, most: int = MOST) -> IntArray:
+def ease_products(interactions: Interactions, *, most: int = MOST) -> IntArray:
     """The products EASE knows: all that were bought, or the `most` bought by most users; ascending rows."""
     users = np.asarray(matrix(interactions).sum(axis=0)).ravel()
     order = np.lexsort((np.arange(len(users)), -users))
@@ -40,7 +40,7 @@ def ease(interactions: Interactions, *, regularization: float = 150.0, decay: fl
         decay: weight of each further product back in the history.
         most: products at most; of the others nothing is said.
     """
-    items = covered(interactions, most=most)
+    items = ease_products(interactions, most=most)
     bought = matrix(interactions)[:, items]
     gram = np.asarray((bought.T @ bought).todense(), np.float32)
     gram[np.diag_indices(len(items))] += np.float32(regularization)
@@ -51,7 +51,7 @@ def ease(interactions: Interactions, *, regularization: float = 150.0, decay: fl
     def scores(histories: Histories) -> DoubleArray:
         out = np.zeros((len(histories), interactions.n_items))
         # in the weights' own precision: a wider query would copy all of them
-        out[:, items] = query(histories, interactions.n_items, decay).astype(np.float32)[:, items] @ weights
+        out[:, items] = history_weights(histories, interactions.n_items, decay).astype(np.float32)[:, items] @ weights
         return out
 
     return scores
@@ -110,19 +110,19 @@ def als(
     items[np.diff(across.indptr) == 0] = 0.0
     users = np.zeros((bought.shape[0], factors), np.float32)
     for _ in range(sweeps):
-        users = solved(bought, items, start=users, alpha=alpha, regularization=regularization)
-        items = solved(across, users, start=items, alpha=alpha, regularization=regularization)
+        users = conjugate_gradient(bought, items, start=users, alpha=alpha, regularization=regularization)
+        items = conjugate_gradient(across, users, start=items, alpha=alpha, regularization=regularization)
 
     def scores(histories: Histories) -> DoubleArray:
-        own = query(histories, interactions.n_items, 1.0).astype(np.float32)
+        own = history_weights(histories, interactions.n_items, 1.0).astype(np.float32)
         nobody = np.zeros((len(histories), factors), np.float32)
-        mine = solved(own, items, start=nobody, alpha=alpha, regularization=regularization, steps=20)
+        mine = conjugate_gradient(own, items, start=nobody, alpha=alpha, regularization=regularization, steps=20)
         return np.asarray(mine @ items.T, np.float64)
 
     return scores
 
 
-def solved(
+def conjugate_gradient(
     pairs: sparse.csr_matrix,
     other: FloatArray,
     *,

@@ -1,4 +1,4 @@
-"""The systems of the comparison by name, each made from a `Past`.
+"""The systems of the comparison by name, each made from a `TrainingView`.
 
 In: names, what may be known at the cut. Out: systems (histories, k) -> (b, k) product rows, by the name to show.
 """
@@ -11,27 +11,27 @@ from recsys.errors import UsageError, suggestion
 from recsys.evaluate import baselines
 from recsys.evaluate import linear_baselines as linear
 from recsys.evaluate.baselines import Scorer, System
-from recsys.evaluate.training_view import Past
+from recsys.evaluate.training_view import TrainingView
 
-OURS = "recsys"
+OWN_SYSTEM = "recsys"
 """The one system that is not made here."""
 _DAYS = 7
 
 
-def _popular_lately(past: Past) -> Scorer:
+def _popular_lately(past: TrainingView) -> Scorer:
     return baselines.popular(past.train, days=_DAYS, now=past.now)
 
 
-def _ease(past: Past) -> Scorer:
+def _ease(past: TrainingView) -> Scorer:
     return linear.ease(past.train)
 
 
-def _stacked(past: Past) -> Scorer:
+def _stacked(past: TrainingView) -> Scorer:
     again = baselines.repurchase(len(past.catalogue))
-    return baselines.stacked(again, baselines.item_item(past.train), _popular_lately(past))
+    return baselines.chain(again, baselines.item_item(past.train), _popular_lately(past))
 
 
-MAKERS: dict[str, Callable[[Past], Scorer]] = {
+BASELINES: dict[str, Callable[[TrainingView], Scorer]] = {
     "popular": lambda past: baselines.popular(past.train),
     "popular-7d": _popular_lately,
     "repurchase": lambda past: baselines.repurchase(len(past.catalogue)),
@@ -46,13 +46,13 @@ _AGAIN = ("repurchase", "repurchase+item-item+popular")
 """They list what the user has bought; the others leave it out."""
 
 
-def chosen(names: Sequence[str]) -> list[str]:
+def resolve_names(names: Sequence[str]) -> list[str]:
     """The names, each once.
 
     Raises:
         UsageError: a name is unknown, or none is named.
     """
-    known = [*MAKERS, OURS]
+    known = [*BASELINES, OWN_SYSTEM]
     out = list(dict.fromkeys(name.strip() for name in names if name.strip()))
     for name in out:
         if name not in known:
@@ -62,11 +62,13 @@ def chosen(names: Sequence[str]) -> list[str]:
     return out
 
 
-def made(name: str, past: Past) -> tuple[str, System]:
+def create_baseline(name: str, past: TrainingView) -> tuple[str, System]:
     """One system and the name to show: EASE says so where it does not know all products that were bought."""
     shown = name
     if name == "ease":
         bought = int((baselines.purchases(past.train).counts() > 0).sum())
         shown = name if bought <= linear.MOST else f"{name} ({linear.MOST:,} most bought)"
-    system = baselines.ranked(MAKERS[name](past), exclude_seen=name not in _AGAIN, allowed=past.catalogue.sellable)
+    system = baselines.to_ranked_lists(
+        BASELINES[name](past), exclude_seen=name not in _AGAIN, allowed=past.catalogue.sellable
+    )
     return shown, system

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.data.holdout import Cases, rows_of
+from recsys.data.holdout import HoldoutCases, take_histories
 from recsys.evaluate.baselines import System
 from recsys.evaluate.slices import Targets
 from recsys.types import BoolArray, IntArray
@@ -16,7 +16,7 @@ _BLOCK = 4_000_000
 """Places of whole lists held at once."""
 
 
-def without(system: System, cases: Cases, lists: IntArray, own: Targets) -> IntArray:
+def drop_purchased(system: System, cases: HoldoutCases, lists: IntArray, own: Targets) -> IntArray:
     """The lists as they are without what each user had bought, filled up from further down.
 
     Only users in whose list such a product stands are asked for again, for a list longer by all they had bought.
@@ -32,14 +32,16 @@ def without(system: System, cases: Cases, lists: IntArray, own: Targets) -> IntA
     out = lists.copy()
     if len(again):
         deeper = k + max(len(own[row]) for row in again.tolist())
-        for row, items in zip(again.tolist(), system(rows_of(cases.histories, again), deeper), strict=True):
+        for row, items in zip(again.tolist(), system(take_histories(cases.histories, again), deeper), strict=True):
             kept = items[(items >= 0) & ~np.isin(items, own[row])][:k]
             out[row] = -1
             out[row, : len(kept)] = kept
     return out
 
 
-def negatives(cases: Cases, own: Targets, sellable: BoolArray, *, number: int, seed: int) -> list[IntArray]:
+def sample_negatives(
+    cases: HoldoutCases, own: Targets, sellable: BoolArray, *, number: int, seed: int
+) -> list[IntArray]:
     """For each user, `number` products drawn uniformly of those sold that it neither buys nor had bought.
 
     All of them where there are no more.
@@ -54,7 +56,7 @@ def negatives(cases: Cases, own: Targets, sellable: BoolArray, *, number: int, s
     return out
 
 
-def among(system: System, cases: Cases, drawn: list[IntArray], *, n: int, k: int) -> IntArray:
+def rank_among_negatives(system: System, cases: HoldoutCases, drawn: list[IntArray], *, n: int, k: int) -> IntArray:
     """The first k of each user's targets and negatives in the system's whole order; what it never lists is left out.
 
     Args:
@@ -68,7 +70,7 @@ def among(system: System, cases: Cases, drawn: list[IntArray], *, n: int, k: int
     at_once = max(1, _BLOCK // max(1, n))
     for start in range(0, len(cases), at_once):
         rows = np.arange(start, min(start + at_once, len(cases)))
-        for row, items in zip(rows.tolist(), system(rows_of(cases.histories, rows), n), strict=True):
+        for row, items in zip(rows.tolist(), system(take_histories(cases.histories, rows), n), strict=True):
             kept = items[np.isin(items, np.concatenate([cases.targets[row], drawn[row]]))][:k]
             out[row, : len(kept)] = kept
     return out

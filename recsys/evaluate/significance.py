@@ -35,7 +35,7 @@ class Difference:
     p_signflip: float
 
 
-def resampled(values: DoubleArray, *, samples: int, seed: int = 0) -> DoubleArray:
+def bootstrap_means(values: DoubleArray, *, samples: int, seed: int = 0) -> DoubleArray:
     """Means of m columns over bootstrap resamples of b users, the same users in all columns (Efron 1979).
 
     Args:
@@ -65,7 +65,7 @@ def resampled(values: DoubleArray, *, samples: int, seed: int = 0) -> DoubleArra
     return out
 
 
-def bounds(means: DoubleArray, *, level: float = 0.95) -> tuple[DoubleArray, DoubleArray]:
+def percentile_interval(means: DoubleArray, *, level: float = 0.95) -> tuple[DoubleArray, DoubleArray]:
     """Lower and upper percentiles of resampled means, (m,) each; NaN without a sample."""
     if not len(means):
         nothing = np.full(means.shape[1], np.nan)
@@ -77,13 +77,15 @@ def bounds(means: DoubleArray, *, level: float = 0.95) -> tuple[DoubleArray, Dou
     return np.where(hollow, np.nan, low), np.where(hollow, np.nan, high)
 
 
-def interval(values: DoubleArray, *, samples: int, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+def bootstrap_interval(values: DoubleArray, *, samples: int, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
     """Bootstrap interval of the mean over users; (nan, nan) without a user or a sample."""
-    low, high = bounds(resampled(np.asarray(values, np.float64)[:, None], samples=samples, seed=seed), level=level)
+    low, high = percentile_interval(
+        bootstrap_means(np.asarray(values, np.float64)[:, None], samples=samples, seed=seed), level=level
+    )
     return float(low[0]), float(high[0])
 
 
-def paired(
+def paired_test(
     one: DoubleArray, others: DoubleArray, *, samples: int, permutations: int | None = None, seed: int = 0
 ) -> list[Difference]:
     """Compare one system with m others on the same b users.
@@ -101,20 +103,20 @@ def paired(
     apart = np.asarray(one, np.float64)[:, None] - np.asarray(others, np.float64)
     if not len(apart):
         return [Difference(*[_NOTHING] * 5) for _ in range(apart.shape[1])]
-    means = resampled(apart, samples=samples, seed=seed)
-    low, high = bounds(means)
+    means = bootstrap_means(apart, samples=samples, seed=seed)
+    low, high = percentile_interval(means)
     if samples:
         below, above = (means <= 0).sum(axis=0), (means >= 0).sum(axis=0)
         by_bootstrap = np.minimum(1.0, 2 * (np.minimum(below, above) + 1) / (samples + 1))
     else:
         by_bootstrap = np.full(apart.shape[1], np.nan)
     flips = 10 * samples - 1 if permutations is None else permutations
-    by_flips = sign_flips(apart, permutations=flips, seed=seed)
+    by_flips = sign_flip_test(apart, permutations=flips, seed=seed)
     columns = zip(apart.mean(axis=0), low, high, by_bootstrap, by_flips, strict=True)
     return [Difference(*(float(value) for value in column)) for column in columns]
 
 
-def sign_flips(apart: DoubleArray, *, permutations: int, seed: int = 0) -> DoubleArray:
+def sign_flip_test(apart: DoubleArray, *, permutations: int, seed: int = 0) -> DoubleArray:
     """Permutation test of the mean of paired differences (Fisher 1935): two-sided p, (m,).
 
     Were the two systems alike, each user's difference would as likely have the other sign. Counts the observed signs as

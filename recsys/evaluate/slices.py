@@ -1,6 +1,6 @@
 """Kinds of users and of products that lists are judged on apart from each other.
 
-In: `Cases`, the catalogue, what was learned from. Out: slices, each some cases with the targets that count.
+In: `HoldoutCases`, the catalogue, what was learned from. Out: slices, each some cases with the targets that count.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.data.holdout import Cases
+from recsys.data.holdout import HoldoutCases
 from recsys.data.interactions import Interactions
 from recsys.data.schema import PURCHASE_CODE
 from recsys.types import BoolArray, DoubleArray, IntArray
@@ -39,7 +39,7 @@ class Slice:
     unbought: bool = False
 
 
-def slices(cases: Cases, catalogue: Catalogue, train: Interactions, *, cut: int | None = None) -> list[Slice]:
+def slices(cases: HoldoutCases, catalogue: Catalogue, train: Interactions, *, cut: int | None = None) -> list[Slice]:
     """All cases; without repeat purchases; by the user's earlier products; by how known a target was; by its picture.
 
     A slice by product judges the lists by those targets alone, on the users who have one.
@@ -56,7 +56,7 @@ def slices(cases: Cases, catalogue: Catalogue, train: Interactions, *, cut: int 
     everybody = np.arange(len(cases))
     distinct = np.array([len(np.unique(row[row >= 0])) for row in cases.histories.items], np.int64)
     out = [Slice("all", everybody, cases.targets)]
-    own = purchased(cases, train)
+    own = purchased_products(cases, train)
     new = [np.setdiff1d(items, mine) for items, mine in zip(cases.targets, own, strict=True)]
     out.append(_kept(NEW_PURCHASES, new, unbought=True))
     by_user = {
@@ -69,7 +69,7 @@ def slices(cases: Cases, catalogue: Catalogue, train: Interactions, *, cut: int 
     for name, rows in by_user.items():
         at = everybody[rows]
         out.append(Slice(name, at, tuple(cases.targets[row] for row in at.tolist())))
-    counts, pictured = train.counts(), catalogue.pictures.present
+    counts, pictured = train.counts(), catalogue.images.present
     by_product: dict[str, Which] = {
         "unseen_products": lambda items: counts[items] == 0,
         "rare_products": lambda items: (counts[items] >= 1) & (counts[items] <= 2),
@@ -78,34 +78,34 @@ def slices(cases: Cases, catalogue: Catalogue, train: Interactions, *, cut: int 
         "unpictured_products": lambda items: ~pictured[items],
     }
     if cut is not None:
-        since = new_since(catalogue, train, cut)
+        since = new_product_mask(catalogue, train, cut)
         by_product["new_products"] = lambda items: since[items]
     out += [_kept(name, [items[which(items)] for items in cases.targets]) for name, which in by_product.items()]
     return [part for part in out if len(part.rows)]
 
 
-def new_since(catalogue: Catalogue, train: Interactions, cut: int) -> BoolArray:
+def new_product_mask(catalogue: Catalogue, train: Interactions, cut: int) -> BoolArray:
     """Products created from `cut` on or, where nobody knows when, without an event before it: (n,) bool."""
-    made = created(catalogue)
+    made = creation_times(catalogue)
     return np.where(np.isnan(made), train.counts() == 0, made >= cut)
 
 
-def created(catalogue: Catalogue) -> DoubleArray:
+def creation_times(catalogue: Catalogue) -> DoubleArray:
     """When each product was created, UTC seconds, NaN = nobody knows: (n,)."""
     if schema.CREATED_AT not in catalogue.frame.columns:
         return np.full(len(catalogue), np.nan)
     return catalogue.frame[schema.CREATED_AT].cast(float).fill_null(float("nan")).to_numpy()
 
 
-def purchased(cases: Cases, train: Interactions) -> Targets:
+def purchased_products(cases: HoldoutCases, train: Interactions) -> Targets:
     """The distinct products each user had bought, by the history and by all that was learned from: b arrays."""
-    shown = cases.histories.kinds == PURCHASE_CODE
+    shown = cases.histories.event_types == PURCHASE_CODE
     out = []
     for row, user in enumerate(cases.histories.users.tolist()):
         items = cases.histories.items[row][shown[row] & (cases.histories.items[row] >= 0)]
         if user >= 0:
             events = slice(train.starts[user], train.starts[user + 1])
-            items = np.concatenate([items, train.item[events][train.kind[events] == PURCHASE_CODE]])
+            items = np.concatenate([items, train.item[events][train.event_type[events] == PURCHASE_CODE]])
         out.append(np.unique(items))
     return tuple(out)
 

@@ -1,6 +1,6 @@
 """Ways to hold purchases back for a test: by time, the last purchase of each user, or some users altogether.
 
-In: Interactions, and a number of days or some users. Out: what may be learned from, and `Cases`.
+In: Interactions, and a number of days or some users. Out: what may be learned from, and `HoldoutCases`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.holdout import Cases, time_split
+from recsys.data.holdout import HoldoutCases, time_split
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.errors import UsageError, suggestion
 from recsys.types import BoolArray, IntArray
 
-__all__ = ["SPLITS", "Cases", "Held", "held", "last_days", "leave_last", "leave_newest", "time_split"]
 SPLITS = ("time", "last", "users")
 _SHARE = 5
 """One in so many users is held back by the split by users."""
 
 
 @dataclass(frozen=True)
-class Held:
+class Split:
     """A log parted into what may be learned from and what is judged by.
 
     Attributes:
@@ -36,12 +35,12 @@ class Held:
 
     split: str
     train: Interactions
-    cases: Cases
+    cases: HoldoutCases
     cut: int | None
     back: BoolArray
 
 
-def held(split: str, interactions: Interactions, *, days: float, max_users: int, seed: int) -> Held:
+def split(split: str, interactions: Interactions, *, days: float, max_users: int, seed: int) -> Split:
     """Hold purchases back.
 
     Args:
@@ -60,16 +59,16 @@ def held(split: str, interactions: Interactions, *, days: float, max_users: int,
     cut = last_days(interactions, days)
     if split == "time":
         train, cases = time_split(interactions, cut, max_users=max_users, seed=seed)
-        return Held(split, train, cases, cut, interactions.time >= cut)
+        return Split(split, train, cases, cut, interactions.time >= cut)
     if split == "last":
-        train, cases, back = leave_newest(interactions, max_users=max_users, seed=seed)
-        return Held(split, train, cases, None, back)
+        train, cases, back = leave_one_out(interactions, max_users=max_users, seed=seed)
+        return Split(split, train, cases, None, back)
     drawn = _fifth(interactions, max_users=max_users, seed=seed)
-    train, cases = leave_last(interactions, drawn)
+    train, cases = leave_last_of_test_users(interactions, drawn)
     wanted = np.full(interactions.n_users, -1, np.int64)
     wanted[cases.histories.users] = [items[0] for items in cases.targets]
-    back = (interactions.item == wanted[interactions.user]) & (interactions.kind == PURCHASE_CODE)
-    return Held(split, train, cases, None, back)
+    back = (interactions.item == wanted[interactions.user]) & (interactions.event_type == PURCHASE_CODE)
+    return Split(split, train, cases, None, back)
 
 
 def last_days(interactions: Interactions, days: float) -> int:
@@ -86,9 +85,9 @@ def last_days(interactions: Interactions, days: float) -> int:
     return newest - int(days * DAY) + 1
 
 
-def leave_last(
+def leave_last_of_test_users(
     interactions: Interactions, users: npt.NDArray[np.integer], *, last: int = 200
-) -> tuple[Interactions, Cases]:
+) -> tuple[Interactions, HoldoutCases]:
     """Complete the purchase: learn from everybody else; of these users' distinct products the last is the target.
 
     A product bought again counts where it was bought first. Users with fewer than two products are left out of the
@@ -103,7 +102,7 @@ def leave_last(
     rows: list[int] = []
     for user in np.flatnonzero(test).tolist():
         at = np.arange(interactions.starts[user], interactions.starts[user + 1])
-        at = at[interactions.kind[at] == PURCHASE_CODE]
+        at = at[interactions.event_type[at] == PURCHASE_CODE]
         _, first = np.unique(interactions.item[at], return_index=True)
         if len(first) >= 2:
             kept.append(at[np.sort(first)])
@@ -120,12 +119,12 @@ def leave_last(
     targets = tuple(interactions.item[at[-1:]] for at in kept)
     histories = Histories(np.array(rows, np.int64), items, times, kinds)
     now = int(interactions.time.max()) + 1
-    return interactions.where(~test[interactions.user]), Cases(histories, targets, now)
+    return interactions.where(~test[interactions.user]), HoldoutCases(histories, targets, now)
 
 
-def leave_newest(
+def leave_one_out(
     interactions: Interactions, *, last: int = 200, max_users: int | None = None, seed: int = 0
-) -> tuple[Interactions, Cases, BoolArray]:
+) -> tuple[Interactions, HoldoutCases, BoolArray]:
     """Leave one out: the last purchase of each user is the target, what the user did before it the history.
 
     Nothing a user did after the target is learned from. Users without an event before their last purchase are learned
@@ -137,7 +136,7 @@ def leave_newest(
     Raises:
         UsageError: nobody bought anything after an earlier event.
     """
-    at = np.flatnonzero(interactions.kind == PURCHASE_CODE)
+    at = np.flatnonzero(interactions.event_type == PURCHASE_CODE)
     users, from_end = np.unique(interactions.user[at][::-1], return_index=True)
     newest = at[len(at) - 1 - from_end]
     later = newest > interactions.starts[users]
@@ -153,7 +152,7 @@ def leave_newest(
         users, newest = users[drawn], newest[drawn]
     length = int(min(last, (train.starts[users + 1] - train.starts[users]).max()))
     targets = tuple(interactions.item[one : one + 1] for one in newest.tolist())
-    return train, Cases(train.histories(users, length), targets, int(train.time.max()) + 1), back
+    return train, HoldoutCases(train.histories(users, length), targets, int(train.time.max()) + 1), back
 
 
 def _fifth(interactions: Interactions, *, max_users: int, seed: int) -> IntArray:
@@ -162,7 +161,7 @@ def _fifth(interactions: Interactions, *, max_users: int, seed: int) -> IntArray
     Raises:
         UsageError: a fifth of them is nobody.
     """
-    bought = interactions.kind == PURCHASE_CODE
+    bought = interactions.event_type == PURCHASE_CODE
     pairs = np.unique(interactions.user[bought] * interactions.n_items + interactions.item[bought])
     users, products = np.unique(pairs // interactions.n_items, return_counts=True)
     able = users[products >= 2]

@@ -9,13 +9,13 @@ import math
 
 import polars as pl
 
-from recsys.evaluate.backtest import Judged
+from recsys.evaluate.backtest import EvaluationResult
 
 METRIC = "ndcg@10"
 LEVEL = 0.05
 
 
-def verdict(judged: Judged, *, ours: str = "recsys") -> str:
+def summary_line(judged: EvaluationResult, *, ours: str = "recsys") -> str:
     """Ours against the best other system by NDCG@10 over all cases; the two best ones when ours is not there.
 
     "Beats" and "is behind" are said when both the 95 % interval of the difference leaves out 0 and the sign-flip test
@@ -34,7 +34,7 @@ def verdict(judged: Judged, *, ours: str = "recsys") -> str:
     measured = f"difference {short(row['difference'])}"
     if math.isnan(row["low"]):
         return f"{one} {short(value[one])}, {best} {short(value[best])} NDCG@10, {measured}; no interval was asked for"
-    measured += f" [{short(row['low'])}, {short(row['high'])}], {chance(row['p_signflip'])}"
+    measured += f" [{short(row['low'])}, {short(row['high'])}], {format_p_value(row['p_signflip'])}"
     sure = row["p_signflip"] < LEVEL and (row["low"] > 0 or row["high"] < 0)
     if not sure:
         return f"no difference can be shown between {one} and {against} by NDCG@10: {measured}"
@@ -48,6 +48,6 @@ def short(value: float) -> str:
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
-def chance(p: float) -> str:
+def format_p_value(p: float) -> str:
     """A p value in three decimals: p = .012, p < .001."""
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)

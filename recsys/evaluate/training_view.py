@@ -1,6 +1,6 @@
 """What a system may know at the moment it is judged for: events before it, and products that were there.
 
-In: the catalogue of today, the events that may be learned from, the cut. Out: `Past`.
+In: the catalogue of today, the events that may be learned from, the cut. Out: `TrainingView`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import numpy as np
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
-from recsys.evaluate.slices import created
+from recsys.evaluate.slices import creation_times
 from recsys.types import BoolArray
 
 
 @dataclass(frozen=True)
-class Past:
+class TrainingView:
     """What may be learned from.
 
     Attributes:
@@ -39,41 +39,41 @@ class Past:
     seed: int = 0
 
     @staticmethod
-    def of(catalogue: Catalogue, train: Interactions, *, now: int, cut: int | None, seed: int = 0) -> Past:
+    def of(catalogue: Catalogue, train: Interactions, *, now: int, cut: int | None, seed: int = 0) -> TrainingView:
         """Leave out what was created from `cut` on and has no event before; None = there is no such moment.
 
         A product without a date of creation is taken to have been there: that it was not bought before says little.
         """
         known = np.ones(len(catalogue), np.bool_)
         if cut is not None:
-            known = ~(created(catalogue) >= cut) | (train.counts() > 0)
-        return Past(catalogue, train, now, known, seed)
+            known = ~(creation_times(catalogue) >= cut) | (train.counts() > 0)
+        return TrainingView(catalogue, train, now, known, seed)
 
-    def older(self) -> tuple[Catalogue, Interactions]:
+    def without_new_products(self) -> tuple[Catalogue, Interactions]:
         """The shop without the products that were not there: rows are places among the `known`."""
         if self.known.all():
             return self.catalogue, self.train
         kept = np.flatnonzero(self.known)
-        frame, pictures = self.catalogue.frame[kept.tolist()], self.catalogue.pictures
+        frame, pictures = self.catalogue.frame[kept.tolist()], self.catalogue.images
         catalogue = Catalogue(
             IdMap(self.catalogue.ids.ids(kept)),
             frame,
             self.catalogue.sellable[kept].copy(),
-            Pictures(pictures.pixels, pictures.rows[kept]),
+            Images(pictures.pixels, pictures.rows[kept]),
         )
         place = np.cumsum(self.known) - 1
-        events = Interactions.of(
+        events = Interactions.from_events(
             user=self.train.user,
             item=place[self.train.item],
             time=self.train.time,
-            kind=self.train.kind,
+            kind=self.train.event_type,
             weight=self.train.weight,
             n_users=self.train.n_users,
             n_items=len(kept),
         )
         return catalogue, events
 
-    def veiled(self) -> Catalogue:
+    def with_blank_new_texts(self) -> Catalogue:
         """The catalogue with the texts of the products that were not there left blank, so that no word is counted."""
         if self.known.all():
             return self.catalogue

@@ -28,7 +28,7 @@ class InjectedError(Exception):
     """What `raise` raises: no error of the house, as an unforeseen one would be none."""
 
 
-def planned(text: str) -> dict[str, tuple[str, int]]:
+def parse_plan(text: str) -> dict[str, tuple[str, int]]:
     """Read `name=action@n,...`: the action at the n-th time the name is passed, the first where no n is given.
 
     Raises:
@@ -45,7 +45,7 @@ def planned(text: str) -> dict[str, tuple[str, int]]:
     return plan
 
 
-def armed(plan: Mapping[str, tuple[str, int]]) -> Callable[[str], None]:
+def arm(plan: Mapping[str, tuple[str, int]]) -> Callable[[str], None]:
     """A `failpoint` that counts how often each name is passed and does what the plan says."""
     passed: Counter[str] = Counter()
 
@@ -68,5 +68,5 @@ def _nothing(name: str) -> None:  # noqa: ARG001 - the name is what an armed one
     return
 
 
-_plan = planned(os.environ.get(ENV, ""))
-failpoint: Callable[[str], None] = armed(_plan) if _plan else _nothing
+_plan = parse_plan(os.environ.get(ENV, ""))
+failpoint: Callable[[str], None] = arm(_plan) if _plan else _nothing

@@ -37,7 +37,7 @@ class LocalExecutor:
     def _run(self, task: ShardTask[R], shards: Iterable[Shard], retries: int) -> Iterator[tuple[Shard, R]]:
         ready = False
         for shard in shards:
-            stop.check()
+            stop.raise_pending_signal()
             if not ready:
                 task.setup()  # only once there is something to do
                 ready = True

@@ -26,7 +26,7 @@ _LARGEST: Final = 32 << 20
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """Freed memory is kept inside, and given back at the end; elsewhere than with glibc nothing is done."""
     ask = _mallopt()
     if ask is None:
@@ -52,7 +52,7 @@ def _mallopt() -> Callable[[int, int], int] | None:
 
 
 @contextmanager
-def paused() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """No collection inside; for reading many rows at once, which the collector would look through again and again."""
     if not gc.isenabled():
         yield

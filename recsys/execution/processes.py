@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from recsys.errors import InterruptedRunError, TemporaryError, UsageError
 from recsys.execution import signals as stop
-from recsys.execution.retries import Attempts, Outcome, cores, tried
+from recsys.execution.retries import ShardOutcome, ShardQueue, cores, run_shard
 from recsys.execution.shards import Shard, ShardTask
 
 logger = logging.getLogger(__name__)
@@ -58,9 +58,9 @@ class ProcessExecutor:
         """
         if workers < 1:
             raise UsageError(f"the processes engine needs at least one worker, not {workers}")
-        return self._run(task, Attempts(shards, retries=retries), workers)
+        return self._run(task, ShardQueue(shards, retries=retries), workers)
 
-    def _run(self, task: ShardTask[R], attempts: Attempts, workers: int) -> Iterator[tuple[Shard, R]]:
+    def _run(self, task: ShardTask[R], attempts: ShardQueue, workers: int) -> Iterator[tuple[Shard, R]]:
         crew: list[_Worker] = []
         try:
             while True:
@@ -69,16 +69,16 @@ class ProcessExecutor:
                 if not busy:
                     return
                 wait([end for worker in busy for end in (worker.pipe, worker.process.sentinel)], timeout=_LOOK)
-                stop.check()
+                stop.raise_pending_signal()
                 for worker in busy:
                     outcome = self._heard(worker, attempts, crew)
                     if outcome is not None:
                         yield outcome.shard, outcome.result
         finally:
-            with stop.deferred():
+            with stop.defer_signals():
                 _dismissed(crew)
 
-    def _give(self, task: ShardTask[R], attempts: Attempts, crew: list[_Worker], workers: int) -> None:
+    def _give(self, task: ShardTask[R], attempts: ShardQueue, crew: list[_Worker], workers: int) -> None:
         """A shard for everybody who has none; new processes as long as there is work for them."""
         while True:
             idle = next((worker for worker in crew if worker.shard is None), None)
@@ -95,7 +95,7 @@ class ProcessExecutor:
                 idle.pipe.send(shard)
 
     @staticmethod
-    def _heard(worker: _Worker, attempts: Attempts, crew: list[_Worker]) -> Outcome | None:
+    def _heard(worker: _Worker, attempts: ShardQueue, crew: list[_Worker]) -> ShardOutcome | None:
         """What a worker has to say: a result, an error to deal with, its death, or nothing yet."""
         shard, outcome = worker.shard, None
         assert shard is not None
@@ -153,13 +153,13 @@ def _limited(threads: int) -> Iterator[None]:
 def _work(task: ShardTask[R], pipe: Connection) -> None:
     """A worker's life: shards in, outcomes out, until the pipe closes or a signal comes."""
     ready = False
-    with suppress(InterruptedRunError, EOFError, BrokenPipeError, ConnectionResetError), stop.listening():
+    with suppress(InterruptedRunError, EOFError, BrokenPipeError, ConnectionResetError), stop.handle_signals():
         while (shard := pipe.recv()) is not None:
             if not ready:
-                outcome = tried(_Setup(task), shard)
+                outcome = run_shard(_Setup(task), shard)
                 ready = outcome.error is None
             if ready:
-                outcome = tried(task, shard)
+                outcome = run_shard(task, shard)
             pipe.send(outcome)
 
 

@@ -23,7 +23,7 @@ class Progress(Protocol):
         ...
 
 
-class Screen(Protocol):
+class ProgressDisplay(Protocol):
     """Where progress is shown."""
 
     def begin(self, stage: str) -> None: ...
@@ -33,7 +33,7 @@ class Screen(Protocol):
     def end(self, stage: str, seconds: float) -> None: ...
 
 
-class Watch:
+class StageTimer:
     """Times the stages of one command and passes their progress to a screen, when there is one.
 
     Attributes:
@@ -41,13 +41,13 @@ class Watch:
         peak_mb: highest resident memory of the process in MB at the end of each stage.
     """
 
-    def __init__(self, screen: Screen | None = None) -> None:
+    def __init__(self, screen: ProgressDisplay | None = None) -> None:
         self.seconds: dict[str, float] = {}
         self.peak_mb: dict[str, float] = {}
         self._screen = screen
         self._since: dict[str, float] = {}
 
-    def so_far(self, name: str) -> float:
+    def elapsed(self, name: str) -> float:
         """Seconds spent in a stage, the time since it began this once included."""
         running = time.perf_counter() - self._since[name] if name in self._since else 0.0
         return round(self.seconds.get(name, 0.0) + running, 3)
@@ -73,9 +73,9 @@ class Watch:
         def progress(done: int, total: int, /, **figures: float) -> None:
             if screen is not None:
                 screen.update(name, done, total, figures)
-            stop.check()
+            stop.raise_pending_signal()
 
-        stop.check()
+        stop.raise_pending_signal()
         try:
             yield progress
         finally:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from recsys.errors import TemporaryError, UsageError
 from recsys.execution import signals as stop
-from recsys.execution.retries import Attempts, Outcome, tried
+from recsys.execution.retries import ShardOutcome, ShardQueue, run_shard
 from recsys.execution.shards import Shard, ShardTask
 
 logger = logging.getLogger(__name__)
@@ -28,12 +28,12 @@ class _Actor:
     def __init__(self, task: ShardTask[Any]) -> None:
         self._task, self._ready = task, False
 
-    def run(self, shard: Shard) -> Outcome:
+    def run(self, shard: Shard) -> ShardOutcome:
         """One shard."""
         if not self._ready:
             self._task.setup()
             self._ready = True
-        return tried(self._task, shard)
+        return run_shard(self._task, shard)
 
 
 class RayExecutor:
@@ -68,9 +68,9 @@ class RayExecutor:
         """
         if workers < 1:
             raise UsageError(f"the ray engine needs at least one worker, not {workers}")
-        return self._run(task, Attempts(shards, retries=retries), workers)
+        return self._run(task, ShardQueue(shards, retries=retries), workers)
 
-    def _run(self, task: ShardTask[R], attempts: Attempts, workers: int) -> Iterator[tuple[Shard, R]]:
+    def _run(self, task: ShardTask[R], attempts: ShardQueue, workers: int) -> Iterator[tuple[Shard, R]]:
         ray = self._ray
         ours = not ray.is_initialized()
         crew: list[Any] = []
@@ -86,7 +86,7 @@ class RayExecutor:
                 if not at_work:
                     return
                 done, _ = ray.wait(list(at_work), timeout=_LOOK)
-                stop.check()
+                stop.raise_pending_signal()
                 for reference in done:
                     actor, shard = at_work.pop(reference)
                     outcome = self._heard(reference, actor, shard, crew)
@@ -95,14 +95,14 @@ class RayExecutor:
                     else:
                         attempts.failed(shard, outcome.raised())
         finally:
-            with stop.deferred():
+            with stop.defer_signals():
                 for actor in crew:
                     ray.kill(actor)
                 if ours:
                     ray.shutdown()
 
     def _give(
-        self, described: Any, attempts: Attempts, crew: list[Any], at_work: dict[Any, tuple[Any, Shard]], workers: int
+        self, described: Any, attempts: ShardQueue, crew: list[Any], at_work: dict[Any, tuple[Any, Shard]], workers: int
     ) -> None:
         """A shard for every actor without one; new actors as long as there is work for them."""
         busy = [actor for actor, _ in at_work.values()]
@@ -121,15 +121,15 @@ class RayExecutor:
             actor = idle.pop()
             at_work[actor.run.remote(shard)] = (actor, shard)
 
-    def _heard(self, reference: Any, actor: Any, shard: Shard, crew: list[Any]) -> Outcome:
+    def _heard(self, reference: Any, actor: Any, shard: Shard, crew: list[Any]) -> ShardOutcome:
         """What became of a shard; an actor that is gone leaves the crew."""
         try:
-            outcome: Outcome = self._ray.get(reference)
+            outcome: ShardOutcome = self._ray.get(reference)
             return outcome
         except self._ray.exceptions.RayTaskError as error:  # the task could not be made ready there
             cause = error.cause if isinstance(error.cause, Exception) else error
-            return Outcome(shard, error=str(cause).strip().splitlines()[-1], kind=type(cause))
+            return ShardOutcome(shard, error=str(cause).strip().splitlines()[-1], kind=type(cause))
         except self._ray.exceptions.RayError as error:
             crew.remove(actor)
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            return Outcome(shard, error=f"its Ray actor is gone ({lines[0][:200]})", kind=TemporaryError)
+            return ShardOutcome(shard, error=f"its Ray actor is gone ({lines[0][:200]})", kind=TemporaryError)

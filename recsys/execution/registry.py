@@ -12,7 +12,7 @@ from recsys.execution.shards import Executor
 ENGINES = ("local", "processes", "ray")
 
 
-def named(name: str) -> Executor:
+def get_executor(name: str) -> Executor:
     """The engine of that name.
 
     Raises:
@@ -33,7 +33,7 @@ def named(name: str) -> Executor:
     raise UsageError(f"unknown engine '{name}'{suggestion(name, ENGINES)} (known: {', '.join(ENGINES)})")
 
 
-def crew_of(name: str, workers: int) -> int:
+def worker_count(name: str, workers: int) -> int:
     """How many workers an engine gets: as asked, and where nothing is asked (0) one, or with processes one a core."""
     if workers:
         return workers

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ShardOutcome:
     """What became of one try: a result, or an error in words that can travel between processes."""
 
     shard: Shard
@@ -36,22 +36,22 @@ class Outcome:
         return RuntimeError(words)
 
 
-def tried(task: ShardTask[Any], shard: Shard) -> Outcome:
+def run_shard(task: ShardTask[Any], shard: Shard) -> ShardOutcome:
     """Run a shard once; an error becomes words, because not every exception can travel."""
     try:
-        return Outcome(shard, task.run(shard))
+        return ShardOutcome(shard, task.run(shard))
     except InterruptedRunError:
         raise
     except RecsysError as error:
-        return Outcome(shard, error=str(error), kind=type(error))
+        return ShardOutcome(shard, error=str(error), kind=type(error))
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(last.filename)}:{last.lineno}"
         words = " ".join(str(error).split())[:300]
-        return Outcome(shard, error=f"{type(error).__name__}: {words} (worker, {where})", kind=RuntimeError)
+        return ShardOutcome(shard, error=f"{type(error).__name__}: {words} (worker, {where})", kind=RuntimeError)
 
 
-class Attempts:
+class ShardQueue:
     """The shards of one call: given out, given out again after a temporary trouble, at most `retries` times each."""
 
     def __init__(self, shards: Iterable[Shard], *, retries: int) -> None:

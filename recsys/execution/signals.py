@@ -36,7 +36,7 @@ def _on_signal(number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """Turn the signals into errors inside the block (in the main thread; elsewhere signals never arrive)."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -51,8 +51,8 @@ def listening() -> Iterator[None]:
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
-    """Hold a signal back until `check` is called or the block ends; a second signal is not held back.
+def defer_signals() -> Iterator[None]:
+    """Hold a signal back until `raise_pending_signal` is called or the block ends; a second signal is not held back.
 
     An error of the block itself goes first: a held signal never hides it.
     """
@@ -62,11 +62,11 @@ def deferred() -> Iterator[None]:
     finally:
         _State.depth -= 1
     if _State.depth == 0:
-        check()
+        raise_pending_signal()
 
 
-def check() -> None:
-    """Raise the signal held back by `deferred`, if one came.
+def raise_pending_signal() -> None:
+    """Raise the signal held back by `defer_signals`, if one came.
 
     Raises:
         InterruptedRunError: a signal asked this process to stop.

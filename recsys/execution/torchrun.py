@@ -8,26 +8,26 @@ from __future__ import annotations
 import os
 
 
-def launched() -> bool:
+def is_torchrun() -> bool:
     """Did torchrun start this process (other launchers set some of the same variables)."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes do the same command."""
-    return int(os.environ["WORLD_SIZE"]) if launched() else 1
+    return int(os.environ["WORLD_SIZE"]) if is_torchrun() else 1
 
 
 def rank() -> int:
     """Which of them this one is; number 0 leads."""
-    return int(os.environ["RANK"]) if launched() else 0
+    return int(os.environ["RANK"]) if is_torchrun() else 0
 
 
-def place() -> int:
+def local_rank() -> int:
     """Which of those on this machine this one is."""
-    return int(os.environ["LOCAL_RANK"]) if launched() else 0
+    return int(os.environ["LOCAL_RANK"]) if is_torchrun() else 0
 
 
-def follows() -> bool:
+def is_helper() -> bool:
     """Is this a process that only helps number 0: it writes no file, takes no lease and prints no result."""
     return rank() > 0

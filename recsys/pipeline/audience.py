@@ -8,23 +8,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recsys.errors import UsageError
-from recsys.pipeline.project import Bench
-from recsys.pipeline.recommend import assembled
-from recsys.pipeline.result import Report, Table
+from recsys.pipeline.project import Project
+from recsys.pipeline.recommend import build_recommender
+from recsys.pipeline.result import CommandResult, Table
 from recsys.recommend import audience as room
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-def audience(bench: Bench, product: str, *, k: int = 100) -> Report:
+def audience(bench: Project, product: str, *, k: int = 100) -> CommandResult:
     """The k users most likely to want a product, shown; see `recsys.recommend.audience`."""
-    frame = found(bench, product, k=k)
+    frame = audience_frame(bench, product, k=k)
     counts = {"found": frame.height, "users": len(bench.dataset.users)}
-    return Report("audience", counts=counts, tables=[Table.of(f"audience of {product}", frame)])
+    return CommandResult("audience", counts=counts, tables=[Table.from_frame(f"audience of {product}", frame)])
 
 
-def found(bench: Bench, product: str, *, k: int = 100) -> pl.DataFrame:
+def audience_frame(bench: Project, product: str, *, k: int = 100) -> pl.DataFrame:
     """The same as a frame: user_id, rank, score, reason.
 
     Raises:
@@ -36,7 +36,7 @@ def found(bench: Bench, product: str, *, k: int = 100) -> pl.DataFrame:
     ids = bench.dataset.catalogue.ids
     if product not in ids:
         raise ids.unknown("product", product)
-    recommender = assembled(bench)
-    with bench.watch.stage("audience") as progress:
+    recommender = build_recommender(bench)
+    with bench.progress.stage("audience") as progress:
         item = int(ids.rows([product])[0])
         return room.audience(recommender, item, users=bench.dataset.users_to_score(), k=k, progress=progress)

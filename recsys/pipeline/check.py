@@ -1,4 +1,4 @@
-"""The `check` command: counts, missing values and problems of the stored data.
+"""The `check_data` command: counts, missing values and problems of the stored data.
 
 In: an open project. Out: a result with one table per question.
 """
@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 
 from recsys.db.engine import read
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report, Table
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult, Table
 
 
-def check(bench: Bench) -> Report:
+def check_data(bench: Project) -> CommandResult:
     """What the store holds: counts, gaps, time span, rejects by reason, and what each part of the model would get."""
     dataset, settings = bench.dataset, bench.settings
     catalogue, interactions = dataset.catalogue, dataset.interactions
@@ -55,14 +55,14 @@ def check(bench: Bench) -> Report:
         warnings.append(f"{twins:,} products share title and description with another one")
     for name in ("first_event", "last_event"):
         counts[name] = None if counts[name] is None else datetime.fromtimestamp(counts[name], UTC).isoformat()
-    return Report(
+    return CommandResult(
         "check",
         counts=counts,
         warnings=warnings,
         tables=[
             Table("what the models get", ("part", "gets"), parts),
             Table("missing values", ("column", "missing", "share"), gaps),
-            Table.of("events", events),
-            Table.of("rejected rows", rejects),
+            Table.from_frame("events", events),
+            Table.from_frame("rejected rows", rejects),
         ],
     )

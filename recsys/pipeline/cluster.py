@@ -15,58 +15,58 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.db.engine import read
 from recsys.errors import ModelFolderError
-from recsys.pipeline.embed import embedded
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report, Table
-from recsys.store.store import Manifest
+from recsys.pipeline.embed import update_embeddings
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult, Table
+from recsys.store.run_ledger import Manifest
 from recsys.types import FloatArray
 from recsys.vectors.clustering import clusters
 from recsys.vectors.clustering import projection as plane
-from recsys.vectors.clustering.files import Atlas, placed
-from recsys.vectors.clustering.id_matching import Last
+from recsys.vectors.clustering.files import ClusterFiles, map_frame
+from recsys.vectors.clustering.id_matching import PreviousClusters
 from recsys.vectors.embeddings.table import EmbeddingTable
 
 PLACEMENT = "clusters"
 """Placement of the runs that hold groups."""
 
 
-def cluster(bench: Bench) -> Report:
+def cluster_products(bench: Project) -> CommandResult:
     """Group the products, keep the ids of last time, label the groups, draw the map, publish.
 
     Raises:
         UsageError: [cluster] map is umap and umap-learn is not installed.
     """
     settings = bench.settings
-    plane.available(settings.cluster.map)
-    table = embedded(bench).table
+    plane.check_method(settings.cluster.map)
+    table = update_embeddings(bench).table
     previous = _last(bench)
-    with bench.watch.stage("cluster"):
-        made = clusters.cluster(
+    with bench.progress.stage("cluster"):
+        made = clusters.cluster_products(
             table, bench.dataset.catalogue, settings.cluster, seed=settings.training.seed, previous=previous
         )
-    with bench.watch.stage("map"):
+    with bench.progress.stage("map"):
         places = _places(bench, table)
     manifest = Manifest(table.model_id, bench.dataset.fingerprint, settings.cluster.model_dump_json())
     counts, metrics = _figures(made, settings.cluster.method)
-    with bench.store.begin("cluster", manifest, placement=PLACEMENT) as run:
+    with bench.store.begin_run("cluster", manifest, placement=PLACEMENT) as run:
         run.write_table("clusters_all", made.frame)
         run.write_table("cluster_members_all", made.members(table.ids))
-        run.finish(counts, {**metrics, "asked": clusters.asked(settings.cluster), "free": made.free})
+        run.finish(counts, {**metrics, "asked": clusters.method_key(settings.cluster), "free": made.free})
         bench.store.publish(run.run_id, guards=settings.publish)
     facts = {"run_id": run.run_id, "method": settings.cluster.method, "map": settings.cluster.map}
-    drawn = None if places is None else placed(table.ids, places, made.cluster_id)
-    Atlas(made.groups, drawn, facts).save(bench.clusters)
-    return Report(
+    drawn = None if places is None else map_frame(table.ids, places, made.cluster_id)
+    ClusterFiles(made.groups, drawn, facts).save(bench.clusters_folder)
+    return CommandResult(
         "cluster",
         run_id=run.run_id,
         counts=counts,
         warnings=list(made.warnings),
-        artifacts={"clusters": bench.clusters},
+        artifacts={"clusters": bench.clusters_folder},
         tables=_tables(made, bench.dataset.catalogue),
     )
 
 
-def _last(bench: Bench) -> Last | None:
+def _last(bench: Project) -> PreviousClusters | None:
     """The published groups."""
     engine = bench.store.engine
     members = read(engine, "SELECT product_id, cluster_id, run_id FROM product_clusters")
@@ -74,7 +74,7 @@ def _last(bench: Bench) -> Last | None:
         return None
     told = read(engine, "SELECT cluster_id, label FROM cluster_labels WHERE cluster_id >= 0")
     noted: Mapping[str, Any] = bench.store.run(str(members["run_id"][0]))["metrics"] or {}
-    return Last(
+    return PreviousClusters(
         members.select("product_id", "cluster_id"),
         dict(zip(told["cluster_id"].to_list(), told["label"].to_list(), strict=True)),
         str(noted.get("asked", "")),
@@ -82,21 +82,21 @@ def _last(bench: Bench) -> Last | None:
     )
 
 
-def _places(bench: Bench, table: EmbeddingTable) -> FloatArray | None:
+def _places(bench: Project, table: EmbeddingTable) -> FloatArray | None:
     """Where each product stands on the map, from where it stood last time: (n, 2), or None where none is asked for."""
     kind = bench.settings.cluster.map
     if kind == "none":
         return None
     try:
-        last = Atlas.load(bench.clusters)
+        last = ClusterFiles.load(bench.clusters_folder)
     except (FileNotFoundError, ModelFolderError):  # a cache: without it the map is drawn afresh
         last = None
     before = last.positions(table.ids) if last is not None and last.facts.get("map") == kind else None
     vectors = np.ascontiguousarray(table.vectors)
-    return plane.drawn(vectors, kind, seed=bench.settings.training.seed, last=before)
+    return plane.project_2d(vectors, kind, seed=bench.settings.training.seed, last=before)
 
 
-def _figures(made: clusters.Clusters, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _figures(made: clusters.Clustering, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Counts for people and scripts, metrics for the run ledger."""
     counts: dict[str, Any] = {
         "products": len(made.cluster_id),
@@ -110,24 +110,24 @@ def _figures(made: clusters.Clusters, method: str) -> tuple[dict[str, Any], dict
         "method": method,
         "mean_distance": float(grouped.mean()) if len(grouped) else None,
         "silhouette": None if made.taken is None else made.taken.silhouette,
-        "tried": made.tried().to_dicts(),
+        "tried": made.trial_table().to_dicts(),
         "changes": made.changes.to_dicts(),
     }
     return counts, metrics
 
 
-def _tables(made: clusters.Clusters, catalogue: Catalogue) -> list[Table]:
+def _tables(made: clusters.Clustering, catalogue: Catalogue) -> list[Table]:
     """The groups, as a tree for people; what changed; the numbers of groups that were tried."""
     groups = made.groups.with_columns(pl.col("size").sum().over("parent").alias("parent_size"))
     order = ["parent_size", "parent", "size", "cluster_id"]
     groups = groups.sort(order, descending=[True, False, True, False])
     flat = groups.select("cluster_id", "size", "label", "parent", "parent_label")
     tables = [
-        Table("groups", tuple(flat.columns), flat.rows(), shown=_tree(groups, catalogue)),
-        Table.of("new and retired groups", made.changes),
+        Table("groups", tuple(flat.columns), flat.rows(), display=_tree(groups, catalogue)),
+        Table.from_frame("new and retired groups", made.changes),
     ]
-    tried = made.tried()
-    return [*tables, Table.of("numbers of groups tried", tried)] if tried.height > 1 else tables
+    tried = made.trial_table()
+    return [*tables, Table.from_frame("numbers of groups tried", tried)] if tried.height > 1 else tables
 
 
 def _tree(groups: pl.DataFrame, catalogue: Catalogue) -> Table:

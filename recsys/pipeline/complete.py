@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recsys.errors import UsageError
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report, Table
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult, Table
 from recsys.store import predicted_attributes as predictions
 from recsys.vectors.attributes import completion as gaps
 from recsys.vectors.attributes import inconsistency as odds
@@ -30,12 +30,14 @@ COLUMNS = (
     "calibration_error",
     "why_not",
 )
-ODD = ("product_id", "title", "what", "sure", "held", "expected")
+INCONSISTENCY_COLUMNS = ("product_id", "title", "what", "sure", "held", "expected")
 SHOWN = 50
 """Odd products that a report shows."""
 
 
-def complete(bench: Bench, attributes: Sequence[str] = (), *, min_confidence: float = 0.5) -> Report:
+def complete_attributes(
+    bench: Project, attributes: Sequence[str] = (), *, min_confidence: float = 0.5
+) -> CommandResult:
     """Guess missing values, write those that are sure enough in the place of the older guesses.
 
     Args:
@@ -48,20 +50,22 @@ def complete(bench: Bench, attributes: Sequence[str] = (), *, min_confidence: fl
         NotFoundError: there is no such attribute.
         UsageError: an attribute holds no words, or `min_confidence` is no share.
     """
-    return completed(bench, attributes, min_confidence=min_confidence)[0]
+    return predict_attributes(bench, attributes, min_confidence=min_confidence)[0]
 
 
-def completed(bench: Bench, attributes: Sequence[str], *, min_confidence: float) -> tuple[Report, pl.DataFrame]:
+def predict_attributes(
+    bench: Project, attributes: Sequence[str], *, min_confidence: float
+) -> tuple[CommandResult, pl.DataFrame]:
     """The same, and the guesses that were written: product_id, attribute, value, confidence, model_version."""
     import polars as pl
 
     if not 0 <= min_confidence <= 1:
         raise UsageError(f"the least confidence must lie between 0 and 1, not {min_confidence}")
     model, catalogue = bench.model, bench.dataset.catalogue
-    columns = gaps.chosen(catalogue, attributes)
+    columns = gaps.resolve_columns(catalogue, attributes)
     found, frames = [], [pl.DataFrame(schema=predictions.SCHEMA)]
-    with bench.watch.stage("complete") as progress:
-        for at, one in enumerate(gaps.complete(catalogue, model, columns, seed=bench.settings.training.seed)):
+    with bench.progress.stage("complete") as progress:
+        for at, one in enumerate(gaps.predict_missing(catalogue, model, columns, seed=bench.settings.training.seed)):
             sure = one.confidence >= min_confidence
             guesses = {
                 "product_id": catalogue.ids.ids(one.rows[sure]),
@@ -74,8 +78,8 @@ def completed(bench: Bench, attributes: Sequence[str], *, min_confidence: float)
             found.append((one, int(sure.sum())))
             progress(at + 1, len(columns))
     frame = pl.concat(frames)
-    with bench.watch.stage("write"), bench.store.engine.begin() as connection:
-        asked = [gaps.shown(name) for name in columns]
+    with bench.progress.stage("write"), bench.store.engine.begin() as connection:
+        asked = [gaps.display_name(name) for name in columns]
         only = None if attributes else model.content_version  # of attributes that are no more, nobody would ask again
         predictions.replace(connection, bench.store.dialect, frame, attributes=asked, only=only)
     rows = [
@@ -89,7 +93,7 @@ def completed(bench: Bench, attributes: Sequence[str], *, min_confidence: float)
         "filled": frame.height,
         "unsure": sum(len(one.rows) for one, _ in found) - frame.height,
     }
-    report = Report(
+    report = CommandResult(
         "complete",
         status="done" if any(not one.why for one, _ in found) else "nothing_new",
         counts=counts,
@@ -100,8 +104,8 @@ def completed(bench: Bench, attributes: Sequence[str], *, min_confidence: float)
     return report, frame
 
 
-def odd_ones(bench: Bench, *, k: int | None = SHOWN) -> tuple[pl.DataFrame, int]:
-    """Products of which one thing does not fit the rest, the surest first, columns `ODD`; and how many there are.
+def inconsistent_products(bench: Project, *, k: int | None = SHOWN) -> tuple[pl.DataFrame, int]:
+    """Products of which one thing does not fit the rest, the surest first, columns `INCONSISTENCY_COLUMNS`; and how many there are.
 
     Raises:
         ModelFolderError: there is no trained model.
@@ -110,30 +114,30 @@ def odd_ones(bench: Bench, *, k: int | None = SHOWN) -> tuple[pl.DataFrame, int]
     import polars as pl
 
     model, catalogue = bench.model, bench.dataset.catalogue
-    found: list[odds.Finding] = []
-    with bench.watch.stage("odd products") as progress:
-        whole = odds.things(catalogue)
-        for at, some in enumerate(odds.odd(catalogue, model, seed=bench.settings.training.seed)):
+    found: list[odds.Inconsistency] = []
+    with bench.progress.stage("odd products") as progress:
+        whole = odds.count_checks(catalogue)
+        for at, some in enumerate(odds.find_inconsistencies(catalogue, model, seed=bench.settings.training.seed)):
             found += some
             progress(at + 1, whole)
-    listed = odds.surest(found, k)
+    listed = odds.top_inconsistencies(found, k)
     rows = np.array([one.row for one in listed], np.int64)
     columns = {
         "product_id": catalogue.ids.ids(rows),
         "title": catalogue.titles(rows) if len(rows) else [],
-        **{name: [getattr(one, name) for one in listed] for name in ODD[2:]},
+        **{name: [getattr(one, name) for one in listed] for name in INCONSISTENCY_COLUMNS[2:]},
     }
-    kinds = {name: pl.Float64 if name == "sure" else pl.String for name in ODD}
+    kinds = {name: pl.Float64 if name == "sure" else pl.String for name in INCONSISTENCY_COLUMNS}
     return pl.DataFrame(columns, schema=kinds), len(found)
 
 
-def with_odd(bench: Bench, report: Report) -> Report:
+def add_inconsistencies(bench: Project, report: CommandResult) -> CommandResult:
     """The report of `check`, odd products first."""
-    frame, found = odd_ones(bench)
+    frame, found = inconsistent_products(bench)
     more = [f"the {frame.height} surest of {found} are shown"] if found > frame.height else []
     return replace(
         report,
         counts={**report.counts, "odd": found},
-        tables=[Table.of("odd products", frame), *report.tables],
+        tables=[Table.from_frame("odd products", frame), *report.tables],
         notes=[*report.notes, *more],
     )

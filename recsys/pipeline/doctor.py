@@ -13,15 +13,15 @@ from pathlib import Path
 
 from recsys.errors import RecsysError
 from recsys.log import redact
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report, Table
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult, Table
 
 _LIBRARIES = ("torch", "torchvision", "transformers", "faiss", "polars", "numpy", "sqlalchemy", "scikit-learn")
 _BLOCK_USERS = 1024
 """Users scored at a time, for the memory estimate."""
 
 
-def doctor(bench: Bench) -> Report:
+def check_environment(bench: Project) -> CommandResult:
     """Look at everything once."""
     rows: list[tuple[str, str]] = [
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
@@ -55,7 +55,7 @@ def doctor(bench: Bench) -> Report:
             warnings.append(
                 f"this shop needs about {need:.1f} GB of memory; lower [encoder] dim or [training] batch_size"
             )
-    return Report(
+    return CommandResult(
         "doctor",
         status="problems" if warnings else "done",
         warnings=warnings,
@@ -63,7 +63,7 @@ def doctor(bench: Bench) -> Report:
     )
 
 
-def _need_gb(bench: Bench, *, products: int, users: int, events: int) -> float:
+def _need_gb(bench: Project, *, products: int, users: int, events: int) -> float:
     """A rule of thumb: libraries, vectors twice, one block of scores, events, training activations."""
     encoder, training = bench.settings.encoder, bench.settings.training
     vectors = 2 * products * encoder.dim * 4

@@ -17,16 +17,16 @@ from recsys.data.interactions import Histories, Interactions
 from recsys.errors import DataContractError, RecsysError, UsageError
 from recsys.evaluate import leakage as leaks
 from recsys.evaluate import registry as systems
-from recsys.evaluate.backtest import Judge, Judged
+from recsys.evaluate.backtest import EvaluationResult, Evaluator
 from recsys.evaluate.baselines import System, words
-from recsys.evaluate.split import Held, held
-from recsys.evaluate.summary import verdict
-from recsys.evaluate.training_view import Past
+from recsys.evaluate.split import Split, split
+from recsys.evaluate.summary import summary_line
+from recsys.evaluate.training_view import TrainingView
 from recsys.pipeline import evaluate_result as evidence
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report, Table
-from recsys.pipeline.train import trainable
-from recsys.pipeline.train_job import Lesson
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult, Table
+from recsys.pipeline.train import require_training_data
+from recsys.pipeline.train_job import TrainingJob
 from recsys.recommend.recommender import Recommender
 from recsys.types import IntArray
 
@@ -35,7 +35,9 @@ _LEAK_USERS = 500
 _MAIN = ("ndcg@10", "hr@10", "mrr@10", "map@")
 
 
-def evaluate(bench: Bench, *, check_leaks: bool = False, output: Path | None = None, whole: bool = True) -> Report:
+def run_evaluation(
+    bench: Project, *, check_leaks: bool = False, output: Path | None = None, all_figures: bool = True
+) -> CommandResult:
     """Compare ours with the plain systems.
 
     Args:
@@ -50,22 +52,22 @@ def evaluate(bench: Bench, *, check_leaks: bool = False, output: Path | None = N
     """
     if output is not None and output.suffix not in FORMATS:
         raise UsageError(f"cannot write '{output}': give a file that ends in {' or '.join(FORMATS)}")
-    names = systems.chosen(bench.settings.evaluate.models)
-    parted = _parted(bench)
+    names = systems.resolve_names(bench.settings.evaluate.models)
+    parted = _split(bench)
     tables: list[Table] = []
     if check_leaks:
-        tables.append(_checked(bench, parted, names))
+        tables.append(_check_leakage(bench, parted, names))
     found = _compared(bench, parted, names)
-    said = verdict(found, ours=systems.OURS)
+    said = summary_line(found, ours=systems.OWN_SYSTEM)
     main = _wide("all test users, value [95 % interval]", found.frame, _MAIN)
-    if whole:  # programs take the first table for the rows
+    if all_figures:  # programs take the first table for the rows
         first = [main, Table("verdict", ("verdict",), [(said,)])]
-        last = [Table.of("paired", found.paired), *tables, Table.of("by slice", found.frame)]
+        last = [Table.from_frame("paired", found.paired), *tables, Table.from_frame("by slice", found.frame)]
     else:  # people read from the top
         first = [Table("", ("verdict",), [(said,)]), main]
         last = [*_paired(found.paired), _by_slice(found.frame), *tables]
     tables = [*first, _plain(found.frame), *_sampled(found.frame), *last]
-    tables.append(bench.times())
+    tables.append(bench.stage_table())
     artifacts: dict[str, Path] = {}
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -73,32 +75,32 @@ def evaluate(bench: Bench, *, check_leaks: bool = False, output: Path | None = N
         write(output)
         artifacts["figures"] = output
     counts = {"test_users": len(parted.cases), "train_events": len(parted.train)}
-    artifacts["evaluation"] = evidence.keep(bench, found, said=said, **counts)
-    return Report("evaluate", counts=counts, artifacts=artifacts, tables=tables)
+    artifacts["evaluation"] = evidence.save_evaluation(bench, found, said=said, **counts)
+    return CommandResult("evaluate", counts=counts, artifacts=artifacts, tables=tables)
 
 
-def judged(bench: Bench) -> pl.DataFrame:
+def evaluate_frame(bench: Project) -> pl.DataFrame:
     """The figures as a frame: system, slice, metric, value, low, high, users.
 
     Raises:
         UsageError: an unknown model, or a log that cannot be parted.
     """
-    names, parted = systems.chosen(bench.settings.evaluate.models), _parted(bench)
+    names, parted = systems.resolve_names(bench.settings.evaluate.models), _split(bench)
     found = _compared(bench, parted, names)
-    said = verdict(found, ours=systems.OURS)
-    evidence.keep(bench, found, said=said, test_users=len(parted.cases), train_events=len(parted.train))
+    said = summary_line(found, ours=systems.OWN_SYSTEM)
+    evidence.save_evaluation(bench, found, said=said, test_users=len(parted.cases), train_events=len(parted.train))
     return found.frame
 
 
-def _parted(bench: Bench) -> Held:
-    trainable(bench.dataset)
-    return part(bench, bench.dataset.interactions)
+def _split(bench: Project) -> Split:
+    require_training_data(bench.dataset)
+    return split_interactions(bench, bench.dataset.interactions)
 
 
-def part(bench: Bench, interactions: Interactions) -> Held:
+def split_interactions(bench: Project, interactions: Interactions) -> Split:
     """Hold back what the settings say of a log."""
     asked = bench.settings.evaluate
-    return held(
+    return split(
         asked.split,
         interactions,
         days=asked.test_days,
@@ -107,22 +109,24 @@ def part(bench: Bench, interactions: Interactions) -> Held:
     )
 
 
-def _past(bench: Bench, catalogue: Catalogue, parted: Held) -> Past:
-    return Past.of(catalogue, parted.train, now=parted.cases.now, cut=parted.cut, seed=bench.settings.training.seed)
+def _past(bench: Project, catalogue: Catalogue, parted: Split) -> TrainingView:
+    return TrainingView.of(
+        catalogue, parted.train, now=parted.cases.now, cut=parted.cut, seed=bench.settings.training.seed
+    )
 
 
-def _compared(bench: Bench, parted: Held, names: Sequence[str]) -> Judged:
+def _compared(bench: Project, parted: Split, names: Sequence[str]) -> EvaluationResult:
     settings, catalogue = bench.settings, bench.dataset.catalogue
     past = _past(bench, catalogue, parted)
     compared: dict[str, System] = {}
     for name in names:
-        if name == systems.OURS:
-            compared[name] = learned(bench, past)
+        if name == systems.OWN_SYSTEM:
+            compared[name] = train_on_past(bench, past)
         else:
-            with bench.watch.stage("learn baselines"):
-                shown, system = systems.made(name, past)
+            with bench.progress.stage("learn baselines"):
+                shown, system = systems.create_baseline(name, past)
                 compared[shown] = system
-    judge = Judge(
+    judge = Evaluator(
         catalogue,
         parted.train,
         k=settings.evaluate.k,
@@ -131,13 +135,13 @@ def _compared(bench: Bench, parted: Held, names: Sequence[str]) -> Judged:
         cut=parted.cut,
         sampled=settings.evaluate.sampled,
         content=words(catalogue),
-        first=systems.OURS,
+        first=systems.OWN_SYSTEM,
     )
-    with bench.watch.stage("compare"):
+    with bench.progress.stage("compare"):
         return judge.judge(parted.cases, compared)
 
 
-def learned(bench: Bench, past: Past) -> System:
+def train_on_past(bench: Project, past: TrainingView) -> System:
     """Our own system, trained on the past alone.
 
     Encoder and ranker learn from the products that were there; those created since are encoded by what was learned,
@@ -147,23 +151,23 @@ def learned(bench: Bench, past: Past) -> System:
         DataContractError: there is too little before the test to train on.
     """
     settings = bench.settings
-    older, events = past.older()
-    lesson = Lesson(bench, older, events, settings.artifacts / "evaluation")
+    older, events = past.without_new_products()
+    lesson = TrainingJob(bench, older, events, settings.artifacts / "evaluation")
     try:
-        model, table = lesson.encoder()
+        model, table = lesson.train_encoder()
     except DataContractError as error:
         raise DataContractError(
             f"recsys cannot be trained on what is before the test: {error}, or compare the others alone with --models"
         ) from None
-    blend = lesson.ranker(model, table.vectors)
+    blend = lesson.fit_ranker(model, table.vectors)
     content = np.array(table.vectors)
     if not past.known.all():
         content = np.zeros((len(past.catalogue), table.vectors.shape[1]), np.float32)
         content[past.known] = table.vectors
         content[~past.known] = model.encode(past.catalogue, np.flatnonzero(~past.known))
-    lesson.done()
-    ours = Recommender.assemble(
-        past.veiled(),
+    lesson.clean_up()
+    ours = Recommender.build(
+        past.with_blank_new_texts(),
         past.train,
         model=model,
         content=content,
@@ -175,28 +179,28 @@ def learned(bench: Bench, past: Past) -> System:
     )
 
     def ranked(histories: Histories, k: int) -> IntArray:
-        return ours.ranked(histories, k)
+        return ours.recommend_rows(histories, k)
 
     return ranked
 
 
-def _checked(bench: Bench, parted: Held, names: Sequence[str]) -> Table:
+def _check_leakage(bench: Project, parted: Split, names: Sequence[str]) -> Table:
     """Demand of each plain system that it does not notice a change of what is held back.
 
     Raises:
         RecsysError: one does.
     """
     dataset, seed = bench.dataset, bench.settings.training.seed
-    changed = leaks.worlds(dataset.catalogue, dataset.interactions, parted, seed=seed)
+    changed = leaks.perturbed_views(dataset.catalogue, dataset.interactions, parted, seed=seed)
     some = parted.cases.take(np.arange(min(_LEAK_USERS, len(parted.cases)))).histories
     rows, wrong = [], []
-    with bench.watch.stage("check for leaks"):
-        for name in (name for name in names if name != systems.OURS):
+    with bench.progress.stage("check for leaks"):
+        for name in (name for name in names if name != systems.OWN_SYSTEM):
 
-            def build(world: leaks.World, name: str = name) -> System:
-                return systems.made(name, _past(bench, world.catalogue, _again(bench, world, parted)))[1]
+            def build(world: leaks.ShopView, name: str = name) -> System:
+                return systems.create_baseline(name, _past(bench, world.catalogue, _again(bench, world, parted)))[1]
 
-            found = leaks.noticed(build, changed, some)
+            found = leaks.find_leaks(build, changed, some)
             wrong += [f"{name} ({', '.join(found)})"] if found else []
             rows.append((name, ", ".join(list(changed)[1:]), ", ".join(found) or "nothing"))
     if wrong:
@@ -206,11 +210,11 @@ def _checked(bench: Bench, parted: Held, names: Sequence[str]) -> Table:
     return Table("leak check: changes of what is held back", ("system", "changed", "noticed"), rows)
 
 
-def _again(bench: Bench, world: leaks.World, parted: Held) -> Held:
+def _again(bench: Project, world: leaks.ShopView, parted: Split) -> Split:
     """Part a changed world as the real one is parted: at the same cut, or by the same rule."""
     if parted.cut is None:
-        return part(bench, world.interactions)
-    return Held(
+        return split_interactions(bench, world.interactions)
+    return Split(
         parted.split,
         world.interactions.split(parted.cut)[0],
         parted.cases,
@@ -246,10 +250,10 @@ def _sampled(frame: pl.DataFrame) -> list[Table]:
     return [_pivot("among sampled negatives, all test users", whole, shown, interval=True)] if shown else []
 
 
-def _pivot(title: str, whole: pl.DataFrame, metrics: Sequence[str], *, interval: bool) -> Table:
+def _pivot(title: str, all_figures: pl.DataFrame, metrics: Sequence[str], *, interval: bool) -> Table:
     rows = []
-    for name in whole["system"].unique(maintain_order=True).to_list():
-        held = {row["metric"]: row for row in whole.filter(pl.col("system") == name).iter_rows(named=True)}
+    for name in all_figures["system"].unique(maintain_order=True).to_list():
+        held = {row["metric"]: row for row in all_figures.filter(pl.col("system") == name).iter_rows(named=True)}
         cells = [_cell(held[metric]) if interval else held[metric]["value"] for metric in metrics]
         rows.append((name, *cells))
     return Table(title, ("system", *metrics), rows)
@@ -258,7 +262,7 @@ def _pivot(title: str, whole: pl.DataFrame, metrics: Sequence[str], *, interval:
 def _paired(frame: pl.DataFrame) -> list[Table]:
     """NDCG@10 of ours minus theirs, with repeat purchases and without."""
     some = frame.filter(pl.col("metric") == "ndcg@10").drop("metric")
-    return [Table.of("NDCG@10 in pairs, same users", some)] if some.height else []
+    return [Table.from_frame("NDCG@10 in pairs, same users", some)] if some.height else []
 
 
 def _by_slice(frame: pl.DataFrame) -> Table:

@@ -1,6 +1,6 @@
 """The last evaluation, kept for whoever asks later: its figures, its verdict, what was compared and when.
 
-In: a Bench and what came out of a comparison. Out: sealed files under artifacts/evaluation, and `Evidence` read back.
+In: a Bench and what came out of a comparison. Out: sealed files under artifacts/evaluation, and `StoredEvaluation` read back.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from recsys._version import __version__
 from recsys.artifacts import file_set as sealed
 from recsys.config import Settings
 from recsys.errors import ModelFolderError, NotFoundError
-from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, Judged
-from recsys.pipeline.project import Bench
+from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, EvaluationResult
+from recsys.pipeline.project import Project
 from recsys.store import publication as pointer
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ _NAME, _FIGURES, _PAIRED = "evaluation", "figures.parquet", "paired.parquet"
 
 
 @dataclass(frozen=True)
-class Evidence:
+class StoredEvaluation:
     """One evaluation.
 
     Attributes:
@@ -35,7 +35,7 @@ class Evidence:
             `data_fingerprint`, `list_hash`, `model_hash`, `run_id` (published then, None = none), `seed`, `version`.
     """
 
-    judged: Judged
+    judged: EvaluationResult
     facts: dict[str, Any]
 
 
@@ -44,7 +44,7 @@ def folder(settings: Settings) -> Path:
     return settings.artifacts / "evaluation"
 
 
-def keep(bench: Bench, judged: Judged, *, said: str, test_users: int, train_events: int) -> Path:
+def save_evaluation(bench: Project, judged: EvaluationResult, *, said: str, test_users: int, train_events: int) -> Path:
     """Keep an evaluation in the place of the one before; return its manifest.
 
     Args:
@@ -65,30 +65,30 @@ def keep(bench: Bench, judged: Judged, *, said: str, test_users: int, train_even
         "test_users": test_users,
         "train_events": train_events,
         "data_fingerprint": bench.dataset.fingerprint,
-        "list_hash": bench.list_hash(),
-        "model_hash": bench.model_hash(),
+        "list_hash": bench.recommendation_settings_hash(),
+        "model_hash": bench.model_settings_hash(),
         "run_id": _published(bench),
         "seed": settings.training.seed,
         "version": __version__,
     }
     where = folder(settings)
     parts = {_FIGURES: judged.frame.write_parquet, _PAIRED: judged.paired.write_parquet}
-    sealed.seal(where, _NAME, parts=parts, facts=facts)
+    sealed.write_file_set(where, _NAME, parts=parts, metadata=facts)
     return where / f"{_NAME}.json"
 
 
-def last(settings: Settings) -> Evidence | None:
+def load_last_evaluation(settings: Settings) -> StoredEvaluation | None:
     """The last evaluation; None where there was none.
 
     One that was altered since it was written is not used, and a warning says so.
     """
 
-    def read(facts: dict[str, Any], files: dict[str, Path]) -> Evidence:
+    def read(facts: dict[str, Any], files: dict[str, Path]) -> StoredEvaluation:
         frame, paired = (pl.read_parquet(files[name]) for name in (_FIGURES, _PAIRED))
-        return Evidence(Judged(frame.select(list(SCHEMA)), paired.select(list(PAIRED_SCHEMA))), facts)
+        return StoredEvaluation(EvaluationResult(frame.select(list(SCHEMA)), paired.select(list(PAIRED_SCHEMA))), facts)
 
     try:
-        return sealed.unseal(folder(settings), _NAME, read)
+        return sealed.read_file_set(folder(settings), _NAME, read)
     except FileNotFoundError:
         return None
     except (ModelFolderError, KeyError, pl.exceptions.PolarsError) as error:
@@ -96,13 +96,13 @@ def last(settings: Settings) -> Evidence | None:
         return None
 
 
-def _published(bench: Bench) -> str | None:
+def _published(bench: Project) -> str | None:
     """The run consumers read while this was judged; None where there is none or no store with runs."""
     from sqlalchemy.exc import DBAPIError
 
     try:
         with bench.store.reader() as connection:
-            found = pointer.published(connection, bench.settings.recommend.placement)
+            found = pointer.published_run(connection, bench.settings.recommend.placement)
     except (NotFoundError, DBAPIError):  # a store that was never made has no such table
         return None
     return None if found is None else str(found["run_id"])

@@ -10,12 +10,12 @@ from dataclasses import asdict
 
 from recsys.errors import UsageError
 from recsys.pipeline import report as reporting
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult
 from recsys.store import erasure as store
 
 
-def forget(bench: Bench, user_ids: Sequence[str]) -> Report:
+def forget_users(bench: Project, user_ids: Sequence[str]) -> CommandResult:
     """Erase users from the store, in all runs, and leave them out of every later ingest.
 
     Raises:
@@ -23,15 +23,15 @@ def forget(bench: Bench, user_ids: Sequence[str]) -> Report:
     """
     if not user_ids:
         raise UsageError("name the users to forget, or --users FILE with one id a line")
-    with bench.watch.stage("forget"):
-        gone = store.forget(bench.store, user_ids)
-        reports = reporting.removed(bench)
-    bench.refresh()
+    with bench.progress.stage("forget"):
+        gone = store.erase_users(bench.store, user_ids)
+        reports = reporting.remove_report(bench)
+    bench.reload()
     warnings = []
     unknown = len(set(user_ids)) - gone.users
     if unknown:
         warnings.append(f"the store held nothing of {unknown} of the users; they cannot come in either")
-    return Report(
+    return CommandResult(
         "forget",
         counts={"asked": len(set(user_ids)), **asdict(gone)},
         warnings=warnings,

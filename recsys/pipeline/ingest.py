@@ -1,6 +1,6 @@
 """Taking data in: files, a shop's own database or frames, judged, written to the store; and what the store then holds.
 
-In: a Bench and what is `Wanted`. Out: rows in the store, rejected rows with their reasons, a Report.
+In: a Bench and what is `IngestRequest`. Out: rows in the store, rejected rows with their reasons, a Report.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import polars as pl
 from recsys.data import input_sources as sources
 from recsys.data import schema
 from recsys.data.ingest import ingest as judge
-from recsys.data.sql_queries import Select, selects, whole
+from recsys.data.sql_queries import SourceQuery, read_all, source_queries
 from recsys.db.engine import read
-from recsys.db.source_reader import Reader, same_database
+from recsys.db.source_reader import SourceReader, same_database
 from recsys.errors import ConfigError, UsageError
-from recsys.pipeline.ingest_sql import Reading
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report, Table
-from recsys.store.erasure import forgotten
+from recsys.pipeline.ingest_sql import SqlIngestion
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult, Table
+from recsys.store.erasure import load_erased_users
 from recsys.store.input_tables import write_inputs
 
 
 @dataclass(frozen=True)
-class Wanted:
+class IngestRequest:
     """What shall be read.
 
     Attributes:
@@ -61,7 +61,7 @@ class Wanted:
         sql: bool = False,
         frames: Mapping[str, Any] | None = None,
         full: bool = False,
-    ) -> Wanted:
+    ) -> IngestRequest:
         """Check that the wishes go together.
 
         Raises:
@@ -82,10 +82,10 @@ class Wanted:
         for path in (*paths, *images):
             if not path.exists():
                 raise UsageError(f"no such file or folder: {path}")
-        return Wanted(tuple(paths), preset, table, pairs, tuple(images), sql, dict(frames or {}), full)
+        return IngestRequest(tuple(paths), preset, table, pairs, tuple(images), sql, dict(frames or {}), full)
 
 
-def ingest(bench: Bench, wanted: Wanted, *, dry_run: bool = False) -> Report:
+def ingest(bench: Project, wanted: IngestRequest, *, dry_run: bool = False) -> CommandResult:
     """Read, judge, write.
 
     Args:
@@ -102,59 +102,63 @@ def ingest(bench: Bench, wanted: Wanted, *, dry_run: bool = False) -> Report:
         return _from_database(bench, wanted, dry_run=dry_run)
     settings, store = bench.settings, bench.store
     parts = _parts(wanted)
-    images = list(wanted.images or sources.pictures_beside(wanted.paths))
-    with bench.watch.stage("read and judge"):
+    images = list(wanted.images or sources.find_image_archives(wanted.paths))
+    with bench.progress.stage("read and judge"):
         judged = judge(
             parts,
             settings=settings.data,
-            pictures=None if dry_run else bench.pictures,
+            pictures=None if dry_run else bench.images,
             images=images,
             known_products=read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].to_list(),
-            forgotten=forgotten(store),
+            forgotten=load_erased_users(store),
         )
     if not dry_run:
-        with bench.watch.stage("write"):
+        with bench.progress.stage("write"):
             write_inputs(store, judged.accepted, judged.rejected, sources=judged.sources, pictured=judged.pictured)
-        bench.refresh()
+        bench.reload()
     return _report(judged.counts, judged.warnings, judged.notes, dry_run=dry_run)
 
 
-def _parts(wanted: Wanted) -> list[sources.Part]:
+def _parts(wanted: IngestRequest) -> list[sources.SourceTable]:
     if wanted.frames:
-        return sources.of_frames(wanted.frames)
-    return sources.read(wanted.paths, preset=wanted.preset, table=wanted.table, mapping=wanted.mapping)
+        return sources.inputs_from_frames(wanted.frames)
+    return sources.read_inputs(wanted.paths, preset=wanted.preset, table=wanted.table, mapping=wanted.mapping)
 
 
-def _from_database(bench: Bench, wanted: Wanted, *, dry_run: bool) -> Report:
+def _from_database(bench: Project, wanted: IngestRequest, *, dry_run: bool) -> CommandResult:
     source, store = bench.settings.source, bench.store
     if source.url is None:
         raise ConfigError("nothing to ingest: name files or folders, or --from-sql URL, or set [source] url")
     given = {"products": source.products_query, "events": source.events_query, "users": source.users_query}
     queries = {table: query for table, query in given.items() if query is not None}
-    wishes = selects(queries, folder=bench.settings.project)
-    with Reader(source.url.get_secret_value()) as reader:
+    wishes = source_queries(queries, folder=bench.settings.project)
+    with SourceReader(source.url.get_secret_value()) as reader:
         if same_database(reader.engine, store.engine):
             raise UsageError("the source is the store's own database; give [source] url the shop's (or --from-sql URL)")
         try:
-            with bench.watch.stage("read from the database") as progress:
+            with bench.progress.stage("read from the database") as progress:
                 known = read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].cast(pl.String)
-                reading = Reading(bench, reader, known=known, full=wanted.full, write=not dry_run, progress=progress)
+                reading = SqlIngestion(
+                    bench, reader, known=known, full=wanted.full, write=not dry_run, progress=progress
+                )
                 if wanted.images:
                     wishes = _pictured(bench, wanted, reading, wishes)
                 for select in wishes:
-                    reading.take(select)
+                    reading.read_table(select)
         finally:
-            bench.refresh()
+            bench.reload()
     return _report(reading.taken.counts, reading.taken.warnings, reading.taken.notes, dry_run=dry_run)
 
 
-def _pictured(bench: Bench, wanted: Wanted, reading: Reading, wishes: list[Select]) -> list[Select]:
+def _pictured(
+    bench: Project, wanted: IngestRequest, reading: SqlIngestion, wishes: list[SourceQuery]
+) -> list[SourceQuery]:
     """Read the products at once and not in batches: which picture belongs to whom is told from all of them."""
-    parts = [whole(select, reading.reader) for select in wishes if select.table == "products"]
+    parts = [read_all(select, reading.reader) for select in wishes if select.table == "products"]
     judged = judge(
         parts,
         settings=bench.settings.data,
-        pictures=bench.pictures if reading.write else None,
+        pictures=bench.images if reading.write else None,
         images=wanted.images,
         known_products=reading.known.to_list(),
     )
@@ -170,8 +174,8 @@ def _pictured(bench: Bench, wanted: Wanted, reading: Reading, wishes: list[Selec
 
 def _report(
     counts: Mapping[str, dict[str, Any]], warnings: Sequence[str], notes: Sequence[str], *, dry_run: bool
-) -> Report:
-    return Report(
+) -> CommandResult:
+    return CommandResult(
         "ingest",
         status="planned" if dry_run else "done",
         counts=counts,

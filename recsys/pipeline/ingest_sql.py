@@ -1,6 +1,6 @@
 """Reading a shop's own database into the store: batch by batch, judged, committed together with how far it has come.
 
-In: a Bench, the SELECTs, an open `Reader`. Out: rows in the store, a moved mark, counts of every row; a reading that is
+In: a Bench, the SELECTs, an open `SourceReader`. Out: rows in the store, a moved mark, counts of every row; a reading that is
 stopped keeps what it has written, and the next one goes on.
 """
 
@@ -15,24 +15,24 @@ from typing import Any
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.deduplication import Twins, near_twins
+from recsys.data.deduplication import Deduplicator, warn_similar_ids
 from recsys.data.file_readers import ROW
-from recsys.data.ingest import hashed
-from recsys.data.row_counts import Counts, Tally
-from recsys.data.sql_queries import Select
-from recsys.data.validation import Checked, judged, refuse_empty
-from recsys.db.source_reader import Reader
+from recsys.data.ingest import add_content_hashes
+from recsys.data.row_counts import Counts, RowCounts
+from recsys.data.sql_queries import SourceQuery
+from recsys.data.validation import ValidationResult, refuse_empty, validate_batch
+from recsys.db.source_reader import SourceReader
 from recsys.errors import DataContractError, TemporaryError, UsageError
 from recsys.execution import signals as stop
 from recsys.execution.progress import Progress
-from recsys.pipeline.project import Bench
+from recsys.pipeline.project import Project
 from recsys.store import watermarks as marks
-from recsys.store.erasure import forgotten
-from recsys.store.watermarks import Mark
+from recsys.store.erasure import load_erased_users
+from recsys.store.watermarks import Watermark
 
 
 @dataclass
-class Taken:
+class IngestCounts:
     """What a reading came to, as an ingest reports it."""
 
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Taken:
     notes: list[str] = field(default_factory=list)
 
 
-class Reading:
+class SqlIngestion:
     """One reading of a source, table after table, products first.
 
     Args:
@@ -53,16 +53,16 @@ class Reading:
     """
 
     def __init__(
-        self, bench: Bench, reader: Reader, *, known: pl.Series, full: bool, write: bool, progress: Progress
+        self, bench: Project, reader: SourceReader, *, known: pl.Series, full: bool, write: bool, progress: Progress
     ) -> None:
         self.bench, self.reader, self.full, self.write, self.progress = bench, reader, full, write, progress
         self.known = known
-        self.forgotten = forgotten(bench.store)
+        self.forgotten = load_erased_users(bench.store)
         self.now = int(time.time())
         self.rows = 0
-        self.taken = Taken()
+        self.taken = IngestCounts()
 
-    def take(self, select: Select) -> None:
+    def read_table(self, select: SourceQuery) -> None:
         """Read one table to its end.
 
         Raises:
@@ -75,14 +75,14 @@ class Reading:
                 f"events: {select.source} has events, but the catalogue is empty; ingest products first, or with them"
             )
         fingerprint = select.fingerprint(self.reader)
-        mark = Mark(select.source, fingerprint)
+        mark = Watermark(select.source, fingerprint)
         if select.incremental and not self.full:
-            mark = marks.mark(self.bench.store, select.source, fingerprint)
+            mark = marks.read_watermark(self.bench.store, select.source, fingerprint)
             if mark.newest is None and mark.reached is None and marks.has_mark(self.bench.store, select.source):
                 self.taken.notes.append(
                     f"{select.table}: another query or database than last time, read from the start"
                 )
-        table = _Table(self, select, mark)
+        table = _TableIngestion(self, select, mark)
         batches = select.frames(self.reader, since=table.since, batch=self.bench.settings.source.batch_rows)
         try:
             for frame, last in _ended(batches):
@@ -98,24 +98,24 @@ class Reading:
         self.taken.warnings += warnings
         if select.table == "products":
             ids = pl.concat([self.known.clear(), *table.ids])
-            self.taken.warnings += near_twins(ids)
+            self.taken.warnings += warn_similar_ids(ids)
             self.known = pl.concat([self.known, ids]).unique()
 
 
-class _Table:
+class _TableIngestion:
     """One table on its way."""
 
-    def __init__(self, reading: Reading, select: Select, mark: Mark) -> None:
+    def __init__(self, reading: SqlIngestion, select: SourceQuery, mark: Watermark) -> None:
         self.reading, self.select, self.mark = reading, select, mark
         settings = reading.bench.settings
         self.start = mark.newest if mark.reached is None else mark.reached
         overlap = int(settings.source.overlap_hours * 3600)
         self.since = 0 if self.start is None else max(0, self.start - overlap)
-        self.tally = Tally(select.table, select.source, settings.data)
+        self.tally = RowCounts(select.table, select.source, settings.data)
         if mark.reached is not None:
             self.tally.going_on(mark.counts)
         self.ids: list[pl.Series] = []
-        self._twins = Twins(select.table)
+        self._twins = Deduplicator(select.table)
         self._first, self._moved = True, False
         self._newest: int | None = None  # of what has been read now
         self._reached, self._before = mark.reached, dict(mark.counts)
@@ -137,11 +137,11 @@ class _Table:
     def give_up(self) -> None:
         """What was read cannot be trusted to be in order or whole: the next reading begins where this one began."""
         if self._moved:
-            marks.put(self.reading.bench.store, replace(self.mark, reached=None, counts={}))
+            marks.set_watermark(self.reading.bench.store, replace(self.mark, reached=None, counts={}))
 
     def said(self) -> tuple[list[str], list[str]]:
         """Notes and warnings."""
-        notes, warnings = self.tally.said()
+        notes, warnings = self.tally.messages()
         table, start = self.select.table, self.start
         if start is not None:
             how = "an interrupted reading went on at" if self.mark.reached is not None else "newest known"
@@ -169,9 +169,9 @@ class _Table:
             self._write_rows(checked.accepted)
         return frame[end:], stamps[end:]
 
-    def _judged(self, frame: pl.DataFrame, start: int) -> Checked:
+    def _judged(self, frame: pl.DataFrame, start: int) -> ValidationResult:
         numbered = frame.with_columns(pl.int_range(start, start + pl.len(), dtype=pl.Int64).alias(ROW))
-        checked = judged(
+        checked = validate_batch(
             self.select.table,
             self.select.shaped(numbered),
             source=self.select.source,
@@ -180,9 +180,9 @@ class _Table:
             known_products=self.reading.known if self.select.table == "events" else None,
             twins=self._twins,
         )
-        return self.reading.forgotten.left_out(checked)
+        return self.reading.forgotten.filter_events(checked)
 
-    def _advance(self, checked: Checked, stamps: pl.Series) -> None:
+    def _advance(self, checked: ValidationResult, stamps: pl.Series) -> None:
         """Note the newest row; in a reading by time also up to where everything is there."""
         if not self.select.ordered:
             seen = stamps.filter(stamps <= self.reading.now + 86_400).max()
@@ -194,7 +194,7 @@ class _Table:
             self._before = self.tally.with_first(checked, before=self.tally.counts["rows_in"] + 1 + first)
             self._reached = self._newest
 
-    def _ascending(self, checked: Checked) -> None:
+    def _ascending(self, checked: ValidationResult) -> None:
         """Hold the database to the order it was asked for: events of one moment must stand together."""
         times = checked.accepted[schema.OCCURRED_AT]
         if not times.len():
@@ -218,22 +218,22 @@ class _Table:
                 self.select.table, source=self.select.source, advice=advice if self.select.incremental else plain
             )
 
-    def _mark(self, *, last: bool) -> Mark | None:
+    def _mark(self, *, last: bool) -> Watermark | None:
         if not self.select.incremental:
             return None
         if last:
             seen = None if self._newest is None else min(self._newest, self.reading.now)
-            return Mark(self.mark.source, self.mark.fingerprint, _newer(self.mark.newest, seen))
+            return Watermark(self.mark.source, self.mark.fingerprint, _newer(self.mark.newest, seen))
         if self.select.ordered and self._reached is not None:
             return replace(self.mark, reached=self._reached, counts=self._before)
         return None
 
-    def _write(self, checked: Checked, move: Mark | None) -> None:
+    def _write(self, checked: ValidationResult, move: Watermark | None) -> None:
         accepted = self._finished(checked.accepted)
         if not self.reading.write:
             return
         before: Counts = dict(self.mark.counts) if self.mark.reached is not None else {}
-        with stop.deferred():
+        with stop.defer_signals():
             marks.write_batch(
                 self.reading.bench.store,
                 self.select.table,
@@ -255,7 +255,7 @@ class _Table:
             return accepted
         self.ids.append(accepted[schema.PRODUCT_ID])
         self._pictures += accepted[schema.IMAGE].count()
-        return hashed(accepted, self.reading.bench.pictures if self.reading.write else None)
+        return add_content_hashes(accepted, self.reading.bench.images if self.reading.write else None)
 
 
 def _ended(frames: Iterable[pl.DataFrame]) -> Iterator[tuple[pl.DataFrame, bool]]:

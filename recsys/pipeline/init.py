@@ -11,19 +11,19 @@ from typing import Any
 
 from recsys.config import FILE, read, template
 from recsys.errors import UsageError
-from recsys.execution.progress import Watch
+from recsys.execution.progress import StageTimer
 from recsys.log import redact
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult
 
 
-def init(
+def init_project(
     folder: Path,
-    watch: Watch | None = None,
+    watch: StageTimer | None = None,
     *,
     database: str | None = None,
     values: Mapping[str, Any] | None = None,
-) -> Report:
+) -> CommandResult:
     """Make the folder, its settings file and the database schema; what exists stays.
 
     Args:
@@ -54,11 +54,11 @@ def init(
         notes.append(
             f"the URL has a password, so it is not written to {FILE}: set RECSYS_DATABASE, or database.url_file"
         )
-    with Bench(layered.settings, watch) as bench:
+    with Project(layered.settings, watch) as bench:
         bench.store.init()
     where = "" if folder == Path() else f" -C {folder}"
     notes.append(f"next: recsys ingest{where} PATH...")
-    return Report(
+    return CommandResult(
         "init",
         status="done" if new else "nothing_new",
         artifacts={"settings": path, "database": redact(layered.settings.database_url)},

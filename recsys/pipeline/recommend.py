@@ -17,24 +17,25 @@ from recsys.execution import registry as engines
 from recsys.execution import signals as stop
 from recsys.execution.shards import Shard, plan
 from recsys.pipeline import recommend_incremental as basis
-from recsys.pipeline.embed import embedded
-from recsys.pipeline.project import Bench
-from recsys.pipeline.recommend_incremental import Night
-from recsys.pipeline.recommend_stats import Tally
-from recsys.pipeline.recommend_task import ListTask, Work
-from recsys.pipeline.result import Report, Table
+from recsys.pipeline.embed import update_embeddings
+from recsys.pipeline.project import Project
+from recsys.pipeline.recommend_incremental import RunBasis
+from recsys.pipeline.recommend_stats import RunStats
+from recsys.pipeline.recommend_task import RecommendTask, TaskSpec
+from recsys.pipeline.result import CommandResult, Table
 from recsys.recommend.ranking import checkpoint as rankers
 from recsys.recommend.recommender import Recommender
+from recsys.recommend.rules.statistics import merge_rule_stats, warnings
 from recsys.recommend.rules.statistics import rows as rows_of
-from recsys.recommend.rules.statistics import summed, warnings
 from recsys.store import run_parts as parts
-from recsys.store.background_writer import Writer
-from recsys.store.store import Manifest, Run
+from recsys.store.background_writer import BackgroundWriter
+from recsys.store.run_ledger import Manifest
+from recsys.store.run_writer import RunWriter
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from recsys.store.run_parts import Joined
+    from recsys.store.run_parts import JoinedRun
 
 logger = logging.getLogger(__name__)
 _RETRIES = 2
@@ -44,7 +45,7 @@ DROPS = "drops"
 
 
 @dataclass(frozen=True)
-class Way:
+class RecommendOptions:
     """How `recommend` is to go about it.
 
     Attributes:
@@ -64,14 +65,14 @@ class Way:
     parts: int = 0
 
 
-def assembled(bench: Bench) -> Recommender:
+def build_recommender(bench: Project) -> Recommender:
     """The recommender over today's data, the newest models and vectors in step with both."""
-    table = embedded(bench).table if bench.writes else bench.table_in_step()
-    with bench.watch.stage("prepare sources"):
-        return basis.recommender(bench, table, Night())
+    table = update_embeddings(bench).table if bench.writes else bench.current_embeddings()
+    with bench.progress.stage("prepare sources"):
+        return basis.build_recommender(bench, table, RunBasis())
 
 
-def recommend(bench: Bench, way: Way = Way()) -> Report:  # noqa: B008 - frozen
+def recommend(bench: Project, way: RecommendOptions = RecommendOptions()) -> CommandResult:  # noqa: B008 - frozen
     """Make every user's list, write them as one run, and let consumers read it.
 
     An unfinished run of the same models, data and settings is gone on with: its shards are skipped.
@@ -85,102 +86,106 @@ def recommend(bench: Bench, way: Way = Way()) -> Report:  # noqa: B008 - frozen
     settings, store = bench.settings.recommend, bench.store
     if way.parts:
         plan("", "", 0, part=way.part, parts=way.parts)
-    table = embedded(bench).table if bench.writes else bench.table_in_step()
+    table = update_embeddings(bench).table if bench.writes else bench.current_embeddings()
     dataset = bench.dataset
     if not len(dataset.interactions):
         raise DataContractError("there are no events; run 'recsys ingest' with events such as purchases")
-    with bench.watch.stage("decide what to make"):
-        night = basis.decided(bench, table, full=way.full, everybody=way.everybody)
+    with bench.progress.stage("decide what to make"):
+        night = basis.decide_run_mode(bench, table, full=way.full, everybody=way.everybody)
     users, products = len(dataset.users_to_score()), len(dataset.catalogue)
     extra = {"k": settings.k, **night.extra()}
-    manifest = Manifest(bench.model_version, dataset.fingerprint, bench.list_hash(), extra)
+    manifest = Manifest(bench.model_version, dataset.fingerprint, bench.recommendation_settings_hash(), extra)
     of = max(1, -(-users // settings.shard_users))
-    tally = Tally(users, products, night.why, metrics={"ranker": rankers.metrics(bench.blend)})
+    tally = RunStats(users, products, night.reason, metrics={"ranker": rankers.ranker_metrics(bench.ranker)})
     if way.parts:
-        joined = parts.join(store, "recommend", manifest, placement=settings.placement, number=way.parts)
-        return _part(bench, way, joined, night, tally, of)
-    with store.begin("recommend", manifest, placement=settings.placement, resume=way.resume) as run:
+        joined = parts.join_run(store, "recommend", manifest, placement=settings.placement, number=way.parts)
+        return _run_part(bench, way, joined, night, tally, of)
+    with store.begin_run("recommend", manifest, placement=settings.placement, resume=way.resume) as run:
         tally.resumed = len(run.done)
-        _made(bench, run, night, tally, plan(run.run_id, "recommend", of, done=run.done), of=of)
-        _anybody(run, users)
-        run.finish(tally.counts(), tally.document(bench.watch))
+        _run_shards(bench, run, night, tally, plan(run.run_id, "recommend", of, done=run.done), of=of)
+        _require_nonempty(run, users)
+        run.finish(tally.counts(), tally.document(bench.progress))
         if way.publish:
-            with bench.watch.stage("publish"), stop.deferred():
+            with bench.progress.stage("publish"), stop.defer_signals():
                 bench.store.publish(run.run_id, guards=bench.settings.publish, expected_users=users)
-    return _told(bench, run.run_id, tally, "published" if way.publish else "ready")
+    return _build_result(bench, run.run_id, tally, "published" if way.publish else "ready")
 
 
-def _made(bench: Bench, run: Run, night: Night, tally: Tally, shards: Iterable[Shard], *, of: int) -> None:
+def _run_shards(
+    bench: Project, run: RunWriter, night: RunBasis, tally: RunStats, shards: Iterable[Shard], *, of: int
+) -> None:
     """Have the shards made, wherever the settings say."""
     settings = bench.settings.recommend
-    engine = engines.named(settings.engine)
-    workers = engines.crew_of(settings.engine, settings.workers)
+    engine = engines.get_executor(settings.engine)
+    workers = engines.worker_count(settings.engine, settings.workers)
     here = bench.settings.model_copy(update={"project": bench.settings.project.absolute()})
-    work = Work(here, run.run_id, run.writer, bench.dataset.fingerprint, bench.model_version, night)
+    work = TaskSpec(here, run.run_id, run.writer, bench.dataset.fingerprint, bench.model_version, night)
     tally.engine, tally.workers, before = settings.engine, workers, len(run.done)
-    with bench.watch.stage("recommend") as progress, ExitStack() as held:
+    with bench.progress.stage("recommend") as progress, ExitStack() as held:
         if settings.engine == "local":
-            task = ListTask(work, bench, held.enter_context(Writer(run)))
+            task = RecommendTask(work, bench, held.enter_context(BackgroundWriter(run)))
         else:
-            task = ListTask(work)
-            bench.refresh()  # the workers load it; held here too, it would only take memory
+            task = RecommendTask(work)
+            bench.reload()  # the workers load it; held here too, it would only take memory
         for shard, made in engine.map(task, shards, workers=workers, retries=_RETRIES):
             if settings.engine != "local":
                 run.done.add(shard.index)  # written by somebody else
             tally.add(made)
             progress(before + tally.shards, of, users=float(tally.users_done))
-        tally.seconds = bench.watch.so_far("recommend")
+        tally.seconds = bench.progress.elapsed("recommend")
     for warning in tally.warned:
         logger.warning("%s", warning)
 
 
-def _part(bench: Bench, way: Way, joined: Joined, night: Night, tally: Tally, of: int) -> Report:
+def _run_part(
+    bench: Project, way: RecommendOptions, joined: JoinedRun, night: RunBasis, tally: RunStats, of: int
+) -> CommandResult:
     """Make this part's shards; whoever completes the run finishes and publishes it."""
     run, state = joined.run, joined.state
     if state == "building":
         tally.resumed = len(run.done)
         todo = plan(run.run_id, "recommend", of, done=run.done, part=way.part, parts=way.parts)
-        _made(bench, run, night, tally, todo, of=of)
-        notes = parts.note(bench.store, run, way.part, tally.note(bench.watch))
-        whole = tally.together(notes)
-        if not parts.missing(bench.store, run, of):
-            _anybody(run, tally.users)
-        metrics = {**whole.document(bench.watch), parts.PARTS: notes}
-        if parts.finish(bench.store, run, of, counts=whole.counts(), metrics=metrics):
+        _run_shards(bench, run, night, tally, todo, of=of)
+        notes = parts.record_part(bench.store, run, way.part, tally.to_dict(bench.progress))
+        whole = tally.merge(notes)
+        if not parts.missing_shards(bench.store, run, of):
+            _require_nonempty(run, tally.users)
+        metrics = {**whole.document(bench.progress), parts.PARTS: notes}
+        if parts.finish_if_complete(bench.store, run, of, counts=whole.counts(), metrics=metrics):
             state, tally = "ready", whole
     if state == "ready" and way.publish:
-        with bench.watch.stage("publish"), stop.deferred():
+        with bench.progress.stage("publish"), stop.defer_signals():
             bench.store.publish(run.run_id, guards=bench.settings.publish, expected_users=tally.users)
         state = "published"
-    return _told(bench, run.run_id, tally, state, missing=parts.missing(bench.store, run, of))
+    return _build_result(bench, run.run_id, tally, state, missing=parts.missing_shards(bench.store, run, of))
 
 
-def _anybody(run: Run, users: int) -> None:
+def _require_nonempty(run: RunWriter, users: int) -> None:
     """Refuse a run that has no list for anybody."""
-    if users and not run.lists_anybody():
+    if users and not run.has_rows():
         raise DataContractError(f"the rules leave no product to any of {users} users; change [rules]")
 
 
-def _told(bench: Bench, run_id: str, tally: Tally, state: str, *, missing: int = 0) -> Report:
+def _build_result(bench: Project, run_id: str, tally: RunStats, state: str, *, missing: int = 0) -> CommandResult:
     said = {
         "published": f"run {run_id} is published",
         "ready": f"run {run_id} is ready; publish it with: recsys publish {run_id}",
         "building": f"this part of run {run_id} is done; {missing} shards of other parts are missing, the part that "
         "makes the last of them publishes the run",
     }
-    drops = summed([tally.drops])
-    return Report(
+    drops = merge_rule_stats([tally.drops])
+    return CommandResult(
         "recommend",
         status="done" if tally.shards else "nothing_new",
         run_id=run_id,
         counts=tally.counts(),
         warnings=warnings(drops),
-        tables=[bench.times(), Table(DROPS, ("rule", "what", "count"), rows_of(drops))],
+        tables=[bench.stage_table(), Table(DROPS, ("rule", "what", "count"), rows_of(drops))],
         notes=[said[state], *tally.notes()],
     )
 
 
-def named(users: Sequence[str], file: Path | None) -> list[str]:
+def read_user_ids(users: Sequence[str], file: Path | None) -> list[str]:
     """User ids from the command line and from a file with one id a line, each once.
 
     Raises:
@@ -197,14 +202,14 @@ def named(users: Sequence[str], file: Path | None) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def computed(bench: Bench, users: Sequence[str] | None, *, k: int | None = None) -> pl.DataFrame:
+def compute_recommendations(bench: Project, users: Sequence[str] | None, *, k: int | None = None) -> pl.DataFrame:
     """Lists made now: user_id, rank, product_id, score, reason, reason_product_id; nothing is written."""
-    recommender = assembled(bench)
+    recommender = build_recommender(bench)
     ids = bench.dataset.users.texts if users is None else users
     return recommender.recommend(list(ids), k or bench.settings.recommend.k)
 
 
-def with_titles(bench: Bench, lists: pl.DataFrame) -> pl.DataFrame:
+def add_titles(bench: Project, lists: pl.DataFrame) -> pl.DataFrame:
     """Lists for people: the product's title beside its id."""
     import polars as pl
 
@@ -214,14 +219,17 @@ def with_titles(bench: Bench, lists: pl.DataFrame) -> pl.DataFrame:
     return held.select("user_id", "rank", "product_id", "title", "score", "reason")
 
 
-def show(bench: Bench, users: Sequence[str]) -> Report:
+def show_recommendations(bench: Project, users: Sequence[str]) -> CommandResult:
     """The lists of some users, made now and shown; nothing is written.
 
     A user that the data does not know gets the list for users without history, and a warning says so.
     """
-    frame = with_titles(bench, computed(bench, users))
+    frame = add_titles(bench, compute_recommendations(bench, users))
     unknown = [user for user in users if user not in bench.dataset.users]
     warnings = [f"user '{user}' is unknown and gets the list for users without history" for user in unknown[:10]]
-    return Report(
-        "recommend", counts={"users": len(users)}, warnings=warnings, tables=[Table.of("recommendations", frame)]
+    return CommandResult(
+        "recommend",
+        counts={"users": len(users)},
+        warnings=warnings,
+        tables=[Table.from_frame("recommendations", frame)],
     )

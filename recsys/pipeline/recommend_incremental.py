@@ -1,6 +1,6 @@
 """What an incremental run may take over: what was learned at the last full run (the basis) and the lists made since.
 
-In: today's data, the published run's own notes. Out: a `Night`: what the lists are made from, and whose are made.
+In: today's data, the published run's own notes. Out: a `RunBasis`: what the lists are made from, and whose are made.
 
 A list is a function of what was learned and of the user's own events. Popularity, co-purchases, ages and the moment
 `now` are learned from everybody's events: one new event anywhere changes them, and with them, a little, every list. So
@@ -25,10 +25,10 @@ import polars as pl
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue, content_hashes
 from recsys.data.schema import DAY, PURCHASE_CODE
-from recsys.pipeline.project import Bench
+from recsys.pipeline.project import Project
 from recsys.recommend.recommender import Recommender
 from recsys.recommend.rules import rule_set as rules
-from recsys.recommend.rules.purchase_filters import days_of
+from recsys.recommend.rules.purchase_filters import replenishment_days
 from recsys.store import publication as pointer
 from recsys.store import recommendations as lists
 from recsys.types import BoolArray
@@ -45,7 +45,7 @@ _MOST_GONE = 2000
 
 
 @dataclass(frozen=True)
-class State:
+class DataFingerprint:
     """The marks of a shop's data at one moment; kept with a run.
 
     Attributes:
@@ -61,11 +61,13 @@ class State:
     sold: str
 
     @staticmethod
-    def of(dataset: Dataset, table: EmbeddingTable) -> State:
+    def of(dataset: Dataset, table: EmbeddingTable) -> DataFingerprint:
         """Of today's data."""
         now = int(dataset.interactions.time.max(initial=-1)) + 1
         catalogue = dataset.catalogue
-        return State(now, events_before(dataset, now), _named(catalogue, table), _packed(catalogue.sellable))
+        return DataFingerprint(
+            now, hash_events_before(dataset, now), _named(catalogue, table), _packed(catalogue.sellable)
+        )
 
     @property
     def sellable(self) -> BoolArray:
@@ -75,7 +77,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Night:
+class RunBasis:
     """What a run's lists are made from, and for whom.
 
     Attributes:
@@ -86,11 +88,11 @@ class Night:
         why: in words, why the run is a full or an incremental one.
     """
 
-    today: State | None = None
-    basis: State | None = None
-    before: State | None = None
+    today: DataFingerprint | None = None
+    basis: DataFingerprint | None = None
+    previous_fingerprint: DataFingerprint | None = None
     previous: str | None = None
-    why: str = ""
+    reason: str = ""
 
     def extra(self) -> dict[str, Any]:
         """What a run's manifest notes of it."""
@@ -100,7 +102,7 @@ class Night:
         return {"today": asdict(self.today), "basis": asdict(basis), "previous": self.previous}
 
 
-def decided(bench: Bench, table: EmbeddingTable, *, full: bool = False, everybody: bool = False) -> Night:
+def decide_run_mode(bench: Project, table: EmbeddingTable, *, full: bool = False, everybody: bool = False) -> RunBasis:
     """Whether tonight's run is incremental.
 
     Args:
@@ -111,26 +113,26 @@ def decided(bench: Bench, table: EmbeddingTable, *, full: bool = False, everybod
     """
     settings = bench.settings.recommend
     if not settings.incremental:
-        return Night()
-    today = State.of(bench.dataset, table)
+        return RunBasis()
+    today = DataFingerprint.of(bench.dataset, table)
     if full:
-        return Night(today, why="asked for")
+        return RunBasis(today, reason="asked for")
     with bench.store.reader() as connection:
-        published = pointer.published(connection, settings.placement)
-    reason = _same_making(bench, published)
+        published = pointer.published_run(connection, settings.placement)
+    reason = _settings_changed_reason(bench, published)
     if reason or published is None:
-        return Night(today, why=reason)
+        return RunBasis(today, reason=reason)
     notes = published["extra"]
-    basis, before = State(**notes["basis"]), State(**notes["today"])
-    reason = _holds(bench, today, basis, before)
+    basis, before = DataFingerprint(**notes["basis"]), DataFingerprint(**notes["today"])
+    reason = _basis_invalid_reason(bench, today, basis, before)
     if reason:
-        return Night(today, why=reason)
+        return RunBasis(today, reason=reason)
     if everybody:
-        return Night(today, basis, why="the basis is kept, every list is made")
-    return Night(today, basis, before, published["run_id"], why=f"since run {published['run_id']}")
+        return RunBasis(today, basis, reason="the basis is kept, every list is made")
+    return RunBasis(today, basis, before, published["run_id"], reason=f"since run {published['run_id']}")
 
 
-def _same_making(bench: Bench, published: Mapping[Any, Any] | None) -> str:
+def _settings_changed_reason(bench: Project, published: Mapping[Any, Any] | None) -> str:
     """Why the published lists cannot be taken over, as far as that is not a matter of data; "" = they can."""
     if published is None:
         return "nothing is published yet"
@@ -139,12 +141,14 @@ def _same_making(bench: Bench, published: Mapping[Any, Any] | None) -> str:
         return "the published run was not made with recommend.incremental"
     if published["model_version"] != bench.model_version:
         return "there is a newer model"
-    if published["config_hash"] != bench.list_hash() or extra["k"] != bench.settings.recommend.k:
+    if published["config_hash"] != bench.recommendation_settings_hash() or extra["k"] != bench.settings.recommend.k:
         return "settings of the lists have changed"
     return ""
 
 
-def _holds(bench: Bench, today: State, basis: State, before: State) -> str:
+def _basis_invalid_reason(
+    bench: Project, today: DataFingerprint, basis: DataFingerprint, before: DataFingerprint
+) -> str:
     """Why the basis does not hold any more; "" = it does."""
     dataset, days = bench.dataset, bench.settings.recommend.full_days
     if today.now - basis.now >= days * DAY:
@@ -154,12 +158,12 @@ def _holds(bench: Bench, today: State, basis: State, before: State) -> str:
     if (today.sellable & ~before.sellable).any():
         return "products are sold that were not sold before"
     for moment in {basis.now: basis, before.now: before}.values():
-        if events_before(dataset, moment.now) != moment.events:
+        if hash_events_before(dataset, moment.now) != moment.events:
             return "events of before the last run were added, changed or erased"
     return ""
 
 
-def recommender(bench: Bench, table: EmbeddingTable, night: Night) -> Recommender:
+def build_recommender(bench: Project, table: EmbeddingTable, night: RunBasis) -> Recommender:
     """The recommender over what was learned at the basis, for histories and rules of today."""
     dataset, settings = bench.dataset, bench.settings
     catalogue, known, now = dataset.catalogue, dataset.interactions, None
@@ -167,12 +171,12 @@ def recommender(bench: Bench, table: EmbeddingTable, night: Night) -> Recommende
         now = night.basis.now
         known = known.where(known.time < now)
         catalogue = replace(catalogue, sellable=night.basis.sellable[: len(catalogue)])
-    made = Recommender.assemble(
+    made = Recommender.build(
         catalogue,
         known,
         model=bench.model,
         content=table.vectors,
-        blend=bench.blend,
+        blend=bench.ranker,
         recommend=settings.recommend,
         rules=settings.rules,
         users=dataset.users,
@@ -180,22 +184,22 @@ def recommender(bench: Bench, table: EmbeddingTable, night: Night) -> Recommende
     )
     if night.basis is not None and night.today is not None:
         names = settings.recommend.sources
-        rule = rules.assembled(settings.rules, catalogue, dataset.interactions, sources=names, now=night.today.now)
+        rule = rules.build_rules(settings.rules, catalogue, dataset.interactions, sources=names, now=night.today.now)
         gone = catalogue.sellable & ~dataset.catalogue.sellable
-        made.brought_up_to(dataset.interactions, replace(rule, lists=made.rules.lists), gone=gone)
+        made.with_new_interactions(dataset.interactions, replace(rule, lists=made.rules.lists), gone=gone)
     return made
 
 
-def changed(bench: Bench, night: Night) -> BoolArray:
+def changed_users(bench: Project, night: RunBasis) -> BoolArray:
     """Whose lists may differ from those of the previous run: (u,) bool by row of the user."""
     dataset = bench.dataset
     known = dataset.interactions
-    if night.before is None or night.today is None:
+    if night.previous_fingerprint is None or night.today is None:
         return np.ones(len(dataset.users), np.bool_)
     out = np.zeros(len(dataset.users), np.bool_)
-    out[known.user[known.time >= night.before.now]] = True
-    out |= _replenished(bench, night.before.now, night.today.now)
-    gone = np.flatnonzero(night.before.sellable[: len(dataset.catalogue)] & ~dataset.catalogue.sellable)
+    out[known.user[known.time >= night.previous_fingerprint.now]] = True
+    out |= _replenished(bench, night.previous_fingerprint.now, night.today.now)
+    gone = np.flatnonzero(night.previous_fingerprint.sellable[: len(dataset.catalogue)] & ~dataset.catalogue.sellable)
     settings = bench.settings
     weighed = (
         settings.rules.caps,
@@ -208,27 +212,27 @@ def changed(bench: Bench, night: Night) -> BoolArray:
         return np.ones(len(dataset.users), np.bool_)
     if len(gone):
         with bench.store.reader() as connection:
-            holders = lists.holders(connection, str(night.previous), dataset.catalogue.ids.ids(gone))
+            holders = lists.users_with_products(connection, str(night.previous), dataset.catalogue.ids.ids(gone))
         rows = dataset.users.rows(holders)
         out[rows[rows >= 0]] = True
     return out
 
 
-def _replenished(bench: Bench, before: int, now: int) -> BoolArray:
+def _replenished(bench: Project, before: int, now: int) -> BoolArray:
     """Users with a product that `rules.replenish_days` lets back between two moments: (u,) bool."""
     dataset, days = bench.dataset, bench.settings.rules.replenish_days
     known, out = dataset.interactions, np.zeros(len(dataset.users), np.bool_)
     if not days:
         return out
-    bought = known.kind == PURCHASE_CODE
+    bought = known.event_type == PURCHASE_CODE
     user, item, time = known.user[bought], known.item[bought], known.time[bought]
-    back = time + days_of(days, dataset.catalogue)[item] * DAY  # NaN compares as false
+    back = time + replenishment_days(days, dataset.catalogue)[item] * DAY  # NaN compares as false
     # An older purchase of the same product does not matter, but making a list more often than needed does no harm.
     out[user[(back > before) & (back <= now)]] = True
     return out
 
 
-def events_before(dataset: Dataset, moment: int) -> str:
+def hash_events_before(dataset: Dataset, moment: int) -> str:
     """A name of all events before a moment: the same only when all of them are; 32 hex digits.
 
     Rows of users move when users come, so users go by their ids; rows of products are named by the catalogue's mark.
@@ -239,7 +243,7 @@ def events_before(dataset: Dataset, moment: int) -> str:
     some, place = np.unique(user, return_inverse=True)
     ids = pl.DataFrame({"id": dataset.users.ids(some)}, schema={"id": pl.String})
     digest = blake2b(content_hashes(ids, ["id"])[place].tobytes(), digest_size=16)
-    for array in (known.item, known.time, known.kind, known.weight):
+    for array in (known.item, known.time, known.event_type, known.weight):
         digest.update(np.ascontiguousarray(array[kept]).tobytes())
     return digest.hexdigest()
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from recsys.execution.progress import Watch, peak_mb
-from recsys.pipeline.recommend_task import Made
-from recsys.recommend.rules.statistics import summed
+from recsys.execution.progress import StageTimer, peak_mb
+from recsys.pipeline.recommend_task import ShardResult
+from recsys.recommend.rules.statistics import merge_rule_stats
 
 
 @dataclass
-class Tally:
+class RunStats:
     """Sums over shards.
 
     Attributes:
@@ -56,7 +56,7 @@ class Tally:
     workers: int = 1
     warned: list[str] = field(default_factory=list)
 
-    def add(self, one: Made) -> None:
+    def add(self, one: ShardResult) -> None:
         """Take in a shard."""
         self.shards += 1
         self.users_done += one.users
@@ -64,7 +64,7 @@ class Tally:
         self.kept += one.kept
         self.making += one.seconds[0]
         self.writing += one.seconds[1]
-        self.drops = summed([self.drops, one.drops])
+        self.drops = merge_rule_stats([self.drops, one.drops])
         self.worker_mb = max(self.worker_mb, one.peak_mb)
         self.warned += [words for words in one.warnings if words not in self.warned]
 
@@ -73,13 +73,13 @@ class Tally:
         kept = {"lists_made": self.made, "lists_kept": self.kept} if self.why else {}
         return {"users": self.users, "products": self.products, "shards_resumed": self.resumed, **kept}
 
-    def document(self, watch: Watch) -> dict[str, Any]:
+    def document(self, watch: StageTimer) -> dict[str, Any]:
         """Metrics of the run. What the rules did is known of the shards made now, not of those made before."""
         drops = {"shards_counted": self.shards, "shards": self.shards + self.resumed, **self.drops}
-        figures = {"seconds": watch.seconds, "peak_mb": watch.peak_mb, "drops": drops, "making": self.making_of()}
+        figures = {"seconds": watch.seconds, "peak_mb": watch.peak_mb, "drops": drops, "making": self.throughput()}
         return {**figures, **({"why": self.why} if self.why else {}), **self.metrics}
 
-    def making_of(self) -> dict[str, Any]:
+    def throughput(self) -> dict[str, Any]:
         """How the lists were made: where, how quickly, with how much memory."""
         rate = self.users_done / self.seconds if self.seconds else None
         return {
@@ -92,16 +92,16 @@ class Tally:
             "worker_peak_mb": max(self.worker_mb, peak_mb()),
         }
 
-    def note(self, watch: Watch) -> dict[str, Any]:
+    def to_dict(self, watch: StageTimer) -> dict[str, Any]:
         """What a part tells the others."""
         return {
             "shards": self.shards, "users": self.users_done, "made": self.made, "kept": self.kept,
-            "drops": self.drops, "making": self.making_of(), "seconds": dict(watch.seconds),
+            "drops": self.drops, "making": self.throughput(), "seconds": dict(watch.seconds),
         }  # fmt: skip
 
-    def together(self, notes: Mapping[str, Mapping[str, Any]]) -> Tally:
+    def merge(self, notes: Mapping[str, Mapping[str, Any]]) -> RunStats:
         """All parts as one run; its seconds are those of the slowest part."""
-        whole = Tally(self.users, self.products, self.why, self.metrics, engine=self.engine)
+        whole = RunStats(self.users, self.products, self.why, self.metrics, engine=self.engine)
         for note in notes.values():
             making = note["making"]
             whole.shards += note["shards"]
@@ -113,7 +113,7 @@ class Tally:
             whole.seconds = max(whole.seconds, making["seconds"])
             whole.worker_mb = max(whole.worker_mb, making["worker_peak_mb"])
         whole.workers = sum(note["making"]["workers"] for note in notes.values())
-        whole.drops = summed([note["drops"] for note in notes.values()])
+        whole.drops = merge_rule_stats([note["drops"] for note in notes.values()])
         return whole
 
     def notes(self) -> list[str]:

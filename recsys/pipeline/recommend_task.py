@@ -11,26 +11,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from recsys.config import Settings
-from recsys.db.retry import again
+from recsys.db.retry import retry_transaction
 from recsys.errors import TemporaryError
 from recsys.execution import signals as stop
 from recsys.execution.progress import peak_mb
 from recsys.execution.shards import Shard
 from recsys.pipeline import recommend_incremental as basis
-from recsys.pipeline.embed import embedded
-from recsys.pipeline.project import Bench
-from recsys.pipeline.recommend_incremental import Night
+from recsys.pipeline.embed import update_embeddings
+from recsys.pipeline.project import Project
+from recsys.pipeline.recommend_incremental import RunBasis
 from recsys.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
     from recsys.recommend.recommender import Recommender
-    from recsys.store.background_writer import Writer
-    from recsys.store.carried_lists import Kept
-    from recsys.store.store import Run
+    from recsys.store.background_writer import BackgroundWriter
+    from recsys.store.carried_lists import CarriedOverLists
+    from recsys.store.run_writer import RunWriter
 
 
 @dataclass(frozen=True)
-class Made:
+class ShardResult:
     """What became of one shard.
 
     Attributes:
@@ -53,7 +53,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Work:
+class TaskSpec:
     """What a worker has to know.
 
     Attributes:
@@ -70,25 +70,25 @@ class Work:
     writer: str
     fingerprint: str
     model_version: str
-    night: Night
+    night: RunBasis
 
 
 @dataclass
-class _Open:
+class _WorkerState:
     """What is open in a process while it makes lists."""
 
-    bench: Bench
+    bench: Project
     recommender: Recommender
-    run: Run
+    run: RunWriter
     users: IntArray
     changed: BoolArray
     warned: list[str] = field(default_factory=list)
 
 
-class ListTask:
-    """Makes lists; see `execution.shards.ShardTask`. Sent elsewhere, it takes nothing along but its `Work`."""
+class RecommendTask:
+    """Makes lists; see `execution.shards.ShardTask`. Sent elsewhere, it takes nothing along but its `TaskSpec`."""
 
-    def __init__(self, work: Work, bench: Bench | None = None, writer: Writer | None = None) -> None:
+    def __init__(self, work: TaskSpec, bench: Project | None = None, writer: BackgroundWriter | None = None) -> None:
         """Note the work; with a bench, what is loaded there is used.
 
         Args:
@@ -98,7 +98,7 @@ class ListTask:
         """
         self.work = work
         self._bench, self._writer = bench, writer
-        self._open: _Open | None = None
+        self._open: _WorkerState | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"work": self.work, "_bench": None, "_writer": None, "_open": None}
@@ -109,51 +109,51 @@ class ListTask:
         Raises:
             TemporaryError: data or models are not those the run was begun with.
         """
-        from recsys.store.run_parts import attach
+        from recsys.store.run_parts import attach_worker
 
         warned: list[str] = []
         bench = self._bench
         if bench is None:
-            bench = Bench(self.work.settings, writes=False)
+            bench = Project(self.work.settings, writes=False)
             logger = logging.getLogger("recsys")
             logger.handlers, logger.propagate = [_Collected(warned)], False  # told once, by who waits for the shards
-        run = attach(bench.store, self.work.run_id, writer=self.work.writer)
+        run = attach_worker(bench.store, self.work.run_id, writer=self.work.writer)
         held = (bench.dataset.fingerprint, bench.model_version)
         if held != (self.work.fingerprint, self.work.model_version):
             raise TemporaryError(f"data or models have changed since run {run.run_id} was begun; start it again")
-        table = embedded(bench).table if bench.writes else bench.table_in_step()
-        with bench.watch.stage("prepare sources"):
-            made = basis.recommender(bench, table, self.work.night)
-            users, changed = bench.dataset.users_to_score(), basis.changed(bench, self.work.night)
-        self._open = _Open(bench, made, run, users, changed, warned)
+        table = update_embeddings(bench).table if bench.writes else bench.current_embeddings()
+        with bench.progress.stage("prepare sources"):
+            made = basis.build_recommender(bench, table, self.work.night)
+            users, changed = bench.dataset.users_to_score(), basis.changed_users(bench, self.work.night)
+        self._open = _WorkerState(bench, made, run, users, changed, warned)
 
-    def run(self, shard: Shard) -> Made:
+    def run(self, shard: Shard) -> ShardResult:
         """Make and write the lists of a shard; one that is in the ledger already is left as it is."""
         opened = self._open
         assert opened is not None, "setup comes first"
         settings, made = opened.bench.settings.recommend, opened.recommender
-        made.drops = type(made.drops)(made.rules)
+        made.rule_stats = type(made.rule_stats)(made.rules)
         rows = opened.users[shard.index * settings.shard_users : (shard.index + 1) * settings.shard_users]
         started = time.perf_counter()
-        anew, kept = self._split(opened, rows)
-        frame = made.shard(anew, settings.k, first=shard.index == 0)
+        anew, kept = self._partition_changed(opened, rows)
+        frame = made.recommend_shard(anew, settings.k, first=shard.index == 0)
         scored = time.perf_counter()
         if self._writer is not None:
             self._writer.write(shard.index, frame, n_users=len(rows), kept=kept)
         else:
-            with stop.deferred():
-                again(lambda: opened.run.write(shard.index, frame, n_users=len(rows), kept=kept))
+            with stop.defer_signals():
+                retry_transaction(lambda: opened.run.write_shard(shard.index, frame, n_users=len(rows), kept=kept))
         warned, opened.warned[:] = tuple(dict.fromkeys(opened.warned)), []
         seconds = (scored - started, time.perf_counter() - scored)
         counts = (len(rows), len(anew), 0 if kept is None else len(kept.users))
-        return Made(*counts, seconds, made.drops.document(), peak_mb(), warned)
+        return ShardResult(*counts, seconds, made.rule_stats.to_dict(), peak_mb(), warned)
 
-    def _split(self, opened: _Open, rows: IntArray) -> tuple[IntArray, Kept | None]:
+    def _partition_changed(self, opened: _WorkerState, rows: IntArray) -> tuple[IntArray, CarriedOverLists | None]:
         """The users whose lists are made, and the lists that are taken over."""
         import numpy as np
 
         from recsys.store import recommendations as lists
-        from recsys.store.carried_lists import Kept
+        from recsys.store.carried_lists import CarriedOverLists
 
         previous = self.work.night.previous
         if previous is None or not len(rows):
@@ -161,13 +161,13 @@ class ListTask:
         ids = np.array(opened.bench.dataset.users.ids(rows), object)
         placement = opened.bench.settings.recommend.placement
         with opened.bench.store.reader() as connection:
-            listed = lists.listed(connection, previous, ids[0], ids[-1], placement=placement)
+            listed = lists.listed_users(connection, previous, ids[0], ids[-1], placement=placement)
         stay = ~opened.changed[rows] & np.array([one in listed for one in ids.tolist()], np.bool_)
         kept = ids[stay].tolist()
         if not kept:
             return rows, None
         others = sorted(one for one in listed - set(kept) if kept[0] < one < kept[-1])
-        return rows[~stay], Kept(previous, kept, others)
+        return rows[~stay], CarriedOverLists(previous, kept, others)
 
 
 class _Collected(logging.Handler):

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from recsys.artifacts import atomic as durable
 from recsys.errors import RecsysError, UsageError
-from recsys.pipeline.project import Bench
-from recsys.pipeline.report_data.collect import gathered
-from recsys.pipeline.result import Report, Table
+from recsys.pipeline.project import Project
+from recsys.pipeline.report_data.collect import collect_content
+from recsys.pipeline.result import CommandResult, Table
 
 SUFFIXES = (".html", ".htm")
 
 
-def report(bench: Bench, output: Path | None = None) -> Report:
+def write_report(bench: Project, output: Path | None = None) -> CommandResult:
     """Gather and write.
 
     Args:
@@ -31,7 +31,7 @@ def report(bench: Bench, output: Path | None = None) -> Report:
         UsageError: the path has another ending, or is a folder.
         RecsysError: the page would be larger than 8 MB.
     """
-    from recsys.report.html import LIMIT, document, page
+    from recsys.report.html import LIMIT, render_html, to_json
     from recsys.report.summary import verdict
 
     path = output if output is not None else bench.settings.project / bench.settings.report.path
@@ -39,17 +39,17 @@ def report(bench: Bench, output: Path | None = None) -> Report:
         raise UsageError(f"cannot write '{path}': give a file that ends in {' or '.join(SUFFIXES)}")
     if path.is_dir():
         raise UsageError(f"'{path}' is a folder; give a file")
-    with bench.watch.stage("gather report"):
-        content = gathered(bench, now=int(time.time()))
-    with bench.watch.stage("write report"):
-        html = page(content).encode()
+    with bench.progress.stage("gather report"):
+        content = collect_content(bench, now=int(time.time()))
+    with bench.progress.stage("write report"):
+        html = render_html(content).encode()
         if len(html) > LIMIT:
             raise RecsysError(f"the report has {len(html):,} bytes; lower [report] products or users")
         numbers = path.with_suffix(".json")
-        _written(numbers, (json.dumps(document(content), ensure_ascii=False, indent=1) + "\n").encode())
+        _written(numbers, (json.dumps(to_json(content), ensure_ascii=False, indent=1) + "\n").encode())
         _written(path, html)
     said = verdict(content)
-    return Report(
+    return CommandResult(
         "report",
         run_id=content.lists.run_id if content.lists else None,
         counts={"bytes": len(html), "products_shown": len(content.products), "users_shown": len(content.people)},
@@ -59,7 +59,7 @@ def report(bench: Bench, output: Path | None = None) -> Report:
     )
 
 
-def removed(bench: Bench) -> list[Path]:
+def remove_report(bench: Project) -> list[Path]:
     """Remove the report that `run` writes, and its numbers: it shows users by their ids. The files that went."""
     path = bench.settings.project / bench.settings.report.path
     there = [file for file in (path, path.with_suffix(".json")) if file.is_file()]
@@ -72,11 +72,11 @@ def _written(path: Path, held: bytes) -> None:
     """Write a file beside and rename it, so that nobody reads half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}-"
-    durable.sweep(path.parent, prefix)
+    durable.remove_stale_temp_files(path.parent, prefix)
     draft = path.parent / f"{prefix}{os.getpid()}"
     try:
-        durable.write(draft, held)
+        durable.write_durable(draft, held)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    durable.flush(path.parent)
+    durable.fsync_path(path.parent)

@@ -1,6 +1,6 @@
 """What a verb hands back: counts, warnings, artifacts and tables, the same for people, scripts and Python.
 
-In: what happened. Out: `Report`, which `recsys.cli.console` prints and `document` turns into one JSON object.
+In: what happened. Out: `CommandResult`, which `recsys.cli.console` prints and `document` turns into one JSON object.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Table:
     name: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[Any, ...]]
-    shown: Table | None = None
+    display: Table | None = None
 
     @staticmethod
-    def of(name: str, frame: pl.DataFrame) -> Table:
+    def from_frame(name: str, frame: pl.DataFrame) -> Table:
         """All rows of a polars frame."""
         return Table(name, tuple(frame.columns), frame.rows())
 
@@ -37,7 +37,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Report:
+class CommandResult:
     """The outcome of one verb.
 
     Attributes:
@@ -60,30 +60,30 @@ class Report:
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
 
-    def document(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The JSON document of contracts: fixed keys first, then `rows` and further tables by name."""
         out: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "command": self.command,
             "status": self.status,
             "run_id": self.run_id,
-            "counts": plain(self.counts),
+            "counts": to_json_value(self.counts),
             "warnings": list(self.warnings),
             "artifacts": {name: str(path) for name, path in self.artifacts.items()},
         }
         if self.tables:
-            out["rows"] = plain(self.tables[0].records())
+            out["rows"] = to_json_value(self.tables[0].records())
         if len(self.tables) > 1:
-            out["tables"] = {table.name: plain(table.records()) for table in self.tables[1:]}
+            out["tables"] = {table.name: to_json_value(table.records()) for table in self.tables[1:]}
         return out
 
 
-def plain(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """`value` in JSON's own types: numpy scalars unwrapped, NaN and infinities null, times and paths as text."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
+        return [to_json_value(item) for item in value]
     if hasattr(value, "item") and not isinstance(value, str | bytes):
         value = value.item()
     if isinstance(value, float):

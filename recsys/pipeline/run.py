@@ -18,13 +18,13 @@ from recsys.pipeline import recommend as lists
 from recsys.pipeline import report as reporting
 from recsys.pipeline import train as training
 from recsys.pipeline import train_state as trained
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report, Table
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult, Table
 
 
-def plan(bench: Bench) -> Report:
-    """What `run` would do now and why; nothing is written."""
-    due = trained.due(bench)
+def plan_run(bench: Project) -> CommandResult:
+    """What `run_nightly` would do now and why; nothing is written."""
+    due = trained.stale_parts(bench)
     source = bench.settings.source.url is not None
     rows = [
         ("ingest", "yes" if source else "no", "[source] url is set" if source else "no [source] url"),
@@ -39,10 +39,10 @@ def plan(bench: Bench) -> Report:
         ("publish", "yes", "when the guards pass"),
         ("report", "yes" if bench.settings.report.nightly else "no", "[report] nightly"),
     ]
-    return Report("run", status="planned", tables=[Table("plan", ("step", "done", "why"), rows)])
+    return CommandResult("run", status="planned", tables=[Table("plan", ("step", "done", "why"), rows)])
 
 
-def run(bench: Bench) -> Report:
+def run_nightly(bench: Project) -> CommandResult:
     """Do it. A run that was stopped goes on where it stopped when called again.
 
     Raises:
@@ -53,25 +53,25 @@ def run(bench: Bench) -> Report:
     warnings: list[str] = []
     counts: dict[str, object] = {}
     if bench.settings.source.url is not None:
-        taken = intake.ingest(bench, intake.Wanted(sql=True))
+        taken = intake.ingest(bench, intake.IngestRequest(sql=True))
         warnings += taken.warnings
         counts["ingested"] = dict(taken.counts)
-    training.trainable(bench.dataset)
-    due = trained.due(bench)
+    training.require_training_data(bench.dataset)
+    due = trained.stale_parts(bench)
     if due:
-        training.train(bench, parts=tuple(due), resume=training.lesson(bench, resume=True).begun)
-    counts["encoded"] = space.embed(bench).counts["encoded"]
-    grouped = grouping.cluster(bench)
+        training.train(bench, parts=tuple(due), resume=training.create_job(bench, resume=True).has_checkpoint)
+    counts["encoded"] = space.embed_products(bench).counts["encoded"]
+    grouped = grouping.cluster_products(bench)
     counts["clusters"] = grouped.counts["clusters"]
     warnings += grouped.warnings
     counts["index_recall"] = index.build_index(bench).counts["recall"]
     made = lists.recommend(bench)
     counts |= made.counts
-    page = _reported(bench)
+    page = _write_report(bench)
     counts["trained"] = ", ".join(due) or "nothing"
-    counts["seconds"] = round(sum(bench.watch.seconds.values()), 1)
+    counts["seconds"] = round(sum(bench.progress.seconds.values()), 1)
     counts["peak_mb"] = peak_mb()
-    tables = [bench.times(), *(table for table in made.tables if table.name == lists.DROPS)]
+    tables = [bench.stage_table(), *(table for table in made.tables if table.name == lists.DROPS)]
     return replace(
         made,
         command="run",
@@ -82,14 +82,14 @@ def run(bench: Bench) -> Report:
     )
 
 
-def _reported(bench: Bench) -> Report:
+def _write_report(bench: Project) -> CommandResult:
     """The report, when it is wanted; a night whose lists are published does not fail over a page."""
     if not bench.settings.report.nightly:
-        return Report("report", status="nothing_new")
+        return CommandResult("report", status="nothing_new")
     try:
-        return reporting.report(bench)
+        return reporting.write_report(bench)
     except InterruptedRunError:
         raise
     except (RecsysError, OSError) as error:
         said = f"the lists are published, but the report could not be written: {redact(str(error))}"
-        return Report("report", status="failed", warnings=[said])
+        return CommandResult("report", status="failed", warnings=[said])

@@ -9,21 +9,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from recsys.errors import NotFoundError
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report, Table
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult, Table
 from recsys.recommend.rules.statistics import rows as rows_of
 
 _SHOWN = frozenset({"seconds", "peak_mb", "making", "drops", "parts", "why"})
 """Metrics that have a table of their own."""
 
 
-def listing(bench: Bench) -> Report:
+def list_runs(bench: Project) -> CommandResult:
     """All runs, newest first."""
     frame = bench.store.runs()
-    return Report("runs list", counts={"runs": frame.height}, tables=[Table.of("runs", frame)])
+    return CommandResult("runs list", counts={"runs": frame.height}, tables=[Table.from_frame("runs", frame)])
 
 
-def shown(bench: Bench, run_id: str) -> Report:
+def show_run(bench: Project, run_id: str) -> CommandResult:
     """Everything noted about one run; 'latest' is the newest of all.
 
     Raises:
@@ -40,7 +40,7 @@ def shown(bench: Bench, run_id: str) -> Report:
     told = {name: value for name, value in facts.items() if name not in ("metrics", "counts", "extra")}
     about = {**told, **counts, **({"why": metrics["why"]} if "why" in metrics else {})}
     tables = [Table("run", ("what", "value"), list(about.items())), *_tables(metrics)]
-    return Report("runs show", run_id=run_id, counts=counts, tables=tables)
+    return CommandResult("runs show", run_id=run_id, counts=counts, tables=tables)
 
 
 def _tables(metrics: Mapping[str, Any]) -> list[Table]:
@@ -75,27 +75,27 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
             yield f"{before}{name}", ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
-def prune(bench: Bench) -> Report:
+def prune(bench: Project) -> CommandResult:
     """Delete the rows of old runs; `publish.keep_runs` stay."""
-    with bench.watch.stage("prune"):
+    with bench.progress.stage("prune"):
         gone = bench.store.prune(bench.settings.publish.keep_runs)
-    return Report("runs prune", status="done" if gone else "nothing_new", counts={"runs_pruned": gone})
+    return CommandResult("runs prune", status="done" if gone else "nothing_new", counts={"runs_pruned": gone})
 
 
-def publish(bench: Bench, run_id: str | None = None, *, force: bool = False) -> Report:
+def publish(bench: Project, run_id: str | None = None, *, force: bool = False) -> CommandResult:
     """Make a finished run the one consumers read.
 
     Raises:
         NotFoundError: there is no such run, or none is ready.
         PublishGuardError: a guard refuses it.
     """
-    with bench.watch.stage("publish"):
+    with bench.progress.stage("publish"):
         published = bench.store.publish(run_id, guards=bench.settings.publish, force=force)
-    return Report("publish", run_id=published, notes=[f"consumers now read run {published}"])
+    return CommandResult("publish", run_id=published, notes=[f"consumers now read run {published}"])
 
 
-def rollback(bench: Bench) -> Report:
+def rollback(bench: Project) -> CommandResult:
     """Let consumers read the run before again."""
-    with bench.watch.stage("rollback"):
+    with bench.progress.stage("rollback"):
         run_id = bench.store.rollback(bench.settings.recommend.placement)
-    return Report("rollback", run_id=run_id, notes=[f"consumers now read run {run_id}"])
+    return CommandResult("rollback", run_id=run_id, notes=[f"consumers now read run {run_id}"])

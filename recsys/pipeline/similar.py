@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsys.errors import UsageError
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report, Table
-from recsys.pipeline.similar_writer import Answers
-from recsys.vectors.index.flat import FEW_QUERIES, FlatIndex
-from recsys.vectors.search.bm25 import open_lexical
-from recsys.vectors.search.engine import Finder, Way
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult, Table
+from recsys.pipeline.similar_writer import ResultWriter
+from recsys.vectors.index.flat import BRUTE_FORCE_QUERIES, FlatIndex
+from recsys.vectors.search.bm25 import open_bm25
+from recsys.vectors.search.engine import SearchEngine, SearchOptions
 from recsys.vectors.search.query import Query
 
 if TYPE_CHECKING:
@@ -24,38 +24,42 @@ if TYPE_CHECKING:
     from recsys.config import SearchSettings
     from recsys.data.catalogue import Catalogue
     from recsys.vectors.index.build import VectorIndex
-    from recsys.vectors.search.bm25 import Lexical
+    from recsys.vectors.search.bm25 import Bm25Index
 
-SCANNED = 1 << 25
+SCAN_LIMIT = 1 << 25
 """Numbers of a table up to which one query looks at all of them. In a larger one the first few do, which is quicker
 than loading an index to look at a part; who asks on gets the index."""
 
 
-def similar(bench: Bench, query: Query, *, k: int = 10, where: str | None = None, output: Path | None = None) -> Report:
+def find_similar(
+    bench: Project, query: Query, *, k: int = 10, where: str | None = None, output: Path | None = None
+) -> CommandResult:
     """Products like a product, a text, a picture, or a mix; see `recsys.vectors.search`."""
     if output is None:
-        frame = neighbours_of(bench, query, k=k, where=where)
-        return Report("similar", counts={"found": frame.height}, tables=[Table.of("similar products", frame)])
-    with Answers(output) as answers:
-        frame = neighbours_of(bench, query, k=k, where=where)
+        frame = search_one(bench, query, k=k, where=where)
+        return CommandResult(
+            "similar", counts={"found": frame.height}, tables=[Table.from_frame("similar products", frame)]
+        )
+    with ResultWriter(output) as answers:
+        frame = search_one(bench, query, k=k, where=where)
         answers.write(frame)
-    return Report("similar", counts={"found": frame.height}, artifacts={"answers": output})
+    return CommandResult("similar", counts={"found": frame.height}, artifacts={"answers": output})
 
 
-def neighbours_of(
-    bench: Bench, query: Query, *, k: int = 10, where: str | None = None, search: SearchSettings | None = None
+def search_one(
+    bench: Project, query: Query, *, k: int = 10, where: str | None = None, search: SearchSettings | None = None
 ) -> pl.DataFrame:
     """The same as a frame: product_id, score, title."""
     asked = search or bench.settings.search
-    bench.queries += 1
-    many = bench.queries > FEW_QUERIES and bench.table.vectors.size > SCANNED
-    (found,) = finder(bench, asked, whole=where is not None, many=many).answers([query], k, where=[where])
+    bench.query_count += 1
+    many = bench.query_count > BRUTE_FORCE_QUERIES and bench.embeddings.vectors.size > SCAN_LIMIT
+    (found,) = get_search_engine(bench, asked, whole=where is not None, many=many).search([query], k, where=[where])
     if isinstance(found, UsageError):
         raise found
     return found
 
 
-def asked(*, weights: Sequence[str] = (), **named: Any) -> Query:
+def parse_query(*, weights: Sequence[str] = (), **named: Any) -> Query:
     """The query of a command line: weights as `text=2` or, one for each, `product=2,1`."""
     held: dict[str, float | list[float]] = {}
     for one in weights:
@@ -70,7 +74,7 @@ def asked(*, weights: Sequence[str] = (), **named: Any) -> Query:
     return Query(**named, weights=held)
 
 
-def finder(bench: Bench, search: SearchSettings, *, whole: bool, many: bool = False) -> Finder:
+def get_search_engine(bench: Project, search: SearchSettings, *, whole: bool, many: bool = False) -> SearchEngine:
     """What answers queries; kept for the next one while catalogue and vectors stay the same.
 
     Args:
@@ -79,7 +83,7 @@ def finder(bench: Bench, search: SearchSettings, *, whole: bool, many: bool = Fa
         whole: whether all columns of the products are needed, as for a condition.
         many: whether there are enough queries to load an index for.
     """
-    way = Way(
+    way = SearchOptions(
         mode=search.mode,
         variants=search.variants,
         depth=search.depth,
@@ -87,27 +91,27 @@ def finder(bench: Bench, search: SearchSettings, *, whole: bool, many: bool = Fa
     )
     catalogue = _catalogue(bench, whole=whole or way.mode != "vector")
     key = (way, many)
-    held = bench.finders.get(key)
-    if held is None or held.catalogue is not catalogue or held.table is not bench.table:
-        held = Finder(
+    held = bench.search_engines.get(key)
+    if held is None or held.catalogue is not catalogue or held.table is not bench.embeddings:
+        held = SearchEngine(
             catalogue,
-            bench.table,
+            bench.embeddings,
             index=_index(bench, many=many),
             model_loader=lambda: bench.model,
-            lexical_loader=lambda: lexical(bench),
+            lexical_loader=lambda: load_bm25(bench),
             images=bench.settings.images,
             way=way,
         )
-        bench.finders[key] = held
+        bench.search_engines[key] = held
     return held
 
 
-def lexical(bench: Bench) -> Lexical:
+def load_bm25(bench: Project) -> Bm25Index:
     """The index of words, loaded when it is the one of today's texts, else built."""
-    return open_lexical(bench.catalogue, bench.indexes)
+    return open_bm25(bench.catalogue, bench.index_folder)
 
 
-def chosen(bench: Bench, *, mode: str | None, variants: bool | None) -> SearchSettings:
+def override_search_settings(bench: Project, *, mode: str | None, variants: bool | None) -> SearchSettings:
     """The settings with what a call says of its own.
 
     Raises:
@@ -126,15 +130,15 @@ def chosen(bench: Bench, *, mode: str | None, variants: bool | None) -> SearchSe
     return search.model_copy(update={name: value for name, value in changed.items() if value is not None})
 
 
-def _catalogue(bench: Bench, *, whole: bool) -> Catalogue:
+def _catalogue(bench: Project, *, whole: bool) -> Catalogue:
     """The products as far as they are needed; the log of events is not read for them."""
     loaded = {"dataset", "_products_alone"} & bench.__dict__.keys()
-    return bench.catalogue if whole or loaded else bench.named_products
+    return bench.catalogue if whole or loaded else bench.product_titles
 
 
-def _index(bench: Bench, *, many: bool) -> VectorIndex:
-    if not many and bench.table.vectors.size <= SCANNED:
-        return FlatIndex(bench.table.vectors)
+def _index(bench: Project, *, many: bool) -> VectorIndex:
+    if not many and bench.embeddings.vectors.size <= SCAN_LIMIT:
+        return FlatIndex(bench.embeddings.vectors)
     from recsys.pipeline import index
 
-    return index.indexed(bench, queries=None if many else 1).index
+    return index.open_current_index(bench, queries=None if many else 1).index

@@ -17,12 +17,12 @@ import polars as pl
 
 from recsys.config import SearchSettings
 from recsys.data import file_readers as files
-from recsys.data.input_sources import frame_of
+from recsys.data.input_sources import to_polars
 from recsys.errors import DataContractError, UsageError, suggestion
 from recsys.pipeline import similar as finding
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report, Table
-from recsys.pipeline.similar_writer import Answers
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult, Table
+from recsys.pipeline.similar_writer import ResultWriter
 from recsys.vectors.search.engine import SCHEMA as FOUND
 from recsys.vectors.search.query import KINDS, NOT, Query
 
@@ -41,7 +41,7 @@ _LIST: Final = ('["', "[]")
 
 
 @dataclass
-class Bad:
+class FailedQueries:
     """Rows that were not answered.
 
     Attributes:
@@ -61,7 +61,7 @@ class Bad:
             logger.warning("row %d (query %s) was not answered: %s", row, query, why)
 
 
-def batch(bench: Bench, queries: Path, *, k: int, output: Path | None) -> Report:
+def search_file(bench: Project, queries: Path, *, k: int, output: Path | None) -> CommandResult:
     """Answer the queries of a file into a file.
 
     Args:
@@ -77,8 +77,8 @@ def batch(bench: Bench, queries: Path, *, k: int, output: Path | None) -> Report
     if output is None:
         raise UsageError("--queries needs a file for the answers: -o answers.parquet (or .csv, .jsonl)")
     _check(files.columns(queries), str(queries))
-    bad, asked = Bad(), 0
-    with Answers(output) as answers, bench.watch.stage("similar") as progress:
+    bad, asked = FailedQueries(), 0
+    with ResultWriter(output) as answers, bench.progress.stage("similar") as progress:
         for block in files.frames(queries, batch=BLOCK):
             asked += block.height
             answers.write(_answered(bench, block, k, bad, folder=queries.parent, search=bench.settings.search))
@@ -86,26 +86,26 @@ def batch(bench: Bench, queries: Path, *, k: int, output: Path | None) -> Report
         _judge(bench, bad, asked)
     counts = {"queries": asked, "answered": asked - bad.count, "rejected": bad.count, "rows": answers.rows}
     tables = [Table("not answered", ("row", QUERY_ID, "why"), bad.first)] if bad.first else []
-    return Report("similar", counts=counts, artifacts={"answers": output}, tables=tables)
+    return CommandResult("similar", counts=counts, artifacts={"answers": output}, tables=tables)
 
 
-def answered(bench: Bench, queries: Any, *, k: int, search: SearchSettings) -> pl.DataFrame:
+def search_frame(bench: Project, queries: Any, *, k: int, search: SearchSettings) -> pl.DataFrame:
     """Answer the queries of a file or a frame (polars, pandas, pyarrow); a bad row is told in the log.
 
     Returns:
         query_id, rank, product_id, score, title.
 
     Raises:
-        UsageError, DataContractError: as `batch`.
+        UsageError, DataContractError: as `search_file`.
     """
-    bad, asked, out = Bad(), 0, []
+    bad, asked, out = FailedQueries(), 0, []
     if isinstance(queries, str | Path):
         folder, blocks = Path(queries).parent, files.frames(Path(queries), batch=BLOCK)
         _check(files.columns(Path(queries)), str(queries))
     else:
-        frame = frame_of(queries)
+        frame = to_polars(queries)
         _check(frame.columns, "the frame of queries")
-        folder, blocks = Path(), files_of(frame)
+        folder, blocks = Path(), frame_batches(frame)
     for block in blocks:
         asked += block.height
         out.append(_answered(bench, block, k, bad, folder=folder, search=search))
@@ -113,10 +113,10 @@ def answered(bench: Bench, queries: Any, *, k: int, search: SearchSettings) -> p
     return pl.concat(out) if out else pl.DataFrame(schema=SCHEMA)
 
 
-def files_of(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def frame_batches(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """A frame in blocks, its rows numbered from 1."""
     for start in range(0, frame.height, BLOCK):
-        yield files.numbered(frame[start : start + BLOCK], start=start + 1)
+        yield files.add_row_numbers(frame[start : start + BLOCK], start=start + 1)
 
 
 def _check(columns: list[str], place: str) -> None:
@@ -129,7 +129,7 @@ def _check(columns: list[str], place: str) -> None:
         raise UsageError(f"{place}: names no product, text or image to look for; there are {', '.join(COLUMNS)}")
 
 
-def _judge(bench: Bench, bad: Bad, asked: int) -> None:
+def _judge(bench: Project, bad: FailedQueries, asked: int) -> None:
     most = bench.settings.data.max_bad_fraction
     if bad.count > _TOLD:
         logger.warning("%d of %d queries were not answered", bad.count, asked)
@@ -142,7 +142,7 @@ def _judge(bench: Bench, bad: Bad, asked: int) -> None:
 
 
 def _answered(
-    bench: Bench, block: pl.DataFrame, k: int, bad: Bad, *, folder: Path, search: SearchSettings
+    bench: Project, block: pl.DataFrame, k: int, bad: FailedQueries, *, folder: Path, search: SearchSettings
 ) -> pl.DataFrame:
     """Answers to one block of queries."""
     good: list[tuple[int, str, Query, str | None]] = []
@@ -159,8 +159,8 @@ def _answered(
     out = []
     if good:
         conditions = [where for *_, where in good]
-        found = finding.finder(bench, search, whole=any(conditions), many=True)
-        answers = found.answers([query for _, _, query, _ in good], k, where=conditions)
+        found = finding.get_search_engine(bench, search, whole=any(conditions), many=True)
+        answers = found.search([query for _, _, query, _ in good], k, where=conditions)
         for (number, name, *_), one in zip(good, answers, strict=True):
             if isinstance(one, UsageError):
                 wrong.append((number, name, str(one)))

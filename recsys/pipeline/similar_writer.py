@@ -21,7 +21,7 @@ _FORMULA: Final = r"^[=+\-@\t\r]"
 """What makes a spreadsheet run a cell; such a title gets a quotation mark before it, as spreadsheets write it."""
 
 
-class Answers:
+class ResultWriter:
     """One file; use it in a `with` block, and after an error there is none.
 
     Args:
@@ -45,7 +45,7 @@ class Answers:
         self._parquet: Any = None
 
     def __enter__(self) -> Self:
-        durable.sweep(self.path.parent, self._prefix)
+        durable.remove_stale_temp_files(self.path.parent, self._prefix)
         self._file = self._draft.open("wb")
         return self
 
@@ -58,7 +58,7 @@ class Answers:
                 self._parquet.close()
             if error is None:
                 self._file.flush()
-                durable.to_disk(self._file.fileno())
+                durable.fsync_file(self._file.fileno())
             self._file.close()
             if error is None:
                 self._draft.replace(self.path)

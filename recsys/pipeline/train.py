@@ -16,12 +16,12 @@ from recsys.encoder import serialization as checkpoint
 from recsys.encoder.training import distributed
 from recsys.errors import DataContractError, UsageError
 from recsys.execution import torchrun as crew
-from recsys.pipeline.embed import embedded
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report, Table
-from recsys.pipeline.train_job import Lesson
-from recsys.pipeline.train_recipe import Way
-from recsys.pipeline.train_state import Trained
+from recsys.pipeline.embed import update_embeddings
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult, Table
+from recsys.pipeline.train_job import TrainingJob
+from recsys.pipeline.train_recipe import TrainingRecipe
+from recsys.pipeline.train_state import TrainingState
 from recsys.recommend.ranking import checkpoint as rankers
 from recsys.store import predicted_attributes as predictions
 
@@ -31,7 +31,9 @@ PARTS = ("encoder", "ranker")
 _LOGS_KEPT = 3
 
 
-def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False, way: Way | None = None) -> Report:
+def train(
+    bench: Project, *, parts: Sequence[str] = PARTS, resume: bool = False, way: TrainingRecipe | None = None
+) -> CommandResult:
     """Train the encoder, fit the ranker, or both, and put them into use.
 
     Of several processes that torchrun has started, the first does all of it and the others help with the products.
@@ -51,113 +53,117 @@ def train(bench: Bench, *, parts: Sequence[str] = PARTS, resume: bool = False, w
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise UsageError(f"unknown part '{unknown[0]}'; train {' or '.join(PARTS)}")
-    way = way or Way(bench)
-    if not way.plain and "encoder" not in parts:
-        raise UsageError(f"{way.said} trains the encoder; leave 'ranker' out, which is fitted after it")
-    if not way.plain and crew.size() > 1:
-        raise UsageError(f"{way.said} trains in one process; start it without torchrun")
-    if crew.follows():
-        return _helped(bench, parts=parts, resume=resume)
+    way = way or TrainingRecipe(bench)
+    if not way.is_default and "encoder" not in parts:
+        raise UsageError(f"{way.option_text} trains the encoder; leave 'ranker' out, which is fitted after it")
+    if not way.is_default and crew.world_size() > 1:
+        raise UsageError(f"{way.option_text} trains in one process; start it without torchrun")
+    if crew.is_helper():
+        return _join_distributed_training(bench, parts=parts, resume=resume)
     dataset = bench.dataset
-    trainable(dataset)
-    given = lesson(bench, resume=resume, way=way)
-    left = _left(bench, given, way, parts) if resume else tuple(parts)
+    require_training_data(dataset)
+    given = create_job(bench, resume=resume, way=way)
+    left = _remaining_parts(bench, given, way, parts) if resume else tuple(parts)
     if "encoder" in left:
-        given = replace(given, course=way.course)  # a model that does not fit is refused before anything is removed
-        _lost(bench, way)
+        given = replace(given, plan=way.plan)  # a model that does not fit is refused before anything is removed
+        _warn_replaced_recipe(bench, way)
     _forget_others(given.folder)
     artifacts: dict[str, Path] = {}
     tables: list[Table] = []
     if "encoder" in left:
-        model, table = given.encoder()
+        model, table = given.train_encoder()
         predicted = way.predictions(model, table.vectors)
         tables = way.tables(model, predicted)
         seed = bench.settings.training.seed
         artifacts["encoder"] = checkpoint.save(
-            model, bench.models / "encoder", data_fingerprint=dataset.fingerprint, seed=seed
+            model, bench.models_folder / "encoder", data_fingerprint=dataset.fingerprint, seed=seed
         )
         if predicted is not None:
             with bench.store.engine.begin() as connection:
                 predictions.replace(
                     connection, bench.store.dialect, predicted, attributes=predicted["attribute"].unique()
                 )
-        table.save(bench.embeddings)  # they are those of the model just saved: nobody encodes them again
-        Trained.now(bench, dataset, encoder=model.version, ranker="", way=way.key, said=way.said).save(bench.models)
-        bench.refresh_models()
-        given.done()
+        table.save(bench.embeddings_folder)  # they are those of the model just saved: nobody encodes them again
+        TrainingState.capture(
+            bench, dataset, encoder=model.version, ranker="", way=way.fingerprint, said=way.option_text
+        ).save(bench.models_folder)
+        bench.reload_models()
+        given.clean_up()
     elif "encoder" in parts:
-        with distributed.together(bench.settings.training.device):
-            distributed.told(0)
+        with distributed.process_group(bench.settings.training.device):
+            distributed.broadcast(0)
     if "ranker" in left:
-        artifacts["ranker"] = rankers.save(
-            given.ranker(bench.model, embedded(bench).table.vectors),
-            bench.models / "ranker",
+        artifacts["ranker"] = rankers.save_ranker(
+            given.fit_ranker(bench.model, update_embeddings(bench).table.vectors),
+            bench.models_folder / "ranker",
             encoder=bench.model.version,
             data_fingerprint=dataset.fingerprint,
             seed=bench.settings.training.seed,
         )
-        known = Trained.load(bench.models)
+        known = TrainingState.load(bench.models_folder)
         same = known if known and known.encoder == bench.model.version else None
-        Trained.now(
+        TrainingState.capture(
             bench,
             dataset,
             encoder=bench.model.version,
             ranker=artifacts["ranker"].name,
             way=same.way if same else "",
             said=same.said if same else "",
-        ).save(bench.models)
-        bench.refresh_models()
-        given.done()
+        ).save(bench.models_folder)
+        bench.reload_models()
+        given.clean_up()
     counts = {"products": len(dataset.catalogue), "users": len(dataset.users), "events": len(dataset.interactions)}
-    return Report(
+    return CommandResult(
         "train",
         counts={**counts, **way.counts()},
         warnings=way.warnings(),
         artifacts=artifacts,
-        tables=[*tables, bench.times()],
+        tables=[*tables, bench.stage_table()],
         notes=way.notes() if tables else [],
     )
 
 
-def _helped(bench: Bench, *, parts: Sequence[str], resume: bool) -> Report:
+def _join_distributed_training(bench: Project, *, parts: Sequence[str], resume: bool) -> CommandResult:
     """What the processes but the first do of a training under torchrun: help with the product encoder.
 
     They read the data only when the first has, which is when it says that there is something to do.
     """
     if "encoder" in parts:
-        with distributed.together(bench.settings.training.device):
-            if distributed.told(1):
-                lesson(bench, resume=resume).products()
-    return Report("train")
+        with distributed.process_group(bench.settings.training.device):
+            if distributed.broadcast(1):
+                create_job(bench, resume=resume).train_product_encoder()
+    return CommandResult("train")
 
 
-def lesson(bench: Bench, *, resume: bool, way: Way | None = None) -> Lesson:
+def create_job(bench: Project, *, resume: bool, way: TrainingRecipe | None = None) -> TrainingJob:
     """The training of today's data with today's settings in this way; its folder is named by all three."""
     dataset = bench.dataset
-    name = "-".join([bench.model_hash(), dataset.fingerprint, *([way.key] if way and way.key else [])])
+    name = "-".join(
+        [bench.model_settings_hash(), dataset.fingerprint, *([way.fingerprint] if way and way.fingerprint else [])]
+    )
     folder = bench.settings.artifacts / "training" / name
-    return Lesson(bench, dataset.catalogue, dataset.interactions, folder, resume=resume)
+    return TrainingJob(bench, dataset.catalogue, dataset.interactions, folder, resume=resume)
 
 
-def _lost(bench: Bench, way: Way) -> None:
+def _warn_replaced_recipe(bench: Project, way: TrainingRecipe) -> None:
     """Tell when an ordinary training takes the place of one with labels, a teacher, or another model to start from."""
-    known = Trained.load(bench.models)
-    if known is not None and known.way and way.plain:
+    known = TrainingState.load(bench.models_folder)
+    if known is not None and known.way and way.is_default:
         logger.warning(
             "the encoder in use was trained with %s; the new one is not: give the options again to have it so",
             known.said,
         )
 
 
-def _left(bench: Bench, given: Lesson, way: Way, parts: Sequence[str]) -> tuple[str, ...]:
+def _remaining_parts(bench: Project, given: TrainingJob, way: TrainingRecipe, parts: Sequence[str]) -> tuple[str, ...]:
     """What a stopped training has left to do: the ranker alone when it was stopped after the encoder was saved."""
-    known, dataset = Trained.load(bench.models), bench.dataset
-    now = (bench.model_hash(), dataset.fingerprint, way.key)
+    known, dataset = TrainingState.load(bench.models_folder), bench.dataset
+    now = (bench.model_settings_hash(), dataset.fingerprint, way.fingerprint)
     same = known is not None and (known.model_hash, known.fingerprint, known.way) == now
     if known is not None and same and not known.ranker and "ranker" in parts:
         return ("ranker",)
-    if not given.begun:
-        said = f" with {way.said}" if way.said else ""
+    if not given.has_checkpoint:
+        said = f" with {way.option_text}" if way.option_text else ""
         raise UsageError(
             f"there is no stopped training of this data and these settings{said} to go on with; train without --resume"
         )
@@ -176,7 +182,7 @@ def _forget_others(folder: Path) -> None:
         shutil.rmtree(other / "vectors" if at < _LOGS_KEPT else other, ignore_errors=True)
 
 
-def trainable(dataset: Dataset) -> None:
+def require_training_data(dataset: Dataset) -> None:
     """Refuse data nothing can be learned from.
 
     Raises:

@@ -21,17 +21,17 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
 from recsys.encoder.model import Model
 from recsys.encoder.training import distributed
-from recsys.encoder.training.plan import PLAIN, Course
+from recsys.encoder.training.plan import DEFAULT_PLAN, TrainingPlan
 from recsys.encoder.training.train import train_products, train_users
 from recsys.errors import DataContractError, UsageError
-from recsys.pipeline.project import Bench
+from recsys.pipeline.project import Project
 from recsys.recommend.ranking import linear as rank
 from recsys.recommend.ranking import training as rehearsal
-from recsys.recommend.ranking.boosted_trees import Trees
-from recsys.recommend.ranking.linear import Blend
+from recsys.recommend.ranking.boosted_trees import BoostedTreesRanker
+from recsys.recommend.ranking.linear import LinearRanker
 from recsys.types import FloatArray
 from recsys.vectors.embeddings.table import EmbeddingTable
-from recsys.vectors.embeddings.update import bring_up_to_date
+from recsys.vectors.embeddings.update import update_embeddings
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _ENCODER, _REHEARSAL, _VECTORS = "encoder", "rehearsal", "vectors"
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingJob:
     """What is learned from, and where checkpoints go.
 
     Attributes:
@@ -51,36 +51,36 @@ class Lesson:
         course: what the product encoder starts from, and what is asked of it besides.
     """
 
-    bench: Bench
+    bench: Project
     catalogue: Catalogue
     interactions: Interactions
     folder: Path
     resume: bool = False
-    course: Course = PLAIN
+    plan: TrainingPlan = DEFAULT_PLAN
 
     @property
-    def begun(self) -> bool:
+    def has_checkpoint(self) -> bool:
         """Whether there is a checkpoint to go on from."""
         return any(self.folder.glob("*/*.safetensors"))
 
-    def done(self) -> None:
+    def clean_up(self) -> None:
         """Remove checkpoints and vectors; metrics and TensorBoard logs stay."""
         for path in self.folder.glob("*/*.safetensors"):
             path.unlink()
         shutil.rmtree(self.folder / _VECTORS, ignore_errors=True)
 
-    def encoder(self) -> tuple[Model, EmbeddingTable]:
+    def train_encoder(self) -> tuple[Model, EmbeddingTable]:
         """Product encoder on what was before the ranker's window, user encoder on everything; model and vectors."""
-        settings, watch = self.bench.settings, self.bench.watch
-        with watch.stage("train products", draws_itself=True), distributed.together(settings.training.device):
-            distributed.told(1)
-            model = self.products()
+        settings, watch = self.bench.settings, self.bench.progress
+        with watch.stage("train products", draws_itself=True), distributed.process_group(settings.training.device):
+            distributed.broadcast(1)
+            model = self.train_product_encoder()
         with watch.stage("encode products") as progress:
-            table = bring_up_to_date(self.catalogue, model, folder=self.folder / _VECTORS, progress=progress).table
+            table = update_embeddings(self.catalogue, model, folder=self.folder / _VECTORS, progress=progress).table
         with watch.stage("train users", draws_itself=True):
             return self._users(model, table.vectors, self.interactions, name=_ENCODER), table
 
-    def products(self) -> Model:
+    def train_product_encoder(self) -> Model:
         """The product encoder alone, by this process and those it works together with."""
         settings = self.bench.settings
         return train_products(
@@ -91,19 +91,19 @@ class Lesson:
             training=settings.training,
             folder=self.folder / _ENCODER,
             resume=self.resume,
-            progress=self.bench.watch.shown,
-            course=self.course,
+            progress=self.bench.progress.shown,
+            course=self.plan,
         )
 
-    def ranker(self, model: Model, content: FloatArray) -> Blend | Trees:
+    def fit_ranker(self, model: Model, content: FloatArray) -> LinearRanker | BoostedTreesRanker:
         """The ranker, fitted on the newest windows with a user encoder that has not seen them.
 
         Without enough users to rehearse with, the sources count the same, and a warning says so.
         """
-        settings, watch = self.bench.settings, self.bench.watch
+        settings, watch = self.bench.settings, self.bench.progress
         with watch.stage("fit ranker", draws_itself=True):
             try:
-                return rehearsal.rehearse(
+                return rehearsal.fit_ranker(
                     self.catalogue,
                     self.interactions,
                     np.asarray(content),
@@ -115,7 +115,7 @@ class Lesson:
                 )
             except DataContractError as error:
                 logger.warning("the ranker is not fitted, all sources count the same: before its window, %s", error)
-                return rank.equal(settings.recommend.sources)
+                return rank.equal_weights(settings.recommend.sources)
 
     def _users(self, model: Model, content: FloatArray, interactions: Interactions, *, name: str) -> Model:
         """The model with a user encoder trained on some events."""
@@ -129,13 +129,13 @@ class Lesson:
             training=settings.training,
             folder=self.folder / name,
             resume=self.resume,
-            progress=self.bench.watch.shown,
+            progress=self.bench.progress.shown,
         )
 
     def _before_window(self) -> Interactions:
         """Events before the window the ranker is fitted on; all of them when they share one moment."""
         try:
-            cut = cases.newest(self.interactions, self.bench.settings.ranker.window_fraction)
+            cut = cases.cutoff_for_fraction(self.interactions, self.bench.settings.ranker.window_fraction)
         except UsageError as error:
             logger.warning("nothing is held back from the encoder: %s", error)
             return self.interactions

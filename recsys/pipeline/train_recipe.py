@@ -1,6 +1,6 @@
 """The ways of training the product encoder besides the plain one: from another model, with few labels, with a teacher.
 
-In: what a command names. Out: a `Course` for the training, a key that tells it from others, tables for the report.
+In: what a command names. Out: a `TrainingPlan` for the training, a key that tells it from others, tables for the report.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import Any, Final
 
 import polars as pl
 
+from recsys.artifacts.model_folder import current_version
 from recsys.data import labels, schema
 from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
 from recsys.encoder.training import distillation as distill
 from recsys.encoder.training import finetune
-from recsys.encoder.training.finetune import Heads
-from recsys.encoder.training.plan import PLAIN, Course
+from recsys.encoder.training.finetune import ClassificationHeads
+from recsys.encoder.training.plan import DEFAULT_PLAN, TrainingPlan
 from recsys.encoder.training.transfer import Transfer
 from recsys.errors import ConfigError, UsageError
-from recsys.pipeline.project import Bench
+from recsys.pipeline.project import Project
 from recsys.pipeline.result import Table
 from recsys.store.input_tables import write_inputs
 from recsys.types import FloatArray
@@ -32,7 +33,7 @@ CURRENT: Final = "current"
 PREDICTIONS: Final = ("product_id", "attribute", "value", "confidence", "model_version")
 
 
-class Way:
+class TrainingRecipe:
     """What is asked for, and what comes of it; nothing is read before it is needed.
 
     Args:
@@ -49,14 +50,14 @@ class Way:
 
     def __init__(
         self,
-        bench: Bench,
+        bench: Project,
         *,
         labels: Path | None = None,
-        start: str | None = None,
+        initial_model: str | None = None,
         distill: str | None = None,
-        passes: int | None = None,
+        epochs: int | None = None,
     ) -> None:
-        if distill is not None and start is not None:
+        if distill is not None and initial_model is not None:
             raise UsageError("--distill trains a new encoder beside its teacher, which starts from chance: no --from")
         if distill is not None and labels is not None:
             raise UsageError("--distill and --labels are two trainings: first train --distill, then train --labels")
@@ -66,23 +67,23 @@ class Way:
         if distill is not None and not weights.teacher:
             raise ConfigError("[objectives] teacher = 0 leaves the teacher out; set it above 0, or leave --distill out")
         self._bench = bench
-        self._labels, self._start, self._distill, self._passes = labels, start, distill, passes
+        self._labels, self._start, self._distill, self._passes = labels, initial_model, distill, epochs
 
     @property
-    def plain(self) -> bool:
+    def is_default(self) -> bool:
         """Whether nothing is asked for besides an ordinary training."""
         return self._labels is None and self._start is None and self._distill is None
 
     @property
-    def said(self) -> str:
+    def option_text(self) -> str:
         """The options for people; empty for an ordinary training."""
         given = {"--labels": self._labels and self._labels.name, "--from": self._start, "--distill": self._distill}
         return " ".join(f"{option} {Path(text).name}" for option, text in given.items() if text is not None)
 
     @cached_property
-    def key(self) -> str:
+    def fingerprint(self) -> str:
         """Tells this way from others by what was asked for; empty for an ordinary training."""
-        if self.plain:
+        if self.is_default:
             return ""
         named = {"from": self._start, "distill": self._distill}
         asked = {name: self._named(text).content_version for name, text in named.items() if text not in (None, CURRENT)}
@@ -91,7 +92,7 @@ class Way:
         return blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=4).hexdigest()
 
     @cached_property
-    def reading(self) -> labels.Reading:
+    def reading(self) -> labels.LabelReadResult:
         """The labels; what is rejected among them is kept in the store."""
         assert self._labels is not None
         bench = self._bench
@@ -103,7 +104,7 @@ class Way:
     def transfer(self) -> Transfer | None:
         """Where the training starts from: the model that is named; with labels else the one in use, if there is one."""
         start = self._start
-        if start is None and self._labels is not None and (self._bench.models / "encoder" / "CURRENT").is_file():
+        if start is None and self._labels is not None and (self._bench.models_folder / "encoder" / "CURRENT").is_file():
             start = CURRENT
         return None if start is None else Transfer(self._named(start), self._bench.settings.encoder)
 
@@ -113,26 +114,26 @@ class Way:
         return None if self._distill is None else self._named(self._distill)
 
     @cached_property
-    def heads(self) -> Heads:
+    def heads(self) -> ClassificationHeads:
         """What guesses the labels, trained along."""
-        return Heads.of(self.reading.labels, self._bench.settings.encoder.dim)
+        return ClassificationHeads.of(self.reading.labels, self._bench.settings.encoder.dim)
 
     @cached_property
-    def course(self) -> Course:
+    def plan(self) -> TrainingPlan:
         """The course of the training.
 
         Raises:
             ModelFolderError: a model is missing, damaged, or of other sizes.
         """
         objectives, training = self._bench.settings.objectives, self._bench.settings.training
-        course = self.transfer.course() if self.transfer else PLAIN
+        course = self.transfer.course() if self.transfer else DEFAULT_PLAN
         if self.teacher is not None:
-            course = distill.course(self.teacher, self._bench.dataset.catalogue, weight=objectives.teacher)
+            course = distill.distillation_plan(self.teacher, self._bench.dataset.catalogue, weight=objectives.teacher)
         if self._labels is not None:
-            course = finetune.course(self.heads, self.reading.labels, course, weight=objectives.labels)
+            course = finetune.finetuning_plan(self.heads, self.reading.labels, course, weight=objectives.labels)
         if self._labels is not None and self.transfer is not None:
-            course = course.paced(passes=training.label_epochs, peak=training.label_learning_rate)
-        return course.paced(passes=self._passes) if self._passes else course
+            course = course.with_schedule(passes=training.label_epochs, peak=training.label_learning_rate)
+        return course.with_schedule(passes=self._passes) if self._passes else course
 
     def _named(self, text: str) -> Model:
         """The model of a folder, of a version or of the one in use among several.
@@ -149,7 +150,7 @@ class Way:
                 f"no such model folder: {text}; name one such as artifacts/models/encoder/VERSION, or '{CURRENT}'"
             )
         named = (folder / "CURRENT").is_file()
-        return checkpoint.load(checkpoint.newest(folder.parent, folder.name) if named else folder)
+        return checkpoint.load(current_version(folder.parent, folder.name) if named else folder)
 
     def predictions(self, model: Model, vectors: FloatArray) -> pl.DataFrame | None:
         """The labels of all products nobody labelled, columns PREDICTIONS; None when no labels were given."""
@@ -157,7 +158,7 @@ class Way:
             return None
         catalogue = self._bench.dataset.catalogue
         every = finetune.predict(model, catalogue, self.heads, vectors=vectors)
-        left = finetune.unlabelled(every, self.reading.labels)
+        left = finetune.filter_unlabelled(every, self.reading.labels)
         return left.with_columns(pl.lit(model.content_version).alias(PREDICTIONS[-1])).select(PREDICTIONS)
 
     def counts(self) -> dict[str, Any]:
@@ -186,7 +187,7 @@ class Way:
             )
         if self.teacher is not None:
             columns = ("encoder", "dim", "width", "text_layers", "fusion_layers", "weights")
-            sizes = [("teacher", *distill.sizes(self.teacher)), ("student", *distill.sizes(model))]
+            sizes = [("teacher", *distill.encoder_sizes(self.teacher)), ("student", *distill.encoder_sizes(model))]
             out.append(Table("sizes", columns, sizes))
         return out
 

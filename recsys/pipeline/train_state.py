@@ -14,18 +14,18 @@ from recsys.artifacts import atomic as durable
 from recsys.data.dataset import Dataset
 from recsys.errors import ModelFolderError
 from recsys.execution.failpoints import failpoint
-from recsys.pipeline.project import Bench
+from recsys.pipeline.project import Project
 
 logger = logging.getLogger(__name__)
 
 _NOTE = "trained.json"
 
-GROWTH = 0.2
+RETRAIN_GROWTH = 0.2
 """Share by which events or products must have grown since the training for it to be due again."""
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingState:
     """On what the models in use were trained.
 
     Attributes:
@@ -51,12 +51,14 @@ class Trained:
     said: str = ""
 
     @staticmethod
-    def now(bench: Bench, dataset: Dataset, *, encoder: str, ranker: str, way: str = "", said: str = "") -> Trained:
+    def capture(
+        bench: Project, dataset: Dataset, *, encoder: str, ranker: str, way: str = "", said: str = ""
+    ) -> TrainingState:
         """The note for a training on this data with these settings."""
-        return Trained(
+        return TrainingState(
             encoder=encoder,
             ranker=ranker,
-            model_hash=bench.model_hash(),
+            model_hash=bench.model_settings_hash(),
             fingerprint=dataset.fingerprint,
             columns=tuple(sorted(dataset.catalogue.frame.columns)),
             products=len(dataset.catalogue),
@@ -69,32 +71,32 @@ class Trained:
         """Write the note, whole or not at all."""
         path = models / _NOTE
         draft = path.with_suffix(".tmp")
-        durable.write(draft, json.dumps(asdict(self), indent=1).encode())
+        durable.write_durable(draft, json.dumps(asdict(self), indent=1).encode())
         failpoint("trained.rename.before")
         draft.replace(path)
         failpoint("trained.rename.after")
 
     @staticmethod
-    def load(models: Path) -> Trained | None:
+    def load(models: Path) -> TrainingState | None:
         """Read the note; None when nothing was trained or it cannot be read (then training is due)."""
         path = models / _NOTE
         if not path.exists():
             return None
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
-            return Trained(**{**facts, "columns": tuple(facts["columns"])})
+            return TrainingState(**{**facts, "columns": tuple(facts["columns"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
             logger.warning("%s cannot be read (%s), so the models count as stale", path, error)
             return None
 
 
-def due(bench: Bench) -> dict[str, str]:
+def stale_parts(bench: Project) -> dict[str, str]:
     """Which parts must be trained, and why: "encoder" (which takes "ranker" along), "ranker", or nothing.
 
     Training is due when there is no model, a model folder is damaged, a setting that a model depends on has changed,
     the catalogue has got or lost a column, or events or products have grown by a fifth since.
     """
-    known = Trained.load(bench.models)
+    known = TrainingState.load(bench.models_folder)
     if known is None:
         return _both("there is no trained model")
     try:
@@ -103,7 +105,7 @@ def due(bench: Bench) -> dict[str, str]:
         return _both(str(error))
     if loaded != known.encoder:
         return _both(f"the encoder in use is {loaded}, not the noted {known.encoder}")
-    if known.model_hash != bench.model_hash():
+    if known.model_hash != bench.model_settings_hash():
         return _both("a setting of the models has changed")
     dataset = bench.dataset
     if set(known.columns) != set(dataset.catalogue.frame.columns):
@@ -113,13 +115,13 @@ def due(bench: Bench) -> dict[str, str]:
         ("events", known.events, len(dataset.interactions)),
         ("products", known.products, len(dataset.catalogue)),
     ):
-        if now > then * (1 + GROWTH):
+        if now > then * (1 + RETRAIN_GROWTH):
             return _both(f"{what} have grown from {then:,} to {now:,}")
     if not known.ranker:
         return {"ranker": "there is no fitted ranker"}
     try:
-        if bench.blend.sources != tuple(bench.settings.recommend.sources):
-            return {"ranker": f"it was fitted for the sources {', '.join(bench.blend.sources)}"}
+        if bench.ranker.sources != tuple(bench.settings.recommend.sources):
+            return {"ranker": f"it was fitted for the sources {', '.join(bench.ranker.sources)}"}
     except ModelFolderError as error:
         return {"ranker": str(error)}
     return {}

@@ -14,9 +14,9 @@ from scipy.special import expit
 
 from recsys.data import schema
 from recsys.recommend import recommender as line
-from recsys.recommend.candidates.sequence import Sequence as SequenceSource
-from recsys.recommend.candidates.source import Pairs, UserBatch
-from recsys.recommend.recommendations import Lists
+from recsys.recommend.candidates.sequence import SequenceSource as SequenceSource
+from recsys.recommend.candidates.source import CandidatePairs, UserBatch
+from recsys.recommend.recommendations import Recommendations
 from recsys.types import DoubleArray, IntArray
 
 logger = logging.getLogger(__name__)
@@ -54,10 +54,10 @@ def audience(
         return _frame(recommender, users, [], [], [])
     at, share, places = _proposed(recommender, item, users, progress)
     order = np.lexsort((at, -share))[:k]
-    reasons = recommender.sentences(places.take(order))
+    reasons = recommender.explain(places.take(order))
     rows, score = at[order], share[order]
     if len(rows) < k:
-        rest, inner = _by_taste(recommender, item, np.delete(np.arange(len(users)), at), users)
+        rest, inner = _by_user_vector(recommender, item, np.delete(np.arange(len(users)), at), users)
         order = np.lexsort((rest, -inner))[: k - len(rows)]
         rows = np.concatenate([rows, rest[order]])
         score = np.concatenate([score, -expit(-inner[order])])
@@ -78,12 +78,12 @@ def _forbidden(recommender: line.Recommender, item: int) -> bool:
 
 def _proposed(
     recommender: line.Recommender, item: int, users: IntArray, progress: Callable[[int, int], None] | None
-) -> tuple[IntArray, DoubleArray, Lists]:
+) -> tuple[IntArray, DoubleArray, Recommendations]:
     """Positions in `users` for whom the product is a candidate, its share among theirs, and what reasons need."""
     shares: list[DoubleArray] = [np.zeros(0)]
-    places: list[Lists] = []
+    places: list[Recommendations] = []
     for start in range(0, len(users), line.BLOCK):
-        found = recommender.scored(recommender.histories(users[start : start + line.BLOCK]), 1)
+        found = recommender.score_candidates(recommender.histories(users[start : start + line.BLOCK]), 1)
         user = found.pairs.user
         kept = np.flatnonzero(found.pairs.item == item)
         if len(kept):
@@ -94,15 +94,17 @@ def _proposed(
             power = np.exp(found.score.astype(np.float64) - high[user])
             total[some] = np.add.reduceat(power, begins[some])
             shares.append(power[kept] / total[user[kept]])
-            told = recommender.told(found, kept, rank=np.ones(len(kept), np.int64), score=found.score[kept])
-            places.append(told.shifted(start))
+            told = recommender.to_recommendations(
+                found, kept, rank=np.ones(len(kept), np.int64), score=found.score[kept]
+            )
+            places.append(told.with_user_offset(start))
         if progress is not None:
             progress(min(start + line.BLOCK, len(users)), len(users))
-    joined = Lists.joined(places)
+    joined = Recommendations.concat(places)
     return joined.user, np.concatenate(shares), joined
 
 
-def _by_taste(
+def _by_user_vector(
     recommender: line.Recommender, item: int, positions: IntArray, users: IntArray
 ) -> tuple[IntArray, DoubleArray]:
     """Those of the positions who may get the product and have a vector, and its inner product with the product's."""
@@ -113,12 +115,12 @@ def _by_taste(
         assert isinstance(source, SequenceSource)
         some = positions[start : start + line.BLOCK]
         histories = recommender.histories(users[some])
-        known = np.flatnonzero(histories.real.any(axis=1))
+        known = np.flatnonzero(histories.mask.any(axis=1))
         shape = (len(known), len(recommender.names))
         held, because = np.zeros(shape, np.bool_), np.full(shape, -1, np.int64)
-        pairs = Pairs(known, np.full(len(known), item, np.int64), held, because)
-        for rule in recommender.rules.striking:
-            pairs = pairs.take(rule.keep(pairs, histories))
+        pairs = CandidatePairs(known, np.full(len(known), item, np.int64), held, because)
+        for rule in recommender.rules.filters:
+            pairs = pairs.take(rule.keep_mask(pairs, histories))
         if len(pairs):
             vectors = source.vectors(UserBatch(histories, recommender.now))[pairs.user]
             parts.append(some[pairs.user])

@@ -14,7 +14,7 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
 from recsys.data.schema import DAY, PURCHASE_CODE, RETURN_CODE
-from recsys.recommend.recommendations import Lists
+from recsys.recommend.recommendations import Recommendations
 
 _DONE = {
     "purchase": "bought",
@@ -31,7 +31,7 @@ _BLOCK = 1024
 """Products whose pairs are counted at a time."""
 
 
-class Reasons:
+class ReasonGenerator:
     """Knows what is needed to say only what is so."""
 
     def __init__(
@@ -55,14 +55,14 @@ class Reasons:
             pairs: (n, n), row i holds the products that may be proposed together with product i; None = none are.
         """
         self._catalogue, self._sources, self._week = catalogue, tuple(sources), days == 7
-        self._together = bought_together(interactions, pairs) if pairs is not None else None
-        kept = interactions.kind != RETURN_CODE
+        self._together = co_purchase_counts(interactions, pairs) if pairs is not None else None
+        kept = interactions.event_type != RETURN_CODE
         lately = kept & (interactions.time >= now - days * DAY)
         people = np.unique(interactions.item[lately] * interactions.n_users + interactions.user[lately])
         self._lately = np.bincount(people // max(1, interactions.n_users), minlength=interactions.n_items)
         self._ever = np.bincount(interactions.item[kept], minlength=interactions.n_items)
 
-    def sentences(self, lists: Lists) -> list[str]:
+    def explain(self, lists: Recommendations) -> list[str]:
         """One sentence a place: (m,)."""
         stems = lists.because >= 0
         titles = np.full(len(lists.item), None, object)
@@ -93,9 +93,9 @@ class Reasons:
         return "chosen by other customers" if self._ever[item] else "from our range"
 
 
-def bought_together(interactions: Interactions, pairs: sparse.csr_matrix) -> sparse.csr_matrix:
+def co_purchase_counts(interactions: Interactions, pairs: sparse.csr_matrix) -> sparse.csr_matrix:
     """How many customers bought both products of each pair in `pairs`: (n, n) int32, nothing where nobody did."""
-    bought = interactions.kind == PURCHASE_CODE
+    bought = interactions.event_type == PURCHASE_CODE
     shape = (interactions.n_items, interactions.n_users)
     ones = np.ones(int(bought.sum()), np.int32)
     buyers = sparse.csr_matrix((ones, (interactions.item[bought], interactions.user[bought])), shape=shape)

@@ -1,6 +1,6 @@
 """What all sources say of some users and the rules allow, and what the ranker makes of it.
 
-In: sources, users, striking rules. Out: `Pairs`, each (user, product) once; `Scored` with features and scores.
+In: sources, users, striking rules. Out: `CandidatePairs`, each (user, product) once; `ScoredCandidates` with features and scores.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.data.interactions import Histories
-from recsys.recommend.candidates.source import Candidates, CandidateSource, Pairs, UserBatch, pairs_of
+from recsys.recommend.candidates.source import CandidatePairs, Candidates, CandidateSource, UserBatch, merge_candidates
 from recsys.recommend.rules import rule_set as rules
-from recsys.recommend.rules.statistics import Drops
+from recsys.recommend.rules.statistics import RuleStats
 from recsys.types import FloatArray
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredCandidates:
     """The candidates of b users as the ranker sees them.
 
     Attributes:
@@ -29,29 +29,29 @@ class Scored:
     """
 
     histories: Histories
-    pairs: Pairs
+    pairs: CandidatePairs
     x: FloatArray
     score: FloatArray
 
 
-def proposed(
+def retrieve_candidates(
     made: Sequence[CandidateSource],
     users: UserBatch,
     k: int,
-    rule: Sequence[rules.StrikingRule],
+    rule: Sequence[rules.CandidateFilter],
     *,
-    drops: Drops | None = None,
-) -> Pairs:
+    drops: RuleStats | None = None,
+) -> CandidatePairs:
     """What all sources propose and all rules allow, each (user, product) once; what a rule strikes out is counted."""
     parts = []
     for place, source in enumerate(made):
-        found = source.propose(users, k)
+        found = source.retrieve(users, k)
         at = np.full(len(found), place, np.int16)
-        parts.append(Candidates(found.user, found.item, found.score, at, found.because))
-    pairs = pairs_of(Candidates.joined(parts), len(made))
+        parts.append(Candidates(found.user, found.item, found.score, at, found.source_item))
+    pairs = merge_candidates(Candidates.concat(parts), len(made))
     for one in rule:
-        kept = one.keep(pairs, users.histories)
+        kept = one.keep_mask(pairs, users.histories)
         if drops is not None:
-            drops.struck[one.name] += int((~kept).sum())
+            drops.filtered[one.name] += int((~kept).sum())
         pairs = pairs.take(kept)
     return pairs

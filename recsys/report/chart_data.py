@@ -1,6 +1,6 @@
 """What each chart of the page shows, chosen and ordered from the content.
 
-In: `Content`. Out: `Figures`, whose properties are rows for the templates.
+In: `ReportContent`. Out: `ChartData`, whose properties are rows for the templates.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cached_property
 
 from recsys.report import chart_geometry as charts
 from recsys.report import tables
-from recsys.report.content import Cluster, Content
+from recsys.report.content import ClusterCard, ReportContent
 from recsys.report.measurements import Cell, Figure, Grid
 from recsys.report.summary import METRIC, WHOLE
 
@@ -41,7 +41,7 @@ SLICES = {
 
 
 @dataclass(frozen=True)
-class Forest:
+class ForestPlot:
     """Rows with intervals on one axis."""
 
     title: str
@@ -50,7 +50,7 @@ class Forest:
 
 
 @dataclass(frozen=True)
-class Band:
+class SliceComparison:
     """A slice: ours and the best other system."""
 
     name: str
@@ -60,20 +60,20 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Figures:
+class ChartData:
     """The charts of a report."""
 
-    content: Content
+    content: ReportContent
 
     @cached_property
-    def systems(self) -> Forest | None:
+    def systems(self) -> ForestPlot | None:
         """NDCG@10 of every system over all test users, the best first."""
         found = self.content.evaluation
         if found is None:
             return None
         chosen = [one for one in found.figures if (one.slice, one.metric) == (WHOLE, METRIC)]
         chosen.sort(key=lambda one: (-one.value, one.system))
-        return Forest("NDCG@10", *charts.whiskers(chosen, ours=found.ours)) if chosen else None
+        return ForestPlot("NDCG@10", *charts.interval_rows(chosen, ours=found.ours)) if chosen else None
 
     @cached_property
     def measures(self) -> Grid | None:
@@ -105,7 +105,7 @@ class Figures:
         return Grid(title, ("slice", "other", "difference", "low", "high", "p", "users"), rows)
 
     @cached_property
-    def bands(self) -> tuple[charts.Axis, tuple[Band, ...]] | None:
+    def bands(self) -> tuple[charts.Axis, tuple[SliceComparison, ...]] | None:
         """By slice: ours, and the plain system that is best there."""
         found = self.content.evaluation
         if found is None or not found.ours:
@@ -118,9 +118,9 @@ class Figures:
         chosen = [(name, ours, other) for name, ours, other in both if ours is not None and other is not None]
         if not chosen:
             return None
-        scale, rows = charts.whiskers([one for _, *pair in chosen for one in pair], ours=found.ours)
+        scale, rows = charts.interval_rows([one for _, *pair in chosen for one in pair], ours=found.ours)
         return scale, tuple(
-            Band(SLICES.get(name, name), ours.users, rows[2 * at], rows[2 * at + 1])
+            SliceComparison(SLICES.get(name, name), ours.users, rows[2 * at], rows[2 * at + 1])
             for at, (name, ours, _) in enumerate(chosen)
         )
 
@@ -142,13 +142,15 @@ class Figures:
         return Grid("NDCG@10 by slice", ("slice", "users", *systems), tuple(rows))
 
     @cached_property
-    def agreement(self) -> tuple[Forest, ...]:
+    def agreement(self) -> tuple[ForestPlot, ...]:
         """For each attribute: how often neighbours share it, for ours, for words, for chance."""
         held: dict[str, list[Figure]] = {}
         for one in self.content.agreement:
             held.setdefault(one.slice, []).append(one)
         scale = charts.axis([0.0, 1.0])
-        return tuple(Forest(name, *charts.whiskers(some, ours=OURS, scale=scale)) for name, some in held.items())
+        return tuple(
+            ForestPlot(name, *charts.interval_rows(some, ours=OURS, scale=scale)) for name, some in held.items()
+        )
 
     @cached_property
     def stages(self) -> tuple[tuple[str, tuple[charts.Line, ...]], ...]:
@@ -185,7 +187,7 @@ class Figures:
     def dots(self) -> tuple[tuple[int, float, float, int], ...]:
         """The map."""
         clusters = self.content.clusters
-        return charts.spread(clusters.dots) if clusters else ()
+        return charts.scale_to_percent(clusters.dots) if clusters else ()
 
     @cached_property
     def names(self) -> tuple[tuple[float, float, str], ...]:
@@ -193,7 +195,7 @@ class Figures:
         clusters = self.content.clusters
         if clusters is None:
             return ()
-        middles = charts.middles(self.dots)
+        middles = charts.cluster_label_positions(self.dots)
         chosen = [group for group in clusters.groups if group.id in middles][:_NAMED]
         return tuple(_apart([(*middles[group.id], _brief(group.label)) for group in chosen]))
 
@@ -203,7 +205,7 @@ class Figures:
         return tables.Grids(self.content)
 
 
-def _kin(group: Cluster) -> str:
+def _kin(group: ClusterCard) -> str:
     return group.parent or f"\0{group.id}"
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from recsys.report.content import Share
+from recsys.report.content import ExposureShare
 from recsys.report.measurements import Curve, Figure
 
 
@@ -73,7 +73,9 @@ def _step(wanted: float) -> float:
     return next((size * power for size in (1, 2, 5) if size * power >= wanted * 0.999), 10 * power)
 
 
-def whiskers(figures: Sequence[Figure], *, ours: str, scale: Axis | None = None) -> tuple[Axis, tuple[Whisker, ...]]:
+def interval_rows(
+    figures: Sequence[Figure], *, ours: str, scale: Axis | None = None
+) -> tuple[Axis, tuple[Whisker, ...]]:
     """A row a figure on a common axis.
 
     Args:
@@ -113,7 +115,7 @@ def _line(curve: Curve) -> Line:
     return Line(curve.name, points, curve.values[0], curve.values[-1], best, last)
 
 
-def shares(rows: Sequence[Share]) -> Axis:
+def shares(rows: Sequence[ExposureShare]) -> Axis:
     """The common axis of shares of catalogue, sales and places."""
     return axis([part for row in rows for part in (row.catalogue, row.sales, row.exposure)])
 
@@ -125,7 +127,7 @@ def lorenz(points: Sequence[tuple[float, float, float]]) -> tuple[str, str]:
     return exposure, sales
 
 
-def spread(dots: Sequence[tuple[int, float, float, int]]) -> tuple[tuple[int, float, float, int], ...]:
+def scale_to_percent(dots: Sequence[tuple[int, float, float, int]]) -> tuple[tuple[int, float, float, int], ...]:
     """Dots of a map moved into 3 to 97 percent of each side, the map's own proportions given up."""
     if not dots:
         return ()
@@ -142,7 +144,7 @@ def spread(dots: Sequence[tuple[int, float, float, int]]) -> tuple[tuple[int, fl
     return tuple(out)
 
 
-def middles(dots: Sequence[tuple[int, float, float, int]]) -> dict[int, tuple[float, float]]:
+def cluster_label_positions(dots: Sequence[tuple[int, float, float, int]]) -> dict[int, tuple[float, float]]:
     """Where the name of each group stands: the median of its dots."""
     held: dict[int, tuple[list[float], list[float]]] = {}
     for _, x, y, group in dots:

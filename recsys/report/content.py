@@ -1,7 +1,7 @@
 """All that a report tells, as plain frozen data: the page is a function of this and of nothing else.
 
-In: numbers and texts that the pipeline has gathered. Out: `Content`, a tree of tuples that knows no table and no model.
-Texts are data of the shop and may hold anything; a product is named by its place in `Content.products`.
+In: numbers and texts that the pipeline has gathered. Out: `ReportContent`, a tree of tuples that knows no table and no model.
+Texts are data of the shop and may hold anything; a product is named by its place in `ReportContent.products`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from recsys.report.measurements import Evaluation, Figure, Grid, Training
 
 
 @dataclass(frozen=True)
-class Product:
+class ProductCard:
     """A product that is shown somewhere.
 
     Attributes:
         id: its id.
         title: its title, the id where it has none.
         about: brand, category, price: what stands under the title.
-        picture: row in `Content.pixels`, -1 = none.
+        picture: row in `ReportContent.pixels`, -1 = none.
     """
 
     id: str
@@ -32,7 +32,7 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Quality:
+class DataQuality:
     """What the shop's data is like.
 
     Attributes:
@@ -51,7 +51,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Share:
+class ExposureShare:
     """How much of catalogue, sales and places in lists one group of products has, each 0 to 1."""
 
     name: str
@@ -61,7 +61,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Exposure:
+class CatalogueExposure:
     """Which products the published lists show.
 
     Attributes:
@@ -82,15 +82,15 @@ class Exposure:
     places: int
     gini: float | None
     gini_sales: float | None
-    tenths: tuple[Share, ...]
+    tenths: tuple[ExposureShare, ...]
     lorenz: tuple[tuple[float, float, float], ...]
-    brands: tuple[Share, ...]
-    prices: tuple[Share, ...]
+    brands: tuple[ExposureShare, ...]
+    prices: tuple[ExposureShare, ...]
     most: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ClusterCard:
     """A group of products; `parent` names the group of groups, empty = none; `products` are shown on its sheet."""
 
     id: int
@@ -102,17 +102,17 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Clusters:
+class ClusterMap:
     """Groups, the largest first, and a map: (product, x, y, id of its group), of `whole` products in all."""
 
-    groups: tuple[Cluster, ...]
+    groups: tuple[ClusterCard, ...]
     dots: tuple[tuple[int, float, float, int], ...]
     whole: int
     number: int
 
 
 @dataclass(frozen=True)
-class Event:
+class UserEvent:
     """What a user did with a product, in words, and when last (UTC seconds)."""
 
     product: int
@@ -121,7 +121,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Place:
+class RankedItem:
     """A place in a list."""
 
     product: int
@@ -130,17 +130,17 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Person:
+class UserExample:
     """A user: the newest events, the newest first, how many there are in all, and the list."""
 
     id: str
     events: int
-    history: tuple[Event, ...]
-    list: tuple[Place, ...]
+    history: tuple[UserEvent, ...]
+    list: tuple[RankedItem, ...]
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class NeighbourExample:
     """A product and what is like it: (product, cosine), the most alike first."""
 
     product: int
@@ -148,7 +148,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Changes:
+class RunChanges:
     """This run beside the one before.
 
     Attributes:
@@ -165,7 +165,7 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class Lists:
+class ListSummary:
     """The published lists.
 
     Attributes:
@@ -190,7 +190,7 @@ class Lists:
 
 
 @dataclass(frozen=True)
-class Content:
+class ReportContent:
     """A whole report; what is None or empty does not exist yet, and the page says which command makes it.
 
     Attributes:
@@ -205,17 +205,17 @@ class Content:
 
     shop: str
     at: int
-    products: tuple[Product, ...]
-    quality: Quality
+    products: tuple[ProductCard, ...]
+    quality: DataQuality
     training: Training | None
     agreement: tuple[Figure, ...]
     evaluation: Evaluation | None
-    lists: Lists | None
-    exposure: Exposure | None
-    clusters: Clusters | None
-    people: tuple[Person, ...]
-    explorer: tuple[Neighbours, ...]
-    changes: Changes | None
+    lists: ListSummary | None
+    exposure: CatalogueExposure | None
+    clusters: ClusterMap | None
+    people: tuple[UserExample, ...]
+    explorer: tuple[NeighbourExample, ...]
+    changes: RunChanges | None
     provenance: Grid
     settings: Grid
     pixels: npt.NDArray[np.uint8] = field(repr=False)

@@ -16,7 +16,7 @@ LONGEST = 160
 _DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
 
 
-def text(value: str, most: int = LONGEST) -> str:
+def clean_text(value: str, most: int = LONGEST) -> str:
     """A text of the shop: control characters and direction marks stripped, not longer than `most`."""
     shown = printable(value[: 4 * most])  # a text may be very long
     return shown if len(shown) <= most and len(value) <= 4 * most else shown[: most - 1].rstrip() + "…"
@@ -61,7 +61,7 @@ def cell(value: Cell) -> str:
     """A cell of a table."""
     if value is None:
         return "–"
-    return text(value, 300) if isinstance(value, str) else number(value)
+    return clean_text(value, 300) if isinstance(value, str) else number(value)
 
 
 def moment(at: int) -> str:
@@ -84,11 +84,11 @@ def ago(at: int, now: int) -> str:
     return "just now"
 
 
-def counted(count: int, one: str, many: str = "") -> str:
+def pluralize(count: int, one: str, many: str = "") -> str:
     """`3 users`, `1 user`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def chance(p: float) -> str:
+def format_p_value(p: float) -> str:
     """A p value in three decimals."""
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)

@@ -1,6 +1,6 @@
 """The page and the numbers beside it: HTML that needs nothing but itself, and JSON.
 
-In: `Content`. Out: text; the same content gives the same bytes. All texts are escaped by Jinja2, what the script reads
+In: `ReportContent`. Out: text; the same content gives the same bytes. All texts are escaped by Jinja2, what the script reads
 is JSON without `<`, `>` and `&`, and a policy in the page forbids every style, script and address that is not in it.
 """
 
@@ -18,8 +18,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from recsys.report import chart_geometry as charts
 from recsys.report import formatting as words
-from recsys.report.chart_data import Figures
-from recsys.report.content import Content
+from recsys.report.chart_data import ChartData
+from recsys.report.content import ReportContent
 from recsys.report.summary import verdict
 from recsys.report.thumbnails import BUDGET, thumbnails
 
@@ -30,7 +30,7 @@ _SLACK = 10_000
 """Bytes by which the pictures of a page that is too large become fewer than it takes."""
 
 
-def page(content: Content, *, budget: int = BUDGET, limit: int = LIMIT) -> str:
+def render_html(content: ReportContent, *, budget: int = BUDGET, limit: int = LIMIT) -> str:
     """The whole report as one HTML document.
 
     Args:
@@ -47,7 +47,7 @@ def page(content: Content, *, budget: int = BUDGET, limit: int = LIMIT) -> str:
     return _page(content, thumbnails(content.products, content.pixels, budget=max(0, left)))
 
 
-def _page(content: Content, pictures: tuple[str, ...]) -> str:
+def _page(content: ReportContent, pictures: tuple[str, ...]) -> str:
     style, script = _part("style.css"), _part("script.js")
     rules = "".join(
         f".p{at}{{background-image:url(data:image/webp;base64,{held})}}\n" for at, held in enumerate(pictures) if held
@@ -58,7 +58,7 @@ def _page(content: Content, pictures: tuple[str, ...]) -> str:
         .render(
             content=content,
             verdict=verdict(content),
-            figures=Figures(content),
+            figures=ChartData(content),
             pictured=[bool(held) for held in pictures],
             style=style,
             rules=rules,
@@ -69,7 +69,7 @@ def _page(content: Content, pictures: tuple[str, ...]) -> str:
     )
 
 
-def document(content: Content) -> dict[str, Any]:
+def to_json(content: ReportContent) -> dict[str, Any]:
     """The numbers of the report in JSON's own types; pictures are left out."""
     said = verdict(content)
     out: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "verdict": _plain(said)}
@@ -89,18 +89,25 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _told(content: Content, pictures: tuple[str, ...]) -> str:
+def _told(content: ReportContent, pictures: tuple[str, ...]) -> str:
     """What the script needs: products of the explorer and of the map, neighbours, names of groups."""
     used = {product for one in content.explorer for product in (one.product, *(near for near, _ in one.near))}
     used |= {product for product, *_ in content.clusters.dots} if content.clusters else set()
     told = {
         "products": {
-            at: [words.text(one.title, 90), words.text(one.about, 90), words.text(one.id, 60), int(bool(pictures[at]))]
+            at: [
+                words.clean_text(one.title, 90),
+                words.clean_text(one.about, 90),
+                words.clean_text(one.id, 60),
+                int(bool(pictures[at])),
+            ]
             for at, one in enumerate(content.products)
             if at in used
         },
         "near": {one.product: [[near, round(score, 3)] for near, score in one.near] for one in content.explorer},
-        "groups": {one.id: words.text(one.label, 90) for one in content.clusters.groups} if content.clusters else {},
+        "groups": {one.id: words.clean_text(one.label, 90) for one in content.clusters.groups}
+        if content.clusters
+        else {},
     }
     text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":
@@ -129,7 +136,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     for name in (
-        "text",
+        "clean_text",
         "initial",
         "number",
         "measure",
@@ -138,8 +145,8 @@ def _environment() -> Environment:
         "moment",
         "day",
         "ago",
-        "counted",
-        "chance",
+        "pluralize",
+        "format_p_value",
     ):
         made.filters[name] = getattr(words, name)
     made.globals["charts"] = charts

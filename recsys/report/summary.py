@@ -1,6 +1,6 @@
 """The verdict in words: better than popularity or not, how sure, for how many users, and what to look at.
 
-In: `Content`. Out: `Verdict`; every sentence follows from a number that stands further down in the report.
+In: `ReportContent`. Out: `Summary`; every sentence follows from a number that stands further down in the report.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from recsys.report.content import Content
-from recsys.report.formatting import ago, chance, counted, measure, percent
+from recsys.report.content import ReportContent
+from recsys.report.formatting import ago, format_p_value, measure, percent, pluralize
 from recsys.report.measurements import Evaluation, Pair
 
 METRIC, WHOLE = "ndcg@10", "all"
@@ -37,7 +37,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Summary:
     """What the report says first.
 
     Attributes:
@@ -55,10 +55,10 @@ class Verdict:
     look: tuple[Note, ...]
 
 
-def verdict(content: Content) -> Verdict:
+def verdict(content: ReportContent) -> Summary:
     """Judge what there is."""
     tone, headline, because = _judged(content.evaluation)
-    return Verdict(tone, headline, because, _tiles(content), tuple(_notes(content)))
+    return Summary(tone, headline, because, _tiles(content), tuple(_notes(content)))
 
 
 def popularity(evaluation: Evaluation) -> Pair | None:
@@ -76,7 +76,7 @@ def strongest(evaluation: Evaluation) -> Pair | None:
     )
 
 
-def sure(pair: Pair) -> bool:
+def is_significant(pair: Pair) -> bool:
     """Whether both the interval and the test say that there is a difference."""
     return pair.p < _LEVEL and (pair.low > 0 or pair.high < 0)
 
@@ -101,15 +101,15 @@ def _judged(found: Evaluation | None) -> tuple[str, str, tuple[str, ...]]:
     ours, theirs = value(found, pair.system), value(found, pair.other)
     apart = (
         f"NDCG@10 is {measure(ours)}, the most popular products ({pair.other}) reach {measure(theirs)}. On the same "
-        f"{counted(pair.users, 'user')} the difference is {measure(pair.difference)}"
+        f"{pluralize(pair.users, 'user')} the difference is {measure(pair.difference)}"
     )
     if math.isnan(pair.low):
         return "open", "How sure the difference to popularity is was not asked for.", (
             f"{apart}; set [evaluate] bootstrap above 0 for an interval.",
         )  # fmt: skip
-    apart += f", 95 % interval {measure(pair.low)} to {measure(pair.high)}, {chance(pair.p)}."
+    apart += f", 95 % interval {measure(pair.low)} to {measure(pair.high)}, {format_p_value(pair.p)}."
     said = f"Against the strongest plain system: {found.said}."
-    if not sure(pair):
+    if not is_significant(pair):
         return "open", "No difference to popularity can be shown.", (apart, said)
     if pair.difference < 0:
         return "bad", "Popularity does better than our lists.", (apart, said)
@@ -118,7 +118,7 @@ def _judged(found: Evaluation | None) -> tuple[str, str, tuple[str, ...]]:
     return "good", f"Yes, better than popularity{how}.", (apart, said)
 
 
-def _tiles(content: Content) -> tuple[Tile, ...]:
+def _tiles(content: ReportContent) -> tuple[Tile, ...]:
     lists, exposure, changes, judged = content.lists, content.exposure, content.changes, content.evaluation
     none = "–"
     covered = Tile("users with a list", none, "nothing is published", "lists")
@@ -133,7 +133,7 @@ def _tiles(content: Content) -> tuple[Tile, ...]:
     stayed = Tile("stayed since the last run", none, "there is no earlier run", "changes")
     if changes is not None and changes.overlap is not None:
         stayed = Tile(
-            "stayed since the last run", percent(changes.overlap), f"of {counted(changes.users, 'list')}", "changes"
+            "stayed since the last run", percent(changes.overlap), f"of {pluralize(changes.users, 'list')}", "changes"
         )
     age = Tile("last evaluation", none, "run recsys evaluate", "figures")
     if judged is not None:
@@ -142,19 +142,19 @@ def _tiles(content: Content) -> tuple[Tile, ...]:
     return covered, shown, stayed, age
 
 
-def _notes(content: Content) -> list[Note]:
+def _notes(content: ReportContent) -> list[Note]:
     return [*_of_lists(content), *_of_evaluation(content), *_of_products(content), *_of_training(content)]
 
 
-def _of_lists(content: Content) -> list[Note]:
+def _of_lists(content: ReportContent) -> list[Note]:
     lists, out = content.lists, list[Note]()
     if lists is None:
         return [Note("No lists are published; run recsys recommend.", "lists")]
     if lists.covered < lists.users:
-        out.append(Note(f"{counted(lists.users - lists.covered, 'user')} have no list of their own.", "lists"))
+        out.append(Note(f"{pluralize(lists.users - lists.covered, 'user')} have no list of their own.", "lists"))
     if lists.short:
         out.append(
-            Note(f"{counted(lists.short, 'list')} are shorter than {lists.k}: the rules leave no more.", "lists")
+            Note(f"{pluralize(lists.short, 'list')} are shorter than {lists.k}: the rules leave no more.", "lists")
         )
     changes = content.changes
     if changes is not None and changes.overlap is not None and changes.overlap < _MOVED:
@@ -164,7 +164,7 @@ def _of_lists(content: Content) -> list[Note]:
     return out
 
 
-def _of_evaluation(content: Content) -> list[Note]:
+def _of_evaluation(content: ReportContent) -> list[Note]:
     judged, out = content.evaluation, list[Note]()
     if judged is None:
         return [Note("Nothing has been evaluated; run recsys evaluate.", "figures")]
@@ -173,26 +173,26 @@ def _of_evaluation(content: Content) -> list[Note]:
     elif (content.at - judged.at) / 86_400 > _OLD_DAYS:
         out.append(Note(f"The last evaluation was {ago(judged.at, content.at)}; run recsys evaluate again.", "figures"))
     pair = popularity(judged)
-    if pair is not None and not sure(pair):
+    if pair is not None and not is_significant(pair):
         out.append(
             Note("The test is too small, or our lists too plain, to show a difference to popularity.", "figures")
         )
     best = strongest(judged)
-    if best is not None and best is not pair and not (sure(best) and best.difference > 0):
-        how = "is behind" if sure(best) else "shows no gain over"
+    if best is not None and best is not pair and not (is_significant(best) and best.difference > 0):
+        how = "is behind" if is_significant(best) else "shows no gain over"
         out.append(Note(f"{judged.ours} {how} the strongest plain system ({best.other}).", "figures"))
     return out
 
 
-def _of_products(content: Content) -> list[Note]:
+def _of_products(content: ReportContent) -> list[Note]:
     counts, out = dict(content.quality.counts), list[Note]()
     rejected = counts.get("rejected rows", 0)
     if rejected:
-        out.append(Note(f"{counted(rejected, 'row')} of the shop’s data could not be used.", "quality"))
+        out.append(Note(f"{pluralize(rejected, 'row')} of the shop’s data could not be used.", "quality"))
     products, pictured = counts.get("products", 0), counts.get("products with a picture", 0)
     if products and pictured < (1 - _BLANK) * products:
         out.append(
-            Note(f"{counted(products - pictured, 'product')} of {products:,} have no usable picture.", "quality")
+            Note(f"{pluralize(products - pictured, 'product')} of {products:,} have no usable picture.", "quality")
         )
     exposure = content.exposure
     if exposure is None:
@@ -208,7 +208,7 @@ def _of_products(content: Content) -> list[Note]:
     return out
 
 
-def _of_training(content: Content) -> list[Note]:
+def _of_training(content: ReportContent) -> list[Note]:
     if content.training is None:
         return [Note("There is no trained model; run recsys train.", "training")]
     last = {str(name): figure for name, figure in content.training.last.rows}

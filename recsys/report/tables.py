@@ -1,6 +1,6 @@
 """The tables behind the charts: the same numbers, to be read or copied.
 
-In: `Content`. Out: a `Grid` a chart.
+In: `ReportContent`. Out: a `Grid` a chart.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recsys.report.content import Content, Share
+from recsys.report.content import ExposureShare, ReportContent
 from recsys.report.measurements import Grid
 
 
@@ -16,7 +16,7 @@ from recsys.report.measurements import Grid
 class Grids:
     """The tables of a report's charts; without rows where there is no chart."""
 
-    content: Content
+    content: ReportContent
 
     @property
     def agreements(self) -> Grid:
@@ -54,10 +54,10 @@ class Grids:
         rows = tuple((one.id, one.label, one.size, one.parent or None, ", ".join(one.terms)) for one in groups)
         return Grid("Groups of products", ("id", "label", "products", "part of", "terms"), rows)
 
-    def _of(self, name: str) -> Sequence[Share]:
+    def _of(self, name: str) -> Sequence[ExposureShare]:
         return getattr(self.content.exposure, name) if self.content.exposure else ()
 
     @staticmethod
-    def _shares(title: str, what: str, rows: Sequence[Share]) -> Grid:
+    def _shares(title: str, what: str, rows: Sequence[ExposureShare]) -> Grid:
         columns = (what, "share of sellable products", "share of purchases", "share of places")
         return Grid(title, columns, tuple((one.name, one.catalogue, one.sales, one.exposure) for one in rows))

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from recsys.report.content import Product
+from recsys.report.content import ProductCard
 
 BUDGET: Final = 4_500_000
 """Bytes of base64 that all pictures of a page may take."""
@@ -22,7 +22,9 @@ _LEVELS: Final = ((96, 78), (64, 74), (64, 55), (48, 50), (40, 40), (32, 30))
 _PROBES: Final = 24
 
 
-def thumbnails(products: Sequence[Product], pixels: npt.NDArray[np.uint8], *, budget: int = BUDGET) -> tuple[str, ...]:
+def thumbnails(
+    products: Sequence[ProductCard], pixels: npt.NDArray[np.uint8], *, budget: int = BUDGET
+) -> tuple[str, ...]:
     """Base64 of the picture of each product, empty for those without one.
 
     The best size and quality that fit the budget are taken, judged by some pictures from all over; what is over the

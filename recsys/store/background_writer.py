@@ -14,22 +14,22 @@ import polars as pl
 import sqlalchemy as sa
 
 from recsys.execution import signals as stop
-from recsys.store.carried_lists import Kept
-from recsys.store.run_writer import Run
+from recsys.store.carried_lists import CarriedOverLists
+from recsys.store.run_writer import RunWriter
 
-_Shard = tuple[int, pl.DataFrame, int, Kept | None]
+_Shard = tuple[int, pl.DataFrame, int, CarriedOverLists | None]
 _AHEAD = 1
 """Shards that wait while one is written: what memory holds, and what a signal to stop has to wait for."""
 
 
-class Writer:
+class BackgroundWriter:
     """Writes a run's shards in a thread of its own. In a `with` block: at its end all shards are in the store.
 
     Leaving the block early, by an error or a signal, still writes the shards that were handed over, so nothing scored
     is lost; leaving it by an error of the writing itself does not. A second signal does not wait.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunWriter) -> None:
         self._run = run
         self._error: BaseException | None = None
         self._waiting: queue.Queue[_Shard | None] = queue.Queue(_AHEAD)
@@ -45,7 +45,7 @@ class Writer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if not self._here:
-            with stop.deferred():
+            with stop.defer_signals():
                 self._waiting.put(None)
                 self._thread.join()
         if self._error is None or self._error is error:
@@ -54,15 +54,15 @@ class Writer:
             raise self._error
         error.add_note(f"and the last shards were not written: {self._error}")
 
-    def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: Kept | None = None) -> None:
-        """Hand a shard over; waits while too many wait. See `Run.write`.
+    def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: CarriedOverLists | None = None) -> None:
+        """Hand a shard over; waits while too many wait. See `RunWriter.write`.
 
         Raises:
             Exception: what writing an earlier shard raised; nothing after it was written.
         """
         if self._here:
-            with stop.deferred():
-                self._run.write(shard_id, frame, n_users=n_users, kept=kept)
+            with stop.defer_signals():
+                self._run.write_shard(shard_id, frame, n_users=n_users, kept=kept)
             return
         if self._error is not None:
             raise self._error
@@ -73,6 +73,6 @@ class Writer:
             if self._error is None:
                 shard_id, frame, n_users, kept = shard
                 try:
-                    self._run.write(shard_id, frame, n_users=n_users, kept=kept)
+                    self._run.write_shard(shard_id, frame, n_users=n_users, kept=kept)
                 except BaseException as error:  # told where the shards come from
                     self._error = error

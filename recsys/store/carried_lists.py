@@ -19,7 +19,7 @@ _NAMED = 500
 
 
 @dataclass(frozen=True)
-class Kept:
+class CarriedOverLists:
     """What is copied.
 
     Attributes:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from recsys.db.dialects import Dialect
 from recsys.execution import memory
 from recsys.store import tables
-from recsys.store.recommendations import pieces
+from recsys.store.recommendations import chunks
 from recsys.types import FloatArray
 
 _BATCH = 2000
@@ -51,7 +51,7 @@ def write(
     )
     stored = _stored(connection, model_version)
     gone = stored.join(wanted, on="product_id", how="anti")["product_id"].sort().to_list()
-    for some in pieces(gone):
+    for some in chunks(gone):
         connection.execute(sa.delete(table).where(table.c.product_id.in_(some)))
     changed = wanted.with_row_index("row").join(stored, on=["product_id", "content"], how="anti", maintain_order="left")
     if not changed.height:
@@ -68,7 +68,7 @@ def write(
     return changed.height
 
 
-@memory.paused()
+@memory.gc_paused()
 def _stored(connection: Connection, model_version: str) -> pl.DataFrame:
     """What is stored: product_id, and as `content` the hash of what this model made the vector from, else null."""
     table = tables.product_embeddings

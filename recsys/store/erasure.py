@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from recsys.data.erased_users import Forgotten, hashed
+from recsys.data.erased_users import ErasedUsers, user_hash
 from recsys.data.schema import DEFAULT_USER
 from recsys.errors import UsageError
 from recsys.store import retention as prune
 from recsys.store import tables
-from recsys.store.recommendations import pieces
+from recsys.store.recommendations import chunks
 
 if TYPE_CHECKING:
     from recsys.store.store import Store
@@ -30,7 +30,7 @@ BOOKED: Final = -1
 
 
 @dataclass(frozen=True)
-class Erased:
+class ErasureCounts:
     """What went.
 
     Attributes:
@@ -48,13 +48,13 @@ class Erased:
     runs: int
 
 
-def forgotten(store: Store) -> Forgotten:
+def load_erased_users(store: Store) -> ErasedUsers:
     """Who was forgotten before."""
     with store.reader() as connection:
-        return Forgotten(frozenset(connection.execute(sa.select(tables.forgotten_users.c.user_hash)).scalars()))
+        return ErasedUsers(frozenset(connection.execute(sa.select(tables.forgotten_users.c.user_hash)).scalars()))
 
 
-def forget(store: Store, user_ids: Sequence[str]) -> Erased:
+def erase_users(store: Store, user_ids: Sequence[str]) -> ErasureCounts:
     """Erase users from every table of the store, and note their hashes.
 
     Args:
@@ -67,27 +67,27 @@ def forget(store: Store, user_ids: Sequence[str]) -> Erased:
     ids = list(dict.fromkeys(user_ids))
     if DEFAULT_USER in ids:
         raise UsageError(f"'{DEFAULT_USER}' is the list for users without history, not a user")
-    hashes = {hashed(one): one for one in ids}
+    hashes = {user_hash(one): one for one in ids}
     with store.engine.begin() as connection:
         now = store.dialect.now(connection)
         for one in hashes:
             store.dialect.insert_new(connection, tables.forgotten_users, {"user_hash": one, "forgotten_at": now})
         found = _held(connection, ids)
-        events = sum(_deleted(connection, tables.events, some) for some in pieces(ids))
-        for some in pieces(ids):
+        events = sum(_deleted(connection, tables.events, some) for some in chunks(ids))
+        for some in chunks(ids):
             _deleted(connection, tables.users, some)
         given_up = _given_up(connection)
         lists, listed = _lists(store, connection, ids, without=set(given_up))
-        rejected = _blanked(connection, Forgotten(frozenset(hashes)))
-    prune.remove(store.engine, store.dialect, given_up)
+        rejected = _blanked(connection, ErasedUsers(frozenset(hashes)))
+    prune.delete_rows(store.engine, store.dialect, given_up)
     store.dialect.overwrite(store.engine)
-    return Erased(len(found | listed), events, lists, rejected, len(given_up))
+    return ErasureCounts(len(found | listed), events, lists, rejected, len(given_up))
 
 
 def _held(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Which of the ids are among users and events."""
     out: set[str] = set()
-    for some in pieces(ids):
+    for some in chunks(ids):
         for table in (tables.users, tables.events):
             query = sa.select(table.c.user_id).where(table.c.user_id.in_(some)).distinct()
             out |= set(connection.execute(query).scalars())
@@ -104,20 +104,20 @@ def _given_up(connection: Connection) -> list[str]:
     at_work = sa.select(runs.c.run_id).where(runs.c.state == "building", runs.c.kind == "recommend")
     out = list(connection.execute(at_work.with_for_update()).scalars())
     for run_id in out:
-        prune.give_up(connection, run_id, reason="given up: users of it were forgotten")
+        prune.mark_failed(connection, run_id, reason="given up: users of it were forgotten")
     return out
 
 
 def _lists(store: Store, connection: Connection, ids: Sequence[str], *, without: set[str]) -> tuple[int, set[str]]:
     """Delete the users' lists of all runs and book it in their ledgers: rows, and whose."""
     whole, total, users = tables.recommendations_all, 0, set[str]()
-    for run_id in store.dialect.held(connection, whole):
+    for run_id in store.dialect.run_ids(connection, whole):
         if run_id in without:
             continue
-        place, rows, mine = store.dialect.place(whole, run_id), 0, set[str]()
+        place, rows, mine = store.dialect.run_storage(whole, run_id), 0, set[str]()
         placement = sa.select(tables.runs.c.placement).where(tables.runs.c.run_id == run_id).scalar_subquery()
         here = (place.c.run_id == run_id, place.c.placement == placement)
-        for some in pieces(ids):
+        for some in chunks(ids):
             query = sa.select(place.c.user_id).where(*here, place.c.user_id.in_(some)).distinct()
             mine |= set(connection.execute(query).scalars())
             rows += _deleted(connection, place, some, *here)
@@ -135,7 +135,7 @@ def _booked(store: Store, connection: Connection, run_id: str, *, users: int, ro
     connection.execute(sa.update(shards).where(shards.c.run_id == run_id, shards.c.shard_id == BOOKED).values(less))
 
 
-def _blanked(connection: Connection, gone: Forgotten) -> int:
+def _blanked(connection: Connection, gone: ErasedUsers) -> int:
     """Take away what rejected rows of these users held; that a row was rejected, and why, stays."""
     bad = tables.rejected_rows
     key = (bad.c.source, bad.c.row_no, bad.c.table_name, bad.c.code)

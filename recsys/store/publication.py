@@ -24,7 +24,7 @@ _RUNS = tables.runs
 _POINTERS = tables.publications
 
 
-def facts(connection: Connection, run_id: str) -> RowMapping:
+def run_row(connection: Connection, run_id: str) -> RowMapping:
     """The row of a run.
 
     Raises:
@@ -37,13 +37,13 @@ def facts(connection: Connection, run_id: str) -> RowMapping:
     return found
 
 
-def published(connection: Connection, placement: str) -> RowMapping | None:
+def published_run(connection: Connection, placement: str) -> RowMapping | None:
     """The row of the run that consumers read at a placement; None where nothing is published."""
     pointed = connection.execute(sa.select(_POINTERS.c.run_id).where(_POINTERS.c.placement == placement)).scalar()
-    return None if pointed is None else facts(connection, pointed)
+    return None if pointed is None else run_row(connection, pointed)
 
 
-def newest_ready(connection: Connection, placement: str) -> str:
+def latest_ready_run(connection: Connection, placement: str) -> str:
     """The newest finished run that was never published.
 
     Raises:
@@ -56,7 +56,7 @@ def newest_ready(connection: Connection, placement: str) -> str:
     return run_id
 
 
-def forward(
+def publish(
     connection: Connection,
     run_id: str,
     *,
@@ -71,7 +71,7 @@ def forward(
         NotFoundError: no such run, or it was never finished, or its rows are pruned.
         PublishGuardError: a guard refuses.
     """
-    run = facts(connection, run_id)
+    run = run_row(connection, run_id)
     if run["state"] in ("building", "failed") or run["pruned_at"] is not None:
         state = "pruned" if run["pruned_at"] is not None else run["state"]
         raise NotFoundError(f"run {run_id} cannot be published: it is {state}; see 'recsys runs list'")
@@ -81,7 +81,7 @@ def forward(
     failpoint("store.guards.before")
     if run["kind"] == "recommend" and guards is not None:
         expected = expected_users if expected_users is not None else int((run["counts"] or {}).get("users", 0))
-        said = guarding.refusals(connection, run_id, settings=guards, expected_users=expected, last_run=read_now)
+        said = guarding.failed_guards(connection, run_id, settings=guards, expected_users=expected, last_run=read_now)
         if said and force:
             log.warning("run %s is published although: %s", run_id, "; ".join(said))
         elif said:
@@ -95,7 +95,7 @@ def forward(
     failpoint("store.flip.before")
     if read_now is None:
         if not _first(connection, placement, run_id, now=now):  # then there is a pointer to judge by and to move
-            forward(connection, run_id, guards=guards, expected_users=expected_users, force=force, now=now)
+            publish(connection, run_id, guards=guards, expected_users=expected_users, force=force, now=now)
             return
     else:
         _move(connection, placement, to=run_id, back_to=read_now, now=now)
@@ -104,7 +104,7 @@ def forward(
     _mark(connection, run_id, state="published", published_at=now)
 
 
-def back(connection: Connection, placement: str, *, now: datetime) -> str:
+def rollback(connection: Connection, placement: str, *, now: datetime) -> str:
     """Point a placement at the run before; return that run's id.
 
     Raises:
@@ -114,7 +114,7 @@ def back(connection: Connection, placement: str, *, now: datetime) -> str:
     if current is None:
         raise NotFoundError(f"nothing is published at '{placement}'; there is nothing to go back from")
     before = current["previous_run_id"]
-    if before is None or facts(connection, before)["pruned_at"] is not None:
+    if before is None or run_row(connection, before)["pruned_at"] is not None:
         raise NotFoundError(f"run {current['run_id']} at '{placement}' has no earlier run to go back to")
     earlier = sa.select(sa.func.max(_RUNS.c.run_id)).where(
         _RUNS.c.placement == placement,

@@ -36,7 +36,7 @@ _OVERLAP = """SELECT AVG(same) FROM (
   GROUP BY a.user_id) AS shares"""
 
 
-def refusals(
+def failed_guards(
     connection: Connection, run_id: str, *, settings: PublishSettings, expected_users: int, last_run: str | None
 ) -> list[str]:
     """Check a run of recommendations against every guard.

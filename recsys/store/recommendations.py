@@ -28,13 +28,15 @@ _KINDS = {
 }
 
 
-def pieces(ids: Sequence[str]) -> Iterator[list[str]]:
+def chunks(ids: Sequence[str]) -> Iterator[list[str]]:
     """The ids, `ASKED` at a time."""
     for start in range(0, len(ids), ASKED):
         yield list(ids[start : start + ASKED])
 
 
-def published(connection: Connection, users: Sequence[str] | None, *, placement: str, k: int | None) -> pl.DataFrame:
+def published_recommendations(
+    connection: Connection, users: Sequence[str] | None, *, placement: str, k: int | None
+) -> pl.DataFrame:
     """The published lists: user_id, rank, product_id, score, reason, reason_product_id.
 
     Args:
@@ -59,7 +61,7 @@ def published(connection: Connection, users: Sequence[str] | None, *, placement:
     wanted = list(dict.fromkeys(users))
     asked = list(dict.fromkeys((*wanted, DEFAULT_USER)))
     rows: list[Any] = []
-    for some in pieces(asked):
+    for some in chunks(asked):
         rows += connection.execute(query.where(view.c.user_id.in_(some))).all()
     lists = _frame(rows)
     default = lists.filter(pl.col("user_id") == DEFAULT_USER)
@@ -70,7 +72,7 @@ def published(connection: Connection, users: Sequence[str] | None, *, placement:
     return both.select(*_KINDS)
 
 
-def listed(connection: Connection, run_id: str, first: str, last: str, *, placement: str) -> set[str]:
+def listed_users(connection: Connection, run_id: str, first: str, last: str, *, placement: str) -> set[str]:
     """Ids of the users with a list in a run, from `first` to `last` in the order of ids."""
     table = recommendations_all
     here = (table.c.run_id == run_id, table.c.placement == placement, table.c.rank == 1)
@@ -78,11 +80,11 @@ def listed(connection: Connection, run_id: str, first: str, last: str, *, placem
     return set(connection.execute(sa.select(table.c.user_id).where(*here, *within)).scalars())
 
 
-def holders(connection: Connection, run_id: str, products: Sequence[str]) -> list[str]:
+def users_with_products(connection: Connection, run_id: str, products: Sequence[str]) -> list[str]:
     """Ids of the users whose list in a run holds one of some products, ascending; reads the whole run."""
     table = recommendations_all
     found: set[str] = set()
-    for some in pieces(products):
+    for some in chunks(products):
         held = table.c.product_id.in_(some)
         found |= set(connection.execute(sa.select(table.c.user_id).where(table.c.run_id == run_id, held)).scalars())
     return sorted(found)

@@ -17,21 +17,21 @@ from recsys.db.dialects import Dialect
 from recsys.errors import DatabaseUnavailableError, TemporaryError
 from recsys.execution.failpoints import failpoint
 from recsys.store import tables
-from recsys.store.run_ledger import WRITTEN
+from recsys.store.run_ledger import TABLES_BY_KIND
 
 log = logging.getLogger(__name__)
 
-_TABLES = tuple(dict.fromkeys(table for held in WRITTEN.values() for table in held))
+_TABLES = tuple(dict.fromkeys(table for held in TABLES_BY_KIND.values() for table in held))
 
 
-def give_up(connection: Connection, run_id: str, *, reason: str) -> None:
-    """Mark an unfinished run as failed, with `reason`; its rows go with `remove`."""
+def mark_failed(connection: Connection, run_id: str, *, reason: str) -> None:
+    """Mark an unfinished run as failed, with `reason`; its rows go with `delete_rows`."""
     runs, shards = tables.runs, tables.run_shards
     connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(state="failed", reason=reason))
     connection.execute(sa.delete(shards).where(shards.c.run_id == run_id))
 
 
-def mark(connection: Connection, keep: int, *, now: datetime) -> list[str]:
+def mark_expired_runs(connection: Connection, keep: int, *, now: datetime) -> list[str]:
     """Mark all but the newest `keep` published runs of each placement as pruned: nobody can publish them any more.
 
     Runs at work, the published run, the one to go back to and finished runs newer than the published one stay.
@@ -63,27 +63,27 @@ def mark(connection: Connection, keep: int, *, now: datetime) -> list[str]:
     return gone
 
 
-def remove(engine: Engine, dialect: Dialect, run_ids: Iterable[str]) -> None:
+def delete_rows(engine: Engine, dialect: Dialect, run_ids: Iterable[str]) -> None:
     """Take away all rows of runs that were given up or marked.
 
-    Rows that a long transaction still reads stay for the next `sweep`, with a warning.
+    Rows that a long transaction still reads stay for the next `delete_orphaned_rows`, with a warning.
     """
     for run_id in run_ids:
         for table in _TABLES:
             failpoint("store.prune.rows.before")
             try:
-                dialect.remove(engine, table, run_id)
+                dialect.delete_run_rows(engine, table, run_id)
             except DatabaseUnavailableError:
                 raise
             except TemporaryError as error:
                 log.warning("rows of run %s in %s stay until the next prune: %s", run_id, table.name, error)
 
 
-def sweep(engine: Engine, dialect: Dialect) -> None:
+def delete_orphaned_rows(engine: Engine, dialect: Dialect) -> None:
     """Take away what a killed process left: all rows of all runs that are marked as pruned or were given up."""
     runs = tables.runs
     over = sa.or_(runs.c.pruned_at.is_not(None), runs.c.state == "failed")
     with dialect.snapshot(engine) as connection:
         dead = set(connection.execute(sa.select(runs.c.run_id).where(over)).scalars().all())
-        left = {run_id for table in _TABLES for run_id in dialect.held(connection, table)}
-    remove(engine, dialect, sorted(dead & left))
+        left = {run_id for table in _TABLES for run_id in dialect.run_ids(connection, table)}
+    delete_rows(engine, dialect, sorted(dead & left))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     pass
 
-WRITTEN = {
+TABLES_BY_KIND = {
     "recommend": (tables.recommendations_all,),
     "cluster": (tables.clusters_all, tables.cluster_members_all),
     "similar": (tables.similar_products_all,),
@@ -48,12 +48,12 @@ class Manifest:
     extra: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def noted(run: RowMapping) -> Manifest:
+    def from_row(run: RowMapping) -> Manifest:
         """What a run's row says."""
         return Manifest(run["model_version"], run["data_fingerprint"], run["config_hash"], run["extra"] or {})
 
 
-def ledger(connection: Connection, run_id: str) -> set[int]:
+def written_shards(connection: Connection, run_id: str) -> set[int]:
     """The shards of a run that are written."""
     shards = tables.run_shards
     return set(connection.execute(sa.select(shards.c.shard_id).where(shards.c.run_id == run_id)).scalars())
@@ -92,7 +92,7 @@ def new_run_id(now: datetime, newest: str | None) -> str:
     return f"{text[:8]}T{text[8:]}"
 
 
-def orphaned(engine: Engine) -> None:
+def release_unfinished_runs(engine: Engine) -> None:
     """Note that nobody writes the unfinished runs; to be called while no other process works on the store."""
     runs = tables.runs
     try:
@@ -102,7 +102,7 @@ def orphaned(engine: Engine) -> None:
         return  # a store without tables has no unfinished run; whoever reads from it will say so
 
 
-def refuse(run: RowMapping, writer: str, *, same: bool) -> None:
+def refuse_foreign_run(run: RowMapping, writer: str, *, same: bool) -> None:
     """Leave an unfinished run alone that others are writing.
 
     Raises:

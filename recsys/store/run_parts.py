@@ -19,8 +19,8 @@ from sqlalchemy.exc import IntegrityError
 from recsys.errors import RecsysError, TemporaryError
 from recsys.store import publication as pointer
 from recsys.store import tables
-from recsys.store.run_ledger import Manifest, ledger
-from recsys.store.run_writer import Run
+from recsys.store.run_ledger import Manifest, written_shards
+from recsys.store.run_writer import RunWriter
 
 if TYPE_CHECKING:
     from recsys.store.store import Store
@@ -33,7 +33,7 @@ PARTS = "parts"
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinedRun:
     """What a part finds.
 
     Attributes:
@@ -41,11 +41,11 @@ class Joined:
         state: "building", or "ready" or "published" when all parts are done.
     """
 
-    run: Run
+    run: RunWriter
     state: str
 
 
-def join(store: Store, kind: str, manifest: Manifest, *, placement: str, number: int) -> Joined:
+def join_run(store: Store, kind: str, manifest: Manifest, *, placement: str, number: int) -> JoinedRun:
     """Go on with the run of this manifest, or begin it; the caller shares the store's lease.
 
     A finished run of the same models, data and settings is not begun again, unless it was rolled back: a part that is
@@ -66,27 +66,27 @@ def join(store: Store, kind: str, manifest: Manifest, *, placement: str, number:
         if over is not None:
             return over
         try:
-            run = store.begin(kind, manifest, placement=placement, part=f"one of {number} parts")
+            run = store.begin_run(kind, manifest, placement=placement, part=f"one of {number} parts")
         except IntegrityError:  # another part has begun it since we looked
             continue
-        return Joined(run, "building")
+        return JoinedRun(run, "building")
     raise TemporaryError(f"the run for '{placement}' cannot be begun: other processes begin it at the same time")
 
 
-def attach(store: Store, run_id: str, *, writer: str) -> Run:
+def attach_worker(store: Store, run_id: str, *, writer: str) -> RunWriter:
     """Help to write a run that another process has begun and looks after; no lease is taken.
 
     Args:
         store: where the run is.
         run_id: the run.
-        writer: `Run.writer` of that process; once another has taken the run over, nothing is written any more.
+        writer: `RunWriter.writer` of that process; once another has taken the run over, nothing is written any more.
 
     Raises:
         NotFoundError: there is no such run.
     """
     with store.reader() as connection:
-        found, done = pointer.facts(connection, run_id), ledger(connection, run_id)
-    return Run(
+        found, done = pointer.run_row(connection, run_id), written_shards(connection, run_id)
+    return RunWriter(
         store.engine,
         store.dialect,
         run_id,
@@ -97,7 +97,7 @@ def attach(store: Store, run_id: str, *, writer: str) -> Run:
     )
 
 
-def _finished(store: Store, kind: str, manifest: Manifest, placement: str) -> Joined | None:
+def _finished(store: Store, kind: str, manifest: Manifest, placement: str) -> JoinedRun | None:
     runs = tables.runs
     here = (runs.c.placement == placement, runs.c.kind == kind)
     with store.reader() as connection:
@@ -107,15 +107,15 @@ def _finished(store: Store, kind: str, manifest: Manifest, placement: str) -> Jo
         return None
     held = (row["model_version"], row["data_fingerprint"], row["config_hash"], (row["extra"] or {}).get("k"))
     asked = (manifest.model_version, manifest.data_fingerprint, manifest.config_hash, manifest.extra.get("k"))
-    return Joined(attach(store, row["run_id"], writer=row["host"]), row["state"]) if held == asked else None
+    return JoinedRun(attach_worker(store, row["run_id"], writer=row["host"]), row["state"]) if held == asked else None
 
 
-def note(store: Store, run: Run, part: int, told: dict[str, Any]) -> dict[str, Any]:
+def record_part(store: Store, run: RunWriter, part: int, told: dict[str, Any]) -> dict[str, Any]:
     """Note what a part has done beside the others' notes; return all of them by part.
 
     Args:
         store: the store.
-        run: from `join`.
+        run: from `join_run`.
         part: number of the part.
         told: its figures; `shards` says how many it made.
     """
@@ -131,7 +131,9 @@ def note(store: Store, run: Run, part: int, told: dict[str, Any]) -> dict[str, A
     return notes
 
 
-def finish(store: Store, run: Run, of: int, *, counts: dict[str, Any], metrics: dict[str, Any]) -> bool:
+def finish_if_complete(
+    store: Store, run: RunWriter, of: int, *, counts: dict[str, Any], metrics: dict[str, Any]
+) -> bool:
     """Finish a run if the ledger has all of its `of` shards.
 
     Returns:
@@ -140,7 +142,7 @@ def finish(store: Store, run: Run, of: int, *, counts: dict[str, Any], metrics: 
     Raises:
         RecsysError: the run was taken over by another process.
     """
-    if missing(store, run, of):
+    if missing_shards(store, run, of):
         return False
     try:
         run.finish(counts, metrics)
@@ -151,6 +153,6 @@ def finish(store: Store, run: Run, of: int, *, counts: dict[str, Any], metrics: 
     return True
 
 
-def missing(store: Store, run: Run, of: int) -> int:
+def missing_shards(store: Store, run: RunWriter, of: int) -> int:
     """How many shards the ledger does not have yet."""
     return of - int(store.run(run.run_id)["shards"])

@@ -14,14 +14,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from recsys.data.schema import DEFAULT_USER
-from recsys.store.recommendations import pieces
+from recsys.store.recommendations import chunks
 from recsys.store.tables import publications, recommendations_all, rejected_rows, similar_products_all
 
 _LISTS = recommendations_all
 
 
 @dataclass(frozen=True)
-class Extent:
+class RunExtent:
     """How much a run holds, without the list for users without history: users, rows, products that are listed."""
 
     users: int
@@ -29,12 +29,12 @@ class Extent:
     products: int
 
 
-def extent(connection: Connection, run_id: str, shown: pl.DataFrame) -> Extent:
-    """Count a run of recommendations; `shown` are its `places`."""
-    return Extent(full(connection, run_id, 1), int(shown["places"].sum()), shown.height)
+def extent(connection: Connection, run_id: str, shown: pl.DataFrame) -> RunExtent:
+    """Count a run of recommendations; `shown` are its `product_counts`."""
+    return RunExtent(full_list_count(connection, run_id, 1), int(shown["places"].sum()), shown.height)
 
 
-def places(connection: Connection, run_id: str) -> pl.DataFrame:
+def product_counts(connection: Connection, run_id: str) -> pl.DataFrame:
     """How often each product stands in a list of a run: product_id, places; by id. Reads all of it."""
     count = sa.func.count().label("places")
     here = (_LISTS.c.run_id == run_id, _LISTS.c.user_id != DEFAULT_USER)
@@ -43,7 +43,7 @@ def places(connection: Connection, run_id: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"product_id": pl.String, "places": pl.Int64}, orient="row")
 
 
-def full(connection: Connection, run_id: str, k: int) -> int:
+def full_list_count(connection: Connection, run_id: str, k: int) -> int:
     """How many lists of a run have k places or more."""
     here = (_LISTS.c.run_id == run_id, _LISTS.c.user_id != DEFAULT_USER, _LISTS.c.rank == k)
     return int(connection.execute(sa.select(sa.func.count()).where(*here)).scalar_one())
@@ -59,7 +59,7 @@ def overlap(connection: Connection, run_id: str, before: str, users: Sequence[st
         users: those to look at; who is not in both runs does not count.
     """
     held: dict[str, dict[str, set[str]]] = {run_id: {}, before: {}}
-    for some in pieces(users):
+    for some in chunks(users):
         query = sa.select(_LISTS.c.run_id, _LISTS.c.user_id, _LISTS.c.product_id)
         query = query.where(_LISTS.c.run_id.in_([run_id, before]), _LISTS.c.user_id.in_(some))
         for run, user, product in connection.execute(query):
@@ -69,7 +69,7 @@ def overlap(connection: Connection, run_id: str, before: str, users: Sequence[st
     return (sum(shares) / len(shares) if shares else None), len(both)
 
 
-def earlier(connection: Connection, placement: str) -> str | None:
+def previous_run(connection: Connection, placement: str) -> str | None:
     """The run that was published at a placement before the one that is now; None where there was none."""
     query = sa.select(publications.c.previous_run_id).where(publications.c.placement == placement)
     found = connection.execute(query).scalar()
@@ -81,7 +81,7 @@ def neighbours(connection: Connection, products: Sequence[str], *, placement: st
     table = similar_products_all
     run = sa.select(publications.c.run_id).where(publications.c.placement == placement).scalar_subquery()
     rows: list[tuple[object, ...]] = []
-    for some in pieces(products):
+    for some in chunks(products):
         asked = table.c.product_id.in_(some)
         query = sa.select(table.c.product_id, table.c.rank, table.c.neighbour_id, table.c.score)
         query = query.where(table.c.run_id == run, asked, table.c.rank <= k)
@@ -90,7 +90,7 @@ def neighbours(connection: Connection, products: Sequence[str], *, placement: st
     return pl.DataFrame(rows, schema=kinds, orient="row").sort("product_id", "rank")
 
 
-def rejects(connection: Connection) -> pl.DataFrame:
+def rejected_row_counts(connection: Connection) -> pl.DataFrame:
     """Rejected rows by source, table and code, the commonest first: source, table_name, code, rows."""
     held = rejected_rows.c
     by = (held.source, held.table_name, held.code)
@@ -101,7 +101,7 @@ def rejects(connection: Connection) -> pl.DataFrame:
 
 
 def example(connection: Connection, *, source: str, table_name: str, code: str) -> dict[str, Any]:
-    """The first rejected row of a kind that `rejects` has told."""
+    """The first rejected row of a kind that `rejected_row_counts` has told."""
     held = rejected_rows.c
     here = (held.source == source, held.table_name == table_name, held.code == code)
     query = sa.select(rejected_rows).where(*here).order_by(held.row_no).limit(1)

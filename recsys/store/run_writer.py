@@ -17,11 +17,11 @@ from recsys.db.dialects import Dialect
 from recsys.errors import RecsysError, TemporaryError
 from recsys.execution.failpoints import failpoint
 from recsys.store import tables
-from recsys.store.carried_lists import Kept
-from recsys.store.run_ledger import WRITTEN, checksum, ledger
+from recsys.store.carried_lists import CarriedOverLists
+from recsys.store.run_ledger import TABLES_BY_KIND, checksum, written_shards
 
 
-class Run:
+class RunWriter:
     """A run that is being written. In a `with` block: leaving it early keeps it resumable and notes why.
 
     Attributes:
@@ -81,7 +81,9 @@ class Run:
             now = "is gone" if found is None else f"is {found.state}, last written by {found.host}"
             raise RecsysError(f"run {self.run_id} takes no rows from this process any more: it {now}; run it again")
 
-    def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: Kept | None = None) -> bool:
+    def write_shard(
+        self, shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: CarriedOverLists | None = None
+    ) -> bool:
         """Write a shard's rows and its ledger line in one transaction.
 
         Args:
@@ -95,7 +97,7 @@ class Run:
         """
         if shard_id in self.done:
             return False
-        table, frame = WRITTEN[self.kind][0], _without_nan(frame)
+        table, frame = TABLES_BY_KIND[self.kind][0], _without_nan(frame)
         line = {
             "run_id": self.run_id,
             "shard_id": shard_id,
@@ -105,14 +107,14 @@ class Run:
         }
         with self.engine.begin() as connection:
             self._still_ours(connection)
-            self._dialect.unhurried(connection)
+            self._dialect.without_timeout(connection)
             # the ledger line comes first: a second writer of the shard stops at it before it can write a row
             if not self._dialect.insert_new(connection, tables.run_shards, line):
                 self.done.add(shard_id)
                 return False
             failpoint("store.shard.rows.before")
             if kept is not None and kept.users:
-                place = self._dialect.place(table, self.run_id)
+                place = self._dialect.run_storage(table, self.run_id)
                 copied = kept.copy(connection, place, self.run_id, placement=self.placement)
                 at = (tables.run_shards.c.run_id == self.run_id, tables.run_shards.c.shard_id == shard_id)
                 connection.execute(sa.update(tables.run_shards).where(*at).values(n_rows=frame.height + copied))
@@ -127,7 +129,7 @@ class Run:
         table = tables.metadata.tables[name]
         with self.engine.begin() as connection:
             self._still_ours(connection)
-            place = self._dialect.place(table, self.run_id)
+            place = self._dialect.run_storage(table, self.run_id)
             connection.execute(sa.delete(place).where(place.c.run_id == self.run_id))
             self._load(connection, table, _without_nan(frame))
             failpoint("store.table.commit.before")
@@ -136,11 +138,11 @@ class Run:
     def _load(self, connection: Connection, table: sa.Table, frame: pl.DataFrame) -> None:
         """Write rows of `table` where this run's rows lie until it is finished, with the run's own columns."""
         same = {"run_id": self.run_id} | ({"placement": self.placement} if "placement" in table.c else {})
-        self._dialect.bulk_load(connection, self._dialect.place(table, self.run_id), frame, same=same)
+        self._dialect.bulk_load(connection, self._dialect.run_storage(table, self.run_id), frame, same=same)
 
-    def lists_anybody(self) -> bool:
+    def has_rows(self) -> bool:
         """Whether a user has a row, the list for users without history aside; told before the run is finished too."""
-        place = self._dialect.place(tables.recommendations_all, self.run_id)
+        place = self._dialect.run_storage(tables.recommendations_all, self.run_id)
         ours = (place.c.run_id == self.run_id, place.c.user_id != DEFAULT_USER)
         with self._dialect.snapshot(self.engine) as connection:
             return connection.execute(sa.select(place.c.user_id).where(*ours).limit(1)).first() is not None
@@ -154,13 +156,13 @@ class Run:
         """
         with self.engine.begin() as connection:
             self._still_ours(connection)
-            lost = self.done - ledger(connection, self.run_id)
+            lost = self.done - written_shards(connection, self.run_id)
             if lost:
                 raise TemporaryError(
                     f"the database lost {len(lost)} shards of run {self.run_id}; the same command goes on"
                 )
-            for table in WRITTEN[self.kind]:
-                self._dialect.seal_place(connection, table, self.run_id)
+            for table in TABLES_BY_KIND[self.kind]:
+                self._dialect.attach_run_storage(connection, table, self.run_id)
             connection.execute(
                 sa.update(tables.runs)
                 .where(self._mine)

@@ -1,6 +1,6 @@
 """The store: runs are begun or resumed here, published by moving a pointer, rolled back, pruned, and read.
 
-In: a database URL. Out: `Store`; a `Run` to write; frames of what consumers read.
+In: a database URL. Out: `Store`; a `RunWriter` to write; frames of what consumers read.
 """
 
 from __future__ import annotations
@@ -23,19 +23,24 @@ from recsys.config import PublishSettings
 from recsys.db import dialects
 from recsys.db import schema_version as version
 from recsys.db.engine import connect
-from recsys.db.retry import again
+from recsys.db.retry import retry_transaction
 from recsys.execution.failpoints import failpoint
 from recsys.store import embeddings, tables
 from recsys.store import publication as pointer
 from recsys.store import recommendations as lists
 from recsys.store import retention as prune
-from recsys.store.run_ledger import WRITTEN, Manifest, ledger, new_run_id, orphaned, refuse
-from recsys.store.run_writer import Run
+from recsys.store.run_ledger import (
+    TABLES_BY_KIND,
+    Manifest,
+    new_run_id,
+    refuse_foreign_run,
+    release_unfinished_runs,
+    written_shards,
+)
+from recsys.store.run_writer import RunWriter
 from recsys.types import FloatArray
 
-__all__ = ["Manifest", "Run", "Store"]
-
-LISTED = (
+RUN_COLUMNS = (
     "run_id",
     "kind",
     "placement",
@@ -59,7 +64,7 @@ class Store:
 
     def __init__(self, engine: Engine, held: ExitStack) -> None:
         self.engine = engine
-        self.dialect = dialects.of(engine)
+        self.dialect = dialects.dialect_for(engine)
         self._held = held
 
     @staticmethod
@@ -77,8 +82,8 @@ class Store:
         try:
             version.refuse_newer(engine)
             if lease or shared:
-                alone = partial(orphaned, engine) if shared else None
-                held.enter_context(dialects.of(engine).lease(engine, shared=alone))
+                alone = partial(release_unfinished_runs, engine) if shared else None
+                held.enter_context(dialects.dialect_for(engine).lease(engine, shared=alone))
         except BaseException:
             held.close()
             raise
@@ -102,9 +107,9 @@ class Store:
 
         return migrate.upgrade(self.engine)
 
-    def begin(
+    def begin_run(
         self, kind: str, manifest: Manifest, *, placement: str = "default", resume: bool = True, part: str = ""
-    ) -> Run:
+    ) -> RunWriter:
         """Go on with the unfinished run of the same manifest, or start a new one.
 
         The caller holds the store's lease, so any other unfinished run of the placement has lost its writer: it is
@@ -118,14 +123,14 @@ class Store:
             # Every write locks the run's row first: this waits until a killed writer's last commit has landed or has
             # been undone, so that neither the ledger read here nor the rows deleted here can change afterwards.
             for old in connection.execute(unfinished.with_for_update()).mappings().all():
-                same = old["kind"] == kind and manifest == Manifest.noted(old)
+                same = old["kind"] == kind and manifest == Manifest.from_row(old)
                 if part:
-                    refuse(old, part, same=same)
+                    refuse_foreign_run(old, part, same=same)
                 if resume and same:
                     connection.execute(sa.update(runs).where(runs.c.run_id == old["run_id"]).values(host=writer))
-                    done = ledger(connection, old["run_id"])
+                    done = written_shards(connection, old["run_id"])
                     self._make_places(connection, kind, old["run_id"])
-                    return Run(
+                    return RunWriter(
                         self.engine,
                         self.dialect,
                         old["run_id"],
@@ -135,7 +140,7 @@ class Store:
                         writer=writer,
                     )
                 reason = "given up: a run with other models, data or settings began"
-                prune.give_up(connection, old["run_id"], reason=reason)
+                prune.mark_failed(connection, old["run_id"], reason=reason)
                 given_up.append(old["run_id"])
             newest = connection.execute(sa.select(sa.func.max(runs.c.run_id))).scalar_one()
             now = self.dialect.now(connection)
@@ -158,12 +163,12 @@ class Store:
             self._make_places(connection, kind, run_id)
             failpoint("store.begin.commit.before")
         failpoint("store.begin.commit.after")
-        prune.remove(self.engine, self.dialect, given_up)
-        return Run(self.engine, self.dialect, run_id, kind=kind, placement=placement, done=set(), writer=writer)
+        prune.delete_rows(self.engine, self.dialect, given_up)
+        return RunWriter(self.engine, self.dialect, run_id, kind=kind, placement=placement, done=set(), writer=writer)
 
     def _make_places(self, connection: Connection, kind: str, run_id: str) -> None:
-        for table in WRITTEN[kind]:
-            self.dialect.make_place(connection, table, run_id)
+        for table in TABLES_BY_KIND[kind]:
+            self.dialect.create_run_storage(connection, table, run_id)
 
     def publish(
         self,
@@ -190,8 +195,8 @@ class Store:
 
         def forward() -> str:
             with self.engine.begin() as connection:
-                chosen = run_id or pointer.newest_ready(connection, placement)
-                pointer.forward(
+                chosen = run_id or pointer.latest_ready_run(connection, placement)
+                pointer.publish(
                     connection,
                     chosen,
                     guards=guards,
@@ -203,7 +208,7 @@ class Store:
             failpoint("store.publish.commit.after")
             return chosen
 
-        return again(forward)
+        return retry_transaction(forward)
 
     def rollback(self, placement: str = "default") -> str:
         """Point the placement at the run before; return that run's id.
@@ -214,12 +219,12 @@ class Store:
 
         def back() -> str:
             with self.engine.begin() as connection:
-                before = pointer.back(connection, placement, now=self.dialect.now(connection))
+                before = pointer.rollback(connection, placement, now=self.dialect.now(connection))
                 failpoint("store.rollback.commit.before")
             failpoint("store.rollback.commit.after")
             return before
 
-        return again(back)
+        return retry_transaction(back)
 
     def prune(self, keep: int) -> int:
         """Delete the rows of all but the newest `keep` published runs of each placement, and what killed runs left.
@@ -230,19 +235,19 @@ class Store:
             How many runs lost their rows.
         """
         with self.engine.begin() as connection:
-            marked = prune.mark(connection, keep, now=self.dialect.now(connection))
+            marked = prune.mark_expired_runs(connection, keep, now=self.dialect.now(connection))
             failpoint("store.prune.commit.before")
         failpoint("store.prune.commit.after")
-        prune.sweep(self.engine, self.dialect)
+        prune.delete_orphaned_rows(self.engine, self.dialect)
         return len(marked)
 
     def runs(self) -> pl.DataFrame:
-        """All runs, newest first, as text: columns `LISTED`."""
-        chosen = [tables.runs.c[name] for name in LISTED]
+        """All runs, newest first, as text: columns `RUN_COLUMNS`."""
+        chosen = [tables.runs.c[name] for name in RUN_COLUMNS]
         with self.reader() as connection:
             found = connection.execute(sa.select(*chosen).order_by(tables.runs.c.run_id.desc())).all()
         texts = [tuple(None if value is None else str(value) for value in row) for row in found]
-        return pl.DataFrame(texts, schema=dict.fromkeys(LISTED, pl.String), orient="row")
+        return pl.DataFrame(texts, schema=dict.fromkeys(RUN_COLUMNS, pl.String), orient="row")
 
     def run(self, run_id: str) -> dict[str, Any]:
         """Everything noted about one run, its shards summed up.
@@ -252,7 +257,7 @@ class Store:
         """
         shards = tables.run_shards
         with self.reader() as connection:
-            facts = dict(pointer.facts(connection, run_id))
+            facts = dict(pointer.run_row(connection, run_id))
             sums = sa.select(sa.func.count(), sa.func.sum(shards.c.n_users), sa.func.sum(shards.c.n_rows))
             n_shards, n_users, n_rows = connection.execute(sums.where(shards.c.run_id == run_id)).one()
         return {**facts, "shards": n_shards, "users_written": int(n_users or 0), "rows_written": int(n_rows or 0)}
@@ -266,7 +271,7 @@ class Store:
         come, that of `__default__` too.
         """
         with self.reader() as connection:
-            return lists.published(connection, users, placement=placement, k=k)
+            return lists.published_recommendations(connection, users, placement=placement, k=k)
 
     def counts(self) -> dict[str, int]:
         """Rows of the input tables and of the rejects."""

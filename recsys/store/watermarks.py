@@ -1,6 +1,6 @@
 """How far a shop's own tables have been read, kept in the same transaction as the rows that were read.
 
-In: a batch of judged rows and where it ends. Out: rows in the store and a `Mark`, both or neither.
+In: a batch of judged rows and where it ends. Out: rows in the store and a `Watermark`, both or neither.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TIMES = ("newest", "reached", "updated_at")
 
 
 @dataclass(frozen=True)
-class Mark:
+class Watermark:
     """How far one SELECT has been read. All times are UTC seconds.
 
     Attributes:
@@ -45,15 +45,15 @@ class Mark:
     counts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def mark(store: Store, source: str, fingerprint: str) -> Mark:
+def read_watermark(store: Store, source: str, fingerprint: str) -> Watermark:
     """The mark of a SELECT; an empty one where it was never read, or was another SELECT then."""
     table = tables.source_marks
     with store.engine.connect().execution_options(stream_results=True) as connection:
         found = connection.execute(sa.select(table).where(table.c.source == source)).mappings().first()
     if found is None or found["fingerprint"] != fingerprint:
-        return Mark(source, fingerprint)
+        return Watermark(source, fingerprint)
     newest, reached = (_seconds(found[name]) for name in ("newest", "reached"))
-    return Mark(source, fingerprint, newest, reached, found["counts"] or {})
+    return Watermark(source, fingerprint, newest, reached, found["counts"] or {})
 
 
 def has_mark(store: Store, source: str) -> bool:
@@ -71,7 +71,7 @@ def write_batch(
     *,
     source: str,
     after: int | None = None,
-    move: Mark | None = None,
+    move: Watermark | None = None,
 ) -> None:
     """Insert or replace rows, keep the rejected ones, and move the mark, in one transaction.
 
@@ -95,13 +95,13 @@ def write_batch(
             _put(store, connection, move, stamp)
 
 
-def put(store: Store, move: Mark) -> None:
+def set_watermark(store: Store, move: Watermark) -> None:
     """Set a mark alone."""
     with store.engine.begin() as connection:
         _put(store, connection, move, int(store.dialect.now(connection).timestamp()))
 
 
-def _put(store: Store, connection: Connection, move: Mark, stamp: int) -> None:
+def _put(store: Store, connection: Connection, move: Watermark, stamp: int) -> None:
     row = {
         "source": [move.source],
         "fingerprint": [move.fingerprint],

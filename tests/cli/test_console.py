@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from recsys.cli import console as output
-from recsys.pipeline.result import Report, Table, plain
+from recsys.pipeline.result import CommandResult, Table, to_json_value
 
 EVIL = "[bold red]x[/] [link=http://e]y[/link] \x1b[31mred\x1b[0m \u202egnp\x07 <script>"
 
 
-def report() -> Report:
+def report() -> CommandResult:
     table = Table(
         "lists of [b]today[/b]", ("product_id", "title", "score"), [("p[1]", EVIL, 0.123456), ("p2", None, 7.0)]
     )
-    return Report(
+    return CommandResult(
         "similar",
         run_id="r1",
         counts={"rows": 2, "share": 0.5},
@@ -30,14 +30,14 @@ def report() -> Report:
 
 
 def test_data_goes_to_stdout_and_the_rest_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    output.show(report(), quiet=False)
+    output.print_result(report(), quiet=False)
     out, err = capsys.readouterr()
     assert "p[1]" in out and "0.1235" in out and "rows 2" not in out and "warning" not in out
     assert "warning: odd" in err and "rows 2" in err and "next" in err and "0.1235" not in err
 
 
 def test_markup_stays_text_and_control_characters_go(capsys: pytest.CaptureFixture[str]) -> None:
-    output.show(report(), quiet=False)
+    output.print_result(report(), quiet=False)
     output.show_error(EVIL)
     out, err = capsys.readouterr()
     for text in (out, err):
@@ -47,7 +47,7 @@ def test_markup_stays_text_and_control_characters_go(capsys: pytest.CaptureFixtu
 
 
 def test_quiet_leaves_only_data(capsys: pytest.CaptureFixture[str]) -> None:
-    output.show(report(), quiet=True)
+    output.print_result(report(), quiet=True)
     out, err = capsys.readouterr()
     assert "p[1]" in out
     assert err == ""
@@ -82,7 +82,7 @@ def test_no_color_is_respected_and_colour_is_used_otherwise(monkeypatch: pytest.
 
 
 def test_the_json_document_has_the_promised_keys(capsys: pytest.CaptureFixture[str]) -> None:
-    output.show_json(report().document())
+    output.show_json(report().to_json())
     document = json.loads(capsys.readouterr().out)
     promised = ["schema_version", "command", "status", "run_id", "counts", "warnings", "artifacts"]
     assert list(document)[: len(promised)] == promised
@@ -105,7 +105,7 @@ def test_plain_values_are_json() -> None:
         5: None,
         "f": np.bool_(True),
     }
-    made = plain(held)
+    made = to_json_value(held)
     assert made == {"a": 3, "b": 0.5, "c": None, "d": [1, None], "e": "x", "5": None, "f": True}
     json.dumps(made, allow_nan=False)
 
@@ -115,7 +115,7 @@ def test_lines_are_rare_and_stages_end_with_their_time(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr("recsys.cli.console.time.monotonic", lambda: now[0])
-    lines = output.Lines()
+    lines = output.ProgressLines()
     lines.begin("embed")
     for second in range(65):
         now[0] = 100.0 + second
@@ -125,7 +125,7 @@ def test_lines_are_rare_and_stages_end_with_their_time(
 
 
 def test_bars_leave_one_line_a_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    bars = output.Bars()
+    bars = output.ProgressBars()
     bars.begin("embed")
     bars.begin("inner")
     bars.update("inner", 1, 2, {"loss": 0.5})

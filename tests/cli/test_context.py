@@ -14,17 +14,17 @@ import pytest
 
 from recsys import errors
 from recsys.cli.app import main
-from recsys.cli.context import Call, carry_out
-from recsys.pipeline.result import Report
+from recsys.cli.context import CommandContext, run_command
+from recsys.pipeline.result import CommandResult
 
 
-def call(**changes: object) -> Call:
-    return Call(**{"command": "try", "project_dir": Path(), "database": None, "json": True, "quiet": False,
+def call(**changes: object) -> CommandContext:
+    return CommandContext(**{"command": "try", "project_dir": Path(), "database": None, "json": True, "quiet": False,
                    "verbose": 0, "debug": False, **changes})  # type: ignore[arg-type]  # fmt: skip
 
 
-def raising(error: BaseException) -> Callable[[], Report]:
-    def work() -> Report:
+def raising(error: BaseException) -> Callable[[], CommandResult]:
+    def work() -> CommandResult:
         raise error
 
     return work
@@ -51,7 +51,7 @@ def raising(error: BaseException) -> Callable[[], Report]:
 def test_every_error_has_its_code_one_line_and_one_document(
     error: Exception, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert carry_out(call(), raising(error)) == code
+    assert run_command(call(), raising(error)) == code
     out, err = capsys.readouterr()
     document = json.loads(out)
     assert (document["status"], document["exit_code"], document["command"]) == ("error", code, "try")
@@ -60,24 +60,24 @@ def test_every_error_has_its_code_one_line_and_one_document(
 
 
 def test_a_bug_is_called_one_and_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
-    assert carry_out(call(debug=True, json=False), raising(ZeroDivisionError("half"))) == 70
+    assert run_command(call(debug=True, json=False), raising(ZeroDivisionError("half"))) == 70
     out, err = capsys.readouterr()
     assert out == ""
     assert "Traceback" in err and "error: bug: ZeroDivisionError: half; repeat with --debug" in err
 
 
 def test_a_password_in_an_error_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
-    carry_out(call(), raising(errors.RecsysError("postgresql://me:hunter2@host/db is away, password=hunter2")))
+    run_command(call(), raising(errors.RecsysError("postgresql://me:hunter2@host/db is away, password=hunter2")))
     assert "hunter2" not in "".join(capsys.readouterr())
 
 
 def test_warnings_of_the_rooms_stand_in_the_document_once(capsys: pytest.CaptureFixture[str]) -> None:
-    def work() -> Report:
+    def work() -> CommandResult:
         for _ in range(2):
             logging.getLogger("recsys.some.room").warning("the %s is old", "index")
-        return Report("try", warnings=["mine"])
+        return CommandResult("try", warnings=["mine"])
 
-    assert carry_out(call(), work) == 0
+    assert run_command(call(), work) == 0
     assert json.loads(capsys.readouterr().out)["warnings"] == ["mine", "the index is old"]
 
 
@@ -87,11 +87,11 @@ def test_a_signal_ends_the_work_with_its_code(
 ) -> None:
     before = signal.getsignal(number)
 
-    def work() -> Report:
+    def work() -> CommandResult:
         os.kill(os.getpid(), number)
         raise AssertionError("the signal did not arrive")
 
-    assert carry_out(call(), work) == code
+    assert run_command(call(), work) == code
     assert number.name in capsys.readouterr().err
     assert signal.getsignal(number) is before
 

@@ -17,7 +17,7 @@ VALUES = st.one_of(
 
 
 def test_canonical_json_does_not_depend_on_how_it_was_written() -> None:
-    texts, bad = attributes.canonical(
+    texts, bad = attributes.canonicalize(
         pl.Series(['{"b": 1, "a": "x", "n": null, "e": ""}', '{"a":"x","b":1}', "{}", None])
     )
     assert texts.to_list() == ['{"a":"x","b":1}'] * 2 + [None, None]
@@ -26,7 +26,7 @@ def test_canonical_json_does_not_depend_on_how_it_was_written() -> None:
 
 @pytest.mark.parametrize("cell", ["[1]", "5", "{", '{"a": NaN}', '{"a": "\\ud800"}', "[" * 100_000, "nothing"])
 def test_what_is_no_object_is_bad(cell: str) -> None:
-    assert attributes.canonical(pl.Series([cell]))[1].to_list() == [True]
+    assert attributes.canonicalize(pl.Series([cell]))[1].to_list() == [True]
 
 
 @given(

@@ -14,7 +14,7 @@ from recsys.config import DataSettings, ImageSettings
 from recsys.data import input_sources as sources
 from recsys.data import schema
 from recsys.data.dataset import Dataset, catalogue_of, load
-from recsys.data.image_store import PictureStore
+from recsys.data.image_store import ImageStore
 from recsys.data.ingest import ingest
 from recsys.errors import DataContractError
 from recsys.store.input_tables import write_inputs
@@ -50,17 +50,17 @@ USERS = [{"user_id": "u9", "attributes": '{"age": 3}'}, {"user_id": "u1", "attri
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> PictureStore:
+def pictures(tmp_path: Path) -> ImageStore:
     out = BytesIO()
     Image.new("RGB", (8, 8), (50, 0, 0)).save(out, "PNG")
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "é.png").write_bytes(out.getvalue())
-    return PictureStore(tmp_path / "cache", ImageSettings(size=16))
+    return ImageStore(tmp_path / "cache", ImageSettings(size=16))
 
 
-def _load(folder: Path, pictures: PictureStore, **settings: object) -> Dataset:
+def _load(folder: Path, pictures: ImageStore, **settings: object) -> Dataset:
     frames = {"products": pl.DataFrame(PRODUCTS), "events": pl.DataFrame(EVENTS), "users": pl.DataFrame(USERS)}
-    parts = sources.of_frames(frames)
+    parts = sources.inputs_from_frames(frames)
     found = ingest(parts, settings=DataSettings(), pictures=pictures, images=[folder / "images"], now=NOW)
     with Store.open(f"sqlite:///{folder}/shop.db") as store:
         store.init()
@@ -69,7 +69,7 @@ def _load(folder: Path, pictures: PictureStore, **settings: object) -> Dataset:
         return load(store.engine, DataSettings(**settings), pictures=pictures)  # type: ignore[arg-type]
 
 
-def test_rows_follow_the_bytes_of_the_ids(tmp_path: Path, pictures: PictureStore) -> None:
+def test_rows_follow_the_bytes_of_the_ids(tmp_path: Path, pictures: ImageStore) -> None:
     dataset = _load(tmp_path, pictures)
     catalogue = dataset.catalogue
     assert catalogue.ids.texts == ("007", "B", "b", "é")
@@ -78,12 +78,12 @@ def test_rows_follow_the_bytes_of_the_ids(tmp_path: Path, pictures: PictureStore
     assert catalogue.frame["attributes.size"].to_list() == [None, 4.0, 3.0, None]
     assert catalogue.frame["attributes.tags"].to_list() == [None, None, "x | y", None]
     assert schema.ATTRIBUTES not in catalogue.frame.columns
-    assert catalogue.pictures.present.tolist() == [False, False, False, True]
+    assert catalogue.images.present.tolist() == [False, False, False, True]
     assert catalogue.frame[schema.IMAGE_HASH].is_not_null().to_list() == [False, False, False, True]
-    assert catalogue.pictures.take(np.array([3]))[0, 0, 3, 3] == 50
+    assert catalogue.images.take(np.array([3]))[0, 0, 3, 3] == 50
 
 
-def test_events_become_rows_times_kinds_and_weights(tmp_path: Path, pictures: PictureStore) -> None:
+def test_events_become_rows_times_kinds_and_weights(tmp_path: Path, pictures: ImageStore) -> None:
     dataset = _load(tmp_path, pictures)
     assert dataset.users.texts == ("u1", "u2", "u9")
     assert dataset.users_to_score().tolist() == [0, 1, 2]
@@ -91,7 +91,7 @@ def test_events_become_rows_times_kinds_and_weights(tmp_path: Path, pictures: Pi
     assert events.starts.tolist() == [0, 4, 5, 5]
     assert events.item.tolist() == [2, 2, 2, 0, 2]
     assert events.time.tolist() == [1_672_531_200] * 3 + [1_672_704_000, 1_672_650_000]
-    kinds = [schema.EVENT_TYPES[code] for code in events.kind.tolist()]
+    kinds = [schema.EVENT_TYPES[code] for code in events.event_type.tolist()]
     assert sorted(kinds[:3]) == ["purchase", "purchase", "return"]
     weights = dict(zip(kinds, events.weight.tolist(), strict=True))
     assert weights["return"] == 0.0
@@ -102,7 +102,7 @@ def test_events_become_rows_times_kinds_and_weights(tmp_path: Path, pictures: Pi
 
 
 def test_products_nobody_bought_may_be_left_out(
-    tmp_path: Path, pictures: PictureStore, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pictures: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = _load(tmp_path, pictures, catalogue="bought_or_pictured")
     assert dataset.catalogue.ids.texts == ("007", "b", "é")
@@ -116,7 +116,7 @@ def test_products_nobody_bought_may_be_left_out(
 
 
 def test_the_fingerprint_moves_with_the_data(
-    tmp_path: Path, pictures: PictureStore, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pictures: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = _load(tmp_path, pictures).fingerprint
     assert _load(tmp_path, pictures).fingerprint == first
@@ -126,7 +126,7 @@ def test_the_fingerprint_moves_with_the_data(
     assert len({first, second, _load(tmp_path, pictures).fingerprint}) == 3
 
 
-def test_an_empty_store_is_an_empty_dataset(tmp_path: Path, pictures: PictureStore) -> None:
+def test_an_empty_store_is_an_empty_dataset(tmp_path: Path, pictures: ImageStore) -> None:
     with Store.open(f"sqlite:///{tmp_path}/empty.db") as store:
         store.init()
         dataset = load(store.engine, DataSettings(), pictures=pictures)

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import DataSettings
-from recsys.data.deduplication import Twins, _Seen
-from recsys.data.validation import Checked, judged
+from recsys.data.deduplication import Deduplicator, _Seen
+from recsys.data.validation import ValidationResult, validate_batch
 
 SETTINGS = DataSettings(max_bad_fraction=1)
 CELLS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy")), min_size=1, max_size=40)
 
 
-def _judged(table: str, frame: pl.DataFrame, twins: Twins | None) -> Checked:
-    return judged(table, frame, source="s", settings=SETTINGS, now=1_700_000_000, twins=twins)
+def _judged(table: str, frame: pl.DataFrame, twins: Deduplicator | None) -> ValidationResult:
+    return validate_batch(table, frame, source="s", settings=SETTINGS, now=1_700_000_000, twins=twins)
 
 
 def _table(table: str, cells: list[tuple[str, str]]) -> pl.DataFrame:
@@ -30,7 +30,7 @@ def _table(table: str, cells: list[tuple[str, str]]) -> pl.DataFrame:
 @pytest.mark.parametrize("table", ["products", "events"])
 @given(cells=CELLS, cut=st.integers(1, 9))
 def test_in_batches_as_at_once(table: str, cells: list[tuple[str, str]], cut: int) -> None:
-    frame, twins = _table(table, cells), Twins(table)
+    frame, twins = _table(table, cells), Deduplicator(table)
     expected = _judged(table, frame, None)
     found = [_judged(table, frame[at : at + cut], twins) for at in range(0, frame.height, cut)]
     assert pl.concat([each.accepted for each in found]).equals(expected.accepted)

@@ -30,7 +30,7 @@ END = shop.START + timedelta(days=goods.DAYS)
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn")
-    demo.draw(folder, products=PRODUCTS, users=USERS, seed=3)
+    demo.generate_shop(folder, products=PRODUCTS, users=USERS, seed=3)
     return folder
 
 
@@ -51,7 +51,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def test_same_seed_same_bytes_and_another_seed_another_shop(tmp_path: Path) -> None:
     for name, seed in (("one", 5), ("two", 5), ("other", 6)):
-        demo.draw(tmp_path / name, products=24, users=20, seed=seed)
+        demo.generate_shop(tmp_path / name, products=24, users=20, seed=seed)
     one, two, other = (_digests(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
     assert one["products.csv"] != other["products.csv"]
@@ -59,14 +59,14 @@ def test_same_seed_same_bytes_and_another_seed_another_shop(tmp_path: Path) -> N
 
 
 def test_drawing_again_leaves_nothing_of_the_earlier_shop(tmp_path: Path) -> None:
-    demo.draw(tmp_path / "a", products=40, users=5, seed=1)
-    demo.draw(tmp_path / "a", products=24, users=5, seed=1)
-    demo.draw(tmp_path / "b", products=24, users=5, seed=1)
+    demo.generate_shop(tmp_path / "a", products=40, users=5, seed=1)
+    demo.generate_shop(tmp_path / "a", products=24, users=5, seed=1)
+    demo.generate_shop(tmp_path / "b", products=24, users=5, seed=1)
     assert _digests(tmp_path / "a") == _digests(tmp_path / "b")
 
 
 def test_more_users_leave_the_products_as_they_are(drawn: Path, tmp_path: Path) -> None:
-    demo.draw(tmp_path, products=PRODUCTS, users=10, seed=3)
+    demo.generate_shop(tmp_path, products=PRODUCTS, users=10, seed=3)
     assert (tmp_path / "products.csv").read_bytes() == (drawn / "products.csv").read_bytes()
 
 
@@ -159,7 +159,7 @@ def test_seasons_move_demand() -> None:
 def test_purchases_follow_the_hidden_style_across_kinds() -> None:
     """What a user buys is mostly of one style, far above chance, though it is of many kinds."""
     wares, _, log = _made(seed=5)
-    baskets: dict[int, list[goods.Good]] = {}
+    baskets: dict[int, list[goods.DemoProduct]] = {}
     for event in log:
         if event.kind == "purchase":
             baskets.setdefault(event.user, []).append(wares[event.good])
@@ -174,7 +174,7 @@ def test_purchases_follow_the_hidden_style_across_kinds() -> None:
 @pytest.mark.parametrize("view", ["pattern", "colour", "brand", "words"])
 def test_each_view_gives_away_a_part_of_the_style_but_not_all(view: str) -> None:
     """Guessing the style from one view alone is far better than chance (1 in 6) and far from perfect."""
-    wares = goods.make(1200, np.random.default_rng(8))
+    wares = goods.generate_products(1200, np.random.default_rng(8))
     g = np.random.default_rng(9)
     seen: dict[str, list[str]] = {}
     for good in wares:
@@ -190,10 +190,10 @@ def test_each_view_gives_away_a_part_of_the_style_but_not_all(view: str) -> None
 
 def test_every_kind_pattern_and_colour_can_be_drawn_and_is_told_apart() -> None:
     """No two kinds look the same in the same cloth, no two patterns on the same thing."""
-    wares = goods.make(len(KINDS), np.random.default_rng(0))
-    looks = [goods.picture(_dressed(good, "plain")).tobytes() for good in wares]
+    wares = goods.generate_products(len(KINDS), np.random.default_rng(0))
+    looks = [goods.draw_product(_dressed(good, "plain")).tobytes() for good in wares]
     assert len(set(looks)) == len(KINDS)
-    assert len({goods.picture(_dressed(wares[0], name)).tobytes() for name in PATTERNS}) == len(PATTERNS)
+    assert len({goods.draw_product(_dressed(wares[0], name)).tobytes() for name in PATTERNS}) == len(PATTERNS)
     assert set(PATTERN_NAMES) == set(PATTERNS)
     for family in FAMILIES:
         cloth = PATTERNS["plain"](family.shades[0], family.shades[1], np.random.default_rng(0))
@@ -219,19 +219,19 @@ def test_outlines_are_read_like_svg_paths() -> None:
 
 def test_a_shop_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 20 products"):
-        demo.draw(tmp_path / "none", products=3)
+        demo.generate_shop(tmp_path / "none", products=3)
     assert not (tmp_path / "none").exists()
 
 
-def _made(*, seed: int) -> tuple[list[goods.Good], list[people.Person], list[people.Event]]:
-    wares = goods.make(PRODUCTS, np.random.default_rng(seed))
-    customers = people.make(USERS, np.random.default_rng(seed + 100))
-    log = people.Log(wares, start=int(shop.START.timestamp()), g=np.random.default_rng(seed + 200))
+def _made(*, seed: int) -> tuple[list[goods.DemoProduct], list[people.DemoUser], list[people.DemoEvent]]:
+    wares = goods.generate_products(PRODUCTS, np.random.default_rng(seed))
+    customers = people.generate_users(USERS, np.random.default_rng(seed + 100))
+    log = people.EventGenerator(wares, start=int(shop.START.timestamp()), g=np.random.default_rng(seed + 200))
     events = [event for who in customers for event in log.events(who, np.random.default_rng([seed, who.number]))]
     return wares, customers, sorted(events)
 
 
-def _dressed(good: goods.Good, pattern: str) -> goods.Good:
+def _dressed(good: goods.DemoProduct, pattern: str) -> goods.DemoProduct:
     from dataclasses import replace
 
     return replace(good, pattern=pattern, cut=7)

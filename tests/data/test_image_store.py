@@ -20,8 +20,9 @@ from recsys.config import ImageSettings
 from recsys.data import image_decoding as decode_room
 from recsys.data import rejected_rows as rejects
 from recsys.data.id_map import IdMap
-from recsys.data.image_archive import Album
-from recsys.data.image_store import PictureError, PictureStore, decode
+from recsys.data.image_archive import ImageArchive
+from recsys.data.image_decoding import ImageError, decode_image
+from recsys.data.image_store import ImageStore
 from recsys.errors import ConfigError, ModelFolderError, UsageError
 
 SETTINGS = ImageSettings(size=32)
@@ -47,7 +48,7 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), n
 
 @pytest.mark.parametrize("name", ["PNG", "JPEG", "GIF", "WEBP"])
 def test_every_format_by_its_content(name: str) -> None:
-    pixels = decode(_bytes(_plain(), name), SETTINGS)
+    pixels = decode_image(_bytes(_plain(), name), SETTINGS)
     assert pixels.shape == (3, 32, 32)
     assert pixels.dtype == np.uint8
     assert np.abs(pixels.astype(int) - np.array([200, 30, 30])[:, None, None]).max() <= 6
@@ -56,17 +57,17 @@ def test_every_format_by_its_content(name: str) -> None:
 def test_a_tall_picture_is_padded_with_the_colour_of_its_border() -> None:
     image = _plain((250, 250, 250), (20, 60))
     image.paste((10, 20, 200), (6, 20, 14, 40))
-    pixels = decode(_bytes(image), SETTINGS)
+    pixels = decode_image(_bytes(image), SETTINGS)
     assert (pixels[:, :, 0] == 250).all()
     assert (pixels[:, :, -1] == 250).all()
     assert (pixels[:, 16, 16] == [10, 20, 200]).all()
 
 
 def test_transparent_is_white_and_sixteen_bits_are_eight() -> None:
-    assert (decode(_bytes(Image.new("RGBA", (9, 9), (255, 0, 0, 0))), SETTINGS) == 255).all()
+    assert (decode_image(_bytes(Image.new("RGBA", (9, 9), (255, 0, 0, 0))), SETTINGS) == 255).all()
     grey = Image.fromarray(np.full((9, 9), 0x8000, np.uint16))
-    assert (decode(_bytes(grey), SETTINGS) == 0x80).all()
-    assert decode(_bytes(Image.new("CMYK", (9, 9)), "JPEG"), SETTINGS).shape == (3, 32, 32)
+    assert (decode_image(_bytes(grey), SETTINGS) == 0x80).all()
+    assert decode_image(_bytes(Image.new("CMYK", (9, 9)), "JPEG"), SETTINGS).shape == (3, 32, 32)
 
 
 def test_pictures_stand_upright() -> None:
@@ -74,7 +75,7 @@ def test_pictures_stand_upright() -> None:
     image.paste((255, 255, 255), (0, 0, 40, 20))  # white above
     exif = Image.Exif()
     exif[0x0112] = 3  # turned by half
-    pixels = decode(_bytes(image, "JPEG", exif=exif.tobytes()), SETTINGS)
+    pixels = decode_image(_bytes(image, "JPEG", exif=exif.tobytes()), SETTINGS)
     assert pixels[:, 4].mean() < 20
     assert pixels[:, -4].mean() > 235
 
@@ -99,8 +100,8 @@ def test_pictures_stand_upright() -> None:
     ],
 )
 def test_each_bad_picture_has_its_code(data: bytes, code: str) -> None:
-    with pytest.raises(PictureError) as caught:
-        decode(data, ImageSettings(size=32, max_megabytes=2))
+    with pytest.raises(ImageError) as caught:
+        decode_image(data, ImageSettings(size=32, max_megabytes=2))
     assert caught.value.code == code
 
 
@@ -110,10 +111,10 @@ def test_a_size_is_read_before_anything_is_unpacked(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Image, "open", refuse)
     for name in ("JPEG", "PNG", "GIF", "WEBP"):
-        with pytest.raises(PictureError, match="image_too_large"):
-            decode(_bytes(NOISE, name), ImageSettings(size=32, max_megapixels=0.001))
-    with pytest.raises(PictureError, match="image_too_large"):
-        decode(_bytes(NOISE, "WEBP", lossless=True), ImageSettings(size=32, max_megapixels=0.001))
+        with pytest.raises(ImageError, match="image_too_large"):
+            decode_image(_bytes(NOISE, name), ImageSettings(size=32, max_megapixels=0.001))
+    with pytest.raises(ImageError, match="image_too_large"):
+        decode_image(_bytes(NOISE, "WEBP", lossless=True), ImageSettings(size=32, max_megapixels=0.001))
 
 
 @given(
@@ -126,8 +127,8 @@ def test_damage_is_a_code_and_never_another_error(name: str, changes: list[tuple
     for at, value in changes:
         data[at % len(data)] = value
     try:
-        assert decode(bytes(data), SETTINGS).shape == (3, 32, 32)
-    except PictureError as error:
+        assert decode_image(bytes(data), SETTINGS).shape == (3, 32, 32)
+    except ImageError as error:
         assert error.code in rejects._SENTENCES
 
 
@@ -160,7 +161,7 @@ def test_names_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
         "https://shop.example/a.png": "image_remote",
         "gone.png": "image_missing",
     }
-    added = PictureStore(tmp_path / "cache", SETTINGS).add(
+    added = ImageStore(tmp_path / "cache", SETTINGS).add(
         root, {name: name for name in (*wanted, "same.png", "inside.png")}
     )
     assert _codes(added.problems) == wanted
@@ -176,7 +177,7 @@ def test_a_zip_and_its_traps(tmp_path: Path) -> None:
         out.writestr("../b.png", _bytes(_plain()))
         out.writestr("bomb.png", b"\x00" * 3_000_000)
         out.writestr("text.jpg", b"hello")
-    store = PictureStore(tmp_path / "cache", ImageSettings(size=32, max_megabytes=2))
+    store = ImageStore(tmp_path / "cache", ImageSettings(size=32, max_megabytes=2))
     added = store.add(
         path, {"a": "010/a.png", "short": "a.png", "bomb": "bomb.png", "text": "text.jpg", "b": "../b.png"}
     )
@@ -191,7 +192,7 @@ def test_a_zip_and_its_traps(tmp_path: Path) -> None:
         start = held.getinfo("010/a.png").header_offset + 60
     data[start : start + 8] = b"\xff" * 8
     path.write_bytes(bytes(data))
-    assert _codes(PictureStore(tmp_path / "other", SETTINGS).add(path, {"a": "010/a.png"}).problems) == {
+    assert _codes(ImageStore(tmp_path / "other", SETTINGS).add(path, {"a": "010/a.png"}).problems) == {
         "010/a.png": "image_broken"
     }
 
@@ -199,20 +200,20 @@ def test_a_zip_and_its_traps(tmp_path: Path) -> None:
 def test_what_is_no_album(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"no zip")
     with pytest.raises(UsageError, match="not a readable zip"):
-        Album(tmp_path / "x.zip")
+        ImageArchive(tmp_path / "x.zip")
     with pytest.raises(UsageError, match="no such folder or zip"):
-        Album(tmp_path / "none")
+        ImageArchive(tmp_path / "none")
 
 
 def test_unchanged_files_are_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = _folder(tmp_path / "images", a=_bytes(_plain()), b=_bytes(_plain((1, 2, 3))), c=b"no picture")
     names = {name: f"{name}.png" for name in "abc"}
-    first = PictureStore(tmp_path / "cache", SETTINGS)
+    first = ImageStore(tmp_path / "cache", SETTINGS)
     added = first.add(root, names)
     assert (added.decoded, added.unchanged, len(first)) == (2, 0, 2)
     assert _codes(added.problems) == {"c.png": "image_not_a_picture"}
     (root / "b.png").write_bytes(_bytes(_plain((9, 9, 9))))
-    again = PictureStore(tmp_path / "cache", SETTINGS)
+    again = ImageStore(tmp_path / "cache", SETTINGS)
     hashes = [again.hash_of(name) for name in "abc"]
     added = again.add(root, names)
     assert (added.decoded, added.unchanged) == (1, 2)
@@ -222,16 +223,16 @@ def test_unchanged_files_are_not_decoded_again(tmp_path: Path, monkeypatch: pyte
     def refuse(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("recsys.data.image_store.decode", refuse)
+    monkeypatch.setattr("recsys.data.image_store.decode_image", refuse)
     assert again.add(root, names).decoded == 0
 
 
 def test_pictures_follow_the_ids(tmp_path: Path) -> None:
     root = _folder(tmp_path / "images", a=_bytes(_plain((10, 0, 0))), b=_bytes(_plain((20, 0, 0))))
-    store = PictureStore(tmp_path / "cache", SETTINGS)
+    store = ImageStore(tmp_path / "cache", SETTINGS)
     assert not store.pictures(IdMap(["a"])).present.any()
     store.add(root, {}, also=["a", "b", "z"])
-    pictures = PictureStore(tmp_path / "cache", SETTINGS).pictures(IdMap(["b", "z", "a"]))
+    pictures = ImageStore(tmp_path / "cache", SETTINGS).pictures(IdMap(["b", "z", "a"]))
     assert pictures.present.tolist() == [True, False, True]
     assert pictures.take(np.array([0, 1, 2]))[:, 0, 5, 5].tolist() == [20, 0, 10]
     assert isinstance(pictures.pixels, np.memmap)
@@ -239,7 +240,7 @@ def test_pictures_follow_the_ids(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_leaves_the_picture_the_store_has(tmp_path: Path) -> None:
-    store = PictureStore(tmp_path / "cache", SETTINGS)
+    store = ImageStore(tmp_path / "cache", SETTINGS)
     store.add(_folder(tmp_path / "one", a=_bytes(_plain())), {"a": "a.png"})
     added = store.add(_folder(tmp_path / "two", b=_bytes(_plain())), {"a": "a.png", "b": "b.png"})
     assert not added.problems.height
@@ -248,39 +249,39 @@ def test_a_missing_file_leaves_the_picture_the_store_has(tmp_path: Path) -> None
 
 def test_a_crash_before_the_index_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
-    PictureStore(cache, SETTINGS).add(_folder(tmp_path / "one", a=_bytes(_plain((10, 0, 0)))), {"a": "a.png"})
+    ImageStore(cache, SETTINGS).add(_folder(tmp_path / "one", a=_bytes(_plain((10, 0, 0)))), {"a": "a.png"})
     more = _folder(tmp_path / "two", b=_bytes(_plain((20, 0, 0))), c=_bytes(_plain((30, 0, 0))))
 
-    def fail(self: PictureStore) -> None:
+    def fail(self: ImageStore) -> None:
         raise OSError(28, "no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(PictureStore, "_write", fail)
+        patch.setattr(ImageStore, "_write", fail)
         with pytest.raises(OSError, match="no space"):
-            PictureStore(cache, SETTINGS).add(more, {"b": "b.png", "c": "c.png"})
-    store = PictureStore(cache, SETTINGS)
+            ImageStore(cache, SETTINGS).add(more, {"b": "b.png", "c": "c.png"})
+    store = ImageStore(cache, SETTINGS)
     assert [name in store for name in "abc"] == [True, False, False]
     store.add(more, {"c": "c.png"})
-    pictures = PictureStore(cache, SETTINGS).pictures(IdMap("abc"))
+    pictures = ImageStore(cache, SETTINGS).pictures(IdMap("abc"))
     assert pictures.rows.tolist() == [0, -1, 1]
     assert pictures.take(np.array([0, 2]))[:, 0, 0, 0].tolist() == [10, 30]
     assert (cache / "pixels.u8").stat().st_size == 2 * 3 * 32 * 32
 
 
 def test_another_size_is_said_and_a_short_file_refused(tmp_path: Path) -> None:
-    PictureStore(tmp_path / "c", SETTINGS).add(_folder(tmp_path / "i", a=_bytes(_plain())), {"a": "a.png"})
+    ImageStore(tmp_path / "c", SETTINGS).add(_folder(tmp_path / "i", a=_bytes(_plain())), {"a": "a.png"})
     with pytest.raises(ConfigError, match=r"decoded at 32 pixels, but \[images\] size = 48"):
-        PictureStore(tmp_path / "c", ImageSettings(size=48))
+        ImageStore(tmp_path / "c", ImageSettings(size=48))
     (tmp_path / "c" / "pixels.u8").write_bytes(b"short")
     with pytest.raises(ModelFolderError, match="shorter than its index"):
-        PictureStore(tmp_path / "c", SETTINGS)
+        ImageStore(tmp_path / "c", SETTINGS)
 
 
 def test_the_order_of_decoding_does_not_matter(tmp_path: Path) -> None:
     pictures = {f"p{n}": _bytes(_plain((n, n, n))) for n in range(40)}
     root = _folder(tmp_path / "i", **pictures)
     for name in ("one", "two"):
-        PictureStore(tmp_path / name, SETTINGS).add(root, {}, also=list(pictures))
+        ImageStore(tmp_path / name, SETTINGS).add(root, {}, also=list(pictures))
     assert (tmp_path / "one/pixels.u8").read_bytes() == (tmp_path / "two/pixels.u8").read_bytes()
 
 
@@ -317,7 +318,7 @@ def test_a_jpeg_is_unpacked_at_a_part_of_its_size_and_looks_the_same(
                 np.asarray(whole.resize((size, size), by))
                 for by in (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
             )
-        seen = decode(data, ImageSettings(size=size)).transpose(1, 2, 0)
+        seen = decode_image(data, ImageSettings(size=size)).transpose(1, 2, 0)
         assert asked.pop() == (unpacked, unpacked)
         if not np.array_equal(seen, in_full):
             # Nearer to the picture unpacked in full than the choice of another filter would bring it.
@@ -327,15 +328,15 @@ def test_a_jpeg_is_unpacked_at_a_part_of_its_size_and_looks_the_same(
 def test_a_long_jpeg_is_unpacked_by_its_longer_side(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(decode_room, "_square", lambda image, size: asked.append(image.size))
-    decode(_bytes(_plain(size=(640, 426)), "JPEG"), ImageSettings(size=224))
+    decode_image(_bytes(_plain(size=(640, 426)), "JPEG"), ImageSettings(size=224))
     assert asked == [(320, 213)]
 
 
 def test_what_is_known_of_many_products_is_what_is_known_of_each(tmp_path: Path) -> None:
     root = _folder(tmp_path / "images", a=_bytes(_plain()), b=b"no picture", c=_bytes(_plain((1, 2, 3))))
     ids = ["c", "x", "a", "b"]
-    store = PictureStore(tmp_path / "cache", SETTINGS)
-    for one in (store, store, PictureStore(tmp_path / "cache", SETTINGS)):  # empty, filled, read back
+    store = ImageStore(tmp_path / "cache", SETTINGS)
+    for one in (store, store, ImageStore(tmp_path / "cache", SETTINGS)):  # empty, filled, read back
         assert one.hashes(pl.Series(ids, dtype=pl.String)).to_list() == [one.hash_of(name) for name in ids]
         assert one.pictures(IdMap(ids)).present.tolist() == [name in one for name in ids]
         store.add(root, {name: f"{name}.png" for name in "abc"})

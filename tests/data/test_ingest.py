@@ -12,8 +12,8 @@ from PIL import Image
 from recsys.config import DataSettings, ImageSettings
 from recsys.data import input_sources as sources
 from recsys.data import rejected_rows as rejects
-from recsys.data.image_store import PictureStore
-from recsys.data.ingest import Ingested, ingest
+from recsys.data.image_store import ImageStore
+from recsys.data.ingest import IngestResult, ingest
 from recsys.errors import DataContractError
 
 NOW = 1_700_000_000
@@ -28,17 +28,17 @@ def _png(colour: int = 9) -> bytes:
 
 def _run(
     folder: Path, files: dict[str, str | bytes], *, settings: DataSettings = LENIENT, **options: object
-) -> Ingested:
+) -> IngestResult:
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    store = PictureStore(folder.parent / "pictures", ImageSettings(size=16))
+    store = ImageStore(folder.parent / "pictures", ImageSettings(size=16))
     return ingest(
-        sources.read([folder]),
+        sources.read_inputs([folder]),
         settings=settings,
         pictures=store,
-        images=sources.pictures_beside([folder]),
+        images=sources.find_image_archives([folder]),
         now=NOW,
         **options,  # type: ignore[arg-type]
     )
@@ -119,7 +119,7 @@ def test_events_may_name_products_of_an_earlier_ingest_and_pictures_belong_to_th
     )
     assert found.counts["events"]["used"] == 3
     assert found.pictured == {"9": "9.png"}
-    assert PictureStore(tmp_path / "pictures", ImageSettings(size=16)).hash_of("9")
+    assert ImageStore(tmp_path / "pictures", ImageSettings(size=16)).hash_of("9")
 
 
 def test_rows_two_files_share_count_once(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_the_real_files(shared_data: Path, tmp_path: Path) -> None:
     articles = pl.read_parquet(shared_data / "hm-fashion-sample/articles.parquet").head(3000)
     articles.write_parquet(folder / "articles.parquet")
     (folder / "transactions.parquet").symlink_to(shared_data / "hm-fashion-sample/transactions.parquet")
-    found = ingest(sources.read([folder], preset="hm"), settings=LENIENT, now=NOW)
+    found = ingest(sources.read_inputs([folder], preset="hm"), settings=LENIENT, now=NOW)
     counts = found.counts["events"]
     assert counts["rows_in"] == 31_662 == counts["used"] + counts["rejected"]
     assert set(counts["rejected_by"]) == {"unknown_product"}

@@ -29,19 +29,19 @@ def shop(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_sorted_into_tables(shop: Path) -> None:
-    parts = sources.read([shop])
+    parts = sources.read_inputs([shop])
     assert [(part.table, part.source) for part in parts] == [
         ("products", "shop/products.csv"),
         ("events", "shop/events.csv"),
     ]
     assert parts[0].frame()["attributes"].to_list() == ['{"colour":"red"}', None]
-    assert sources.pictures_beside([shop]) == [shop / "images"]
+    assert sources.find_image_archives([shop]) == [shop / "images"]
 
 
 def test_other_names_are_mapped(tmp_path: Path) -> None:
     path = tmp_path / "artikel.csv"
     path.write_text("sku;name;farbe\n1;One;rot\n")
-    (part,) = sources.read([path], mapping={"product_id": "sku", "title": "name", "attributes.colour": "farbe"})
+    (part,) = sources.read_inputs([path], mapping={"product_id": "sku", "title": "name", "attributes.colour": "farbe"})
     frame = part.frame()
     assert frame.select("product_id", "title", "attributes").rows() == [("1", "One", '{"colour":"rot"}')]
 
@@ -50,8 +50,8 @@ def test_a_table_that_cannot_be_told_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("user_id,product_id\nu,1\n")
     with pytest.raises(UsageError, match="as events it lacks occurred_at"):
-        sources.read([path])
-    (part,) = sources.read([path], table="users")
+        sources.read_inputs([path])
+    (part,) = sources.read_inputs([path], table="users")
     assert part.table == "users"
 
 
@@ -75,31 +75,31 @@ def test_a_wrong_call_is_told_what_to_do(tmp_path: Path, text: str, options: dic
     path = tmp_path / "x.csv"
     path.write_text(text)
     with pytest.raises(UsageError, match=words) as caught:
-        sources.read([path], **options)  # type: ignore[arg-type]
+        sources.read_inputs([path], **options)  # type: ignore[arg-type]
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
 
 
 def test_missing_paths_and_empty_folders(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file or folder"):
-        sources.read([tmp_path / "products.csv"])
+        sources.read_inputs([tmp_path / "products.csv"])
     with pytest.raises(UsageError, match="holds no csv, tsv, jsonl or parquet"):
-        sources.read([tmp_path])
+        sources.read_inputs([tmp_path])
 
 
 def test_the_same_rows_from_every_kind_of_frame() -> None:
     rows = {"product_id": ["1", "2"], "price": [1.0, None]}
     frames = [pl.DataFrame(rows), pl.DataFrame(rows).lazy(), pd.DataFrame(rows), pa.table(rows), rows]
     for frame in frames:
-        (part,) = sources.of_frames({"products": frame})
+        (part,) = sources.inputs_from_frames({"products": frame})
         assert part.frame()["product_id"].to_list() == ["1", "2"]
         assert part.frame()["price"].to_list()[0] == 1.0
     with pytest.raises(UsageError, match="cannot be read as a frame"):
-        sources.frame_of(object())
+        sources.to_polars(object())
     with pytest.raises(UsageError, match="no table 'product'; did you mean 'products'"):
-        sources.of_frames({"product": rows})
+        sources.inputs_from_frames({"product": rows})
     with pytest.raises(UsageError, match="events: the frame gives no column user_id"):
-        sources.of_frames({"events": rows})
+        sources.inputs_from_frames({"events": rows})
 
 
 def test_every_preset_is_found_by_its_name() -> None:

@@ -19,7 +19,7 @@ IDS = IdMap([f"p{i}" for i in range(6)])
 LOOSE = DataSettings(max_bad_fraction=1)
 
 
-def read(path: Path, settings: DataSettings = LOOSE) -> labels.Reading:
+def read(path: Path, settings: DataSettings = LOOSE) -> labels.LabelReadResult:
     return labels.read(path, IDS, settings=settings)
 
 

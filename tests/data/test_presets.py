@@ -16,8 +16,8 @@ NOW = 1_700_000_000
 SETTINGS = DataSettings(max_bad_fraction=1)
 
 
-def _ingest(folder: Path, preset: str) -> ingest.Ingested:
-    return ingest.ingest(sources.read([folder], preset=preset), settings=SETTINGS, now=NOW)
+def _ingest(folder: Path, preset: str) -> ingest.IngestResult:
+    return ingest.ingest(sources.read_inputs([folder], preset=preset), settings=SETTINGS, now=NOW)
 
 
 def _save(folder: Path, kind: str, **tables: pl.DataFrame) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from recsys.data import file_readers as files
-from recsys.data.sql_queries import Select, selects, whole
-from recsys.db.source_reader import Reader
+from recsys.data.sql_queries import SourceQuery, read_all, source_queries
+from recsys.db.source_reader import SourceReader
 from recsys.errors import UsageError
 
 
@@ -26,22 +26,22 @@ def test_somebody_elses_database(shop: str, tmp_path: Path) -> None:
     (tmp_path / "products.sql").write_text(
         "SELECT nr AS product_id, name AS title, farbe AS colour FROM artikel ORDER BY nr"
     )
-    with Reader(shop) as reader:
-        (select,) = selects({"products": "@products.sql"}, folder=tmp_path)
-        part = whole(select, reader)
+    with SourceReader(shop) as reader:
+        (select,) = source_queries({"products": "@products.sql"}, folder=tmp_path)
+        part = read_all(select, reader)
         frame = part.frame()
         assert frame["product_id"].to_list() == ["7", "8"]
         assert frame["title"].to_list() == ["One", "Two"]
         assert frame["attributes"].to_list() == ['{"colour":"red"}', None]
         assert (part.source, select.incremental, select.ordered) == ("sql/products", False, False)
-        (select,) = selects({"products": "SELECT nr FROM artikel"})
+        (select,) = source_queries({"products": "SELECT nr FROM artikel"})
         with pytest.raises(UsageError, match="the query gives no column product_id"):
             list(select.frames(reader))
     with pytest.raises(UsageError, match="no such file"):
-        selects({"products": "@none.sql"}, folder=tmp_path)
+        source_queries({"products": "@none.sql"}, folder=tmp_path)
     with pytest.raises(UsageError, match="no query to read with"):
-        selects({})
-    order = selects({"events": "SELECT 1", "users": "SELECT 1", "products": "SELECT 1"})
+        source_queries({})
+    order = source_queries({"events": "SELECT 1", "users": "SELECT 1", "products": "SELECT 1"})
     assert [each.table for each in order] == ["products", "users", "events"]
 
 
@@ -62,9 +62,9 @@ QUERY = "SELECT nr AS product_id, name AS title, am AS updated_at FROM artikel W
     ],
 )
 def test_whether_a_query_mentions_since(shop: str, query: str, found: bool) -> None:
-    select = Select.of("products", query)
+    select = SourceQuery.of("products", query)
     assert select.incremental is found
-    with Reader(shop) as reader:
+    with SourceReader(shop) as reader:
         (frame,) = select.frames(reader, since=1_714_600_000)  # 2024-05-01 21:46:40
         everything = 0 if "since'" in query else 2
         assert frame["product_id"].to_list() == (["8"] if found else ["7", "8"][:everything])
@@ -74,10 +74,10 @@ def test_whether_a_query_mentions_since(shop: str, query: str, found: bool) -> N
 def test_a_fingerprint_is_of_the_query_and_the_database(shop: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "other.db") as connection:
         connection.execute("CREATE TABLE artikel (nr INTEGER)")
-    with Reader(shop) as one, Reader(f"sqlite:///{tmp_path}/other.db") as other:
+    with SourceReader(shop) as one, SourceReader(f"sqlite:///{tmp_path}/other.db") as other:
         query = "SELECT  nr AS product_id, am AS updated_at\nFROM artikel WHERE am > :since"
         same = "SELECT nr AS product_id, am AS updated_at /* why */ FROM artikel WHERE am > :since;"
-        first = Select.of("products", query).fingerprint(one)
-        assert first == Select.of("products", same).fingerprint(one)
-        assert first != Select.of("products", query).fingerprint(other)
-        assert first != Select.of("products", query.replace(">", ">=")).fingerprint(one)
+        first = SourceQuery.of("products", query).fingerprint(one)
+        assert first == SourceQuery.of("products", same).fingerprint(one)
+        assert first != SourceQuery.of("products", query).fingerprint(other)
+        assert first != SourceQuery.of("products", query.replace(">", ">=")).fingerprint(one)

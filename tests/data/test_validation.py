@@ -14,16 +14,16 @@ from recsys.config import DataSettings
 from recsys.data import file_readers as files
 from recsys.data import rejected_rows as rejects
 from recsys.data import schema
-from recsys.data.validation import Checked, check
+from recsys.data.validation import ValidationResult, validate
 from recsys.errors import DataContractError
 
 NOW = 1_700_000_000
 LENIENT = DataSettings(max_bad_fraction=1)
 
 
-def _check(table: str, rows: list[dict[str, Any]] | pl.DataFrame, **options: Any) -> Checked:
+def _check(table: str, rows: list[dict[str, Any]] | pl.DataFrame, **options: Any) -> ValidationResult:
     frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, infer_schema_length=None)
-    return check(table, frame, source="x.csv", settings=options.pop("settings", LENIENT), now=NOW, **options)
+    return validate(table, frame, source="x.csv", settings=options.pop("settings", LENIENT), now=NOW, **options)
 
 
 def _good(table: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recsys.db.engine import connect, parsed, read, rows, stream
+from recsys.db.engine import connect, parse_url, read, rows, stream
 from recsys.errors import (
     ConfigError,
     DatabaseUnavailableError,
@@ -143,7 +143,7 @@ def test_a_locked_sqlite_file_is_temporary(tmp_path: Path, monkeypatch: pytest.M
 )
 def test_an_address_of_no_database(url: str, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message) as wrong:
-        parsed(url)
+        parse_url(url)
     assert "hunter2" not in str(wrong.value)
 
 

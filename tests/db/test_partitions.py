@@ -18,7 +18,8 @@ from recsys.db.dialects import binary_copy, partitions
 from recsys.db.engine import connect, rows
 from recsys.errors import TemporaryError
 from recsys.store import tables
-from recsys.store.store import Manifest, Store
+from recsys.store.run_ledger import Manifest
+from recsys.store.store import Store
 from tests.store.samples import GOOD, MANIFEST, execute, finished, held, invariants, night, table
 
 WHOLE = tables.recommendations_all
@@ -37,29 +38,29 @@ def _attached(store: Store) -> list[str]:
 
 
 def test_a_run_is_seen_when_it_is_finished_and_then_has_its_key(store: Store) -> None:
-    run = store.begin("recommend", MANIFEST)
-    run.write(0, GOOD, n_users=2)
+    run = store.begin_run("recommend", MANIFEST)
+    run.write_shard(0, GOOD, n_users=2)
     assert rows(store.engine, "SELECT COUNT(*) FROM recommendations_all", {}) == [(0,)]
-    assert run.lists_anybody()
+    assert run.has_rows()
     assert held(store) == {run.run_id: GOOD.height}
     run.finish({"users": 2})
     assert rows(store.engine, "SELECT run_id, COUNT(*) FROM recommendations_all GROUP BY 1", {}) == [
         (run.run_id, GOOD.height)
     ]
-    part = sa.inspect(store.engine).get_pk_constraint(partitions.of(WHOLE, run.run_id).name)
+    part = sa.inspect(store.engine).get_pk_constraint(partitions.partition_table(WHOLE, run.run_id).name)
     assert part["constrained_columns"] == [column.name for column in WHOLE.primary_key]
     assert _attached(store) == [run.run_id]
 
 
 def test_attaching_reads_no_rows(store: Store) -> None:
     """The check on the partition says what attaching it would otherwise look at every row for."""
-    run = store.begin("recommend", MANIFEST)
-    run.write(0, GOOD, n_users=2)
+    run = store.begin_run("recommend", MANIFEST)
+    run.write_shard(0, GOOD, n_users=2)
     heard: list[str] = []
     with store.engine.begin() as connection:
         connection.connection.driver_connection.add_notice_handler(lambda said: heard.append(said.message_primary))
         connection.exec_driver_sql("SET LOCAL client_min_messages = debug1")
-        partitions.attach(connection, WHOLE, run.run_id)
+        partitions.attach_partition(connection, WHOLE, run.run_id)
     assert any("is implied by existing constraints" in said for said in heard), heard
 
 
@@ -110,7 +111,7 @@ def test_a_prune_that_gave_up_waiting_is_finished_by_the_next(
         hurried = connect(store.engine.url.render_as_string(hide_password=False))
         sa.event.listen(hurried, "checkout", lambda raw, *_: _hurry(raw))
         with pytest.raises(TemporaryError, match=f"run {ids[0]} cannot go while a long transaction reads"):
-            partitions.drop(hurried, WHOLE, ids[0])
+            partitions.drop_partition(hurried, WHOLE, ids[0])
         monkeypatch.setattr(store, "engine", hurried)
         assert store.prune(1) == 1
         assert f"rows of run {ids[0]} in recommendations_all stay until the next prune" in caplog.text
@@ -127,8 +128,8 @@ def _hurry(raw: Any) -> None:
 
 def test_what_a_killed_process_left_goes_with_the_next_prune(store: Store) -> None:
     ids = [night(store, version) for version in ("1", "22")]
-    given_up = store.begin("recommend", MANIFEST)
-    given_up.write(0, GOOD, n_users=2)
+    given_up = store.begin_run("recommend", MANIFEST)
+    given_up.write_shard(0, GOOD, n_users=2)
     execute(store, "UPDATE runs SET state = 'failed' WHERE run_id = :run", run=given_up.run_id)
     execute(store, "DELETE FROM run_shards WHERE run_id = :run", run=given_up.run_id)
     execute(store, "CREATE TABLE recommendations_all_of_ours (a INT)")  # not a run's: stays
@@ -149,9 +150,9 @@ def test_an_older_schema_keeps_its_runs(postgres_url: str) -> None:
         assert _attached(store) == ["20260101T000000000", "20260102T000000000"]
         assert store.recommendations(["u1"])["product_id"].to_list() == ["b"]
         assert held(store)["20260103T000000000"] == 1
-        run = store.begin("recommend", MANIFEST)
+        run = store.begin_run("recommend", MANIFEST)
         assert (run.run_id, run.done) == ("20260103T000000000", {0})
-        run.write(1, GOOD.filter(pl.col("user_id") == "u2"), n_users=1)
+        run.write_shard(1, GOOD.filter(pl.col("user_id") == "u2"), n_users=1)
         run.finish({"users": 2})
         store.publish(run.run_id)
         assert store.recommendations(["u1", "u2"])["product_id"].to_list() == ["c", "b"]

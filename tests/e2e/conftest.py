@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.data.demo import draw
+from recsys.data.demo import generate_shop
 from tests.e2e.projects import PRODUCTS, USERS, Run, new_project, run_recsys
 
 
@@ -24,7 +24,7 @@ def recsys() -> Run:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of a tiny shop."""
     folder = tmp_path_factory.mktemp("drawn") / "shop"
-    draw(folder, products=PRODUCTS, users=USERS, seed=3)
+    generate_shop(folder, products=PRODUCTS, users=USERS, seed=3)
     return folder
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 STOPPED = """
 import os, signal, sys
-from recsys.store.run_writer import Run
+from recsys.store.run_writer import RunWriter
 written, plain = [], Run.write
 def write(self, shard_id, frame, **more):
     done = plain(self, shard_id, frame, **more)
@@ -65,7 +65,7 @@ def test_a_stopped_recommend_goes_on_and_ends_with_the_same_rows(
 def test_a_stopped_training_goes_on_and_ends_with_the_same_model(copied: Path, recsys: Run) -> None:
     program = """
 import os, signal, sys
-from recsys.encoder.training.metric_logger import Journal
+from recsys.encoder.training.metric_logger import MetricLogger
 plain = Journal.step
 def step(self, done, numbers, **more):
     if done == 2:

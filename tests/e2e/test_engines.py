@@ -18,10 +18,11 @@ import sqlalchemy as sa
 from recsys.config import read
 from recsys.errors import LeaseHeldError
 from recsys.pipeline import recommend as lists
-from recsys.pipeline.project import Bench
+from recsys.pipeline.project import Project
 from recsys.store import run_ledger, tables
 from recsys.store import run_parts as parts
-from recsys.store.store import Manifest, Store
+from recsys.store.run_ledger import Manifest
+from recsys.store.store import Store
 from tests.e2e.projects import Run, rows
 
 pytestmark = pytest.mark.e2e
@@ -30,8 +31,8 @@ RUNS = "SELECT COUNT(*) FROM runs WHERE kind = 'recommend'"
 KILLER = """
 import os, signal, sys
 from pathlib import Path
-from recsys.pipeline.recommend_task import ListTask
-from recsys.store.run_writer import Run
+from recsys.pipeline.recommend_task import RecommendTask
+from recsys.store.run_writer import RunWriter
 plain = Run.write
 def write(self, shard_id, frame, **more):
     mark = Path(sys.argv[-1]) / f"killed{{shard_id}}"
@@ -96,7 +97,7 @@ def test_a_stopped_run_of_processes_goes_on_with_another_engine(
         pytest.skip("make faults stops a run of processes; tests/execution stops processes without a run")
     stopper = """
 import os, signal, sys
-from recsys.pipeline.recommend_stats import Tally
+from recsys.pipeline.recommend_stats import RunStats
 plain = Tally.add
 def add(self, one):
     plain(self, one)
@@ -236,15 +237,15 @@ def empty(database_url: str) -> str:
 
 def test_parts_share_and_a_stranger_is_refused(empty: str, held: ExitStack) -> None:
     first, second = (held.enter_context(Store.open(empty, lease=False, shared=True)) for _ in range(2))
-    one = parts.join(first, "recommend", ONE, placement="default", number=2)
-    two = parts.join(second, "recommend", ONE, placement="default", number=2)
+    one = parts.join_run(first, "recommend", ONE, placement="default", number=2)
+    two = parts.join_run(second, "recommend", ONE, placement="default", number=2)
     assert (one.state, one.run.run_id, one.run.writer) == (two.state, two.run.run_id, two.run.writer)
     with pytest.raises(LeaseHeldError):
         Store.open(empty)
     with pytest.raises(LeaseHeldError, match="is being written"):
-        parts.join(second, "recommend", OTHER, placement="default", number=2)
+        parts.join_run(second, "recommend", OTHER, placement="default", number=2)
     with pytest.raises(LeaseHeldError, match="one of 2 parts"):
-        parts.join(second, "recommend", ONE, placement="default", number=3)
+        parts.join_run(second, "recommend", ONE, placement="default", number=3)
 
 
 HOLDER = """
@@ -267,7 +268,7 @@ def test_a_killed_part_blocks_nobody_and_its_run_is_given_up(empty: str) -> None
     child.kill()
     child.communicate()
     with taken(empty) as store:  # a server notices a moment later
-        joined = parts.join(store, "recommend", OTHER, placement="default", number=2)
+        joined = parts.join_run(store, "recommend", OTHER, placement="default", number=2)
         assert sorted(store.runs()["state"]) == ["building", "failed"] and joined.state == "building"
     Store.open(empty).close()
 
@@ -294,17 +295,17 @@ def test_a_run_is_finished_by_one_of_its_parts(empty: str, held: ExitStack) -> N
     from tests.store.samples import lists as rows_of
 
     stores = [held.enter_context(Store.open(empty, lease=False, shared=True)) for _ in range(2)]
-    joined = [parts.join(store, "recommend", ONE, placement="default", number=2) for store in stores]
+    joined = [parts.join_run(store, "recommend", ONE, placement="default", number=2) for store in stores]
     for at, (store, one) in enumerate(zip(stores, joined, strict=True)):
-        assert not parts.finish(store, one.run, 2, counts={}, metrics={})
-        assert one.run.write(at, rows_of(**{f"u{at}": [("a", 1.0)]}), n_users=1)
-        assert set(parts.note(store, one.run, at, {"shards": 1})) == {str(place) for place in range(at + 1)}
+        assert not parts.finish_if_complete(store, one.run, 2, counts={}, metrics={})
+        assert one.run.write_shard(at, rows_of(**{f"u{at}": [("a", 1.0)]}), n_users=1)
+        assert set(parts.record_part(store, one.run, at, {"shards": 1})) == {str(place) for place in range(at + 1)}
     finished = [
-        parts.finish(store, one.run, 2, counts={"users": 2}, metrics={})
+        parts.finish_if_complete(store, one.run, 2, counts={"users": 2}, metrics={})
         for store, one in zip(stores, joined, strict=True)
     ]
     assert finished == [True, False]
-    assert parts.join(stores[1], "recommend", ONE, placement="default", number=2).state == "ready"
+    assert parts.join_run(stores[1], "recommend", ONE, placement="default", number=2).state == "ready"
 
 
 def test_who_only_helps_takes_no_lease_and_is_stopped_when_the_run_is_taken_over(empty: str) -> None:
@@ -312,14 +313,14 @@ def test_who_only_helps_takes_no_lease_and_is_stopped_when_the_run_is_taken_over
     from tests.store.samples import lists as rows_of
 
     with Store.open(empty) as driver, Store.open(empty, lease=False) as helper:
-        run = driver.begin("recommend", ONE)
-        hand = parts.attach(helper, run.run_id, writer=run.writer)
-        assert hand.write(3, rows_of(u=[("a", 1.0)]), n_users=1) and not run.write(
+        run = driver.begin_run("recommend", ONE)
+        hand = parts.attach_worker(helper, run.run_id, writer=run.writer)
+        assert hand.write_shard(3, rows_of(u=[("a", 1.0)]), n_users=1) and not run.write_shard(
             3, rows_of(u=[("a", 1.0)]), n_users=1
         )
-        run_ledger.orphaned(driver.engine)
+        run_ledger.release_unfinished_runs(driver.engine)
         with pytest.raises(RecsysError, match="takes no rows from this process"):
-            hand.write(4, rows_of(v=[("a", 1.0)]), n_users=1)
+            hand.write_shard(4, rows_of(v=[("a", 1.0)]), n_users=1)
 
 
 # --- Ray ------------------------------------------------------------------------------------------------------------
@@ -338,8 +339,8 @@ def test_ray_makes_the_same_rows_and_a_killed_worker_changes_nothing(copied: Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         settings = read(copied, flags={"recommend.k": 5, "recommend.engine": "ray", "recommend.workers": 2}).settings
-        with Bench(settings) as bench:
-            task = KilledOnce(lists.ListTask, mark)
+        with Project(settings) as bench:
+            task = KilledOnce(lists.RecommendTask, mark)
             patch.setattr(lists, "ListTask", task)
             lists.recommend(bench)
     assert mark.exists() and rows(copied) == rows(five)

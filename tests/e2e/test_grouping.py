@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys.vectors.clustering.files import Atlas
+from recsys.vectors.clustering.files import ClusterFiles
 from tests.e2e.projects import PRODUCTS, Run
 
 
@@ -18,7 +18,7 @@ def _rows(project: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def test_groups_in_tables_and_in_files_agree(trained: Path) -> None:
-    atlas = Atlas.load(trained / "artifacts" / "clusters")  # the night has made it
+    atlas = ClusterFiles.load(trained / "artifacts" / "clusters")  # the night has made it
     assert atlas.places is not None and atlas.places.height == PRODUCTS
     ids = dict(_rows(trained, "SELECT product_id, cluster_id FROM product_clusters"))
     assert dict(atlas.places.select("product_id", "cluster_id").iter_rows()) == ids

@@ -15,8 +15,8 @@ import pytest
 import recsys as package
 from recsys.config import read
 from recsys.pipeline import recommend as lists
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult
 from tests.e2e.projects import SMALL, Run, rows
 
 pytestmark = pytest.mark.e2e
@@ -29,9 +29,9 @@ LISTS = """SELECT user_id, rank, product_id, score, reason, reason_product_id FR
 LEDGER = "SELECT SUM(n_rows) FROM run_shards WHERE run_id = (SELECT MAX(run_id) FROM runs)"
 
 
-def run(project: Path, **way: bool) -> Report:
-    with Bench(read(project).settings) as bench:
-        return lists.recommend(bench, lists.Way(**way))
+def run(project: Path, **way: bool) -> CommandResult:
+    with Project(read(project).settings) as bench:
+        return lists.recommend(bench, lists.RecommendOptions(**way))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def buy(project: Path, seed: int, *, users: int, days: float = 1.0, **fixed: obj
     return set(who)
 
 
-def both(project: Path) -> tuple[Report, list[tuple], list[tuple]]:
+def both(project: Path) -> tuple[CommandResult, list[tuple], list[tuple]]:
     """The lists of an incremental run, and all of them made anew from the same basis."""
     shutil.copytree(project, project.parent / "twin")
     report = run(project)

@@ -12,7 +12,7 @@ import pytest
 import recsys as package
 from recsys.errors import NotFoundError, UsageError
 from recsys.pipeline import recommend as lists
-from recsys.pipeline.project import Bench
+from recsys.pipeline.project import Project
 from tests.e2e.projects import USERS, Run, rows
 
 pytestmark = pytest.mark.e2e
@@ -74,9 +74,9 @@ def test_rules_shape_the_published_lists_and_are_counted(copied: Path, recsys: R
 
 def test_a_resumed_run_counts_its_own_shards(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from recsys.config import load
-    from recsys.store.run_writer import Run as Written
+    from recsys.store.run_writer import RunWriter as Written
 
-    write, calls = Written.write, []
+    write, calls = Written.write_shard, []
 
     def dying(self: Written, shard: int, *rest: object, **named: object) -> bool:
         calls.append(shard)
@@ -85,11 +85,11 @@ def test_a_resumed_run_counts_its_own_shards(copied: Path, monkeypatch: pytest.M
         return write(self, shard, *rest, **named)  # type: ignore[arg-type]
 
     settings = load(copied, flags={"recommend.k": 5}, env={})
-    monkeypatch.setattr(Written, "write", dying)
-    with pytest.raises(KeyboardInterrupt), Bench(settings) as bench:
+    monkeypatch.setattr(Written, "write_shard", dying)
+    with pytest.raises(KeyboardInterrupt), Project(settings) as bench:
         lists.recommend(bench)
-    monkeypatch.setattr(Written, "write", write)
-    with Bench(settings) as bench:
+    monkeypatch.setattr(Written, "write_shard", write)
+    with Project(settings) as bench:
         report = lists.recommend(bench)
     assert report.run_id is not None
     figures = drops(copied, report.run_id)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from recsys.artifacts.model_folder import current_version
 from recsys.config import load
 from recsys.encoder import serialization as checkpoint
-from recsys.encoder.batches.products import ProductBatches
-from recsys.pipeline.project import Bench
-from recsys.pipeline.train_state import Trained, due
+from recsys.encoder.batches.products import ProductBatchLoader
+from recsys.pipeline.project import Project
+from recsys.pipeline.train_state import TrainingState, stale_parts
 from tests.e2e.projects import PRODUCTS, Run, rows
 
 pytestmark = pytest.mark.e2e
@@ -23,8 +24,8 @@ def current(project: Path) -> str:
 
 
 def stale(project: Path) -> dict[str, str]:
-    with Bench(load(project), writes=False) as bench:
-        return due(bench)
+    with Project(load(project), writes=False) as bench:
+        return stale_parts(bench)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_labels_give_a_new_model_guesses_and_rejects(copied: Path, labels: Path,
     again = recsys("run", "-C", copied, "--json")
     assert again.code == 0 and again.document["counts"]["trained"] == "nothing" and current(copied) == version
     assert recsys("train", "ranker", "-C", copied).code == 0
-    noted = Trained.load(copied / "artifacts/models")
+    noted = TrainingState.load(copied / "artifacts/models")
     assert noted is not None and noted.said == "--labels labels.csv" and noted.way
     plain = recsys("train", "encoder", "-C", copied, "--json")
     assert any("trained with --labels labels.csv" in warning for warning in plain.document["warnings"])
@@ -96,7 +97,7 @@ def test_a_smaller_student_takes_the_teachers_place(copied: Path, recsys: Run, m
     sizes = {row["encoder"]: row for row in made.document["rows"]}
     assert (sizes["teacher"]["dim"], sizes["student"]["dim"]) == (16, 8)
     assert sizes["student"]["weights"] < sizes["teacher"]["weights"]
-    model = checkpoint.load(checkpoint.newest(copied / "artifacts/models", "encoder"))
+    model = checkpoint.load(current_version(copied / "artifacts/models", "encoder"))
     assert model.dim == 8 and "teacher" in model.metrics
     assert stale(copied) == {}
 
@@ -146,15 +147,15 @@ def test_a_stopped_training_with_labels_goes_on(
 ) -> None:
     labels.write_text("\n".join(labels.read_text().splitlines()[:-2]))
     asked = ("train", "--labels", labels, "-C", copied)
-    at = ProductBatches.at
+    at = ProductBatchLoader.at
 
-    def stopping(self: ProductBatches, step: int) -> object:
+    def stopping(self: ProductBatchLoader, step: int) -> object:
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return at(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ProductBatches, "at", stopping)
+        patch.setattr(ProductBatchLoader, "at", stopping)
         assert recsys(*asked).code == 143
     plain = recsys("train", "--resume", "-C", copied)
     assert plain.code == 2 and "no stopped training" in plain.err
@@ -165,9 +166,9 @@ def test_a_stopped_training_with_labels_goes_on(
     assert rows(copied, "SELECT count(*) FROM predicted_attributes") != [(0,)]
     assert stale(copied) == {}
     # stopped between encoder and ranker: the ranker alone is left, though the encoder in use is another by now
-    known = Trained.load(copied / "artifacts/models")
+    known = TrainingState.load(copied / "artifacts/models")
     assert known is not None
-    Trained(**{**vars(known), "ranker": ""}).save(copied / "artifacts/models")
+    TrainingState(**{**vars(known), "ranker": ""}).save(copied / "artifacts/models")
     version = current(copied)
     assert recsys(*asked, "--resume").code == 0
     assert current(copied) == version and stale(copied) == {}

@@ -13,7 +13,7 @@ import torch
 import transformers as t
 from tokenizers import processors
 
-from recsys.encoder.backbones.hub import quiet
+from recsys.encoder.backbones.hub import silence_transformers
 from recsys.encoder.modalities.text import train_tokenizer
 from tests.encoder import shops
 
@@ -54,7 +54,7 @@ def text_model(folder: Path, kind: str = "bert") -> Path:
         config = t.RobertaConfig(**size, max_position_embeddings=18, pad_token_id=1)
     else:
         config = t.BertConfig(**size, max_position_embeddings=16)
-    with quiet():
+    with silence_transformers():
         t.AutoModel.from_config(config).save_pretrained(folder)
         t.PreTrainedTokenizerFast(tokenizer_object=raw, **names).save_pretrained(folder)
     return folder
@@ -75,7 +75,7 @@ def image_model(folder: Path, kind: str) -> Path:
     }[kind]()
     torch.manual_seed(0)
     side = {"height": 32, "width": 32}
-    with quiet():
+    with silence_transformers():
         t.AutoModel.from_config(config).save_pretrained(folder)
         t.ViTImageProcessor(size=side, image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.4]).save_pretrained(folder)
     return folder

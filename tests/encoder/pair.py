@@ -15,15 +15,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from recsys.encoder.batches.co_purchase_pairs import Pairs
-from recsys.encoder.batches.products import ProductBatch, ProductBatches
-from recsys.encoder.objectives.co_purchase import CoPurchase
-from recsys.encoder.objectives.image_text import ImageText
-from recsys.encoder.objectives.masked_attributes import MaskedAttributes
-from recsys.encoder.objectives.masked_text import MaskedText
+from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
+from recsys.encoder.batches.products import ProductBatch, ProductBatchLoader
+from recsys.encoder.objectives.co_purchase import CoPurchaseLoss
+from recsys.encoder.objectives.image_text import ImageTextLoss
+from recsys.encoder.objectives.masked_attributes import MaskedAttributeLoss
+from recsys.encoder.objectives.masked_text import MaskedTextLoss
 from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.training import distributed
-from recsys.encoder.training.chunking import spread
+from recsys.encoder.training.chunking import chunked_forward
 from recsys.encoder.training.train import train_products
 from recsys.errors import DataContractError, InterruptedRunError
 from tests.encoder import shops
@@ -33,15 +33,17 @@ def step(*, chunk: int = 0) -> dict[str, Tensor]:
     """Losses, mean gradients and the running numbers of batch normalisation after one step from fixed weights."""
     torch.manual_seed(0)
     model = ProductEncoder.fit(shops.catalogue(), shops.ENCODER).train()
-    objectives = nn.ModuleList([MaskedText(16), MaskedAttributes(), ImageText(), CoPurchase()])
-    batches = ProductBatches(shops.catalogue(), model, Pairs.mine(shops.interactions()), size=26, seed=0)
+    objectives = nn.ModuleList([MaskedTextLoss(16), MaskedAttributeLoss(), ImageTextLoss(), CoPurchaseLoss()])
+    batches = ProductBatchLoader(
+        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=26, seed=0
+    )
     g = torch.Generator().manual_seed(5)
-    with spread(model, chunk=chunk, compiled=False):
+    with chunked_forward(model, chunk=chunk, compiled=False):
         batch = batches.at(1)
         losses = {each.name: each(model, batch, g) for each in objectives}
         torch.stack(list(losses.values())).sum().backward()
     parts = nn.ModuleDict({"model": model, "objectives": objectives})
-    distributed.averaged(parts.parameters())
+    distributed.all_reduce_gradients(parts.parameters())
     return {
         **{f"loss.{name}": loss.detach() for name, loss in losses.items()},
         **{f"gradient.{name}": p.grad.contiguous() for name, p in parts.named_parameters() if p.grad is not None},
@@ -66,15 +68,15 @@ def train(folder: Path, *, resume: bool) -> dict[str, float]:
 def main(folder: Path) -> None:
     rank = int(os.environ["RANK"])
     said: dict[str, object] = {}
-    with distributed.together("cpu"):
-        assert (distributed.size(), distributed.rank()) == (2, rank)
-        said["told"] = distributed.told(7 if rank == 0 else 3)
+    with distributed.process_group("cpu"):
+        assert (distributed.world_size(), distributed.rank()) == (2, rank)
+        said["told"] = distributed.broadcast(7 if rank == 0 else 3)
         x = torch.arange(2.0 + rank, requires_grad=True)
-        every = distributed.gathered(x, [2, 3])
+        every = distributed.all_gather(x, [2, 3])
         (every * torch.arange(5.0)).sum().backward()
         said["gathered"], said["back"] = every.tolist(), x.grad.tolist()
         try:
-            distributed.alike(nn.Linear(1, 1), {"data": rank})
+            distributed.broadcast_parameters(nn.Linear(1, 1), {"data": rank})
         except DataContractError as error:
             said["refused"] = str(error)
         tensors = {f"whole.{name}": value for name, value in step().items()}

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from recsys.config import EncoderSettings, ObjectiveSettings, TrainingSettings
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.encoder.training.train import train_products
@@ -48,7 +48,7 @@ def catalogue(n: int = 48, *, size: int = 16, seed: int = 0) -> Catalogue:
         schema_overrides={"title": pl.String, "price": pl.Float64},
     )
     rows = np.where(has, np.cumsum(has) - 1, -1).astype(np.int64)
-    return Catalogue(IdMap(frame["product_id"].to_list()), frame, np.ones(n, bool), Pictures(pixels, rows))
+    return Catalogue(IdMap(frame["product_id"].to_list()), frame, np.ones(n, bool), Images(pixels, rows))
 
 
 def interactions(n: int = 48, users: int = 24, *, seed: int = 0) -> Interactions:
@@ -61,7 +61,9 @@ def interactions(n: int = 48, users: int = 24, *, seed: int = 0) -> Interactions
             user.append(u)
             item.append(int(i))
             time.append(1_600_000_000 + 86400 * (at // 2))
-    return Interactions.of(user=np.array(user), item=np.array(item), time=np.array(time), n_users=users + 1, n_items=n)
+    return Interactions.from_events(
+        user=np.array(user), item=np.array(item), time=np.array(time), n_users=users + 1, n_items=n
+    )
 
 
 def trained(folder, **changed):

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 from torchvision import models
 
 from recsys.encoder.backbones.image_pretrained import PretrainedImage
-from recsys.encoder.backbones.image_scratch import Patches
-from recsys.encoder.backbones.image_tower import resized
-from recsys.encoder.modalities.image import ImageField
+from recsys.encoder.backbones.image_scratch import VisionTransformer
+from recsys.encoder.backbones.image_tower import resize
+from recsys.encoder.modalities.image import ImageEncoder
 from recsys.errors import ConfigError, ModelFolderError
 from tests.encoder import backbones
 from tests.encoder.shops import ENCODER, catalogue
@@ -19,13 +19,13 @@ from tests.encoder.shops import ENCODER, catalogue
 KINDS = ("siglip", "clip", "vit", "dinov2", "swin", "convnext")
 
 
-def field_of(name: str | Path, **changed) -> ImageField:
+def field_of(name: str | Path, **changed) -> ImageEncoder:
     torch.manual_seed(0)
-    return ImageField(ENCODER.model_copy(update={"image": str(name), "precision": "fp32", **changed})).eval()
+    return ImageEncoder(ENCODER.model_copy(update={"image": str(name), "precision": "fp32", **changed})).eval()
 
 
 def pictures(n: int = 8) -> dict[str, torch.Tensor]:
-    return ImageField.read(catalogue().pictures, np.arange(n))
+    return ImageEncoder.read(catalogue().images, np.arange(n))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_pictures_of_any_size_give_five_tokens(folders: dict[str, Path], name: s
 
 
 def test_the_small_transformer_knows_where_a_patch_lies() -> None:
-    tower = Patches(ENCODER)
+    tower = VisionTransformer(ENCODER)
     pixels = torch.ones(1, 3, 32, 32)
     pixels[:, :, :8, :8] = 0
     at_once = tower(torch.cat([pixels, pixels.flip(3), pixels.flip(2)]))[0]
@@ -89,7 +89,7 @@ def test_pictures_come_to_the_size_mean_and_spread_of_the_weights(monkeypatch: p
     assert asked["weights_only"] is True and asked["check_hash"] is True and "resnet18" in asked["url"]
     pixels = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
     given = models.ResNet18_Weights.DEFAULT.transforms()
-    normal = (resized(pixels, 224) - torch.tensor(given.mean).view(3, 1, 1)) / torch.tensor(given.std).view(3, 1, 1)
+    normal = (resize(pixels, 224) - torch.tensor(given.mean).view(3, 1, 1)) / torch.tensor(given.std).view(3, 1, 1)
     with torch.inference_mode():
         grid, whole = field.tower(pixels)
         body = torch.nn.Sequential(*list(made.eval().children())[:-2])

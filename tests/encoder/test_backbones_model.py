@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from recsys.artifacts import atomic as durable
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.artifacts.model_folder import current_version
+from recsys.data.catalogue import Catalogue, Images
 from recsys.encoder import serialization as checkpoint
 from recsys.encoder.modalities import text
-from recsys.encoder.modalities.text import TextField, train_tokenizer
+from recsys.encoder.modalities.text import TextEncoder, train_tokenizer
 from recsys.encoder.model import Model
 from recsys.encoder.product_encoder import ProductEncoder
-from recsys.encoder.training.checkpoint import Snapshot
+from recsys.encoder.training.checkpoint import TrainingCheckpoint
 from recsys.encoder.training.train import train_products
 from recsys.errors import ModelFolderError, TemporaryError
 from tests.encoder import backbones, shops
@@ -139,7 +140,7 @@ def test_a_full_disk_leaves_the_last_model(
     products: Model, both: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     first = checkpoint.save(products, tmp_path / "models" / "encoder")
-    write, done = durable.write, []
+    write, done = durable.write_durable, []
 
     def full(path: Path, held: bytes) -> None:
         if len(done) == at:
@@ -148,14 +149,14 @@ def test_a_full_disk_leaves_the_last_model(
         done.append(path)
         write(path, held)
 
-    monkeypatch.setattr(durable, "write", full)
+    monkeypatch.setattr(durable, "write_durable", full)
     with pytest.raises(TemporaryError, match="disk is full.*last one stays"):
         checkpoint.save(both, tmp_path / "models" / "encoder")
     assert sorted(path.name for path in first.parent.iterdir()) == sorted(["CURRENT", products.version])
-    assert checkpoint.load(checkpoint.newest(tmp_path / "models", "encoder")).version == products.version
+    assert checkpoint.load(current_version(tmp_path / "models", "encoder")).version == products.version
     monkeypatch.undo()
     checkpoint.save(both, tmp_path / "models" / "encoder")
-    assert checkpoint.newest(tmp_path / "models", "encoder").name == both.version
+    assert current_version(tmp_path / "models", "encoder").name == both.version
 
 
 def test_a_full_disk_while_a_checkpoint_is_written_leaves_the_last_one(
@@ -163,7 +164,7 @@ def test_a_full_disk_while_a_checkpoint_is_written_leaves_the_last_one(
 ) -> None:
     from safetensors import SafetensorError
 
-    snapshot, layer = Snapshot(tmp_path / "x.safetensors", {"stage": "products"}), torch.nn.Linear(2, 2)
+    snapshot, layer = TrainingCheckpoint(tmp_path / "x.safetensors", {"stage": "products"}), torch.nn.Linear(2, 2)
     snapshot.write(layer, None, 3)
 
     def full(*_, **__):
@@ -188,7 +189,7 @@ SCRIPTS = st.lists(
     ),
     max_size=60,
 ).map("".join)
-OWN = TextField(train_tokenizer(backbones.TEXTS, 300), ["title"], shops.ENCODER)
+OWN = TextEncoder(train_tokenizer(backbones.TEXTS, 300), ["title"], shops.ENCODER)
 
 
 @settings(deadline=None)
@@ -221,7 +222,7 @@ STRANGE = {
     ),
     "all titles equal": lambda: frame_of(title=pl.lit("boots"), description=pl.lit(None, pl.String)),
     "no text at all": lambda: frame_of(title=pl.lit(None, pl.String), description=pl.lit(None, pl.String)),
-    "no picture": lambda: dataclasses.replace(shops.catalogue(), pictures=Pictures.none(48, 16)),
+    "no picture": lambda: dataclasses.replace(shops.catalogue(), images=Images.empty(48, 16)),
     "one product": lambda: shops.catalogue(1),
 }
 
@@ -239,8 +240,8 @@ def test_strange_shops_have_vectors(sources: dict[str, str], name: str, pretrain
 
 
 def test_a_shop_whose_pictures_are_all_broken_can_be_learnt(tmp_path: Path) -> None:
-    none = Pictures(np.zeros((0, 3, 16, 16), np.uint8), np.full(48, -1))
-    nothing = dataclasses.replace(frame_of(image_hash=pl.lit(None, pl.String)), pictures=none)
+    none = Images(np.zeros((0, 3, 16, 16), np.uint8), np.full(48, -1))
+    nothing = dataclasses.replace(frame_of(image_hash=pl.lit(None, pl.String)), images=none)
     model = train_products(
         nothing,
         shops.interactions(),

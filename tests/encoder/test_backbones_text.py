@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from recsys.encoder.backbones.text_pretrained import PretrainedText
 from recsys.encoder.modalities import text
-from recsys.encoder.modalities.text import TextField
+from recsys.encoder.modalities.text import TextEncoder
 from recsys.errors import ConfigError, ModelFolderError
 from tests.encoder import backbones
 from tests.encoder.shops import ENCODER
@@ -22,13 +22,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: backbones.text_model(tmp_path_factory.mktemp(kind), kind) for kind in ("bert", "roberta", "gpt2")}
 
 
-def field_of(folder: Path, **changed) -> TextField:
+def field_of(folder: Path, **changed) -> TextEncoder:
     torch.manual_seed(0)
     settings = ENCODER.model_copy(update={"text": str(folder), "precision": "fp32", **changed})
-    return TextField.fit([], ["title"], settings).eval()
+    return TextEncoder.fit([], ["title"], settings).eval()
 
 
-def tokens_of(field: TextField, texts=SAID) -> torch.Tensor:
+def tokens_of(field: TextEncoder, texts=SAID) -> torch.Tensor:
     return field.padded(field.ids(texts))["tokens"]
 
 
@@ -38,7 +38,7 @@ def test_the_gist_is_what_the_library_itself_makes_of_the_text(folders: dict[str
     model = transformers.AutoModel.from_pretrained(folders[kind]).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folders[kind])
     with torch.inference_mode():
-        gist = field.gist(tokens_of(field, SAID[:4]))
+        gist = field.pooled(tokens_of(field, SAID[:4]))
         for said, own in zip(SAID[:4], gist, strict=True):
             ids = tokenizer(said, add_special_tokens=False)["input_ids"][: field.length]
             around = field.tower.state()
@@ -70,9 +70,9 @@ def test_a_text_has_the_same_vector_whatever_stands_beside_it(folders: dict[str,
     field = field_of(folders["bert"])
     tokens = tokens_of(field, SAID * 30)
     with torch.inference_mode():
-        every = field.gist(tokens)
-        alone = torch.cat([field.gist(tokens[at : at + 1]) for at in range(len(SAID))])
-        turned = field.gist(tokens.flip(0)).flip(0)
+        every = field.pooled(tokens)
+        alone = torch.cat([field.pooled(tokens[at : at + 1]) for at in range(len(SAID))])
+        turned = field.pooled(tokens.flip(0)).flip(0)
     np.testing.assert_allclose(every[: len(SAID)], alone, atol=1e-6)
     np.testing.assert_allclose(every, turned, atol=1e-6)
 
@@ -96,7 +96,7 @@ def test_pooling_is_read_from_the_folder(folders: dict[str, Path], tmp_path: Pat
     with torch.inference_mode():
         states, real = field.tower._read(tokens[:1].long())
         wanted = {"cls": states[0, 0], "last": states[0, real.sum() - 1], "mean": states[0][real[0]].mean(0)}[name]
-        np.testing.assert_allclose(field.gist(tokens)[0], wanted, atol=1e-5)
+        np.testing.assert_allclose(field.pooled(tokens)[0], wanted, atol=1e-5)
 
 
 def test_pooling_that_is_not_known_is_refused(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_missing_or_misshapen_weights_are_named(folders: dict[str, Path], tmp_pa
 def test_a_layer_behind_the_first_token_may_be_missing_because_it_is_not_used(tmp_path: Path) -> None:
     folder = backbones.text_model(tmp_path)
     file = folder / "model.safetensors"
-    before = field_of(folder).gist(torch.tensor([[5, 6]]))
+    before = field_of(folder).pooled(torch.tensor([[5, 6]]))
     save_file({k: v for k, v in load_file(file).items() if "pooler" not in k}, file, {"format": "pt"})
-    np.testing.assert_array_equal(field_of(folder).gist(torch.tensor([[5, 6]])), before)
+    np.testing.assert_array_equal(field_of(folder).pooled(torch.tensor([[5, 6]])), before)
 
 
 def test_code_beside_the_weights_is_not_run(tmp_path: Path) -> None:
@@ -184,26 +184,26 @@ def test_merged_adapters_say_the_same_and_changed_weights_are_seen(folders: dict
     field = field_of(folders["bert"], tuning="adapters")
     tokens = tokens_of(field)
     with torch.no_grad():
-        before = field.gist(tokens)
+        before = field.pooled(tokens)
         for name, weight in field.named_parameters():
             if name.endswith("up.weight"):
                 weight.add_(0.05)
-        after = field.gist(tokens)
+        after = field.pooled(tokens)
     assert (after - before).abs().max() > 1e-3
-    np.testing.assert_allclose(after, field.gist(tokens).detach(), atol=1e-5)  # with gradients: not merged
+    np.testing.assert_allclose(after, field.pooled(tokens).detach(), atol=1e-5)  # with gradients: not merged
 
 
 def test_remembered_texts_are_not_read_again_and_others_are(folders: dict[str, Path], monkeypatch) -> None:
     field = field_of(folders["bert"]).train()
     tokens = tokens_of(field)
-    wanted = field.gist(tokens)
+    wanted = field.pooled(tokens)
     field.remember({"tokens": tokens[:4]})
     asked: list[int] = []
     read = PretrainedText.gist
     monkeypatch.setattr(PretrainedText, "gist", lambda self, some: asked.append(len(some)) or read(self, some))
-    np.testing.assert_allclose(field.gist(tokens[[3, 1, 1, 0]]), wanted[[3, 1, 1, 0]], atol=1e-6)
+    np.testing.assert_allclose(field.pooled(tokens[[3, 1, 1, 0]]), wanted[[3, 1, 1, 0]], atol=1e-6)
     assert asked == []
-    np.testing.assert_allclose(field.gist(tokens[[5, 2]]), wanted[[5, 2]], atol=1e-6)
+    np.testing.assert_allclose(field.pooled(tokens[[5, 2]]), wanted[[5, 2]], atol=1e-6)
     assert asked == [1]
     learning = field_of(folders["bert"], tuning="adapters").train()
     learning.remember({"tokens": tokens})
@@ -213,7 +213,7 @@ def test_remembered_texts_are_not_read_again_and_others_are(folders: dict[str, P
 def test_bf16_points_the_same_way_as_fp32(folders: dict[str, Path]) -> None:
     exact, quick = field_of(folders["bert"]), field_of(folders["bert"], precision="bf16")
     with torch.inference_mode():
-        a, b = (torch.nn.functional.normalize(f.gist(tokens_of(f)), dim=1) for f in (exact, quick))
+        a, b = (torch.nn.functional.normalize(f.pooled(tokens_of(f)), dim=1) for f in (exact, quick))
     assert float((a * b).sum(1).min()) > 0.9999
     assert not torch.equal(a, b)
 
@@ -223,21 +223,21 @@ class TestMiniLM:
 
     @pytest.fixture(scope="class")
     @staticmethod
-    def field() -> TextField:
+    def field() -> TextEncoder:
         return field_of(backbones.minilm(), text_tokens=64)
 
-    def test_like_texts_lie_close(self, field: TextField) -> None:
+    def test_like_texts_lie_close(self, field: TextEncoder) -> None:
         said = ["red running shoes", "crimson sneakers for jogging", "a porcelain tea pot", "sun hat"]
         with torch.inference_mode():
-            v = torch.nn.functional.normalize(field.gist(tokens_of(field, said)), dim=1)
+            v = torch.nn.functional.normalize(field.pooled(tokens_of(field, said)), dim=1)
         close = v @ v.T
         assert float(close[0, 1]) > 0.6 > 0.3 > float(close[0, 2:].max())
 
-    def test_bf16_points_the_same_way_and_company_changes_nothing(self, field: TextField) -> None:
+    def test_bf16_points_the_same_way_and_company_changes_nothing(self, field: TextEncoder) -> None:
         quick = field_of(backbones.minilm(), text_tokens=64, precision="bf16")
         said = ["red running shoes", "Jersey top with narrow shoulder straps. " * 3, "靴子", "tea pot"]
         with torch.inference_mode():
-            exact, fast = field.gist(tokens_of(field, said)), quick.gist(tokens_of(quick, said))
-            alone = field.gist(tokens_of(field, said[:1]))
+            exact, fast = field.pooled(tokens_of(field, said)), quick.pooled(tokens_of(quick, said))
+            alone = field.pooled(tokens_of(field, said[:1]))
         assert float(torch.nn.functional.cosine_similarity(exact, fast).min()) > 0.9999
         np.testing.assert_allclose(alone, exact[:1], atol=1e-5)

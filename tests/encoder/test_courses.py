@@ -16,17 +16,17 @@ from sklearn.linear_model import LogisticRegression
 from recsys.config import EncoderSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.labels import Labels
-from recsys.encoder.batches.co_purchase_pairs import Pairs
-from recsys.encoder.batches.products import ProductBatch, ProductBatches
+from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
+from recsys.encoder.batches.products import ProductBatch, ProductBatchLoader
 from recsys.encoder.model import Model
-from recsys.encoder.objectives.image_text import ImageText
-from recsys.encoder.objectives.masked_attributes import MaskedAttributes
-from recsys.encoder.objectives.teacher import Teacher, relations
+from recsys.encoder.objectives.image_text import ImageTextLoss
+from recsys.encoder.objectives.masked_attributes import MaskedAttributeLoss
+from recsys.encoder.objectives.teacher import DistillationLoss, similarity_distribution_loss
 from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.training import distillation as distill
 from recsys.encoder.training import finetune
-from recsys.encoder.training.finetune import Heads
-from recsys.encoder.training.plan import PLAIN, Course
+from recsys.encoder.training.finetune import ClassificationHeads
+from recsys.encoder.training.plan import DEFAULT_PLAN, TrainingPlan
 from recsys.encoder.training.train import train_products
 from recsys.encoder.training.transfer import Transfer
 from recsys.errors import InterruptedRunError, ModelFolderError
@@ -50,7 +50,7 @@ def other_shop() -> Catalogue:
 
 
 def learnt(
-    folder: Path, course: Course = PLAIN, *, encoder: EncoderSettings = shops.ENCODER, **changed: object
+    folder: Path, course: TrainingPlan = DEFAULT_PLAN, *, encoder: EncoderSettings = shops.ENCODER, **changed: object
 ) -> Model:
     return train_products(
         shops.catalogue(),
@@ -72,14 +72,14 @@ def colours(labelled: int) -> Labels:
     return Labels(("colour",), (tuple(shops.COLOURS),), targets)
 
 
-def right(model: Model, heads: Heads, rows: np.ndarray) -> float:
+def right(model: Model, heads: ClassificationHeads, rows: np.ndarray) -> float:
     guess = finetune.predict(model, shops.catalogue(), heads)["value"].to_numpy()
     return float(np.mean(guess[rows] == np.array(list(shops.COLOURS))[rows % 4]))
 
 
 def test_the_same_shop_takes_over_everything_but_the_first_guess(products: Model) -> None:
     start = Transfer(products, shops.ENCODER)
-    model = start.begin(shops.catalogue(), shops.ENCODER)
+    model = start.create_encoder(shops.catalogue(), shops.ENCODER)
     held = products.product.state_dict()
     assert all(
         torch.equal(value, held[name]) for name, value in model.state_dict().items() if "first_guess" not in name
@@ -94,7 +94,7 @@ def test_another_shop_takes_over_what_both_know(products: Model) -> None:
     start, catalogue = Transfer(products, shops.ENCODER), other_shop()
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        model = start.begin(catalogue, shops.ENCODER)
+        model = start.create_encoder(catalogue, shops.ENCODER)
         torch.manual_seed(5)
         fresh = ProductEncoder.fit(catalogue, shops.ENCODER)
     old = products.product
@@ -104,7 +104,7 @@ def test_another_shop_takes_over_what_both_know(products: Model) -> None:
     assert model.text.ids(["red boots 靴子"]) == old.text.ids(["red boots 靴子"])
 
     def word(field: ProductEncoder, text: str) -> torch.Tensor:
-        (number,) = field.words.numbers([text])
+        (number,) = field.words.token_ids([text])
         return field.words.embedding.weight[number]
 
     shared = set(model.words.words) & set(old.words.words)
@@ -140,18 +140,18 @@ def test_an_earlier_model_of_the_shop_keeps_its_words_when_some_are_new(products
     frame = catalogue.frame.with_columns(
         pl.Series("title", [*titles[:-2], *(f"{title} moccasin" for title in titles[-2:])])
     )
-    model = Transfer(products, shops.ENCODER).begin(replace(catalogue, frame=frame), shops.ENCODER)
+    model = Transfer(products, shops.ENCODER).create_encoder(replace(catalogue, frame=frame), shops.ENCODER)
     shared, new = set(model.words.words) & set(old.words.words), set(model.words.words) - set(old.words.words)
     assert "moccasin" in new
     for text in shared:
-        (here,), (there,) = model.words.numbers([text]), old.words.numbers([text])
+        (here,), (there,) = model.words.token_ids([text]), old.words.token_ids([text])
         assert torch.equal(model.words.embedding.weight[here], old.words.embedding.weight[there])
     assert torch.equal(model.shares, old.shares) and torch.equal(model.exactness, old.exactness)
 
 
 def test_longer_texts_take_over_the_places_both_have(products: Model) -> None:
     longer = shops.ENCODER.model_copy(update={"text_tokens": 16, "modality_dropout": 0.1, "user_layers": 1})
-    model = Transfer(products, longer).begin(shops.catalogue(), longer)
+    model = Transfer(products, longer).create_encoder(shops.catalogue(), longer)
     assert (
         torch.equal(model.text.tower.places[:12], products.product.text.tower.places)
         and not model.text.tower.places[12:].any()
@@ -169,23 +169,25 @@ def test_a_model_without_pictures_leaves_the_first_guess_to_the_new_shop(product
     blind = ProductEncoder.fit(shops.catalogue(), shops.ENCODER)
     torch.nn.init.zeros_(blind.image.first_guess.weight)
     source = Model(product=blind, user=None, settings=shops.ENCODER)
-    model = Transfer(source, shops.ENCODER).begin(shops.catalogue(), shops.ENCODER)
+    model = Transfer(source, shops.ENCODER).create_encoder(shops.catalogue(), shops.ENCODER)
     assert model.image.first_guess.weight.any()
 
 
-def test_a_transferred_model_starts_with_a_lower_loss(labelled: tuple[Model, Heads]) -> None:
+def test_a_transferred_model_starts_with_a_lower_loss(labelled: tuple[Model, ClassificationHeads]) -> None:
     products, catalogue = labelled[0], other_shop()
     losses = []
-    for begin in (Transfer(products, shops.ENCODER).begin, ProductEncoder.fit):
+    for begin in (Transfer(products, shops.ENCODER).create_encoder, ProductEncoder.fit):
         with torch.random.fork_rng():
             torch.manual_seed(3)
             model = begin(catalogue, shops.ENCODER)
-        batches = ProductBatches(catalogue, model, Pairs.mine(shops.interactions(36)), size=32, seed=0)
+        batches = ProductBatchLoader(
+            catalogue, model, CoPurchasePairs.from_interactions(shops.interactions(36)), size=32, seed=0
+        )
         with torch.no_grad():
             losses.append(
                 [
                     float(sum(ask(model, batches.at(step), torch.Generator().manual_seed(0)) for step in range(3)))
-                    for ask in (ImageText(), MaskedAttributes())
+                    for ask in (ImageTextLoss(), MaskedAttributeLoss())
                 ]
             )
     assert losses[0][0] < losses[1][0] and losses[0][1] < losses[1][1]
@@ -194,31 +196,37 @@ def test_a_transferred_model_starts_with_a_lower_loss(labelled: tuple[Model, Hea
 def test_labelled_products_come_often_and_all_others_too() -> None:
     model = ProductEncoder.fit(shops.catalogue(), shops.ENCODER)
     often = np.array([3, 7, 40])
-    batches = ProductBatches(shops.catalogue(), model, Pairs.mine(shops.interactions()), size=16, seed=0, often=often)
+    batches = ProductBatchLoader(
+        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=16, seed=0, often=often
+    )
     anchors = np.concatenate([batches.at(step).rows[:8] for step in range(10)])
     count = np.bincount(anchors, minlength=48)
     assert count.min() >= 1 and (count[often] >= 10).all() and count.sum() == 80
-    few = ProductBatches(shops.catalogue(), model, Pairs.mine(shops.interactions()), size=16, seed=0, often=EVERY)
+    few = ProductBatchLoader(
+        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=16, seed=0, often=EVERY
+    )
     assert sorted(few.at(0).rows[4:8]) == sorted(set(few.at(0).rows[4:8]))
 
 
 @pytest.fixture(scope="module")
-def labelled(products: Model, tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Heads]:
+def labelled(products: Model, tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, ClassificationHeads]:
     """A model that went on with 20 labels."""
-    heads = Heads.of(colours(20), 16)
-    course = finetune.course(heads, colours(20), Transfer(products, shops.ENCODER).course(), weight=1.0)
-    return learnt(tmp_path_factory.mktemp("labelled"), course.paced(passes=12, peak=5e-3)), heads
+    heads = ClassificationHeads.of(colours(20), 16)
+    course = finetune.finetuning_plan(heads, colours(20), Transfer(products, shops.ENCODER).course(), weight=1.0)
+    return learnt(tmp_path_factory.mktemp("labelled"), course.with_schedule(passes=12, peak=5e-3)), heads
 
 
-def test_labels_raise_accuracy_on_products_nobody_labelled(products: Model, labelled: tuple[Model, Heads]) -> None:
+def test_labels_raise_accuracy_on_products_nobody_labelled(
+    products: Model, labelled: tuple[Model, ClassificationHeads]
+) -> None:
     model, heads = labelled
     rest = EVERY[20:]
-    assert right(products, Heads.of(colours(20), 16), rest) < 0.5
+    assert right(products, ClassificationHeads.of(colours(20), 16), rest) < 0.5
     assert right(model, heads, rest) > 0.7
     assert "labels" in model.metrics and model.version != products.version
 
 
-def test_the_guesses_are_a_frame_with_confidences(labelled: tuple[Model, Heads]) -> None:
+def test_the_guesses_are_a_frame_with_confidences(labelled: tuple[Model, ClassificationHeads]) -> None:
     model, heads = labelled
     catalogue = shops.catalogue()
     every = finetune.predict(model, catalogue, heads)
@@ -230,7 +238,7 @@ def test_the_guesses_are_a_frame_with_confidences(labelled: tuple[Model, Heads])
     np.testing.assert_allclose(every["confidence"].to_numpy(), share.max(1), rtol=1e-4)
     assert every["value"].to_list() == [list(shops.COLOURS)[at] for at in share.argmax(1)]
     assert every.equals(finetune.predict(model, catalogue, heads, vectors=vectors))
-    left = finetune.unlabelled(every, colours(20))
+    left = finetune.filter_unlabelled(every, colours(20))
     assert left["product_id"].to_list() == list(catalogue.ids.texts[20:])
 
 
@@ -238,10 +246,12 @@ def test_the_loss_of_labels_is_cross_entropy_and_supervised_contrast(products: M
     targets = np.full((48, 3), -1)
     targets[:6, 0], targets[3:30, 1] = np.arange(6) % 2, np.arange(27) % 3
     labels = Labels(("a", "b", "c"), (("x", "y"), ("x", "y", "z"), ("x", "y")), targets)
-    heads = Heads.of(labels, 16).objective
+    heads = ClassificationHeads.of(labels, 16).objective
     for weight in heads.parameters():
         torch.nn.init.normal_(weight, std=0.5, generator=torch.Generator().manual_seed(1))
-    batches = ProductBatches(shops.catalogue(), products.product, Pairs.mine(shops.interactions()), size=32, seed=0)
+    batches = ProductBatchLoader(
+        shops.catalogue(), products.product, CoPurchasePairs.from_interactions(shops.interactions()), size=32, seed=0
+    )
     batch = batches.at(0)
     g = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -268,9 +278,9 @@ def test_heads_start_as_a_logistic_regression_on_the_vectors_there_are(products:
     targets = np.full((48, 2), -1)
     targets[:30, 0], targets[10:40, 1] = np.arange(30) % 4, np.arange(30) // 15
     labels = Labels(("colour", "half"), (tuple(shops.COLOURS), ("first", "second")), targets)
-    heads, catalogue = Heads.of(labels, 16), shops.catalogue()
+    heads, catalogue = ClassificationHeads.of(labels, 16), shops.catalogue()
     start = Transfer(products, shops.ENCODER).course()
-    begun = finetune.course(heads, labels, start, weight=1.0).begin(catalogue, shops.ENCODER)
+    begun = finetune.finetuning_plan(heads, labels, start, weight=1.0).create_encoder(catalogue, shops.ENCODER)
     assert torch.equal(begun.project.weight, products.product.project.weight)
     vectors = products.encode(catalogue, EVERY)
     every = finetune.predict(products, catalogue, heads)
@@ -285,10 +295,10 @@ def test_heads_start_as_a_logistic_regression_on_the_vectors_there_are(products:
 def test_a_stopped_training_with_labels_goes_on_to_the_same_weights(
     products: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def trained(folder: Path, count: int = 20, *, resume: bool = False) -> tuple[Model, Heads]:
-        heads = Heads.of(colours(count), 16)
+    def trained(folder: Path, count: int = 20, *, resume: bool = False) -> tuple[Model, ClassificationHeads]:
+        heads = ClassificationHeads.of(colours(count), 16)
         start = Transfer(products, shops.ENCODER).course()
-        course = finetune.course(heads, colours(count), start, weight=1.0).paced(passes=1)
+        course = finetune.finetuning_plan(heads, colours(count), start, weight=1.0).with_schedule(passes=1)
         return learnt(folder, course, resume=resume), heads
 
     whole, heads = trained(tmp_path / "whole")
@@ -323,9 +333,11 @@ def test_relations_are_the_divergence_of_the_softmax_over_the_others() -> None:
         total += float((p * np.log(p / q)).sum())
     held = [torch.from_numpy(each) for each in (student, keys, teacher)]
     same = torch.from_numpy(rows[:, None] == rows[None, :])
-    found = relations((held[0], held[1]), (held[2], held[2]), same=same)
+    found = similarity_distribution_loss((held[0], held[1]), (held[2], held[2]), same=same)
     assert float(found) == pytest.approx(total / 5, rel=1e-5)
-    assert float(relations((held[2], held[2]), (held[2], held[2]), same=same)) == pytest.approx(0, abs=1e-7)
+    assert float(similarity_distribution_loss((held[2], held[2]), (held[2], held[2]), same=same)) == pytest.approx(
+        0, abs=1e-7
+    )
 
 
 @pytest.mark.parametrize("dim", [8, 16])
@@ -342,19 +354,24 @@ def test_a_student_becomes_like_its_teacher(products: Model, tmp_path: Path, dim
         above = np.triu_indices(48, 1)
         return float(np.corrcoef((held @ held.T)[above], (wanted @ wanted.T)[above])[0, 1])
 
-    course = distill.course(products, catalogue, weight=3.0)
+    course = distill.distillation_plan(products, catalogue, weight=3.0)
     taught = learnt(tmp_path / "taught", course, encoder=small, epochs=6, learning_rate=5e-3)
     alone = learnt(tmp_path / "alone", encoder=small, epochs=6, learning_rate=5e-3)
     assert likeness(taught) > likeness(alone) + 0.05
-    assert distill.sizes(taught)[:4] == (dim, 16, 1, 1) and distill.sizes(taught)[4] < distill.sizes(products)[4]
+    assert (
+        distill.encoder_sizes(taught)[:4] == (dim, 16, 1, 1)
+        and distill.encoder_sizes(taught)[4] < distill.encoder_sizes(products)[4]
+    )
     assert "teacher" in taught.metrics
 
 
 def test_a_batch_of_one_product_teaches_nothing(products: Model) -> None:
     catalogue = shops.catalogue()
-    batches = ProductBatches(catalogue, products.product, Pairs.mine(shops.interactions()), size=16, seed=0)
+    batches = ProductBatchLoader(
+        catalogue, products.product, CoPurchasePairs.from_interactions(shops.interactions()), size=16, seed=0
+    )
     batch = batches.at(0)
     batch.rows = np.zeros_like(batch.rows)
-    teacher = Teacher(torch.from_numpy(products.encode(catalogue, EVERY)))
+    teacher = DistillationLoss(torch.from_numpy(products.encode(catalogue, EVERY)))
     with torch.no_grad():
         assert float(teacher(products.product, batch, torch.Generator().manual_seed(0))) == 0

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.encoder.batches.co_purchase_pairs import Pairs
-from recsys.encoder.batches.products import ProductBatches
+from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
+from recsys.encoder.batches.products import ProductBatchLoader
 from recsys.encoder.objectives import denoise as module
-from recsys.encoder.objectives.denoise import Denoise, corrupted
+from recsys.encoder.objectives.denoise import DenoisingLoss, corrupt
 from recsys.encoder.product_encoder import ProductEncoder
 from tests.encoder import shops
 
@@ -24,7 +24,7 @@ def attributes(m: int = 400) -> dict[str, torch.Tensor]:
 def test_features_are_swapped_one_by_one_or_blank_and_most_are_left() -> None:
     clean = attributes()
     kept = {key: held.clone() for key, held in clean.items()}
-    spoilt = corrupted(clean, torch.Generator().manual_seed(0))
+    spoilt = corrupt(clean, torch.Generator().manual_seed(0))
     assert all(torch.equal(clean[key], held) for key, held in kept.items())
     shares = {"left": 0, "blank": 0, "swapped": 0}
     for row in range(400):
@@ -47,18 +47,20 @@ def test_features_are_swapped_one_by_one_or_blank_and_most_are_left() -> None:
     assert shares["left"] / total == pytest.approx(0.70, abs=0.03)
     assert shares["blank"] / total == pytest.approx(0.15, abs=0.03)
     assert shares["swapped"] / total == pytest.approx(0.15, abs=0.03)
-    again = corrupted(clean, torch.Generator().manual_seed(0))
+    again = corrupt(clean, torch.Generator().manual_seed(0))
     torch.testing.assert_close(again, spoilt, equal_nan=True)
 
 
 def test_the_loss_asks_for_every_known_clean_feature(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = ProductEncoder.fit(shops.catalogue(), shops.ENCODER).eval()
-    batch = ProductBatches(shops.catalogue(), model, Pairs.mine(shops.interactions()), size=24, seed=0).at(0)
+    batch = ProductBatchLoader(
+        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=24, seed=0
+    ).at(0)
     clean, field = batch.x["attributes"], model.attributes
-    spoilt = corrupted(clean, torch.Generator().manual_seed(4))
-    monkeypatch.setattr(module, "corrupted", lambda *_: spoilt)
-    loss = Denoise()(model, batch, torch.Generator()).item()
+    spoilt = corrupt(clean, torch.Generator().manual_seed(4))
+    monkeypatch.setattr(module, "corrupt", lambda *_: spoilt)
+    loss = DenoisingLoss()(model, batch, torch.Generator()).item()
     with torch.no_grad():
         summary = model.fuse({"attributes": field(spoilt)}, None).summary
         guess = field.guess(summary).numpy()

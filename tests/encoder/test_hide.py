@@ -16,7 +16,7 @@ from tests.encoder import shops
 def _with(catalogue: Catalogue, column: str, values: object) -> Catalogue:
     kind = catalogue.frame.schema[column]
     frame = catalogue.frame.with_columns(pl.Series(column, values, dtype=kind))
-    return Catalogue(catalogue.ids, frame, catalogue.sellable.copy(), catalogue.pictures)
+    return Catalogue(catalogue.ids, frame, catalogue.sellable.copy(), catalogue.images)
 
 
 @pytest.mark.parametrize(

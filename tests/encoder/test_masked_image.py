@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.encoder.batches.co_purchase_pairs import Pairs
-from recsys.encoder.batches.products import ProductBatch, ProductBatches
+from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
+from recsys.encoder.batches.products import ProductBatch, ProductBatchLoader
 from recsys.encoder.objectives import masked_image as module
-from recsys.encoder.objectives.masked_image import GRID, HIDDEN, MaskedImage, blanked, patches, unnoticed
+from recsys.encoder.objectives.masked_image import (
+    GRID,
+    HIDDEN,
+    MaskedImageLoss,
+    frozen_batch_norm,
+    mask_patches,
+    patches,
+)
 from recsys.encoder.product_encoder import ProductEncoder
 from tests.encoder import shops
 
@@ -18,8 +25,10 @@ def model() -> ProductEncoder:
     return ProductEncoder.fit(shops.catalogue(), shops.ENCODER).train()
 
 
-def batches(model: ProductEncoder) -> ProductBatches:
-    return ProductBatches(shops.catalogue(), model, Pairs.mine(shops.interactions()), size=24, seed=0)
+def batches(model: ProductEncoder) -> ProductBatchLoader:
+    return ProductBatchLoader(
+        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=24, seed=0
+    )
 
 
 def noise(m: int, size: int) -> torch.Tensor:
@@ -30,7 +39,7 @@ def noise(m: int, size: int) -> torch.Tensor:
 @pytest.mark.parametrize("size", [16, 64, 96])
 def test_hidden_patches_and_nothing_else_are_blank(size: int) -> None:
     pixels, hidden = noise(2, size), torch.tensor([[0, 9, 63], [7, 8, 20]])
-    found, side = blanked(pixels, hidden), size // GRID
+    found, side = mask_patches(pixels, hidden), size // GRID
     for m in range(2):
         for row in range(size):
             for column in range(size):
@@ -68,7 +77,7 @@ def all_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("all_asked")
 def test_the_loss_is_the_squared_error_of_the_hidden_patches(model: ProductEncoder) -> None:
     model.eval()
-    objective, batch = MaskedImage(16, heads=2), batches(model).at(0)
+    objective, batch = MaskedImageLoss(16, heads=2), batches(model).at(0)
     with torch.no_grad():
         objective.paint.weight.zero_()
         objective.paint.bias.copy_(torch.linspace(-1, 1, 48))
@@ -76,10 +85,10 @@ def test_the_loss_is_the_squared_error_of_the_hidden_patches(model: ProductEncod
 
     def spied(pixels: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         seen.extend((pixels, hidden))
-        return blanked(pixels, hidden)
+        return mask_patches(pixels, hidden)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "blanked", spied)
+        patch.setattr(module, "mask_patches", spied)
         loss = objective(model, batch, torch.Generator().manual_seed(0)).item()
     pixels, hidden = seen
     assert hidden.shape == (int(batch.x["image"]["has"].sum()), HIDDEN)
@@ -95,7 +104,7 @@ def test_the_loss_is_the_squared_error_of_the_hidden_patches(model: ProductEncod
 def test_what_is_hidden_does_not_matter_but_the_rest_and_other_modalities_do(model: ProductEncoder) -> None:
     """The guess may look at blank pictures, text and attributes, never at what it is to guess."""
     model.eval()
-    objective, source = MaskedImage(16, heads=2), batches(model)
+    objective, source = MaskedImageLoss(16, heads=2), batches(model)
     guesses: list[torch.Tensor] = []
     objective.paint.register_forward_hook(lambda _module, _given, out: guesses.append(out))
     seen: list[torch.Tensor] = []
@@ -115,7 +124,7 @@ def test_what_is_hidden_does_not_matter_but_the_rest_and_other_modalities_do(mod
             for name in ("text", "attributes"):
                 batch.whole(model, torch.Generator()).parts[name].x.mul_(-1)
         with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-            patch.setattr(module, "blanked", lambda *given: seen.extend(given) or blanked(*given))
+            patch.setattr(module, "mask_patches", lambda *given: seen.extend(given) or mask_patches(*given))
             objective(model, batch, torch.Generator().manual_seed(0))
         return guesses[-1]
 
@@ -127,7 +136,7 @@ def test_what_is_hidden_does_not_matter_but_the_rest_and_other_modalities_do(mod
 
 
 def test_blank_pictures_leave_the_statistics_of_the_tower_alone(model: ProductEncoder) -> None:
-    objective, batch = MaskedImage(16, heads=2), batches(model).at(0)
+    objective, batch = MaskedImageLoss(16, heads=2), batches(model).at(0)
     g = torch.Generator().manual_seed(0)
     batch.whole(model, g)
     before = {name: held.clone() for name, held in model.image.named_buffers()}
@@ -142,7 +151,7 @@ def test_blank_pictures_leave_the_statistics_of_the_tower_alone(model: ProductEn
 
 
 def test_unnoticed_is_over_after_an_error(model: ProductEncoder) -> None:
-    with pytest.raises(ZeroDivisionError), unnoticed(model.image):
+    with pytest.raises(ZeroDivisionError), frozen_batch_norm(model.image):
         assert not model.image.tower.stem[1].track_running_stats
         raise ZeroDivisionError
     assert model.image.tower.stem[1].track_running_stats
@@ -151,7 +160,7 @@ def test_unnoticed_is_over_after_an_error(model: ProductEncoder) -> None:
 def test_without_pictures_there_is_nothing_to_guess(model: ProductEncoder) -> None:
     batch = batches(model).at(0)
     batch.x["image"]["has"][:] = False
-    loss = MaskedImage(16, heads=2)(model, batch, torch.Generator())
+    loss = MaskedImageLoss(16, heads=2)(model, batch, torch.Generator())
     assert loss.item() == 0
     loss.backward()
 
@@ -162,7 +171,7 @@ def test_one_picture_in_eight_is_asked_where_there_are_many(model: ProductEncode
     batch = ProductBatch(np.tile(batch.rows, 10), big, batch.query, batch.text_key, batch.paired, batch.pairs)
     has = int(big["image"]["has"].sum())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "blanked", lambda *given: asked.append(len(given[0])) or blanked(*given))
-        MaskedImage(16, heads=2)(model, batch, torch.Generator().manual_seed(0))
+        patch.setattr(module, "mask_patches", lambda *given: asked.append(len(given[0])) or mask_patches(*given))
+        MaskedImageLoss(16, heads=2)(model, batch, torch.Generator().manual_seed(0))
     assert has > 100
     assert asked[0] in (has // 8, has // 8 + 1)

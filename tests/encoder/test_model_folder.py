@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from recsys.encoder import serialization as checkpoint
-from recsys.encoder.lazy_model import at_rest
+from recsys.encoder.lazy_model import open_lazy
 from recsys.encoder.model import Model
 from recsys.errors import ModelFolderError
 from tests.encoder import shops
@@ -30,7 +30,7 @@ def test_what_the_folder_says_is_what_the_model_is(saved: Path, products: Model)
         loads.append(checkpoint.load(saved))
         return loads[-1]
 
-    resting = at_rest(saved, load)
+    resting = open_lazy(saved, load)
     assert resting is not None
     assert (resting.content_version, list(resting.columns)) == (products.content_version, products.columns)
     assert not loads
@@ -41,8 +41,8 @@ def test_what_the_folder_says_is_what_the_model_is(saved: Path, products: Model)
 
 def test_it_is_told_without_torch(saved: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom recsys.encoder.lazy_model import at_rest\n"
-        "print(at_rest(Path(sys.argv[1]), lambda: 1 / 0).content_version)\n"
+        "import sys\nfrom pathlib import Path\nfrom recsys.encoder.lazy_model import open_lazy\n"
+        "print(open_lazy(Path(sys.argv[1]), lambda: 1 / 0).content_version)\n"
         "print(*({'torch', 'tokenizers', 'safetensors'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(saved)], capture_output=True, text=True, timeout=120)
@@ -58,10 +58,10 @@ def test_damage_is_told_before_anything_is_believed(saved: Path, tmp_path: Path,
     held[len(held) // 2] ^= 1
     (copy / name).write_bytes(held)
     with pytest.raises(ModelFolderError, match=f"{name}: altered"):
-        at_rest(copy, lambda: pytest.fail("loaded"))
+        open_lazy(copy, lambda: pytest.fail("loaded"))
     (copy / name).unlink()
     with pytest.raises(ModelFolderError, match="not a complete model folder"):
-        at_rest(copy, lambda: pytest.fail("loaded"))
+        open_lazy(copy, lambda: pytest.fail("loaded"))
 
 
 def told_otherwise(saved: Path, copy: Path, **facts: object) -> Path:
@@ -77,7 +77,7 @@ def test_a_manifest_that_does_not_say_leaves_it_to_the_model(
     saved: Path, tmp_path: Path, key: str, value: object
 ) -> None:
     copy = told_otherwise(saved, tmp_path / "copy", **{key: value})
-    assert at_rest(copy, lambda: pytest.fail("loaded")) is None
+    assert open_lazy(copy, lambda: pytest.fail("loaded")) is None
 
 
 @pytest.mark.parametrize(("key", "value"), [("columns", ["title"]), ("content_version", "000000000000")])
@@ -85,7 +85,7 @@ def test_a_manifest_that_speaks_of_another_model_is_refused(
     saved: Path, tmp_path: Path, key: str, value: object
 ) -> None:
     copy = told_otherwise(saved, tmp_path / "copy", **{key: value})
-    resting = at_rest(copy, lambda: checkpoint.load(copy))
+    resting = open_lazy(copy, lambda: checkpoint.load(copy))
     assert resting is not None
     with pytest.raises(ModelFolderError, match="the manifest speaks of"):
         resting.encode(shops.catalogue(), np.arange(2))

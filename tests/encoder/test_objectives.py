@@ -6,31 +6,31 @@ from torch import nn
 from recsys.data.interactions import Interactions
 from recsys.encoder import transformer as blocks
 from recsys.encoder import user_encoder as user
-from recsys.encoder.batches.co_purchase_pairs import Pairs
-from recsys.encoder.batches.products import ProductBatches
-from recsys.encoder.batches.users import UserBatches
+from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
+from recsys.encoder.batches.products import ProductBatchLoader
+from recsys.encoder.batches.users import UserBatchLoader
 from recsys.encoder.objectives import next_item as module
-from recsys.encoder.objectives.augmented import Augmented
-from recsys.encoder.objectives.co_purchase import CoPurchase
-from recsys.encoder.objectives.denoise import Denoise
-from recsys.encoder.objectives.image_text import ImageText
-from recsys.encoder.objectives.masked_attributes import MaskedAttributes
-from recsys.encoder.objectives.masked_image import MaskedImage
-from recsys.encoder.objectives.masked_text import MaskedText
-from recsys.encoder.objectives.next_item import NextItem
+from recsys.encoder.objectives.augmented import AugmentedViewLoss
+from recsys.encoder.objectives.co_purchase import CoPurchaseLoss
+from recsys.encoder.objectives.denoise import DenoisingLoss
+from recsys.encoder.objectives.image_text import ImageTextLoss
+from recsys.encoder.objectives.masked_attributes import MaskedAttributeLoss
+from recsys.encoder.objectives.masked_image import MaskedImageLoss
+from recsys.encoder.objectives.masked_text import MaskedTextLoss
+from recsys.encoder.objectives.next_item import NextItemLoss
 from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.user_encoder import UserEncoder
 from tests.encoder import shops
 
 PRODUCT = {
-    "masked_text": lambda: MaskedText(16),
-    "masked_image": lambda: MaskedImage(16, heads=2),
-    "masked_attributes": MaskedAttributes,
-    "denoise": Denoise,
-    "image_text": ImageText,
-    "sigmoid": lambda: ImageText(kind="sigmoid"),
-    "augmented": Augmented,
-    "co_purchase": CoPurchase,
+    "masked_text": lambda: MaskedTextLoss(16),
+    "masked_image": lambda: MaskedImageLoss(16, heads=2),
+    "masked_attributes": MaskedAttributeLoss,
+    "denoise": DenoisingLoss,
+    "image_text": ImageTextLoss,
+    "sigmoid": lambda: ImageTextLoss(kind="sigmoid"),
+    "augmented": AugmentedViewLoss,
+    "co_purchase": CoPurchaseLoss,
 }
 
 
@@ -40,9 +40,13 @@ def model() -> ProductEncoder:
     return ProductEncoder.fit(shops.catalogue(), shops.ENCODER).train()
 
 
-def batches(model: ProductEncoder, log: Interactions | None = None) -> ProductBatches:
-    return ProductBatches(
-        shops.catalogue(), model, Pairs.mine(shops.interactions() if log is None else log), size=24, seed=0
+def batches(model: ProductEncoder, log: Interactions | None = None) -> ProductBatchLoader:
+    return ProductBatchLoader(
+        shops.catalogue(),
+        model,
+        CoPurchasePairs.from_interactions(shops.interactions() if log is None else log),
+        size=24,
+        seed=0,
     )
 
 
@@ -74,7 +78,7 @@ def test_chance_comes_from_the_generator_alone(model: ProductEncoder, name: str)
 def test_co_purchase_takes_off_the_frequency_and_leaves_known_partners_out(model: ProductEncoder) -> None:
     model.eval()
     batch = batches(model).at(0)
-    objective, half = CoPurchase(correction=0.5), len(batch) // 2
+    objective, half = CoPurchaseLoss(correction=0.5), len(batch) // 2
     found = objective(model, batch, torch.Generator().manual_seed(0)).item()
     vectors = batch.whole(model, torch.Generator()).encoded.vector.detach().numpy()
     rows, partners = batch.rows[:half], batch.rows[half:]
@@ -89,9 +93,9 @@ def test_co_purchase_takes_off_the_frequency_and_leaves_known_partners_out(model
 
 def test_without_any_pair_co_purchase_is_nothing(model: ProductEncoder) -> None:
     none = np.zeros(0, np.int64)
-    batch = batches(model, Interactions.of(user=none, item=none, time=none, n_users=0, n_items=48)).at(0)
+    batch = batches(model, Interactions.from_events(user=none, item=none, time=none, n_users=0, n_items=48)).at(0)
     assert not bool(batch.paired.any())
-    assert CoPurchase()(model, batch, torch.Generator()).item() == 0
+    assert CoPurchaseLoss()(model, batch, torch.Generator()).item() == 0
 
 
 def test_every_product_comes_once_in_a_pass(model: ProductEncoder) -> None:
@@ -101,7 +105,7 @@ def test_every_product_comes_once_in_a_pass(model: ProductEncoder) -> None:
     assert source.at(1).rows.tolist() == batches(model).at(1).rows.tolist()
 
 
-def next_item(n: int = 48, *, negatives: int = 0) -> tuple[UserEncoder, NextItem, UserBatches]:
+def next_item(n: int = 48, *, negatives: int = 0) -> tuple[UserEncoder, NextItemLoss, UserBatchLoader]:
     catalogue, log = shops.catalogue(n), shops.interactions(n)
     torch.manual_seed(0)
     bought = [catalogue.ids.texts[i] for i in np.flatnonzero(log.counts())]
@@ -109,8 +113,8 @@ def next_item(n: int = 48, *, negatives: int = 0) -> tuple[UserEncoder, NextItem
     content = nn.functional.normalize(torch.randn(n, 16), dim=1)
     return (
         users,
-        NextItem(content, users.numbers(catalogue.ids), id_dropout=0.0, negatives=negatives),
-        UserBatches(log, history=6, size=8, seed=0),
+        NextItemLoss(content, users.numbers(catalogue.ids), id_dropout=0.0, negatives=negatives),
+        UserBatchLoader(log, history=6, size=8, seed=0),
     )
 
 
@@ -193,8 +197,8 @@ def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
 
 def test_windows_are_in_order_of_time_and_repeats_are_not_asked() -> None:
     user, item, day = np.zeros(6, np.int64), np.array([4, 5, 4, 6, 7, 7]), np.array([0, 0, 1, 2, 3, 4])
-    log = Interactions.of(user=user, item=item, time=day * 86400, n_users=2, n_items=8)
-    source = UserBatches(log, history=7, size=4, seed=0)
+    log = Interactions.from_events(user=user, item=item, time=day * 86400, n_users=2, n_items=8)
+    source = UserBatchLoader(log, history=7, size=4, seed=0)
     assert source.users.tolist() == [0]
     baskets = set()
     for step in range(20):

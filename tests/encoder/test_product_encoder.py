@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import torch
 
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from recsys.encoder.model import Model
 from recsys.encoder.product_encoder import MODALITIES, ProductEncoder
 from recsys.errors import UsageError
@@ -22,14 +22,14 @@ def test_vectors_have_unit_length_whatever_is_missing(products: Model) -> None:
 
 def test_what_a_product_lacks_is_not_there_instead_of_zero(products: Model) -> None:
     catalogue = shops.catalogue()
-    bare = np.flatnonzero(~catalogue.pictures.present)
+    bare = np.flatnonzero(~catalogue.images.present)
     by_all, by_rest = (
         products.encode(catalogue, bare),
         products.encode(catalogue, bare, modalities=["text", "attributes"]),
     )
     np.testing.assert_allclose(by_all, by_rest, atol=1e-5)
     black = np.zeros((len(catalogue), 3, 16, 16), np.uint8)
-    zero_filled = dataclasses.replace(catalogue, pictures=Pictures(black, np.arange(48)))
+    zero_filled = dataclasses.replace(catalogue, images=Images(black, np.arange(48)))
     assert np.abs(products.encode(zero_filled, bare) - by_rest).max() > 1e-3
 
 
@@ -39,7 +39,7 @@ def test_a_product_of_which_nothing_is_known_has_a_vector(products: Model) -> No
         pl.lit(None, dtype=frame[name].dtype).alias(name) if name != "product_id" else pl.col(name)
         for name in frame.columns
     )
-    nothing = Catalogue(shops.catalogue(2).ids, empty, np.ones(2, bool), Pictures.none(2, 16))
+    nothing = Catalogue(shops.catalogue(2).ids, empty, np.ones(2, bool), Images.empty(2, 16))
     vectors = products.encode(nothing, np.arange(2))
     assert np.isfinite(vectors).all()
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
@@ -73,15 +73,15 @@ def test_a_catalogue_without_some_columns_can_be_encoded(products: Model) -> Non
 
 def test_views_of_one_modality_agree_with_typed_text_and_loose_pictures(products: Model) -> None:
     catalogue = shops.catalogue()
-    rows = np.flatnonzero(catalogue.pictures.present & catalogue.frame["description"].is_null().to_numpy())[:5]
+    rows = np.flatnonzero(catalogue.images.present & catalogue.frame["description"].is_null().to_numpy())[:5]
     rows = rows[catalogue.frame["title"].is_not_null().to_numpy()[rows]]
     titles = catalogue.frame["title"].gather(rows.tolist()).to_list()
     np.testing.assert_allclose(
         products.encode_text(titles), products.encode(catalogue, rows, modalities=["text"]), atol=1e-5
     )
-    pixels = catalogue.pictures.take(rows)
+    pixels = catalogue.images.take(rows)
     np.testing.assert_allclose(
-        products.encode_pictures(pixels), products.encode(catalogue, rows, modalities=["image"]), atol=1e-5
+        products.encode_images(pixels), products.encode(catalogue, rows, modalities=["image"]), atol=1e-5
     )
     assert products.encode_text([]).shape == (0, 16)
     assert np.isfinite(products.encode_text(["", "靴子", "unheard-of"])).all()
@@ -110,12 +110,12 @@ def test_an_unknown_modality_is_refused_with_the_known_ones(products: Model) -> 
 
 
 def test_hiding_leaves_every_product_something() -> None:
-    from recsys.encoder.batches.products import some_views
+    from recsys.encoder.batches.products import drop_modalities
 
     g = torch.Generator().manual_seed(0)
     present = {name: torch.rand(500, generator=g) < 0.5 for name in MODALITIES}
     had = torch.stack(list(present.values()), 1)
-    kept = torch.stack(list(some_views(present, 0.9, g).values()), 1)
+    kept = torch.stack(list(drop_modalities(present, 0.9, g).values()), 1)
     assert bool((kept <= had).all())
     assert torch.equal(kept.any(1), had.any(1))
     assert int(kept.sum()) < 0.6 * int(had.sum())
@@ -126,7 +126,7 @@ def test_a_shop_with_nothing_but_titles_can_be_learnt() -> None:
     bare = dataclasses.replace(
         catalogue,
         frame=catalogue.frame.select("product_id", "title", pl.lit(None, pl.String).alias("image_hash")),
-        pictures=Pictures.none(48, 16),
+        images=Images.empty(48, 16),
     )
     model = ProductEncoder.fit(bare, shops.ENCODER).eval()
     assert bool(torch.isfinite(model(model.read(bare, np.arange(48))).vector).all())

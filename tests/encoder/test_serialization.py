@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys.artifacts.model_folder import current_version
 from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
 from recsys.errors import ModelFolderError
@@ -17,7 +18,7 @@ def saved(both: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_saved_model_gives_the_same_bits(saved: Path, both: Model) -> None:
-    again = checkpoint.load(checkpoint.newest(saved.parent.parent, "encoder"))
+    again = checkpoint.load(current_version(saved.parent.parent, "encoder"))
     catalogue, rows = shops.catalogue(), np.arange(48)
     content = both.encode(catalogue, rows)
     np.testing.assert_array_equal(again.encode(catalogue, rows), content)
@@ -83,12 +84,12 @@ def test_a_broken_manifest_is_refused(saved: Path, tmp_path: Path, manifest: str
 
 def test_no_model_and_a_pointer_out_of_the_folder_are_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match="recsys train"):
-        checkpoint.newest(tmp_path, "encoder")
+        current_version(tmp_path, "encoder")
     (tmp_path / "encoder").mkdir()
     for pointer in ("", "gone", "../../etc", str(saved)):
         (tmp_path / "encoder" / "CURRENT").write_text(pointer)
         with pytest.raises(ModelFolderError, match="not there"):
-            checkpoint.newest(tmp_path, "encoder")
+            current_version(tmp_path, "encoder")
 
 
 def test_a_model_saved_twice_is_there_once_and_a_damaged_one_is_mended(both: Model, tmp_path: Path) -> None:

@@ -8,13 +8,21 @@ import torch
 import torch.nn.functional as F
 from scipy.linalg import orthogonal_procrustes
 
-from recsys.data.catalogue import Pictures
-from recsys.encoder.batches.co_purchase_pairs import Pairs
-from recsys.encoder.batches.products import ProductBatches
-from recsys.encoder.modalities.bag_of_words import FIRST, WordsField
-from recsys.encoder.modalities.image_descriptors import COLOURS, COPY, OUTLINES, FirstGuess, colours, glance, outlines
+from recsys.data.catalogue import Images
+from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
+from recsys.encoder.batches.products import ProductBatchLoader
+from recsys.encoder.modalities.bag_of_words import FIRST, BagOfWordsEncoder
+from recsys.encoder.modalities.image_descriptors import (
+    COLOURS,
+    COPY,
+    OUTLINES,
+    RidgeWordPredictor,
+    colour_histogram,
+    hog,
+    image_descriptors,
+)
 from recsys.encoder.model import Model
-from recsys.encoder.objectives.image_words import ImageWords
+from recsys.encoder.objectives.image_words import ImageWordLoss
 from recsys.encoder.product_encoder import ProductEncoder
 from tests.encoder import shops
 
@@ -22,17 +30,17 @@ DOCUMENTS = [["red", "boots"], ["red", "shoes"], ["blue", "boots"], ["blue", "sh
 DOCUMENTS += [["red", "boots", "shoes"], ["gold", "ring", "red"], ["blue", "ring"], ["gold", "shoes"]]
 
 
-def words(dim: int) -> tuple[WordsField, dict[str, torch.Tensor]]:
+def words(dim: int) -> tuple[BagOfWordsEncoder, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
-    field = WordsField.fit(DOCUMENTS, dim)
-    return field, field.padded([field.numbers(document) for document in DOCUMENTS])
+    field = BagOfWordsEncoder.fit(DOCUMENTS, dim)
+    return field, field.padded([field.token_ids(document) for document in DOCUMENTS])
 
 
-def weighed(field: WordsField) -> np.ndarray:
+def weighed(field: BagOfWordsEncoder) -> np.ndarray:
     """Documents by words, of unit length, written out."""
     out = np.zeros((len(DOCUMENTS), len(field.embedding.weight)))
     for row, document in enumerate(DOCUMENTS):
-        for number, weight in field.numbers(document).items():
+        for number, weight in field.token_ids(document).items():
             out[row, number] = weight
     return out / np.linalg.norm(out, axis=1, keepdims=True)
 
@@ -40,7 +48,7 @@ def weighed(field: WordsField) -> np.ndarray:
 def test_words_start_on_the_leading_directions_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys.encoder.modalities.bag_of_words._CHANCE", 0.0)
     field, x = words(3)
-    field.start([x])
+    field.initialize_lsa([x])
     rows = weighed(field)
     left, scale, right = np.linalg.svd(rows, full_matrices=False)
     best = (left[:, :3] * scale[:3]) @ right[:3]
@@ -50,25 +58,25 @@ def test_words_start_on_the_leading_directions_of_the_catalogue(monkeypatch: pyt
 
 def test_a_word_of_each_kind_starts_somewhere_and_the_empty_number_nowhere() -> None:
     field, x = words(64)
-    field.start([x])
+    field.initialize_lsa([x])
     norms = field.embedding.weight.norm(dim=1)
     assert norms[0] == 0
     assert (norms[1:] > 0).all()
 
 
 def test_words_start_without_any_word() -> None:
-    field = WordsField([], [], 8)
-    field.start([field.padded([{}, {}])])
+    field = BagOfWordsEncoder([], [], 8)
+    field.initialize_lsa([field.padded([{}, {}])])
     assert torch.isfinite(field.embedding.weight).all()
 
 
 def test_turned_words_come_as_near_as_can_be_to_where_the_known_ones_are_wanted() -> None:
     field, x = words(8)
-    field.start([x])
+    field.initialize_lsa([x])
     before = field.embedding.weight.detach().clone()
-    known = list(field.numbers(["red", "shoes", "blue"]))
+    known = list(field.token_ids(["red", "shoes", "blue"]))
     wanted = torch.randn(len(known), 8, generator=torch.Generator().manual_seed(1))
-    field.turn(field.used([x]), known, wanted)
+    field.align(field.used([x]), known, wanted)
     after = field.embedding.weight.detach()
     torch.testing.assert_close(after @ after.T, before @ before.T, atol=1e-5, rtol=1e-4)  # no distance changes
     used = np.zeros(len(before))
@@ -81,13 +89,13 @@ def test_turned_words_come_as_near_as_can_be_to_where_the_known_ones_are_wanted(
 
 def test_words_turned_by_a_known_turn_all_follow_and_without_a_known_word_none_does() -> None:
     field, x = words(3)
-    field.start([x])
+    field.initialize_lsa([x])
     before = field.embedding.weight.detach().clone()
-    field.turn(field.used([x]), [], torch.zeros(0, 3))
+    field.align(field.used([x]), [], torch.zeros(0, 3))
     assert torch.equal(field.embedding.weight, before)
     turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2)))
-    known = list(field.numbers(["red", "shoes", "blue", "boots"]))
-    field.turn(field.used([x]), known, before[known] @ turn)
+    known = list(field.token_ids(["red", "shoes", "blue", "boots"]))
+    field.align(field.used([x]), known, before[known] @ turn)
     torch.testing.assert_close(field.embedding.weight.detach(), before @ turn, atol=1e-4, rtol=1e-4)
 
 
@@ -100,13 +108,13 @@ def of_corners(pixels: torch.Tensor) -> torch.Tensor:
 def test_an_honest_guess_is_that_of_a_map_fitted_without_the_picture(
     pictures: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"glance": of_corners, "WIDTH": 27, "OUTLINES": 9, "COLOURS": 9, "COPY": 9}.items():
+    for name, value in {"image_descriptors": of_corners, "WIDTH": 27, "OUTLINES": 9, "COLOURS": 9, "COPY": 9}.items():
         monkeypatch.setattr(f"recsys.encoder.modalities.image_descriptors.{name}", value)
     g = np.random.default_rng(0)
     pixels = g.integers(0, 256, (pictures, 3, 24, 24), dtype=np.uint8)
     wanted = torch.from_numpy(g.standard_normal((pictures, 4)).astype(np.float32))
-    guess_of = FirstGuess(4)
-    guess_of.fit(Pictures(pixels, np.arange(pictures)), wanted)
+    guess_of = RidgeWordPredictor(4)
+    guess_of.fit(Images(pixels, np.arange(pictures)), wanted)
     seen = of_corners(torch.from_numpy(pixels)).double()
     truth = F.normalize(wanted, dim=1).double()
     middle, centre = seen.mean(0), truth.mean(0)
@@ -118,7 +126,7 @@ def test_an_honest_guess_is_that_of_a_map_fitted_without_the_picture(
         square = seen[rest].T @ seen[rest]
         square.diagonal().add_(penalty)
         guess = seen[row] @ torch.linalg.solve(square, seen[rest].T @ truth[rest]) + centre
-        torch.testing.assert_close(guess_of.honest(np.array([row]))[0].double(), guess, atol=2e-3, rtol=2e-3)
+        torch.testing.assert_close(guess_of.leave_one_out(np.array([row]))[0].double(), guess, atol=2e-3, rtol=2e-3)
         every = seen[row] @ torch.linalg.solve(seen.T @ seen + penalty * torch.eye(27), seen.T @ truth) + centre
         said = guess_of(torch.from_numpy(pixels[[row]]))[0].double()
         torch.testing.assert_close(said, every, atol=2e-3, rtol=2e-3)
@@ -161,10 +169,10 @@ def slow_colours(lit: np.ndarray) -> np.ndarray:
 def test_outlines_and_colours_against_slow_oracles() -> None:
     lit = torch.from_numpy(np.random.default_rng(3).random((2, 3, 64, 64), dtype=np.float32))
     for row in range(2):
-        np.testing.assert_allclose(outlines(lit)[row], slow_outlines(lit[row].double().numpy()), atol=1e-4)
+        np.testing.assert_allclose(hog(lit)[row], slow_outlines(lit[row].double().numpy()), atol=1e-4)
     small = F.avg_pool2d(lit, 2)
     for row in range(2):
-        np.testing.assert_allclose(colours(lit)[row], slow_colours(small[row].double().numpy()), atol=1e-4)
+        np.testing.assert_allclose(colour_histogram(lit)[row], slow_colours(small[row].double().numpy()), atol=1e-4)
 
 
 @pytest.mark.parametrize("side", [48, 64, 100])
@@ -175,18 +183,22 @@ def test_a_glance_sees_pictures_of_any_size_and_tells_shape_from_colour(side: in
     pixels[1, :2, box, box] = 0
     y, x = np.ogrid[:side, :side]
     pixels[2, 1:, torch.from_numpy((y - side / 2) ** 2 + (x - side / 2) ** 2 < (side / 3.5) ** 2)] = 0
-    shapes, shades, copy = glance(pixels).split([OUTLINES, COLOURS, COPY], 1)
+    shapes, shades, copy = image_descriptors(pixels).split([OUTLINES, COLOURS, COPY], 1)
     assert copy.shape == (3, COPY)
     assert F.cosine_similarity(shapes[0], shapes[1], dim=0) > F.cosine_similarity(shapes[0], shapes[2], dim=0)
     assert F.cosine_similarity(shades[0], shades[2], dim=0) > F.cosine_similarity(shades[0], shades[1], dim=0)
-    assert glance(pixels[:0]).shape == (0, OUTLINES + COLOURS + COPY)
+    assert image_descriptors(pixels[:0]).shape == (0, OUTLINES + COLOURS + COPY)
 
 
 def test_an_honest_guess_takes_the_place_of_the_one_that_has_seen_the_picture() -> None:
     torch.manual_seed(0)
     catalogue = shops.catalogue()
     model = ProductEncoder.fit(catalogue, shops.ENCODER)
-    x = ProductBatches(catalogue, model, Pairs.mine(shops.interactions()), size=16, seed=0).at(0).x["image"]
+    x = (
+        ProductBatchLoader(catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), size=16, seed=0)
+        .at(0)
+        .x["image"]
+    )
     has = x["has"]
     assert has.any()
     torch.testing.assert_close(model.image.glance(x)[has], x["guess"][has])
@@ -200,8 +212,10 @@ def test_naming_words_by_a_picture_against_a_slow_oracle() -> None:
     torch.manual_seed(0)
     catalogue = shops.catalogue()
     model = ProductEncoder.fit(catalogue, shops.ENCODER).eval()
-    batch = ProductBatches(catalogue, model, Pairs.mine(shops.interactions()), size=16, seed=0).at(0)
-    objective = ImageWords(shops.ENCODER.width, 5)
+    batch = ProductBatchLoader(
+        catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), size=16, seed=0
+    ).at(0)
+    objective = ImageWordLoss(shops.ENCODER.width, 5)
     g = torch.Generator().manual_seed(0)
     loss = objective(model, batch, g)
     tokens, present = batch.towers(model, g)["image"].x, batch.present(model)["image"]
@@ -224,16 +238,18 @@ def test_without_pictures_no_word_is_asked() -> None:
     torch.manual_seed(0)
     catalogue = shops.catalogue()
     model = ProductEncoder.fit(catalogue, shops.ENCODER)
-    batch = ProductBatches(catalogue, model, Pairs.mine(shops.interactions()), size=16, seed=0).at(0)
+    batch = ProductBatchLoader(
+        catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), size=16, seed=0
+    ).at(0)
     batch.x["image"]["has"] = torch.zeros_like(batch.x["image"]["has"])
-    assert float(ImageWords(shops.ENCODER.width, 5)(model, batch, torch.Generator())) == 0
+    assert float(ImageWordLoss(shops.ENCODER.width, 5)(model, batch, torch.Generator())) == 0
 
 
 def test_before_any_training_a_picture_finds_products_like_it() -> None:
     torch.manual_seed(0)
     catalogue = shops.catalogue(96)
     model = Model(product=ProductEncoder.fit(catalogue, shops.ENCODER), user=None, settings=shops.ENCODER)
-    rows = np.flatnonzero(catalogue.pictures.present)
+    rows = np.flatnonzero(catalogue.images.present)
     by_picture = model.encode(catalogue, rows, modalities=["image"])
     near = np.argsort(-(by_picture @ by_picture.T), axis=1)[:, 1:4]
     kinds = np.array(catalogue.frame["category"].to_list())[rows]

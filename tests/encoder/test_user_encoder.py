@@ -5,7 +5,7 @@ import torch
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Histories
 from recsys.encoder.model import Model
-from recsys.encoder.user_encoder import UserEncoder, spans
+from recsys.encoder.user_encoder import UserEncoder, time_gap_buckets
 from recsys.errors import UsageError
 from tests.encoder import shops
 
@@ -43,7 +43,7 @@ def test_filling_in_front_changes_nothing(users: UserEncoder) -> None:
 
 
 def test_spans_double() -> None:
-    assert spans(torch.tensor([-5, 0, 59, 60, 120, 240, DAY, 10**12])).tolist() == [0, 0, 0, 1, 2, 3, 11, 27]
+    assert time_gap_buckets(torch.tensor([-5, 0, 59, 60, 120, 240, DAY, 10**12])).tolist() == [0, 0, 0, 1, 2, 3, 11, 27]
 
 
 def histories(rows: list[list[int]], last: int = 9) -> Histories:

@@ -7,19 +7,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.data.catalogue import Pictures
-from recsys.data.holdout import Cases
+from recsys.data.catalogue import Images
+from recsys.data.holdout import HoldoutCases
 from recsys.data.id_map import IdMap
-from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, Judge, backtest
-from recsys.evaluate.slices import new_since, purchased, slices
+from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, Evaluator, backtest
+from recsys.evaluate.slices import new_product_mask, purchased_products, slices
 from tests.recommend.shops import START, catalogue, events, histories
 
 N = 8
 SHOP = dataclasses.replace(
-    catalogue(N), pictures=Pictures(np.zeros((1, 3, 2, 2), np.uint8), np.where(np.arange(N) < 4, 0, -1))
+    catalogue(N), images=Images(np.zeros((1, 3, 2, 2), np.uint8), np.where(np.arange(N) < 4, 0, -1))
 )
 TRAIN = events([(0, 0, 0), (1, 0, 1), (2, 0, 2), (0, 1, 0), (1, 5, 0), (2, 5, 1)], n_users=3, n_items=N)
-CASES = Cases(
+CASES = HoldoutCases(
     histories([[], [0], [0, 1, 2], list(range(8)) + [0, 1, 2]]),
     (np.array([0]), np.array([1, 7]), np.array([5]), np.array([7])),
     START,
@@ -94,11 +94,11 @@ def test_systems_are_asked_once_and_again_where_lists_name_what_was_bought():
         asked.append((len(histories), k))
         return np.tile(np.arange(k), (len(histories), 1)) % 100
 
-    slim = Cases(histories([[], [50]]), (np.array([0]), np.array([1])), START)
+    slim = HoldoutCases(histories([[], [50]]), (np.array([0]), np.array([1])), START)
     backtest(slim, {"one": noting}, catalogue=catalogue(100), train=events([(0, 0, 0)], n_users=1, n_items=100))
     assert asked == [(2, 12)]
     asked.clear()
-    met = Cases(histories([[], [3, 50]]), (np.array([0]), np.array([12])), START)
+    met = HoldoutCases(histories([[], [3, 50]]), (np.array([0]), np.array([12])), START)
     frame = backtest(met, {"one": noting}, catalogue=catalogue(100), train=events([(0, 0, 0)], n_users=1, n_items=100))
     assert asked == [(2, 12), (1, 14)]
     # product 12 stands in place 13, in place 12 once product 3 is taken out
@@ -118,7 +118,7 @@ def test_lists_are_long_enough_for_every_metric():
 
 
 def test_repeat_purchases_are_counted_or_not():
-    again = Cases(histories([[4, 2], [1]]), (np.array([2]), np.array([1, 3])), START)
+    again = HoldoutCases(histories([[4, 2], [1]]), (np.array([2]), np.array([1, 3])), START)
     repeats = system([2, 4], [1, 3], cases=again)
     frame = backtest(again, {"one": repeats}, catalogue=SHOP, train=TRAIN, k=3, samples=0)
     assert value(frame, "hr@10") == 1 and value(frame, "recall@3") == 1
@@ -129,24 +129,26 @@ def test_repeat_purchases_are_counted_or_not():
 
 def test_what_was_bought_before_the_history_begins_is_known_too():
     known = dataclasses.replace(histories([[5]]), users=np.array([0]))
-    assert [own.tolist() for own in purchased(Cases(known, (np.array([1]),), START), TRAIN)] == [[0, 1, 5]]
+    assert [own.tolist() for own in purchased_products(HoldoutCases(known, (np.array([1]),), START), TRAIN)] == [
+        [0, 1, 5]
+    ]
     looked = histories([[5, 6]], kinds=[[2, 0]])
-    assert [own.tolist() for own in purchased(Cases(looked, (np.array([1]),), START), TRAIN)] == [[6]]
+    assert [own.tolist() for own in purchased_products(HoldoutCases(looked, (np.array([1]),), START), TRAIN)] == [[6]]
 
 
 def test_products_are_new_by_their_date_or_without_one_by_their_first_event():
     made = [START - 1.0, START + 0.0, None, None, START + 5.0, None, None, None]
     dated = dataclasses.replace(SHOP, frame=SHOP.frame.with_columns(pl.Series("created_at", made)))
     # bought before: 0, 1, 5
-    assert np.flatnonzero(new_since(dated, TRAIN, START)).tolist() == [1, 2, 3, 4, 6, 7]
-    assert np.flatnonzero(new_since(SHOP, TRAIN, START)).tolist() == [2, 3, 4, 6, 7]
+    assert np.flatnonzero(new_product_mask(dated, TRAIN, START)).tolist() == [1, 2, 3, 4, 6, 7]
+    assert np.flatnonzero(new_product_mask(SHOP, TRAIN, START)).tolist() == [2, 3, 4, 6, 7]
     held = {part.name: part.rows.tolist() for part in slices(CASES, dated, TRAIN, cut=START)}
     assert held["new_products"] == [1, 3] and "new_products" not in {p.name for p in slices(CASES, dated, TRAIN)}
 
 
 def test_pairs_compare_one_system_with_all_others():
     three = {"bad": system([], [], [], []), "recsys": system([0], [7], [5], [7]), "half": system([0], [3], [5], [3])}
-    paired = Judge(SHOP, TRAIN, k=3, samples=200).judge(CASES, three).paired
+    paired = Evaluator(SHOP, TRAIN, k=3, samples=200).judge(CASES, three).paired
     assert paired.schema == pl.Schema(PAIRED_SCHEMA)
     some = paired.filter((pl.col("metric") == "hr@10") & (pl.col("slice") == "all"))
     assert some.select("system", "other", "difference", "users").rows() == [
@@ -155,15 +157,15 @@ def test_pairs_compare_one_system_with_all_others():
     ]
     assert set(paired["slice"]) == {"all", "new_purchases"} and set(paired["metric"]) == {"ndcg@10", "hr@10", "map@3"}
     assert ((paired["low"] <= paired["difference"]) & (paired["difference"] <= paired["high"])).all()
-    best = Judge(SHOP, TRAIN, k=3, samples=20).judge(CASES, {"bad": three["bad"], "half": three["half"]}).paired
+    best = Evaluator(SHOP, TRAIN, k=3, samples=20).judge(CASES, {"bad": three["bad"], "half": three["half"]}).paired
     assert set(best["system"]) == {"half"} and set(best["other"]) == {"bad"}
-    alone = Judge(SHOP, TRAIN, k=3, samples=20).judge(CASES, {"bad": three["bad"]}).paired
+    alone = Evaluator(SHOP, TRAIN, k=3, samples=20).judge(CASES, {"bad": three["bad"]}).paired
     assert alone.height == 0
 
 
 def test_sampled_figures_are_labelled_and_stand_beside_the_full_ones():
     reverse = lambda given, k: np.tile(np.arange(N)[::-1][:k], (len(given), 1))  # noqa: E731
-    frame = Judge(SHOP, TRAIN, k=3, samples=20, sampled=2).judge(CASES, {"one": reverse}).frame
+    frame = Evaluator(SHOP, TRAIN, k=3, samples=20, sampled=2).judge(CASES, {"one": reverse}).frame
     every = set(frame["metric"])
     labelled = {name for name in every if "sampled" in name}
     assert {name.removesuffix(" (sampled 2)") for name in labelled} == {
@@ -175,14 +177,16 @@ def test_sampled_figures_are_labelled_and_stand_beside_the_full_ones():
 
 def test_diversity_is_there_when_the_content_is():
     content = np.eye(N, dtype=np.float32)
-    frame = Judge(SHOP, TRAIN, k=3, samples=0, content=content).judge(CASES, {"one": system([0, 1], [], [], [])}).frame
+    frame = (
+        Evaluator(SHOP, TRAIN, k=3, samples=0, content=content).judge(CASES, {"one": system([0, 1], [], [], [])}).frame
+    )
     row = frame.filter(pl.col("metric") == "diversity@3").row(0, named=True)
     assert row["value"] == pytest.approx(1) and row["users"] == 1
 
 
 def test_one_product_is_judged_too():
     shop = dataclasses.replace(catalogue(1), ids=IdMap(["only"]))
-    cases = Cases(histories([[], [0]]), (np.array([0]), np.array([0])), START)
+    cases = HoldoutCases(histories([[], [0]]), (np.array([0]), np.array([0])), START)
     train = events([(0, 0, 0)], n_users=1, n_items=1)
     frame = backtest(cases, {"one": lambda h, k: np.zeros((len(h), 1), np.int64)}, catalogue=shop, train=train)
     assert value(frame, "hr@10") == 1 and value(frame, "hr@10", "new_purchases") == 1

@@ -14,7 +14,7 @@ KNOWN = interactions(users=30, items=N, days=20)
 
 
 def lists(scorer, given, k=12, *, exclude_seen=False, allowed=None):
-    found = baselines.ranked(scorer, exclude_seen=exclude_seen, allowed=allowed, block=2)(histories(given), k)
+    found = baselines.to_ranked_lists(scorer, exclude_seen=exclude_seen, allowed=allowed, block=2)(histories(given), k)
     return [[item for item in row if item >= 0] for row in found.tolist()]
 
 
@@ -46,7 +46,7 @@ def test_item_item_sums_the_slow_cosine_over_the_fading_history(given):
 
 def test_tfidf_lists_what_shares_rare_words():
     shop = catalogue(4, titles=["red hat zzz", "red hat", "blue zzz", "green coat"])
-    shop = type(shop)(shop.ids, shop.frame.select("product_id", "title"), shop.sellable, shop.pictures)
+    shop = type(shop)(shop.ids, shop.frame.select("product_id", "title"), shop.sellable, shop.images)
     assert lists(baselines.tfidf(shop), [[1], [2]]) == [[1, 0], [2, 0]]
     assert lists(baselines.tfidf(shop), [[1]], exclude_seen=True) == [[0]]
 
@@ -54,15 +54,15 @@ def test_tfidf_lists_what_shares_rare_words():
 def test_stacked_puts_an_earlier_list_before_a_later_one():
     again = baselines.repurchase(N)
     popular = baselines.popular(events([(0, item, 0) for item in (1, 2, 2)], n_users=1, n_items=N))
-    assert lists(baselines.stacked(again, popular), [[9, 2], []]) == [[2, 9, 1], [2, 1]]
+    assert lists(baselines.chain(again, popular), [[9, 2], []]) == [[2, 9, 1], [2, 1]]
 
 
 def test_sums_shares_and_logarithms():
     one = lambda _: np.array([[1.0, 2.0, 0.0]])  # noqa: E731
     assert baselines.relative(one)(None).tolist() == [[0.5, 1.0, 0.0]]
     assert baselines.relative(lambda _: np.zeros((1, 2)))(None).tolist() == [[0, 0]]
-    np.testing.assert_allclose(baselines.logarithm(one)(None), np.log([[2, 3, 1]]))
-    np.testing.assert_allclose(baselines.summed([(2, one), (0.5, one)])(None), [[2.5, 5, 0]])
+    np.testing.assert_allclose(baselines.log1p_scores(one)(None), np.log([[2, 3, 1]]))
+    np.testing.assert_allclose(baselines.weighted_sum([(2, one), (0.5, one)])(None), [[2.5, 5, 0]])
 
 
 @given(seed=st.integers(0, 300), k=st.integers(1, 14))
@@ -93,7 +93,7 @@ def test_lists_are_the_same_whether_much_or_little_is_above_zero(seed, k):
     scores = np.zeros((3, 60))
     scores[0] = g.integers(1, 5, 60)  # crowded, with ties
     scores[1, g.choice(60, 3, replace=False)] = 1.0
-    found = baselines.ranked(lambda _: scores.copy(), exclude_seen=False)(histories([[]] * 3), k)
+    found = baselines.to_ranked_lists(lambda _: scores.copy(), exclude_seen=False)(histories([[]] * 3), k)
     for row in range(3):
         best = sorted((-scores[row, item], item) for item in range(60) if scores[row, item] > 0)[:k]
         assert [item for item in found[row].tolist() if item >= 0] == [item for _, item in best]
@@ -102,4 +102,4 @@ def test_lists_are_the_same_whether_much_or_little_is_above_zero(seed, k):
 def test_what_was_looked_at_and_not_bought_may_be_listed():
     looked = histories([[1, 2, 3]], kinds=[[2, 0, 1]])
     popular = baselines.popular(events([(0, item, 0) for item in range(5)], n_users=1, n_items=5))
-    assert baselines.ranked(popular, exclude_seen=True)(looked, 5).tolist() == [[0, 1, 3, 4, -1]]
+    assert baselines.to_ranked_lists(popular, exclude_seen=True)(looked, 5).tolist() == [[0, 1, 3, 4, -1]]

@@ -157,7 +157,7 @@ def test_bought_together_is_what_one_customer_bought_within_days(monkeypatch):
 
     def log(rows):
         user, item, day = (np.array(column, np.int64) for column in zip(*rows, strict=True))
-        return Interactions.of(user=user, item=item, time=day * DAY, n_users=3, n_items=30)
+        return Interactions.from_events(user=user, item=item, time=day * DAY, n_users=3, n_items=30)
 
     bought = log([(0, 1, 0), (0, 2, 5), (0, 3, 20), (0, 1, 21), (1, 4, 0), (2, 2, 3), (2, 5, 3)])
     together = Together(bought, log([(0, 1, 0), (0, 3, 0)]), days=7, most=10, seed=0)

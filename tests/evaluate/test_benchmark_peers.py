@@ -98,7 +98,7 @@ def peers(monkeypatch):
 
 
 def log() -> Interactions:
-    return Interactions.of(
+    return Interactions.from_events(
         user=np.array([0, 0, 1, 1, 2]),
         item=np.array([0, 1, 1, 2, 1]),
         time=np.array([10, 20, 10, 20, 30]),
@@ -161,7 +161,7 @@ def test_the_real_ones(peers, tmp_path):
     g, told = np.random.default_rng(0), []
     user = np.repeat(np.arange(50), 6)
     item = (np.repeat(g.integers(0, 30, 50), 6) + np.tile(np.arange(6), 50)) % 30
-    train = Interactions.of(user=user, item=item, time=np.arange(300), n_users=52, n_items=31)
+    train = Interactions.from_events(user=user, item=item, time=np.arange(300), n_users=52, n_items=31)
     histories = train.histories(np.arange(40), 8)
     options = ["--epochs", "1", "--factors", "8"]
     for exclude_seen in (True, False):
@@ -174,7 +174,7 @@ def test_the_real_ones(peers, tmp_path):
             assert all(len(set(row)) == len(row) for row in (own[own >= 0].tolist() for own in lists))
             had = [np.isin(row, own).any() for row, own in zip(lists, histories.items, strict=True)]
             assert not exclude_seen or not any(had)
-    strangers = Interactions.of(user=user + 1, item=item, time=np.arange(300), n_users=52, n_items=31)
+    strangers = Interactions.from_events(user=user + 1, item=item, time=np.arange(300), n_users=52, n_items=31)
     some = strangers.where(strangers.user == 1).histories(np.array([1, 0]), 8)
     others = strangers.where(strangers.user > 1)
     asked = {"exclude_seen": True, "folder": tmp_path, "options": options, "say": told.append}

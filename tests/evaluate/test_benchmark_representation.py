@@ -192,7 +192,7 @@ def test_chance_is_what_random_orders_reach(files, monkeypatch):
     n, texts = len(shop.test), shop.test.texts
     expected = [1 - comb(n - texts.count(text), 10) / comb(n, 10) for text in texts]
     np.testing.assert_allclose(by_chance(shop)["i2t_recall@10", "image"], expected)
-    assert shop.test.catalogue.pictures.present.all() and len(shop.train) + n == 90
+    assert shop.test.catalogue.images.present.all() and len(shop.train) + n == 90
     assert not set(shop.train.catalogue.ids.texts) & set(shop.test.catalogue.ids.texts)
     shown = {name for name in shop.train.catalogue.frame.columns if name.startswith("attributes.")}
     assert shown == {"attributes.season", "attributes.year", "attributes.usage"}

@@ -35,7 +35,7 @@ def test_both_ways_are_told_after_each_length(
         pictured_only=True,
         quick=True,
     )
-    source = checkpoint.save(transfer.begun(shop, settings, transfer.PLAIN), tmp_path / "models")
+    source = checkpoint.save(transfer.begun(shop, settings, transfer.DEFAULT_PLAN), tmp_path / "models")
     given = ["--products", files / "styles.parquet", "--images", files / "images.zip", "--source", source]
     given += ["--work", tmp_path / "work", "--quick", "--json", "--passes", 1]
     monkeypatch.setattr(sys, "argv", ["transfer.py", *map(str, given)])

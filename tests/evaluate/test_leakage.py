@@ -10,15 +10,15 @@ import pytest
 from sklearn.cluster import KMeans
 
 from recsys.config import RankerSettings, RecommendSettings, RuleSettings
-from recsys.data.holdout import Cases
+from recsys.data.holdout import HoldoutCases
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
 from recsys.evaluate import baselines, split
 from recsys.evaluate import leakage as leaks
 from recsys.evaluate import linear_baselines as linear
 from recsys.evaluate import registry as systems
-from recsys.evaluate.training_view import Past
-from recsys.recommend.ranking.training import rehearse
+from recsys.evaluate.training_view import TrainingView
+from recsys.recommend.ranking.training import fit_ranker
 from recsys.recommend.recommender import Recommender
 from tests.recommend.shops import DAY, START, StubModel, catalogue, histories, interactions, vectors
 
@@ -33,7 +33,7 @@ def dated_shop():
     old = interactions(users=USERS, items=N - 4)
     g = np.random.default_rng(1)
     late = 60
-    known = Interactions.of(
+    known = Interactions.from_events(
         user=np.concatenate([old.user, g.integers(0, USERS, late)]),
         item=np.concatenate([old.item, g.integers(N - 4, N, late)]),
         time=np.concatenate([old.time, g.integers(CUT + DAY, CUT + 5 * DAY, late)]),
@@ -44,21 +44,21 @@ def dated_shop():
 
 
 SHOP, KNOWN = dated_shop()
-HELD = split.held("time", KNOWN, days=6, max_users=1000, seed=0)
-WORLDS = leaks.worlds(SHOP, KNOWN, HELD)
+HELD = split.split("time", KNOWN, days=6, max_users=1000, seed=0)
+WORLDS = leaks.perturbed_views(SHOP, KNOWN, HELD)
 SOME = HELD.cases.take(np.arange(40)).histories
 
 
 def past_of(world):
-    return Past.of(world.catalogue, world.interactions.split(CUT)[0], now=CUT, cut=CUT)
+    return TrainingView.of(world.catalogue, world.interactions.split(CUT)[0], now=CUT, cut=CUT)
 
 
 def noticed(build, changed=WORLDS, some=SOME):
-    return leaks.noticed(build, changed, some, k=12)
+    return leaks.find_leaks(build, changed, some, k=12)
 
 
 def listed(scorer, world):
-    return baselines.ranked(scorer, exclude_seen=True, allowed=world.catalogue.sellable)
+    return baselines.to_ranked_lists(scorer, exclude_seen=True, allowed=world.catalogue.sellable)
 
 
 def test_the_worlds_differ_in_the_held_back_part_alone():
@@ -76,9 +76,9 @@ def test_the_worlds_differ_in_the_held_back_part_alone():
     assert (WORLDS["texts"].catalogue.frame["title"][-4:] != SHOP.frame["title"][-4:]).all()
 
 
-@pytest.mark.parametrize("name", systems.MAKERS)
+@pytest.mark.parametrize("name", systems.BASELINES)
 def test_no_baseline_sees_what_is_held_back(name):
-    assert noticed(lambda world: systems.made(name, past_of(world))[1]) == []
+    assert noticed(lambda world: systems.create_baseline(name, past_of(world))[1]) == []
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_leak_of_popularity_counts_is_caught():
     late = lambda world: listed(baselines.popular(world.interactions, days=7, now=CUT), world)  # noqa: E731
     assert {"events", "nothing"} <= set(noticed(late))
     mixed = lambda world: listed(  # noqa: E731 - counts three times as large weigh more against the rest
-        baselines.summed(
+        baselines.weighted_sum(
             [(1.0, baselines.item_item(past_of(world).train)), (1e-3, baselines.popular(world.interactions))]
         ),
         world,
@@ -137,9 +137,11 @@ def ours(world, *, fitted_on):
     settings = {"ranker": RankerSettings(window_fraction=0.3), "rules": RuleSettings(), "seed": 0}
     chosen, content = RecommendSettings(), vectors(N)
     past = past_of(world)
-    blend = rehearse(past.veiled(), fitted_on, content, lambda _: StubModel(), recommend=chosen, **settings)
-    made = Recommender.assemble(
-        past.veiled(),
+    blend = fit_ranker(
+        past.with_blank_new_texts(), fitted_on, content, lambda _: StubModel(), recommend=chosen, **settings
+    )
+    made = Recommender.build(
+        past.with_blank_new_texts(),
         past.train,
         model=StubModel(),
         content=content,
@@ -149,7 +151,7 @@ def ours(world, *, fitted_on):
         users=IdMap(f"u{row}" for row in range(USERS)),
         now=CUT,
     )
-    return made.ranked
+    return made.recommend_rows
 
 
 def test_a_leak_through_the_rankers_window_is_caught():
@@ -161,8 +163,8 @@ def test_a_leak_through_the_rankers_window_is_caught():
 
 @pytest.mark.parametrize("way", ["last", "users"])
 def test_without_a_cut_the_targets_are_changed(way):
-    held = split.held(way, KNOWN, days=6, max_users=1000, seed=0)
-    changed = leaks.worlds(SHOP, KNOWN, held)
+    held = split.split(way, KNOWN, days=6, max_users=1000, seed=0)
+    changed = leaks.perturbed_views(SHOP, KNOWN, held)
     assert list(changed) == ["as it is", "targets"]
     some = held.cases.take(np.arange(30)).histories
     asis, other = changed["as it is"].interactions, changed["targets"].interactions
@@ -173,7 +175,7 @@ def test_without_a_cut_the_targets_are_changed(way):
     assert len(moved) >= judged * 0.99
 
     def honest(world):
-        again = split.held(way, world.interactions, days=6, max_users=1000, seed=0)
+        again = split.split(way, world.interactions, days=6, max_users=1000, seed=0)
         return listed(baselines.item_item(again.train), world)
 
     assert noticed(honest, changed, some) == []
@@ -182,4 +184,4 @@ def test_without_a_cut_the_targets_are_changed(way):
 
 def test_a_system_that_looks_at_nothing_notices_nothing():
     blind = lambda _: lambda given, k: np.tile(np.arange(k), (len(given), 1))  # noqa: E731
-    assert noticed(blind, some=Cases(histories([[1]]), (np.array([2]),), CUT).histories) == []
+    assert noticed(blind, some=HoldoutCases(histories([[1]]), (np.array([2]),), CUT).histories) == []

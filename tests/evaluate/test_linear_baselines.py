@@ -34,8 +34,8 @@ def test_ease_is_the_ridge_regression_of_each_product_on_the_others(given):
 
 def test_ease_knows_the_most_bought_products_alone():
     known = events([(u, i, 0) for u in range(6) for i in range(4) if u >= i], n_users=6, n_items=5)
-    assert linear.covered(known, most=2).tolist() == [0, 1]
-    assert linear.covered(known, most=9).tolist() == [0, 1, 2, 3]
+    assert linear.ease_products(known, most=2).tolist() == [0, 1]
+    assert linear.ease_products(known, most=9).tolist() == [0, 1, 2, 3]
     found = linear.ease(known, most=2)(histories([[0], [3]]))
     assert found[0, 1] > 0 and not found[0, 2:].any() and not found[1].any()
 
@@ -65,7 +65,7 @@ def test_conjugate_gradients_reach_the_normal_equations(seed):
     other = g.normal(size=(N, 5)).astype(np.float32)
     pairs = sparse.csr_matrix([[float(item in basket) for item in range(N)] for basket in BASKETS])
     start = g.normal(size=(len(BASKETS), 5)).astype(np.float32)
-    found = linear.solved(pairs, other, start=start, alpha=4.0, regularization=0.5, steps=25)
+    found = linear.conjugate_gradient(pairs, other, start=start, alpha=4.0, regularization=0.5, steps=25)
     for row, basket in enumerate(BASKETS):
         expected = oracles.least_squares(basket, other.astype(float), 4.0, 0.5) if basket else np.zeros(5)
         np.testing.assert_allclose(found[row], expected, atol=2e-3)

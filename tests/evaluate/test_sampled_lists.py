@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data.holdout import Cases
+from recsys.data.holdout import HoldoutCases
 from recsys.evaluate import sampled_lists as candidates
 from tests.recommend.shops import START, histories
 
@@ -12,7 +12,7 @@ N = 15
 
 
 def cases_of(given, targets):
-    return Cases(histories(given), tuple(np.array(sorted(set(items))) for items in targets), START)
+    return HoldoutCases(histories(given), tuple(np.array(sorted(set(items))) for items in targets), START)
 
 
 def ordered(orders):
@@ -32,7 +32,7 @@ def test_lists_without_what_was_bought_are_the_order_without_it(seed, k):
     own = tuple(np.sort(g.choice(N, int(g.integers(0, 5)), replace=False)) for _ in range(4))
     cases = cases_of([[0], [1], [2], [3]], [[0]] * 4)
     system = ordered(orders)
-    found = candidates.without(system, cases, system(cases.histories, k), own)
+    found = candidates.drop_purchased(system, cases, system(cases.histories, k), own)
     for row in range(4):
         expected = [item for item in orders[row].tolist() if item not in own[row]][:k]
         assert [item for item in found[row].tolist() if item >= 0] == expected
@@ -44,7 +44,7 @@ def test_negatives_are_sold_and_neither_bought_nor_wanted(seed, number):
     sellable = g.random(N) < 0.7
     targets = [g.choice(N, 2).tolist() for _ in range(3)]
     own = tuple(np.unique(g.choice(N, 3)) for _ in range(3))
-    drawn = candidates.negatives(cases_of([[0]] * 3, targets), own, sellable, number=number, seed=seed)
+    drawn = candidates.sample_negatives(cases_of([[0]] * 3, targets), own, sellable, number=number, seed=seed)
     for row, items in enumerate(drawn):
         free = set(np.flatnonzero(sellable).tolist()) - set(targets[row]) - set(own[row].tolist())
         assert len(set(items.tolist())) == len(items) == min(number, len(free))
@@ -52,7 +52,7 @@ def test_negatives_are_sold_and_neither_bought_nor_wanted(seed, number):
 
 
 def test_negatives_are_uniform():
-    drawn = candidates.negatives(cases_of([[0]] * 4000, [[0]] * 4000), (np.zeros(0, int),) * 4000, np.ones(N, bool),
+    drawn = candidates.sample_negatives(cases_of([[0]] * 4000, [[0]] * 4000), (np.zeros(0, int),) * 4000, np.ones(N, bool),
                                  number=3, seed=1)  # fmt: skip
     share = np.bincount(np.concatenate(drawn), minlength=N)[1:] / 12_000
     assert np.allclose(share, 1 / 14, atol=0.01)
@@ -61,7 +61,7 @@ def test_negatives_are_uniform():
 def test_the_order_among_the_drawn_is_the_systems(monkeypatch):
     orders = [[5, 1, 9, 2, 7], [3, 4, 8]]
     cases, drawn = cases_of([[0], [1]], [[9], [8, 6]]), [np.array([7, 1]), np.array([4])]
-    found = candidates.among(ordered(orders), cases, drawn, n=N, k=3)
+    found = candidates.rank_among_negatives(ordered(orders), cases, drawn, n=N, k=3)
     assert found.tolist() == [[1, 9, 7], [4, 8, -1]]  # product 6 is never listed
     monkeypatch.setattr(candidates, "_BLOCK", 1)
-    assert candidates.among(ordered(orders), cases, drawn, n=N, k=3).tolist() == found.tolist()
+    assert candidates.rank_among_negatives(ordered(orders), cases, drawn, n=N, k=3).tolist() == found.tolist()

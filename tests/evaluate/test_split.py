@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data.holdout import Cases, newest
+from recsys.data.holdout import HoldoutCases, cutoff_for_fraction, time_split
 from recsys.errors import UsageError
-from recsys.evaluate.split import held, last_days, leave_last, leave_newest, time_split
+from recsys.evaluate.split import last_days, leave_last_of_test_users, leave_one_out, split
 from tests.recommend.shops import DAY, START, events, histories, interactions
 
 rows = st.lists(
@@ -42,14 +42,14 @@ def test_leave_last_gives_all_but_the_last_product(rows):
     bought = {user: [] for user in users.tolist()}
     for at in range(len(known)):
         user, item = int(known.user[at]), int(known.item[at])
-        if user in bought and known.kind[at] == 0 and item not in bought[user]:
+        if user in bought and known.event_type[at] == 0 and item not in bought[user]:
             bought[user].append(item)
     usable = {user: items for user, items in bought.items() if len(items) >= 2}
     if not usable:
         with pytest.raises(UsageError, match="two products"):
-            leave_last(known, users)
+            leave_last_of_test_users(known, users)
         return
-    train, cases = leave_last(known, users)
+    train, cases = leave_last_of_test_users(known, users)
     assert not set(train.user.tolist()) & set(bought), "nothing of a test user is learned from"
     assert len(train) == sum(row[0] not in bought for row in rows)
     assert cases.histories.users.tolist() == sorted(usable)
@@ -80,21 +80,23 @@ def test_the_newest_share_begins_at_a_whole_day_with_events_on_both_sides(days, 
     known = events([(0, 0, day) for day in days], n_users=1, n_items=1)
     if len(set(days)) == 1:
         with pytest.raises(UsageError, match="one moment"):
-            newest(known, fraction)
+            cutoff_for_fraction(known, fraction)
         return
-    cut = newest(known, fraction)
+    cut = cutoff_for_fraction(known, fraction)
     assert cut % DAY == 0 and known.time.min() < cut <= known.time.max()
 
 
 def test_within_one_day_the_newest_share_begins_within_it():
     known = events([(0, 0, 0)] * 10, n_users=1, n_items=1)
-    shifted = type(known).of(user=known.user, item=known.item, time=known.time + np.arange(10), n_users=1, n_items=1)
-    assert newest(shifted, 0.3) == START + 7
+    shifted = type(known).from_events(
+        user=known.user, item=known.item, time=known.time + np.arange(10), n_users=1, n_items=1
+    )
+    assert cutoff_for_fraction(shifted, 0.3) == START + 7
 
 
 def test_cases_that_do_not_fit_are_refused():
     with pytest.raises(UsageError, match="2 histories but 1 targets"):
-        Cases(histories([[1], [2]]), (np.array([3]),), START)
+        HoldoutCases(histories([[1], [2]]), (np.array([3]),), START)
 
 
 @given(rows=rows)
@@ -103,14 +105,14 @@ def test_the_last_purchase_of_each_user_is_left_out(rows):
     expected = {}
     for user in range(5):
         own = [at for at in range(len(known)) if known.user[at] == user]
-        bought = [at for at in own if known.kind[at] == 0]
+        bought = [at for at in own if known.event_type[at] == 0]
         if bought and bought[-1] > own[0]:
             expected[user] = (bought[-1], [at for at in own if at < bought[-1]], [at for at in own if at >= bought[-1]])
     if not expected:
         with pytest.raises(UsageError, match="earlier event"):
-            leave_newest(known)
+            leave_one_out(known)
         return
-    train, cases, back = leave_newest(known)
+    train, cases, back = leave_one_out(known)
     assert np.flatnonzero(back).tolist() == sorted(at for *_, late in expected.values() for at in late)
     assert len(train) == len(known) - back.sum() and cases.now == train.time.max() + 1
     assert cases.histories.users.tolist() == sorted(expected)
@@ -123,31 +125,31 @@ def test_the_last_purchase_of_each_user_is_left_out(rows):
 
 def test_all_targets_are_left_out_although_few_users_are_judged():
     known = interactions(days=10)
-    train, cases, back = leave_newest(known, max_users=5, seed=1)
+    train, cases, back = leave_one_out(known, max_users=5, seed=1)
     assert len(cases) == 5 and back.sum() > 20 and len(train) + back.sum() == len(known)
-    assert leave_newest(known, max_users=5, seed=1)[1].histories.users.tolist() == cases.histories.users.tolist()
+    assert leave_one_out(known, max_users=5, seed=1)[1].histories.users.tolist() == cases.histories.users.tolist()
 
 
 def test_a_fifth_of_the_users_is_not_learned_from():
     known = interactions(days=10)
-    parted = held("users", known, days=2, max_users=1000, seed=3)
+    parted = split("users", known, days=2, max_users=1000, seed=3)
     able = sum(len(np.unique(known.item[known.starts[u] : known.starts[u + 1]])) >= 2 for u in range(known.n_users))
     test = set(parted.cases.histories.users.tolist())
     assert len(test) == able // 5 and not test & set(parted.train.user.tolist())
     assert parted.cut is None and set(known.user[parted.back].tolist()) == test
     for row, user in enumerate(parted.cases.histories.users.tolist()):
         assert set(known.item[parted.back & (known.user == user)].tolist()) == set(parted.cases.targets[row].tolist())
-    assert len(held("users", known, days=2, max_users=2, seed=3).cases) == 2
+    assert len(split("users", known, days=2, max_users=2, seed=3).cases) == 2
 
 
 def test_each_split_by_its_name():
     known = interactions(days=10)
-    parted = held("time", known, days=2, max_users=1000, seed=0)
+    parted = split("time", known, days=2, max_users=1000, seed=0)
     assert parted.cut == last_days(known, 2) == parted.cases.now
     assert np.array_equal(parted.back, known.time >= parted.cut)
-    assert held("last", known, days=2, max_users=1000, seed=0).cut is None
+    assert split("last", known, days=2, max_users=1000, seed=0).cut is None
     with pytest.raises(UsageError, match="unknown split 'tine'; did you mean 'time'"):
-        held("tine", known, days=2, max_users=10, seed=0)
+        split("tine", known, days=2, max_users=10, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -161,10 +163,10 @@ def test_each_split_by_its_name():
 )
 def test_logs_that_cannot_be_parted_are_refused(rows, way, said):
     with pytest.raises(UsageError, match=said):
-        held(way, events(rows, n_users=2, n_items=3), days=1, max_users=10, seed=0)
+        split(way, events(rows, n_users=2, n_items=3), days=1, max_users=10, seed=0)
 
 
 def test_at_one_moment_the_order_of_the_rows_decides():
     known = events([(0, 2, 5), (0, 0, 5), (0, 1, 5)], n_users=1, n_items=3)
-    _, cases, _ = leave_newest(known)
+    _, cases, _ = leave_one_out(known)
     assert cases.targets[0].tolist() == [2] and cases.histories.items[0].tolist() == [0, 1]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, Judged
-from recsys.evaluate.summary import chance, short, verdict
+from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, EvaluationResult
+from recsys.evaluate.summary import format_p_value, short, summary_line
 
 
 def judged(values, *, first="recsys", p=0.0001, width=0.001):
@@ -14,7 +14,7 @@ def judged(values, *, first="recsys", p=0.0001, width=0.001):
         ("all", "ndcg@10", first, name, apart, apart - width, apart + width, p, p, 9)
         for name, apart in ((name, values[first] - value) for name, value in values.items() if name != first)
     ]
-    return Judged(
+    return EvaluationResult(
         pl.DataFrame(rows, schema=SCHEMA, orient="row"), pl.DataFrame(pairs, schema=PAIRED_SCHEMA, orient="row")
     )
 
@@ -57,9 +57,9 @@ def judged(values, *, first="recsys", p=0.0001, width=0.001):
     ],
 )
 def test_the_verdict_in_words(held, said):
-    assert verdict(held) == said
+    assert summary_line(held) == said
 
 
 def test_figures_are_short():
     assert [short(value) for value in (0.00412, -0.25, 1.0, 0.0)] == [".0041", "-.2500", "1.0000", ".0000"]
-    assert [chance(p) for p in (0.0009, 0.001, 0.05, 1.0)] == ["p < .001", "p = .001", "p = .050", "p = 1.000"]
+    assert [format_p_value(p) for p in (0.0009, 0.001, 0.05, 1.0)] == ["p < .001", "p = .001", "p = .050", "p = 1.000"]

@@ -38,7 +38,7 @@ class TestLocal(ExecutorSuite):
 
     def test_a_signal_stops_between_two_shards(self):
         task = NotingTask()
-        with stop.listening(), pytest.raises(InterruptedRunError) as caught, stop.deferred():
+        with stop.handle_signals(), pytest.raises(InterruptedRunError) as caught, stop.defer_signals():
             for shard, _ in LocalExecutor().map(task, plan("r", "s", 5)):
                 if shard.index == 1:
                     os.kill(os.getpid(), signal.SIGTERM)

@@ -26,7 +26,7 @@ def resident():
         return int(held.read().split()[1])
 
 before = resident()
-with heap.kept():
+with heap.keep_freed_memory():
     faults()  # the first time they have to come
     inside = [faults(), resident() - before]
 print(json.dumps([*inside, resident() - before]))
@@ -44,9 +44,9 @@ def test_freed_memory_is_used_again_inside_and_given_back_at_the_end() -> None:
 
 
 def test_what_fails_inside_is_told_and_other_systems_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(KeyError), heap.kept():
+    with pytest.raises(KeyError), heap.keep_freed_memory():
         raise KeyError
     monkeypatch.setattr(sys, "platform", "darwin")
     assert heap._mallopt() is None
-    with heap.kept():
+    with heap.keep_freed_memory():
         pass

@@ -107,7 +107,7 @@ def test_a_temporary_trouble_is_tried_again_and_another_error_is_not(tmp_path: P
 STOPPED = """
 import sys
 from pathlib import Path
-from recsys.cli.context import Call, carry_out
+from recsys.cli.context import CommandContext, run_command
 from recsys.execution.processes import ProcessExecutor
 from recsys.execution.shards import plan
 from tests.execution.test_processes import FileTask
@@ -115,7 +115,7 @@ def work():
     for shard, _ in ProcessExecutor().map(FileTask(Path(sys.argv[1]), wait=1.0), plan("r", "s", 40), workers=2):
         print(shard.index, flush=True)
 if __name__ == "__main__":
-    sys.exit(carry_out(Call("test", Path(), None, False, True, 0, False), work))
+    sys.exit(run_command(CommandContext("test", Path(), None, False, True, 0, False), work))
 """
 
 
@@ -153,17 +153,17 @@ def _gone(pid: int) -> None:
 
 
 def test_engines_by_name() -> None:
-    assert isinstance(engines.named("processes"), ProcessExecutor)
-    assert (engines.crew_of("local", 0), engines.crew_of("processes", 3)) == (1, 3)
-    assert engines.crew_of("processes", 0) >= 1
+    assert isinstance(engines.get_executor("processes"), ProcessExecutor)
+    assert (engines.worker_count("local", 0), engines.worker_count("processes", 3)) == (1, 3)
+    assert engines.worker_count("processes", 0) >= 1
     with pytest.raises(UsageError, match="did you mean 'processes'"):
-        engines.named("proceses")
+        engines.get_executor("proceses")
     with pytest.raises(UsageError, match="at least one worker"):
         ProcessExecutor().map(FileTask(Path()), [], workers=0)
 
 
 def test_a_stopped_worker_says_so_to_nobody_else() -> None:
-    from recsys.execution.retries import Outcome, tried
+    from recsys.execution.retries import ShardOutcome, run_shard
 
     class Stopped:
         def setup(self) -> None:
@@ -173,5 +173,5 @@ def test_a_stopped_worker_says_so_to_nobody_else() -> None:
             raise InterruptedRunError("stopped", signal_number=15)
 
     with pytest.raises(InterruptedRunError):
-        tried(Stopped(), Shard("r", "s", 0, 1))
-    assert isinstance(Outcome(Shard("r", "s", 0, 1), error="x", kind=InterruptedRunError).raised(), RuntimeError)
+        run_shard(Stopped(), Shard("r", "s", 0, 1))
+    assert isinstance(ShardOutcome(Shard("r", "s", 0, 1), error="x", kind=InterruptedRunError).raised(), RuntimeError)

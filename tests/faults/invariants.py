@@ -166,13 +166,13 @@ def _nothing_left(engine: sa.Engine) -> None:
 
 def held(engine: sa.Engine, name: str = "recommendations_all") -> dict[str, int]:
     """Rows of each run that has any, or a place for them, wherever the database keeps them."""
-    dialect, whole = dialects.of(engine), metadata.tables[name]
+    dialect, whole = dialects.dialect_for(engine), metadata.tables[name]
     if name == "run_shards":
         return dict(rows(engine, "SELECT run_id, COUNT(*) FROM run_shards GROUP BY run_id", {}))
     with dialect.snapshot(engine) as connection:
         counts = {}
-        for run_id in dialect.held(connection, whole):
-            place = dialect.place(whole, run_id)
+        for run_id in dialect.run_ids(connection, whole):
+            place = dialect.run_storage(whole, run_id)
             query = sa.select(sa.func.count()).select_from(place).where(place.c.run_id == run_id)
             counts[run_id] = int(connection.execute(query).scalar_one())
     return counts

@@ -14,9 +14,10 @@ import polars as pl
 from recsys.config import PublishSettings
 from recsys.data.schema import DEFAULT_USER
 from recsys.db.engine import rows
-from recsys.store.background_writer import Writer
+from recsys.store.background_writer import BackgroundWriter
 from recsys.store.input_tables import write_inputs
-from recsys.store.store import Manifest, Store
+from recsys.store.run_ledger import Manifest
+from recsys.store.store import Store
 from tests.faults.invariants import LISTS
 from tests.store.samples import NO_REJECTS
 
@@ -71,9 +72,9 @@ def manifest(version: str) -> Manifest:
 
 def recommend(store: Store, version: str, *, say: Callable[[str], None] = _quiet) -> str:
     """Begin or go on, write what is missing, finish, publish through the guards; return the run's id."""
-    with store.begin("recommend", manifest(version)) as run:
+    with store.begin_run("recommend", manifest(version)) as run:
         say("begun")
-        with Writer(run) as writer:
+        with BackgroundWriter(run) as writer:
             for shard in range(SHARDS):
                 if shard not in run.done:
                     writer.write(shard, scored(shard, version), n_users=USERS_IN_SHARD)
@@ -91,7 +92,7 @@ def group(store: Store, version: str) -> None:
     members = pl.DataFrame(
         {"product_id": PRODUCTS, "cluster_id": [at % 2 for at in range(20)], "distance": [len(version) / 10] * 20}
     )
-    with store.begin("cluster", Manifest(version, "data", "config"), placement="clusters") as run:
+    with store.begin_run("cluster", Manifest(version, "data", "config"), placement="clusters") as run:
         run.write_table("clusters_all", groups)
         run.write_table("cluster_members_all", members)
         run.finish({"products": len(PRODUCTS)})

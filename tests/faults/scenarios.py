@@ -20,9 +20,9 @@ from PIL import Image
 from recsys.artifacts import model_folder as models
 from recsys.config import ImageSettings
 from recsys.data.id_map import IdMap
-from recsys.data.image_store import PictureStore
-from recsys.encoder.training.checkpoint import Snapshot
-from recsys.pipeline.train_state import Trained
+from recsys.data.image_store import ImageStore
+from recsys.encoder.training.checkpoint import TrainingCheckpoint
+from recsys.pipeline.train_state import TrainingState
 from recsys.store.store import Store
 from recsys.vectors.embeddings.table import EmbeddingTable
 from tests.faults import night as nights
@@ -81,13 +81,13 @@ def model(folder: str, version: str, *, say: Callable[[Any], None] = _said) -> N
     """A model folder; version 'a2' is the weights of 'a', of which something else is told."""
     told = {"metrics.json": version.encode(), "model.safetensors": version.rstrip("2").encode() * 10_000}
     files = {name: {"sha256": sha256(held).hexdigest(), "size": len(held)} for name, held in told.items()}
-    models.put(
+    models.write_version(
         Path(folder) / "encoder", version.rstrip("2"), {**told, "manifest.json": json.dumps({"files": files}).encode()}
     )
 
 
 def model_there(folder: str) -> object:
-    files = models.checked(models.newest(Path(folder), "encoder"), {"model.safetensors"})
+    files = models.read_verified(models.current_version(Path(folder), "encoder"), {"model.safetensors"})
     return files["model.safetensors"].decode()[: len(files["model.safetensors"]) // 10_000]
 
 
@@ -117,8 +117,8 @@ def vectors_tidy(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {*named, "embeddings.json"}
 
 
-def _snapshot(folder: str) -> Snapshot:
-    return Snapshot(Path(folder) / "products.safetensors", {"stage": "products"})
+def _snapshot(folder: str) -> TrainingCheckpoint:
+    return TrainingCheckpoint(Path(folder) / "products.safetensors", {"stage": "products"})
 
 
 def snapshot(folder: str, version: str, *, say: Callable[[Any], None] = _said) -> None:
@@ -141,11 +141,11 @@ def pictures(folder: str, version: str, *, say: Callable[[Any], None] = _said) -
     names = {f"p{number}": f"p{number}.png" for number in range(len(version))}
     for name in names.values():
         Image.new("RGB", (8, 8), (50 * len(version), 0, 0)).save(album / name)
-    PictureStore(Path(folder) / "store", ImageSettings(size=16)).add(album, names)
+    ImageStore(Path(folder) / "store", ImageSettings(size=16)).add(album, names)
 
 
 def pictures_there(folder: str) -> object:
-    store = PictureStore(Path(folder) / "store", ImageSettings(size=16))
+    store = ImageStore(Path(folder) / "store", ImageSettings(size=16))
     ids = IdMap(f"p{number}" for number in range(len(store)))
     held = store.pictures(ids)
     reds = {int(held.pixels[row, 0].max()) for row in held.rows.tolist()}
@@ -154,11 +154,11 @@ def pictures_there(folder: str) -> object:
 
 
 def note(folder: str, version: str, *, say: Callable[[Any], None] = _said) -> None:
-    Trained(version, "r", "h", "f", ("title",), 1, 2).save(Path(folder))
+    TrainingState(version, "r", "h", "f", ("title",), 1, 2).save(Path(folder))
 
 
 def note_there(folder: str) -> object:
-    known = Trained.load(Path(folder))
+    known = TrainingState.load(Path(folder))
     return known.encoder if known else None
 
 

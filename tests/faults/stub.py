@@ -24,7 +24,7 @@ from recsys.db.engine import rows
 from recsys.errors import LeaseHeldError, RecsysError
 from recsys.execution import failpoints
 from recsys.execution import signals as stop
-from recsys.store.background_writer import Writer
+from recsys.store.background_writer import BackgroundWriter
 from recsys.store.store import Store
 from tests.faults import night as nights
 
@@ -39,10 +39,10 @@ def work(armed: str, what: str, arguments: tuple[Any, ...], pipe: Connection) ->
     """
     passed: Counter[str] = Counter()
     if armed:
-        arm((lambda name: passed.update([name])) if armed == RECORD else failpoints.armed(failpoints.planned(armed)))
+        arm((lambda name: passed.update([name])) if armed == RECORD else failpoints.arm(failpoints.parse_plan(armed)))
     module, _, function = what.partition(":")
     try:
-        with stop.listening():
+        with stop.handle_signals():
             do = getattr(import_module(module), function)
             talk = {"pipe": pipe} if "pipe" in inspect.signature(do).parameters else {"say": pipe.send}
             do(*arguments, **talk)
@@ -65,7 +65,7 @@ def exit_code(what: Callable[[], None], *, armed: str) -> int:
     """Run something in this process with fail-points armed; the exit code the command line would leave with."""
     before = failpoints.failpoint
     if armed:
-        arm(failpoints.armed(failpoints.planned(armed)))
+        arm(failpoints.arm(failpoints.parse_plan(armed)))
     try:
         what()
     except Exception as error:
@@ -213,7 +213,11 @@ def working() -> None:
 
 def stopped_run(url: str, version: str, at: int, writing: bool, *, say: Any) -> None:
     """Score as `recsys recommend` does, and wait to be stopped at shard `at`: before it is handed over, or after."""
-    with Store.open(url) as store, store.begin("recommend", nights.manifest(version)) as run, Writer(run) as writer:
+    with (
+        Store.open(url) as store,
+        store.begin_run("recommend", nights.manifest(version)) as run,
+        BackgroundWriter(run) as writer,
+    ):
         for shard in range(nights.SHARDS):
             frame = nights.scored(shard, version)
             if shard == at and not writing:

@@ -25,7 +25,8 @@ from recsys.db.dialects.postgres import Postgres
 from recsys.db.dialects.sqlite import Sqlite
 from recsys.db.engine import connect, rows
 from recsys.errors import DataContractError, RecsysError, UsageError
-from recsys.store.store import Manifest, Store
+from recsys.store.run_ledger import Manifest
+from recsys.store.store import Store
 from recsys.vectors.embeddings.table import EmbeddingTable
 from recsys.vectors.index.cache import open_index
 from tests.e2e import projects
@@ -85,7 +86,7 @@ def test_a_database_that_may_only_be_read_on_postgresql(postgres_url: str) -> No
         with store.engine.begin() as connection:
             connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     with Store.open(postgres_url) as store:
-        for write in (lambda: night(store, "bb"), lambda: store.begin("recommend", Manifest("m", "d", "c"))):
+        for write in (lambda: night(store, "bb"), lambda: store.begin_run("recommend", Manifest("m", "d", "c"))):
             with pytest.raises(UsageError, match="read-only transaction; the connection may only read") as no:
                 write()
             assert no.value.exit_code == 2
@@ -283,7 +284,7 @@ def test_vectors_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 
     shop, model = catalogue({"title": ["a", "b", "c"]}), Broken()
     with pytest.raises(DataContractError, match="gave product 'p1' a vector that is not a number"):
-        EmbeddingTable.empty(8, "none").updated(
+        EmbeddingTable.empty(8, "none").with_updates(
             shop, model, rows=np.arange(3), vectors=model.encode(shop, np.arange(3))
         )
     for value in (np.nan, np.inf):
@@ -292,7 +293,7 @@ def test_vectors_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         for kind in ("flat", "hnsw"):
             with pytest.raises(UsageError, match="vector of row 2 is not a number"):
                 table = EmbeddingTable(IdMap("abcd"), vectors.copy(), np.zeros(4, np.uint64), "m")
-                open_index(table, IndexSettings(kind=kind), folder=tmp_path / "index", fresh=True)
+                open_index(table, IndexSettings(kind=kind), folder=tmp_path / "index", force_rebuild=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -314,8 +315,8 @@ def test_a_run_for_no_users_is_published_with_its_default_list(database_url: str
     with Store.open(database_url) as store:
         store.init()
         stock(store)
-        with store.begin("recommend", Manifest("m", "d", "c")) as run:
-            run.write(0, default, n_users=0)
+        with store.begin_run("recommend", Manifest("m", "d", "c")) as run:
+            run.write_shard(0, default, n_users=0)
             run.finish({"users": 0})
             store.publish(run.run_id, guards=PublishSettings(), expected_users=0)
         assert store.recommendations(["anybody"])["product_id"].to_list() == ["p00"]

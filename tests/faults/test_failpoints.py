@@ -198,11 +198,11 @@ def test_fail_points_are_empty_functions_unless_the_environment_arms_them() -> N
 
 
 def test_a_plan_that_cannot_be_read_is_refused() -> None:
-    assert failpoints.planned("") == {}
-    assert failpoints.planned(" a.b=kill, c=enospc@3,") == {"a.b": ("kill", 1), "c": ("enospc", 3)}
+    assert failpoints.parse_plan("") == {}
+    assert failpoints.parse_plan(" a.b=kill, c=enospc@3,") == {"a.b": ("kill", 1), "c": ("enospc", 3)}
     for wrong in ("a", "a=", "a=die", "a=kill@0", "a=kill@x", "A=kill"):
         with pytest.raises(ConfigError, match=r"RECSYS_FAILPOINTS: .* cannot be read; write NAME=kill\|raise\|enospc"):
-            failpoints.planned(wrong)
+            failpoints.parse_plan(wrong)
 
 
 def test_it_is_no_setting(tmp_path: Path) -> None:

@@ -23,12 +23,13 @@ from hypothesis.stateful import (
 
 from recsys.config import DataSettings, PublishSettings
 from recsys.data.ingest import ingest
-from recsys.data.input_sources import of_frames
+from recsys.data.input_sources import inputs_from_frames
 from recsys.db.engine import rows
 from recsys.errors import DataContractError, NotFoundError, PublishGuardError
-from recsys.store.erasure import forget
+from recsys.store.erasure import erase_users
 from recsys.store.input_tables import write_inputs
-from recsys.store.store import Manifest, Store
+from recsys.store.run_ledger import Manifest
+from recsys.store.store import Store
 from tests.faults.invariants import adds_up, check
 from tests.faults.tally import Tally
 from tests.store.samples import lists
@@ -85,7 +86,7 @@ class Nights(RuleBasedStateMachine):
         )
         allowed = DataSettings(max_bad_fraction=0.5)
         try:
-            judged = ingest(of_frames({"products": frame}), settings=allowed)
+            judged = ingest(inputs_from_frames({"products": frame}), settings=allowed)
         except DataContractError:
             assert bad > 0.5 * (len(sold) + bad)
             return
@@ -100,7 +101,7 @@ class Nights(RuleBasedStateMachine):
     def recommend(self, version: str, chosen: list[str], k: int, shards: int) -> None:
         """Begin or go on, write some shards, finish when all are there."""
         manifest = f"{version}{''.join(chosen)}{k}"
-        run = self.store.begin("recommend", Manifest(manifest, "d", "c"))
+        run = self.store.begin_run("recommend", Manifest(manifest, "d", "c"))
         if self.working is not None and self.working[1] == manifest:
             assert (run.run_id, run.done) == (self.working[0], set(range(self.working[2])))
         else:
@@ -111,7 +112,7 @@ class Nights(RuleBasedStateMachine):
         for shard in range(shards):
             users = {f"u{shard}": [(name, 1.0 - at / 10) for at, name in enumerate(products)]}
             default = {"default": [(products[0], 0.0)]} if shard == 0 else {}
-            run.write(shard, lists(**users, **default), n_users=1)
+            run.write_shard(shard, lists(**users, **default), n_users=1)
         self.runs[run.run_id] = "building"
         self.working = (run.run_id, manifest, len(run.done))
         if len(run.done) == SHARDS:
@@ -178,7 +179,7 @@ class Nights(RuleBasedStateMachine):
     @rule(shard=st.integers(0, SHARDS - 1))
     def forget(self, shard: int) -> None:
         """The user's lists go from all runs; a run at work is over."""
-        forget(self.store, [f"u{shard}"])
+        erase_users(self.store, [f"u{shard}"])
         if self.working is not None:
             self.runs[self.working[0]], self.working = "failed", None
         for held in self.lists.values():

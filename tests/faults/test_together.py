@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.db.engine import rows
-from recsys.store.store import Manifest, Store
+from recsys.store.run_ledger import Manifest
+from recsys.store.store import Store
 from tests.faults.invariants import check
 from tests.faults.night import GUARDS, SHARDS, USERS, USERS_IN_SHARD, night, scored, stock
 from tests.faults.stub import Child, taken
@@ -27,9 +28,9 @@ PAUSE = 0.06
 
 def _ready(store: Store, version: str) -> str:
     """A run that waits to be published."""
-    with store.begin("recommend", Manifest(version, "data", "config"), resume=False) as run:
+    with store.begin_run("recommend", Manifest(version, "data", "config"), resume=False) as run:
         for shard in range(SHARDS):
-            run.write(shard, scored(shard, version), n_users=USERS_IN_SHARD)
+            run.write_shard(shard, scored(shard, version), n_users=USERS_IN_SHARD)
         run.finish({"users": USERS})
     return run.run_id
 

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from recsys.config import read
 from recsys.db.engine import connect, rows
-from recsys.pipeline.ingest import Wanted, ingest
-from recsys.pipeline.project import Bench
-from recsys.pipeline.result import Report
+from recsys.pipeline.ingest import IngestRequest, ingest
+from recsys.pipeline.project import Project
+from recsys.pipeline.result import CommandResult
 from recsys.store.store import Store
 
 PRODUCTS = "SELECT sku AS product_id, name AS title, changed AS updated_at FROM article WHERE changed >= :since"
@@ -70,7 +70,7 @@ def sales(count: int, *, start: int = START, step: int = 600) -> list[tuple[Any,
     return out[1::2] + out[::2]
 
 
-def bench(folder: Path, shop: str, store: str = "", **settings: Any) -> Bench:
+def bench(folder: Path, shop: str, store: str = "", **settings: Any) -> Project:
     """A project that reads the shop; its store is made when it is not there."""
     url = store or f"sqlite:///{folder / 'store.db'}"
     flags: Mapping[str, Any] = {
@@ -81,16 +81,16 @@ def bench(folder: Path, shop: str, store: str = "", **settings: Any) -> Bench:
         "data.max_bad_fraction": 1,
         **{name.replace("__", "."): value for name, value in settings.items()},
     }
-    made = Bench(read(folder, flags=flags).settings)
+    made = Project(read(folder, flags=flags).settings)
     with Store.open(url, lease=False) as opened:
         opened.init()
     return made
 
 
-def taken(folder: Path, shop: str, store: str = "", *, full: bool = False, **settings: Any) -> Report:
+def taken(folder: Path, shop: str, store: str = "", *, full: bool = False, **settings: Any) -> CommandResult:
     """Ingest once."""
     with bench(folder, shop, store, **settings) as opened:
-        return ingest(opened, Wanted.of((), sql=True, full=full))
+        return ingest(opened, IngestRequest.of((), sql=True, full=full))
 
 
 def held(url: str) -> dict[str, list[tuple[Any, ...]]]:

@@ -15,9 +15,9 @@ import pytest
 
 from recsys.data import ingest as whole
 from recsys.data import input_sources as sources
-from recsys.data.sql_queries import Select
+from recsys.data.sql_queries import SourceQuery
 from recsys.db.engine import connect, read, rows
-from recsys.db.source_reader import Reader
+from recsys.db.source_reader import SourceReader
 from recsys.errors import (
     ConfigError,
     DatabaseUnavailableError,
@@ -27,7 +27,7 @@ from recsys.errors import (
     UsageError,
 )
 from recsys.pipeline import ingest_sql as reading
-from recsys.pipeline.ingest import Wanted, ingest
+from recsys.pipeline.ingest import IngestRequest, ingest
 from recsys.store import watermarks as marks
 from recsys.store.input_tables import write_inputs
 from recsys.store.store import Store
@@ -66,7 +66,7 @@ def _at_once(shop: str, store: str) -> dict[str, list[tuple[Any, ...]]]:
     engine.dispose()
     from recsys.config import DataSettings
 
-    judged = whole.ingest(sources.of_frames(frames), settings=DataSettings(max_bad_fraction=1))
+    judged = whole.ingest(sources.inputs_from_frames(frames), settings=DataSettings(max_bad_fraction=1))
     with Store.open(store) as opened:
         opened.init()
         write_inputs(opened, judged.accepted, judged.rejected, sources=judged.sources)
@@ -122,7 +122,7 @@ def test_another_query_is_read_from_its_start(shop: str, tmp_path: Path) -> None
 
 def test_a_dry_run_moves_nothing(shop: str, store: str, tmp_path: Path) -> None:
     with shops.bench(tmp_path, shop) as bench:
-        report = ingest(bench, Wanted.of((), sql=True), dry_run=True)
+        report = ingest(bench, IngestRequest.of((), sql=True), dry_run=True)
     assert report.counts["events"]["used"] == 75
     assert held(store) == {"products": [], "events": [], "rejected": [], "marks": []}
 
@@ -236,7 +236,7 @@ def test_a_source_that_goes_away_leaves_what_it_gave(postgres_url: str, tmp_path
     add(postgres_url, "sale", sales(COUNT))
     other = connect(postgres_url)
 
-    class Cut(reading.Reading):
+    class Cut(reading.SqlIngestion):
         def __init__(self, *given: Any, **named: Any) -> None:
             super().__init__(*given, **named)
             real, self.told = self.progress, 0
@@ -250,7 +250,7 @@ def test_a_source_that_goes_away_leaves_what_it_gave(postgres_url: str, tmp_path
             self.progress = progress
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recsys.pipeline.ingest.Reading", Cut)
+        patch.setattr("recsys.pipeline.ingest.SqlIngestion", Cut)
         with pytest.raises(DatabaseUnavailableError) as gone:
             taken(tmp_path, postgres_url, source__batch_rows=7)
     other.dispose()
@@ -282,16 +282,16 @@ def test_one_moment_for_all_tables(
     if database_url.startswith("sqlite"):
         engine = connect(database_url)  # as shops run it: readers and writers do not wait for each other
         engine.dispose()
-    real = reading.Reading.take
+    real = reading.SqlIngestion.read_table
 
-    def take(self: reading.Reading, select: Any) -> None:
+    def take(self: reading.SqlIngestion, select: Any) -> None:
         real(self, select)
         if select.table == "products":
             add(database_url, "article", [("fresh", "Fresh", text(START + DAY))])
             add(database_url, "sale", [("u", "fresh", text(START + DAY), 1, "")])
 
     with monkeypatch.context() as patch:
-        patch.setattr(reading.Reading, "take", take)
+        patch.setattr(reading.SqlIngestion, "read_table", take)
         report = taken(tmp_path, database_url)
     assert report.counts["events"]["rows_in"] == 12
     report = taken(tmp_path, database_url)
@@ -368,7 +368,7 @@ def test_the_store_is_no_source(shop: str, tmp_path: Path) -> None:
                 opened.settings = opened.settings.model_copy(
                     update={"source": opened.settings.source.model_copy(update={"url": _secret(address)})}
                 )
-                ingest(opened, Wanted.of((), sql=True))
+                ingest(opened, IngestRequest.of((), sql=True))
 
 
 def _secret(url: str) -> Any:
@@ -379,15 +379,15 @@ def _secret(url: str) -> Any:
 
 def test_the_advice_names_the_source(tmp_path: Path, postgres_server: str) -> None:
     with pytest.raises(ConfigError, match=r"in \[source\] url"):
-        Reader(postgres_server.format(name="nowhere"))
+        SourceReader(postgres_server.format(name="nowhere"))
     with pytest.raises(NotFoundError, match="does not exist"):
-        Reader(f"sqlite:///{tmp_path / 'none.db'}")
+        SourceReader(f"sqlite:///{tmp_path / 'none.db'}")
     with pytest.raises(UsageError, match="--full goes with --from-sql"):
-        Wanted.of([tmp_path], full=True)
+        IngestRequest.of([tmp_path], full=True)
     with shops.bench(tmp_path, "sqlite://") as bench:
         bench.settings = bench.settings.model_copy(update={"source": type(bench.settings.source)()})
         with pytest.raises(ConfigError, match=r"nothing to ingest: .* or set \[source\] url"):
-            ingest(bench, Wanted.of(()))
+            ingest(bench, IngestRequest.of(()))
 
 
 def test_times_in_several_forms_do_not_sort(tmp_path: Path, store: str) -> None:
@@ -537,7 +537,7 @@ def test_pictures_go_with_products_of_a_database(shop: str, tmp_path: Path, stor
     (tmp_path / "images").mkdir()
     Image.new("RGB", (80, 80), (200, 0, 0)).save(tmp_path / "images" / "p3.png")
     with shops.bench(tmp_path, shop) as bench:
-        report = ingest(bench, Wanted.of((), sql=True, images=[tmp_path / "images"]))
+        report = ingest(bench, IngestRequest.of((), sql=True, images=[tmp_path / "images"]))
     assert report.counts["images"]["used"] == 1
     assert shops.asked(store, "SELECT product_id FROM products WHERE image IS NOT NULL") == [("p3",)]
     assert report.counts["events"]["used"] == 75
@@ -547,7 +547,7 @@ def test_a_file_of_an_odd_name_that_may_only_be_read(tmp_path: Path) -> None:
     path = tmp_path / "odd #name.db"
     shops.open_shop(f"sqlite:///{path}")
     path.chmod(0o444)
-    with Reader(f"sqlite:///{path}") as reader:
+    with SourceReader(f"sqlite:///{path}") as reader:
         (frame,) = reader.stream("SELECT sku FROM article", what="q", exact={"sku"})
         assert frame.height == 5 and frame.schema == {"sku": pl.Binary}
         with pytest.raises(UsageError, match="a query that writes is refused"):
@@ -577,8 +577,8 @@ def test_since_in_the_forms_of_postgresql(postgres_url: str) -> None:
         query = f"SELECT 'u' AS user_id, 'p' AS product_id, {column} AS occurred_at FROM sold WHERE {condition}"
         if condition.startswith("t >= :since AND n"):
             query += " AND t < 'infinity'"
-        with Reader(postgres_url) as reader:
-            frames = Select.of("events", query).frames(reader, since=1_714_600_001)
+        with SourceReader(postgres_url) as reader:
+            frames = SourceQuery.of("events", query).frames(reader, since=1_714_600_001)
             if isinstance(expected, int):
                 assert sum(frame.height for frame in frames) == expected
             else:

@@ -24,11 +24,11 @@ from recsys.errors import DataContractError, NotFoundError, UsageError
 from recsys.pipeline import embed as space
 from recsys.pipeline import similar as finding
 from recsys.pipeline import similar_batch as batch
-from recsys.pipeline.ingest import Wanted, ingest
-from recsys.pipeline.init import init
-from recsys.pipeline.project import Bench
+from recsys.pipeline.ingest import IngestRequest, ingest
+from recsys.pipeline.init import init_project
+from recsys.pipeline.project import Project
 from recsys.vectors.index.faiss_index import FaissIndex
-from recsys.vectors.index.flat import FEW_QUERIES, FlatIndex
+from recsys.vectors.index.flat import BRUTE_FORCE_QUERIES, FlatIndex
 from recsys.vectors.search.query import Query
 from tests.contracts.test_docs import blocks_of
 from tests.e2e.projects import run_recsys
@@ -42,7 +42,7 @@ SIZES = {"encoder.dim": 16, "encoder.width": 16, "encoder.heads": 2, "encoder.vo
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose products come in pairs of one group; every sixth is sold out. Copy it before changing it."""
     folder = tmp_path_factory.mktemp("finding") / "shop"
-    init(folder, values=SIZES)
+    init_project(folder, values=SIZES)
     colours = ("red", "blue", "green", "white")
     products = pl.DataFrame(
         {
@@ -55,16 +55,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
     )
     events = pl.DataFrame({"user_id": ["u"], "product_id": ["p00"], "occurred_at": [1_700_000_000]})
-    with Bench(load(folder, env={})) as bench:
-        ingest(bench, Wanted.of([], frames={"products": products, "events": events}))
-        bench.refresh()
+    with Project(load(folder, env={})) as bench:
+        ingest(bench, IngestRequest.of([], frames={"products": products, "events": events}))
+        bench.reload()
         torch.manual_seed(0)
         encoder = bench.settings.encoder
         checkpoint.save(
             Model(product=ProductEncoder.fit(bench.catalogue, encoder), user=None, settings=encoder),
-            bench.models / "encoder",
+            bench.models_folder / "encoder",
         )
-        space.embed(bench)
+        space.embed_products(bench)
     Image.new("RGB", (40, 40), "red").save(folder / "photo.png")
     return folder
 
@@ -111,49 +111,49 @@ def test_neither_model_nor_index_is_loaded(copied: Path, options: list[str]) -> 
 
 
 def test_a_product_is_looked_up_among_names_alone(shop: Path) -> None:
-    with Bench(load(shop, env={}), writes=False) as bench:
-        first = finding.neighbours_of(bench, Query(product="p07"), k=5)
+    with Project(load(shop, env={}), writes=False) as bench:
+        first = finding.search_one(bench, Query(product="p07"), k=5)
         assert not {"dataset", "_products_alone", "model"} & bench.__dict__.keys()
-        assert bench.named_products.frame.columns == ["product_id", "title", "available", "group_id", "image_hash"]
-        kept = dict(bench.finders)
-        assert finding.neighbours_of(bench, Query(product="p07"), k=5).equals(first)
-        assert bench.finders == kept and len(kept) == 1
-        whole = finding.neighbours_of(bench, Query(product="p07"), k=5, where="price >= 0")
+        assert bench.product_titles.frame.columns == ["product_id", "title", "available", "group_id", "image_hash"]
+        kept = dict(bench.search_engines)
+        assert finding.search_one(bench, Query(product="p07"), k=5).equals(first)
+        assert bench.search_engines == kept and len(kept) == 1
+        whole = finding.search_one(bench, Query(product="p07"), k=5, where="price >= 0")
         assert whole.equals(first) and "dataset" not in bench.__dict__
-        bench.refresh()
-        assert not bench.finders and "named_products" not in bench.__dict__
+        bench.reload()
+        assert not bench.search_engines and "named_products" not in bench.__dict__
 
 
 def test_in_a_large_table_who_asks_on_is_answered_by_the_index(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked(bench: Bench) -> list[type]:
+    def asked(bench: Project) -> list[type]:
         used = []
-        for _ in range(FEW_QUERIES + 2):
-            found = finding.neighbours_of(bench, Query(product="p07"), k=5)
+        for _ in range(BRUTE_FORCE_QUERIES + 2):
+            found = finding.search_one(bench, Query(product="p07"), k=5)
             assert found["product_id"].to_list() == first["product_id"].to_list()
-            used.append(type(list(bench.finders.values())[-1].index))
+            used.append(type(list(bench.search_engines.values())[-1].index))
         return used
 
-    with Bench(load(shop, env={}), writes=False) as bench:
-        first = finding.neighbours_of(bench, Query(product="p07"), k=5)
+    with Project(load(shop, env={}), writes=False) as bench:
+        first = finding.search_one(bench, Query(product="p07"), k=5)
         assert set(asked(bench)) == {FlatIndex}
-    monkeypatch.setattr(finding, "SCANNED", 1)
+    monkeypatch.setattr(finding, "SCAN_LIMIT", 1)
     monkeypatch.setattr("recsys.vectors.index.build.EXACT_UP_TO", 10)
-    with Bench(load(shop, env={}), writes=False) as bench:
-        assert asked(bench) == [FlatIndex] * FEW_QUERIES + [FaissIndex] * 2
+    with Project(load(shop, env={}), writes=False) as bench:
+        assert asked(bench) == [FlatIndex] * BRUTE_FORCE_QUERIES + [FaissIndex] * 2
 
 
 @pytest.mark.parametrize("kept", ["auto", "bought_or_pictured", "all"])
 def test_names_alone_are_those_of_the_catalogue(shop: Path, kept: str) -> None:
-    with Bench(load(shop, flags={"data.catalogue": kept}, env={}), writes=False) as bench:
-        few, whole = bench.named_products, bench.catalogue
+    with Project(load(shop, flags={"data.catalogue": kept}, env={}), writes=False) as bench:
+        few, whole = bench.product_titles, bench.catalogue
     assert len(whole) == (1 if kept == "bought_or_pictured" else N)
     assert few.ids.texts == whole.ids.texts and few.sellable.tolist() == whole.sellable.tolist()
     assert few.frame.equals(whole.frame.select(few.frame.columns))
 
 
 def test_the_answer_is_that_of_a_plain_search(shop: Path) -> None:
-    with Bench(load(shop, env={}), writes=False) as bench:
-        vectors = bench.table.vectors.astype(np.float64)
+    with Project(load(shop, env={}), writes=False) as bench:
+        vectors = bench.embeddings.vectors.astype(np.float64)
     seen, wanted = {7 // 2}, []
     for row in np.argsort(-(vectors @ vectors[7]), kind="stable").tolist():
         if row % 6 != 5 and row // 2 not in seen:

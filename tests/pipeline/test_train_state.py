@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from recsys.config import load
-from recsys.pipeline.project import Bench
-from recsys.pipeline.train_state import Trained, due
+from recsys.pipeline.project import Project
+from recsys.pipeline.train_state import TrainingState, stale_parts
 
-NOTE = Trained("e", "r", "m", "f", ("product_id", "title"), 10, 100)
+NOTE = TrainingState("e", "r", "m", "f", ("product_id", "title"), 10, 100)
 
 
 def test_the_note_comes_back(tmp_path: Path) -> None:
     NOTE.save(tmp_path)
-    assert Trained.load(tmp_path) == NOTE
+    assert TrainingState.load(tmp_path) == NOTE
     assert [path.name for path in tmp_path.iterdir()] == ["trained.json"]
 
 
@@ -26,19 +26,19 @@ def test_a_note_that_cannot_be_read_counts_as_none_and_is_told(
 ) -> None:
     monkeypatch.setattr(logging.getLogger("recsys"), "propagate", True)
     (tmp_path / "trained.json").write_text(text)
-    assert Trained.load(tmp_path) is None
+    assert TrainingState.load(tmp_path) is None
     assert "count as stale" in caplog.text
 
 
 def test_without_a_model_both_parts_are_due(tmp_path: Path) -> None:
-    bench = Bench(load(tmp_path, env={}))
-    assert due(bench) == {"encoder": "there is no trained model", "ranker": "the encoder is trained anew"}
+    bench = Project(load(tmp_path, env={}))
+    assert stale_parts(bench) == {"encoder": "there is no trained model", "ranker": "the encoder is trained anew"}
 
 
 def test_settings_that_change_the_model_change_its_hash_and_others_do_not(tmp_path: Path) -> None:
     def hashes(**flags: object) -> tuple[str, str]:
-        bench = Bench(load(tmp_path, env={}, flags={name.replace("__", "."): value for name, value in flags.items()}))
-        return bench.model_hash(), bench.list_hash()
+        bench = Project(load(tmp_path, env={}, flags={name.replace("__", "."): value for name, value in flags.items()}))
+        return bench.model_settings_hash(), bench.recommendation_settings_hash()
 
     model, lists = hashes()
     assert hashes(encoder__dim=64) != (model, lists)

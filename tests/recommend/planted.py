@@ -15,7 +15,7 @@ from recsys.recommend.ranking import features
 from recsys.recommend.ranking import training as rehearsal
 
 SOURCES = ("sequence", "popular")
-NAMES = features.names(SOURCES)
+NAMES = features.feature_names(SOURCES)
 
 
 def choices(rule, *, users=1200, each=10, seed=0):
@@ -41,8 +41,8 @@ def fitted(data, *, seed=0, **settings):
     users = int(data[1].max()) + 1
     knowledge = SimpleNamespace(recommend=SimpleNamespace(sources=SOURCES))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rehearsal, "examples", lambda *_, **__: data)
-        return rehearsal.fit_on(
+        patch.setattr(rehearsal, "build_examples", lambda *_, **__: data)
+        return rehearsal.fit_ranker_on_holdout(
             [(range(users), knowledge)],  # only their number is asked for
             rule_settings=RuleSettings(),
             ranker=RankerSettings(**settings),

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from recsys.config import RecommendSettings, RuleSettings
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from recsys.data.id_map import IdMap
 from recsys.recommend.ranking import linear as rank
 from recsys.recommend.recommender import Recommender
@@ -33,7 +33,7 @@ def goods(n=N, *, sellable=None, **columns):
         **columns,
     }
     flags = np.ones(n, bool) if sellable is None else np.array(sellable, bool)
-    return Catalogue(IdMap(ids), pl.DataFrame({"product_id": ids, **held}), flags, Pictures.none(n))
+    return Catalogue(IdMap(ids), pl.DataFrame({"product_id": ids, **held}), flags, Images.empty(n))
 
 
 def shop(*, known=None, catalogue=None, rules=None, now=None, content=None, **settings):
@@ -41,12 +41,12 @@ def shop(*, known=None, catalogue=None, rules=None, now=None, content=None, **se
     catalogue = catalogue or goods()
     held = interactions(items=len(catalogue)) if known is None else known
     chosen = RecommendSettings(**settings)
-    return Recommender.assemble(
+    return Recommender.build(
         catalogue,
         held,
         model=StubModel(),
         content=vectors(len(catalogue)) if content is None else content,
-        blend=rank.equal(chosen.sources),
+        blend=rank.equal_weights(chosen.sources),
         recommend=chosen,
         rules=RuleSettings(**(rules or {})),
         users=IdMap(f"u{row:04d}" for row in range(held.n_users)),
@@ -57,7 +57,7 @@ def shop(*, known=None, catalogue=None, rules=None, now=None, content=None, **se
 def whole(recommender, k=12):
     """All lists of the shop, and the histories they are for."""
     histories = recommender.histories(np.arange(recommender.interactions.n_users))
-    return recommender.lists(histories, k), histories
+    return recommender.recommend_batch(histories, k), histories
 
 
 __all__ = ["DAY", "START", "goods", "shop", "whole"]

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from recsys.config import RecommendSettings, RuleSettings
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Histories, Interactions
 from recsys.recommend.ranking import linear as rank
@@ -28,7 +28,7 @@ def catalogue(n, *, seed=0, sellable=None, titles=None):
     colours = g.choice(WORDS[:4], n).tolist()
     frame = pl.DataFrame({"product_id": ids, "title": names, "attributes.colour": colours})
     flags = np.ones(n, bool) if sellable is None else np.array(sellable, bool)
-    return Catalogue(IdMap(ids), frame, flags, Pictures.none(n))
+    return Catalogue(IdMap(ids), frame, flags, Images.empty(n))
 
 
 def vectors(n, d=8, *, seed=0):
@@ -41,7 +41,9 @@ def events(rows, *, n_users, n_items):
     """Interactions of (user, item, day) or (user, item, day, kind) rows."""
     full = [(*row, 0)[:4] for row in rows]
     user, item, day, kind = (np.array(column, np.int64) for column in zip(*full, strict=True))
-    return Interactions.of(user=user, item=item, time=START + day * DAY, kind=kind, n_users=n_users, n_items=n_items)
+    return Interactions.from_events(
+        user=user, item=item, time=START + day * DAY, kind=kind, n_users=n_users, n_items=n_items
+    )
 
 
 def interactions(*, users=60, items=40, each=8, days=30, seed=0, kinds=(0,)):
@@ -81,7 +83,7 @@ class StubModel:
 
     def user_vectors(self, histories, items, *, now):
         assert now > 0
-        real = histories.real[..., None]
+        real = histories.mask[..., None]
         return ((items[histories.items] * real).sum(axis=1) / np.maximum(real.sum(axis=1), 1)).astype(np.float32)
 
 
@@ -91,12 +93,12 @@ def recommender(
     """A recommender with the stub model and the blend without data, unless given."""
     names = list(sources or RecommendSettings().sources)
     held = known if known is not None else interactions(items=n)
-    return Recommender.assemble(
+    return Recommender.build(
         catalogue(n, sellable=sellable, titles=titles),
         held,
         model=StubModel(),
         content=vectors(n),
-        blend=blend or rank.equal(names),
+        blend=blend or rank.equal_weights(names),
         recommend=RecommendSettings(sources=names, **settings),
         rules=RuleSettings(seen=seen),
         users=IdMap(f"u{row:04d}" for row in range(held.n_users)),

@@ -18,7 +18,7 @@ NOW = START + 31 * DAY
 
 def propose(source, lists, *, k=5, now=NOW, kinds=None):
     """Items of each user, the best first."""
-    found = source.propose(UserBatch(histories(lists, kinds=kinds, now=now), now), k)
+    found = source.retrieve(UserBatch(histories(lists, kinds=kinds, now=now), now), k)
     order = np.lexsort((found.item, -found.score, found.user))
     return [found.item[order][found.user[order] == user].tolist() for user in range(len(lists))]
 
@@ -27,4 +27,4 @@ def weighed(source, lists, *, now=NOW, kinds=None):
     """What it says of every product for each user: (b, n)."""
     users = UserBatch(histories(lists, kinds=kinds, now=now), now)
     b = len(lists)
-    return source.weigh(users, np.repeat(np.arange(b), N), np.tile(np.arange(N), b)).reshape(b, N)
+    return source.score(users, np.repeat(np.arange(b), N), np.tile(np.arange(N), b)).reshape(b, N)

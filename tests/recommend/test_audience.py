@@ -22,7 +22,7 @@ def shares(recommender, item):
     """Share of the product in the softmax of each user's candidates, one user after the other."""
     out = {}
     for start in range(0, 60, line.BLOCK):
-        found = recommender.scored(recommender.histories(EVERYBODY[start : start + line.BLOCK]), 1)
+        found = recommender.score_candidates(recommender.histories(EVERYBODY[start : start + line.BLOCK]), 1)
         for at in range(len(found.histories)):
             mine = found.pairs.user == at
             score = found.score[mine].astype(np.float64)

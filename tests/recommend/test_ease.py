@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recsys.recommend.candidates import ease
-from recsys.recommend.candidates.ease import Ease, weights
+from recsys.recommend.candidates.ease import EaseSource, fit_ease
 from tests import oracles
 from tests.recommend.shops import events, interactions
 from tests.recommend.sourced import KNOWN, NOW
@@ -17,19 +17,19 @@ class TestEase(CandidateSourceSuite):
     known, now = KNOWN, NOW
 
     def make(self):
-        return Ease(KNOWN, ridge=5.0)
+        return EaseSource(KNOWN, ridge=5.0)
 
 
 def baskets_of(known, kept=lambda kind: kind != 5):
     """Distinct products of each user, without returns."""
     return [
-        {int(known.item[at]) for at in range(known.starts[u], known.starts[u + 1]) if kept(known.kind[at])}
+        {int(known.item[at]) for at in range(known.starts[u], known.starts[u + 1]) if kept(known.event_type[at])}
         for u in range(known.n_users)
     ]
 
 
 def found(known, *, ridge, products=1000, keep=1000):
-    return weights(known, ridge=ridge, products=products, keep=keep).toarray()
+    return fit_ease(known, ridge=ridge, products=products, keep=keep).toarray()
 
 
 @pytest.mark.parametrize("ridge", [1.0, 40.0])

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.recommend.candidates.source import Candidates, pairs_of
+from recsys.recommend.candidates.source import Candidates, merge_candidates
 
 
 def candidates(rows):
@@ -23,26 +23,26 @@ rows = st.lists(
 
 @given(rows=rows)
 def test_each_pair_stands_once_with_what_every_source_says(rows):
-    pairs = pairs_of(candidates(rows), 2)
+    pairs = merge_candidates(candidates(rows), 2)
     assert list(zip(pairs.user, pairs.item, strict=True)) == sorted({row[:2] for row in rows})
     said = {row[:3] for row in rows}
     for at, pair in enumerate(zip(pairs.user.tolist(), pairs.item.tolist(), strict=True)):
         for source in (0, 1):
             held = (*pair, source) in said
-            assert pairs.held[at, source] == held
-            assert pairs.because[at, source] == (pair[1] + 50 if held else -1)
+            assert pairs.proposed_by[at, source] == held
+            assert pairs.source_item[at, source] == (pair[1] + 50 if held else -1)
 
 
 @given(rows=rows, seed=st.integers(0, 20))
 def test_taking_some_takes_all_that_belongs_to_them(rows, seed):
-    pairs = pairs_of(candidates(rows), 2)
+    pairs = merge_candidates(candidates(rows), 2)
     kept = np.random.default_rng(seed).random(len(pairs)) < 0.5
     some = pairs.take(kept)
     assert len(some) == kept.sum()
-    for name in ("user", "item", "held", "because"):
+    for name in ("user", "item", "proposed_by", "source_item"):
         np.testing.assert_array_equal(getattr(some, name), getattr(pairs, name)[kept])
 
 
 def test_no_candidate_no_pair():
-    pairs = pairs_of(Candidates.none(), 2)
-    assert len(pairs) == 0 and pairs.held.shape == pairs.because.shape == (0, 2)
+    pairs = merge_candidates(Candidates.empty(), 2)
+    assert len(pairs) == 0 and pairs.proposed_by.shape == pairs.source_item.shape == (0, 2)

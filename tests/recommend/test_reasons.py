@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from recsys.recommend.reasons import Reasons, bought_together
-from recsys.recommend.recommendations import Lists, kinds_of
+from recsys.recommend.reasons import ReasonGenerator, co_purchase_counts
+from recsys.recommend.recommendations import Recommendations, explaining_event_types
 from tests.recommend.shops import DAY, START, catalogue, events, histories
 
 SOURCES = ["sequence", "repurchase", "co_purchase", "popular", "content"]
@@ -19,9 +19,9 @@ def said(source, *, item=2, because=-1, kind=-1, days=7):
     known = events(ROWS, n_users=6, n_items=6)
     pairs = sparse.csr_matrix(1 - np.eye(6, dtype=np.float32))
     goods = catalogue(6, titles=TITLES)
-    reasons = Reasons(goods, known, sources=SOURCES, now=START + 21 * DAY, days=days, pairs=pairs)
+    reasons = ReasonGenerator(goods, known, sources=SOURCES, now=START + 21 * DAY, days=days, pairs=pairs)
     one = [np.array([value]) for value in (0, 1, item, 0.0, [*SOURCES, "fill"].index(source), because, kind)]
-    return reasons.sentences(Lists(*one))[0]
+    return reasons.explain(Recommendations(*one))[0]
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_customers_who_bought_both_are_counted_once_for_every_pair_that_may_be_t
     asked = sparse.random(n, n, 0.02, "csr", np.float32, rng=g)
     asked[5, 7] = 0.5
     known = events(rows, n_users=people, n_items=n)
-    bought = [set(known.user[(known.item == item) & (known.kind == PURCHASE)].tolist()) for item in range(n)]
-    found = bought_together(known, asked)
+    bought = [set(known.user[(known.item == item) & (known.event_type == PURCHASE)].tolist()) for item in range(n)]
+    found = co_purchase_counts(known, asked)
     where = asked.tocoo()
     expected = [len(bought[a] & bought[b]) for a, b in zip(where.row, where.col, strict=True)]
     assert np.asarray(found[where.row, where.col]).ravel().tolist() == expected
@@ -66,12 +66,12 @@ def test_customers_who_bought_both_are_counted_once_for_every_pair_that_may_be_t
 
 def test_without_pairs_nothing_is_told_of_them():
     known = events(ROWS, n_users=6, n_items=6)
-    reasons = Reasons(catalogue(6), known, sources=["popular"], now=START + 21 * DAY, days=7)
+    reasons = ReasonGenerator(catalogue(6), known, sources=["popular"], now=START + 21 * DAY, days=7)
     one = [np.array([value]) for value in (0, 1, 4, 0.0, 0, -1, -1)]
-    assert reasons.sentences(Lists(*one)) == ["popular this week"]
+    assert reasons.explain(Recommendations(*one)) == ["popular this week"]
 
 
 def test_what_the_user_did_with_a_product():
     users = histories([[1, 1, 2, 3], [4], []], kinds=[[0, 2, 2, 5], [1], []])
     user, because = np.array([0, 0, 0, 0, 1, 2]), np.array([1, 2, 3, -1, 4, -1])
-    assert kinds_of(users, user, because).tolist() == [0, 2, -1, 0, 1, -1]
+    assert explaining_event_types(users, user, because).tolist() == [0, 2, -1, 0, 1, -1]

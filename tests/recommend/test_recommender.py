@@ -10,7 +10,7 @@ from recsys.config import SOURCES
 from recsys.data.id_map import IdMap
 from recsys.errors import DataContractError, ModelFolderError
 from recsys.recommend.ranking import linear as rank
-from recsys.recommend.rules import rule_set as rules
+from recsys.recommend.rules import purchase_filters
 from tests.recommend.shops import DAY, START, events, histories, interactions, recommender
 
 SHOP = {seen: recommender(seen=seen) for seen in ("repurchase", "exclude", "allow")}
@@ -34,13 +34,13 @@ def check(lists, b, k, *, places=None):
 
 @given(lists=own, k=st.integers(1, 14))
 def test_lists_are_k_long_ranked_and_distinct(lists, k):
-    check(SHOP["allow"].lists(histories(lists), k), len(lists), k)
-    check(SHOP["repurchase"].lists(histories(lists), k), len(lists), k)
+    check(SHOP["allow"].recommend_batch(histories(lists), k), len(lists), k)
+    check(SHOP["repurchase"].recommend_batch(histories(lists), k), len(lists), k)
 
 
 @given(lists=own, k=st.integers(1, 45))
 def test_what_was_bought_is_never_listed_when_excluded_and_all_the_rest_can_be(lists, k):
-    found = SHOP["exclude"].lists(histories(lists), k)
+    found = SHOP["exclude"].recommend_batch(histories(lists), k)
     check(found, len(lists), k, places=[40 - len(set(bought)) for bought in lists])
     for user, bought in enumerate(lists):
         assert not set(found.item[found.user == user].tolist()) & set(bought)
@@ -48,35 +48,35 @@ def test_what_was_bought_is_never_listed_when_excluded_and_all_the_rest_can_be(l
 
 @given(lists=own, k=st.integers(1, 14))
 def test_what_was_bought_is_listed_only_by_way_of_repurchase(lists, k):
-    found = WITHOUT.lists(histories(lists), k)
+    found = WITHOUT.recommend_batch(histories(lists), k)
     check(found, len(lists), k)
     for user, bought in enumerate(lists):
         assert not set(found.item[found.user == user].tolist()) & set(bought)
 
 
 def test_a_repurchase_may_be_listed():
-    found = SHOP["repurchase"].lists(histories([[1, 2]]), 5)
+    found = SHOP["repurchase"].recommend_batch(histories([[1, 2]]), 5)
     assert {1, 2} <= set(found.item.tolist())
 
 
 @given(lists=own, k=st.integers(1, 40))
 def test_what_is_not_sold_is_never_listed(lists, k):
-    found = PARTLY.lists(histories(lists), k)
+    found = PARTLY.recommend_batch(histories(lists), k)
     assert SELLABLE[found.item].all()
 
 
 @given(lists=own)
 def test_reasons_name_products_the_user_knows(lists):
     shop = SHOP["repurchase"]
-    found = shop.lists(histories(lists), 10)
+    found = shop.recommend_batch(histories(lists), 10)
     for user, because in zip(found.user, found.because, strict=True):
         assert because == -1 or because in lists[user]
 
 
 def test_a_list_does_not_depend_on_who_is_asked_with_it():
     shop = SHOP["repurchase"]
-    together = shop.lists(histories([[1, 2], [], [7, 8, 9], [1, 2]]), 8)
-    alone = shop.lists(histories([[7, 8, 9]]), 8)
+    together = shop.recommend_batch(histories([[1, 2], [], [7, 8, 9], [1, 2]]), 8)
+    alone = shop.recommend_batch(histories([[7, 8, 9]]), 8)
     assert together.item[together.user == 2].tolist() == alone.item.tolist()
     assert together.item[together.user == 0].tolist() == together.item[together.user == 3].tolist()
 
@@ -138,12 +138,12 @@ def test_the_same_data_gives_the_same_bytes():
 def test_each_source_alone_fills_its_lists():
     for source in SOURCES:
         shop = recommender(sources=[source])
-        check(shop.lists(histories([[1, 2, 3], []]), 10), 2, 10)
+        check(shop.recommend_batch(histories([[1, 2, 3], []]), 10), 2, 10)
 
 
 def test_a_catalogue_smaller_than_k_gives_all_of_it():
     shop = recommender(n=5, known=interactions(items=5), seen="exclude")
-    found = shop.lists(histories([[0, 1], []]), 10)
+    found = shop.recommend_batch(histories([[0, 1], []]), 10)
     check(found, 2, 10, places=[3, 5])
 
 
@@ -151,7 +151,7 @@ def test_a_catalogue_smaller_than_k_gives_all_of_it():
 def test_nobody_asked_for_has_a_history(seen):
     """New users alone: unknown to the data, or known without an event. All get the same list, nothing is missing."""
     shop = SHOP[seen]
-    found = shop.lists(histories([[] for _ in range(7)]), 12)
+    found = shop.recommend_batch(histories([[] for _ in range(7)]), 12)
     check(found, 7, 12)
     assert (found.because == -1).all()
     assert len({tuple(found.item[found.user == user].tolist()) for user in range(7)}) == 1
@@ -165,10 +165,15 @@ def test_nobody_asked_for_has_a_history(seen):
 @pytest.mark.parametrize("seen", ["allow", "repurchase", "exclude"])
 def test_a_shop_of_one_product(seen):
     shop = recommender(n=1, known=events([(0, 0, 0), (1, 0, 3)], n_users=3, n_items=1), seen=seen)
-    found = shop.lists(histories([[0], [0, 0], []]), 5)
+    found = shop.recommend_batch(histories([[0], [0, 0], []]), 5)
     check(found, 3, 5, places=[1 - (seen == "exclude")] * 2 + [1])
     for source in SOURCES:
-        check(recommender(n=1, known=shop.interactions, sources=[source]).lists(histories([[]]), 5), 1, 5, places=[1])
+        check(
+            recommender(n=1, known=shop.interactions, sources=[source]).recommend_batch(histories([[]]), 5),
+            1,
+            5,
+            places=[1],
+        )
 
 
 def test_a_user_with_a_hundred_thousand_events_among_others():
@@ -192,7 +197,7 @@ def test_events_that_all_share_one_moment():
     )
     for seen in ("allow", "exclude"):
         shop = recommender(known=known, seen=seen)
-        found = shop.lists(shop.histories(np.arange(30)), 12)
+        found = shop.recommend_batch(shop.histories(np.arange(30)), 12)
         check(found, 30, 12)
         bought = set(zip(known.user.tolist(), known.item.tolist(), strict=True))
         if seen == "exclude":
@@ -200,7 +205,7 @@ def test_events_that_all_share_one_moment():
 
 
 def test_nobody_asked_for_is_nobody_answered():
-    found = SHOP["allow"].lists(histories([]), 5)
+    found = SHOP["allow"].recommend_batch(histories([]), 5)
     assert len(found.user) == 0 and SHOP["allow"].recommend([], 5).height == 0
 
 
@@ -215,7 +220,7 @@ def test_the_line_needs_events_and_a_blend_for_its_sources():
     with pytest.raises(DataContractError, match="no events"):
         recommender(known=interactions().where(np.zeros(len(interactions()), bool)))
     with pytest.raises(ModelFolderError, match="train ranker"):
-        recommender(blend=rank.equal(["popular"]))
+        recommender(blend=rank.equal_weights(["popular"]))
 
 
 def test_now_is_a_second_after_the_last_event():
@@ -225,7 +230,7 @@ def test_now_is_a_second_after_the_last_event():
 
 def test_purchases_are_known_by_row_and_histories_by_themselves():
     shop = SHOP["exclude"]
-    bought = rules.bought(histories([[3]]), shop.interactions)
+    bought = purchase_filters.purchased_pairs(histories([[3]]), shop.interactions)
     assert bought.tolist() == [3] and isinstance(shop.users, IdMap)
 
 

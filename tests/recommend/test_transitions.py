@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recsys.data.interactions import Interactions
 from recsys.data.schema import RETURN_CODE
-from recsys.recommend.candidates.transitions import Transitions, followers
+from recsys.recommend.candidates.transitions import TransitionSource, transition_shares
 from tests import oracles
 from tests.recommend.shops import DAY, START, events
 from tests.recommend.sourced import KNOWN, NOW, propose
@@ -18,13 +18,13 @@ class TestTransitions(CandidateSourceSuite):
     known, now = KNOWN, NOW
 
     def make(self):
-        return Transitions(KNOWN)
+        return TransitionSource(KNOWN)
 
 
 def near(rows, *, n=6, steps=5, half_life=1e9, keep=100, **columns):
     """Dense neighbours after (user, item, day) rows."""
     known = events(rows, n_users=max(row[0] for row in rows) + 1, n_items=n)
-    return followers(known, steps=steps, half_life_days=half_life, keep=keep, **columns).toarray()
+    return transition_shares(known, steps=steps, half_life_days=half_life, keep=keep, **columns).toarray()
 
 
 @given(
@@ -86,7 +86,7 @@ def test_a_row_is_a_share_of_everything_that_followed_also_of_what_is_not_kept()
 
 
 def test_events_that_are_worth_nothing_lead_nowhere():
-    known = Interactions.of(
+    known = Interactions.from_events(
         user=np.zeros(2, np.int64),
         item=np.arange(2),
         time=START + DAY * np.arange(2),
@@ -94,7 +94,7 @@ def test_events_that_are_worth_nothing_lead_nowhere():
         n_users=1,
         n_items=2,
     )
-    found = followers(known, steps=5, half_life_days=9, keep=5)
+    found = transition_shares(known, steps=5, half_life_days=9, keep=5)
     assert np.isfinite(found.data).all() and not found.toarray().any()
 
 
@@ -105,5 +105,5 @@ def test_nothing_followed(rows):
 
 def test_it_proposes_what_others_took_next():
     rows = [(user, item, item) for user in range(3) for item in range(4)]
-    source = Transitions(events(rows, n_users=3, n_items=40), decay=0.5)
+    source = TransitionSource(events(rows, n_users=3, n_items=40), decay=0.5)
     assert propose(source, [[0], [3], []]) == [[1, 2, 3], [], []]

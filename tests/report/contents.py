@@ -1,6 +1,6 @@
 """Reports to make pages of: every part filled, every text chosen by the test.
 
-In: a function that gives the n-th text. Out: `Content`.
+In: a function that gives the n-th text. Out: `ReportContent`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Callable
 import numpy as np
 
 from recsys.report.content import (
-    Changes,
-    Cluster,
-    Clusters,
-    Content,
-    Event,
-    Exposure,
-    Lists,
-    Neighbours,
-    Person,
-    Place,
-    Product,
-    Quality,
-    Share,
+    CatalogueExposure,
+    ClusterCard,
+    ClusterMap,
+    DataQuality,
+    ExposureShare,
+    ListSummary,
+    NeighbourExample,
+    ProductCard,
+    RankedItem,
+    ReportContent,
+    RunChanges,
+    UserEvent,
+    UserExample,
 )
 from recsys.report.measurements import Curve, Evaluation, Figure, Grid, Pair, Training
 
@@ -41,12 +41,12 @@ def pixels(count: int, side: int = 16) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 3, side, side)).astype(np.uint8)
 
 
-def products(count: int, text: Text = plain, *, pictured: bool = True) -> tuple[Product, ...]:
+def products(count: int, text: Text = plain, *, pictured: bool = True) -> tuple[ProductCard, ...]:
     """Products, all but every fifth with a picture."""
     out, picture = [], 0
     for number in range(count):
         has = pictured and number % 5 != 4
-        out.append(Product(text(number), text(number + 1), text(number + 2), picture if has else -1))
+        out.append(ProductCard(text(number), text(number + 1), text(number + 2), picture if has else -1))
         picture += has
     return tuple(out)
 
@@ -73,17 +73,17 @@ def evaluation(*, ours: float = 0.3, theirs: float = 0.1, p: float = 0.001, text
     return Evaluation(NOW - DAY, text(8), "recsys", text(9), 12, 100, True, True, tuple(figures), tuple(pairs))
 
 
-def filled(text: Text = plain, *, count: int = 24, pictured: bool = True) -> Content:
+def filled(text: Text = plain, *, count: int = 24, pictured: bool = True) -> ReportContent:
     """A report in which nothing is missing."""
     made = products(count, text, pictured=pictured)
-    share = Share(text(3), 0.2, 0.3, 0.5)
-    near = tuple(Neighbours(at, ((at + 1, 0.9), (at + 2, 0.8))) for at in range(count - 2))
-    places = tuple(Place(at, text(at), 1.0 / (at + 1)) for at in range(5))
-    return Content(
+    share = ExposureShare(text(3), 0.2, 0.3, 0.5)
+    near = tuple(NeighbourExample(at, ((at + 1, 0.9), (at + 2, 0.8))) for at in range(count - 2))
+    places = tuple(RankedItem(at, text(at), 1.0 / (at + 1)) for at in range(5))
+    return ReportContent(
         shop=text(0),
         at=NOW,
         products=made,
-        quality=Quality(
+        quality=DataQuality(
             counts=(("products", count), ("products with a picture", count), ("rejected rows", 3)),
             span=(NOW - 9 * DAY, NOW - DAY),
             events=Grid("Events by type", ("type", "events"), ((text(4), 5),)),
@@ -100,25 +100,25 @@ def filled(text: Text = plain, *, count: int = 24, pictured: bool = True) -> Con
         ),
         agreement=tuple(figure(name, value, slice=text(6)) for name, value in (("recsys", 0.6), ("chance", 0.1))),
         evaluation=evaluation(text=text),
-        lists=Lists(
+        lists=ListSummary(
             "20250615T120000000", NOW - 3600, 10, 10, 12, 0,
             Grid("What the rules did", ("rule", "what", "count"), ((text(1), text(2), 3),)),
             Grid("Steps", ("step", "seconds", "peak MB"), ((text(1), 1.5, None),)),
         ),
-        exposure=Exposure(
+        exposure=CatalogueExposure(
             18, 20, 120, 0.4, 0.3, (share,) * 10, ((0.0, 0.0, 0.0), (0.5, 0.2, 0.3), (1.0, 1.0, 1.0)),
-            (share, Share(text(4), 0.1, 0.0, 0.2)), (share,), ((0, 9), (4, 3)),
+            (share, ExposureShare(text(4), 0.1, 0.0, 0.2)), (share,), ((0, 9), (4, 3)),
         ),
-        clusters=Clusters(
-            (Cluster(0, text(1), 12, (text(2),), text(3), (0, 1, 4)), Cluster(7, text(5), 9, (), "", (2,))),
+        clusters=ClusterMap(
+            (ClusterCard(0, text(1), 12, (text(2),), text(3), (0, 1, 4)), ClusterCard(7, text(5), 9, (), "", (2,))),
             tuple((at, float(at % 5), float(at // 5), 7 if at % 2 else 0) for at in range(count)), count, 2,
         ),
         people=(
-            Person(text(1), 0, (), places),
-            Person(text(2), 2, (Event(1, text(3), NOW - DAY), Event(4, "purchase", NOW)), places[:2]),
+            UserExample(text(1), 0, (), places),
+            UserExample(text(2), 2, (UserEvent(1, text(3), NOW - DAY), UserEvent(4, "purchase", NOW)), places[:2]),
         ),
         explorer=near,
-        changes=Changes(
+        changes=RunChanges(
             "before", Grid("This run", ("what", "before", "now"), (("users", 9, 10), (text(1), None, text(2)))), 0.6, 9
         ),
         provenance=Grid("Provenance", ("what", "value"), (("run", text(1)),)),
@@ -127,12 +127,12 @@ def filled(text: Text = plain, *, count: int = 24, pictured: bool = True) -> Con
     )  # fmt: skip
 
 
-def bare(*, count: int = 0) -> Content:
+def bare(*, count: int = 0) -> ReportContent:
     """A report of a shop where nothing has been done yet."""
     none = Grid("none", ("what", "value"), ())
-    return Content(
+    return ReportContent(
         shop="new shop", at=NOW, products=products(count, pictured=False), agreement=(), evaluation=None, lists=None,
-        quality=Quality((("products", count), ("rejected rows", 0)), None, none, none, none),
+        quality=DataQuality((("products", count), ("rejected rows", 0)), None, none, none, none),
         training=None, exposure=None, clusters=None, people=(), explorer=(), changes=None,
         provenance=none, settings=none, pixels=pixels(0),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recsys.report.html import page
+from recsys.report.html import render_html
 from tests.browser import asked, opened, said
 from tests.report.contents import PAYLOADS, bare, filled
 
@@ -28,7 +28,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "markup": filled(lambda number: PAYLOADS[number % 60], count=62),
     }
     for name, content in contents.items():
-        (folder / f"{name}.html").write_text(page(content), encoding="utf-8")
+        (folder / f"{name}.html").write_text(render_html(content), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in contents}
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recsys.report import chart_geometry as charts
 from recsys.report import formatting as words
-from recsys.report.content import Product
+from recsys.report.content import ProductCard
 from recsys.report.measurements import Curve
 from recsys.report.thumbnails import thumbnails
 from tests.report.contents import figure, pixels
@@ -28,7 +28,7 @@ def test_an_axis_holds_all_values_and_zero_on_round_ticks(values: list[float]) -
 
 
 def test_whiskers_stand_where_the_numbers_say() -> None:
-    axis, (one,) = charts.whiskers([figure("recsys", 0.5)], ours="recsys")
+    axis, (one,) = charts.interval_rows([figure("recsys", 0.5)], ours="recsys")
     assert one.ours and (axis.low, axis.high) == pytest.approx((0.0, 0.6))
     assert (one.low, one.at, one.high) == pytest.approx((75.0, 83.333, 91.667), abs=0.01)
     assert charts.axis([math.nan]).at(math.nan) == 0
@@ -43,10 +43,10 @@ def test_a_curve_fills_its_box() -> None:
 
 
 def test_a_map_keeps_its_order_inside_the_frame() -> None:
-    dots = charts.spread(((0, -5.0, 0.0, 1), (1, 5.0, 10.0, 1), (2, 0.0, 5.0, 2)))
+    dots = charts.scale_to_percent(((0, -5.0, 0.0, 1), (1, 5.0, 10.0, 1), (2, 0.0, 5.0, 2)))
     assert dots == ((0, 3.0, 97.0, 1), (1, 97.0, 3.0, 1), (2, 50.0, 50.0, 2))
-    assert charts.spread(((0, 1.0, 1.0, 1),)) == ((0, 50.0, 50.0, 1),) and charts.spread(()) == ()
-    assert charts.middles(dots)[2] == (50.0, 50.0)
+    assert charts.scale_to_percent(((0, 1.0, 1.0, 1),)) == ((0, 50.0, 50.0, 1),) and charts.scale_to_percent(()) == ()
+    assert charts.cluster_label_positions(dots)[2] == (50.0, 50.0)
 
 
 @given(st.floats(0, 1))
@@ -62,13 +62,13 @@ def test_numbers_and_times_as_people_read_them() -> None:
     assert [words.ago(0, gone) for gone in (5, 60, 7200, 86400 * 3)] == [
         "just now", "1 minute ago", "2 hours ago", "3 days ago",
     ]  # fmt: skip
-    assert words.text("a" * 500, 10) == "aaaaaaaaa…" and words.text("a\u202eb\x1b") == "ab"
-    assert words.counted(1, "user") == "1 user" and words.counted(2000, "user") == "2,000 users"
+    assert words.clean_text("a" * 500, 10) == "aaaaaaaaa…" and words.clean_text("a\u202eb\x1b") == "ab"
+    assert words.pluralize(1, "user") == "1 user" and words.pluralize(2000, "user") == "2,000 users"
 
 
 def test_pictures_fit_the_budget_and_the_last_go_first() -> None:
     noise = pixels(16, side=64)
-    shown = [Product(str(at), "", "", at) for at in range(16)] + [Product("none", "", "", -1)]
+    shown = [ProductCard(str(at), "", "", at) for at in range(16)] + [ProductCard("none", "", "", -1)]
     whole = thumbnails(shown, noise)
     assert all(whole[:-1]) and whole[-1] == ""
     tight = thumbnails(shown, noise, budget=6_000)

@@ -12,8 +12,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from recsys.report.formatting import text
-from recsys.report.html import LIMIT, document, page
+from recsys.report.formatting import clean_text
+from recsys.report.html import LIMIT, render_html, to_json
 from tests.report.contents import PAYLOADS, bare, filled, pixels, plain
 
 
@@ -65,24 +65,24 @@ def test_there_are_sixty_payloads() -> None:
 @pytest.fixture(scope="module")
 def shape() -> list[tuple[str, tuple[str, ...]]]:
     """The elements of a page of harmless texts."""
-    return Seen(page(filled(lambda _: "words", pictured=False))).elements
+    return Seen(render_html(filled(lambda _: "words", pictured=False))).elements
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_markup_in_every_text_shows_as_text(payload: str, shape: list[tuple[str, tuple[str, ...]]]) -> None:
     content = filled(lambda _: payload, pictured=False)
-    html = page(content)
+    html = render_html(content)
     seen = Seen(html)
     assert seen.elements == shape
-    shown, words = text(payload), "".join(seen.texts)
-    assert words.count(text(shown, 60)) >= 15  # in every section, as it was written
+    shown, words = clean_text(payload), "".join(seen.texts)
+    assert words.count(clean_text(shown, 60)) >= 15  # in every section, as it was written
     products = told(html)["products"]
-    assert isinstance(products, dict) and products["0"][:3] == [text(payload, most) for most in (90, 90, 60)]
-    assert document(content)["products"][0]["title"] == payload
+    assert isinstance(products, dict) and products["0"][:3] == [clean_text(payload, most) for most in (90, 90, 60)]
+    assert to_json(content)["products"][0]["title"] == payload
 
 
 def test_nothing_is_fetched_from_anywhere() -> None:
-    html = page(filled())
+    html = render_html(filled())
     assert "http://" not in html and "https://" not in html
     seen = Seen(html)
     names = {name for _, names in seen.elements for name in names}
@@ -94,7 +94,7 @@ def test_nothing_is_fetched_from_anywhere() -> None:
 
 
 def test_the_policy_names_exactly_what_is_in_the_page() -> None:
-    html = page(filled())
+    html = render_html(filled())
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
     assert policy is not None
     parts = dict(part.strip().split(" ", 1) for part in policy[1].replace("&#39;", "'").split(";"))
@@ -106,28 +106,28 @@ def test_the_policy_names_exactly_what_is_in_the_page() -> None:
 
 
 def test_the_same_content_gives_the_same_bytes() -> None:
-    assert page(filled()) == page(filled())
-    assert page(filled()) != page(dataclasses.replace(filled(), at=1))
-    assert json.dumps(document(filled())) == json.dumps(document(filled()))
+    assert render_html(filled()) == render_html(filled())
+    assert render_html(filled()) != render_html(dataclasses.replace(filled(), at=1))
+    assert json.dumps(to_json(filled())) == json.dumps(to_json(filled()))
 
 
 @pytest.mark.parametrize("content", [bare(), bare(count=3)], ids=["nothing", "three products"])
 def test_what_does_not_exist_yet_is_said_with_the_command_that_makes_it(content) -> None:
-    words = " ".join("".join(Seen(page(content)).texts).split())
+    words = " ".join("".join(Seen(render_html(content)).texts).split())
     for command in ("recsys train", "recsys evaluate", "recsys recommend", "recsys cluster", "recsys index"):
         assert command in words
     assert "not known yet" in words
-    assert document(content)["evaluation"] is None
+    assert to_json(content)["evaluation"] is None
 
 
 def test_a_catalogue_of_three_products_has_a_page_of_its_own() -> None:
     small = filled(count=6)
-    words = "".join(Seen(page(small)).texts)
+    words = "".join(Seen(render_html(small)).texts)
     assert all(plain(number) in words for number in (1, 2, 3))
 
 
 def test_products_without_pictures_show_their_initial() -> None:
-    html = page(filled(pictured=False))
+    html = render_html(filled(pictured=False))
     seen = Seen(html)
     assert "data:image" not in html
     assert "W" in seen.texts  # of "words"
@@ -135,15 +135,15 @@ def test_products_without_pictures_show_their_initial() -> None:
 
 @pytest.mark.parametrize("part", ["evaluation", "clusters", "training", "changes", "exposure", "lists"])
 def test_one_part_may_be_missing(part: str) -> None:
-    assert document(dataclasses.replace(filled(), **{part: None}))[part] is None
-    assert len(page(dataclasses.replace(filled(), **{part: None}))) > 20_000
+    assert to_json(dataclasses.replace(filled(), **{part: None}))[part] is None
+    assert len(render_html(dataclasses.replace(filled(), **{part: None}))) > 20_000
 
 
 def test_the_page_stays_small_whatever_the_catalogue() -> None:
     """Pictures of noise are the largest there are; long texts in every place."""
     content = filled(lambda number: f"{number} " + "é<" * 3000, count=200)
     noise = dataclasses.replace(content, pixels=pixels(200, side=64))
-    html = page(noise, budget=60_000).encode()
+    html = render_html(noise, budget=60_000).encode()
     held = sum(len(found) for found in re.findall(rb"base64,([^)]*)\)", html))
     assert 30_000 < held <= 60_000
     assert len(html) < LIMIT
@@ -152,13 +152,13 @@ def test_the_page_stays_small_whatever_the_catalogue() -> None:
 def test_long_texts_leave_pictures_less_room() -> None:
     content = filled(lambda number: "<" * 300, count=60)
     noise = dataclasses.replace(content, pixels=pixels(60, side=64))
-    free = len(page(noise).encode())
-    tight = page(noise, limit=free - 20_000).encode()
+    free = len(render_html(noise).encode())
+    tight = render_html(noise, limit=free - 20_000).encode()
     assert len(tight) <= free - 20_000
 
 
 def test_every_chart_has_a_table_and_every_control_a_name() -> None:
-    html = page(filled())
+    html = render_html(filled())
     counts = Counter(tag for tag, _ in Seen(html).elements)
     assert counts["h1"] == 1 and counts["main"] == 1 and counts["nav"] == 1
     assert counts["table"] >= 15 and counts["caption"] == counts["table"]

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from recsys.report.content import Lists
+from recsys.report.content import ListSummary
 from recsys.report.summary import popularity, verdict
 from tests.report.contents import DAY, NOW, bare, evaluation, filled
 
@@ -51,7 +51,7 @@ def test_what_to_look_at_is_named() -> None:
         return [note.text for note in verdict(dataclasses.replace(calm, **parts)).look]
 
     lists, exposure, changes = calm.lists, calm.exposure, calm.changes
-    assert isinstance(lists, Lists) and exposure is not None and changes is not None
+    assert isinstance(lists, ListSummary) and exposure is not None and changes is not None
     assert (
         "1 user have" in notes(lists=dataclasses.replace(lists, covered=9))[0]
         or "1 user" in notes(lists=dataclasses.replace(lists, covered=9))[0]

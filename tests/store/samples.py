@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from recsys.db.engine import read
 from recsys.store.input_tables import write_inputs
-from recsys.store.run_writer import Run
-from recsys.store.store import Manifest, Store
+from recsys.store.run_ledger import Manifest
+from recsys.store.run_writer import RunWriter
+from recsys.store.store import Store
 from tests.faults.invariants import check
 from tests.faults.invariants import held as rows_held
 
@@ -68,10 +69,10 @@ def lists(**chosen: list[tuple[str, float]]) -> pl.DataFrame:
 GOOD = lists(u1=[("a", 0.9), ("b", 0.5)], u2=[("b", 0.4)], default=[("a", 0.1)])
 
 
-def finished(store: Store, frame: pl.DataFrame = GOOD, *, users: int = 2, manifest: Manifest = MANIFEST) -> Run:
+def finished(store: Store, frame: pl.DataFrame = GOOD, *, users: int = 2, manifest: Manifest = MANIFEST) -> RunWriter:
     """A run that is ready to be published."""
-    with store.begin("recommend", manifest) as run:
-        run.write(0, frame, n_users=users)
+    with store.begin_run("recommend", manifest) as run:
+        run.write_shard(0, frame, n_users=users)
         run.finish({"users": users})
     return run
 
@@ -85,9 +86,9 @@ def shard(number: int, version: str) -> pl.DataFrame:
 
 def night(store: Store, version: str, *, say: Callable[[str], None] = print) -> str:
     """One whole night: begin or resume, write what is missing, finish, publish, prune; `say` hears of every step."""
-    with store.begin("recommend", Manifest(version, "data", "config")) as run:
+    with store.begin_run("recommend", Manifest(version, "data", "config")) as run:
         for number in range(SHARDS):
-            run.write(number, shard(number, version), n_users=USERS_IN_SHARD)
+            run.write_shard(number, shard(number, version), n_users=USERS_IN_SHARD)
             say(f"shard {number}")
         run.finish({"users": SHARDS * USERS_IN_SHARD})
         say("ready")

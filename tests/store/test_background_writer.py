@@ -12,33 +12,35 @@ import pytest
 
 from recsys.errors import InterruptedRunError
 from recsys.execution import signals as stop
-from recsys.store.background_writer import Writer
-from recsys.store.carried_lists import Kept
-from recsys.store.run_writer import Run
+from recsys.store.background_writer import BackgroundWriter
+from recsys.store.carried_lists import CarriedOverLists
+from recsys.store.run_writer import RunWriter
 from recsys.store.store import Store
 from tests.store.samples import MANIFEST, held, invariants, shard
 
 
-def _watched(run: Run, monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None]) -> list[tuple[int, int | None]]:
+def _watched(
+    run: RunWriter, monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None]
+) -> list[tuple[int, int | None]]:
     """Note shard and thread of each write, after `before` was called with the shard's number."""
     written: list[tuple[int, int | None]] = []
-    write = run.write
+    write = run.write_shard
 
-    def noted(shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: Kept | None = None) -> bool:
+    def noted(shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: CarriedOverLists | None = None) -> bool:
         before(shard_id)
         written.append((shard_id, threading.get_ident()))
         return write(shard_id, frame, n_users=n_users, kept=kept)
 
-    monkeypatch.setattr(run, "write", noted)
+    monkeypatch.setattr(run, "write_shard", noted)
     return written
 
 
 def test_shards_are_written_in_order_while_the_next_are_made(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [threading.Event() for _ in range(7)]
-    with store.begin("recommend", MANIFEST) as run:
+    with store.begin_run("recommend", MANIFEST) as run:
         # the write of a shard waits until the next one is made: with writing and making in turns this would never end
         written = _watched(run, monkeypatch, lambda at: made[at + 1].wait(60) or pytest.fail("waits for its write"))
-        with Writer(run) as writer:
+        with BackgroundWriter(run) as writer:
             for number in range(6):
                 made[number].set()
                 writer.write(number, shard(number, "x"), n_users=5)
@@ -58,14 +60,14 @@ def test_an_error_of_the_writing_comes_out_and_nothing_is_written_after_it(
         if number == 2:
             raise OSError("no space")
 
-    with pytest.raises(OSError, match="no space"), store.begin("recommend", MANIFEST) as run:
+    with pytest.raises(OSError, match="no space"), store.begin_run("recommend", MANIFEST) as run:
         written = _watched(run, monkeypatch, full)
-        with Writer(run) as writer:
+        with BackgroundWriter(run) as writer:
             for number in range(12):
                 writer.write(number, shard(number, "x"), n_users=5)
     assert [number for number, _ in written] == [0, 1]
     assert store.run(run.run_id)["reason"] == "no space"
-    assert store.begin("recommend", MANIFEST).done == {0, 1}
+    assert store.begin_run("recommend", MANIFEST).done == {0, 1}
     invariants(store)
 
 
@@ -73,22 +75,22 @@ def test_an_error_of_the_last_write_comes_out_at_the_end(store: Store, monkeypat
     def full(_: int) -> None:
         raise OSError("no space")
 
-    with store.begin("recommend", MANIFEST) as run:
+    with store.begin_run("recommend", MANIFEST) as run:
         _watched(run, monkeypatch, full)
-        with pytest.raises(OSError, match="no space"), Writer(run) as writer:
+        with pytest.raises(OSError, match="no space"), BackgroundWriter(run) as writer:
             writer.write(0, shard(0, "x"), n_users=5)
-        with pytest.raises(KeyError) as scoring, Writer(run) as writer:
+        with pytest.raises(KeyError) as scoring, BackgroundWriter(run) as writer:
             writer.write(0, shard(0, "x"), n_users=5)
             raise KeyError("scoring")
     assert scoring.value.__notes__ == ["and the last shards were not written: no space"]
 
 
 def test_what_was_handed_over_before_an_error_is_written(store: Store) -> None:
-    with pytest.raises(KeyError), store.begin("recommend", MANIFEST) as run, Writer(run) as writer:
+    with pytest.raises(KeyError), store.begin_run("recommend", MANIFEST) as run, BackgroundWriter(run) as writer:
         writer.write(0, shard(0, "x"), n_users=5)
         writer.write(1, shard(1, "x"), n_users=5)
         raise KeyError("scoring")
-    assert store.begin("recommend", MANIFEST).done == {0, 1}
+    assert store.begin_run("recommend", MANIFEST).done == {0, 1}
     assert held(store)[run.run_id] == shard(0, "x").height + shard(1, "x").height
 
 
@@ -99,20 +101,24 @@ def test_a_signal_in_the_middle_of_a_write_waits_for_it(store: Store, monkeypatc
         writing.set()
         assert told.wait(60)
 
-    with pytest.raises(InterruptedRunError) as stopped, stop.listening(), store.begin("recommend", MANIFEST) as run:
+    with (
+        pytest.raises(InterruptedRunError) as stopped,
+        stop.handle_signals(),
+        store.begin_run("recommend", MANIFEST) as run,
+    ):
         _watched(run, monkeypatch, slow)
-        with Writer(run) as writer:
+        with BackgroundWriter(run) as writer:
             writer.write(0, shard(0, "x"), n_users=5)
             assert writing.wait(60)
             threading.Timer(0.05, told.set).start()
             os.kill(os.getpid(), signal.SIGTERM)
     assert stopped.value.exit_code == 143
-    assert store.begin("recommend", MANIFEST).done == {0}
+    assert store.begin_run("recommend", MANIFEST).done == {0}
 
 
 def test_a_store_in_memory_is_written_at_once() -> None:
     with Store.open("sqlite://") as store:
         store.init()
-        with store.begin("recommend", MANIFEST) as run, Writer(run) as writer:
+        with store.begin_run("recommend", MANIFEST) as run, BackgroundWriter(run) as writer:
             writer.write(0, shard(0, "x"), n_users=5)
             assert run.done == {0}

@@ -9,14 +9,15 @@ import polars as pl
 import pytest
 
 from recsys.config import DataSettings, PublishSettings
-from recsys.data.erased_users import CODE, Forgotten, hashed
+from recsys.data.erased_users import CODE, ErasedUsers, user_hash
 from recsys.data.ingest import ingest
-from recsys.data.input_sources import of_frames
+from recsys.data.input_sources import inputs_from_frames
 from recsys.db.engine import rows
 from recsys.errors import UsageError
-from recsys.store.erasure import forget, forgotten
+from recsys.store.erasure import erase_users, load_erased_users
 from recsys.store.input_tables import write_inputs
-from recsys.store.store import Manifest, Store
+from recsys.store.run_ledger import Manifest
+from recsys.store.store import Store
 from tests.faults.invariants import adds_up
 from tests.store.samples import GOOD, NO_REJECTS, finished, invariants, lists, stock, table
 
@@ -50,9 +51,9 @@ def test_every_row_of_a_user_goes_and_nobody_elses(store: Store) -> None:
     first = finished(store)
     store.publish(first.run_id, guards=PublishSettings())
     second = finished(store, lists(u1=[("b", 1.0)], u10=[("a", 0.5)], default=[("a", 0.1)]))
-    with store.begin("recommend", Manifest("other", "data", "config")) as run:
-        run.write(0, lists(u1=[("a", 0.9)]), n_users=1)
-    gone = forget(store, ["u1", "nobody"])
+    with store.begin_run("recommend", Manifest("other", "data", "config")) as run:
+        run.write_shard(0, lists(u1=[("a", 0.9)]), n_users=1)
+    gone = erase_users(store, ["u1", "nobody"])
     assert (gone.users, gone.events, gone.lists, gone.rejected, gone.runs) == (1, 2, 3, 2, 1)
     for name in ("users", "events", "recommendations"):
         assert "u1" not in {row[0] for row in rows(store.engine, f"SELECT user_id FROM {name}", {})}, name
@@ -64,21 +65,23 @@ def test_every_row_of_a_user_goes_and_nobody_elses(store: Store) -> None:
     assert {row[0] for row in rows(store.engine, "SELECT user_id FROM recommendations", {})} == {"u10", "__default__"}
     store.rollback()
     assert {row[0] for row in rows(store.engine, "SELECT user_id FROM recommendations", {})} == {"u2", "__default__"}
-    forget(store, ["u2", "u1"])
+    erase_users(store, ["u2", "u1"])
     invariants(store)
     assert store.counts()["users"] == 1
 
 
 def test_a_forgotten_user_does_not_come_in_again_and_is_counted(store: Store) -> None:
     _filled(store)
-    forget(store, ["u1"])
+    erase_users(store, ["u1"])
     before = table(store, "events")
     products = {"product_id": ["a", "b"], "title": ["x", "y"]}
     given = {
         "products": pl.DataFrame(products),
         "events": EVENTS.vstack(EVENTS[:1].with_columns(product_id=pl.lit("zz"))),
     }
-    judged = ingest(of_frames(given), settings=DataSettings(max_bad_fraction=1), forgotten=forgotten(store))
+    judged = ingest(
+        inputs_from_frames(given), settings=DataSettings(max_bad_fraction=1), forgotten=load_erased_users(store)
+    )
     adds_up(judged.counts)
     assert judged.counts["events"]["filtered_by"] == {CODE: 2}
     assert judged.counts["events"]["rejected_by"] == {"unknown_product": 1}
@@ -102,7 +105,7 @@ def test_no_byte_of_the_user_is_left_in_a_file(tmp_path: Path) -> None:
             store.publish(finished(store, GOOD.with_columns(user_id=pl.col("user_id").replace("u1", name))).run_id)
         store.prune(1)
         assert any(name.encode() in path.read_bytes() for path in tmp_path.iterdir())
-        forget(store, [name])
+        erase_users(store, [name])
         assert [path for path in tmp_path.iterdir() if name.encode() in path.read_bytes()] == []
         write_inputs(store, {"events": EVENTS[2:]}, NO_REJECTS, sources=["e.csv"])
         store.rollback()
@@ -112,11 +115,11 @@ def test_no_byte_of_the_user_is_left_in_a_file(tmp_path: Path) -> None:
 
 def test_the_default_list_is_no_user(store: Store) -> None:
     with pytest.raises(UsageError, match="__default__"):
-        forget(store, ["u1", "__default__"])
+        erase_users(store, ["u1", "__default__"])
     assert rows(store.engine, "SELECT COUNT(*) FROM forgotten_users", {}) == [(0,)]
 
 
 def test_ids_are_known_byte_by_byte() -> None:
-    gone = Forgotten(frozenset({hashed("\u00dcnal"), hashed("007")}))
+    gone = ErasedUsers(frozenset({user_hash("\u00dcnal"), user_hash("007")}))
     assert "\u00dcnal" in gone and "U\u0308nal" not in gone and "7" not in gone and "\u00fcnal" not in gone
     assert gone.named('{"line": "x\\t007;y"}') and not gone.named('{"line": "0070"}') and not gone.named("[1, 2]")

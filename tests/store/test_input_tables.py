@@ -183,11 +183,11 @@ def test_every_text_comes_back_as_it_went_in(store: Store, texts: dict[str, str 
 
 
 def test_views_show_what_the_tables_hold(store: Store) -> None:
-    from recsys.store.store import Manifest
+    from recsys.store.run_ledger import Manifest
 
     write_inputs(store, {"products": products()}, NO_REJECTS, sources=["x"])
     manifest = Manifest("m", "d", "c")
-    with store.begin("cluster", manifest, placement="clusters") as run:
+    with store.begin_run("cluster", manifest, placement="clusters") as run:
         labels = {"cluster_id": [0, 1], "label": ["fruit", "bakery"], "size": [2, 1], "terms": ['["red"]', None]}
         run.write_table("clusters_all", pl.DataFrame(labels))
         members = {"product_id": ["a", "c", "b"], "cluster_id": [0, 0, 1], "distance": [0.5, 0.25, 0.0]}
@@ -196,7 +196,7 @@ def test_views_show_what_the_tables_hold(store: Store) -> None:
         run.finish()
         assert rows(store.engine, "SELECT * FROM product_clusters", {}) == []
         store.publish(run.run_id, guards=PublishSettings())
-    with store.begin("similar", manifest, placement="similar") as near:
+    with store.begin_run("similar", manifest, placement="similar") as near:
         close = {"product_id": ["a", "a"], "rank": [1, 2], "neighbour_id": ["b", "c"], "score": [0.9, 0.8]}
         near.write_table("similar_products_all", pl.DataFrame(close))
         near.finish()

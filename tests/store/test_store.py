@@ -14,8 +14,8 @@ from recsys.db.dialects import rows as row_orders
 from recsys.db.engine import rows
 from recsys.errors import NotFoundError, PublishGuardError, RecsysError, TemporaryError
 from recsys.store import tables
-from recsys.store.run_ledger import checksum, new_run_id
-from recsys.store.store import Manifest, Store
+from recsys.store.run_ledger import Manifest, checksum, new_run_id
+from recsys.store.store import Store
 from tests.store.samples import GOOD, MANIFEST, SHARDS, execute, finished, held, invariants, lists, night, shard, stock
 
 OTHER = Manifest("model", "other data", "config", {"k": 2})
@@ -28,11 +28,11 @@ def _count(store: Store, table: str, run_id: str) -> int:
 
 
 def test_a_shard_is_written_once(store: Store) -> None:
-    with store.begin("recommend", MANIFEST) as run:
-        assert run.write(0, GOOD, n_users=2) is True
-        assert run.write(0, GOOD, n_users=2) is False
+    with store.begin_run("recommend", MANIFEST) as run:
+        assert run.write_shard(0, GOOD, n_users=2) is True
+        assert run.write_shard(0, GOOD, n_users=2) is False
         run.done.clear()  # as another process would see it: the database has the last word
-        assert run.write(0, GOOD, n_users=2) is False
+        assert run.write_shard(0, GOOD, n_users=2) is False
         assert run.done == {0}
     assert _count(store, "recommendations_all", run.run_id) == GOOD.height
     facts = store.run(run.run_id)
@@ -43,20 +43,20 @@ def test_a_shard_that_fails_leaves_neither_rows_nor_a_line(store: Store) -> None
     without = GOOD.with_columns(
         product_id=pl.when(pl.col("user_id") != "u2").then("product_id")
     )  # after some good rows
-    with store.begin("recommend", MANIFEST) as run:
+    with store.begin_run("recommend", MANIFEST) as run:
         with pytest.raises(Exception, match="(?i)not.null|cannot be null"):
-            run.write(0, without, n_users=2)
+            run.write_shard(0, without, n_users=2)
         assert run.done == set()
         assert _count(store, "recommendations_all", run.run_id) == _count(store, "run_shards", run.run_id) == 0
-        assert run.write(0, GOOD, n_users=2) is True
+        assert run.write_shard(0, GOOD, n_users=2) is True
 
 
 def test_one_key_twice_is_never_ready(store: Store) -> None:
     """The shard fails; but a partition on PostgreSQL has no key before it is finished, so there finishing fails."""
     with pytest.raises(Exception, match="(?i)unique constraint|duplicate entry|two rows of one key .*--no-resume"):
-        with store.begin("recommend", MANIFEST) as run:
-            run.write(0, GOOD, n_users=2)
-            run.write(1, GOOD.head(1), n_users=1)
+        with store.begin_run("recommend", MANIFEST) as run:
+            run.write_shard(0, GOOD, n_users=2)
+            run.write_shard(1, GOOD.head(1), n_users=1)
             run.finish({"users": 2})
     assert store.runs()["state"].to_list() == ["building"]
     assert rows(store.engine, "SELECT COUNT(*) FROM recommendations", {}) == [(0,)]
@@ -64,29 +64,29 @@ def test_one_key_twice_is_never_ready(store: Store) -> None:
 
 
 def test_an_unfinished_run_goes_on_with_the_same_manifest_only(store: Store) -> None:
-    with pytest.raises(KeyError), store.begin("recommend", MANIFEST) as first:
-        first.write(3, GOOD, n_users=2)
+    with pytest.raises(KeyError), store.begin_run("recommend", MANIFEST) as first:
+        first.write_shard(3, GOOD, n_users=2)
         raise KeyError("the power\nwent")
     assert store.run(first.run_id)["state"] == "building"
     assert store.run(first.run_id)["reason"] == "'the power\\nwent'"
-    with store.begin("recommend", MANIFEST) as again:
+    with store.begin_run("recommend", MANIFEST) as again:
         assert (again.run_id, again.done) == (first.run_id, {3})
-    with store.begin("recommend", OTHER) as other:
+    with store.begin_run("recommend", OTHER) as other:
         assert other.run_id > first.run_id
         assert other.done == set()
     given_up = store.run(first.run_id)
     assert given_up["state"] == "failed"
     assert "given up" in given_up["reason"]
     assert _count(store, "recommendations_all", first.run_id) == _count(store, "run_shards", first.run_id) == 0
-    with store.begin("recommend", OTHER, resume=False) as fresh:
+    with store.begin_run("recommend", OTHER, resume=False) as fresh:
         assert fresh.run_id > other.run_id
     assert store.runs()["state"].to_list() == ["building", "failed", "failed"]
 
 
 def test_a_shard_that_the_database_lost_is_missed_when_finishing(store: Store) -> None:
     """A server that crashes may lose its last commits; the writer goes on with a new connection and knows nothing."""
-    with store.begin("recommend", MANIFEST) as run:
-        run.write(0, GOOD, n_users=2)
+    with store.begin_run("recommend", MANIFEST) as run:
+        run.write_shard(0, GOOD, n_users=2)
         execute(store, "DELETE FROM run_shards")
         with pytest.raises(TemporaryError, match="lost 1 shards of run"):
             run.finish({"users": 2})
@@ -110,10 +110,10 @@ def test_a_checksum_tells_rows_apart_and_not_how_they_lie() -> None:
 
 
 def test_placements_do_not_touch_each_other(store: Store) -> None:
-    here = store.begin("recommend", MANIFEST)
-    there = store.begin("recommend", OTHER, placement="mail")
-    here.write(0, GOOD, n_users=2)
-    there.write(0, GOOD.head(2), n_users=1)
+    here = store.begin_run("recommend", MANIFEST)
+    there = store.begin_run("recommend", OTHER, placement="mail")
+    here.write_shard(0, GOOD, n_users=2)
+    there.write_shard(0, GOOD.head(2), n_users=1)
     for run in (here, there):
         run.finish({"users": 1})
         store.publish(run.run_id)
@@ -123,15 +123,15 @@ def test_placements_do_not_touch_each_other(store: Store) -> None:
 
 
 def test_a_writer_whose_run_was_taken_over_can_write_no_more(store: Store) -> None:
-    old = store.begin("recommend", MANIFEST)
-    old.write(0, GOOD, n_users=2)
+    old = store.begin_run("recommend", MANIFEST)
+    old.write_shard(0, GOOD, n_users=2)
     execute(store, "UPDATE runs SET host = 'elsewhere:1' WHERE run_id = :run", run=old.run_id)
-    for late in (lambda: old.write(1, GOOD, n_users=2), lambda: old.finish({"users": 2})):
+    for late in (lambda: old.write_shard(1, GOOD, n_users=2), lambda: old.finish({"users": 2})):
         with pytest.raises(RecsysError, match=r"takes no rows from this process .*elsewhere:1"):
             late()
-    store.begin("recommend", OTHER)
+    store.begin_run("recommend", OTHER)
     with pytest.raises(RecsysError, match="it is failed"):
-        old.write(1, GOOD, n_users=2)
+        old.write_shard(1, GOOD, n_users=2)
     assert _count(store, "recommendations_all", old.run_id) == 0
 
 
@@ -139,9 +139,9 @@ def test_a_takeover_waits_for_the_last_commit_of_a_killed_writer(postgres_url: s
     """On PostgreSQL the server may still be at the commit of a process that is gone, with its lease given back."""
     with Store.open(postgres_url) as store:
         store.init()
-        old = store.begin("recommend", MANIFEST)
+        old = store.begin_run("recommend", MANIFEST)
         begun: list[str] = []
-        taker = threading.Thread(target=lambda: begun.append(store.begin("recommend", OTHER).run_id))
+        taker = threading.Thread(target=lambda: begun.append(store.begin_run("recommend", OTHER).run_id))
         with store.engine.begin() as connection:
             old._still_ours(connection)
             line = {"run_id": old.run_id, "shard_id": 0, "n_users": 2, "n_rows": GOOD.height, "checksum": ""}
@@ -202,7 +202,7 @@ def test_what_cannot_be_published_says_why(store: Store) -> None:
         store.publish()
     with pytest.raises(NotFoundError, match="nothing is published at 'default'"):
         store.rollback()
-    building = store.begin("recommend", MANIFEST)
+    building = store.begin_run("recommend", MANIFEST)
     with pytest.raises(NotFoundError, match="it is building"):
         store.publish(building.run_id)
     with pytest.raises(NotFoundError, match=rf"no run '{building.run_id[:-1]}x'.*{building.run_id}"):
@@ -276,7 +276,7 @@ def test_prune_keeps_the_newest_published_runs_and_the_way_back(store: Store) ->
         store.rollback()
     with pytest.raises(NotFoundError, match="it is pruned"):
         store.publish(ids[0])
-    waiting, working = finished(store), store.begin("recommend", OTHER)
+    waiting, working = finished(store), store.begin_run("recommend", OTHER)
     assert store.prune(1) == 1  # the run that was rolled back
     assert store.run(waiting.run_id)["pruned_at"] is store.run(working.run_id)["pruned_at"] is None
     assert _count(store, "recommendations_all", ids[3]) == 0
@@ -340,7 +340,7 @@ def test_old_rows_go_in_pieces_and_what_a_killed_prune_left_goes_later(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(store.dialect), "remove", killed)
+        patch.setattr(type(store.dialect), "delete_run_rows", killed)
         with pytest.raises(KeyboardInterrupt):
             store.prune(1)
     assert held(store).keys() == {old, new, newest.run_id}

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import polars as pl
 
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from tests.encoder import shops
 
 COLOUR = "attributes.colour"
@@ -27,15 +27,15 @@ def changed(catalogue: Catalogue, **cells: dict[int, object]) -> Catalogue:
         for row, value in values.items():
             held[row] = value
         frame = frame.with_columns(pl.Series(column, held, dtype=frame.schema[column]))
-    return Catalogue(catalogue.ids, frame, catalogue.sellable.copy(), catalogue.pictures)
+    return Catalogue(catalogue.ids, frame, catalogue.sellable.copy(), catalogue.images)
 
 
 def swapped(catalogue: Catalogue, pairs: Sequence[tuple[int, int]]) -> Catalogue:
     """The same with the pictures of some products exchanged."""
-    rows = catalogue.pictures.rows.copy()
+    rows = catalogue.images.rows.copy()
     for one, other in pairs:
         rows[one], rows[other] = rows[other], rows[one]
-    pictures = Pictures(catalogue.pictures.pixels, rows)
+    pictures = Images(catalogue.images.pixels, rows)
     return Catalogue(catalogue.ids, catalogue.frame, catalogue.sellable.copy(), pictures)
 
 
@@ -69,8 +69,8 @@ class PlainModel:
                 kind = "text" if name in ("title", "description") else "attributes"
                 if kind in shown and name not in hide and name in catalogue.frame.columns:
                     words += str(catalogue.frame[name][row] or "").split()
-            if "image" in shown and catalogue.pictures.present[row]:
-                words += 2 * _looks(catalogue.pictures.take(np.array([row]))[0])
+            if "image" in shown and catalogue.images.present[row]:
+                words += 2 * _looks(catalogue.images.take(np.array([row]))[0])
             for word in words:
                 out[at] += _direction(word)
         return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)

@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 import polars as pl
 
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from recsys.data.id_map import IdMap
 
 
@@ -20,7 +20,7 @@ def catalogue(columns: dict[str, list], *, sellable=None) -> Catalogue:
     ids = columns.get("product_id", [f"p{row}" for row in range(n)])
     frame = pl.DataFrame({"product_id": ids, "title": [None] * n, "image_hash": [None] * n, **columns})
     flags = np.ones(n, bool) if sellable is None else np.array(sellable, bool)
-    return Catalogue(IdMap(ids), frame, flags, Pictures.none(n))
+    return Catalogue(IdMap(ids), frame, flags, Images.empty(n))
 
 
 class StubModel:
@@ -40,5 +40,5 @@ class StubModel:
         out = np.array([np.frombuffer(digest, np.int16) for digest in digests], np.float32).reshape(-1, self.dim) + 0.5
         return (out / np.linalg.norm(out, axis=1, keepdims=True)).astype(np.float32)
 
-    def encode_pictures(self, pixels):
+    def encode_images(self, pixels):
         return self.encode_text([picture.tobytes().hex() for picture in pixels])

@@ -3,6 +3,6 @@
 In: sizes and a seed. Out: `draw(folder)` writes files fit for `recsys ingest`.
 """
 
-from recsys.data.demo.generate import draw
+from recsys.data.demo.generate import generate_shop
 
-__all__ = ["draw"]
+__all__ = ["generate_shop"]

@@ -43,7 +43,7 @@ def path(text: str) -> list[Point]:
     return points
 
 
-def mirrored(half: Sequence[Point]) -> list[Point]:
+def mirror(half: Sequence[Point]) -> list[Point]:
     """Return the closed outline whose left half is given from top to bottom."""
     return [*half, *((1 - x, y) for x, y in reversed(half))]
 
@@ -116,7 +116,7 @@ class Canvas:
             (x * PAPER - reach, y * PAPER - reach, x * PAPER + reach, y * PAPER + reach), fill=colour
         )
 
-    def finished(self, *, tilt: float = 0.0) -> Image.Image:
+    def render(self, *, tilt: float = 0.0) -> Image.Image:
         """Return the picture, SIZE pixels a side, turned by `tilt` degrees."""
         turned = self._paper.rotate(tilt, Image.Resampling.BILINEAR)
         rim = PAPER / 2 * np.sin(np.radians(abs(tilt)))  # the corners that turning left empty

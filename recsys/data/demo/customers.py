@@ -1,6 +1,6 @@
 """The customers of the drawn shop: hidden tastes, and what they look at, buy, buy again and send back.
 
-In: the goods, how many users, a generator. Out: `Person`s and events in order of time.
+In: the goods, how many users, a generator. Out: `DemoUser`s and events in order of time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.data.demo.products import DAYS, NEW_SHARE, Good
+from recsys.data.demo.products import DAYS, NEW_SHARE, DemoProduct
 from recsys.data.demo.styles import FAMILIES, KINDS, STYLES
 from recsys.types import BoolArray, DoubleArray
 
@@ -20,7 +20,7 @@ _COUNTRIES = ("DE", "FR", "GB", "NL", "CN", "SG")
 
 
 @dataclass(frozen=True)
-class Person:
+class DemoUser:
     """A user with what is hidden about them.
 
     Attributes:
@@ -28,7 +28,7 @@ class Person:
         joined: day of the first visit, 0 = first day of the log.
         taste: (styles,) log of how much each style is liked.
         colours: families that are liked above others.
-        budget: how dear their things are, on the scale of `Good.dear`.
+        budget: how dear their things are, on the scale of `DemoProduct.dear`.
         interests: (kinds,) log of how much each kind of product is wanted.
         rate: orders a week.
     """
@@ -43,7 +43,7 @@ class Person:
 
 
 @dataclass(frozen=True, order=True)
-class Event:
+class DemoEvent:
     """One row of the log; ordered by time, then user."""
 
     second: int
@@ -54,10 +54,10 @@ class Event:
     order: str
 
 
-def make(count: int, g: np.random.Generator) -> list[Person]:
+def generate_users(count: int, g: np.random.Generator) -> list[DemoUser]:
     """Make up `count` people; each likes one or two of the styles and some colours of theirs."""
     new = set(g.choice(count, max(1, round(count * NEW_SHARE)), replace=False).tolist())
-    people: list[Person] = []
+    people: list[DemoUser] = []
     for number in range(count):
         liked = g.dirichlet(np.full(len(STYLES), 0.22))
         favourite = STYLES[int(liked.argmax())]
@@ -65,7 +65,7 @@ def make(count: int, g: np.random.Generator) -> list[Person]:
         if g.random() < 0.25:
             colours.add(FAMILIES[int(g.integers(len(FAMILIES)))].english)
         people.append(
-            Person(
+            DemoUser(
                 number=number,
                 joined=int(g.integers(DAYS - 7, DAYS)) if number in new else int(g.integers(-30, 55)),
                 taste=np.log(liked + 0.008),
@@ -78,7 +78,7 @@ def make(count: int, g: np.random.Generator) -> list[Person]:
     return people
 
 
-def attributes(person: Person, g: np.random.Generator) -> dict[str, str]:
+def attributes(person: DemoUser, g: np.random.Generator) -> dict[str, str]:
     """State what a shop knows about a user; little of it says anything about taste."""
     stated = {
         "country": _COUNTRIES[int(g.choice(len(_COUNTRIES), p=[0.34, 0.18, 0.18, 0.1, 0.14, 0.06]))],
@@ -88,7 +88,7 @@ def attributes(person: Person, g: np.random.Generator) -> dict[str, str]:
     return {name: value for name, value in stated.items() if g.random() < 0.85}
 
 
-class Log:
+class EventGenerator:
     """Writes the events of people among goods.
 
     Args:
@@ -97,7 +97,7 @@ class Log:
         g: generator of everything that is the same for all users: appeal, and what is talked about this week.
     """
 
-    def __init__(self, goods: list[Good], *, start: int, g: np.random.Generator) -> None:
+    def __init__(self, goods: list[DemoProduct], *, start: int, g: np.random.Generator) -> None:
         self._goods = goods
         self._start = start
         self._style = np.array([STYLES.index(good.style) for good in goods])
@@ -111,13 +111,13 @@ class Log:
         self._weekly = g.normal(0, 0.5, (DAYS // 7 + 1, len(goods)))
         self._orders = 0
 
-    def events(self, person: Person, g: np.random.Generator) -> list[Event]:
+    def events(self, person: DemoUser, g: np.random.Generator) -> list[DemoEvent]:
         """Return what a person does from the day they joined to the end of the log, in order of time."""
         liking = self._liking(person)
         bought = np.zeros(len(self._goods), bool)
         shopping = self._shopping_days(person, g)
         refills: list[tuple[int, int]] = []  # (day, good)
-        done: list[Event] = []
+        done: list[DemoEvent] = []
         for day in range(max(person.joined, 0), DAYS):
             due = [good for when, good in refills if when == day]
             if not (due or shopping[day]):
@@ -132,7 +132,7 @@ class Log:
                     refills.append((day + max(4, round(again * g.normal(1, 0.12))), good))
         return sorted(done)
 
-    def _liking(self, person: Person) -> DoubleArray:
+    def _liking(self, person: DemoUser) -> DoubleArray:
         """What does not change with the day: (n,) log weight."""
         colours = np.isin(self._colour, list(person.colours))
         price = -((self._dear - person.budget) ** 2) / (2 * 0.5**2)
@@ -156,7 +156,7 @@ class Log:
             basket.append(_draw(np.where(np.isin(self._kind, self._kind[basket]), -np.inf, wish + match), g))
         return basket
 
-    def _shopping_days(self, person: Person, g: np.random.Generator) -> BoolArray:
+    def _shopping_days(self, person: DemoUser, g: np.random.Generator) -> BoolArray:
         weekday = (np.arange(DAYS) + self._start // _DAY + 3) % 7  # 1970-01-01 was a Thursday
         shopping = g.random(DAYS) < person.rate / 7 * _WEEKDAYS[weekday]
         if person.joined >= DAYS - 7 and g.random() < 0.7:  # the others have signed up and bought nothing yet
@@ -168,26 +168,26 @@ class Log:
         return shopping
 
     def _visit(
-        self, person: Person, day: int, basket: list[int], wish: DoubleArray, g: np.random.Generator
-    ) -> list[Event]:
+        self, person: DemoUser, day: int, basket: list[int], wish: DoubleArray, g: np.random.Generator
+    ) -> list[DemoEvent]:
         """Look around, put into the basket, pay; rarely send back."""
         second = self._start + day * _DAY + int(g.choice(24, p=_HOURS / _HOURS.sum())) * 3600 + int(g.integers(3600))
         looked = [*(good for good in basket if g.random() < 0.6)]
         looked += [_draw(wish * 0.8, g) for _ in range(int(g.poisson(1.3)))]
-        events: list[Event] = []
+        events: list[DemoEvent] = []
         for place, good in enumerate(dict.fromkeys(looked)):
             before = second - int(g.integers(40, 120)) * (len(looked) - place)
-            events.append(Event(before, person.number, good, "view", 1, ""))
+            events.append(DemoEvent(before, person.number, good, "view", 1, ""))
             if good in basket or g.random() < 0.12:
-                events.append(Event(before + 20, person.number, good, "add_to_cart", 1, ""))
+                events.append(DemoEvent(before + 20, person.number, good, "add_to_cart", 1, ""))
         self._orders += 1
         order = f"o{self._orders:06d}"
         for good in basket:
             quantity = 1 if self._lasts[good] else int(g.choice([1, 2, 3], p=[0.7, 0.22, 0.08]))
-            events.append(Event(second, person.number, good, "purchase", quantity, order))
+            events.append(DemoEvent(second, person.number, good, "purchase", quantity, order))
             back = day + int(g.integers(4, 12))
             if self._lasts[good] and back < DAYS and g.random() < 0.04:
-                events.append(Event(second + (back - day) * _DAY, person.number, good, "return", quantity, order))
+                events.append(DemoEvent(second + (back - day) * _DAY, person.number, good, "return", quantity, order))
         # A visit shortly after midnight of the first day must not begin before the log does.
         return [event for event in events if event.second >= self._start and event.second < self._start + DAYS * _DAY]
 

@@ -18,8 +18,8 @@ import polars as pl
 from recsys.data import schema
 from recsys.data.demo import customers as people
 from recsys.data.demo import products as goods
-from recsys.data.demo.customers import Event, Log, Person
-from recsys.data.demo.products import Good
+from recsys.data.demo.customers import DemoEvent, DemoUser, EventGenerator
+from recsys.data.demo.products import DemoProduct
 from recsys.errors import UsageError
 
 START = datetime(2025, 4, 1, tzinfo=UTC)
@@ -29,7 +29,7 @@ _NO_PICTURE, _NO_PRICE, _NO_CATEGORY, _SOLD_OUT = 0.04, 0.03, 0.05, 0.03
 _SMALLEST = 20
 
 
-def draw(folder: Path, *, products: int = 600, users: int = 500, seed: int = 0) -> None:
+def generate_shop(folder: Path, *, products: int = 600, users: int = 500, seed: int = 0) -> None:
     """Draw a shop into `folder`, fit for `recsys ingest`; same sizes and seed, same bytes.
 
     Args:
@@ -45,9 +45,9 @@ def draw(folder: Path, *, products: int = 600, users: int = 500, seed: int = 0) 
         raise UsageError(f"a demo shop needs at least {_SMALLEST} products and 1 user, not {products} and {users}")
     # A stream of numbers for each part: more users leave the products as they are, and the other way round.
     catalogue, words, persons, facts, appeal = (np.random.default_rng([seed, part]) for part in range(5))
-    wares = goods.make(products, catalogue)
-    customers = people.make(users, persons)
-    log = Log(wares, start=int(START.timestamp()), g=appeal)
+    wares = goods.generate_products(products, catalogue)
+    customers = people.generate_users(users, persons)
+    log = EventGenerator(wares, start=int(START.timestamp()), g=appeal)
     # One stream a user, so that a product more or less does not shift what all later users do.
     events = [event for who in customers for event in log.events(who, np.random.default_rng([seed, 5, who.number]))]
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def draw(folder: Path, *, products: int = 600, users: int = 500, seed: int = 0) 
     _pictures(folder / "images", [(good, names[_product_id(good.number)]) for good in wares])
 
 
-def _products(wares: Sequence[Good], g: np.random.Generator) -> pl.DataFrame:
+def _products(wares: Sequence[DemoProduct], g: np.random.Generator) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     for good in wares:
         title, description = goods.texts(good, g)
@@ -84,7 +84,7 @@ def _products(wares: Sequence[Good], g: np.random.Generator) -> pl.DataFrame:
     return _frame(schema.PRODUCTS, rows)
 
 
-def _users(customers: Sequence[Person], g: np.random.Generator) -> pl.DataFrame:
+def _users(customers: Sequence[DemoUser], g: np.random.Generator) -> pl.DataFrame:
     rows = [
         {schema.USER_ID: _user_id(person.number), schema.ATTRIBUTES: _json(people.attributes(person, g))}
         for person in customers
@@ -92,7 +92,7 @@ def _users(customers: Sequence[Person], g: np.random.Generator) -> pl.DataFrame:
     return _frame(schema.USERS, rows)
 
 
-def _events(events: Iterable[Event], wares: Sequence[Good]) -> pl.DataFrame:
+def _events(events: Iterable[DemoEvent], wares: Sequence[DemoProduct]) -> pl.DataFrame:
     rows = [
         {
             schema.USER_ID: _user_id(event.user),
@@ -113,15 +113,15 @@ def _frame(columns: Sequence[schema.Column], rows: list[dict[str, Any]]) -> pl.D
     return pl.DataFrame(rows, schema={column.name: kinds.get(column.kind, pl.String) for column in columns})
 
 
-def _pictures(folder: Path, wanted: Sequence[tuple[Good, str | None]]) -> None:
+def _pictures(folder: Path, wanted: Sequence[tuple[DemoProduct, str | None]]) -> None:
     folder.mkdir(exist_ok=True)
     for old in folder.glob("p*.jpg"):
         old.unlink()
 
-    def save(one: tuple[Good, str | None]) -> None:
+    def save(one: tuple[DemoProduct, str | None]) -> None:
         good, name = one
         if name is not None:
-            goods.picture(good).save(folder / name, quality=90)
+            goods.draw_product(good).save(folder / name, quality=90)
 
     with ThreadPoolExecutor() as pool:  # drawing and compressing happen outside Python's lock
         for _ in pool.map(save, wanted):

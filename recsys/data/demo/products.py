@@ -1,6 +1,6 @@
 """The products of the drawn shop: what each is, what its texts say of it, what its picture shows.
 
-In: how many, a generator. Out: `Good`s; picture, texts, brand and price each give away a part of the hidden style.
+In: how many, a generator. Out: `DemoProduct`s; picture, texts, brand and price each give away a part of the hidden style.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image
 from recsys.data.demo.canvas import Canvas, Colour, mix
 from recsys.data.demo.patterns import PATTERNS
 from recsys.data.demo.shapes_clothing import Paint
-from recsys.data.demo.styles import FAMILIES, GENERAL_BRANDS, KINDS, PATTERN_NAMES, STYLES, Family, Kind, Style
+from recsys.data.demo.styles import FAMILIES, GENERAL_BRANDS, KINDS, PATTERN_NAMES, STYLES, Family, ProductKind, Style
 
 DAYS = 90
 """Length of the shop's log."""
@@ -25,7 +25,7 @@ _LONG_BEFORE = -200
 
 
 @dataclass(frozen=True)
-class Good:
+class DemoProduct:
     """One product with what is hidden about it.
 
     Attributes:
@@ -41,7 +41,7 @@ class Good:
     """
 
     number: int
-    kind: Kind
+    kind: ProductKind
     style: Style
     family: Family
     pattern: str
@@ -56,10 +56,10 @@ class Good:
     cut: int
 
 
-def make(count: int, g: np.random.Generator) -> list[Good]:
+def generate_products(count: int, g: np.random.Generator) -> list[DemoProduct]:
     """Make up `count` products: kinds and styles evenly, every fourth a colour variant of an earlier one."""
     new = set(g.choice(count, max(1, round(count * NEW_SHARE)), replace=False).tolist())
-    goods: list[Good] = []
+    goods: list[DemoProduct] = []
     for number in range(count):
         kind, style = KINDS[number % len(KINDS)], STYLES[int(g.integers(len(STYLES)))]
         launched = int(g.integers(DAYS - 7, DAYS - 1)) if number in new else int(g.integers(_LONG_BEFORE, 50))
@@ -77,7 +77,7 @@ def make(count: int, g: np.random.Generator) -> list[Good]:
             else _other(style, family, g)
         )
         goods.append(
-            Good(
+            DemoProduct(
                 number=number, kind=kind, style=style, family=family, pattern=pattern, second=second,
                 ground=_shade(family, g), brand=brand, dear=dear, price=_price(kind.price * float(np.exp(dear))),
                 material=material, launched=launched, leader=leader, cut=cut,
@@ -86,7 +86,7 @@ def make(count: int, g: np.random.Generator) -> list[Good]:
     return goods
 
 
-def picture(good: Good) -> Image.Image:
+def draw_product(good: DemoProduct) -> Image.Image:
     """Draw a product: shape, colour and pattern show."""
     g = np.random.default_rng(good.cut)
     white = _FAMILY["white"].shades[0]
@@ -96,10 +96,10 @@ def picture(good: Good) -> Image.Image:
     wall = mix((250, 248, 245), second if good.family.english in ("white", "beige") else good.ground, 0.07)
     canvas = Canvas(wall)
     good.kind.draw(canvas, Paint(fill, good.ground, second, g))
-    return canvas.finished(tilt=float(g.uniform(-3, 3)))
+    return canvas.render(tilt=float(g.uniform(-3, 3)))
 
 
-def texts(good: Good, g: np.random.Generator) -> tuple[str, str | None]:
+def texts(good: DemoProduct, g: np.random.Generator) -> tuple[str, str | None]:
     """Write title and description; both languages occur, neither always, and not everything seen is said.
 
     Returns:
@@ -134,7 +134,7 @@ def texts(good: Good, g: np.random.Generator) -> tuple[str, str | None]:
     return titles[first], f"{sentences[first]} {sentences[1 - first]}"
 
 
-def attributes(good: Good, g: np.random.Generator) -> dict[str, str]:
+def attributes(good: DemoProduct, g: np.random.Generator) -> dict[str, str]:
     """State some attributes; each is missing now and then."""
     season = "summer" if good.kind.trend > 0.6 else "winter" if good.kind.trend < -0.9 else "all year"
     stated = {
@@ -145,7 +145,7 @@ def attributes(good: Good, g: np.random.Generator) -> dict[str, str]:
     return {name: value for name, (value, share) in stated.items() if g.random() < share}
 
 
-def _looks(kind: Kind, style: Style, g: np.random.Generator) -> tuple[str, str | None, float, int, int]:
+def _looks(kind: ProductKind, style: Style, g: np.random.Generator) -> tuple[str, str | None, float, int, int]:
     pattern = str(g.choice(list(style.patterns), p=list(style.patterns.values())))
     if g.random() < 0.1:
         pattern = str(g.choice(list(PATTERN_NAMES)))

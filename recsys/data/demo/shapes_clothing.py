@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from recsys.data.demo.canvas import Canvas, Colour, Point, box, ellipse, mirrored, mix, path
+from recsys.data.demo.canvas import Canvas, Colour, Point, box, ellipse, mirror, mix, path
 
 WHITE: Colour = (246, 244, 239)
 RUBBER: Colour = (232, 229, 220)
@@ -48,16 +48,16 @@ class Paint:
 def t_shirt(c: Canvas, p: Paint) -> None:
     """A T-shirt, short or half sleeves."""
     sleeve = p.g.uniform(0.0, 0.06)
-    body = mirrored(
+    body = mirror(
         path(
             "M 0.5 0.245 Q 0.43 0.245 0.4 0.18 L 0.33 0.2 "
             f"Q 0.25 0.23 0.21 0.3 L {0.115 - sleeve / 2} {0.45 + sleeve} "
             f"L {0.235 - sleeve / 3} {0.52 + sleeve} L 0.3 0.43 L 0.29 0.85 L 0.5 0.86"
         )
     )
-    c.layer(mirrored(path("M 0.5 0.175 L 0.4 0.18 Q 0.43 0.25 0.5 0.25")), p.deep)
+    c.layer(mirror(path("M 0.5 0.175 L 0.4 0.18 Q 0.43 0.25 0.5 0.25")), p.deep)
     c.layer(body, p.fill, edge=p.edge)
-    c.line(mirrored(path("M 0.4 0.18 Q 0.43 0.255 0.5 0.257"))[:-1], p.deep, width=0.02)
+    c.line(mirror(path("M 0.4 0.18 Q 0.43 0.255 0.5 0.257"))[:-1], p.deep, width=0.02)
     _seam(c, path("M 0.3 0.43 L 0.31 0.34"), p)
 
 
@@ -67,7 +67,7 @@ def shirt(c: Canvas, p: Paint) -> None:
     for side in (sleeve, _flip(sleeve)):
         c.layer(side, p.fill, edge=p.edge)
     c.layer(
-        mirrored(path("M 0.5 0.2 L 0.4 0.17 L 0.31 0.215 L 0.3 0.45 L 0.29 0.86 Q 0.4 0.89 0.5 0.87")),
+        mirror(path("M 0.5 0.2 L 0.4 0.17 L 0.31 0.215 L 0.3 0.45 L 0.29 0.86 Q 0.4 0.89 0.5 0.87")),
         p.fill,
         edge=p.edge,
     )
@@ -89,8 +89,8 @@ def dress(c: Canvas, p: Paint) -> None:
         "M 0.5 0.25 Q 0.43 0.24 0.415 0.14 L 0.385 0.14" if straps else "M 0.5 0.235 Q 0.43 0.23 0.41 0.15 L 0.34 0.17"
     )
     sleeve = "Q 0.39 0.25 0.35 0.31" if straps else "L 0.24 0.3 L 0.315 0.35 L 0.35 0.31"
-    upper = mirrored(path(f"{neck} {sleeve} Q 0.38 0.4 0.395 0.47 L 0.5 0.47"))
-    skirt_part = mirrored(
+    upper = mirror(path(f"{neck} {sleeve} Q 0.38 0.4 0.395 0.47 L 0.5 0.47"))
+    skirt_part = mirror(
         path(f"M 0.5 0.46 L 0.395 0.46 Q 0.36 0.6 {0.5 - wide} {hem} Q 0.4 {hem + 0.035} 0.5 {hem + 0.03}")
     )
     c.layer(skirt_part, p.fill, edge=p.edge)
@@ -104,7 +104,7 @@ def skirt(c: Canvas, p: Paint) -> None:
     """A skirt, pleated or plain."""
     hem, wide = p.g.uniform(0.66, 0.86), p.g.uniform(0.24, 0.36)
     c.layer(
-        mirrored(path(f"M 0.5 0.25 L 0.36 0.25 Q 0.31 0.45 {0.5 - wide} {hem} Q 0.4 {hem + 0.05} 0.5 {hem + 0.045}")),
+        mirror(path(f"M 0.5 0.25 L 0.36 0.25 Q 0.31 0.45 {0.5 - wide} {hem} Q 0.4 {hem + 0.05} 0.5 {hem + 0.045}")),
         p.fill,
         edge=p.edge,
     )
@@ -118,7 +118,7 @@ def trousers(c: Canvas, p: Paint) -> None:
     hem = 0.9 if p.g.random() < 0.75 else p.g.uniform(0.55, 0.62)
     out, narrow = p.g.uniform(0.27, 0.31), p.g.uniform(0.41, 0.45)
     leg = path(f"M 0.5 0.16 L 0.35 0.16 L {out} {hem} L {narrow} {hem + 0.01} L 0.5 0.42")
-    c.layer(mirrored(leg), p.fill, edge=p.edge)
+    c.layer(mirror(leg), p.fill, edge=p.edge)
     c.layer(box(0.345, 0.135, 0.655, 0.195), p.deep, edge=p.edge, relief=0.15)
     c.line([(0.5, 0.2), (0.5, 0.41)], p.edge, width=0.008)
     pocket = path("M 0.36 0.22 Q 0.42 0.24 0.43 0.3")
@@ -135,15 +135,15 @@ def jumper(c: Canvas, p: Paint) -> None:
         for side in (part, _flip(part)):
             c.layer(side, fill, edge=p.edge)
     c.layer(
-        mirrored(path("M 0.5 0.19 L 0.41 0.185 L 0.32 0.225 L 0.3 0.48 L 0.285 0.82 L 0.5 0.825")),
+        mirror(path("M 0.5 0.19 L 0.41 0.185 L 0.32 0.225 L 0.3 0.48 L 0.285 0.82 L 0.5 0.825")),
         p.fill,
         edge=p.edge,
         relief=0.36,
     )
-    c.layer(mirrored(path("M 0.5 0.81 L 0.285 0.81 L 0.3 0.87 L 0.5 0.875")), p.deep, edge=p.edge, relief=0.15)
+    c.layer(mirror(path("M 0.5 0.81 L 0.285 0.81 L 0.3 0.87 L 0.5 0.875")), p.deep, edge=p.edge, relief=0.15)
     high = p.g.uniform(0.12, 0.16)
     c.layer(
-        mirrored(path(f"M 0.5 {high} L 0.42 {high} L 0.395 0.2 Q 0.44 0.25 0.5 0.25")), p.deep, edge=p.edge, relief=0.2
+        mirror(path(f"M 0.5 {high} L 0.42 {high} L 0.395 0.2 Q 0.44 0.25 0.5 0.25")), p.deep, edge=p.edge, relief=0.2
     )
     for x in np.linspace(0.32, 0.68, 13).tolist():
         c.line([(x, 0.825), (x, 0.862)], p.edge, width=0.005)
@@ -235,9 +235,9 @@ def hat(c: Canvas, p: Paint) -> None:
         brim = p.g.uniform(0.32, 0.42)
         c.shadow(0.5, 0.7, brim)
         c.layer(ellipse(0.5, 0.64, brim, 0.085), p.fill, edge=p.edge)
-        c.layer(mirrored(path("M 0.5 0.3 Q 0.33 0.27 0.3 0.62 Q 0.4 0.67 0.5 0.67")), p.fill, edge=p.edge)
+        c.layer(mirror(path("M 0.5 0.3 Q 0.33 0.27 0.3 0.62 Q 0.4 0.67 0.5 0.67")), p.fill, edge=p.edge)
         c.layer(
-            mirrored(path("M 0.5 0.6 Q 0.38 0.6 0.305 0.55 L 0.298 0.625 Q 0.4 0.675 0.5 0.675")),
+            mirror(path("M 0.5 0.6 Q 0.38 0.6 0.305 0.55 L 0.298 0.625 Q 0.4 0.675 0.5 0.675")),
             mix(p.second, DARK, 0.2),
             relief=0.2,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.data.demo.canvas import Canvas, Colour, box, ellipse, mirrored, mix, path
+from recsys.data.demo.canvas import Canvas, Colour, box, ellipse, mirror, mix, path
 from recsys.data.demo.shapes_clothing import DARK, WHITE, WOOD, Paint
 
 METAL: Colour = (190, 186, 178)
@@ -25,7 +25,7 @@ def handbag(c: Canvas, p: Paint) -> None:
             width=0.032,
         )
     c.layer(
-        mirrored(
+        mirror(
             path(
                 f"M 0.5 {top} L {0.5 - wide} {top} Q {0.48 - wide} 0.7 {0.45 - wide} 0.83 Q {0.47 - wide} 0.86 0.5 0.86"
             )
@@ -35,7 +35,7 @@ def handbag(c: Canvas, p: Paint) -> None:
     )
     if p.g.random() < 0.5:
         c.layer(
-            mirrored(
+            mirror(
                 path(
                     f"M 0.5 {top - 0.005} L {0.495 - wide} {top - 0.005} "
                     f"L {0.5 - wide} {top + 0.13} Q 0.4 {top + 0.2} 0.5 {top + 0.2}"
@@ -55,9 +55,9 @@ def backpack(c: Canvas, p: Paint) -> None:
     c.line(path("M 0.43 0.18 Q 0.44 0.1 0.5 0.1 Q 0.56 0.1 0.57 0.18"), p.edge, width=0.03)
     for side in (-1, 1):
         c.line([(0.5 + side * 0.27, 0.4), (0.5 + side * 0.315, 0.6), (0.5 + side * 0.27, 0.82)], p.edge, width=0.03)
-    c.layer(mirrored(path("M 0.5 0.15 Q 0.26 0.14 0.245 0.4 L 0.23 0.82 Q 0.24 0.875 0.5 0.875")), p.fill, edge=p.edge)
+    c.layer(mirror(path("M 0.5 0.15 Q 0.26 0.14 0.245 0.4 L 0.23 0.82 Q 0.24 0.875 0.5 0.875")), p.fill, edge=p.edge)
     c.layer(
-        mirrored(path("M 0.5 0.53 L 0.32 0.53 Q 0.3 0.56 0.3 0.62 L 0.31 0.8 Q 0.33 0.82 0.5 0.82")),
+        mirror(path("M 0.5 0.53 L 0.32 0.53 Q 0.3 0.56 0.3 0.62 L 0.31 0.8 Q 0.33 0.82 0.5 0.82")),
         p.deep,
         edge=p.edge,
     )
@@ -118,9 +118,7 @@ def lamp(c: Canvas, p: Paint) -> None:
     foot = WOOD if p.g.random() < 0.5 else GOLD
     c.shadow(0.5, 0.875, 0.2)
     if p.g.random() < 0.5:
-        c.layer(
-            mirrored(path("M 0.5 0.5 L 0.47 0.5 Q 0.36 0.68 0.42 0.83 L 0.5 0.83")), foot, edge=mix(foot, DARK, 0.5)
-        )
+        c.layer(mirror(path("M 0.5 0.5 L 0.47 0.5 Q 0.36 0.68 0.42 0.83 L 0.5 0.83")), foot, edge=mix(foot, DARK, 0.5))
     else:
         c.line([(0.5, 0.48), (0.5, 0.85)], foot, width=0.045)
     c.layer(ellipse(0.5, 0.855, 0.15, 0.032), foot, edge=mix(foot, DARK, 0.5))
@@ -164,7 +162,7 @@ def vase(c: Canvas, p: Paint) -> None:
             )
     neck, belly = p.g.uniform(0.07, 0.11), p.g.uniform(0.16, 0.24)
     c.layer(
-        mirrored(
+        mirror(
             path(
                 f"M 0.5 0.38 L {0.47 - neck} 0.38 Q {0.5 - neck} 0.47 {0.5 - belly} 0.62 "
                 f"Q {0.5 - belly} 0.8 0.4 0.885 L 0.5 0.885"

@@ -15,7 +15,7 @@ from recsys.data.demo.shapes_clothing import Paint
 
 
 @dataclass(frozen=True)
-class Kind:
+class ProductKind:
     """A kind of product.
 
     Attributes:
@@ -43,42 +43,42 @@ _LEATHER, _CANVAS, _SILK, _STRAW = ("leather", "皮革"), ("canvas", "帆布"), 
 _STONEWARE, _PORCELAIN, _GLASS = ("stoneware", "粗陶"), ("porcelain", "瓷"), ("glass", "玻璃")
 
 KINDS = (
-    Kind("T-shirts", clothes.t_shirt, ("T-shirt", "tee"), ("T恤", "短袖"), (_COTTON, _LINEN), 22, 0.8),
-    Kind("Shirts", clothes.shirt, ("shirt", "button-down shirt"), ("衬衫",), (_COTTON, _LINEN, _DENIM), 45),
-    Kind("Dresses", clothes.dress, ("dress", "summer dress"), ("连衣裙",), (_COTTON, _LINEN, _SILK), 65, 0.7),
-    Kind("Skirts", clothes.skirt, ("skirt",), ("半身裙", "短裙"), (_COTTON, _DENIM, _WOOL), 42, 0.4),
-    Kind("Trousers", clothes.trousers, ("trousers", "pants"), ("长裤", "裤子"), (_COTTON, _LINEN, _DENIM), 55),
-    Kind("Jumpers", clothes.jumper, ("jumper", "sweater"), ("毛衣", "针织衫"), (_WOOL, _COTTON), 58, -1.1),
-    Kind("Trainers", clothes.sneakers, ("trainers", "sneakers"), ("运动鞋", "休闲鞋"), (_CANVAS, _LEATHER), 70),
-    Kind("Boots", clothes.boots, ("boots", "ankle boots"), ("靴子", "短靴"), (_LEATHER, _CANVAS), 110, -1.2),
-    Kind("Sandals", clothes.sandals, ("sandals",), ("凉鞋",), (_LEATHER, _CANVAS), 40, 1.3),
-    Kind("Hats", clothes.hat, ("hat", "cap"), ("帽子",), (_COTTON, _STRAW, _WOOL), 25, 0.9),
-    Kind("Scarves", clothes.scarf, ("scarf",), ("围巾",), (_WOOL, _SILK, _COTTON), 30, -1.2),
-    Kind("Handbags", things.handbag, ("handbag", "bag"), ("手提包", "包"), (_LEATHER, _CANVAS), 85),
-    Kind("Backpacks", things.backpack, ("backpack", "rucksack"), ("双肩包", "背包"), (_CANVAS, _LEATHER), 75),
-    Kind("Umbrellas", things.umbrella, ("umbrella",), ("雨伞",), (_COTTON, _SILK), 28, -0.6),
-    Kind("Mugs", things.mug, ("mug", "cup"), ("马克杯", "杯子"), (_STONEWARE, _PORCELAIN), 14),
-    Kind("Teapots", things.teapot, ("teapot",), ("茶壶",), (_STONEWARE, _PORCELAIN), 36, -0.4),
-    Kind("Lamps", things.lamp, ("table lamp", "lamp"), ("台灯",), (_COTTON, _LINEN, _SILK), 68, -0.3),
-    Kind("Cushions", things.cushion, ("cushion", "pillow"), ("抱枕", "靠垫"), (_COTTON, _LINEN, _WOOL), 26),
-    Kind("Vases", things.vase, ("vase",), ("花瓶",), (_STONEWARE, _GLASS, _PORCELAIN), 32, 0.4),
-    Kind(
+    ProductKind("T-shirts", clothes.t_shirt, ("T-shirt", "tee"), ("T恤", "短袖"), (_COTTON, _LINEN), 22, 0.8),
+    ProductKind("Shirts", clothes.shirt, ("shirt", "button-down shirt"), ("衬衫",), (_COTTON, _LINEN, _DENIM), 45),
+    ProductKind("Dresses", clothes.dress, ("dress", "summer dress"), ("连衣裙",), (_COTTON, _LINEN, _SILK), 65, 0.7),
+    ProductKind("Skirts", clothes.skirt, ("skirt",), ("半身裙", "短裙"), (_COTTON, _DENIM, _WOOL), 42, 0.4),
+    ProductKind("Trousers", clothes.trousers, ("trousers", "pants"), ("长裤", "裤子"), (_COTTON, _LINEN, _DENIM), 55),
+    ProductKind("Jumpers", clothes.jumper, ("jumper", "sweater"), ("毛衣", "针织衫"), (_WOOL, _COTTON), 58, -1.1),
+    ProductKind("Trainers", clothes.sneakers, ("trainers", "sneakers"), ("运动鞋", "休闲鞋"), (_CANVAS, _LEATHER), 70),
+    ProductKind("Boots", clothes.boots, ("boots", "ankle boots"), ("靴子", "短靴"), (_LEATHER, _CANVAS), 110, -1.2),
+    ProductKind("Sandals", clothes.sandals, ("sandals",), ("凉鞋",), (_LEATHER, _CANVAS), 40, 1.3),
+    ProductKind("Hats", clothes.hat, ("hat", "cap"), ("帽子",), (_COTTON, _STRAW, _WOOL), 25, 0.9),
+    ProductKind("Scarves", clothes.scarf, ("scarf",), ("围巾",), (_WOOL, _SILK, _COTTON), 30, -1.2),
+    ProductKind("Handbags", things.handbag, ("handbag", "bag"), ("手提包", "包"), (_LEATHER, _CANVAS), 85),
+    ProductKind("Backpacks", things.backpack, ("backpack", "rucksack"), ("双肩包", "背包"), (_CANVAS, _LEATHER), 75),
+    ProductKind("Umbrellas", things.umbrella, ("umbrella",), ("雨伞",), (_COTTON, _SILK), 28, -0.6),
+    ProductKind("Mugs", things.mug, ("mug", "cup"), ("马克杯", "杯子"), (_STONEWARE, _PORCELAIN), 14),
+    ProductKind("Teapots", things.teapot, ("teapot",), ("茶壶",), (_STONEWARE, _PORCELAIN), 36, -0.4),
+    ProductKind("Lamps", things.lamp, ("table lamp", "lamp"), ("台灯",), (_COTTON, _LINEN, _SILK), 68, -0.3),
+    ProductKind("Cushions", things.cushion, ("cushion", "pillow"), ("抱枕", "靠垫"), (_COTTON, _LINEN, _WOOL), 26),
+    ProductKind("Vases", things.vase, ("vase",), ("花瓶",), (_STONEWARE, _GLASS, _PORCELAIN), 32, 0.4),
+    ProductKind(
         "Coffee", things.coffee, ("coffee", "coffee beans"), ("咖啡", "咖啡豆"),
         (("dark roast", "深烘"), ("light roast", "浅烘"), ("decaf", "低因")), 9.5, 0.0, 14,
     ),
-    Kind(
+    ProductKind(
         "Tea", things.tea, ("tea", "loose tea"), ("茶", "茶叶"),
         (("green", "绿茶"), ("black", "红茶"), ("jasmine", "茉莉")), 8.0, -0.2, 21,
     ),
-    Kind(
+    ProductKind(
         "Soap", things.soap, ("soap", "hand soap"), ("香皂", "手工皂"),
         (("lavender", "薰衣草"), ("lemon", "柠檬"), ("olive", "橄榄")), 5.5, 0.0, 24,
     ),
-    Kind(
+    ProductKind(
         "Candles", things.candle, ("candle", "scented candle"), ("蜡烛", "香薰蜡烛"),
         (("vanilla", "香草"), ("cedar", "雪松"), ("fig", "无花果")), 16, -0.5, 28,
     ),
-    Kind(
+    ProductKind(
         "Chocolate", things.chocolate, ("chocolate", "chocolate bar"), ("巧克力",),
         (("dark", "黑"), ("milk", "牛奶"), ("hazelnut", "榛子")), 4.5, -0.3, 12,
     ),

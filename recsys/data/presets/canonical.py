@@ -70,5 +70,5 @@ class Canonical:
             return kept
         folded = attributes.fold(frame, others)
         if schema.ATTRIBUTES in kept.columns:
-            folded = attributes.merged(kept[schema.ATTRIBUTES], folded)
+            folded = attributes.merge(kept[schema.ATTRIBUTES], folded)
         return kept.with_columns(folded)

@@ -1,6 +1,6 @@
 """What differs between databases: bulk loads, upserts, where a run's rows lie, the clock, and the lease of a store.
 
-In: an engine. Out: its `Dialect`. A new database is one module here and one line in `of`.
+In: an engine. Out: its `Dialect`. A new database is one module here and one line in `dialect_for`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any, Protocol
 import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-
-__all__ = ["Dialect", "of", "sql_times"]
 
 _KNOWN = {"postgresql": ("postgres", "Postgres"), "mysql": ("mysql", "MySql"), "sqlite": ("sqlite", "Sqlite")}
 
@@ -53,30 +51,30 @@ class Dialect(Protocol):
         """Insert one row unless its key is there; say whether it was inserted."""
         ...
 
-    def unhurried(self, connection: Connection) -> None:
+    def without_timeout(self, connection: Connection) -> None:
         """This transaction need not be on the disk when its commit returns; it may be lost, but only whole.
 
         A later one that is not unhurried brings it to the disk.
         """
         ...
 
-    def place(self, table: sa.Table, run_id: str) -> sa.Table:
+    def run_storage(self, table: sa.Table, run_id: str) -> sa.Table:
         """Where the rows of a run are written: `table` itself, or the run's own part of it."""
         ...
 
-    def make_place(self, connection: Connection, table: sa.Table, run_id: str) -> None:
+    def create_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
         """Make the place of a run that is being written, unless it is there."""
         ...
 
-    def seal_place(self, connection: Connection, table: sa.Table, run_id: str) -> None:
+    def attach_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
         """All rows of a run are in its place: from the end of this transaction on they are rows of `table`."""
         ...
 
-    def held(self, connection: Connection, table: sa.Table) -> list[str]:
+    def run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
         """Ids of the runs that have rows, or an empty place, in `table`, whether sealed or not."""
         ...
 
-    def remove(self, engine: Engine, table: sa.Table, run_id: str) -> None:
+    def delete_run_rows(self, engine: Engine, table: sa.Table, run_id: str) -> None:
         """Take away the rows of a run that nobody is pointed to, in transactions of its own that block no reader.
 
         Killed half way, it is finished by calling it again.
@@ -103,7 +101,7 @@ class Dialect(Protocol):
         ...
 
 
-def of(engine: Engine) -> Dialect:
+def dialect_for(engine: Engine) -> Dialect:
     """The dialect of an engine; the others are not loaded."""
     from importlib import import_module
 

@@ -19,8 +19,8 @@ from sqlalchemy.exc import IntegrityError
 
 from recsys.db.dialects import rows
 from recsys.db.dialects.mysql_types import ID_LENGTH, IdText
-from recsys.db.errors import explained
-from recsys.db.locks import taken
+from recsys.db.errors import to_recsys_error
+from recsys.db.locks import acquire_lease
 from recsys.errors import DatabaseUnavailableError, DataContractError, LeaseHeldError
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class MySql:
                 for first in range(0, len(block), together):
                     cursor.execute(start + block.slice(first, together).str.join(",").item() + end)
         except Exception as error:
-            replacement = explained(error)
+            replacement = to_recsys_error(error)
             if replacement is not None:
                 raise replacement from error
             raise
@@ -95,24 +95,24 @@ class MySql:
             raise
         return True
 
-    def unhurried(self, connection: Connection) -> None:
+    def without_timeout(self, connection: Connection) -> None:
         """See Dialect. The server decides that for all (innodb_flush_log_at_trx_commit)."""
 
-    def place(self, table: sa.Table, run_id: str) -> sa.Table:  # noqa: ARG002
+    def run_storage(self, table: sa.Table, run_id: str) -> sa.Table:  # noqa: ARG002
         """See Dialect. All runs share the table."""
         return table
 
-    def make_place(self, connection: Connection, table: sa.Table, run_id: str) -> None:
+    def create_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
         """See Dialect. There is nothing to make."""
 
-    def seal_place(self, connection: Connection, table: sa.Table, run_id: str) -> None:
+    def attach_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
         """See Dialect. Rows count from their own transaction on."""
 
-    def held(self, connection: Connection, table: sa.Table) -> list[str]:
+    def run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
         """See Dialect."""
         return rows.runs_in(connection, table)
 
-    def remove(self, engine: Engine, table: sa.Table, run_id: str) -> None:
+    def delete_run_rows(self, engine: Engine, table: sa.Table, run_id: str) -> None:
         """See Dialect. Piece by piece: readers never wait, and no transaction grows large."""
         some = sa.text(f'DELETE FROM "{table.name}" WHERE run_id = :run LIMIT {rows.PIECE}')  # noqa: S608
         gone = rows.PIECE
@@ -143,7 +143,7 @@ class MySql:
                     _call(connection, "RELEASE_LOCK", _LEASE)
                 return had
 
-            held = taken(ask, shared)
+            held = acquire_lease(ask, shared)
             if held == "both":
                 _call(connection, "RELEASE_LOCK", _LEASE)
             if not held:

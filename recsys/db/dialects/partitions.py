@@ -26,12 +26,12 @@ _PENDING = """SELECT c.relname FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.
   WHERE i.inhparent = to_regclass(:whole) AND i.inhdetachpending"""
 
 
-def has(table: sa.Table) -> bool:
+def supports_partitions(table: sa.Table) -> bool:
     """Whether the table has one partition a run."""
     return table.dialect_options["postgresql"]["partition_by"] is not None
 
 
-def of(table: sa.Table, run_id: str) -> sa.Table:
+def partition_table(table: sa.Table, run_id: str) -> sa.Table:
     """The partition of a run."""
     return table.to_metadata(sa.MetaData(), name=_name(table, run_id))
 
@@ -40,7 +40,7 @@ def _name(table: sa.Table, run_id: str) -> str:
     return f"{table.name}_{run_id}"
 
 
-def make(connection: Connection, table: sa.Table, run_id: str) -> None:
+def create_partition(connection: Connection, table: sa.Table, run_id: str) -> None:
     """Make the table that a run's rows are collected in, unless it is there; it has no key and nobody reads it."""
     # The check is what attaching it would otherwise read all rows for.
     connection.exec_driver_sql(
@@ -49,7 +49,7 @@ def make(connection: Connection, table: sa.Table, run_id: str) -> None:
     )
 
 
-def attach(connection: Connection, table: sa.Table, run_id: str) -> None:
+def attach_partition(connection: Connection, table: sa.Table, run_id: str) -> None:
     """Give the collected rows their key and make them rows of the partitioned table.
 
     Raises:
@@ -69,7 +69,7 @@ def attach(connection: Connection, table: sa.Table, run_id: str) -> None:
     connection.exec_driver_sql(f'ALTER TABLE "{name}" DROP CONSTRAINT "of_one_run"')
 
 
-def runs(connection: Connection, table: sa.Table) -> list[str]:
+def partitioned_runs(connection: Connection, table: sa.Table) -> list[str]:
     """The runs that have a partition, attached or not."""
     start = _name(table, "")
     found = connection.execute(sa.text(_NAMES), {"whole": f'"{table.name}"', "start": start}).scalars()
@@ -77,7 +77,7 @@ def runs(connection: Connection, table: sa.Table) -> list[str]:
     return [run_id for run_id in ids if _RUN_ID.fullmatch(run_id)]  # other names are no tables of ours
 
 
-def drop(engine: Engine, table: sa.Table, run_id: str) -> None:
+def drop_partition(engine: Engine, table: sa.Table, run_id: str) -> None:
     """Drop a run's partition. Takes as long as the oldest transaction that reads the table; no reader waits for it.
 
     Raises:

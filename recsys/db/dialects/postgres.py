@@ -17,8 +17,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 
 from recsys.db.dialects import binary_copy, partitions, rows
-from recsys.db.errors import explained
-from recsys.db.locks import taken
+from recsys.db.errors import to_recsys_error
+from recsys.db.locks import acquire_lease
 from recsys.errors import DatabaseUnavailableError, LeaseHeldError
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Postgres:
                     for block in blocks:
                         copy.write(block)
         except Exception as error:
-            replacement = explained(error)
+            replacement = to_recsys_error(error)
             if replacement is not None:
                 raise replacement from error
             raise
@@ -87,32 +87,36 @@ class Postgres:
         statement = postgresql.insert(table).values(row).on_conflict_do_nothing().returning(sa.literal(1))
         return connection.execute(statement).first() is not None
 
-    def unhurried(self, connection: Connection) -> None:
+    def without_timeout(self, connection: Connection) -> None:
         """See Dialect."""
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
-    def place(self, table: sa.Table, run_id: str) -> sa.Table:
+    def run_storage(self, table: sa.Table, run_id: str) -> sa.Table:
         """See Dialect. A partitioned table has one partition a run."""
-        return partitions.of(table, run_id) if partitions.has(table) else table
+        return partitions.partition_table(table, run_id) if partitions.supports_partitions(table) else table
 
-    def make_place(self, connection: Connection, table: sa.Table, run_id: str) -> None:
+    def create_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
         """See Dialect."""
-        if partitions.has(table):
-            partitions.make(connection, table, run_id)
+        if partitions.supports_partitions(table):
+            partitions.create_partition(connection, table, run_id)
 
-    def seal_place(self, connection: Connection, table: sa.Table, run_id: str) -> None:
+    def attach_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
         """See Dialect."""
-        if partitions.has(table):
-            partitions.attach(connection, table, run_id)
+        if partitions.supports_partitions(table):
+            partitions.attach_partition(connection, table, run_id)
 
-    def held(self, connection: Connection, table: sa.Table) -> list[str]:
+    def run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
         """See Dialect."""
-        return partitions.runs(connection, table) if partitions.has(table) else rows.runs_in(connection, table)
+        return (
+            partitions.partitioned_runs(connection, table)
+            if partitions.supports_partitions(table)
+            else rows.runs_in(connection, table)
+        )
 
-    def remove(self, engine: Engine, table: sa.Table, run_id: str) -> None:
+    def delete_run_rows(self, engine: Engine, table: sa.Table, run_id: str) -> None:
         """See Dialect."""
-        if partitions.has(table):
-            partitions.drop(engine, table, run_id)
+        if partitions.supports_partitions(table):
+            partitions.drop_partition(engine, table, run_id)
             return
         with engine.begin() as connection:
             connection.execute(sa.delete(table).where(table.c.run_id == run_id))
@@ -132,7 +136,7 @@ class Postgres:
                 call = sa.text(f"SELECT pg_try_advisory_lock{kind}(:key)")
                 return bool(connection.execute(call, {"key": _LEASE_KEY}).scalar_one())
 
-            held = taken(ask, shared)
+            held = acquire_lease(ask, shared)
             if held == "both":  # the two are counted apart; without the first, others may share
                 self._release(connection)
             if not held:

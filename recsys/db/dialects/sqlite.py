@@ -19,7 +19,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from recsys.db.dialects import rows
-from recsys.db.locks import taken
+from recsys.db.locks import acquire_lease
 from recsys.errors import LeaseHeldError
 
 _TOGETHER = 200
@@ -90,24 +90,24 @@ class Sqlite:
         statement = sqlite.insert(table).values(row).on_conflict_do_nothing()
         return connection.execute(statement).rowcount == 1
 
-    def unhurried(self, connection: Connection) -> None:
+    def without_timeout(self, connection: Connection) -> None:
         """See Dialect. With a write-ahead log and `synchronous = NORMAL` every transaction is."""
 
-    def place(self, table: sa.Table, run_id: str) -> sa.Table:  # noqa: ARG002
+    def run_storage(self, table: sa.Table, run_id: str) -> sa.Table:  # noqa: ARG002
         """See Dialect. All runs share the table."""
         return table
 
-    def make_place(self, connection: Connection, table: sa.Table, run_id: str) -> None:
+    def create_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
         """See Dialect. There is nothing to make."""
 
-    def seal_place(self, connection: Connection, table: sa.Table, run_id: str) -> None:
+    def attach_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
         """See Dialect. Rows count from their own transaction on."""
 
-    def held(self, connection: Connection, table: sa.Table) -> list[str]:
+    def run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
         """See Dialect."""
         return rows.runs_in(connection, table)
 
-    def remove(self, engine: Engine, table: sa.Table, run_id: str) -> None:
+    def delete_run_rows(self, engine: Engine, table: sa.Table, run_id: str) -> None:
         """See Dialect. Piece by piece: readers never wait, and the next writer waits for one piece only."""
         key = [column.name for column in table.primary_key]
         names = ", ".join(f'"{name}"' for name in key)
@@ -144,7 +144,7 @@ class Sqlite:
         path = Path(name).with_name(Path(name).name + ".lease")
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if not taken(lambda how: _locked(handle, how), shared):
+            if not acquire_lease(lambda how: _locked(handle, how), shared):
                 holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
                 raise LeaseHeldError(f"{holder} is working on {path.with_suffix('').name}; try again when it is done")
             os.ftruncate(handle, 0)

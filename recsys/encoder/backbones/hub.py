@@ -33,7 +33,7 @@ TROUBLE: Final = (OSError, ValueError, KeyError, RuntimeError, ImportError, Safe
 """What the library raises when a model is not there or not whole."""
 
 
-class Source:
+class PretrainedSource:
     """Where a pretrained model comes from: a folder, never asking the network, or a name on the hub."""
 
     def __init__(self, name: str, setting: str) -> None:
@@ -58,7 +58,7 @@ class Source:
     def config(self) -> Any:
         """The model's configuration."""
         try:
-            with quiet():
+            with silence_transformers():
                 return transformers.AutoConfig.from_pretrained(self.name, **self.how)
         except TROUBLE as error:
             raise self.trouble(error) from error
@@ -74,7 +74,7 @@ class Source:
             raise ConfigError(f"{self.setting}: transformers has no model of type '{config.model_type}'")
         made: Any = MODEL_MAPPING[type(config)]
         try:
-            with quiet():
+            with silence_transformers():
                 model, report = made.from_pretrained(
                     self.name,
                     config=config,
@@ -102,7 +102,7 @@ class Source:
     def file(self, name: str) -> dict[str, Any]:
         """A JSON file beside the model, empty if there is none."""
         try:
-            with quiet():
+            with silence_transformers():
                 found = cached_file(
                     self.name,
                     name,
@@ -121,7 +121,7 @@ def state_of(config: Any) -> dict[str, Any]:
     return {key: value for key, value in held.items() if key not in ("_name_or_path", "auto_map")}
 
 
-def rebuilt(state: dict[str, Any]) -> nn.Module:
+def build_from_config(state: dict[str, Any]) -> nn.Module:
     """The model of a configuration; its weights are not set yet.
 
     Raises:
@@ -130,7 +130,7 @@ def rebuilt(state: dict[str, Any]) -> nn.Module:
     try:
         config: Any = CONFIG_MAPPING[state["model_type"]].from_dict({**state, "dtype": "float32"})
         made: Any = MODEL_MAPPING[type(config)]
-        with quiet(), no_init_weights():
+        with silence_transformers(), no_init_weights():
             model: nn.Module = made._from_config(config, **_bare(made))
     except TROUBLE as error:
         raise ModelFolderError(
@@ -146,7 +146,7 @@ def _bare(made: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def silence_transformers() -> Iterator[None]:
     """Without the library's reports and progress bars."""
     before, bars = their_log.get_verbosity(), their_log.is_progress_bar_enabled()
     their_log.set_verbosity(logging.ERROR)

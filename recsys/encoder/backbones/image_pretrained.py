@@ -19,8 +19,8 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from recsys.config import EncoderSettings
 from recsys.encoder.backbones import hub as pretrained
 from recsys.encoder.backbones import lora as adapters
-from recsys.encoder.backbones.image_tower import Seen, resized
-from recsys.encoder.backbones.inference_copy import Swift
+from recsys.encoder.backbones.image_tower import TowerOutput, resize
+from recsys.encoder.backbones.inference_copy import InferenceCopy
 from recsys.errors import ConfigError, ModelFolderError, suggestion
 
 _PIXELS: Final = 2**21
@@ -38,13 +38,13 @@ class PretrainedImage(nn.Module):
         self.bare: bool = state["bare"]
         self.learns = self.bare or settings.tuning != "frozen"
         self._state = state
-        self._swift = Swift(settings.precision)
+        self._swift = InferenceCopy(settings.precision)
         self.backbone = backbone
         if self.bare:
-            adapters.still(backbone)
+            adapters.disable_dropout(backbone)
         else:
             how = {"rank": settings.adapter_rank, "pace": settings.tuning_pace}
-            adapters.prepare(backbone, settings.tuning, setting="[encoder] image", **how)  # type: ignore[arg-type]
+            adapters.configure_trainable(backbone, settings.tuning, setting="[encoder] image", **how)  # type: ignore[arg-type]
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(state[name]).view(3, 1, 1), persistent=False)
 
@@ -58,7 +58,7 @@ class PretrainedImage(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, pixels: Tensor) -> Seen:
+    def forward(self, pixels: Tensor) -> TowerOutput:
         side = self._state["size"] or pixels.shape[2]
         if self.learns and torch.is_grad_enabled():
             return self._see(self.backbone, pixels, side)
@@ -68,8 +68,8 @@ class PretrainedImage(nn.Module):
         maps, wholes = zip(*parts, strict=True)
         return torch.cat(maps).float(), None if wholes[0] is None else torch.cat(wholes).float()
 
-    def _see(self, backbone: nn.Module, pixels: Tensor, side: int) -> Seen:
-        x = (resized(pixels, side) - self.mean) / self.std  # type: ignore[operator]
+    def _see(self, backbone: nn.Module, pixels: Tensor, side: int) -> TowerOutput:
+        x = (resize(pixels, side) - self.mean) / self.std  # type: ignore[operator]
         if self._state["kind"] == "torchvision":
             return _laid_out(backbone(x), side // self._state["patch"] if self._state["patch"] else 0)
         seen = backbone(pixel_values=x)
@@ -79,7 +79,7 @@ class PretrainedImage(nn.Module):
         return grid, whole if whole is not None and whole.shape[1] == grid.shape[1] else None
 
 
-def _laid_out(states: Tensor, grid: int) -> Seen:
+def _laid_out(states: Tensor, grid: int) -> TowerOutput:
     """A sequence of patches as a map, and the first token if there are others than patches."""
     if states.ndim == 4:
         return states, None
@@ -88,7 +88,7 @@ def _laid_out(states: Tensor, grid: int) -> Seen:
     return patches, states[:, 0] if others else None
 
 
-def named(settings: EncoderSettings) -> PretrainedImage:
+def load_image_backbone(settings: EncoderSettings) -> PretrainedImage:
     """The tower of `settings.image`, a network of torchvision or transformers.
 
     Raises:
@@ -101,20 +101,20 @@ def named(settings: EncoderSettings) -> PretrainedImage:
     known = models.list_models(module=models)
     if name in known:
         return _architecture(name, settings)
-    source, near = pretrained.Source(name, "[encoder] image"), suggestion(name, known)
+    source, near = pretrained.PretrainedSource(name, "[encoder] image"), suggestion(name, known)
     if near and "/" not in name and not source.local:
         raise ConfigError(f"{source.setting}: torchvision has no such network{near}")
     return _of_transformers(source, settings)
 
 
-def of_state(state: dict[str, Any], settings: EncoderSettings) -> PretrainedImage:
+def rebuild_image_backbone(state: dict[str, Any], settings: EncoderSettings) -> PretrainedImage:
     """The tower as `state()` gave it; its weights are not set yet.
 
     Raises:
         ModelFolderError: the installed libraries have no such network.
     """
     if state["kind"] == "transformers":
-        return PretrainedImage(pretrained.rebuilt(state["config"]), state, settings)
+        return PretrainedImage(pretrained.build_from_config(state["config"]), state, settings)
     try:
         network = models.get_model(state["name"], weights=None)
     except ValueError as error:
@@ -168,7 +168,7 @@ def _torchvision(network: str, made: nn.Module, state: dict[str, Any], settings:
     return PretrainedImage(_cut(made, node), state, settings)
 
 
-def _of_transformers(source: pretrained.Source, settings: EncoderSettings) -> PretrainedImage:
+def _of_transformers(source: pretrained.PretrainedSource, settings: EncoderSettings) -> PretrainedImage:
     """The picture side of a model of transformers (SigLIP, CLIP, DINO, ViT, ConvNeXt ...)."""
     config: Any = source.config()
     config = getattr(config, "vision_config", config)
@@ -177,7 +177,7 @@ def _of_transformers(source: pretrained.Source, settings: EncoderSettings) -> Pr
     if type(config) not in MODEL_MAPPING:
         raise ConfigError(f"{source.setting}: transformers has no picture model of type '{config.model_type}'")
     try:
-        with pretrained.quiet():
+        with pretrained.silence_transformers():
             given: Any = AutoImageProcessor.from_pretrained(source.name, **source.how)  # type: ignore[no-untyped-call]
     except pretrained.TROUBLE as error:
         raise source.trouble(error) from error

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.config import EncoderSettings
-from recsys.encoder.backbones.image_tower import Seen, resized
-from recsys.encoder.transformer import Block
+from recsys.encoder.backbones.image_tower import TowerOutput, resize
+from recsys.encoder.transformer import TransformerBlock
 
 _CHANNELS: Final = (24, 48, 96, 192)
 _PATCH: Final = 8
@@ -37,7 +37,7 @@ class _Residual(nn.Module):
         return F.relu(x + self.norm_second(self.second(F.relu(self.norm_first(self.first(x))))))
 
 
-class Convolutions(nn.Module):
+class ConvNet(nn.Module):
     """A small residual network; reads pictures of any size."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Convolutions(nn.Module):
         )
         self.stages = nn.ModuleList(_Residual(a, b) for a, b in zip((first, *rest[:-1]), rest, strict=True))
 
-    def forward(self, pixels: Tensor) -> Seen:
+    def forward(self, pixels: Tensor) -> TowerOutput:
         h = self.stem(((pixels - 0.7) / 0.3).contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
             h = stage(h)
@@ -59,7 +59,7 @@ class Convolutions(nn.Module):
         return {"kind": "own"}
 
 
-class Patches(nn.Module):
+class VisionTransformer(nn.Module):
     """A transformer over patches of 8 x 8 pixels (ViT, Dosovitskiy et al. 2021); reads pictures of any size.
 
     Places are fixed, and no token of its own stands for the whole (Beyer et al. 2022).
@@ -69,12 +69,14 @@ class Patches(nn.Module):
         super().__init__()
         self.channels = settings.width
         self.cut = nn.Conv2d(3, settings.width, _PATCH, stride=_PATCH)
-        self.blocks = nn.ModuleList(Block(settings.width, settings.heads) for _ in range(settings.image_layers))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(settings.width, settings.heads) for _ in range(settings.image_layers)
+        )
         self.norm = nn.LayerNorm(settings.width)
 
-    def forward(self, pixels: Tensor) -> Seen:
+    def forward(self, pixels: Tensor) -> TowerOutput:
         side = -(-pixels.shape[2] // _PATCH) * _PATCH
-        x = self.cut((resized(pixels, side) - 0.7) / 0.3)
+        x = self.cut((resize(pixels, side) - 0.7) / 0.3)
         h, w = x.shape[2:]
         x = x.flatten(2).transpose(1, 2) + _places(h, w, self.channels).to(x.device)
         for block in self.blocks:

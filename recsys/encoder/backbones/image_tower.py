@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch.nn.functional as F
 from torch import Tensor
 
-Seen = tuple[Tensor, Tensor | None]
+TowerOutput = tuple[Tensor, Tensor | None]
 
 
 class ImageTower(Protocol):
@@ -22,7 +22,7 @@ class ImageTower(Protocol):
 
     channels: int
 
-    def __call__(self, pixels: Tensor) -> Seen:
+    def __call__(self, pixels: Tensor) -> TowerOutput:
         """Map of each picture, and what stands for the whole."""
         ...
 
@@ -31,7 +31,7 @@ class ImageTower(Protocol):
         ...
 
 
-def resized(pixels: Tensor, side: int) -> Tensor:
+def resize(pixels: Tensor, side: int) -> Tensor:
     """Pictures of another side, smoothed when they shrink: (b, 3, S, S) -> (b, 3, side, side)."""
     if pixels.shape[2] == side == pixels.shape[3]:
         return pixels

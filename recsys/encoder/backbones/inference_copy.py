@@ -12,13 +12,13 @@ from typing import Literal
 import torch
 from torch import nn
 
-from recsys.encoder.backbones.lora import merge
-from recsys.encoder.device import has_bf16
+from recsys.encoder.backbones.lora import merge_lora
+from recsys.encoder.device import supports_bf16
 
 Precision = Literal["auto", "fp32", "bf16"]
 
 
-class Swift:
+class InferenceCopy:
     """Holds the copy; not a module, so that the copy is no part of what is saved."""
 
     def __init__(self, precision: Precision) -> None:
@@ -27,7 +27,7 @@ class Swift:
 
     def halves(self, device: torch.device) -> bool:
         """Does it multiply bf16 numbers there."""
-        return self.precision == "bf16" or (self.precision == "auto" and has_bf16(device))
+        return self.precision == "bf16" or (self.precision == "auto" and supports_bf16(device))
 
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
         """The number format for what the copy does."""
@@ -50,7 +50,7 @@ def _copy(backbone: nn.Module, *, halves: bool, device: torch.device) -> nn.Modu
     shared: dict[int, object] = {id(held): held for held in (*backbone.parameters(), *backbone.buffers())}
     with torch.inference_mode(mode=False), torch.no_grad():
         out: nn.Module = copy.deepcopy(backbone, shared)  # modules anew, weights the same
-        merge(out)
+        merge_lora(out)
         if halves:
             for layer in out.modules():
                 if isinstance(layer, nn.Linear):

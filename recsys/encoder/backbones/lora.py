@@ -16,7 +16,7 @@ from recsys.errors import ConfigError
 Tuning = Literal["frozen", "adapters", "tuned"]
 
 
-class Adapted(nn.Module):
+class LoRALayer(nn.Module):
     """A layer that stays as it is plus the product of two thin ones that learn (LoRA, Hu et al. 2021).
 
     The second starts at zero, so that at first nothing is changed.
@@ -61,7 +61,7 @@ class Adapted(nn.Module):
         return out
 
 
-def prepare(backbone: nn.Module, tuning: Tuning, *, rank: int, pace: float, setting: str) -> None:
+def configure_trainable(backbone: nn.Module, tuning: Tuning, *, rank: int, pace: float, setting: str) -> None:
     """Decide which weights of a pretrained backbone learn.
 
     Args:
@@ -86,18 +86,18 @@ def prepare(backbone: nn.Module, tuning: Tuning, *, rank: int, pace: float, sett
                 'set [encoder] tuning = "frozen" or "tuned"'
             )
         for outer, name, layer in places:
-            setattr(outer, name, Adapted(layer, rank))
+            setattr(outer, name, LoRALayer(layer, rank))
 
 
-def merge(backbone: nn.Module) -> None:
+def merge_lora(backbone: nn.Module) -> None:
     """Put a single layer in the place of each with an adapter."""
     for outer in list(backbone.modules()):
         for name, inner in list(outer.named_children()):
-            if isinstance(inner, Adapted):
+            if isinstance(inner, LoRALayer):
                 setattr(outer, name, inner.merged())
 
 
-def still(backbone: nn.Module) -> None:
+def disable_dropout(backbone: nn.Module) -> None:
     """Take all chance out of a backbone: its dropout would draw from no generator of ours."""
     for module in backbone.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.config import EncoderSettings
-from recsys.encoder.transformer import Block
+from recsys.encoder.transformer import TransformerBlock
 
 PAD: Final = 0
 MASK: Final = 1
@@ -57,7 +57,7 @@ class TextTower(Protocol):
         ...
 
 
-class OwnText(nn.Module):
+class TextTransformer(nn.Module):
     """A small transformer; learnt tokens in front gather what the fusion gets to see."""
 
     first = 0
@@ -70,7 +70,7 @@ class OwnText(nn.Module):
         self.embedding = nn.Embedding(vocabulary, width)
         self.places = nn.Parameter(torch.zeros(settings.text_tokens, width))
         self.summary = nn.Parameter(torch.zeros(SUMMARY, width))
-        self.blocks = nn.ModuleList(Block(width, settings.heads) for _ in range(settings.text_layers))
+        self.blocks = nn.ModuleList(TransformerBlock(width, settings.heads) for _ in range(settings.text_layers))
         self.norm = nn.LayerNorm(width)
 
     def states(self, tokens: Tensor) -> Tensor:

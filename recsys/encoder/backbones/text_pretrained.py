@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from recsys.config import EncoderSettings
 from recsys.encoder.backbones import hub as pretrained
 from recsys.encoder.backbones import lora as adapters
-from recsys.encoder.backbones.inference_copy import Swift
+from recsys.encoder.backbones.inference_copy import InferenceCopy
 from recsys.encoder.backbones.text import MASK, PAD, SPECIAL, SUMMARY
 from recsys.errors import ConfigError
 
@@ -34,11 +34,11 @@ class PretrainedText(nn.Module):
         self.learns = settings.tuning != "frozen"
         self.longest: int | None = state["longest"]
         self._state = state
-        self._swift = Swift(settings.precision)
+        self._swift = InferenceCopy(settings.precision)
         inner: nn.Embedding = backbone.get_input_embeddings()  # type: ignore[operator]
         depth, wide = inner.embedding_dim, int(state["config"]["hidden_size"])
         self.backbone = backbone
-        adapters.prepare(
+        adapters.configure_trainable(
             backbone, settings.tuning, rank=settings.adapter_rank, pace=settings.tuning_pace, setting="[encoder] text"
         )
         self.concealed = nn.Parameter(inner.weight.detach()[state["mask"]].clone(), requires_grad=self.learns)
@@ -58,7 +58,7 @@ class PretrainedText(nn.Module):
             ConfigError: there is none, or it is none that turns a text into states.
             ModelFolderError: weights are missing or of another shape.
         """
-        source = pretrained.Source(name, "[encoder] text")
+        source = pretrained.PretrainedSource(name, "[encoder] text")
         config = source.config()
         if getattr(config, "is_encoder_decoder", False) or hasattr(config, "vision_config"):
             raise ConfigError(f"{source.setting}: '{config.model_type}' is no plain text encoder; name one like BERT")
@@ -86,7 +86,7 @@ class PretrainedText(nn.Module):
     @staticmethod
     def of_state(state: dict[str, Any], settings: EncoderSettings) -> PretrainedText:
         """The tower as `state()` gave it; its weights are not set yet."""
-        return PretrainedText(pretrained.rebuilt(state["config"]), state, settings)
+        return PretrainedText(pretrained.build_from_config(state["config"]), state, settings)
 
     def train(self, mode: bool = True) -> PretrainedText:  # noqa: FBT001, FBT002 - torch's own signature
         """As for every module, but the backbone stays as it is outside training: its dropout is not ours to draw."""
@@ -148,10 +148,10 @@ class PretrainedText(nn.Module):
         return out, real
 
 
-def _tokenizer(source: pretrained.Source) -> tuple[Tokenizer, dict[str, Any]]:
+def _tokenizer(source: pretrained.PretrainedSource) -> tuple[Tokenizer, dict[str, Any]]:
     """The tokenizer of a model and its special tokens, `most` = tokens it says the model reads."""
     try:
-        with pretrained.quiet():
+        with pretrained.silence_transformers():
             whole: Any = transformers.AutoTokenizer.from_pretrained(source.name, **source.how)
     except pretrained.TROUBLE as error:
         raise source.trouble(error) from error
@@ -186,7 +186,7 @@ def _longest(backbone: nn.Module, most: int) -> int:
     return min(most, held) if isinstance(held, int) and held > 0 else most
 
 
-def _pooling(source: pretrained.Source) -> str:
+def _pooling(source: pretrained.PretrainedSource) -> str:
     """How a sentence-transformers model pools its states; the mean where nothing is said.
 
     Raises:

@@ -22,7 +22,7 @@ _FADE: Final = 5 * 86400
 
 
 @dataclass(frozen=True)
-class Pairs:
+class CoPurchasePairs:
     """Partners of n products in a row: those of product i are `other[starts[i]:starts[i+1]]`.
 
     Attributes:
@@ -39,7 +39,7 @@ class Pairs:
     log_mixed: FloatArray
 
     @staticmethod
-    def mine(interactions: Interactions) -> Pairs:
+    def from_interactions(interactions: Interactions) -> CoPurchasePairs:
         """Pair each event with the user's next ones within four weeks; a pair weighs less the longer the gap."""
         n = interactions.n_items
         counted = interactions.where(interactions.weight > 0)
@@ -59,12 +59,12 @@ class Pairs:
         total = np.bincount(anchor, weights=weight, minlength=n)
         share = np.bincount(other, weights=weight / total[anchor], minlength=n)
         log_mixed = np.log((share / max(1, int((total > 0).sum())) + 1 / n) / 2).astype(np.float32)
-        return Pairs(starts, other, np.cumsum(weight), log_mixed)
+        return CoPurchasePairs(starts, other, np.cumsum(weight), log_mixed)
 
     def __len__(self) -> int:
         return len(self.other)
 
-    def draw(self, rows: npt.NDArray[np.integer], rng: np.random.Generator) -> IntArray:
+    def sample(self, rows: npt.NDArray[np.integer], rng: np.random.Generator) -> IntArray:
         """A partner of each product by weight, -1 where it has none: (m,) int64."""
         begin, end = self.starts[rows], self.starts[np.asarray(rows) + 1]
         found = end > begin
@@ -76,7 +76,7 @@ class Pairs:
         at = np.clip(at, begin, np.maximum(end - 1, begin))
         return np.where(found, self.other[np.minimum(at, len(self) - 1)], -1)
 
-    def among(self, rows: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]) -> BoolArray:
+    def in_batch_matches(self, rows: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]) -> BoolArray:
         """Which of the products `columns` (c,) are the product itself or a known partner: (m, c) bool; -1 never is."""
         rows, columns = np.asarray(rows, np.int64), np.asarray(columns, np.int64)
         n = len(self.starts) - 1

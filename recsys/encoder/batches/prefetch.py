@@ -17,7 +17,7 @@ from torch import Tensor
 _AHEAD: Final = 2
 
 
-class Batches(Protocol):
+class BatchSource(Protocol):
     """Gives the batch of any step."""
 
     steps_per_pass: int
@@ -27,13 +27,13 @@ class Batches(Protocol):
         ...
 
 
-class Prefetch:
+class PrefetchLoader:
     """Context manager: makes the batches of the steps first .. steps - 1, at most two ahead of the one taken.
 
     An error in the making is raised by `take` when its step comes. The thread is gone when the block is left.
     """
 
-    def __init__(self, batches: Batches, first: int, steps: int, *, pin: bool) -> None:
+    def __init__(self, batches: BatchSource, first: int, steps: int, *, pin: bool) -> None:
         """`pin`: hold the tensors in memory a CUDA device can copy from by itself."""
         self._batches, self._range, self._pin = batches, range(first, steps), pin
         self._made: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
@@ -43,7 +43,7 @@ class Prefetch:
         self.waited = 0.0
         """Seconds that `take` had to wait, all in all."""
 
-    def __enter__(self) -> Prefetch:
+    def __enter__(self) -> PrefetchLoader:
         self._thread.start()
         return self
 
@@ -61,11 +61,11 @@ class Prefetch:
                 if self._ended:
                     return
                 batch = self._batches.at(step)
-                self._made.put((pinned(batch) if self._pin else batch, None))
+                self._made.put((pin_memory(batch) if self._pin else batch, None))
         except BaseException as error:  # whatever it is, it belongs to the one who asked for the batch
             self._made.put((None, error))
 
-    def take(self) -> Any:
+    def next_batch(self) -> Any:
         """The next batch.
 
         Raises:
@@ -80,14 +80,14 @@ class Prefetch:
         return batch
 
 
-def pinned(held: Any) -> Any:
+def pin_memory(held: Any) -> Any:
     """The same with every tensor in pinned memory: of dictionaries and dataclasses, whatever they hold else."""
     if isinstance(held, Tensor):
         return held.pin_memory()
     if isinstance(held, dict):
-        return {name: pinned(value) for name, value in held.items()}
+        return {name: pin_memory(value) for name, value in held.items()}
     if dataclasses.is_dataclass(held) and not isinstance(held, type):
         names = [field.name for field in dataclasses.fields(held) if field.init]
         tensors = {name: getattr(held, name) for name in names if isinstance(getattr(held, name), (Tensor, dict))}
-        return dataclasses.replace(held, **{name: pinned(value) for name, value in tensors.items()})
+        return dataclasses.replace(held, **{name: pin_memory(value) for name, value in tensors.items()})
     return held

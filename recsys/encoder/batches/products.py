@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from recsys.data.catalogue import Catalogue
-from recsys.encoder.batches.co_purchase_pairs import Pairs
+from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
 from recsys.encoder.modalities import Inputs, Tokens
 from recsys.encoder.modalities.bag_of_words import split_words
-from recsys.encoder.product_encoder import Encoded, ProductEncoder, ProductInputs, facts_of, texts_of
+from recsys.encoder.product_encoder import ProductEmbedding, ProductEncoder, ProductInputs, attribute_texts, texts_of
 from recsys.types import BoolArray, IntArray
 
 _QUERY_FACTS = 4
@@ -30,10 +30,10 @@ _SPARED = 0.4
 
 
 @dataclass(frozen=True)
-class Whole:
+class MaskedView:
     """Products by all that is shown of them; `conceal` (b, F) tells the hidden features, `parts` is what was fused."""
 
-    encoded: Encoded
+    encoded: ProductEmbedding
     conceal: Tensor
     parts: dict[str, Tokens]
 
@@ -56,19 +56,19 @@ class ProductBatch:
     query: Inputs
     text_key: IntArray
     paired: Tensor
-    pairs: Pairs
+    pairs: CoPurchasePairs
     _towers: dict[str, Tokens] = field(default_factory=dict)
     _present: dict[str, Tensor] = field(default_factory=dict)
-    _alone: dict[str, Encoded] = field(default_factory=dict)
-    _whole: list[Whole] = field(default_factory=list)
+    _alone: dict[str, ProductEmbedding] = field(default_factory=dict)
+    _whole: list[MaskedView] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def to(self, device: torch.device) -> ProductBatch:
         """The same on a device; `rows` stay here."""
-        x = {name: moved(part, device) for name, part in self.x.items()}
-        query = moved(self.query, device)
+        x = {name: to_device(part, device) for name, part in self.x.items()}
+        query = to_device(self.query, device)
         return ProductBatch(self.rows, x, query, self.text_key, self.paired.to(device), self.pairs)
 
     def towers(self, model: ProductEncoder, g: torch.Generator) -> dict[str, Tokens]:
@@ -83,18 +83,20 @@ class ProductBatch:
             self._present = model.present(self.x)
         return self._present
 
-    def alone(self, model: ProductEncoder, g: torch.Generator, name: Literal["text", "image"]) -> Encoded:
+    def alone(self, model: ProductEncoder, g: torch.Generator, name: Literal["text", "image"]) -> ProductEmbedding:
         """The products by their texts or their pictures alone, computed once a step too."""
         if name not in self._alone:
-            self._alone[name] = model.alone(name, self.towers(model, g)[name], self.x)
+            self._alone[name] = model.encode_modality(name, self.towers(model, g)[name], self.x)
         return self._alone[name]
 
-    def whole(self, model: ProductEncoder, g: torch.Generator) -> Whole:
+    def whole(self, model: ProductEncoder, g: torch.Generator) -> MaskedView:
         """The products by all they have, less what chance hides; one view for all objectives, for it is the dearest."""
         if not self._whole:
-            show, conceal = chance(model, self.x, self.present(model), g)
+            show, conceal = sample_masks(model, self.x, self.present(model), g)
             alone = {name: self.alone(model, g, name) for name in ("text", "image")}
-            self._whole.append(seen(model, self.x, self.towers(model, g), show=show, conceal=conceal, alone=alone))
+            self._whole.append(
+                apply_masks(model, self.x, self.towers(model, g), show=show, conceal=conceal, alone=alone)
+            )
         return self._whole[0]
 
     def same_text(self, a: IntArray, b: IntArray) -> BoolArray:
@@ -102,37 +104,37 @@ class ProductBatch:
         return np.equal.outer(self.text_key[a], self.text_key[b])
 
 
-def chance(
+def sample_masks(
     model: ProductEncoder, x: ProductInputs, present: dict[str, Tensor], g: torch.Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
     """What chance leaves of products: which modalities show, (b,) bool each, and which features hide, (b, F) bool."""
-    show = some_views(present, model.settings.modality_dropout, g)
+    show = drop_modalities(present, model.settings.modality_dropout, g)
     known = model.attributes.known(x["attributes"])
     share = (torch.rand(len(known), 1, generator=g) - _SPARED) / (1 - _SPARED)
     return show, (torch.rand(known.shape, generator=g) < share).to(known.device)
 
 
-def seen(
+def apply_masks(
     model: ProductEncoder,
     x: ProductInputs,
     towers: dict[str, Tokens],
     *,
     show: dict[str, Tensor],
     conceal: Tensor,
-    alone: Mapping[str, Encoded] | None = None,
-) -> Whole:
-    """Products by what is left of them, see `chance`; `towers` and `alone` are of the products with nothing hidden."""
+    alone: Mapping[str, ProductEmbedding] | None = None,
+) -> MaskedView:
+    """Products by what is left of them, see `sample_masks`; `towers` and `alone` are of the products with nothing hidden."""
     parts = {name: part.shown(show[name]) for name, part in towers.items()}
     parts["attributes"] = model.attributes(x["attributes"], conceal).shown(show["attributes"])
-    return Whole(model.whole(parts, x, show, alone=alone), conceal, parts)
+    return MaskedView(model.encode_all(parts, x, show, alone=alone), conceal, parts)
 
 
-def moved(x: Inputs, device: torch.device) -> Inputs:
+def to_device(x: Inputs, device: torch.device) -> Inputs:
     """Inputs on a device; from pinned memory the copying goes on while others work."""
     return {name: value.to(device, non_blocking=True) for name, value in x.items()}
 
 
-def some_views(present: dict[str, Tensor], rate: float, g: torch.Generator) -> dict[str, Tensor]:
+def drop_modalities(present: dict[str, Tensor], rate: float, g: torch.Generator) -> dict[str, Tensor]:
     """Hide each modality of each product with chance `rate`, but leave every product one if it has any."""
     names = list(present)
     had = torch.stack([present[name] for name in names], 1)
@@ -143,14 +145,14 @@ def some_views(present: dict[str, Tensor], rate: float, g: torch.Generator) -> d
     return {name: keep[:, at] for at, name in enumerate(names)}
 
 
-class ProductBatches:
+class ProductBatchLoader:
     """Reads everything but pixels once; `at(step)` puts a batch together."""
 
     def __init__(
         self,
         catalogue: Catalogue,
         model: ProductEncoder,
-        pairs: Pairs,
+        pairs: CoPurchasePairs,
         *,
         size: int,
         seed: int,
@@ -171,7 +173,7 @@ class ProductBatches:
     def _pieces(self, catalogue: Catalogue) -> None:
         """Tokens and words of each different title and attribute value, and which product has which."""
         titles = texts_of(catalogue.frame, self.model.text.columns[:1])
-        facts = facts_of(catalogue.frame, self.model.fact_columns)
+        facts = attribute_texts(catalogue.frame, self.model.fact_columns)
         pieces = list(dict.fromkeys(piece for group in (*titles, *facts) for piece in group))
         number = {piece: at for at, piece in enumerate(pieces)}
         self._piece_ids = self.model.text.ids(pieces)
@@ -191,18 +193,18 @@ class ProductBatches:
                 chosen += self._titles[row]
                 rng.shuffle(chosen)
             token_rows.append([token for piece in chosen for token in self._piece_ids[piece]])
-            word_rows.append(self.model.words.numbers(word for piece in chosen for word in self._piece_words[piece]))
+            word_rows.append(self.model.words.token_ids(word for piece in chosen for word in self._piece_words[piece]))
         return {**self.model.text.padded(token_rows), **self.model.words.padded(word_rows)}
 
     def at(self, step: int) -> ProductBatch:
         """The batch of a step: every product comes once in a pass, its partner beside it."""
         n = len(self.catalogue)
-        anchors = _in_turn(n, step, self.half - self._extra, seed=self.seed)
+        anchors = _epoch_permutation(n, step, self.half - self._extra, seed=self.seed)
         if self._extra:
-            chosen = _in_turn(len(self.often), step, self._extra, seed=self.seed)
+            chosen = _epoch_permutation(len(self.often), step, self._extra, seed=self.seed)
             anchors = np.concatenate([anchors, self.often[chosen]])
         rng = np.random.default_rng((self.seed, 1, step))
-        partners = self.pairs.draw(anchors, rng)
+        partners = self.pairs.sample(anchors, rng)
         paired = partners >= 0
         rows = np.concatenate([anchors, np.where(paired, partners, rng.integers(0, n, len(anchors)))])
         at = torch.from_numpy(rows)
@@ -212,12 +214,12 @@ class ProductBatches:
 
     def _pictures(self, rows: npt.NDArray[np.integer]) -> Inputs:
         return {
-            **self.model.image.read(self.catalogue.pictures, rows),
-            "guess": self.model.image.first_guess.honest(rows),
+            **self.model.image.read(self.catalogue.images, rows),
+            "guess": self.model.image.first_guess.leave_one_out(rows),
         }
 
 
-def _in_turn(n: int, step: int, count: int, *, seed: int) -> IntArray:
+def _epoch_permutation(n: int, step: int, count: int, *, seed: int) -> IntArray:
     """The `count` of n rows that come in a step: all come in random order before any comes again."""
     places = np.arange(step * count, (step + 1) * count)
     orders = {turn: np.random.default_rng((seed, 0, turn)).permutation(n) for turn in np.unique(places // n).tolist()}

@@ -43,7 +43,7 @@ class UserTrainingBatch:
         return UserTrainingBatch(*(part.to(device) for part in (self.items, self.times, self.kinds, self.weights)))
 
 
-class UserBatches:
+class UserBatchLoader:
     """Users with two events or more; of a long history a random window, every other time the newest.
 
     Users of like length share a batch, which is as wide as its longest window: little of it is padding.
@@ -96,6 +96,6 @@ class UserBatches:
         return UserTrainingBatch(
             torch.from_numpy(items),
             torch.from_numpy(np.where(real, log.time[at], 0)),
-            torch.from_numpy(np.where(real, log.kind[at], 0).astype(np.int64)),
+            torch.from_numpy(np.where(real, log.event_type[at], 0).astype(np.int64)),
             torch.from_numpy(weights),
         )

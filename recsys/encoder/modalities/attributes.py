@@ -62,7 +62,7 @@ def _values(column: pl.Series) -> tuple[str, ...]:
     return tuple(sorted(part for part, times in count.items() if times > 1 and part))
 
 
-def choose(frame: pl.DataFrame, columns: Sequence[str] | None) -> list[Feature]:
+def select_features(frame: pl.DataFrame, columns: Sequence[str] | None) -> list[Feature]:
     """Learn the features of the catalogue from the named columns, or from brand, category, price and all attributes.
 
     A column is left out when it says nothing (fewer than two values) or is nearly an id (more than 1,000 values).
@@ -89,7 +89,7 @@ def choose(frame: pl.DataFrame, columns: Sequence[str] | None) -> list[Feature]:
     return features
 
 
-class TableField(nn.Module):
+class AttributeEncoder(nn.Module):
     """Reads attributes; a hidden feature has a vector of its own, a missing one another."""
 
     name = "attributes"
@@ -116,9 +116,9 @@ class TableField(nn.Module):
         return [asdict(feature) for feature in self.features]
 
     @staticmethod
-    def of_state(state: Sequence[dict[str, Any]], width: int) -> TableField:
+    def of_state(state: Sequence[dict[str, Any]], width: int) -> AttributeEncoder:
         """The field with features as `state()` gave them."""
-        return TableField([Feature(f["name"], tuple(f["values"]), tuple(f["edges"])) for f in state], width)
+        return AttributeEncoder([Feature(f["name"], tuple(f["values"]), tuple(f["edges"])) for f in state], width)
 
     def read(self, frame: pl.DataFrame) -> Inputs:
         """Features of some products.
@@ -193,7 +193,7 @@ class TableField(nn.Module):
             tokens = torch.where(conceal[..., None], self.concealed, tokens)
         return Tokens(tokens + self.places, self.present(x)[:, None].expand(-1, tokens.shape[1]))
 
-    def reconstruct(self, summary: Tensor, x: Inputs, conceal: Tensor) -> Tensor:
+    def predict_masked(self, summary: Tensor, x: Inputs, conceal: Tensor) -> Tensor:
         """Cross-entropy of the hidden known features, guessed from a summary (b, w); several values share the truth."""
         guess = self.guess(summary).float()
         asked = conceal & self.known(x)

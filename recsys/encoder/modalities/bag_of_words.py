@@ -60,7 +60,7 @@ def split_words(text: str) -> list[str]:
     return words
 
 
-class WordsField(nn.Module):
+class BagOfWordsEncoder(nn.Module):
     """A vector for each known word, weighted by its rarity; number 0 is none, rare words share spare vectors."""
 
     def __init__(self, words: Sequence[str], rarity: Sequence[float], dim: int) -> None:
@@ -73,7 +73,7 @@ class WordsField(nn.Module):
         self.embedding.weight.pace = _PACE  # type: ignore[attr-defined]
 
     @staticmethod
-    def fit(documents: Iterable[Iterable[str]], dim: int) -> WordsField:
+    def fit(documents: Iterable[Iterable[str]], dim: int) -> BagOfWordsEncoder:
         """Learn which words at least two documents have and how rare they are (smoothed inverse document frequency)."""
         count, total = Counter[str](), 0
         for document in documents:
@@ -82,9 +82,9 @@ class WordsField(nn.Module):
         kept = sorted((word for word, times in count.items() if times > 1), key=lambda word: (-count[word], word))[
             :_MOST
         ]
-        return WordsField(kept, [round(1 + math.log((1 + total) / (1 + count[word])), 4) for word in kept], dim)
+        return BagOfWordsEncoder(kept, [round(1 + math.log((1 + total) / (1 + count[word])), 4) for word in kept], dim)
 
-    def start(self, parts: Sequence[Inputs]) -> None:
+    def initialize_lsa(self, parts: Sequence[Inputs]) -> None:
         """Set the words' vectors by the products that have them; chance comes from torch's generator.
 
         Args:
@@ -115,7 +115,7 @@ class WordsField(nn.Module):
         weight = self.embedding.weight
         return torch.from_numpy(_sparse(parts, len(weight)).sum(0)).to(weight.dtype)
 
-    def turn(self, used: Tensor, known: Sequence[int], wanted: Tensor) -> None:
+    def align(self, used: Tensor, known: Sequence[int], wanted: Tensor) -> None:
         """Turn all words about the origin, so that the known ones come as near as can be to where they are wanted.
 
         Words stay as far from each other as they are (orthogonal Procrustes, Schönemann 1966; between the words of two
@@ -133,7 +133,7 @@ class WordsField(nn.Module):
             left, _, right = torch.linalg.svd((weight[at] * used[at][:, None]).T @ wanted)
             weight.copy_(weight @ (left @ right))
 
-    def numbers(self, words: Iterable[str]) -> dict[int, float]:
+    def token_ids(self, words: Iterable[str]) -> dict[int, float]:
         """Number and weight of each different word: (1 + log times) * rarity."""
         out: dict[int, float] = {}
         for word, times in Counter(words).items():

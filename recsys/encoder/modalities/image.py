@@ -14,22 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.config import EncoderSettings
-from recsys.data.catalogue import Pictures
-from recsys.encoder.backbones.image_scratch import Convolutions, Patches
+from recsys.data.catalogue import Images
+from recsys.encoder.backbones.image_scratch import ConvNet, VisionTransformer
 from recsys.encoder.backbones.image_tower import ImageTower
 from recsys.encoder.modalities import Inputs, Tokens
-from recsys.encoder.modalities.image_descriptors import FirstGuess
+from recsys.encoder.modalities.image_descriptors import RidgeWordPredictor
 
 
-def augmented(pixels: Tensor, g: torch.Generator) -> Tensor:
+def augment(pixels: Tensor, g: torch.Generator) -> Tensor:
     """Mirror, shift, zoom and relight each picture a little: (b, 3, S, S) float 0..1 -> the same.
 
     Hue stays: the colour is what the product is.
     """
-    return moved(pixels, drawn(len(pixels), g))
+    return apply_augmentation(pixels, sample_augmentation(len(pixels), g))
 
 
-def drawn(b: int, g: torch.Generator) -> Tensor:
+def sample_augmentation(b: int, g: torch.Generator) -> Tensor:
     """How each of b pictures is to be changed: (b, 8), the 2 x 3 numbers of an affine map, light, contrast."""
 
     def draw(low: float, high: float) -> Tensor:
@@ -44,7 +44,7 @@ def drawn(b: int, g: torch.Generator) -> Tensor:
     return moves
 
 
-def moved(pixels: Tensor, moves: Tensor) -> Tensor:
+def apply_augmentation(pixels: Tensor, moves: Tensor) -> Tensor:
     """Pictures (b, 3, S, S) changed as drawn."""
     moves = moves.to(pixels.device)
     grid = F.affine_grid(moves[:, :6].view(-1, 2, 3), list(pixels.shape), align_corners=False)
@@ -53,7 +53,7 @@ def moved(pixels: Tensor, moves: Tensor) -> Tensor:
     return (seen - 0.5) * contrast[:, None, None, None] + 0.5 + light[:, None, None, None]
 
 
-class ImageField(nn.Module):
+class ImageEncoder(nn.Module):
     """Reads pictures; products without one are skipped, not filled with zeros."""
 
     name = "image"
@@ -61,15 +61,15 @@ class ImageField(nn.Module):
     def __init__(self, settings: EncoderSettings, state: dict[str, Any] | None = None) -> None:
         """Build the tower of the settings, or that of a saved model by its state."""
         super().__init__()
-        self.tower = tower(settings, state)
+        self.tower = create_image_tower(settings, state)
         self.out = nn.Linear(self.tower.channels, settings.width)
         self.norm = nn.LayerNorm(settings.width)
         self.places = nn.Parameter(torch.zeros(5, settings.width))
-        self.first_guess = FirstGuess(settings.dim)
+        self.first_guess = RidgeWordPredictor(settings.dim)
         self.to(memory_format=torch.channels_last)
 
     @staticmethod
-    def read(pictures: Pictures, rows: npt.NDArray[np.integer]) -> Inputs:
+    def read(pictures: Images, rows: npt.NDArray[np.integer]) -> Inputs:
         """Pictures of some products: pixels (m, 3, S, S) uint8, has (m,) bool."""
         return {"pixels": torch.from_numpy(pictures.take(rows)), "has": torch.from_numpy(pictures.present[rows])}
 
@@ -81,7 +81,7 @@ class ImageField(nn.Module):
         """The same with how each picture is to be changed, so that any part of the products can be read by itself."""
         has = x["has"]
         moves = torch.zeros(len(has), 8, device=has.device)
-        moves[has] = drawn(int(has.sum()), g).to(has.device)
+        moves[has] = sample_augmentation(int(has.sum()), g).to(has.device)
         return {**x, "moves": moves}
 
     def forward(self, x: Inputs, g: torch.Generator | None = None) -> Tokens:
@@ -92,9 +92,9 @@ class ImageField(nn.Module):
             return Tokens(torch.zeros(len(has), 5, width, device=has.device), has[:, None].expand(-1, 5))
         pixels = x["pixels"][has].float() / 255
         if "moves" in x:
-            pixels = moved(pixels, x["moves"][has])
+            pixels = apply_augmentation(pixels, x["moves"][has])
         elif g is not None:
-            pixels = augmented(pixels, g)
+            pixels = augment(pixels, g)
         h, whole = self.tower(pixels)
         quarters = F.adaptive_avg_pool2d(h, 2).flatten(2).transpose(1, 2)
         whole = whole if whole is not None else h.mean((2, 3))
@@ -113,7 +113,7 @@ class ImageField(nn.Module):
         return guess.masked_fill(~has[:, None], 0.0)
 
 
-def tower(settings: EncoderSettings, state: dict[str, Any] | None = None) -> ImageTower:
+def create_image_tower(settings: EncoderSettings, state: dict[str, Any] | None = None) -> ImageTower:
     """The tower of `settings.image`, or the one of a saved model by its `state()` with its weights not set yet.
 
     Raises:
@@ -121,9 +121,9 @@ def tower(settings: EncoderSettings, state: dict[str, Any] | None = None) -> Ima
     """
     kind = state["kind"] if state is not None else settings.image
     if kind == "own":
-        return Convolutions()
+        return ConvNet()
     if kind == "vit":
-        return Patches(settings)
+        return VisionTransformer(settings)
     from recsys.encoder.backbones import image_pretrained as vision
 
-    return vision.named(settings) if state is None else vision.of_state(state, settings)
+    return vision.load_image_backbone(settings) if state is None else vision.rebuild_image_backbone(state, settings)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.data.catalogue import Pictures
+from recsys.data.catalogue import Images
 
 _SIDE, _CELL, _ANGLES = 64, 8, 9
 """Pictures are brought to this side in pixels; outlines are counted in cells of so many, by so many directions."""
@@ -31,16 +31,16 @@ _MOST, _AT_ONCE = 20_000, 512
 _LEVERAGE: Final = 0.99
 
 
-def glance(pixels: Tensor) -> Tensor:
+def image_descriptors(pixels: Tensor) -> Tensor:
     """Outlines, colours and a small copy of each picture: (b, 3, S, S) uint8 -> (b, WIDTH)."""
     parts = []
     for some in torch.split(pixels, _AT_ONCE):
         lit = some.float() / 255
-        parts.append(torch.cat([outlines(lit), colours(lit), F.adaptive_avg_pool2d(lit, _COPY).flatten(1)], 1))
+        parts.append(torch.cat([hog(lit), colour_histogram(lit), F.adaptive_avg_pool2d(lit, _COPY).flatten(1)], 1))
     return torch.cat(parts) if parts else torch.zeros(0, WIDTH, device=pixels.device)
 
 
-def outlines(lit: Tensor) -> Tensor:
+def hog(lit: Tensor) -> Tensor:
     """Histograms of oriented gradients (Dalal and Triggs 2005): (b, 3, S, S) of 0..1 -> (b, OUTLINES).
 
     Cells of 8 pixels of a picture of 64, nine directions without a sign, shared linearly by the two nearest; blocks
@@ -67,7 +67,7 @@ def _unit(blocks: Tensor) -> Tensor:
     return blocks / (blocks.square().sum(2, keepdim=True) + 1e-3).sqrt()
 
 
-def colours(lit: Tensor) -> Tensor:
+def colour_histogram(lit: Tensor) -> Tensor:
     """Colour histograms (Swain and Ballard 1991), roots of shares: (b, 3, S, S) of 0..1 -> (b, COLOURS).
 
     Six shades of red by six of green by six of blue, each pixel shared linearly by its neighbours; of the four
@@ -82,7 +82,7 @@ def colours(lit: Tensor) -> Tensor:
     return torch.cat([quarters, mixed.mean((2, 3))], 1).sqrt()
 
 
-class FirstGuess(nn.Linear):
+class RidgeWordPredictor(nn.Linear):
     """The words of a product guessed from the first glance at its picture.
 
     Fitted in closed form and never trained: the steps of an optimiser are far too long for it.
@@ -94,7 +94,7 @@ class FirstGuess(nn.Linear):
         self._honest: dict[int, Tensor] = {}
 
     @torch.no_grad()
-    def fit(self, pictures: Pictures, words: Tensor) -> None:
+    def fit(self, pictures: Images, words: Tensor) -> None:
         """Guess the words by ridge regression.
 
         What a deep network needs many passes to find, a linear map has in seconds; training starts from there. Without
@@ -114,7 +114,7 @@ class FirstGuess(nn.Linear):
         seen = torch.empty(len(rows), WIDTH)
         for at in range(0, len(rows), _AT_ONCE):
             some = rows[at : at + _AT_ONCE]
-            seen[at : at + len(some)] = glance(torch.from_numpy(pictures.take(some)))
+            seen[at : at + len(some)] = image_descriptors(torch.from_numpy(pictures.take(some)))
         soft = torch.cat([torch.full((n,), s) for n, s in zip((OUTLINES, COLOURS, COPY), _SOFTENING, strict=True)])
         middle, scale = seen.mean(0), seen.std(0) + soft
         seen.sub_(middle).div_(scale)
@@ -126,7 +126,7 @@ class FirstGuess(nn.Linear):
         missed = (wanted - centre - seen @ weight) / (1 - leverage.clamp(max=_LEVERAGE))[:, None]
         self._honest = dict(zip(rows.tolist(), wanted - missed, strict=True))
 
-    def honest(self, rows: npt.NDArray[np.integer]) -> Tensor:
+    def leave_one_out(self, rows: npt.NDArray[np.integer]) -> Tensor:
         """Guesses for products of the catalogue it was fitted on, each without its own picture: (b, d), NaN = unknown.
 
         In training the others must not learn to lean on a guess that has seen the answer.
@@ -136,7 +136,7 @@ class FirstGuess(nn.Linear):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pictures (b, 3, S, S) uint8 -> (b, d)."""
-        return super().forward(glance(pixels).to(self.weight.dtype))
+        return super().forward(image_descriptors(pixels).to(self.weight.dtype))
 
 
 def _ridge(seen: Tensor, wanted: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:

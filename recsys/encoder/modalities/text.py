@@ -19,7 +19,7 @@ from recsys.config import EncoderSettings
 from recsys.encoder.backbones.text import MASK as MASK
 from recsys.encoder.backbones.text import NEXT as NEXT
 from recsys.encoder.backbones.text import PAD as PAD
-from recsys.encoder.backbones.text import SUMMARY, OwnText, TextTower
+from recsys.encoder.backbones.text import SUMMARY, TextTower, TextTransformer
 from recsys.encoder.modalities import Inputs, Tokens
 
 _SPECIAL: Final = ["[PAD]", "[MASK]", "[NEXT]"]
@@ -51,7 +51,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-class Table:
+class TokenEmbedding:
     """Vectors of the token numbers; `weight` (v, w) is what hidden tokens are guessed by."""
 
     def __init__(self, tower: TextTower) -> None:
@@ -63,7 +63,7 @@ class Table:
         return self._tower.table()
 
 
-class TextField(nn.Module):
+class TextEncoder(nn.Module):
     """Reads texts with the tokenizer and the tower it is given."""
 
     name = "text"
@@ -79,39 +79,39 @@ class TextField(nn.Module):
         super().__init__()
         self.tokenizer = tokenizer
         self.columns = list(columns)
-        self.tower = tower if tower is not None else OwnText(tokenizer.get_vocab_size(), settings)
+        self.tower = tower if tower is not None else TextTransformer(tokenizer.get_vocab_size(), settings)
         self.length = min(settings.text_tokens, self.tower.longest or settings.text_tokens)
         self._known: tuple[Tensor, Tensor, Tensor] | None = None
 
     @staticmethod
-    def fit(texts: Iterable[str], columns: Sequence[str], settings: EncoderSettings) -> TextField:
+    def fit(texts: Iterable[str], columns: Sequence[str], settings: EncoderSettings) -> TextEncoder:
         """Learn the vocabulary from `texts` (everything the field will read), or take a pretrained model's.
 
         Raises:
             ConfigError, ModelFolderError: the model of `settings.text` is not there or not whole.
         """
         if settings.text == "own":
-            return TextField(train_tokenizer(texts, settings.vocabulary), columns, settings)
+            return TextEncoder(train_tokenizer(texts, settings.vocabulary), columns, settings)
         from recsys.encoder.backbones.text_pretrained import PretrainedText
 
         tower, tokenizer = PretrainedText.of(settings.text, settings)
-        return TextField(tokenizer, columns, settings, tower)
+        return TextEncoder(tokenizer, columns, settings, tower)
 
     @staticmethod
     def of_state(
         state: dict[str, Any], tokenizer: Tokenizer, columns: Sequence[str], settings: EncoderSettings
-    ) -> TextField:
+    ) -> TextEncoder:
         """The field with the tower as its `state()` says; the weights are not set yet."""
         if state["kind"] == "own":
-            return TextField(tokenizer, columns, settings)
+            return TextEncoder(tokenizer, columns, settings)
         from recsys.encoder.backbones.text_pretrained import PretrainedText
 
-        return TextField(tokenizer, columns, settings, PretrainedText.of_state(state, settings))
+        return TextEncoder(tokenizer, columns, settings, PretrainedText.of_state(state, settings))
 
     @property
-    def embedding(self) -> Table:
+    def embedding(self) -> TokenEmbedding:
         """The vectors hidden tokens are guessed by, whatever the tower."""
-        return Table(self.tower)
+        return TokenEmbedding(self.tower)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token numbers of each text, not cut."""
@@ -148,7 +148,7 @@ class TextField(nn.Module):
         length = max(1, int((tokens != PAD).sum(1).max())) if len(tokens) else 1
         return self.tower.states(tokens[:, :length].long())
 
-    def gist(self, tokens: Tensor) -> Tensor:
+    def pooled(self, tokens: Tensor) -> Tensor:
         """What the summary of each text is made of: (b, L) -> (b, k), the pooled states of a pretrained tower.
 
         Outside training, and in training where the tower does not learn, texts are read in batches of like length.
@@ -191,7 +191,7 @@ class TextField(nn.Module):
 
     def forward(self, x: Inputs) -> Tokens:
         """Summary tokens of each product: (b, 2, w)."""
-        summary = self.tower.summarised(self.gist(x["tokens"]))
+        summary = self.tower.summarised(self.pooled(x["tokens"]))
         return Tokens(summary, self.present(x)[:, None].expand(-1, SUMMARY))
 
 

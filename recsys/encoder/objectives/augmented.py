@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.encoder.batches.products import ProductBatch, Whole, chance, seen
+from recsys.encoder.batches.products import MaskedView, ProductBatch, apply_masks, sample_masks
 from recsys.encoder.modalities import Inputs, text
-from recsys.encoder.objectives.contrastive import Side, contrast, infonce, same_rows
+from recsys.encoder.objectives.contrastive import ContrastiveView, contrastive_loss, infonce, same_product_mask
 from recsys.encoder.product_encoder import ProductEncoder, ProductInputs
 
 _RATE = 0.2
@@ -25,7 +25,7 @@ _LEAST = 16
 """Products seen a second time at least, as far as there are so many: it takes others to be told from."""
 
 
-class Augmented(nn.Module):
+class AugmentedViewLoss(nn.Module):
     """NT-Xent (SimCLR, Chen et al. 2020): among both views of all products, each finds its own other view.
 
     The first view is the one all objectives share. The second has its picture cut and lit anew, words left out (as Wei
@@ -45,24 +45,24 @@ class Augmented(nn.Module):
         one, two = batch.whole(model, g).encoded.vector[some], self.again(model, batch, some, g).encoded.vector
         rows = np.tile(batch.rows[some], 2)
         # Rolled by half, each view stands beside the other of its product; itself is of the same row and never counts.
-        return contrast(
-            Side(torch.cat([one, two]), rows),
-            Side(torch.cat([two, one]), rows),
+        return contrastive_loss(
+            ContrastiveView(torch.cat([one, two]), rows),
+            ContrastiveView(torch.cat([two, one]), rows),
             judge=partial(infonce, scale=self.log_scale.exp().clamp(max=100)),
-            alike=same_rows,
+            alike=same_product_mask,
             lengths=model.settings.prefixes,
         )
 
     @staticmethod
-    def again(model: ProductEncoder, batch: ProductBatch, some: slice, g: torch.Generator) -> Whole:
+    def again(model: ProductEncoder, batch: ProductBatch, some: slice, g: torch.Generator) -> MaskedView:
         """Some products of a batch as chance shows them a second time."""
         x: ProductInputs = {name: {key: held[some] for key, held in part.items()} for name, part in batch.x.items()}
         x["text"] = {**x["text"], "tokens": _blanked(x["text"]["tokens"], g)}
         x |= {name: _thinned(x[name], g) for name in ("words", "facts")}
         if int(x["image"]["has"].sum()) == 1:  # statistics of a single picture say nothing
             x["image"] = {**x["image"], "has": torch.zeros_like(x["image"]["has"])}
-        show, conceal = chance(model, x, model.present(x), g)
-        return seen(model, x, model.towers(x, g), show=show, conceal=conceal)
+        show, conceal = sample_masks(model, x, model.present(x), g)
+        return apply_masks(model, x, model.towers(x, g), show=show, conceal=conceal)
 
 
 def _blanked(tokens: Tensor, g: torch.Generator) -> Tensor:

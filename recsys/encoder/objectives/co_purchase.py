@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from recsys.encoder.batches.products import ProductBatch
-from recsys.encoder.objectives.contrastive import Side, contrast, infonce
+from recsys.encoder.objectives.contrastive import ContrastiveView, contrastive_loss, infonce
 from recsys.encoder.product_encoder import ProductEncoder
 
 
-class CoPurchase(nn.Module):
+class CoPurchaseLoss(nn.Module):
     """Contrastive loss over pairs (item2vec, Barkan & Koenigstein 2016) with the logQ correction (Yi et al. 2019).
 
     Wrong answers are the other partners of the batch, less those known to be right too. A memory of earlier vectors was
@@ -35,11 +35,11 @@ class CoPurchase(nn.Module):
         """Mean cross-entropy of the true partners: ()."""
         vectors, paired = batch.whole(model, g).encoded.vector, batch.paired.cpu().numpy()
         half = len(paired)
-        return contrast(
-            Side(vectors[:half][batch.paired], batch.rows[:half][paired]),
-            Side(vectors[half:][batch.paired], batch.rows[half:][paired]),
+        return contrastive_loss(
+            ContrastiveView(vectors[:half][batch.paired], batch.rows[:half][paired]),
+            ContrastiveView(vectors[half:][batch.paired], batch.rows[half:][paired]),
             judge=partial(infonce, scale=self.log_scale.exp().clamp(max=100)),
-            alike=batch.pairs.among,
+            alike=batch.pairs.in_batch_matches,
             less=lambda rows: self.correction * torch.from_numpy(batch.pairs.log_mixed[rows]),
             lengths=model.settings.prefixes,
         )

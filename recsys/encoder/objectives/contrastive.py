@@ -17,23 +17,23 @@ from recsys.types import BoolArray, IntArray
 
 Alike = Callable[[IntArray, IntArray], BoolArray]
 """Rows of products (m,) and (k,) -> (m, k): which must not count as different."""
-Judge = Callable[[Tensor, Tensor], Tensor]
+PairMask = Callable[[Tensor, Tensor], Tensor]
 """Inner products (m, m), the truth on the diagonal, and what is added to their logits -> () loss."""
 
 
 @dataclass(frozen=True)
-class Side:
+class ContrastiveView:
     """m products in one view: `vectors` (m, d) of unit length, `rows` (m,) their numbers in the catalogue."""
 
     vectors: Tensor
     rows: IntArray
 
 
-def contrast(
-    a: Side,
-    b: Side,
+def contrastive_loss(
+    a: ContrastiveView,
+    b: ContrastiveView,
     *,
-    judge: Judge,
+    judge: PairMask,
     alike: Alike,
     less: Callable[[IntArray], Tensor] | None = None,
     lengths: Sequence[int] = (),
@@ -61,16 +61,16 @@ def contrast(
     mask = torch.zeros(same.shape).masked_fill(torch.from_numpy(same), -torch.inf).to(a.vectors.device)
     if less is not None:
         mask = mask - less(b.rows).to(mask.device)
-    losses = [judge(first(a.vectors, length) @ first(b.vectors, length).T, mask) for length in lengths]
+    losses = [judge(truncate(a.vectors, length) @ truncate(b.vectors, length).T, mask) for length in lengths]
     return torch.stack([*losses, judge(a.vectors @ b.vectors.T, mask)]).mean()
 
 
-def first(vectors: Tensor, length: int) -> Tensor:
+def truncate(vectors: Tensor, length: int) -> Tensor:
     """The first numbers of each vector, of unit length again: (m, d) -> (m, length)."""
     return F.normalize(vectors[:, :length], dim=1)
 
 
-def same_rows(a: IntArray, b: IntArray) -> BoolArray:
+def same_product_mask(a: IntArray, b: IntArray) -> BoolArray:
     """Which products are one and the same: (m,) and (k,) -> (m, k)."""
     return np.equal.outer(a, b)
 
@@ -89,7 +89,7 @@ def infonce(inner: Tensor, mask: Tensor, *, scale: Tensor) -> Tensor:
     return F.cross_entropy(scale * inner.float() + mask, torch.arange(len(inner), device=inner.device))
 
 
-def both_ways(inner: Tensor, mask: Tensor, *, scale: Tensor) -> Tensor:
+def symmetric_infonce(inner: Tensor, mask: Tensor, *, scale: Tensor) -> Tensor:
     """Find b[i] by a[i] among all b, and back (CLIP, Radford et al. 2021); arguments and result as `infonce`."""
     return (infonce(inner, mask, scale=scale) + infonce(inner.T, mask.T, scale=scale)) / 2
 

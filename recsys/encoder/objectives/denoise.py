@@ -17,7 +17,7 @@ _SWAPPED = 0.15
 _BLANKED = 0.15
 
 
-class Denoise(nn.Module):
+class DenoisingLoss(nn.Module):
     """A denoising autoencoder (Vincent et al. 2008) of the attributes alone, through the fusion.
 
     Unlike `masked_attributes` nothing tells the model which features are spoilt: a blank one looks like one the shop
@@ -29,12 +29,12 @@ class Denoise(nn.Module):
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
         """Mean cross-entropy of all known features: ()."""
         clean = batch.x["attributes"]
-        tokens = model.attributes(corrupted(clean, g))
+        tokens = model.attributes(corrupt(clean, g))
         summary = model.fuse({"attributes": tokens}, None).summary
-        return model.attributes.reconstruct(summary, clean, torch.ones_like(model.attributes.known(clean)))
+        return model.attributes.predict_masked(summary, clean, torch.ones_like(model.attributes.known(clean)))
 
 
-def corrupted(x: Inputs, g: torch.Generator) -> Inputs:
+def corrupt(x: Inputs, g: torch.Generator) -> Inputs:
     """Attributes, some of them swapped with those of another product, others blank: `x` itself stays as it is."""
     values, numbers = x["values"], x["numbers"]
     features = values.shape[1] + numbers.shape[1]

@@ -14,14 +14,21 @@ from torch import Tensor, nn
 
 from recsys.encoder.batches.products import ProductBatch
 from recsys.encoder.modalities import text
-from recsys.encoder.objectives.contrastive import Judge, Side, both_ways, contrast, same_rows, sigmoid
-from recsys.encoder.product_encoder import Encoded, ProductEncoder
+from recsys.encoder.objectives.contrastive import (
+    ContrastiveView,
+    PairMask,
+    contrastive_loss,
+    same_product_mask,
+    sigmoid,
+    symmetric_infonce,
+)
+from recsys.encoder.product_encoder import ProductEmbedding, ProductEncoder
 
 _PAIRS = ("text_image", "text_whole", "image_whole", "query_whole", "query_image")
 _BIAS = -10.0
 
 
-class ImageText(nn.Module):
+class ImageTextLoss(nn.Module):
     """Contrastive loss between single views and between each and the fused one; temperatures are learnt.
 
     `infonce` finds each product among the batch (CLIP, Radford et al. 2021); `sigmoid` judges each pair by itself
@@ -53,25 +60,30 @@ class ImageText(nn.Module):
         return torch.stack([self._pair(views, at, batch, lengths=lengths) for at in range(len(_PAIRS))]).mean()
 
     def _pair(
-        self, views: dict[str, tuple[Encoded, Tensor]], at: int, batch: ProductBatch, *, lengths: tuple[int, ...]
+        self,
+        views: dict[str, tuple[ProductEmbedding, Tensor]],
+        at: int,
+        batch: ProductBatch,
+        *,
+        lengths: tuple[int, ...],
     ) -> Tensor:
         pair = _PAIRS[at]
         (a, has_a), (b, has_b) = (views[name] for name in pair.split("_"))
         both = has_a & has_b
         rows = batch.rows[both.cpu().numpy()]
-        return contrast(
-            Side(a.vector[both], rows),
-            Side(b.vector[both], rows),
+        return contrastive_loss(
+            ContrastiveView(a.vector[both], rows),
+            ContrastiveView(b.vector[both], rows),
             judge=self._judge(at),
             # Two colours of one product often share their text: no text view can tell them apart.
-            alike=batch.same_text if "text" in pair else same_rows,
+            alike=batch.same_text if "text" in pair else same_product_mask,
             lengths=lengths,
         )
 
-    def _judge(self, at: int) -> Judge:
+    def _judge(self, at: int) -> PairMask:
         scale = self.log_scales[at].exp().clamp(max=100)
         return (
-            partial(both_ways, scale=scale)
+            partial(symmetric_infonce, scale=scale)
             if self.biases is None
             else partial(sigmoid, scale=scale, bias=self.biases[at])
         )

@@ -18,7 +18,7 @@ _MOST: Final = 8192
 """Words that are asked, those most products have."""
 
 
-class ImageWords(nn.Module):
+class ImageWordLoss(nn.Module):
     """Words as classes that share the truth by their weight (Joulin et al. 2016; SuperClass, Huang et al. 2024).
 
     It costs one matrix product, and the picture's tower learns from it in a few hundred steps what comparing pictures

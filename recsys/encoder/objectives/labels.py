@@ -19,7 +19,7 @@ _GATHER = 0.5
 """Weight of the contrast beside the cross-entropy: with few labels it lifts heads and neighbours by about a point."""
 
 
-def gathered(vectors: Tensor, truth: Tensor, rows: Tensor) -> Tensor:
+def supervised_contrastive_loss(vectors: Tensor, truth: Tensor, rows: Tensor) -> Tensor:
     """Bring products of one value together, apart from the others (supervised contrast, Khosla et al. 2020).
 
     Args:
@@ -40,7 +40,7 @@ def gathered(vectors: Tensor, truth: Tensor, rows: Tensor) -> Tensor:
     return -((logits * share).sum(1)[held] / like[held]).mean()
 
 
-class Labels(nn.Module):
+class LabelLoss(nn.Module):
     """A linear head a label on the fused vector, which is brought to unit variance first."""
 
     name = "labels"
@@ -61,7 +61,7 @@ class Labels(nn.Module):
         for weight in self.heads.parameters():
             nn.init.zeros_(weight)
 
-    def answers(self, vectors: Tensor) -> list[Tensor]:
+    def logits(self, vectors: Tensor) -> list[Tensor]:
         """Of (b, d) unit vectors the logits of each label: (b, values) each."""
         return [head(self.scale * vectors).float() for head in self.heads]
 
@@ -72,8 +72,8 @@ class Labels(nn.Module):
         truth = self.targets[rows]
         losses = [
             F.cross_entropy(logits[held], truth[held, at])
-            + _GATHER * gathered(vectors[held], truth[held, at], rows[held])
-            for at, logits in enumerate(self.answers(vectors))
+            + _GATHER * supervised_contrastive_loss(vectors[held], truth[held, at], rows[held])
+            for at, logits in enumerate(self.logits(vectors))
             if bool((held := truth[:, at] >= 0).any())
         ]
         return torch.stack(losses).mean() if losses else vectors.sum() * 0

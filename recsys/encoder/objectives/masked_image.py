@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recsys.encoder.batches.products import ProductBatch
 from recsys.encoder.modalities import Tokens
 from recsys.encoder.product_encoder import ProductEncoder
-from recsys.encoder.transformer import Block
+from recsys.encoder.transformer import TransformerBlock
 
 GRID: Final = 8
 """A picture is cut into so many patches a side, whatever its size in pixels."""
@@ -33,7 +33,7 @@ _LEAST: Final = 8
 """Pictures asked at least, as far as there are so many."""
 
 
-class MaskedImage(nn.Module):
+class MaskedImageLoss(nn.Module):
     """Masked image modelling (MAE, He et al. 2022; SimMIM, Xie et al. 2022), helped by the fused rest (ITEm, 2023).
 
     Hidden patches are blank before the picture's tower sees it, so that any tower will do. A block of its own looks at
@@ -46,7 +46,7 @@ class MaskedImage(nn.Module):
         super().__init__()
         self.places = nn.Parameter(torch.randn(GRID**2, width) * 0.02)
         self.help = nn.Linear(width, width)
-        self.block = Block(width, heads)
+        self.block = TransformerBlock(width, heads)
         self.norm = nn.LayerNorm(width)
         self.paint = nn.Linear(width, 3 * _DETAIL**2)
 
@@ -59,8 +59,10 @@ class MaskedImage(nn.Module):
             return self.places.sum() * 0
         pixels = batch.x["image"]["pixels"][some]
         hidden = torch.rand(len(some), GRID**2, generator=g).argsort(1)[:, :HIDDEN].to(pixels.device)
-        with unnoticed(model.image):
-            image = model.image({"pixels": blanked(pixels, hidden), "has": torch.ones_like(some, dtype=torch.bool)})
+        with frozen_batch_norm(model.image):
+            image = model.image(
+                {"pixels": mask_patches(pixels, hidden), "has": torch.ones_like(some, dtype=torch.bool)}
+            )
         parts = batch.whole(model, g).parts.items()
         rest = model.fuse({name: Tokens(p.x[some], p.real[some]) for name, p in parts if name != "image"}, None).summary
         known = torch.cat([self.help(rest)[:, None], image.x], 1)
@@ -69,7 +71,7 @@ class MaskedImage(nn.Module):
         return F.mse_loss(self.paint(self.norm(states)).float(), truth)
 
 
-def blanked(pixels: Tensor, hidden: Tensor) -> Tensor:
+def mask_patches(pixels: Tensor, hidden: Tensor) -> Tensor:
     """Pictures (m, 3, S, S) uint8 with their patches `hidden` (m, H) all of one grey."""
     cells = torch.zeros(len(pixels), GRID**2, device=pixels.device).scatter(1, hidden, 1.0)
     places = F.interpolate(cells.view(-1, 1, GRID, GRID), pixels.shape[-2:]) > 0
@@ -85,7 +87,7 @@ def patches(pixels: Tensor) -> Tensor:
 
 
 @contextmanager
-def unnoticed(tower: nn.Module) -> Iterator[None]:
+def frozen_batch_norm(tower: nn.Module) -> Iterator[None]:
     """Inside, batch norms keep no account of what they see: their statistics are for whole pictures."""
     norms = [m for m in tower.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     training = [norm for norm in norms if norm.training]

@@ -18,7 +18,7 @@ _SHARE = 8
 """One product in so many is asked: reading a text a second time is dear."""
 
 
-class MaskedText(nn.Module):
+class MaskedTextLoss(nn.Module):
     """Masked language modelling (BERT, Devlin et al. 2019), helped by the fused rest (ITEm, Liao et al. 2023)."""
 
     name = "masked_text"

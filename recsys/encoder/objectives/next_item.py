@@ -19,7 +19,7 @@ _MULTIPLE: Final = 256
 _NOTHING: Final = -1e4
 
 
-class NextItem(nn.Module):
+class NextItemLoss(nn.Module):
     """Softmax over the truth and uniform negatives drawn anew in each step (Klenitskiy & Vasilev 2023).
 
     The sum over the negatives stands for that over all products (Jean et al. 2015), so that the loss does not depend

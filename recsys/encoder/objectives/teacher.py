@@ -16,7 +16,9 @@ _TEMPERATURE = 0.1
 _NOTHING = -1e4
 
 
-def relations(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], *, same: Tensor) -> Tensor:
+def similarity_distribution_loss(
+    student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], *, same: Tensor
+) -> Tensor:
     """How differently two encoders spread a product's likeness over others (SEED: Fang et al. 2021; CompRess, 2020).
 
     Args:
@@ -34,7 +36,7 @@ def relations(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], *,
     return F.kl_div(found, wanted, reduction="batchmean", log_target=True)
 
 
-class Teacher(nn.Module):
+class DistillationLoss(nn.Module):
     """Relations to the other products of the batch, for vectors of any length; of the same length also the cosine."""
 
     name = "teacher"
@@ -59,7 +61,7 @@ class Teacher(nn.Module):
             asked = has & ~same.all(1)
             if not bool(asked.any()):
                 continue
-            loss = relations((vectors[asked], whole), (wanted[asked], wanted), same=same[asked])
+            loss = similarity_distribution_loss((vectors[asked], whole), (wanted[asked], wanted), same=same[asked])
             if wanted.shape[1] == vectors.shape[1]:
                 loss = loss + (1 - (vectors[asked] * wanted[asked]).sum(1)).float().mean()
             losses.append(loss)

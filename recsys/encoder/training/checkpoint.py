@@ -27,7 +27,7 @@ Looks = Sequence[float]
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class TrainingCheckpoint:
     """A file to go on from, and what a training must be to go on from it."""
 
     path: Path
@@ -56,7 +56,7 @@ class Snapshot:
             raise TemporaryError(
                 f"{self.path}: the checkpoint could not be written ({error}); make room on the disk and train --resume"
             ) from error
-        durable.flush(new)
+        durable.fsync_path(new)
         failpoint("encoder.snapshot.rename.before")
         new.replace(self.path)
         failpoint("encoder.snapshot.rename.after")

@@ -30,7 +30,7 @@ _Given = dict[int | str, Any]
 
 
 @contextmanager
-def spread(model: nn.Module, *, chunk: int, compiled: bool) -> Iterator[None]:
+def chunked_forward(model: nn.Module, *, chunk: int, compiled: bool) -> Iterator[None]:
     """Carry the dear parts of a product encoder out in pieces inside the block.
 
     Args:
@@ -39,8 +39,8 @@ def spread(model: nn.Module, *, chunk: int, compiled: bool) -> Iterator[None]:
             pictures of a chunk ("ghost batches", Hoffer et al. 2017), those of all processes taken together.
         compiled: let `torch.compile` make kernels for the towers and the fusion.
     """
-    pieces, changed = _Pieces(chunk), list[tuple[nn.Module, str]]()
-    cutting = bool(chunk) or distributed.size() > 1
+    pieces, changed = _ChunkedCall(chunk), list[tuple[nn.Module, str]]()
+    cutting = bool(chunk) or distributed.world_size() > 1
     for field, method in _PARTS if cutting or compiled else ():
         owner = getattr(model, field, None) if field else model
         function = getattr(owner, method, None)
@@ -60,7 +60,7 @@ def spread(model: nn.Module, *, chunk: int, compiled: bool) -> Iterator[None]:
             delattr(owner, method)  # uncovers the method of the class
 
 
-class _Pieces:
+class _ChunkedCall:
     """Carries one function out in pieces; a function called by another inside a piece is simply called.
 
     Attributes:
@@ -84,14 +84,16 @@ class _Pieces:
         order, cells = plan
         held, seeds = _without_chance(held, owner, sum(map(len, cells)))
         sizes, mine, first = [sum(own) for own in cells], cells[distributed.rank()], distributed.rank() * len(cells[0])
-        held = _each(held, lambda x: distributed.cut(x, order, sizes) if len(cells) > 1 else x.index_select(0, order))
+        held = _each(
+            held, lambda x: distributed.local_shard(x, order, sizes) if len(cells) > 1 else x.index_select(0, order)
+        )
         parts, start = [], 0
         for at, rows in enumerate(mine):
             piece = _each(held, lambda x, cell=slice(start, start + rows): x[cell])  # type: ignore[misc]
             parts.append(self._piece(function, piece, seed=seeds[first + at] if seeds else None, alone=len(mine) == 1))
             start += rows
         back = order.argsort()
-        return _joined(parts, lambda x: distributed.gathered(x, sizes).index_select(0, back))
+        return _joined(parts, lambda x: distributed.all_gather(x, sizes).index_select(0, back))
 
     def _plan(self, given: _Given) -> tuple[Tensor, list[list[int]]] | None:
         """The order in which rows are dealt, and for each process the rows of its chunks; None = all in one piece.
@@ -99,7 +101,7 @@ class _Pieces:
         Rows are dealt in turn, those with a picture first: each piece gets as many as any other.
         """
         rows, device = _shape(given)
-        processes = distributed.size()
+        processes = distributed.world_size()
         chunks = -(-rows // (processes * self.chunk)) if self.chunk else 1
         chunks = min(chunks, rows // processes)
         order = torch.arange(rows, device=device)
@@ -138,12 +140,12 @@ class _Pieces:
         """Batch normalisation of a piece: over the processes, and counted once however often it is worked on."""
         if not (module.training and self.busy):
             return usual(x)
-        if distributed.size() == 1:
+        if distributed.world_size() == 1:
             if not self.again:
                 return usual(x)
             unused = module.running_mean.clone(), module.running_var.clone()
             return F.batch_norm(x, *unused, module.weight, module.bias, training=True, eps=module.eps)
-        out, mean, variance, count = distributed.normalised(x, module.weight, module.bias, module.eps)
+        out, mean, variance, count = distributed.sync_batch_norm(x, module.weight, module.bias, module.eps)
         if not self.again:
             with torch.no_grad():
                 module.num_batches_tracked += 1
@@ -204,7 +206,7 @@ def _joined(parts: Sequence[Any], finish: Callable[[Tensor], Tensor]) -> Any:
     first = parts[0]
     if isinstance(first, Tensor):
         if first.ndim == 3:  # tokens: a piece may have fewer of them than the longest of the batch
-            longest = distributed.most(max(part.shape[1] for part in parts))
+            longest = distributed.all_reduce_max(max(part.shape[1] for part in parts))
             parts = [F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts]
         return finish(torch.cat(tuple(parts)))
     if isinstance(first, Mapping):

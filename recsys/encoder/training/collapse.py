@@ -41,7 +41,7 @@ def effective_rank(vectors: Tensor) -> float:
     return float(torch.special.entr(share).sum().exp())
 
 
-class Collapse:
+class CollapseMonitor:
     """Looks at the vectors of a batch as a shop would get them: all that is known of each product, nothing hidden.
 
     Attributes:
@@ -55,7 +55,7 @@ class Collapse:
         self.seen: dict[str, float] = {}
         self._warned = False
 
-    def look(self, model: nn.Module, batch: Any, done: int) -> dict[str, float]:
+    def check(self, model: nn.Module, batch: Any, done: int) -> dict[str, float]:
         """The two numbers after step `done` (1 = the first); none when it is not time to look."""
         if done % _EVERY and done != self.steps:
             return {}

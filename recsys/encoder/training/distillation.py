@@ -1,6 +1,6 @@
 """Distillation: a student of the sizes that are set learns what a larger, trained encoder sees.
 
-In: the teacher `Model`, a catalogue. Out: a `Course` whose further objective is to be like the teacher.
+In: the teacher `Model`, a catalogue. Out: a `TrainingPlan` whose further objective is to be like the teacher.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import torch
 
 from recsys.data.catalogue import Catalogue
 from recsys.encoder.model import Model
-from recsys.encoder.objectives.teacher import Teacher
-from recsys.encoder.training.plan import Course
+from recsys.encoder.objectives.teacher import DistillationLoss
+from recsys.encoder.training.plan import TrainingPlan
 
 
-def course(teacher: Model, catalogue: Catalogue, *, weight: float) -> Course:
+def distillation_plan(teacher: Model, catalogue: Catalogue, *, weight: float) -> TrainingPlan:
     """The course of a student; the teacher reads every product once, whole, and is not needed again.
 
     Args:
@@ -23,12 +23,13 @@ def course(teacher: Model, catalogue: Catalogue, *, weight: float) -> Course:
         weight: of the objective among the others.
     """
     vectors = torch.from_numpy(teacher.encode(catalogue, np.arange(len(catalogue))))
-    return Course(
-        more=[(weight, Teacher(vectors))], identity={"teacher": teacher.content_version, "teacher_weight": weight}
+    return TrainingPlan(
+        extra_objectives=[(weight, DistillationLoss(vectors))],
+        identity={"teacher": teacher.content_version, "teacher_weight": weight},
     )
 
 
-def sizes(model: Model) -> tuple[int, int, int, int, int]:
+def encoder_sizes(model: Model) -> tuple[int, int, int, int, int]:
     """Length of the vectors, width, layers of the text tower and of the fusion, weights of the product encoder."""
     held = model.settings
     weights = sum(weight.numel() for weight in model.product.parameters())

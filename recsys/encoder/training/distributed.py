@@ -1,7 +1,7 @@
 """One training by several processes, which torchrun has started: each works on its share of every batch.
 
 Every process makes the same batch and draws the same chance. What is dear is computed by rows: each process does its
-rows (`cut`) and gets those of the others (`gathered`); what is cheap, the losses among it, all of them do for the whole
+rows (`local_shard`) and gets those of the others (`all_gather`); what is cheap, the losses among it, all of them do for the whole
 batch. So any objective sees all products of the batch, and the loss is that of one process.
 In: tensors. Out: tensors, with gradients that go back to the process the rows came from.
 """
@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from recsys.encoder.device import pick_device
+from recsys.encoder.device import select_device
 from recsys.errors import DataContractError
 from recsys.execution import torchrun as crew
 
@@ -28,16 +28,16 @@ _PATIENCE: Final = datetime.timedelta(days=1)
 
 
 @contextmanager
-def together(device: Literal["auto", "cpu", "cuda"]) -> Iterator[None]:
+def process_group(device: Literal["auto", "cpu", "cuda"]) -> Iterator[None]:
     """Wait for the other processes of the command and work with them inside the block; nothing without torchrun.
 
     Raises:
         ConfigError: there are fewer CUDA devices than processes.
     """
-    if crew.size() == 1 or size() > 1:
+    if crew.world_size() == 1 or world_size() > 1:
         yield
         return
-    own = pick_device(device)
+    own = select_device(device)
     if own.type == "cuda":
         torch.cuda.set_device(own)
     dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo", timeout=_PATIENCE)
@@ -47,47 +47,47 @@ def together(device: Literal["auto", "cpu", "cuda"]) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes work together now."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """Which of them this one is; number 0 leads."""
-    return dist.get_rank() if size() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Wait until every process is here."""
-    if size() > 1:
+    if world_size() > 1:
         _total(torch.zeros(1))
 
 
-def most(number: int) -> int:
+def all_reduce_max(number: int) -> int:
     """The largest of the processes' numbers, for all of them."""
-    if size() == 1:
+    if world_size() == 1:
         return number
     held = torch.tensor([number])
     dist.all_reduce(held, dist.ReduceOp.MAX)
     return int(held)
 
 
-def told(number: int) -> int:
+def broadcast(number: int) -> int:
     """The number of process 0, for all of them."""
-    return most(number if rank() == 0 else -(2**62))
+    return all_reduce_max(number if rank() == 0 else -(2**62))
 
 
-def alike(parts: nn.Module, identity: dict[str, Any]) -> None:
+def broadcast_parameters(parts: nn.Module, identity: dict[str, Any]) -> None:
     """Give every process the weights of process 0.
 
     Raises:
         DataContractError: the processes do not work on the same training.
     """
-    if size() == 1:
+    if world_size() == 1:
         return
     text = json.dumps(identity, sort_keys=True).encode()
     own = int.from_bytes(hashlib.sha256(text).digest()[:7], "little")
-    if most(own) != -most(-own):  # every process comes to the same judgement
+    if all_reduce_max(own) != -all_reduce_max(-own):  # every process comes to the same judgement
         raise DataContractError(
             "the processes of this training have read different data or settings; "
             "start it again while nothing else writes to the store"
@@ -99,16 +99,16 @@ def alike(parts: nn.Module, identity: dict[str, Any]) -> None:
             held.copy_(sent)
 
 
-def averaged(weights: Iterable[nn.Parameter]) -> None:
+def all_reduce_gradients(weights: Iterable[nn.Parameter]) -> None:
     """Make every gradient the mean of all processes', in one message; a weight nobody has one of keeps none."""
-    if size() == 1:
+    if world_size() == 1:
         return
     held = [weight for weight in weights if weight.requires_grad]
     flat = [weight.new_zeros(weight.numel()) if weight.grad is None else weight.grad.flatten() for weight in held]
     has = torch.tensor([float(weight.grad is not None) for weight in held], device=flat[0].device)
     sums = torch.cat([*(part.float() for part in flat), has])
     dist.all_reduce(sums)
-    sums /= size()
+    sums /= world_size()
     start = 0
     for weight, any_has in zip(held, sums[-len(held) :].tolist(), strict=True):
         if any_has:
@@ -117,7 +117,7 @@ def averaged(weights: Iterable[nn.Parameter]) -> None:
         start += weight.numel()
 
 
-def cut(x: Tensor, order: Tensor, sizes: Sequence[int]) -> Tensor:
+def local_shard(x: Tensor, order: Tensor, sizes: Sequence[int]) -> Tensor:
     """This process's rows of a tensor that all have.
 
     Args:
@@ -132,7 +132,7 @@ def cut(x: Tensor, order: Tensor, sizes: Sequence[int]) -> Tensor:
     return out
 
 
-def gathered(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+def all_gather(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
     """The rows of all processes, with gradients; what is then done must be the same in every process.
 
     Args:
@@ -142,14 +142,14 @@ def gathered(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
     Returns:
         (n, ...), those of process 0 first; `x` itself where there is one process.
     """
-    if size() == 1:
+    if world_size() == 1:
         return x
-    out: Tensor = _Gathered.apply(x, tuple(sizes) if sizes is not None else (len(x),) * size())
+    out: Tensor = _Gathered.apply(x, tuple(sizes) if sizes is not None else (len(x),) * world_size())
     return out
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def normalised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def sync_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Batch normalisation by the mean and variance over all processes' rows (Ioffe & Szegedy 2015).
 
     `torch.nn.SyncBatchNorm` does the same on CUDA alone.
@@ -184,7 +184,7 @@ def _collected(x: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 class _Gathered(torch.autograd.Function):
-    """Its gradient is counted as often as there are processes, for `averaged` divides by that."""
+    """Its gradient is counted as often as there are processes, for `all_reduce_gradients` divides by that."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
@@ -193,11 +193,11 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None]:
-        return above[ctx.start : ctx.start + ctx.rows] * size(), None
+        return above[ctx.start : ctx.start + ctx.rows] * world_size(), None
 
 
 class _Cut(torch.autograd.Function):
-    """Its gradient is put together from all processes', and what `gathered` counted too often is taken off again."""
+    """Its gradient is put together from all processes', and what `all_gather` counted too often is taken off again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, order: Tensor, sizes: tuple[int, ...]) -> Tensor:
@@ -209,7 +209,7 @@ class _Cut(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None]:
         (order,) = ctx.saved_tensors
-        return _collected(above, ctx.sizes).index_select(0, order.argsort()) / size(), None, None
+        return _collected(above, ctx.sizes).index_select(0, order.argsort()) / world_size(), None, None
 
 
 class _Normalised(torch.autograd.Function):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from recsys.data.interactions import Histories, Interactions
-from recsys.encoder.objectives.next_item import NextItem
-from recsys.encoder.training.checkpoint import Snapshot
+from recsys.encoder.objectives.next_item import NextItemLoss
+from recsys.encoder.training.checkpoint import TrainingCheckpoint
 from recsys.encoder.user_encoder import UserEncoder
 from recsys.types import IntArray
 
@@ -32,7 +32,7 @@ _FALLS: Final = 2
 
 
 @dataclass(frozen=True)
-class Held:
+class ValidationHoldout:
     """The newest purchase of some users.
 
     Attributes:
@@ -48,7 +48,7 @@ class Held:
     times: IntArray
 
 
-def hold_back(interactions: Interactions, *, history: int, seed: int) -> Held | None:
+def hold_out(interactions: Interactions, *, history: int, seed: int) -> ValidationHoldout | None:
     """Hold a tenth of the users' newest purchases back, at most 2,000; None where that would be too few to judge by.
 
     Users count whose newest purchase is new to them and comes after two other events or more, so that all of them
@@ -71,17 +71,25 @@ def hold_back(interactions: Interactions, *, history: int, seed: int) -> Held | 
     limit = np.full(interactions.n_users, len(interactions), np.int64)
     limit[user] = newest
     train = interactions.where(np.arange(len(interactions)) < limit[interactions.user])
-    return Held(train, train.histories(user, history), interactions.item[newest], interactions.time[newest])
+    return ValidationHoldout(
+        train, train.histories(user, history), interactions.item[newest], interactions.time[newest]
+    )
 
 
-class Judge:
+class NdcgEvaluator:
     """NDCG@10 of the purchases held back, ranked among all products anybody bought, those of the history left out."""
 
-    def __init__(self, held: Held, objective: NextItem) -> None:
+    def __init__(self, held: ValidationHoldout, objective: NextItemLoss) -> None:
         self._objective = objective
         self._parts = [
             torch.from_numpy(np.ascontiguousarray(part))
-            for part in (held.histories.items, held.histories.times, held.histories.kinds, held.times, held.targets)
+            for part in (
+                held.histories.items,
+                held.histories.times,
+                held.histories.event_types,
+                held.times,
+                held.targets,
+            )
         ]
 
     @torch.inference_mode()
@@ -117,7 +125,7 @@ def _ndcg(scores: Tensor, seen: Tensor, truth: Tensor) -> float:
 
 
 @dataclass
-class Patience:
+class EarlyStopping:
     """Looks at the model every so many steps and keeps the best; slows down, and at last ends, what gains no more.
 
     Attributes:
@@ -131,14 +139,14 @@ class Patience:
     judge: Callable[[nn.Module], float]
     every: int
     most: int
-    best: Snapshot
+    best: TrainingCheckpoint
     looks: list[float] = field(default_factory=list)
 
     def begin(self, looks: Sequence[float]) -> None:
         """Start, or go on after some looks."""
         self.looks = list(looks)
 
-    def look(self, model: nn.Module, step: int) -> float | None:
+    def step(self, model: nn.Module, step: int) -> float | None:
         """How good the model is after this step; None when it is not time to look."""
         if step % self.every:
             return None
@@ -179,7 +187,7 @@ class Patience:
         return max(self.looks)
 
 
-class Endless:
+class NoEarlyStopping:
     """Patience without end: nobody looks, all steps are made, the last weights are kept."""
 
     looks: Sequence[float] = ()
@@ -189,7 +197,7 @@ class Endless:
     def begin(self, looks: Sequence[float]) -> None:
         """Nothing is to be remembered."""
 
-    def look(self, model: nn.Module, step: int) -> None:
+    def step(self, model: nn.Module, step: int) -> None:
         """It is never time to look."""
 
     def restore(self, model: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """Few labels: an encoder goes on learning as before and besides guesses labels, of which it sees every one often.
 
-In: `Labels` of some products, a course that starts somewhere. Out: a `Course`; afterwards the heads, and their guess of
+In: `Labels` of some products, a course that starts somewhere. Out: a `TrainingPlan`; afterwards the heads, and their guess of
 the labels of any product with its confidence.
 """
 
@@ -22,9 +22,9 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.labels import Labels
 from recsys.encoder.model import Model
-from recsys.encoder.objectives.labels import Labels as LabelsObjective
+from recsys.encoder.objectives.labels import LabelLoss as LabelsObjective
 from recsys.encoder.product_encoder import ProductEncoder
-from recsys.encoder.training.plan import Course
+from recsys.encoder.training.plan import TrainingPlan
 from recsys.types import BoolArray, FloatArray
 
 CONFIDENCE = "confidence"
@@ -34,7 +34,7 @@ _STEPS: Final = 300
 
 
 @dataclass(frozen=True)
-class Heads:
+class ClassificationHeads:
     """A head a label: its name, its values, and what turns vectors into their logits."""
 
     names: tuple[str, ...]
@@ -42,11 +42,11 @@ class Heads:
     objective: LabelsObjective
 
     @staticmethod
-    def of(labels: Labels, dim: int) -> Heads:
+    def of(labels: Labels, dim: int) -> ClassificationHeads:
         """Heads on vectors of length `dim` that know nothing yet."""
         sizes = [len(known) for known in labels.values]
         objective = LabelsObjective(torch.from_numpy(labels.targets.copy()), sizes, dim)
-        return Heads(labels.names, labels.values, objective)
+        return ClassificationHeads(labels.names, labels.values, objective)
 
     def fit(self, vectors: FloatArray, labels: Labels) -> None:
         """Bring the heads to where a logistic regression has them.
@@ -73,7 +73,7 @@ class Heads:
                 head.bias.copy_(torch.from_numpy(bias))
 
 
-def course(heads: Heads, labels: Labels, start: Course, *, weight: float) -> Course:
+def finetuning_plan(heads: ClassificationHeads, labels: Labels, start: TrainingPlan, *, weight: float) -> TrainingPlan:
     """The course that learns the labels besides, with heads that fit the encoder it starts from.
 
     Args:
@@ -84,17 +84,19 @@ def course(heads: Heads, labels: Labels, start: Course, *, weight: float) -> Cou
     """
 
     def begin(catalogue: Catalogue, settings: EncoderSettings) -> ProductEncoder:
-        product = start.begin(catalogue, settings)
+        product = start.create_encoder(catalogue, settings)
         model = Model(product=product, user=None, settings=settings)
         heads.fit(model.encode(catalogue, labels.rows), labels)
         return product
 
     told = {**start.identity, "labels": labels.digest, "labels_weight": weight}
-    more = [*start.more, (weight, heads.objective)]
-    return replace(start, begin=begin, more=more, often=labels.rows, identity=told)
+    more = [*start.extra_objectives, (weight, heads.objective)]
+    return replace(start, create_encoder=begin, extra_objectives=more, oversampled_rows=labels.rows, identity=told)
 
 
-def predict(model: Model, catalogue: Catalogue, heads: Heads, *, vectors: FloatArray | None = None) -> pl.DataFrame:
+def predict(
+    model: Model, catalogue: Catalogue, heads: ClassificationHeads, *, vectors: FloatArray | None = None
+) -> pl.DataFrame:
     """The likeliest value of every label for every product.
 
     Args:
@@ -109,7 +111,7 @@ def predict(model: Model, catalogue: Catalogue, heads: Heads, *, vectors: FloatA
     held = model.encode(catalogue, np.arange(len(catalogue))) if vectors is None else np.array(vectors)
     objective = heads.objective.to("cpu").eval()
     with torch.inference_mode():
-        answers = [logits.softmax(1).max(1) for logits in objective.answers(torch.from_numpy(held))]
+        answers = [logits.softmax(1).max(1) for logits in objective.logits(torch.from_numpy(held))]
     frames = [
         pl.DataFrame(
             {
@@ -125,7 +127,7 @@ def predict(model: Model, catalogue: Catalogue, heads: Heads, *, vectors: FloatA
     return pl.concat(frames)
 
 
-def unlabelled(frame: pl.DataFrame, labels: Labels) -> pl.DataFrame:
+def filter_unlabelled(frame: pl.DataFrame, labels: Labels) -> pl.DataFrame:
     """Of the frame of `predict`, the products that nobody labelled."""
     kept: BoolArray = (labels.targets < 0).T.reshape(-1)
     return frame.filter(pl.Series(kept))

@@ -17,35 +17,35 @@ import torch
 from torch import Tensor, nn
 
 from recsys.config import TrainingSettings
-from recsys.encoder.batches.prefetch import Batches, Prefetch
-from recsys.encoder.device import autocast, pick_device
+from recsys.encoder.batches.prefetch import BatchSource, PrefetchLoader
+from recsys.encoder.device import autocast, select_device
 from recsys.encoder.training import distributed
-from recsys.encoder.training.checkpoint import Snapshot
-from recsys.encoder.training.collapse import Collapse
-from recsys.encoder.training.early_stopping import METRIC, Endless, Patience
-from recsys.encoder.training.loss_weighting import Fixed, Learned
-from recsys.encoder.training.metric_logger import Journal, Silence
+from recsys.encoder.training.checkpoint import TrainingCheckpoint
+from recsys.encoder.training.collapse import CollapseMonitor
+from recsys.encoder.training.early_stopping import METRIC, EarlyStopping, NoEarlyStopping
+from recsys.encoder.training.loss_weighting import FixedWeights, UncertaintyWeights
+from recsys.encoder.training.metric_logger import MetricLogger, NullLogger
 from recsys.errors import DegenerateLossError, InterruptedRunError
 from recsys.execution import signals as stop
 
 _LOG = logging.getLogger(__name__)
-ENDLESS = Endless()
+ENDLESS = NoEarlyStopping()
 
 
-def run(
+def run_training_loop(
     model: nn.Module,
     objectives: Sequence[tuple[float, Any]],
-    batches: Batches,
+    batches: BatchSource,
     *,
     steps: int,
-    per_step: int,
-    peak: float,
-    snapshot: Snapshot,
+    batch_size: int,
+    learning_rate: float,
+    snapshot: TrainingCheckpoint,
     training: TrainingSettings,
     folder: Path,
     resume: bool,
     progress: bool,
-    patience: Patience | Endless = ENDLESS,
+    patience: EarlyStopping | NoEarlyStopping = ENDLESS,
     learned_weights: bool = False,
     collapse: bool = False,
 ) -> dict[str, float]:
@@ -77,27 +77,29 @@ def run(
         ModelFolderError: the checkpoint belongs to another training.
     """
     stage = str(snapshot.identity["stage"])
-    device = pick_device(training.device)
+    device = select_device(training.device)
     weights = {part.name: weight for weight, part in objectives}
-    balance = (Learned if learned_weights else Fixed)(weights)
+    balance = (UncertaintyWeights if learned_weights else FixedWeights)(weights)
     parts = nn.ModuleDict({"model": model, **{part.name: part for _, part in objectives}, "balance": balance})
     parts.to(device).train()
-    optimizer = torch.optim.AdamW(_groups(parts, training.weight_decay), lr=peak, betas=(0.9, 0.98), fused=True)
-    saved = _Saved(snapshot, parts, optimizer, patience, minutes=training.checkpoint_minutes)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(parts, training.weight_decay), lr=learning_rate, betas=(0.9, 0.98), fused=True
+    )
+    saved = _CheckpointWriter(snapshot, parts, optimizer, patience, minutes=training.checkpoint_minutes)
     first = saved.begin(stage, resume=resume)
     leads = distributed.rank() == 0
-    watch = Collapse(steps=steps, quiet=round(training.warmup * steps)) if collapse and leads else None
-    journal = (Journal if leads else Silence)(
-        folder, stage=stage, first=first, steps=steps, per_step=per_step, progress=progress
+    watch = CollapseMonitor(steps=steps, quiet=round(training.warmup * steps)) if collapse and leads else None
+    journal = (MetricLogger if leads else NullLogger)(
+        folder, stage=stage, first=first, steps=steps, per_step=batch_size, progress=progress
     )
     with (
-        Prefetch(batches, first, steps, pin=device.type == "cuda") as source,
+        PrefetchLoader(batches, first, steps, pin=device.type == "cuda") as source,
         journal,
-        stop.listening(),
-        stop.deferred(),
+        stop.handle_signals(),
+        stop.defer_signals(),
     ):
         for step in range(first, steps):
-            batch = source.take().to(device)
+            batch = source.next_batch().to(device)
             g = torch.Generator().manual_seed(_seed(training.seed, stage, step))
             with autocast(device, training.precision):
                 losses = {part.name: part(model, batch, g).float() for _, part in objectives}
@@ -105,24 +107,24 @@ def run(
             numbers = {name: float(value.detach()) for name, value in losses.items()}
             if not math.isfinite(float(loss.detach())):
                 raise DegenerateLossError(_degenerate(stage, step, numbers))
-            rate = peak * _schedule(step, steps, training.warmup) * patience.rate
-            norm = _improve(loss, parts, optimizer, rate=rate, clip=training.clip)
+            rate = learning_rate * _warmup_cosine(step, steps, training.warmup) * patience.rate
+            norm = _optimizer_step(loss, parts, optimizer, rate=rate, clip=training.clip)
             if not math.isfinite(norm):
                 raise DegenerateLossError(_degenerate(stage, step, numbers))
-            if watch and (seen := watch.look(model, batch, step + 1)):
-                journal.note({**seen, **balance.weights()})
+            if watch and (seen := watch.check(model, batch, step + 1)):
+                journal.log_metrics({**seen, **balance.weights()})
             journal.step(step + 1, {**numbers, "gradient": norm}, waited=source.waited)
-            if (judged := patience.look(model, step + 1)) is not None:
-                journal.judged(step + 1, METRIC, judged)
+            if (judged := patience.step(model, step + 1)) is not None:
+                journal.log_validation(step + 1, METRIC, judged)
             ended = step + 1 == steps or patience.enough
             if ended or saved.due:
                 # one that has ended early is written as done, so that nothing taken up again goes past its end
                 saved.write(steps if ended else step + 1)
             if ended:
                 break
-            if number := _asked():
+            if number := _pending_signal():
                 saved.write(step + 1)
-                distributed.wait()
+                distributed.barrier()
                 raise InterruptedRunError(
                     f"training {stage} stopped by a signal after step {step + 1} of {steps}; "
                     "train --resume goes on from there",
@@ -130,21 +132,21 @@ def run(
                 )
     model.eval()
     model.to("cpu")
-    out = journal.results()
+    out = journal.final_metrics()
     if (value := patience.restore(model)) is not None:
         out[METRIC] = value
     return out
 
 
-class _Saved:
+class _CheckpointWriter:
     """Where a training can be taken up again; process 0 writes it, all read it."""
 
     def __init__(
         self,
-        snapshot: Snapshot,
+        snapshot: TrainingCheckpoint,
         parts: nn.Module,
         optimizer: torch.optim.Optimizer,
-        patience: Patience | Endless,
+        patience: EarlyStopping | NoEarlyStopping,
         *,
         minutes: float,
     ) -> None:
@@ -155,12 +157,12 @@ class _Saved:
         """Take everything up from the file, if it is to be and there is one: the number of steps done."""
         if not resume and distributed.rank() == 0:
             self._snapshot.remove()
-        distributed.wait()
+        distributed.barrier()
         first, looks = self._snapshot.read(self._parts, self._optimizer)
         if resume:
             said = f"goes on after step {first}" if first else "no checkpoint, starts from the beginning"
             _LOG.info("training %s: %s", stage, said)
-        distributed.alike(self._parts, {**self._snapshot.identity, "step": first})
+        distributed.broadcast_parameters(self._parts, {**self._snapshot.identity, "step": first})
         self._patience.begin(looks)
         return first
 
@@ -176,11 +178,13 @@ class _Saved:
             self._snapshot.write(self._parts, self._optimizer, done, looks=self._patience.looks)
 
 
-def _improve(loss: Tensor, parts: nn.Module, optimizer: torch.optim.Optimizer, *, rate: float, clip: float) -> float:
+def _optimizer_step(
+    loss: Tensor, parts: nn.Module, optimizer: torch.optim.Optimizer, *, rate: float, clip: float
+) -> float:
     """One step of the optimiser, none where the gradient is no number; the gradient's norm before it was clipped."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    distributed.averaged(parts.parameters())
+    distributed.all_reduce_gradients(parts.parameters())
     norm = float(nn.utils.clip_grad_norm_(parts.parameters(), clip))
     for group in optimizer.param_groups:
         group["lr"] = group["pace"] * rate
@@ -189,17 +193,17 @@ def _improve(loss: Tensor, parts: nn.Module, optimizer: torch.optim.Optimizer, *
     return norm
 
 
-def _asked() -> int:
+def _pending_signal() -> int:
     """The number of the signal that asked this process, or one it works with, to stop; 0 = none."""
     own = 0
     try:
-        stop.check()
+        stop.raise_pending_signal()
     except InterruptedRunError as asked:
         own = asked.exit_code - 128
-    return distributed.most(own)
+    return distributed.all_reduce_max(own)
 
 
-def _groups(parts: nn.Module, decay: float) -> list[dict[str, Any]]:
+def _parameter_groups(parts: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Matrices are decayed; embeddings, biases, norms and single numbers are not. Pretrained weights have a pace."""
     tables = {id(module.weight) for module in parts.modules() if isinstance(module, nn.Embedding)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, decay): [], (1.0, 0.0): []}
@@ -209,7 +213,7 @@ def _groups(parts: nn.Module, decay: float) -> list[dict[str, Any]]:
     return [{"params": held, "weight_decay": rate, "pace": pace} for (pace, rate), held in groups.items()]
 
 
-def _schedule(step: int, steps: int, warmup: float) -> float:
+def _warmup_cosine(step: int, steps: int, warmup: float) -> float:
     """Share of the peak learning rate: a straight line up, then a cosine down to a hundredth."""
     up = max(1, round(warmup * steps))
     if step < up:

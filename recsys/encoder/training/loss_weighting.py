@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Fixed(nn.Module):
+class FixedWeights(nn.Module):
     """The weighted sum."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
@@ -28,7 +28,7 @@ class Fixed(nn.Module):
         return {}
 
 
-class Learned(nn.Module):
+class UncertaintyWeights(nn.Module):
     """Weights from the uncertainty of each objective (Kendall, Gal & Cipolla 2018): sum of exp(-s) L + s.
 
     Each s starts so that exp(-s) is the configured weight, and comes to rest where exp(-s) L is 1. An objective that

@@ -22,7 +22,7 @@ _EVERY: Final = 10
 _LINE_SECONDS: Final = 30.0
 
 
-class Journal:
+class MetricLogger:
     """Context manager around one training.
 
     Attributes:
@@ -64,7 +64,7 @@ class Journal:
             kept = [line for line, row in held if row["stage"] != self.stage or row["step"] <= first]
             self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> MetricLogger:
         from torch.utils.tensorboard import SummaryWriter
 
         self._board = SummaryWriter(str(self._board_folder), purge_step=self._first)
@@ -80,7 +80,7 @@ class Journal:
         self._file.close()
         self._board.close()
 
-    def note(self, numbers: Mapping[str, float]) -> None:
+    def log_metrics(self, numbers: Mapping[str, float]) -> None:
         """Numbers that are not of every step: they are written with the next line."""
         self._new.update(numbers)
         self.noted.update(numbers)
@@ -114,7 +114,7 @@ class Journal:
             sys.stderr.write(f"training {self.stage}: step {done} of {self.steps}, {text}\n")
             sys.stderr.flush()
 
-    def judged(self, done: int, metric: str, value: float) -> None:
+    def log_validation(self, done: int, metric: str, value: float) -> None:
         """Take note of how good the model is after step number `done`."""
         row = {"stage": self.stage, "step": done, metric: _rounded(value)}
         self._file.write(json.dumps(row) + "\n")
@@ -124,7 +124,7 @@ class Journal:
             sys.stderr.write(f"training {self.stage}: after step {done} of {self.steps}, {metric} {value:.4f}\n")
             sys.stderr.flush()
 
-    def results(self) -> dict[str, float]:
+    def final_metrics(self) -> dict[str, float]:
         """Smoothed losses, what was noted last, the share of waiting; nothing where no step was made."""
         if not self.said:
             return {}
@@ -132,13 +132,13 @@ class Journal:
         return {**losses, **self.noted, "waiting": self.waiting}
 
 
-class Silence(Journal):
+class NullLogger(MetricLogger):
     """The journal of a process that helps another: nothing is written or said."""
 
     def __init__(self, folder: Path, **_: Any) -> None:
         self.folder = folder
 
-    def __enter__(self) -> Silence:
+    def __enter__(self) -> NullLogger:
         return self
 
     def __exit__(
@@ -146,16 +146,16 @@ class Silence(Journal):
     ) -> None:
         """Nothing is open."""
 
-    def note(self, numbers: Mapping[str, float]) -> None:
+    def log_metrics(self, numbers: Mapping[str, float]) -> None:
         """Not noted."""
 
     def step(self, done: int, numbers: Mapping[str, float], *, waited: float = 0.0) -> None:
         """Not noted."""
 
-    def judged(self, done: int, metric: str, value: float) -> None:
+    def log_validation(self, done: int, metric: str, value: float) -> None:
         """Not noted."""
 
-    def results(self) -> dict[str, float]:
+    def final_metrics(self) -> dict[str, float]:
         """None: process 0 tells them."""
         return {}
 

@@ -1,6 +1,6 @@
 """How a training of the product encoder differs from the plain one: where it starts, what more is asked, for how long.
 
-In: the parts, from transfer, labels or a teacher. Out: a `Course`, which `train_products` follows.
+In: the parts, from transfer, labels or a teacher. Out: a `TrainingPlan`, which `train_products` follows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from recsys.types import IntArray
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingPlan:
     """The plain course where nothing is given: random weights, no further objective, all products alike.
 
     Attributes:
@@ -30,17 +30,19 @@ class Course:
         identity: what tells this course from others, fit for JSON; a checkpoint of another is refused.
     """
 
-    begin: Callable[[Catalogue, EncoderSettings], ProductEncoder] = ProductEncoder.fit
-    more: Sequence[tuple[float, nn.Module]] = ()
-    often: IntArray | None = None
+    create_encoder: Callable[[Catalogue, EncoderSettings], ProductEncoder] = ProductEncoder.fit
+    extra_objectives: Sequence[tuple[float, nn.Module]] = ()
+    oversampled_rows: IntArray | None = None
     passes: int | None = None
-    peak: float | None = None
+    learning_rate: float | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
 
-    def paced(self, *, passes: int, peak: float | None = None) -> Course:
+    def with_schedule(self, *, passes: int, peak: float | None = None) -> TrainingPlan:
         """The same for so many passes, and with another learning rate when one is given."""
-        peak = peak or self.peak
-        return replace(self, passes=passes, peak=peak, identity={**self.identity, "passes": passes, "peak": peak})
+        peak = peak or self.learning_rate
+        return replace(
+            self, passes=passes, learning_rate=peak, identity={**self.identity, "passes": passes, "peak": peak}
+        )
 
 
-PLAIN: Final = Course()
+DEFAULT_PLAN: Final = TrainingPlan()

@@ -17,25 +17,25 @@ from recsys.config import EncoderSettings, ObjectiveSettings, TrainingSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
-from recsys.encoder.batches.co_purchase_pairs import Pairs
-from recsys.encoder.batches.products import ProductBatches
-from recsys.encoder.batches.users import UserBatches
-from recsys.encoder.device import repeatable
+from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
+from recsys.encoder.batches.products import ProductBatchLoader
+from recsys.encoder.batches.users import UserBatchLoader
+from recsys.encoder.device import deterministic
 from recsys.encoder.model import Model
-from recsys.encoder.objectives.augmented import Augmented
-from recsys.encoder.objectives.co_purchase import CoPurchase
-from recsys.encoder.objectives.denoise import Denoise
-from recsys.encoder.objectives.image_text import ImageText
-from recsys.encoder.objectives.image_words import ImageWords
-from recsys.encoder.objectives.masked_attributes import MaskedAttributes
-from recsys.encoder.objectives.masked_image import MaskedImage
-from recsys.encoder.objectives.masked_text import MaskedText
-from recsys.encoder.objectives.next_item import NextItem
-from recsys.encoder.training.checkpoint import Snapshot
-from recsys.encoder.training.chunking import spread
-from recsys.encoder.training.early_stopping import Endless, Judge, Patience, hold_back
-from recsys.encoder.training.loop import run
-from recsys.encoder.training.plan import PLAIN, Course
+from recsys.encoder.objectives.augmented import AugmentedViewLoss
+from recsys.encoder.objectives.co_purchase import CoPurchaseLoss
+from recsys.encoder.objectives.denoise import DenoisingLoss
+from recsys.encoder.objectives.image_text import ImageTextLoss
+from recsys.encoder.objectives.image_words import ImageWordLoss
+from recsys.encoder.objectives.masked_attributes import MaskedAttributeLoss
+from recsys.encoder.objectives.masked_image import MaskedImageLoss
+from recsys.encoder.objectives.masked_text import MaskedTextLoss
+from recsys.encoder.objectives.next_item import NextItemLoss
+from recsys.encoder.training.checkpoint import TrainingCheckpoint
+from recsys.encoder.training.chunking import chunked_forward
+from recsys.encoder.training.early_stopping import EarlyStopping, NdcgEvaluator, NoEarlyStopping, hold_out
+from recsys.encoder.training.loop import run_training_loop
+from recsys.encoder.training.plan import DEFAULT_PLAN, TrainingPlan
 from recsys.encoder.user_encoder import UserEncoder
 from recsys.errors import DataContractError
 from recsys.execution import memory as heap
@@ -55,7 +55,7 @@ def train_products(
     folder: Path,
     resume: bool = False,
     progress: bool = True,
-    course: Course = PLAIN,
+    course: TrainingPlan = DEFAULT_PLAN,
 ) -> Model:
     """Train the product encoder, without labels unless the course brings some.
 
@@ -78,45 +78,45 @@ def train_products(
     """
     if len(catalogue) == 0:
         raise DataContractError("there is no product to train on; ingest products first")
-    with repeatable(training.seed), heap.kept():
-        model = course.begin(catalogue, encoder)
+    with deterministic(training.seed), heap.keep_freed_memory():
+        model = course.create_encoder(catalogue, encoder)
         asked: dict[str, Callable[[], Any]] = {
-            "masked_text": lambda: MaskedText(encoder.width),
-            "masked_image": lambda: MaskedImage(encoder.width, heads=encoder.heads),
-            "masked_attributes": MaskedAttributes,
-            "denoise": Denoise,
-            "image_text": lambda: ImageText(kind=objectives.contrast),
-            "augmented": Augmented,
-            "image_words": lambda: ImageWords(encoder.width, len(model.words.words)),
-            "co_purchase": CoPurchase,
+            "masked_text": lambda: MaskedTextLoss(encoder.width),
+            "masked_image": lambda: MaskedImageLoss(encoder.width, heads=encoder.heads),
+            "masked_attributes": MaskedAttributeLoss,
+            "denoise": DenoisingLoss,
+            "image_text": lambda: ImageTextLoss(kind=objectives.contrast),
+            "augmented": AugmentedViewLoss,
+            "image_words": lambda: ImageWordLoss(encoder.width, len(model.words.words)),
+            "co_purchase": CoPurchaseLoss,
         }
         weights = {name: getattr(objectives, name) for name in asked if getattr(objectives, name) > 0}
-        parts = [*((weight, asked[name]()) for name, weight in weights.items()), *course.more]
-        batches = ProductBatches(
+        parts = [*((weight, asked[name]()) for name, weight in weights.items()), *course.extra_objectives]
+        batches = ProductBatchLoader(
             catalogue,
             model,
-            Pairs.mine(interactions),
+            CoPurchasePairs.from_interactions(interactions),
             size=training.batch_size,
             seed=training.seed,
-            often=course.often,
+            often=course.oversampled_rows,
         )
         steps = max((course.passes or training.epochs) * batches.steps_per_pass, training.min_steps)
-        identity = _identity(
+        identity = _training_fingerprint(
             "products", catalogue, interactions, encoder=encoder, objectives=objectives, training=training
         )
-        with spread(model, chunk=training.chunk, compiled=training.compile):
-            metrics = run(
+        with chunked_forward(model, chunk=training.chunk, compiled=training.compile):
+            metrics = run_training_loop(
                 model,
                 parts,
                 batches,
                 steps=steps,
-                per_step=2 * batches.half,
-                snapshot=Snapshot(folder / "products.safetensors", {**identity, **course.identity}),
+                batch_size=2 * batches.half,
+                snapshot=TrainingCheckpoint(folder / "products.safetensors", {**identity, **course.identity}),
                 training=training,
                 folder=folder,
                 resume=resume,
                 progress=progress,
-                peak=course.peak or training.learning_rate,
+                learning_rate=course.learning_rate or training.learning_rate,
                 learned_weights=objectives.weighting == "learned",
                 collapse=True,
             )
@@ -154,8 +154,8 @@ def train_users(
     """
     settings = model.settings
     bought = np.flatnonzero(interactions.where(interactions.weight > 0).counts())
-    held = hold_back(interactions, history=settings.history, seed=training.seed) if training.patience else None
-    batches = UserBatches(
+    held = hold_out(interactions, history=settings.history, seed=training.seed) if training.patience else None
+    batches = UserBatchLoader(
         held.train if held else interactions,
         history=settings.history,
         size=training.user_batch_size,
@@ -163,50 +163,58 @@ def train_users(
     )
     if len(batches.users) == 0:
         raise DataContractError("no user has two events, so there is no next purchase to learn; ingest more events")
-    with repeatable(training.seed), heap.kept():
+    with deterministic(training.seed), heap.keep_freed_memory():
         users = UserEncoder(IdMap(catalogue.ids.ids(bought)), settings)
-        objective = NextItem(
+        objective = NextItemLoss(
             torch.from_numpy(content),
             users.numbers(catalogue.ids),
             id_dropout=settings.id_dropout,
             negatives=training.negatives,
         )
         steps = max(training.user_epochs * batches.steps_per_pass, training.min_steps)
-        identity = _identity(
+        identity = _training_fingerprint(
             "users", catalogue, interactions, encoder=settings, objectives=objectives, training=training
         )
         identity["content"] = hashlib.sha256(np.ascontiguousarray(content).tobytes()).hexdigest()
-        patience: Patience | Endless = Endless()
+        patience: EarlyStopping | NoEarlyStopping = NoEarlyStopping()
         if held:
-            patience = Patience(
-                Judge(held, objective),
+            patience = EarlyStopping(
+                NdcgEvaluator(held, objective),
                 every=batches.steps_per_pass,
                 most=training.patience,
-                best=Snapshot(folder / "users-best.safetensors", identity),
+                best=TrainingCheckpoint(folder / "users-best.safetensors", identity),
             )
-        metrics = run(
+        metrics = run_training_loop(
             users,
             [(1.0, objective)],
             batches,
             steps=steps,
-            per_step=batches.size,
-            snapshot=Snapshot(folder / "users.safetensors", identity),
+            batch_size=batches.size,
+            snapshot=TrainingCheckpoint(folder / "users.safetensors", identity),
             training=training,
             folder=folder,
             resume=resume,
             progress=progress,
-            peak=training.user_learning_rate,
+            learning_rate=training.user_learning_rate,
             patience=patience,
         )
     return Model(product=model.product, user=users, settings=settings, metrics={**model.metrics, **metrics})
 
 
-def _identity(stage: str, catalogue: Catalogue, interactions: Interactions, **settings: Any) -> dict[str, Any]:
+def _training_fingerprint(
+    stage: str, catalogue: Catalogue, interactions: Interactions, **settings: Any
+) -> dict[str, Any]:
     """What makes a training this one: stage, settings, data."""
     data = hashlib.sha256()
     data.update("\x00".join(catalogue.ids.texts).encode("utf-8", "surrogatepass"))
     data.update(catalogue.hashes(sorted(catalogue.frame.columns)).tobytes())
-    for column in (interactions.user, interactions.item, interactions.time, interactions.kind, interactions.weight):
+    for column in (
+        interactions.user,
+        interactions.item,
+        interactions.time,
+        interactions.event_type,
+        interactions.weight,
+    ):
         data.update(np.ascontiguousarray(column).tobytes())
     out: dict[str, Any] = {"stage": stage, "data": data.hexdigest()}
     for section, held in settings.items():

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from recsys.config import EncoderSettings
 from recsys.data.catalogue import Catalogue
-from recsys.encoder.modalities.attributes import Feature, TableField
-from recsys.encoder.modalities.bag_of_words import FIRST, WordsField
-from recsys.encoder.modalities.text import TextField
+from recsys.encoder.modalities.attributes import AttributeEncoder, Feature
+from recsys.encoder.modalities.bag_of_words import FIRST, BagOfWordsEncoder
+from recsys.encoder.modalities.text import TextEncoder
 from recsys.encoder.model import Model
 from recsys.encoder.product_encoder import ProductEncoder
-from recsys.encoder.training.plan import Course
+from recsys.encoder.training.plan import TrainingPlan
 from recsys.errors import ModelFolderError
 
 _OF_THE_SHOP: Final = {
@@ -52,7 +52,7 @@ Pairs = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Taken:
+class TransferReport:
     """How much of one part was taken over, in weights, words or values."""
 
     part: str
@@ -71,7 +71,7 @@ class Transfer:
             ModelFolderError: they differ.
         """
         self.source = source
-        self.taken: tuple[Taken, ...] = ()
+        self.taken: tuple[TransferReport, ...] = ()
         ours, theirs = settings.model_dump(mode="json"), source.settings.model_dump(mode="json")
         differing = [name for name in ours if name not in _OF_THE_SHOP and ours[name] != theirs.get(name)]
         if differing:
@@ -81,21 +81,21 @@ class Transfer:
                 f"{where}: its weights do not fit [encoder]: {said}; set them alike, or learn from it with --distill"
             )
 
-    def course(self) -> Course:
+    def course(self) -> TrainingPlan:
         """The course that starts there and goes on as usual."""
-        return Course(begin=self.begin, identity={"started_from": self.source.content_version})
+        return TrainingPlan(create_encoder=self.create_encoder, identity={"started_from": self.source.content_version})
 
-    def begin(self, catalogue: Catalogue, settings: EncoderSettings) -> ProductEncoder:
+    def create_encoder(self, catalogue: Catalogue, settings: EncoderSettings) -> ProductEncoder:
         """An encoder of the catalogue with the weights of the source wherever they fit."""
         model, old = ProductEncoder.fit(catalogue, settings), self.source.product
         # Token numbers mean something only together, so the whole tokenizer comes along.
-        model.text = TextField.of_state(old.text.tower.state(), old.text.tokenizer, model.text.columns, settings)
+        model.text = TextEncoder.of_state(old.text.tower.state(), old.text.tokenizer, model.text.columns, settings)
         with torch.no_grad():
             x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
             both = _common_words(model.words, old.words)
             here, there = [ours for ours, _ in both], [theirs for _, theirs in both]
             used = model.words.used([x["words"], x["facts"]])
-            model.words.turn(used, here, old.words.embedding.weight[there])
+            model.words.align(used, here, old.words.embedding.weight[there])
             same = bool(used[here].sum() >= _SAME * used[FIRST:].sum())
             weights = {
                 "text": _copied(model.text, old.text),
@@ -105,17 +105,19 @@ class Transfer:
                 "words": _words(model.words, old.words, both if same else ()),
             }
             # The words have other vectors than those it was fitted to; without pictures here that of the source serves.
-            if catalogue.pictures.present.sum() > 1:
-                model.image.first_guess.fit(catalogue.pictures, model.words(x["words"]) + model.words(x["facts"]))
+            if catalogue.images.present.sum() > 1:
+                model.image.first_guess.fit(catalogue.images, model.words(x["words"]) + model.words(x["facts"]))
             else:
                 weights["image"] += _copied(model.image.first_guess, old.image.first_guess)
         sizes = {name: _size(getattr(model, name)) for name in _TABLES}
         sizes["fusion"] = _size(model) - sum(sizes.values())
         values = _common_values(model.attributes, old.attributes)
         self.taken = (
-            *(Taken(name, "weights", taken, sizes[name]) for name, taken in weights.items()),
-            Taken("words", "words", len(both), len(model.words.words)),
-            Taken("attributes", "values", values, sum(len(each.values) for each in model.attributes.categories)),
+            *(TransferReport(name, "weights", taken, sizes[name]) for name, taken in weights.items()),
+            TransferReport("words", "words", len(both), len(model.words.words)),
+            TransferReport(
+                "attributes", "values", values, sum(len(each.values) for each in model.attributes.categories)
+            ),
         )
         return model
 
@@ -149,13 +151,13 @@ def _rows(new: Tensor, old: Tensor, pairs: Pairs) -> int:
     return new[into].numel()
 
 
-def _common_words(new: WordsField, old: WordsField) -> list[tuple[int, int]]:
+def _common_words(new: BagOfWordsEncoder, old: BagOfWordsEncoder) -> list[tuple[int, int]]:
     """Rows of the words both know."""
     places = {word: at for at, word in enumerate(old.words)}
     return [(FIRST + at, FIRST + places[word]) for at, word in enumerate(new.words) if word in places]
 
 
-def _words(new: WordsField, old: WordsField, both: Pairs) -> int:
+def _words(new: BagOfWordsEncoder, old: BagOfWordsEncoder, both: Pairs) -> int:
     """Vectors of the words given and the spare ones; how rare a word is, each shop knows for itself."""
     return _rows(new.embedding.weight, old.embedding.weight, [*((at, at) for at in range(FIRST)), *both])
 
@@ -177,7 +179,7 @@ def _outcomes(new: Feature, old: Feature) -> Pairs:
     return [(0, 0), (1, 1), *((at + 2, places[value]) for at, value in enumerate(new.values) if value in places)]
 
 
-def _common_features(new: TableField, old: TableField) -> Iterator[tuple[Feature, Feature]]:
+def _common_features(new: AttributeEncoder, old: AttributeEncoder) -> Iterator[tuple[Feature, Feature]]:
     """Features of one name and kind; a number's bins are shares of the shop's own products, so they compare."""
     theirs = {feature.name: feature for feature in old.features}
     for feature in new.features:
@@ -186,11 +188,11 @@ def _common_features(new: TableField, old: TableField) -> Iterator[tuple[Feature
             yield feature, other
 
 
-def _common_values(new: TableField, old: TableField) -> int:
+def _common_values(new: AttributeEncoder, old: AttributeEncoder) -> int:
     return sum(len(set(ours.values) & set(theirs.values)) for ours, theirs in _common_features(new, old))
 
 
-def _attributes(new: TableField, old: TableField) -> int:
+def _attributes(new: AttributeEncoder, old: AttributeEncoder) -> int:
     """Vectors and guesses of the features both have; how many numbers that were."""
     held = list(_common_features(new, old))
     values, guesses = (

@@ -18,13 +18,13 @@ from recsys.db.engine import read
 from recsys.evaluate.backtest import SCHEMA
 from recsys.pipeline import evaluate_result as evidence
 from recsys.pipeline.index import SIMILAR
-from recsys.pipeline.project import Bench
+from recsys.pipeline.project import Project
 from recsys.pipeline.report_data import exposure
 from recsys.pipeline.report_data import learning_curves as curves
 from recsys.pipeline.report_data import neighbour_agreement as kinship
 from recsys.pipeline.report_data import provenance as origins
 from recsys.pipeline.report_data import samples as exhibits
-from recsys.pipeline.report_data.product_table import Shelf
+from recsys.pipeline.report_data.product_table import ProductTable
 from recsys.recommend.rules.statistics import rows as rows_of
 from recsys.report import content as told
 from recsys.report.measurements import Evaluation, Figure, Grid, Pair
@@ -38,7 +38,7 @@ _AGREEMENT_PRODUCTS, _COMPARED_USERS, _REASONS = 400, 5000, 20
 OURS = "recsys"
 
 
-def gathered(bench: Bench, *, now: int) -> told.Content:
+def collect_content(bench: Project, *, now: int) -> told.ReportContent:
     """Look at the project as it stands.
 
     Args:
@@ -50,28 +50,28 @@ def gathered(bench: Bench, *, now: int) -> told.Content:
     """
     settings, dataset = bench.settings, bench.dataset
     placement = settings.recommend.placement
-    shelf = Shelf(dataset.catalogue)
+    shelf = ProductTable(dataset.catalogue)
     with bench.store.reader() as connection:
-        published = pointer.published(connection, placement)
+        published = pointer.published_run(connection, placement)
         run = None if published is None else dict(published)
-    people: tuple[told.Person, ...] = ()
+    people: tuple[told.UserExample, ...] = ()
     shown = lists = changes = None
     if run is not None:
-        people = exhibits.people(dataset, bench.store, shelf, wanted=settings.report.users, placement=placement)
+        people = exhibits.sample_users(dataset, bench.store, shelf, wanted=settings.report.users, placement=placement)
         with bench.store.reader() as connection:
-            places = looks.places(connection, run["run_id"])
+            places = looks.product_counts(connection, run["run_id"])
             whole = looks.extent(connection, run["run_id"], places)
         lists, changes = _lists(bench, run, whole), _changes(bench, run, whole)
-        shown = exposure.exposure(dataset, places, shelf)
-    explorer = exhibits.explorer(dataset.catalogue, bench.store, shelf, wanted=settings.report.products)
-    groups = exhibits.clusters(dataset.catalogue, settings.artifacts / "clusters", shelf)
-    return told.Content(
+        shown = exposure.measure_exposure(dataset, places, shelf)
+    explorer = exhibits.sample_neighbours(dataset.catalogue, bench.store, shelf, wanted=settings.report.products)
+    groups = exhibits.load_clusters(dataset.catalogue, settings.artifacts / "clusters", shelf)
+    return told.ReportContent(
         shop=settings.project.absolute().name or "shop",
         at=now,
         products=shelf.products(),
         pixels=shelf.pixels(),
         quality=_quality(bench),
-        training=curves.training(bench),
+        training=curves.load_learning_curves(bench),
         agreement=_agreement(bench),
         evaluation=_evaluation(bench),
         lists=lists,
@@ -80,8 +80,8 @@ def gathered(bench: Bench, *, now: int) -> told.Content:
         people=people,
         explorer=explorer,
         changes=changes,
-        provenance=origins.provenance(bench, run, now=now),
-        settings=origins.changed(settings),
+        provenance=origins.collect_provenance(bench, run, now=now),
+        settings=origins.non_default_settings(settings),
     )
 
 
@@ -92,11 +92,11 @@ def seconds(at: datetime | None) -> int:
     return int((at if at.tzinfo else origins.utc(at)).timestamp())
 
 
-def _quality(bench: Bench) -> told.Quality:
+def _quality(bench: Project) -> told.DataQuality:
     dataset, n = bench.dataset, len(bench.dataset.catalogue)
     frame, counts = dataset.catalogue.frame, dataset.counts
     with bench.store.reader() as connection:
-        found = looks.rejects(connection)
+        found = looks.rejected_row_counts(connection)
         kinds = list(found.head(_REASONS).iter_rows(named=True))
         rows = [
             (one["table_name"], one["code"], _meant(bench, connection, one), one["rows"], one["source"])
@@ -124,7 +124,7 @@ def _quality(bench: Bench) -> told.Quality:
     }
     span = None if counts.get("first_event") is None else (counts["first_event"], counts["last_event"])
     numbers = tuple((said, int(counts[name])) for name, said in spoken.items() if name in counts)
-    return told.Quality(
+    return told.DataQuality(
         counts=(*numbers, ("rejected rows", int(found["rows"].sum()))),
         span=span,
         events=Grid("Events by type", ("type", "events"), tuple((kind, int(count)) for kind, count in events.rows())),
@@ -137,27 +137,27 @@ def _quality(bench: Bench) -> told.Quality:
     )
 
 
-def _meant(bench: Bench, connection: Connection, kind: Mapping[str, Any]) -> str:
+def _meant(bench: Project, connection: Connection, kind: Mapping[str, Any]) -> str:
     """The first row of a kind of rejects, and what is wrong with it."""
     names = ("source", "table_name", "code")
     row = looks.example(connection, **{name: kind[name] for name in names})
     return rejects.message(row, decimal=bench.settings.data.decimal)
 
 
-def _agreement(bench: Bench) -> tuple[Figure, ...]:
+def _agreement(bench: Project) -> tuple[Figure, ...]:
     catalogue = bench.dataset.catalogue
     sellable = np.flatnonzero(catalogue.sellable)
-    rows = sellable[exhibits.spread(len(sellable), _AGREEMENT_PRODUCTS)]
+    rows = sellable[exhibits.evenly_spaced(len(sellable), _AGREEMENT_PRODUCTS)]
     with bench.store.reader() as connection:
         near = looks.neighbours(connection, catalogue.ids.ids(rows), placement=SIMILAR, k=10)
     if not near.height:
         return ()
     columns = exhibits.agreement_columns(catalogue)
-    return kinship.agreement(catalogue, rows, near, columns, seed=bench.settings.training.seed)
+    return kinship.neighbour_agreement(catalogue, rows, near, columns, seed=bench.settings.training.seed)
 
 
-def _evaluation(bench: Bench) -> Evaluation | None:
-    found = evidence.last(bench.settings)
+def _evaluation(bench: Project) -> Evaluation | None:
+    found = evidence.load_last_evaluation(bench.settings)
     if found is None:
         return None
     facts, judged = found.facts, found.judged
@@ -169,7 +169,10 @@ def _evaluation(bench: Bench) -> Evaluation | None:
     how = {"time": f"purchases of the last {days:g} days held back" if days else "the last days held back",
            "last": "the last purchase of each user held back",
            "users": "a fifth of the users held back"}.get(str(facts.get("split")), str(facts.get("split")))  # fmt: skip
-    same = (facts.get("list_hash"), facts.get("model_hash")) == (bench.list_hash(), bench.model_hash())
+    same = (facts.get("list_hash"), facts.get("model_hash")) == (
+        bench.recommendation_settings_hash(),
+        bench.model_settings_hash(),
+    )
     return Evaluation(
         at=int(facts["at"]),
         said=str(facts["verdict"]),
@@ -184,15 +187,15 @@ def _evaluation(bench: Bench) -> Evaluation | None:
     )
 
 
-def _lists(bench: Bench, run: Mapping[str, Any], whole: looks.Extent) -> told.Lists:
+def _lists(bench: Project, run: Mapping[str, Any], whole: looks.RunExtent) -> told.ListSummary:
     k = int((run["extra"] or {}).get("k", bench.settings.recommend.k))
     metrics, counts = run["metrics"] or {}, run["counts"] or {}
     with bench.store.reader() as connection:
-        full = looks.full(connection, run["run_id"], k)
+        full = looks.full_list_count(connection, run["run_id"], k)
     drops = metrics.get("drops") or {}
     rows = tuple(rows_of(drops)) if "products_barred" in drops else ()
     taken, memory = metrics.get("seconds") or {}, metrics.get("peak_mb") or {}
-    return told.Lists(
+    return told.ListSummary(
         run_id=str(run["run_id"]),
         published=seconds(run["published_at"]),
         users=int(counts.get("users", whole.users)),
@@ -208,22 +211,22 @@ def _lists(bench: Bench, run: Mapping[str, Any], whole: looks.Extent) -> told.Li
     )
 
 
-def _changes(bench: Bench, run: Mapping[str, Any], now: looks.Extent) -> told.Changes | None:
+def _changes(bench: Project, run: Mapping[str, Any], now: looks.RunExtent) -> told.RunChanges | None:
     """This run beside the one that was published before it, as long as the rows of that one are there."""
     users = bench.dataset.users.texts
-    some = [users[at] for at in exhibits.spread(len(users), _COMPARED_USERS)]
+    some = [users[at] for at in exhibits.evenly_spaced(len(users), _COMPARED_USERS)]
     with bench.store.reader() as connection:
-        before = looks.earlier(connection, run["placement"])
+        before = looks.previous_run(connection, run["placement"])
         if before is None:
             return None
-        facts = pointer.facts(connection, before)
+        facts = pointer.run_row(connection, before)
         if facts["pruned_at"] is not None:
             return None
-        then = looks.extent(connection, before, looks.places(connection, before))
+        then = looks.extent(connection, before, looks.product_counts(connection, before))
         share, compared = looks.overlap(connection, run["run_id"], before, some)
     rows = (
         ("run", before, str(run["run_id"])),
-        ("published", origins.shown(facts["published_at"]), origins.shown(run["published_at"])),
+        ("published", origins.format_time(facts["published_at"]), origins.format_time(run["published_at"])),
         ("users with a list", then.users, now.users),
         ("rows", then.rows, now.rows),
         ("products shown", then.products, now.products),
@@ -232,6 +235,6 @@ def _changes(bench: Bench, run: Mapping[str, Any], now: looks.Extent) -> told.Ch
         ("data", facts["data_fingerprint"], run["data_fingerprint"]),
         ("settings of the lists", facts["config_hash"], run["config_hash"]),
     )
-    return told.Changes(
+    return told.RunChanges(
         before, Grid("This run beside the one before", ("what", "before", "now"), rows), share, compared
     )

@@ -1,6 +1,6 @@
 """Who is shown: places in the published lists beside what the catalogue holds and what sells.
 
-In: places of each product, the catalogue, the events. Out: `Exposure`.
+In: places of each product, the catalogue, the events. Out: `CatalogueExposure`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import Dataset
 from recsys.data.schema import PURCHASE_CODE
-from recsys.pipeline.report_data.product_table import Shelf
-from recsys.report.content import Exposure, Share
+from recsys.pipeline.report_data.product_table import ProductTable
+from recsys.report.content import CatalogueExposure, ExposureShare
 from recsys.types import BoolArray, IntArray
 
 _TENTHS, _BANDS, _BRANDS, _MOST = 10, 5, 12, 12
@@ -23,7 +23,7 @@ _POINTS = 100
 _NONE = "no brand"
 
 
-def exposure(dataset: Dataset, places: pl.DataFrame, shelf: Shelf) -> Exposure:
+def measure_exposure(dataset: Dataset, places: pl.DataFrame, shelf: ProductTable) -> CatalogueExposure:
     """Measure the lists of a run.
 
     Args:
@@ -36,13 +36,13 @@ def exposure(dataset: Dataset, places: pl.DataFrame, shelf: Shelf) -> Exposure:
     shown = np.zeros(n, np.int64)
     rows = catalogue.ids.rows(places["product_id"].to_list())
     shown[rows[rows >= 0]] = places["places"].to_numpy()[rows >= 0]
-    sold = np.bincount(events.item[events.kind == PURCHASE_CODE], minlength=n).astype(np.int64)
+    sold = np.bincount(events.item[events.event_type == PURCHASE_CODE], minlength=n).astype(np.int64)
     counts = catalogue.sellable | (shown > 0)
     there = counts.astype(np.int64)
     order = np.lexsort((np.arange(n), -sold))
     order = order[counts[order]]
     most = np.lexsort((np.arange(n), -shown))[:_MOST]
-    return Exposure(
+    return CatalogueExposure(
         listed=int((shown > 0).sum()),
         sellable=int(counts.sum()),
         places=int(shown.sum()),
@@ -52,7 +52,7 @@ def exposure(dataset: Dataset, places: pl.DataFrame, shelf: Shelf) -> Exposure:
         lorenz=_lorenz(shown[counts], sold[counts]),
         brands=_brands(catalogue, there, sold * there, shown),
         prices=_prices(catalogue, there, sold * there, shown),
-        most=tuple((shelf.place(row), int(shown[row])) for row in most.tolist() if shown[row]),
+        most=tuple((shelf.add(row), int(shown[row])) for row in most.tolist() if shown[row]),
     )
 
 
@@ -78,7 +78,7 @@ def _lorenz(shown: IntArray, sold: IntArray) -> tuple[tuple[float, float, float]
     return tuple((float(cut) / n, float(one), float(other)) for cut, one, other in zip(cuts, *curves, strict=True))
 
 
-def _tenths(order: IntArray, there: IntArray, sold: IntArray, shown: IntArray) -> tuple[Share, ...]:
+def _tenths(order: IntArray, there: IntArray, sold: IntArray, shown: IntArray) -> tuple[ExposureShare, ...]:
     parts = [part for part in np.array_split(order, _TENTHS) if len(part)]
     if len(parts) < _TENTHS:
         return ()
@@ -88,7 +88,7 @@ def _tenths(order: IntArray, there: IntArray, sold: IntArray, shown: IntArray) -
     return _shared(names, masks, there, sold * there, shown)
 
 
-def _brands(catalogue: Catalogue, there: IntArray, sold: IntArray, shown: IntArray) -> tuple[Share, ...]:
+def _brands(catalogue: Catalogue, there: IntArray, sold: IntArray, shown: IntArray) -> tuple[ExposureShare, ...]:
     if schema.BRAND not in catalogue.frame.columns:
         return ()
     brand = catalogue.frame[schema.BRAND].fill_null("")
@@ -109,7 +109,7 @@ def _brands(catalogue: Catalogue, there: IntArray, sold: IntArray, shown: IntArr
     return _shared(shown_names, masks, there, sold, shown)
 
 
-def _prices(catalogue: Catalogue, there: IntArray, sold: IntArray, shown: IntArray) -> tuple[Share, ...]:
+def _prices(catalogue: Catalogue, there: IntArray, sold: IntArray, shown: IntArray) -> tuple[ExposureShare, ...]:
     """Fifths of the priced products by rank within their currency, and those without a price."""
     frame = catalogue.frame
     if schema.PRICE not in frame.columns or frame[schema.PRICE].null_count() == frame.height:
@@ -136,10 +136,10 @@ def _prices(catalogue: Catalogue, there: IntArray, sold: IntArray, shown: IntArr
 
 def _shared(
     names: Sequence[str], masks: Sequence[BoolArray], there: IntArray, sold: IntArray, shown: IntArray
-) -> tuple[Share, ...]:
+) -> tuple[ExposureShare, ...]:
     wholes = [max(1, int(counts.sum())) for counts in (there, sold, shown)]
     return tuple(
-        Share(
+        ExposureShare(
             name,
             *(float(counts[mask].sum()) / whole for counts, whole in zip((there, sold, shown), wholes, strict=True)),
         )

@@ -11,30 +11,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recsys.artifacts.model_folder import newest
+from recsys.artifacts.model_folder import current_version
 from recsys.errors import ModelFolderError
-from recsys.pipeline.project import Bench
-from recsys.pipeline.train_state import Trained
+from recsys.pipeline.project import Project
+from recsys.pipeline.train_state import TrainingState
 from recsys.report.measurements import Cell, Curve, Grid, Training
 
 _NO_CURVES = frozenset({"gradient", "waiting", "per_second"})
 """Numbers of a journal that say nothing of what was learned."""
 
 
-def training(bench: Bench) -> Training | None:
+def load_learning_curves(bench: Project) -> Training | None:
     """The journal and the numbers of the encoder in use; None where none was trained."""
     try:
-        encoder = newest(bench.models, "encoder")
+        encoder = current_version(bench.models_folder, "encoder")
     except ModelFolderError:
         return None
-    known = Trained.load(bench.models)
+    known = TrainingState.load(bench.models_folder)
     curves: tuple[Curve, ...] = ()
     if known is not None and known.encoder == encoder.name:
         name = "-".join([known.model_hash, known.fingerprint, *([known.way] if known.way else [])])
         curves = _curves(bench.settings.artifacts / "training" / name / "encoder" / "metrics.jsonl")
     last = _noted(encoder / "metrics.json")
     try:
-        ranker = _noted(newest(bench.models, "ranker") / "metrics.json")
+        ranker = _noted(current_version(bench.models_folder, "ranker") / "metrics.json")
     except ModelFolderError:
         ranker = ()
     return Training(

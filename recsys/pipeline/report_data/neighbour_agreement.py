@@ -22,7 +22,7 @@ METRIC = "same@10"
 _K, _SAMPLES, _BLOCK = 10, 500, 64
 
 
-def agreement(
+def neighbour_agreement(
     catalogue: Catalogue, rows: IntArray, near: pl.DataFrame, columns: Sequence[str], *, seed: int
 ) -> tuple[Figure, ...]:
     """Share of the ten nearest neighbours with a product's own value: the mean over products, 95 % interval.
@@ -48,7 +48,7 @@ def agreement(
             continue
         for name, values in shares.items():
             some = values[both]
-            low, high = intervals.interval(some, samples=_SAMPLES, seed=seed)
+            low, high = intervals.bootstrap_interval(some, samples=_SAMPLES, seed=seed)
             said = column.removeprefix(schema.ATTRIBUTE_PREFIX)
             out.append(Figure(name, said, METRIC, float(some.mean()), low, high, int(both.sum())))
     return tuple(out)
@@ -69,8 +69,8 @@ def _published(catalogue: Catalogue, rows: IntArray, near: pl.DataFrame) -> IntA
 def _worded(catalogue: Catalogue, rows: IntArray) -> IntArray:
     """The ten sellable products whose title and description are most alike, by TF-IDF: (m, 10) rows, -1 = none."""
     kept = [name for name in (schema.PRODUCT_ID, schema.TITLE, schema.DESCRIPTION) if name in catalogue.frame.columns]
-    plain = Catalogue(catalogue.ids, catalogue.frame.select(kept), catalogue.sellable.copy(), catalogue.pictures)
-    content = words.of(plain)
+    plain = Catalogue(catalogue.ids, catalogue.frame.select(kept), catalogue.sellable.copy(), catalogue.images)
+    content = words.product_tfidf(plain)
     out = np.full((len(rows), _K), -1, np.int64)
     for start in range(0, len(rows), _BLOCK):
         some = rows[start : start + _BLOCK]

@@ -13,42 +13,42 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.report.content import Product
+from recsys.report.content import ProductCard
 from recsys.types import IntArray
 
 
-class Shelf:
+class ProductTable:
     """Collects products; a place once given stays."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._places: dict[int, int] = {}
 
-    def place(self, row: int) -> int:
+    def add(self, row: int) -> int:
         """The place of a product by its row."""
         return self._places.setdefault(int(row), len(self._places))
 
-    def places(self, ids: Iterable[str]) -> list[int]:
+    def add_all(self, ids: Iterable[str]) -> list[int]:
         """The places of products by their ids; -1 for one that is not in the catalogue any more."""
         rows = self._catalogue.ids.rows(list(ids))
-        return [self.place(row) if row >= 0 else -1 for row in rows.tolist()]
+        return [self.add(row) if row >= 0 else -1 for row in rows.tolist()]
 
-    def products(self) -> tuple[Product, ...]:
+    def products(self) -> tuple[ProductCard, ...]:
         """All of them, in their places."""
         rows = np.array(list(self._places), np.int64)
         titles = self._catalogue.titles(rows)
         ids = self._catalogue.ids.ids(rows)
-        held = self._catalogue.pictures.present[rows].tolist()
+        held = self._catalogue.images.present[rows].tolist()
         pictures = np.cumsum(held) - 1
         return tuple(
-            Product(name, title, about, int(picture) if there else -1)
+            ProductCard(name, title, about, int(picture) if there else -1)
             for name, title, about, picture, there in zip(ids, titles, self._about(rows), pictures, held, strict=True)
         )
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """The pictures of those that have one, (m, 3, S, S), in the order of their places."""
         rows = np.array(list(self._places), np.int64)
-        return self._catalogue.pictures.take(rows[self._catalogue.pictures.present[rows]])
+        return self._catalogue.images.take(rows[self._catalogue.images.present[rows]])
 
     def _about(self, rows: IntArray) -> list[str]:
         """Brand, category and price of each product, as far as they are known."""

@@ -19,7 +19,7 @@ from recsys.config.loading import names, value_of
 from recsys.errors import ModelFolderError
 from recsys.log import redact
 from recsys.pipeline.index import SIMILAR
-from recsys.pipeline.project import Bench
+from recsys.pipeline.project import Project
 from recsys.report.measurements import Cell, Grid
 from recsys.store import publication as pointer
 
@@ -36,21 +36,21 @@ def utc(at: datetime) -> datetime:
     return at.replace(tzinfo=UTC)
 
 
-def shown(at: datetime | None) -> str | None:
+def format_time(at: datetime | None) -> str | None:
     """A time of the store for people."""
     return None if at is None else (at if at.tzinfo else utc(at)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def provenance(bench: Bench, run: Mapping[str, Any] | None, *, now: int) -> Grid:
+def collect_provenance(bench: Project, run: Mapping[str, Any] | None, *, now: int) -> Grid:
     """Everything that names what the report was made from."""
     settings = bench.settings
-    rows: list[tuple[Cell, ...]] = [("report made", shown(datetime.fromtimestamp(now, UTC)))]
+    rows: list[tuple[Cell, ...]] = [("report made", format_time(datetime.fromtimestamp(now, UTC)))]
     if run is not None:
         rows += [
             ("run of the lists", str(run["run_id"])),
-            ("begun", shown(run["started_at"])),
-            ("finished", shown(run["finished_at"])),
-            ("published", shown(run["published_at"])),
+            ("begun", format_time(run["started_at"])),
+            ("finished", format_time(run["finished_at"])),
+            ("published", format_time(run["published_at"])),
             ("model of the lists", run["model_version"]),
             ("data of the lists", run["data_fingerprint"]),
             ("settings of the lists", run["config_hash"]),
@@ -58,14 +58,14 @@ def provenance(bench: Bench, run: Mapping[str, Any] | None, *, now: int) -> Grid
         ]
     with bench.store.reader() as connection:
         for what, placement in (("run of the groups", _CLUSTERS), ("run of the neighbours", SIMILAR)):
-            other = pointer.published(connection, placement)
+            other = pointer.published_run(connection, placement)
             if other is not None:
                 rows.append((what, str(other["run_id"])))
     rows += [
         ("data today", bench.dataset.fingerprint),
         ("model today", _model(bench)),
-        ("settings of lists today", bench.list_hash()),
-        ("settings of models today", bench.model_hash()),
+        ("settings of lists today", bench.recommendation_settings_hash()),
+        ("settings of models today", bench.model_settings_hash()),
         ("seed", settings.training.seed),
         ("database", redact(settings.database_url).partition("?")[0]),
         ("recsys", __version__),
@@ -75,7 +75,7 @@ def provenance(bench: Bench, run: Mapping[str, Any] | None, *, now: int) -> Grid
     return Grid("Runs, models, data, versions", ("what", "value"), tuple(rows))
 
 
-def changed(settings: Settings) -> Grid:
+def non_default_settings(settings: Settings) -> Grid:
     """The settings that are not the default; those that may hold a secret are named, not shown."""
     default, rows = Settings(), list[tuple[Cell, ...]]()
     for name in names():
@@ -87,7 +87,7 @@ def changed(settings: Settings) -> Grid:
     return Grid("Settings that are not the default", ("setting", "value"), tuple(rows))
 
 
-def _model(bench: Bench) -> str | None:
+def _model(bench: Project) -> str | None:
     try:
         return bench.model_version
     except ModelFolderError:

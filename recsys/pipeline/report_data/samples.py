@@ -1,6 +1,6 @@
 """What a report shows in pictures: users with their lists, groups with a map, products with their neighbours.
 
-In: data, published lists and neighbours, the files of `cluster`. Out: parts of `Content`; products go on a `Shelf`.
+In: data, published lists and neighbours, the files of `cluster`. Out: parts of `Content`; products go on a `ProductTable`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from recsys.data.dataset import Dataset
 from recsys.data.interactions import Interactions
 from recsys.errors import ModelFolderError
 from recsys.pipeline.index import SIMILAR
-from recsys.pipeline.report_data.product_table import Shelf
-from recsys.report.content import Cluster, Clusters, Event, Neighbours, Person, Place
+from recsys.pipeline.report_data.product_table import ProductTable
+from recsys.report.content import ClusterCard, ClusterMap, NeighbourExample, RankedItem, UserEvent, UserExample
 from recsys.store import run_statistics as looks
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _SHEET, _SHEETS, _DOTS = 12, 48, 1500
 _NEAR, _SEEDS = 6, 48
 
 
-def spread(count: int, wanted: int) -> list[int]:
+def evenly_spaced(count: int, wanted: int) -> list[int]:
     """Places 0..count-1, at most `wanted`, evenly apart, the first and the last among them."""
     if wanted <= 0 or count <= 0:
         return []
@@ -43,25 +43,29 @@ def spread(count: int, wanted: int) -> list[int]:
     return places
 
 
-def people(dataset: Dataset, store: Store, shelf: Shelf, *, wanted: int, placement: str) -> tuple[Person, ...]:
+def sample_users(
+    dataset: Dataset, store: Store, shelf: ProductTable, *, wanted: int, placement: str
+) -> tuple[UserExample, ...]:
     """Users from those without history to those with the longest, with what they did last and their lists."""
     events = dataset.interactions
     lengths = np.diff(events.starts)
     order = np.lexsort((np.arange(len(lengths)), lengths))
-    rows = order[spread(len(order), wanted)]
+    rows = order[evenly_spaced(len(order), wanted)]
     ids = dataset.users.ids(rows)
     lists = store.recommendations(ids, placement=placement, k=_LISTED) if len(ids) else None
     out = []
     for user, row in zip(ids, rows.tolist(), strict=True):
         own = slice(events.starts[row], events.starts[row + 1])
-        out.append(Person(user, int(lengths[row]), _lately(events, own, shelf), _list(lists, user, shelf)))
+        out.append(UserExample(user, int(lengths[row]), _lately(events, own, shelf), _list(lists, user, shelf)))
     return tuple(out)
 
 
-def _lately(events: Interactions, own: slice, shelf: Shelf) -> tuple[Event, ...]:
+def _lately(events: Interactions, own: slice, shelf: ProductTable) -> tuple[UserEvent, ...]:
     """The last products of a user, each once with all that was done with it, the newest first."""
     done: dict[int, tuple[list[str], int]] = {}
-    for item, kind, time in zip(events.item[own][::-1], events.kind[own][::-1], events.time[own][::-1], strict=True):
+    for item, kind, time in zip(
+        events.item[own][::-1], events.event_type[own][::-1], events.time[own][::-1], strict=True
+    ):
         kinds, _ = done.setdefault(int(item), ([], int(time)))
         said = schema.EVENT_TYPES[int(kind)].replace("_", " ")
         if said not in kinds:
@@ -69,25 +73,27 @@ def _lately(events: Interactions, own: slice, shelf: Shelf) -> tuple[Event, ...]
         if len(done) > _LATELY:
             done.popitem()
             break
-    return tuple(Event(shelf.place(item), ", ".join(kinds), time) for item, (kinds, time) in done.items())
+    return tuple(UserEvent(shelf.add(item), ", ".join(kinds), time) for item, (kinds, time) in done.items())
 
 
-def _list(lists: pl.DataFrame | None, user: str, shelf: Shelf) -> tuple[Place, ...]:
+def _list(lists: pl.DataFrame | None, user: str, shelf: ProductTable) -> tuple[RankedItem, ...]:
     if lists is None:
         return ()
     own = lists.filter(pl.col("user_id") == user).sort("rank")
-    places = shelf.places(own["product_id"].to_list())
+    places = shelf.add_all(own["product_id"].to_list())
     cells = zip(places, own["reason"].to_list(), own["score"].to_list(), strict=True)
-    return tuple(Place(place, reason or "", float(score or 0)) for place, reason, score in cells if place >= 0)
+    return tuple(RankedItem(place, reason or "", float(score or 0)) for place, reason, score in cells if place >= 0)
 
 
-def explorer(catalogue: Catalogue, store: Store, shelf: Shelf, *, wanted: int) -> tuple[Neighbours, ...]:
+def sample_neighbours(
+    catalogue: Catalogue, store: Store, shelf: ProductTable, *, wanted: int
+) -> tuple[NeighbourExample, ...]:
     """Products and their neighbours: some from all over the catalogue, then the neighbours of these, and so on.
 
     So most neighbours can be chosen in their turn.
     """
     sellable = np.flatnonzero(catalogue.sellable)
-    first = sellable[spread(len(sellable), min(_SEEDS, wanted))]
+    first = sellable[evenly_spaced(len(sellable), min(_SEEDS, wanted))]
     ids: dict[str, None] = dict.fromkeys(catalogue.ids.ids(first))
     near: dict[str, list[tuple[str, float]]] = {}
     while True:
@@ -104,12 +110,12 @@ def explorer(catalogue: Catalogue, store: Store, shelf: Shelf, *, wanted: int) -
     out = []
     for name, others in near.items():
         if others:
-            own, *places = shelf.places([name, *(other for other, _ in others)])
-            out.append(Neighbours(own, tuple(zip(places, (score for _, score in others), strict=True))))
+            own, *places = shelf.add_all([name, *(other for other, _ in others)])
+            out.append(NeighbourExample(own, tuple(zip(places, (score for _, score in others), strict=True))))
     return tuple(out)
 
 
-def clusters(catalogue: Catalogue, folder: Path, shelf: Shelf) -> Clusters | None:
+def load_clusters(catalogue: Catalogue, folder: Path, shelf: ProductTable) -> ClusterMap | None:
     """The groups and the map as `cluster` left them; None where there are none, or not those that were written.
 
     Args:
@@ -135,25 +141,27 @@ def clusters(catalogue: Catalogue, folder: Path, shelf: Shelf) -> Clusters | Non
         if drawn is not None and len(wish) < _SHEET:
             others = drawn.filter(pl.col("cluster_id") == group)["product_id"].to_list()
             wish += [name for name in others if name not in wish and name in catalogue.ids][: _SHEET - len(wish)]
-        own += [place for place in shelf.places(wish) if place >= 0]
+        own += [place for place in shelf.add_all(wish) if place >= 0]
     made = tuple(
-        Cluster(row["cluster_id"], row["label"] or "", row["size"], tuple(row["terms"] or ()), _parent(row), tuple(own))
+        ClusterCard(
+            row["cluster_id"], row["label"] or "", row["size"], tuple(row["terms"] or ()), _parent(row), tuple(own)
+        )
         for row, own in zip(some.iter_rows(named=True), shown, strict=True)
     )
     dots, whole = _dots(catalogue, drawn, shelf)
-    return Clusters(made, dots, whole, groups.height)
+    return ClusterMap(made, dots, whole, groups.height)
 
 
 def _dots(
-    catalogue: Catalogue, drawn: pl.DataFrame | None, shelf: Shelf
+    catalogue: Catalogue, drawn: pl.DataFrame | None, shelf: ProductTable
 ) -> tuple[tuple[tuple[int, float, float, int], ...], int]:
     """Dots of the map, and of how many products they are."""
     if drawn is None:
         return (), 0
     known = drawn.filter(pl.col("product_id").is_in(catalogue.ids.texts) & pl.col("x").is_finite())
     known = known.filter(pl.col("y").is_finite()).sort("product_id")
-    some = known[spread(known.height, _DOTS)]
-    places = shelf.places(some["product_id"].to_list())
+    some = known[evenly_spaced(known.height, _DOTS)]
+    places = shelf.add_all(some["product_id"].to_list())
     cells = zip(places, some["x"].to_list(), some["y"].to_list(), some["cluster_id"].to_list(), strict=True)
     return tuple(cells), known.height
 

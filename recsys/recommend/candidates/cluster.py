@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.recommend.candidates.item_knn import Taste, gathered, looked_up, taste
+from recsys.recommend.candidates.item_knn import UserProfile, build_user_profile, lookup, sum_and_top_k
 from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import FloatArray, IntArray
 
 
-class Cluster:
+class ClusterSource:
     """Share of a user's taste in a group times the product's share of the group's sales."""
 
     name = "cluster"
@@ -47,20 +47,20 @@ class Cluster:
         self._best = order[place < each]
         self._starts = np.searchsorted(groups[self._best], np.arange(count + 1))
 
-    def propose(self, users: UserBatch, k: int) -> Candidates:
-        user, group, weight, newest = self._liked(taste(users.histories, last=self.last, decay=self.decay))
+    def retrieve(self, users: UserBatch, k: int) -> Candidates:
+        user, group, weight, newest = self._liked(build_user_profile(users.histories, last=self.last, decay=self.decay))
         lengths = self._starts[group + 1] - self._starts[group]
         source = np.repeat(np.arange(len(group)), lengths)
         within = np.arange(len(source)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         item = self._best[within + np.repeat(self._starts[group], lengths)]
-        return gathered(user[source], item, weight[source] * self.share[item], newest[source], k)
+        return sum_and_top_k(user[source], item, weight[source] * self.share[item], newest[source], k)
 
-    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        owner, group, weight, _ = self._liked(taste(users.histories, last=self.last, decay=self.decay))
+    def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
+        owner, group, weight, _ = self._liked(build_user_profile(users.histories, last=self.last, decay=self.decay))
         count = len(self._starts) - 1
-        return looked_up(owner * count + group, weight, user * count + self.groups[item]) * self.share[item]
+        return lookup(owner * count + group, weight, user * count + self.groups[item]) * self.share[item]
 
-    def _liked(self, signs: Taste) -> tuple[IntArray, IntArray, FloatArray, IntArray]:
+    def _liked(self, signs: UserProfile) -> tuple[IntArray, IntArray, FloatArray, IntArray]:
         """Each user's groups: user, group, its share of the taste, the newest product of it; by user, then group."""
         whole = np.bincount(signs.user, signs.weight, minlength=1)
         group = self.groups[signs.item]

@@ -10,12 +10,18 @@ from scipy import sparse
 
 from recsys.data.interactions import Interactions
 from recsys.data.schema import DAY, RETURN_CODE
-from recsys.recommend.candidates.item_knn import nobody, spread, strongest, taste, weighed
+from recsys.recommend.candidates.item_knn import (
+    build_user_profile,
+    empty_neighbours,
+    retrieve_neighbours,
+    score_pairs,
+    top_k_per_row,
+)
 from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import FloatArray, IntArray
 
 
-class CoPurchase:
+class CoPurchaseSource:
     """Item-item neighbours (Sarwar et al. 2001), a basket counting less the larger it is (Karypis 2001)."""
 
     name = "co_purchase"
@@ -44,24 +50,26 @@ class CoPurchase:
             decay: weight of each further product back.
         """
         self.last, self.decay = last, decay
-        self.neighbours = shared_users(
+        self.neighbours = cosine_neighbours(
             interactions, shrinkage=shrinkage, own_share=own_share, half_life_days=half_life_days, keep=neighbours
         )
 
-    def propose(self, users: UserBatch, k: int) -> Candidates:
-        return spread(taste(users.histories, last=self.last, decay=self.decay), self.neighbours, k)
+    def retrieve(self, users: UserBatch, k: int) -> Candidates:
+        return retrieve_neighbours(
+            build_user_profile(users.histories, last=self.last, decay=self.decay), self.neighbours, k
+        )
 
-    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        signs = taste(users.histories, last=self.last, decay=self.decay)
-        return weighed(signs, self.neighbours, len(users), user, item)
+    def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
+        signs = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        return score_pairs(signs, self.neighbours, len(users), user, item)
 
 
-def shared_users(
+def cosine_neighbours(
     interactions: Interactions, *, shrinkage: float, own_share: float, half_life_days: float, keep: int
 ) -> sparse.csr_matrix:
     """(n, n) float32: row i holds the `keep` products that share most users with product i, ties by lower row."""
     n = interactions.n_items
-    kept = interactions.kind != RETURN_CODE
+    kept = interactions.event_type != RETURN_CODE
     user, item, time = interactions.user[kept], interactions.item[kept], interactions.time[kept]
     worth = np.minimum(interactions.weight[kept], 1.0).astype(np.float64)
     newest = int(time.max(initial=0))
@@ -90,5 +98,5 @@ def _strongest(
         off = (row != col) & (block.data > 0)
         row, col, value = row[off], col[off], block.data[off]
         value = value / (count[row] ** own_share * count[col] ** (1 - own_share) + shrinkage)
-        parts.append(strongest(row - start, col, value, n, keep=keep)[: min(4096, n - start)])
-    return sparse.vstack(parts, format="csr") if parts else nobody(n)
+        parts.append(top_k_per_row(row - start, col, value, n, keep=keep)[: min(4096, n - start)])
+    return sparse.vstack(parts, format="csr") if parts else empty_neighbours(n)

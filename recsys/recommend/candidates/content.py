@@ -8,11 +8,16 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from recsys.recommend.candidates.item_knn import nobody, side_by_side, spread, taste
+from recsys.recommend.candidates.item_knn import (
+    build_user_profile,
+    empty_neighbours,
+    iter_common_users,
+    retrieve_neighbours,
+)
 from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors.topk.approximate import ApproximateScorer
-from recsys.vectors.topk.scorer import Scorer, largest
+from recsys.vectors.topk.scorer import ExactScorer, dense_top_k
 
 _ROUNDING = 1e-6
 """What is left of a product's own words when they are taken out of a sum."""
@@ -27,7 +32,7 @@ _SAMPLE = 512
 """Products the recall of an approximate search is measured on."""
 
 
-class Content:
+class ContentSource:
     """Neighbours of a user's last products, each product's proposals summed with less weight the longer ago.
 
     A dense vector blurs names; a bag of words knows no synonyms and no picture. The similarity is the sum of both
@@ -70,7 +75,7 @@ class Content:
         self._across = self._rare.T.tocsr()
         self._worded = (np.diff(words.indptr) > 0).astype(np.float32)  # a row without words is no unit vector
         known = np.unique(touched)
-        self._scorer: Scorer | ApproximateScorer = Scorer(content, allowed=sellable)
+        self._scorer: ExactScorer | ApproximateScorer = ExactScorer(content, allowed=sellable)
         if recall is not None:
             sample = content[known[np.linspace(0, len(known) - 1, min(len(known), _SAMPLE)).astype(np.int64)]]
             self._scorer = ApproximateScorer(content, sample, neighbours + 1, recall=recall, allowed=sellable)
@@ -79,28 +84,28 @@ class Content:
         self._near = self._neighbours(known)
         self._searched[touched] = True
 
-    def propose(self, users: UserBatch, k: int) -> Candidates:
-        signs = taste(users.histories, last=self.last, decay=self.decay)
+    def retrieve(self, users: UserBatch, k: int) -> Candidates:
+        signs = build_user_profile(users.histories, last=self.last, decay=self.decay)
         if not len(signs.item):
-            return Candidates.none()
+            return Candidates.empty()
         items = np.unique(signs.item)
         unknown = items[~self._searched[items]]
         near = self._near if not len(unknown) else self._near + self._neighbours(unknown)
-        return spread(signs, near.tocsr(), k)
+        return retrieve_neighbours(signs, near.tocsr(), k)
 
-    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        signs = taste(users.histories, last=self.last, decay=self.decay)
+    def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
+        signs = build_user_profile(users.histories, last=self.last, decay=self.decay)
         shape = (len(users), len(self.vectors))
         wanted = sparse.csr_matrix((signs.weight, (signs.user, signs.item)), shape=shape) @ self.words
         out, same = np.zeros(len(user), np.float32), np.zeros(len(user), np.float32)
-        for _, own, pairs in side_by_side(len(users), signs.user, user):
+        for _, own, pairs in iter_common_users(len(users), signs.user, user):
             liked, weight, items = signs.item[own], signs.weight[own], item[pairs]
             self_ = items[:, None] == liked[None, :]  # a product is no neighbour of itself
             near = np.maximum(self.vectors[items] @ self.vectors[liked].T, 0)
             near[self_] = 0
             out[pairs] = (1 - self.word_share) * (near @ weight)
             same[pairs] = self_ @ weight
-        lexical = shared_words(wanted, self.words, user, item) - same * self._worded[item]
+        lexical = sparse_dot(wanted, self.words, user, item) - same * self._worded[item]
         lexical[lexical < _ROUNDING] = 0
         out += self.word_share * lexical
         return out
@@ -119,7 +124,7 @@ class Content:
         """(n, n) float32 with rows only for `items`: similarity to the neighbours by vectors or by words."""
         n, k = len(self.vectors), self.neighbours
         if not len(items):
-            return nobody(n)
+            return empty_neighbours(n)
         keys = []
         for start in range(0, len(items), 512):
             some = items[start : start + 512]
@@ -127,7 +132,7 @@ class Content:
             shared = (self._rare[some] @ self._across).toarray()
             if self.sellable is not None:
                 shared[:, ~self.sellable] = 0
-            _, by_word = largest(np.where(shared > 0, shared, -np.inf), k + 1)
+            _, by_word = dense_top_k(np.where(shared > 0, shared, -np.inf), k + 1)
             other = np.concatenate([by_vector, by_word], axis=1)
             key = np.where((other >= 0) & (other != some[:, None]), some[:, None] * n + other, -1)
             keys.append(np.unique(key[key >= 0]))
@@ -138,7 +143,7 @@ class Content:
         return sparse.csr_matrix((value[kept], (item[kept], other[kept])), shape=(n, n))
 
 
-def shared_words(one: sparse.csr_matrix, other: sparse.csr_matrix, left: IntArray, right: IntArray) -> FloatArray:
+def sparse_dot(one: sparse.csr_matrix, other: sparse.csr_matrix, left: IntArray, right: IntArray) -> FloatArray:
     """Inner products of m pairs of sparse rows: (m,) float32.
 
     Args:

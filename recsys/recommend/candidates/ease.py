@@ -12,7 +12,13 @@ from scipy import linalg, sparse
 
 from recsys.data.interactions import Interactions
 from recsys.data.schema import RETURN_CODE
-from recsys.recommend.candidates.item_knn import nobody, spread, strongest, taste, weighed
+from recsys.recommend.candidates.item_knn import (
+    build_user_profile,
+    empty_neighbours,
+    retrieve_neighbours,
+    score_pairs,
+    top_k_per_row,
+)
 from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import FloatArray, IntArray
 
@@ -20,7 +26,7 @@ log = logging.getLogger(__name__)
 _ROWS = 2048
 
 
-class Ease:
+class EaseSource:
     """EASE (Steck 2019): ridge regression of every product on all others, its weights kept sparse.
 
     The inverse it needs grows with the cube of the products, so that of a large catalogue only the most bought take
@@ -50,20 +56,22 @@ class Ease:
             decay: weight of each further product back.
         """
         self.last, self.decay = last, decay
-        self.neighbours = weights(interactions, ridge=ridge, products=products, keep=neighbours)
+        self.neighbours = fit_ease(interactions, ridge=ridge, products=products, keep=neighbours)
 
-    def propose(self, users: UserBatch, k: int) -> Candidates:
-        return spread(taste(users.histories, last=self.last, decay=self.decay), self.neighbours, k)
+    def retrieve(self, users: UserBatch, k: int) -> Candidates:
+        return retrieve_neighbours(
+            build_user_profile(users.histories, last=self.last, decay=self.decay), self.neighbours, k
+        )
 
-    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        signs = taste(users.histories, last=self.last, decay=self.decay)
-        return weighed(signs, self.neighbours, len(users), user, item)
+    def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
+        signs = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        return score_pairs(signs, self.neighbours, len(users), user, item)
 
 
-def weights(interactions: Interactions, *, ridge: float, products: int, keep: int) -> sparse.csr_matrix:
+def fit_ease(interactions: Interactions, *, ridge: float, products: int, keep: int) -> sparse.csr_matrix:
     """(n, n) float32: row i holds what product i adds to the score of others, the `keep` largest positive ones."""
     n = interactions.n_items
-    kept = interactions.kind != RETURN_CODE
+    kept = interactions.event_type != RETURN_CODE
     user, item = interactions.user[kept], interactions.item[kept]
     buyers = np.bincount(np.unique(item * interactions.n_users + user) // max(1, interactions.n_users), minlength=n)
     members = np.flatnonzero(buyers)
@@ -71,7 +79,7 @@ def weights(interactions: Interactions, *, ridge: float, products: int, keep: in
         log.info("ease: the %s most bought of %s products take part", f"{products:,}", f"{len(members):,}")
         members = np.sort(members[np.argsort(-buyers[members], kind="stable")[:products]])
     if len(members) < 2:
-        return nobody(n)
+        return empty_neighbours(n)
     place = np.full(n, -1, np.int64)
     place[members] = np.arange(len(members))
     inside = place[item] >= 0
@@ -96,7 +104,7 @@ def weights(interactions: Interactions, *, ridge: float, products: int, keep: in
         values.append(block[row, column])
     whole = (np.concatenate(part) for part in (rows, columns, values))
     row, column, value = whole
-    return strongest(members[row], members[column], value, n, keep=keep)
+    return top_k_per_row(members[row], members[column], value, n, keep=keep)
 
 
 def _inverse(gram: FloatArray, ridge: float) -> FloatArray:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.recommend.candidates.item_knn import best, side_by_side, taste
+from recsys.recommend.candidates.item_knn import build_user_profile, iter_common_users, top_k
 from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import BoolArray, FloatArray, IntArray
-from recsys.vectors.topk.scorer import Scorer
+from recsys.vectors.topk.scorer import ExactScorer
 
 _KEPT = 100_000
 """Products whose nearest are kept."""
 
 
-class Fresh:
+class NewProductSource:
     """The largest cosine between a new product and one of the user's last products, less the longer ago."""
 
     name = "fresh"
@@ -40,26 +40,26 @@ class Fresh:
             decay: weight of each further product back.
         """
         self.content, self.new, self.last, self.decay = content, new, last, decay
-        self._scorer = Scorer(self.content, allowed=new if sellable is None else new & sellable)
+        self._scorer = ExactScorer(self.content, allowed=new if sellable is None else new & sellable)
         self._place: IntArray = np.full(len(content), -1, np.int64)
         self._scores: FloatArray = np.empty((0, 0), np.float32)
         self._near: IntArray = np.empty((0, 0), np.int64)
 
-    def propose(self, users: UserBatch, k: int) -> Candidates:
-        signs = taste(users.histories, last=self.last, decay=self.decay)
+    def retrieve(self, users: UserBatch, k: int) -> Candidates:
+        signs = build_user_profile(users.histories, last=self.last, decay=self.decay)
         scores, rows = self._nearest(signs.item, k)
         sign, place = np.nonzero((rows >= 0) & (scores > 0))
         user, item, score = signs.user[sign], rows[sign, place], scores[sign, place] * signs.weight[sign]
         order = np.lexsort((sign, -score, item, user))
         user, item, score, because = user[order], item[order], score[order], signs.item[sign[order]]
         first = np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])][: len(user)]  # of equals the strongest
-        return best(user[first], item[first], score[first], because[first], k)
+        return top_k(user[first], item[first], score[first], because[first], k)
 
-    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        signs = taste(users.histories, last=self.last, decay=self.decay)
+    def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
+        signs = build_user_profile(users.histories, last=self.last, decay=self.decay)
         out = np.zeros(len(user), np.float32)
         asked = np.flatnonzero(self.new[item])
-        for _, own, some in side_by_side(len(users), signs.user, user[asked]):
+        for _, own, some in iter_common_users(len(users), signs.user, user[asked]):
             near = (self.content[item[asked[some]]] @ self.content[signs.item[own]].T) * signs.weight[own]
             out[asked[some]] = np.maximum(near.max(axis=1), 0)
         return out

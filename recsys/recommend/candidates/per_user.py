@@ -13,7 +13,7 @@ _USERS, _WIDTH = 1 << 15, 1 << 16
 """Users, and pairs of one, that a key of 64 bits has room for beside a float32."""
 
 
-def by_score(user: IntArray, score: FloatArray) -> IntArray:
+def argsort_by_user_score(user: IntArray, score: FloatArray) -> IntArray:
     """Places of m pairs by user, falling score, then as they stand: (m,) int64.
 
     User, score and place go into one number, so that they are sorted by value, several at once, and not by index.
@@ -37,7 +37,7 @@ def by_score(user: IntArray, score: FloatArray) -> IntArray:
     return out
 
 
-def foremost(user: IntArray, score: FloatArray, k: int) -> IntArray:
+def top_k_per_user(user: IntArray, score: FloatArray, k: int) -> IntArray:
     """Places of the k best pairs of each user, of equals the first, ascending.
 
     Args:

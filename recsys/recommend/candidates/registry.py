@@ -15,28 +15,28 @@ from recsys.data import tfidf as words
 from recsys.data.catalogue import Catalogue
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Histories, Interactions
-from recsys.data.product_columns import new_products
+from recsys.data.product_columns import new_product_mask
 from recsys.encoder.model import Model
 from recsys.errors import ConfigError, suggestion
-from recsys.recommend.candidates.cluster import Cluster
-from recsys.recommend.candidates.co_purchase import CoPurchase
-from recsys.recommend.candidates.content import Content
-from recsys.recommend.candidates.ease import Ease
-from recsys.recommend.candidates.fresh import Fresh
-from recsys.recommend.candidates.popular import Popular
-from recsys.recommend.candidates.repurchase import Repurchase
-from recsys.recommend.candidates.sequence import Sequence as SequenceSource
+from recsys.recommend.candidates.cluster import ClusterSource
+from recsys.recommend.candidates.co_purchase import CoPurchaseSource
+from recsys.recommend.candidates.content import ContentSource
+from recsys.recommend.candidates.ease import EaseSource
+from recsys.recommend.candidates.fresh import NewProductSource
+from recsys.recommend.candidates.popular import PopularSource
+from recsys.recommend.candidates.repurchase import RepurchaseSource
+from recsys.recommend.candidates.sequence import SequenceSource as SequenceSource
 from recsys.recommend.candidates.source import CandidateSource
-from recsys.recommend.candidates.transitions import Transitions
+from recsys.recommend.candidates.transitions import TransitionSource
 from recsys.types import FloatArray
-from recsys.vectors.clustering.kmeans import groups
+from recsys.vectors.clustering.kmeans import kmeans_fit_subset
 
 _SAMPLE, _LAST = 512, 50
 """Users the recall of an approximate search is measured on, and their events looked at."""
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class SourceContext:
     """What sources are made from.
 
     Attributes:
@@ -61,7 +61,7 @@ class Knowledge:
 
 
 @dataclass(frozen=True)
-class _Bound:
+class _BoundSequenceModel:
     """The encoder with the ids of the products it ranks."""
 
     model: Model
@@ -74,14 +74,14 @@ class _Bound:
         return self.model.user_vectors(histories, items, now=now)
 
 
-def popular(held: Knowledge) -> Popular:
+def create_popular(held: SourceContext) -> PopularSource:
     """The source that fills every list."""
     days = held.recommend.popular_days
-    return Popular(held.interactions, now=held.now, days=days, sellable=held.catalogue.sellable)
+    return PopularSource(held.interactions, now=held.now, days=days, sellable=held.catalogue.sellable)
 
 
-def _sequence(held: Knowledge) -> CandidateSource:
-    bound = _Bound(held.model, held.catalogue.ids)
+def _sequence(held: SourceContext) -> CandidateSource:
+    bound = _BoundSequenceModel(held.model, held.catalogue.ids)
     active = np.unique(held.interactions.user)
     some = active[np.linspace(0, len(active) - 1, min(len(active), _SAMPLE)).astype(np.int64)]
     return SequenceSource(
@@ -94,47 +94,51 @@ def _sequence(held: Knowledge) -> CandidateSource:
     )
 
 
-def _content(held: Knowledge) -> CandidateSource:
+def _content(held: SourceContext) -> CandidateSource:
     touched = np.unique(held.interactions.item)
     recall = held.recommend.recall if held.recommend.approximate else None
     sellable = held.catalogue.sellable
-    return Content(held.content, words.of(held.catalogue), touched=touched, sellable=sellable, recall=recall)
+    return ContentSource(
+        held.content, words.product_tfidf(held.catalogue), touched=touched, sellable=sellable, recall=recall
+    )
 
 
-def _cluster(held: Knowledge) -> CandidateSource:
+def _cluster(held: SourceContext) -> CandidateSource:
     known = np.unique(held.interactions.item)  # a product to come must not move the groups of today's
-    found = groups(held.content, seed=0, among=known)
-    return Cluster(found, popular(held).score, sellable=held.catalogue.sellable)
+    found = kmeans_fit_subset(held.content, seed=0, among=known)
+    return ClusterSource(found, create_popular(held).popularity, sellable=held.catalogue.sellable)
 
 
-def _fresh(held: Knowledge) -> CandidateSource:
-    new = new_products(held.catalogue, held.interactions, now=held.now, days=held.recommend.fresh_days)
-    return Fresh(held.content, new, sellable=held.catalogue.sellable)
+def _fresh(held: SourceContext) -> CandidateSource:
+    new = new_product_mask(held.catalogue, held.interactions, now=held.now, days=held.recommend.fresh_days)
+    return NewProductSource(held.content, new, sellable=held.catalogue.sellable)
 
 
-MAKERS: dict[str, Callable[[Knowledge], CandidateSource]] = {
+SOURCE_FACTORIES: dict[str, Callable[[SourceContext], CandidateSource]] = {
     "sequence": _sequence,
-    "repurchase": lambda _: Repurchase(),
-    "co_purchase": lambda held: CoPurchase(held.interactions),
-    "transitions": lambda held: Transitions(held.interactions),
-    "ease": lambda held: Ease(held.interactions, products=held.recommend.ease_products),
-    "popular": popular,
+    "repurchase": lambda _: RepurchaseSource(),
+    "co_purchase": lambda held: CoPurchaseSource(held.interactions),
+    "transitions": lambda held: TransitionSource(held.interactions),
+    "ease": lambda held: EaseSource(held.interactions, products=held.recommend.ease_products),
+    "popular": create_popular,
     "content": _content,
     "cluster": _cluster,
     "fresh": _fresh,
 }
 
 
-def made(names: Sequence[str], held: Knowledge) -> list[CandidateSource]:
+def create_sources(names: Sequence[str], held: SourceContext) -> list[CandidateSource]:
     """The named sources in the order of their names.
 
     Raises:
         ConfigError: no source has that name, or none is named.
     """
     for name in names:
-        if name not in MAKERS:
-            known = ", ".join(MAKERS)
-            raise ConfigError(f"recommend.sources: unknown source '{name}'{suggestion(name, MAKERS)} (known: {known})")
+        if name not in SOURCE_FACTORIES:
+            known = ", ".join(SOURCE_FACTORIES)
+            raise ConfigError(
+                f"recommend.sources: unknown source '{name}'{suggestion(name, SOURCE_FACTORIES)} (known: {known})"
+            )
     if not names:
-        raise ConfigError(f"recommend.sources is empty; name at least one of {', '.join(MAKERS)}")
-    return [MAKERS[name](held) for name in names]
+        raise ConfigError(f"recommend.sources is empty; name at least one of {', '.join(SOURCE_FACTORIES)}")
+    return [SOURCE_FACTORIES[name](held) for name in names]

@@ -9,12 +9,12 @@ from typing import Protocol
 
 import numpy as np
 
-from recsys.data.holdout import rows_of
+from recsys.data.holdout import take_histories
 from recsys.data.interactions import Histories
 from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors.topk.approximate import ApproximateScorer
-from recsys.vectors.topk.scorer import Scorer
+from recsys.vectors.topk.scorer import ExactScorer
 
 
 class SequenceModel(Protocol):
@@ -35,7 +35,7 @@ _PAIRS = 4096
 """Pairs scored at once; their vectors stay in the processor's cache."""
 
 
-class Sequence:
+class SequenceSource:
     """Search of the user's vector among the ranking vectors: exact, or with a recall that is measured."""
 
     name = "sequence"
@@ -62,7 +62,7 @@ class Sequence:
         """
         self.model = model
         self.items = model.item_vectors(content)
-        self._scorer: Scorer | ApproximateScorer = Scorer(self.items, allowed=sellable)
+        self._scorer: ExactScorer | ApproximateScorer = ExactScorer(self.items, allowed=sellable)
         if recall is not None and sample is not None:
             queries = model.user_vectors(sample[0], self.items, now=sample[1])
             self._scorer = ApproximateScorer(self.items, queries, k, recall=recall, allowed=sellable)
@@ -71,19 +71,19 @@ class Sequence:
     def vectors(self, users: UserBatch) -> FloatArray:
         """The vectors of the users: (b, d); zeros without events. Those of the last batch are kept for `weigh`."""
         if self._last[0] is not users:
-            known = np.flatnonzero(users.histories.real.any(axis=1))
+            known = np.flatnonzero(users.histories.mask.any(axis=1))
             out = np.zeros((len(users), self.items.shape[1]), np.float32)
             if len(known):  # few rows are multiplied in another way: in company, everybody's numbers stay the same
                 crowd = np.resize(known, max(len(known), _CROWD))
-                told = self.model.user_vectors(rows_of(users.histories, crowd), self.items, now=users.now)
+                told = self.model.user_vectors(take_histories(users.histories, crowd), self.items, now=users.now)
                 out[known] = told[: len(known)]
             self._last = (users, out)
         return self._last[1]
 
-    def propose(self, users: UserBatch, k: int) -> Candidates:
-        known = np.flatnonzero(users.histories.real.any(axis=1))
+    def retrieve(self, users: UserBatch, k: int) -> Candidates:
+        known = np.flatnonzero(users.histories.mask.any(axis=1))
         if not len(known):
-            return Candidates.none()
+            return Candidates.empty()
         scores, rows = self._scorer.top_k(self.vectors(users)[known], k)
         at = np.sort(np.where(rows >= 0, rows, np.iinfo(np.int64).max), axis=1, stable=True)
         by_item = np.argsort(np.where(rows >= 0, rows, np.iinfo(np.int64).max), axis=1, stable=True)
@@ -93,7 +93,7 @@ class Sequence:
         m = len(user)
         return Candidates(user, at[held], score[held], np.zeros(m, np.int16), np.full(m, -1, np.int64))
 
-    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
+    def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
         vectors = self.vectors(users)
         out = np.empty(len(user), np.float32)
         for start in range(0, len(user), _PAIRS):

@@ -32,10 +32,10 @@ class UserBatch:
         return len(self.histories)
 
     @property
-    def newest(self) -> UserBatch:
+    def latest_event(self) -> UserBatch:
         """The same users with their last event alone."""
         old = self.histories
-        return UserBatch(Histories(old.users, old.items[:, -1:], old.times[:, -1:], old.kinds[:, -1:]), self.now)
+        return UserBatch(Histories(old.users, old.items[:, -1:], old.times[:, -1:], old.event_types[:, -1:]), self.now)
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,23 @@ class Candidates:
     item: IntArray
     score: FloatArray
     source: npt.NDArray[np.int16]
-    because: IntArray
+    source_item: IntArray
 
     def __len__(self) -> int:
         return len(self.user)
 
     @staticmethod
-    def none() -> Candidates:
+    def empty() -> Candidates:
         """No proposal."""
         whole = np.zeros(0, np.int64)
         return Candidates(whole, whole, np.zeros(0, np.float32), np.zeros(0, np.int16), whole)
 
     @staticmethod
-    def joined(parts: Sequence[Candidates]) -> Candidates:
+    def concat(parts: Sequence[Candidates]) -> Candidates:
         """All proposals of several sources, sorted by (user, item, source)."""
         user, item, score, source, because = (
             np.concatenate([getattr(part, name) for part in parts])
-            for name in ("user", "item", "score", "source", "because")
+            for name in ("user", "item", "score", "source", "source_item")
         )
         order = np.lexsort((source, item, user))
         return Candidates(user[order], item[order], score[order], source[order], because[order])
@@ -81,11 +81,11 @@ class CandidateSource(Protocol):
 
     name: str
 
-    def propose(self, users: UserBatch, k: int) -> Candidates:
+    def retrieve(self, users: UserBatch, k: int) -> Candidates:
         """Up to k products for each user, `source` filled with 0; nothing for a user it knows nothing about."""
         ...
 
-    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
+    def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
         """What it says of m pairs, whoever proposed them: (m,) float32 in the units of `propose`, 0 = nothing.
 
         Args:
@@ -97,7 +97,7 @@ class CandidateSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Pairs:
+class CandidatePairs:
     """m distinct (user, product) pairs, by user, then product; s sources.
 
     Attributes:
@@ -109,18 +109,18 @@ class Pairs:
 
     user: IntArray
     item: IntArray
-    held: BoolArray
-    because: IntArray
+    proposed_by: BoolArray
+    source_item: IntArray
 
     def __len__(self) -> int:
         return len(self.user)
 
-    def take(self, kept: BoolArray) -> Pairs:
+    def take(self, kept: BoolArray) -> CandidatePairs:
         """The pairs where `kept` (m,) is true."""
-        return Pairs(self.user[kept], self.item[kept], self.held[kept], self.because[kept])
+        return CandidatePairs(self.user[kept], self.item[kept], self.proposed_by[kept], self.source_item[kept])
 
 
-def pairs_of(candidates: Candidates, sources: int) -> Pairs:
+def merge_candidates(candidates: Candidates, sources: int) -> CandidatePairs:
     """Put what the sources say about one (user, product) side by side."""
     user, item = candidates.user, candidates.item
     first = np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])][: len(user)]
@@ -128,5 +128,5 @@ def pairs_of(candidates: Candidates, sources: int) -> Pairs:
     shape = (int(first.sum()), sources)
     held, because = np.zeros(shape, np.bool_), np.full(shape, -1, np.int64)
     held[at, candidates.source] = True
-    because[at, candidates.source] = candidates.because
-    return Pairs(user[first], item[first], held, because)
+    because[at, candidates.source] = candidates.source_item
+    return CandidatePairs(user[first], item[first], held, because)

@@ -10,7 +10,13 @@ from scipy import sparse
 
 from recsys.data.interactions import Interactions
 from recsys.data.schema import DAY, RETURN_CODE
-from recsys.recommend.candidates.item_knn import nobody, spread, strongest, taste, weighed
+from recsys.recommend.candidates.item_knn import (
+    build_user_profile,
+    empty_neighbours,
+    retrieve_neighbours,
+    score_pairs,
+    top_k_per_row,
+)
 from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import FloatArray, IntArray
 
@@ -18,7 +24,7 @@ _EVENTS = 40
 """Events ahead that are looked at, so that a basket of any size stays cheap."""
 
 
-class Transitions:
+class TransitionSource:
     """Sequential rules (Kamehkhosh et al. 2017): from each product to what came after it, 1 / steps between them.
 
     A step is a change of moment: products of one basket stand on the same step and lead to none of each other.
@@ -47,26 +53,28 @@ class Transitions:
             decay: weight of each further product back.
         """
         self.last, self.decay = last, decay
-        self.neighbours = followers(interactions, steps=steps, half_life_days=half_life_days, keep=neighbours)
+        self.neighbours = transition_shares(interactions, steps=steps, half_life_days=half_life_days, keep=neighbours)
 
-    def propose(self, users: UserBatch, k: int) -> Candidates:
-        return spread(taste(users.histories, last=self.last, decay=self.decay), self.neighbours, k)
+    def retrieve(self, users: UserBatch, k: int) -> Candidates:
+        return retrieve_neighbours(
+            build_user_profile(users.histories, last=self.last, decay=self.decay), self.neighbours, k
+        )
 
-    def weigh(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        signs = taste(users.histories, last=self.last, decay=self.decay)
-        return weighed(signs, self.neighbours, len(users), user, item)
+    def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
+        signs = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        return score_pairs(signs, self.neighbours, len(users), user, item)
 
 
-def followers(interactions: Interactions, *, steps: int, half_life_days: float, keep: int) -> sparse.csr_matrix:
+def transition_shares(interactions: Interactions, *, steps: int, half_life_days: float, keep: int) -> sparse.csr_matrix:
     """(n, n) float32: row i holds the share of each product among what followed product i, the `keep` largest."""
     n = interactions.n_items
-    kept = np.flatnonzero(interactions.kind != RETURN_CODE)
+    kept = np.flatnonzero(interactions.event_type != RETURN_CODE)
     user, item, time = interactions.user[kept], interactions.item[kept], interactions.time[kept]
     if not len(user):
-        return nobody(n)
+        return empty_neighbours(n)
     step = np.cumsum(np.r_[True, (np.diff(user) != 0) | (np.diff(time) != 0)])
     worth = np.minimum(interactions.weight[kept], 1.0) * 0.5 ** ((time.max() - time) / (half_life_days * DAY))
-    whole = nobody(n).astype(np.float64)
+    whole = empty_neighbours(n).astype(np.float64)
     for ahead in range(1, min(_EVENTS, len(user) - 1) + 1):
         between = step[ahead:] - step[:-ahead]
         same = (user[ahead:] == user[:-ahead]) & (item[ahead:] != item[:-ahead])
@@ -78,4 +86,4 @@ def followers(interactions: Interactions, *, steps: int, half_life_days: float, 
     found = whole.tocoo()
     out = np.asarray(whole.sum(axis=1)).ravel()
     share = found.data / out[found.row]
-    return strongest(found.row.astype(np.int64), found.col.astype(np.int64), share.astype(np.float32), n, keep=keep)
+    return top_k_per_row(found.row.astype(np.int64), found.col.astype(np.int64), share.astype(np.float32), n, keep=keep)

@@ -1,6 +1,6 @@
 """The learned ranker: boosted trees that put what was bought above the other candidates of the same user.
 
-In: features of the candidates of some users, and which of them were bought. Out: `Trees`, kept as text. Trees and
+In: features of the candidates of some users, and which of them were bought. Out: `BoostedTreesRanker`, kept as text. Trees and
 weights err in different places: their sum ranks better than either wherever there are few users to learn from.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import ModelFolderError
-from recsys.recommend.ranking.linear import Blend
+from recsys.recommend.ranking.linear import LinearRanker
 from recsys.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _PARAMETERS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Trees:
+class BoostedTreesRanker:
     """LambdaMART (Burges 2010) by LightGBM (Ke et al. 2017), and the blend it is added to.
 
     Attributes:
@@ -62,9 +62,9 @@ class Trees:
             candidates; the second is nan when it was not asked for.
     """
 
-    blend: Blend
+    blend: LinearRanker
     text: str = field(repr=False)
-    lean: float
+    linear_weight: float
     importance: dict[str, float] = field(repr=False)
     ndcg: tuple[float, float]
 
@@ -74,20 +74,20 @@ class Trees:
         return self.blend.sources
 
     @property
-    def cases(self) -> int:
+    def n_users(self) -> int:
         """Users it was fitted on."""
-        return self.blend.cases
+        return self.blend.n_users
 
     def score(self, x: FloatArray) -> FloatArray:
         """Score of each candidate, comparable within a user: (m,) float32."""
         if not len(x):
             return np.zeros(0, np.float32)
         grown = np.asarray(self._booster.predict(x))
-        return np.asarray(grown + self.lean * self.blend.score(x) if self.lean else grown, np.float32)
+        return np.asarray(grown + self.linear_weight * self.blend.score(x) if self.linear_weight else grown, np.float32)
 
-    def by_source(self, x: FloatArray) -> FloatArray:
+    def score_by_source(self, x: FloatArray) -> FloatArray:
         """What each source's own features add in the blend: (m, s) float32."""
-        return self.blend.by_source(x)
+        return self.blend.score_by_source(x)
 
     @cached_property
     def _booster(self) -> lightgbm.Booster:
@@ -102,17 +102,17 @@ class Trees:
         return booster
 
 
-def fit(
+def fit_lambdamart(
     x: FloatArray,
     user: IntArray,
     bought: BoolArray,
     *,
-    blend: Blend,
-    weigh: Callable[[BoolArray], Blend] | None,
+    blend: LinearRanker,
+    weigh: Callable[[BoolArray], LinearRanker] | None,
     rounds: int,
     learning_rate: float,
     seed: int,
-) -> Trees | None:
+) -> BoostedTreesRanker | None:
     """Boost trees; None when the weights alone rank as well on users that neither was fitted on.
 
     Each quarter of the users is ranked by trees and weights of the other three. How many trees there are, and how far
@@ -174,7 +174,7 @@ def fit(
     order = np.argsort(-gain, kind="stable")
     whole = max(float(gain.sum()), 1e-12)
     importance = {blend.names[at]: round(float(gain[at]) / whole, 5) for at in order.tolist() if gain[at] > 0}
-    return Trees(blend, booster.model_to_string(), lean, importance, (ours, theirs))
+    return BoostedTreesRanker(blend, booster.model_to_string(), lean, importance, (ours, theirs))
 
 
 def ndcg(score: npt.NDArray[np.floating], user: IntArray, bought: BoolArray) -> float:

@@ -1,6 +1,6 @@
 """Ranker folders: `<models>/ranker/<version>/` with weights, trees where there are any, a manifest; `CURRENT` last.
 
-In: a `Blend` or `Trees`. Out: its folder; read back only when the files are those that were written.
+In: a `LinearRanker` or `BoostedTreesRanker`. Out: its folder; read back only when the files are those that were written.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import json
 from pathlib import Path
 
 from recsys._version import __version__
-from recsys.artifacts.model_folder import MANIFEST, put
+from recsys.artifacts.model_folder import MANIFEST, write_version
 from recsys.errors import ModelFolderError
-from recsys.recommend.ranking.boosted_trees import Trees
-from recsys.recommend.ranking.linear import Blend
+from recsys.recommend.ranking.boosted_trees import BoostedTreesRanker
+from recsys.recommend.ranking.linear import LinearRanker
 
 _BLEND, _TREES, _METRICS = "blend.json", "trees.txt", "metrics.json"
 
 
-def save(ranker: Blend | Trees, folder: Path, *, encoder: str, data_fingerprint: str, seed: int) -> Path:
+def save_ranker(
+    ranker: LinearRanker | BoostedTreesRanker, folder: Path, *, encoder: str, data_fingerprint: str, seed: int
+) -> Path:
     """Write a ranker to `folder/<version>` and point `folder/CURRENT` at it.
 
     Args:
@@ -42,10 +44,10 @@ def save(ranker: Blend | Trees, folder: Path, *, encoder: str, data_fingerprint:
         "recsys": __version__,
         "files": {name: {"sha256": digests[name], "size": len(content)} for name, content in held.items()},
     }
-    return put(folder, version, {**held, MANIFEST: json.dumps(manifest, indent=1).encode()})
+    return write_version(folder, version, {**held, MANIFEST: json.dumps(manifest, indent=1).encode()})
 
 
-def load(folder: Path) -> Blend | Trees:
+def load_ranker(folder: Path) -> LinearRanker | BoostedTreesRanker:
     """Read a version's folder.
 
     Raises:
@@ -64,12 +66,12 @@ def load(folder: Path) -> Blend | Trees:
     for name, content in held.items():
         if hashlib.sha256(content).hexdigest() != expected[name]:
             raise ModelFolderError(f"{folder / name}: altered since it was written; run 'recsys train ranker'")
-    blend = Blend.from_json(held[_BLEND].decode())
+    blend = LinearRanker.from_json(held[_BLEND].decode())
     if _TREES not in held:
         return blend
     metrics = json.loads(held.get(_METRICS, b"{}"))
     ndcg = metrics.get("ndcg@10", {})
-    return Trees(
+    return BoostedTreesRanker(
         blend,
         held[_TREES].decode(),
         float(metrics.get("lean", 0.0)),
@@ -78,25 +80,25 @@ def load(folder: Path) -> Blend | Trees:
     )
 
 
-def metrics(ranker: Blend | Trees) -> dict[str, object]:
+def ranker_metrics(ranker: LinearRanker | BoostedTreesRanker) -> dict[str, object]:
     """What is worth knowing of a ranker: its kind, what it was fitted on, what it looks at most."""
-    out: dict[str, object] = {"kind": "weights", "users": ranker.cases, "sources": list(ranker.sources)}
-    if isinstance(ranker, Trees):
+    out: dict[str, object] = {"kind": "weights", "users": ranker.n_users, "sources": list(ranker.sources)}
+    if isinstance(ranker, BoostedTreesRanker):
         numbers = {"trees": ranker.ndcg[0], "weights": ranker.ndcg[1]}
         # nan is no JSON
         shown = {name: value if value == value else None for name, value in numbers.items()}
-        out |= {"kind": "trees", "lean": ranker.lean, "ndcg@10": shown, "importance": ranker.importance}
+        out |= {"kind": "trees", "lean": ranker.linear_weight, "ndcg@10": shown, "importance": ranker.importance}
     return out
 
 
 def _number(value: float | None) -> float:
-    """What `metrics` wrote, nan for null."""
+    """What `ranker_metrics` wrote, nan for null."""
     return float("nan") if value is None else float(value)
 
 
-def _texts(ranker: Blend | Trees) -> dict[str, str]:
+def _texts(ranker: LinearRanker | BoostedTreesRanker) -> dict[str, str]:
     """The files of a ranker: name and text."""
-    weights = {_METRICS: json.dumps(metrics(ranker), indent=1)}
-    if isinstance(ranker, Trees):
+    weights = {_METRICS: json.dumps(ranker_metrics(ranker), indent=1)}
+    if isinstance(ranker, BoostedTreesRanker):
         return {_BLEND: ranker.blend.to_json(), _TREES: ranker.text, **weights}
     return {_BLEND: ranker.to_json(), **weights}

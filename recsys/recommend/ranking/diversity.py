@@ -10,10 +10,10 @@ import numpy as np
 from recsys.config import RecommendSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories
-from recsys.data.product_columns import codes_of
+from recsys.data.product_columns import category_codes
 from recsys.data.schema import RETURN_CODE
-from recsys.recommend.candidates.item_knn import looked_up
-from recsys.recommend.rules.list_constraints import Gain, Pool, same
+from recsys.recommend.candidates.item_knn import lookup
+from recsys.recommend.rules.list_constraints import MarginalGain, RankedPool, same_value_mask
 from recsys.types import DoubleArray, FloatArray, IntArray
 
 _HEAD = 5
@@ -22,7 +22,7 @@ _SMOOTH = 0.01
 """Share of the user's own mix blended into the list's, so that the divergence stays finite (Steck 2018)."""
 
 
-class Diversity:
+class DiversityReranker:
     """Maximal marginal relevance (Carbonell and Goldstein 1998) and calibrated lists (Steck 2018), greedily in one.
 
     With weights d and c, each place goes to the candidate with the largest
@@ -48,7 +48,7 @@ class Diversity:
         self._content, self._diversity, self._calibration, self._codes = content, diversity, calibration, codes
 
     @staticmethod
-    def of(settings: RecommendSettings, catalogue: Catalogue, content: FloatArray) -> Diversity | None:
+    def of(settings: RecommendSettings, catalogue: Catalogue, content: FloatArray) -> DiversityReranker | None:
         """As the settings ask; None when both weights are 0, and lists are left as the ranker orders them.
 
         Raises:
@@ -58,18 +58,22 @@ class Diversity:
             return None
         codes = None
         if settings.calibration:
-            codes = codes_of(catalogue, settings.calibration_column, setting="recommend.calibration_column")
-        return Diversity(content, diversity=settings.diversity, calibration=settings.calibration, codes=codes)
+            codes = category_codes(catalogue, settings.calibration_column, setting="recommend.calibration_column")
+        return DiversityReranker(content, diversity=settings.diversity, calibration=settings.calibration, codes=codes)
 
-    def begin(self, pool: Pool, histories: Histories, k: int) -> Gain:
+    def begin(self, pool: RankedPool, histories: Histories, k: int) -> MarginalGain:
         """Start on the lists of some users."""
         head = min(_HEAD * k, pool.row.shape[1])
         item = pool.item[:, :head]
         parts: list[_Part] = []
         if self._diversity:
-            parts.append(_Likeness(np.asarray(self._content[item]), self._diversity))
+            parts.append(_SimilarityPenalty(np.asarray(self._content[item]), self._diversity))
         if self._calibration and self._codes is not None:
-            parts.append(_Mix(self._codes[item], shares(histories, self._codes, item), self._calibration))
+            parts.append(
+                _CalibrationPenalty(
+                    self._codes[item], history_category_shares(histories, self._codes, item), self._calibration
+                )
+            )
         weight = 1.0 - self._diversity - self._calibration
         return _Gain(head, weight * _relevance(pool.score[:, :head]), parts)
 
@@ -81,14 +85,14 @@ class _Gain:
     def value(self, place: int) -> DoubleArray:
         return self._relevance - sum((part.cost(place) for part in self._parts), np.zeros(()))
 
-    def took(self, column: IntArray) -> None:
+    def update(self, column: IntArray) -> None:
         # A place that went beyond the head changes nothing here.
         inside = np.where(column < self.head, column, -1)
         for part in self._parts:
             part.took(inside)
 
 
-class _Likeness:
+class _SimilarityPenalty:
     """Largest cosine with what is in the list."""
 
     def __init__(self, vectors: FloatArray, weight: float) -> None:
@@ -106,7 +110,7 @@ class _Likeness:
         self._most = np.where((column >= 0)[:, None], np.maximum(self._most, cosine), self._most)
 
 
-class _Mix:
+class _CalibrationPenalty:
     """Divergence of the list's categories from the history's, up to what is the same for all candidates of a user.
 
     Adding a candidate changes the list's share of its own category alone, so the divergence with it is a constant plus
@@ -124,13 +128,13 @@ class _Mix:
 
     def took(self, column: IntArray) -> None:
         if self._codes.shape[1]:
-            self._count += same(self._codes, column)
+            self._count += same_value_mask(self._codes, column)
 
 
-_Part = _Likeness | _Mix
+_Part = _SimilarityPenalty | _CalibrationPenalty
 
 
-def shares(histories: Histories, codes: IntArray, item: IntArray) -> DoubleArray:
+def history_category_shares(histories: Histories, codes: IntArray, item: IntArray) -> DoubleArray:
     """Share of each candidate's category in the user's history: (b, c), 0 where there is none.
 
     Args:
@@ -140,13 +144,13 @@ def shares(histories: Histories, codes: IntArray, item: IntArray) -> DoubleArray
     """
     b, c = item.shape
     most = int(codes.max(initial=-1)) + 1
-    counts = histories.real & (histories.kinds != RETURN_CODE) & (codes[histories.items] >= 0)
+    counts = histories.mask & (histories.event_types != RETURN_CODE) & (codes[histories.items] >= 0)
     user, column = np.nonzero(counts)
     key, times = np.unique(user * most + codes[histories.items[user, column]], return_counts=True)
     total = np.maximum(counts.sum(axis=1), 1)
     mine = codes[item]
     wanted = (np.arange(b)[:, None] * most + mine).ravel()
-    found = looked_up(key, times, wanted)
+    found = lookup(key, times, wanted)
     return np.where(mine >= 0, found.reshape(b, c) / total[:, None], 0.0)
 
 

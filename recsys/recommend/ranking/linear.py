@@ -1,6 +1,6 @@
 """The blend: one weight a feature, fitted so that what users bought next stands above the other candidates.
 
-In: features of the candidates of some users, and which of them were bought. Out: `Blend`, kept as JSON.
+In: features of the candidates of some users, and which of them were bought. Out: `LinearRanker`, kept as JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMAT = 2
 
 
 class Ranker(Protocol):
-    """Puts candidates in order; `Blend` is one, `trees.Trees` another."""
+    """Puts candidates in order; `LinearRanker` is one, `trees.Trees` another."""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -33,12 +33,12 @@ class Ranker(Protocol):
         """Score of each candidate, comparable within a user: (m,) float32."""
         ...
 
-    def by_source(self, x: FloatArray) -> FloatArray:
+    def score_by_source(self, x: FloatArray) -> FloatArray:
         """What each source's own features add to the score: (m, s) float32."""
         ...
 
 
-def scored(ranker: Ranker, x: FloatArray, user: IntArray, real: BoolArray) -> FloatArray:
+def rank_scores(ranker: Ranker, x: FloatArray, user: IntArray, real: BoolArray) -> FloatArray:
     """Score of each candidate, comparable within a user: (m,) float32.
 
     A ranker is fitted on users with a history. What sells is the best order there is for the others: a ranker could
@@ -53,12 +53,12 @@ def scored(ranker: Ranker, x: FloatArray, user: IntArray, real: BoolArray) -> Fl
     score = ranker.score(x)
     if "popular" in ranker.sources:
         cold = ~np.asarray(real.any(axis=1))[user]
-        score[cold] = x[cold, features.names(ranker.sources).index("popular.place")]
+        score[cold] = x[cold, features.feature_names(ranker.sources).index("popular.place")]
     return score
 
 
 @dataclass(frozen=True)
-class Blend:
+class LinearRanker:
     """A linear score of standardised features.
 
     Attributes:
@@ -75,24 +75,26 @@ class Blend:
     mean: DoubleArray
     scale: DoubleArray
     weight: DoubleArray
-    cases: int
+    n_users: int
 
     @property
-    def slopes(self) -> DoubleArray:
+    def coefficients(self) -> DoubleArray:
         """(f,) what one unit of each feature adds to the score."""
         return self.weight / self.scale
 
     def score(self, x: FloatArray) -> FloatArray:
         """Score of each candidate, comparable within a user: (m,) float32."""
-        out = np.full(len(x), -(self.mean @ self.slopes))
+        out = np.full(len(x), -(self.mean @ self.coefficients))
         wide = np.empty(len(x))
-        for column, slope in zip(x.T, self.slopes.tolist(), strict=True):  # each pair by itself, whatever is beside it
+        for column, slope in zip(
+            x.T, self.coefficients.tolist(), strict=True
+        ):  # each pair by itself, whatever is beside it
             out += np.multiply(column, slope, out=wide)
         return out.astype(np.float32)
 
-    def by_source(self, x: FloatArray) -> FloatArray:
+    def score_by_source(self, x: FloatArray) -> FloatArray:
         """What each source's own features add to the score: (m, s) float32."""
-        parts = [x[:, at] @ self.slopes[at] for at in (self._of(source) for source in self.sources)]
+        parts = [x[:, at] @ self.coefficients[at] for at in (self._of(source) for source in self.sources)]
         return np.stack(parts, axis=1).astype(np.float32)
 
     def _of(self, source: str) -> list[int]:
@@ -104,7 +106,7 @@ class Blend:
             {
                 "format": FORMAT,
                 "sources": list(self.sources),
-                "cases": self.cases,
+                "cases": self.n_users,
                 "features": [
                     {"name": name, "mean": mean, "scale": scale, "weight": weight}
                     for name, mean, scale, weight in zip(
@@ -116,7 +118,7 @@ class Blend:
         )
 
     @staticmethod
-    def from_json(text: str) -> Blend:
+    def from_json(text: str) -> LinearRanker:
         """Read what `to_json` wrote.
 
         Raises:
@@ -126,7 +128,7 @@ class Blend:
             held = json.loads(text)
             sources, rows = tuple(held["sources"]), held["features"]
             numbers = np.array([[row["mean"], row["scale"], row["weight"]] for row in rows], np.float64).reshape(-1, 3)
-            blend = Blend(
+            blend = LinearRanker(
                 sources,
                 tuple(row["name"] for row in rows),
                 numbers[:, 0],
@@ -136,26 +138,26 @@ class Blend:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ModelFolderError(f"the blend cannot be read ({error}); fit it again with: train ranker") from error
-        if held.get("format") != FORMAT or list(blend.names) != features.names(sources):
+        if held.get("format") != FORMAT or list(blend.names) != features.feature_names(sources):
             raise ModelFolderError("the blend was fitted by another version; fit it again with: train ranker")
         if not np.isfinite(numbers).all() or (blend.scale <= 0).any():
             raise ModelFolderError("the blend holds a number that is none; fit it again with: train ranker")
         return blend
 
 
-def equal(sources: Sequence[str]) -> Blend:
+def equal_weights(sources: Sequence[str]) -> LinearRanker:
     """The blend without data: relative score and place of the sources count the same.
 
     But for `repurchase`, which counts more, and for what is merely popular or new, which counts less.
     """
-    names = features.names(sources)
+    names = features.feature_names(sources)
     worth = {"repurchase": 2.0, "popular": 0.2, "cluster": 0.2, "fresh": 0.2}
     weight = [worth.get(name.split(".")[0], 1.0) if name.endswith((".relative", ".place")) else 0.0 for name in names]
     f = len(names)
-    return Blend(tuple(sources), tuple(names), np.zeros(f), np.ones(f), np.array(weight), 0)
+    return LinearRanker(tuple(sources), tuple(names), np.zeros(f), np.ones(f), np.array(weight), 0)
 
 
-def fit(
+def fit_conditional_logit(
     x: FloatArray,
     user: IntArray,
     bought: BoolArray,
@@ -165,7 +167,7 @@ def fit(
     least_cases: int = 50,
     most_cases: int = 6000,
     negatives: int = 50,
-) -> Blend:
+) -> LinearRanker:
     """Fit the weights by conditional logit: a bought candidate against all candidates of the same user (McFadden 1974).
 
     Deterministic: full batch, double precision, L-BFGS from equal weights of zero.
@@ -197,9 +199,9 @@ def fit(
             cases,
             least_cases,
         )
-        return equal(sources)
+        return equal_weights(sources)
     kept = np.isin(group, np.linspace(0, cases - 1, min(cases, most_cases)).astype(np.int64))
-    kept &= drawn(group, bought, negatives, np.random.default_rng(cases))
+    kept &= sample_negatives(group, bought, negatives, np.random.default_rng(cases))
     x, bought = x[kept], bought[kept]
     _, group = np.unique(group[kept], return_inverse=True)
     cases = min(cases, most_cases)
@@ -219,10 +221,10 @@ def fit(
         return value, z.T @ (power / total[group] - share) + ridge * weight
 
     found = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300, "ftol": 1e-8})
-    return Blend(tuple(sources), tuple(features.names(sources)), mean, scale, found.x, cases)
+    return LinearRanker(tuple(sources), tuple(features.feature_names(sources)), mean, scale, found.x, cases)
 
 
-def drawn(user: IntArray, bought: BoolArray, most: int, g: np.random.Generator) -> BoolArray:
+def sample_negatives(user: IntArray, bought: BoolArray, most: int, g: np.random.Generator) -> BoolArray:
     """All that were bought and `most` of the others of each user: (m,) bool."""
     order = np.lexsort((g.random(len(user)), bought, user))
     place = np.arange(len(order)) - np.searchsorted(user[order], user[order])

@@ -10,10 +10,10 @@ import numpy as np
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Interactions
-from recsys.data.product_columns import codes_of, prices_of
+from recsys.data.product_columns import category_codes, price_array
 from recsys.data.schema import DAY, RETURN_CODE
-from recsys.recommend.candidates.item_knn import looked_up, side_by_side
-from recsys.recommend.candidates.registry import Knowledge
+from recsys.recommend.candidates.item_knn import iter_common_users, lookup
+from recsys.recommend.candidates.registry import SourceContext
 from recsys.recommend.candidates.source import UserBatch
 from recsys.types import FloatArray, IntArray
 
@@ -22,7 +22,7 @@ _LAST = 10
 """Products of a user that a candidate is compared with."""
 
 
-class ProductFacts:
+class ProductStatistics:
     """One number a product, each known before `now`.
 
     Attributes:
@@ -44,7 +44,7 @@ class ProductFacts:
     def __init__(
         self, catalogue: Catalogue, interactions: Interactions, content: FloatArray, *, now: int, days: float
     ) -> None:
-        kept = interactions.kind != RETURN_CODE
+        kept = interactions.event_type != RETURN_CODE
         item, time = interactions.item[kept], interactions.time[kept]
         n = interactions.n_items
         self.content, self.now = content, now
@@ -62,7 +62,7 @@ class ProductFacts:
         self.price = _log_price(catalogue)
         self.brand, self.category = _codes(catalogue, schema.BRAND), _codes(catalogue, schema.CATEGORY)
         self.group = _codes(catalogue, schema.GROUP_ID)
-        self.kin = self._kin(np.bincount(item, minlength=n))
+        self.kin = self._neighbour_popularity(np.bincount(item, minlength=n))
         self.season = self._season(item, time)
 
     def of(self, item: IntArray) -> list[FloatArray]:
@@ -80,7 +80,7 @@ class ProductFacts:
             self.kin[item],
         ]
 
-    def _kin(self, events: IntArray) -> FloatArray:
+    def _neighbour_popularity(self, events: IntArray) -> FloatArray:
         """What its variants sell tells something of a product nobody has bought yet."""
         whole = np.bincount(self.group + 1, events, minlength=int(self.group.max(initial=-1)) + 2)
         kin: FloatArray = np.log1p(np.where(self.group >= 0, whole[self.group + 1] - events, 0)).astype(np.float32)
@@ -102,17 +102,17 @@ class ProductFacts:
         return lift[group]
 
 
-class UserFacts:
+class UserStatistics:
     """What the histories of a batch say of its users.
 
     Attributes:
         length: (b,) log(1 + events looked at).
     """
 
-    def __init__(self, users: UserBatch, products: ProductFacts) -> None:
+    def __init__(self, users: UserBatch, products: ProductStatistics) -> None:
         self._users, self._products = users, products
         histories = users.histories
-        real, items = histories.real, histories.items
+        real, items = histories.mask, histories.items
         count = real.sum(axis=1)
         self.length = np.log1p(count).astype(np.float32)
         ordered = np.sort(np.where(real, items, -1), axis=1)
@@ -132,12 +132,12 @@ class UserFacts:
         own = (self.length, self._distinct, self._away, np.nan_to_num(self._price), self._spread)
         return [part[user] for part in own]
 
-    def fit(self, user: IntArray, item: IntArray) -> list[FloatArray]:
+    def user_item_features(self, user: IntArray, item: IntArray) -> list[FloatArray]:
         """The columns that speak of both: nearness of the vectors, same brand and category, price, bought before."""
         products, histories = self._products, self._users.histories
         items = histories.items[:, -_LAST:]
         near = np.zeros((3, len(user)), np.float32)
-        for at, _, pairs in side_by_side(len(histories), np.nonzero(items >= 0)[0], user):
+        for at, _, pairs in iter_common_users(len(histories), np.nonzero(items >= 0)[0], user):
             cosine = products.content[item[pairs]] @ products.content[items[at][items[at] >= 0]].T
             near[:, pairs] = cosine[:, -1], cosine.max(axis=1), cosine.mean(axis=1)
         gap = np.nan_to_num(products.price[item] - self._price[user]).astype(np.float32)
@@ -149,47 +149,47 @@ class UserFacts:
             self._lately(products.group, user, item),
             gap,
             np.abs(gap),
-            self._again(user, item),
+            self._repurchase_interval(user, item),
         ]
 
     def _share(self, code: IntArray, user: IntArray, item: IntArray) -> FloatArray:
         """Share of the user's events with the product's own code; 0 where it has none."""
         histories = self._users.histories
-        real = histories.real
+        real = histories.mask
         row, column = np.nonzero(real)
         own = code[histories.items[row, column]]
         count = int(code.max(initial=-1)) + 2
         keys, number = np.unique(row * count + own + 1, return_counts=True)
         wanted = user * count + code[item] + 1
-        found = np.where(code[item] >= 0, looked_up(keys, number, wanted), 0)
+        found = np.where(code[item] >= 0, lookup(keys, number, wanted), 0)
         share: FloatArray = (found / np.maximum(real.sum(axis=1), 1)[user]).astype(np.float32)
         return share
 
     def _lately(self, code: IntArray, user: IntArray, item: IntArray) -> FloatArray:
         """1 / (1 + events since the newest one with the product's own code); 0 where there is none."""
         histories = self._users.histories
-        row, column = np.nonzero(histories.real)
+        row, column = np.nonzero(histories.mask)
         # By user, newest first: the first of each code is its newest.
         row, column = row[::-1], column[::-1]
         count = int(code.max(initial=-1)) + 2
         keys, first = np.unique(row * count + code[histories.items[row, column]] + 1, return_index=True)
         back = histories.items.shape[1] - 1 - column[first]
-        found = looked_up(keys, 1 / (1 + back), user * count + code[item] + 1)
+        found = lookup(keys, 1 / (1 + back), user * count + code[item] + 1)
         return np.where(code[item] >= 0, found, 0).astype(np.float32)
 
-    def _again(self, user: IntArray, item: IntArray) -> FloatArray:
+    def _repurchase_interval(self, user: IntArray, item: IntArray) -> FloatArray:
         """Log(1 + times the product stands in the user's history)."""
         histories = self._users.histories
-        row, column = np.nonzero(histories.real)
+        row, column = np.nonzero(histories.mask)
         n = len(self._products.price)
         keys, number = np.unique(row * n + histories.items[row, column], return_counts=True)
-        found = looked_up(keys, number, user * n + item)
+        found = lookup(keys, number, user * n + item)
         return np.log1p(found.astype(np.float64)).astype(np.float32)
 
 
 def _log_price(catalogue: Catalogue) -> FloatArray:
     """Log of each price, nan where there is none: (n,)."""
-    price = prices_of(catalogue)
+    price = price_array(catalogue)
     known: FloatArray = np.where(price > 0, price, np.nan).astype(np.float32)
     return np.log(known)
 
@@ -198,9 +198,11 @@ def _codes(catalogue: Catalogue, column: str) -> IntArray:
     """A number for each value of a column, -1 = none, also where there is no such column: (n,)."""
     if column not in catalogue.frame.columns:
         return np.full(len(catalogue), -1, np.int64)
-    return codes_of(catalogue, column, setting="ranker")
+    return category_codes(catalogue, column, setting="ranker")
 
 
-def facts(held: Knowledge) -> ProductFacts:
+def build_product_statistics(held: SourceContext) -> ProductStatistics:
     """What is known of the products at `held.now`."""
-    return ProductFacts(held.catalogue, held.interactions, held.content, now=held.now, days=held.recommend.popular_days)
+    return ProductStatistics(
+        held.catalogue, held.interactions, held.content, now=held.now, days=held.recommend.popular_days
+    )

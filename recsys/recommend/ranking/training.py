@@ -1,6 +1,6 @@
 """Fitting the ranker as if the newest parts of the log were tomorrow: nothing it learns from has seen them.
 
-In: catalogue, events, product vectors, a way to train the user encoder. Out: `Trees` or a `Blend`.
+In: catalogue, events, product vectors, a way to train the user encoder. Out: `BoostedTreesRanker` or a `LinearRanker`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from recsys.config import RankerSettings, RecommendSettings, RuleSettings
 from recsys.data.catalogue import Catalogue
-from recsys.data.holdout import Cases, newest, time_split
+from recsys.data.holdout import HoldoutCases, cutoff_for_fraction, time_split
 from recsys.data.interactions import Interactions
 from recsys.data.schema import DAY
 from recsys.encoder.model import Model
@@ -21,10 +21,10 @@ from recsys.recommend.candidates import registry as sources
 from recsys.recommend.candidates.source import UserBatch
 from recsys.recommend.ranking import boosted_trees as trees
 from recsys.recommend.ranking import features
-from recsys.recommend.ranking.boosted_trees import Trees
-from recsys.recommend.ranking.linear import Blend, drawn, equal, fit
-from recsys.recommend.ranking.statistics import facts
-from recsys.recommend.retrieval import proposed
+from recsys.recommend.ranking.boosted_trees import BoostedTreesRanker
+from recsys.recommend.ranking.linear import LinearRanker, equal_weights, fit_conditional_logit, sample_negatives
+from recsys.recommend.ranking.statistics import build_product_statistics
+from recsys.recommend.retrieval import retrieve_candidates
 from recsys.recommend.rules import rule_set as rules
 from recsys.types import BoolArray, FloatArray, IntArray
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _BLOCK = 512
 
 
-def rehearse(
+def fit_ranker(
     catalogue: Catalogue,
     interactions: Interactions,
     content: FloatArray,
@@ -42,7 +42,7 @@ def rehearse(
     recommend: RecommendSettings,
     rules: RuleSettings,
     seed: int,
-) -> Blend | Trees:
+) -> LinearRanker | BoostedTreesRanker:
     """Hold back the newest `ranker.window_fraction` of the events and fit the ranker on what was bought then.
 
     The share is cut into windows. For each, all sources are made from what was before it; the user encoder, which is
@@ -61,21 +61,24 @@ def rehearse(
     Returns:
         The ranker; equal weights, said aloud, where the log has no earlier and later or too few purchases.
     """
-    windows = _windows(interactions, ranker, seed=seed)
+    windows = _temporal_windows(interactions, ranker, seed=seed)
     if not windows:
-        return equal(recommend.sources)
+        return equal_weights(recommend.sources)
     model = train_users(windows[0][0])
     rehearsals = [
-        (cases, sources.Knowledge(catalogue, before, model, content, recommend, cases.now)) for before, cases in windows
+        (cases, sources.SourceContext(catalogue, before, model, content, recommend, cases.now))
+        for before, cases in windows
     ]
-    return fit_on(rehearsals, rule_settings=rules, ranker=ranker, seed=seed)
+    return fit_ranker_on_holdout(rehearsals, rule_settings=rules, ranker=ranker, seed=seed)
 
 
-def _windows(interactions: Interactions, ranker: RankerSettings, *, seed: int) -> list[tuple[Interactions, Cases]]:
+def _temporal_windows(
+    interactions: Interactions, ranker: RankerSettings, *, seed: int
+) -> list[tuple[Interactions, HoldoutCases]]:
     """What was before each window, and what was bought in it; the earliest first, none where there is nothing."""
-    out: list[tuple[Interactions, Cases]] = []
+    out: list[tuple[Interactions, HoldoutCases]] = []
     try:
-        first = newest(interactions, ranker.window_fraction)
+        first = cutoff_for_fraction(interactions, ranker.window_fraction)
     except UsageError as error:
         log.warning("the ranker is not fitted, the sources count the same: %s", error)
         return out
@@ -83,7 +86,7 @@ def _windows(interactions: Interactions, ranker: RankerSettings, *, seed: int) -
     late = interactions.split(first)[1]
     for part in range(1, ranker.windows):
         try:
-            cut = newest(late, 1 - part / ranker.windows)
+            cut = cutoff_for_fraction(late, 1 - part / ranker.windows)
         except UsageError:
             break  # the newest events share one moment: they are one window
         # The rest of a day is another thing to guess than the day to come: where there are days, a window begins one.
@@ -99,13 +102,13 @@ def _windows(interactions: Interactions, ranker: RankerSettings, *, seed: int) -
     return out
 
 
-def fit_on(
-    rehearsals: Sequence[tuple[Cases, sources.Knowledge]],
+def fit_ranker_on_holdout(
+    rehearsals: Sequence[tuple[HoldoutCases, sources.SourceContext]],
     *,
     rule_settings: RuleSettings,
     ranker: RankerSettings,
     seed: int,
-) -> Blend | Trees:
+) -> LinearRanker | BoostedTreesRanker:
     """Fit the ranker on cases; the knowledge beside them has seen nothing of their targets.
 
     Falls back to fitted weights, and says so, where too few users bought one of their candidates for trees.
@@ -113,16 +116,16 @@ def fit_on(
     names = rehearsals[0][1].recommend.sources
     parts, start = [], 0
     for number, (cases, held) in enumerate(rehearsals):
-        x, user, bought = examples(
+        x, user, bought = build_examples(
             cases, held, rule_settings=rule_settings, ranker=ranker, g=np.random.default_rng((seed, 5, number))
         )
         parts.append((x, user + start, bought))
         start += len(cases)
     x, user, bought = (np.concatenate([part[at] for part in parts]) for at in range(3))
-    return fitted(x, user, bought, sources=names, ranker=ranker, seed=seed)
+    return fit_from_examples(x, user, bought, sources=names, ranker=ranker, seed=seed)
 
 
-def fitted(
+def fit_from_examples(
     x: FloatArray,
     user: IntArray,
     bought: BoolArray,
@@ -130,7 +133,7 @@ def fitted(
     sources: Sequence[str],
     ranker: RankerSettings,
     seed: int,
-) -> Blend | Trees:
+) -> LinearRanker | BoostedTreesRanker:
     """The ranker of examples: weights, or trees where `ranker.kind` and the users allow it.
 
     Args:
@@ -142,9 +145,9 @@ def fitted(
         seed: parts the users into quarters.
     """
     names = list(sources)
-    blend = fit(x, user, bought, sources=names)
+    blend = fit_conditional_logit(x, user, bought, sources=names)
     people = np.unique(user)
-    if ranker.kind == "weights" or not blend.cases:
+    if ranker.kind == "weights" or not blend.n_users:
         return blend
     if len(people) < ranker.least_users and ranker.kind == "auto":
         log.warning(
@@ -155,11 +158,11 @@ def fitted(
         )
         return blend
 
-    def weigh(rows: BoolArray) -> Blend:
+    def weigh(rows: BoolArray) -> LinearRanker:
         # There are enough users for weights; that fewer are left without a quarter is no reason for equal ones.
-        return fit(x[rows], user[rows], bought[rows], sources=names, least_cases=1)
+        return fit_conditional_logit(x[rows], user[rows], bought[rows], sources=names, least_cases=1)
 
-    found = trees.fit(
+    found = trees.fit_lambdamart(
         x,
         user,
         bought,
@@ -172,9 +175,9 @@ def fitted(
     return found or blend
 
 
-def examples(
-    cases: Cases,
-    held: sources.Knowledge,
+def build_examples(
+    cases: HoldoutCases,
+    held: sources.SourceContext,
     *,
     rule_settings: RuleSettings,
     ranker: RankerSettings,
@@ -186,25 +189,25 @@ def examples(
     `ranker.negatives` a user are drawn.
     """
     names = held.recommend.sources
-    made = sources.made(names, held)
-    struck = rules.made(rule_settings, held.interactions, sources=names, sellable=held.catalogue.sellable)
-    described = features.Features(made, facts(held))
+    made = sources.create_sources(names, held)
+    struck = rules.training_filters(rule_settings, held.interactions, sources=names, sellable=held.catalogue.sellable)
+    described = features.FeatureExtractor(made, build_product_statistics(held))
     n = len(held.catalogue)
-    rows = [np.zeros((0, len(features.names(names))), np.float32)]
+    rows = [np.zeros((0, len(features.feature_names(names))), np.float32)]
     owners, hits = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
-    known = np.flatnonzero(cases.histories.real.any(axis=1))
+    known = np.flatnonzero(cases.histories.mask.any(axis=1))
     for start in range(0, len(known), _BLOCK):
         people = known[start : start + _BLOCK]
         some = cases.take(people)
         users = UserBatch(some.histories, held.now)
-        pairs = proposed(made, users, ranker.candidates, struck)
+        pairs = retrieve_candidates(made, users, ranker.candidates, struck)
         wanted = np.concatenate([at * n + targets for at, targets in enumerate(some.targets)])
         bought = np.isin(pairs.user * n + pairs.item, wanted)
         # users none of whose candidates was bought say nothing about the order of candidates
         useful = np.isin(pairs.user, np.unique(pairs.user[bought]))
         kept, bought = pairs.take(useful), bought[useful]
-        x = described.of(kept, users)  # of all candidates: places and shares are counted among them
-        taken = drawn(kept.user, bought, ranker.negatives, g)
+        x = described.transform(kept, users)  # of all candidates: places and shares are counted among them
+        taken = sample_negatives(kept.user, bought, ranker.negatives, g)
         rows.append(x[taken])
         owners.append(people[kept.user[taken]])
         hits.append(bought[taken])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from recsys.recommend.recommendations import Lists
+from recsys.recommend.recommendations import Recommendations
 from recsys.types import IntArray
 
 _STEP = 1e-3
@@ -19,9 +19,9 @@ _KEYS = 1_000_000
 """Pairs looked at in one go; what bounds memory."""
 
 
-def filled(
-    lists: Lists, k: int, *, users: int, order: IntArray, barred: Callable[[], IntArray], n: int, source: int
-) -> Lists:
+def backfill(
+    lists: Recommendations, k: int, *, users: int, order: IntArray, barred: Callable[[], IntArray], n: int, source: int
+) -> Recommendations:
     """Fill short lists with the first of `order` that are neither in them nor barred.
 
     Args:
@@ -43,7 +43,9 @@ def filled(
     np.minimum.at(floor, lists.user, lists.score)
     score = (np.where(np.isfinite(floor), floor, 0.0)[user] - _STEP * place).astype(np.float32)
     none = np.full(len(user), -1, np.int64)
-    return Lists.ordered([lists, Lists(user, place, item, score, np.full_like(none, source), none, none)])
+    return Recommendations.sorted(
+        [lists, Recommendations(user, place, item, score, np.full_like(none, source), none, none)]
+    )
 
 
 def _first(

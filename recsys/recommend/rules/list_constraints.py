@@ -1,6 +1,6 @@
 """Rules about a list as a whole, and the choice of its places one after the other among the ranked candidates.
 
-In: a `Pool` of ranked candidates, rules after the ranker, what a place gains. Out: `Choice`, k places a user.
+In: a `RankedPool` of ranked candidates, rules after the ranker, what a place gains. Out: `Selection`, k places a user.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ back for a new product, over a cap."""
 
 
 @dataclass(frozen=True)
-class Pool:
+class RankedPool:
     """Ranked candidates of b users side by side: column c holds each user's c-th best, ties by lower product row.
 
     Attributes:
@@ -33,7 +33,7 @@ class Pool:
     score: FloatArray
 
     @staticmethod
-    def of(user: IntArray, item: IntArray, score: FloatArray, *, users: int) -> Pool:
+    def of(user: IntArray, item: IntArray, score: FloatArray, *, users: int) -> RankedPool:
         """Put flat candidates side by side."""
         order = np.lexsort((item, -score, user))
         by_user = user[order]
@@ -42,10 +42,10 @@ class Pool:
         row, items = np.full(shape, -1, np.int64), np.zeros(shape, np.int64)
         scores = np.full(shape, -np.inf, np.float32)
         row[by_user, place], items[by_user, place], scores[by_user, place] = order, item[order], score[order]
-        return Pool(row, items, scores)
+        return RankedPool(row, items, scores)
 
 
-class Course(Protocol):
+class ConstraintState(Protocol):
     """A rule while the lists of some users are made, place by place."""
 
     def barred(self, place: int) -> BoolArray:
@@ -57,7 +57,7 @@ class Course(Protocol):
         ...
 
 
-class ListRule(Protocol):
+class ListConstraint(Protocol):
     """A rule after the ranker: whether a candidate may take a place depends on the places before it."""
 
     @property
@@ -70,12 +70,12 @@ class ListRule(Protocol):
         """CAPPED or SPARE: what a candidate it bars is."""
         ...
 
-    def begin(self, pool: Pool, k: int) -> Course:
+    def begin(self, pool: RankedPool, k: int) -> ConstraintState:
         """Start on the lists of some users."""
         ...
 
 
-class Gain(Protocol):
+class MarginalGain(Protocol):
     """What a candidate would add to the list so far; only the first `head` columns are looked at."""
 
     head: int
@@ -84,12 +84,12 @@ class Gain(Protocol):
         """What each candidate of the head adds, between -1000 and 1000: (b, head)."""
         ...
 
-    def took(self, column: IntArray) -> None:
-        """As in `Course`."""
+    def update(self, column: IntArray) -> None:
+        """As in `ConstraintState`."""
         ...
 
 
-class Cap:
+class MaxPerValue:
     """At most so many products of one value of a column; products without a value are not capped."""
 
     weight = CAPPED
@@ -98,7 +98,7 @@ class Cap:
         """`codes` (n,) tells values apart, -1 = none."""
         self.name, self._most, self._codes = f"caps.{column}", most, codes
 
-    def begin(self, pool: Pool, _: int) -> Course:
+    def begin(self, pool: RankedPool, _: int) -> ConstraintState:
         return _Capped(self._codes[pool.item], self._most)
 
 
@@ -111,10 +111,10 @@ class _Capped:
         return np.asarray(self._count >= self._most, np.bool_)
 
     def took(self, column: IntArray) -> None:
-        self._count += same(self._codes, column)
+        self._count += same_value_mask(self._codes, column)
 
 
-class MinNew:
+class MinNewProducts:
     """At least so many new products, as far as there are new candidates: they get the last places if no better."""
 
     name, weight = "min_new", SPARE
@@ -123,11 +123,11 @@ class MinNew:
         """`new` (n,) tells which products are."""
         self.least, self.new = least, new
 
-    def begin(self, pool: Pool, k: int) -> Course:
-        return _Sparing(self.new[pool.item], min(self.least, k), k)
+    def begin(self, pool: RankedPool, k: int) -> ConstraintState:
+        return _ReserveState(self.new[pool.item], min(self.least, k), k)
 
 
-class _Sparing:
+class _ReserveState:
     def __init__(self, new: BoolArray, least: int, k: int) -> None:
         self._new, self._k = new, k
         self._need = np.full(len(new), least, np.int64)
@@ -140,14 +140,14 @@ class _Sparing:
         self._need -= (column >= 0) & self._new[np.arange(len(column)), np.maximum(column, 0)]
 
 
-def same(codes: IntArray, column: IntArray) -> BoolArray:
+def same_value_mask(codes: IntArray, column: IntArray) -> BoolArray:
     """Which candidates have the value of the one chosen, (b, c) bool; none where nothing or no value was chosen."""
     mine = np.where(column >= 0, codes[np.arange(len(codes)), np.maximum(column, 0)], -1)
     return np.asarray((codes == mine[:, None]) & (mine >= 0)[:, None], np.bool_)
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """The places of b lists.
 
     Attributes:
@@ -161,7 +161,7 @@ class Choice:
     moved: Mapping[str, int]
 
 
-def choose(pool: Pool, k: int, *, rules: Sequence[ListRule], gain: Gain | None) -> Choice:
+def select_greedy(pool: RankedPool, k: int, *, rules: Sequence[ListConstraint], gain: MarginalGain | None) -> Selection:
     """Give away the places of all lists, the first ones first: greedy, all users at once, k steps.
 
     Each place goes to the candidate that gains most, without `gain` to the one of the highest score; what a rule bars
@@ -197,6 +197,6 @@ def choose(pool: Pool, k: int, *, rules: Sequence[ListRule], gain: Gain | None) 
         for _, course, _ in courses:
             course.took(column)
         if gain is not None:
-            gain.took(column)
+            gain.update(column)
     moved = {rule.name: int((ever & ~kept[:, :k]).sum()) for rule, _, ever in courses}
-    return Choice(chosen, over, moved)
+    return Selection(chosen, over, moved)

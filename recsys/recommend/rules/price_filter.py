@@ -13,14 +13,14 @@ from recsys.data import product_columns as columns
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
-from recsys.recommend.candidates.source import Pairs
-from recsys.recommend.rules.purchase_filters import bought
+from recsys.recommend.candidates.source import CandidatePairs
+from recsys.recommend.rules.purchase_filters import purchased_pairs
 from recsys.types import BoolArray, DoubleArray, IntArray
 
 logger = logging.getLogger(__name__)
 
 
-class PriceFactor:
+class PriceRangeFilter:
     """Products whose price is far from what the user usually pays.
 
     What counts is the median of today's prices of the distinct products bought. Users none of whose products has a
@@ -33,19 +33,19 @@ class PriceFactor:
         """`prices` (n,), NaN = none; `factor` above 1."""
         self._interactions, self._prices, self._factor = interactions, prices, factor
 
-    def keep(self, pairs: Pairs, histories: Histories) -> BoolArray:
+    def keep_mask(self, pairs: CandidatePairs, histories: Histories) -> BoolArray:
         """Which pairs stay: (m,) bool."""
         middle, price = self.medians(histories)[pairs.user], self._prices[pairs.item]
         # Whatever is unknown is NaN, and NaN compares as false.
         return ~((price < middle / self._factor) | (price > middle * self._factor))
 
-    def barred(self, _: Histories) -> IntArray:
+    def excluded_items(self, _: Histories) -> IntArray:
         """Nothing: the rule is soft."""
         return np.zeros(0, np.int64)
 
     def medians(self, histories: Histories) -> DoubleArray:
         """Median price of what each user bought: (b,), NaN where nothing bought has a price above 0."""
-        keys = bought(histories, self._interactions)
+        keys = purchased_pairs(histories, self._interactions)
         user, price = keys // self._interactions.n_items, self._prices[keys % self._interactions.n_items]
         user, price = user[price > 0], price[price > 0]
         price = price[np.lexsort((price, user))]
@@ -64,4 +64,4 @@ def prices_of(catalogue: Catalogue) -> DoubleArray:
     priced = {schema.PRICE, schema.CURRENCY} <= set(frame.columns)
     if priced and frame[schema.CURRENCY].drop_nulls().n_unique() > 1:
         logger.warning("rules: prices are compared as numbers although the catalogue has several currencies")
-    return columns.prices_of(catalogue)
+    return columns.price_array(catalogue)

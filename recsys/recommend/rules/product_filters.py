@@ -14,14 +14,14 @@ from recsys.config import RuleSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories
 from recsys.errors import ConfigError, DataContractError, suggestion
-from recsys.recommend.candidates.source import Pairs
+from recsys.recommend.candidates.source import CandidatePairs
 from recsys.recommend.rules.price_filter import prices_of
 from recsys.types import BoolArray, IntArray
 
 logger = logging.getLogger(__name__)
 
 
-class Products:
+class ProductFilter:
     """Products that may be recommended, the same for all users.
 
     Attributes:
@@ -32,35 +32,35 @@ class Products:
     def __init__(self, name: str, allowed: BoolArray) -> None:
         self.name, self.allowed = name, allowed
 
-    def keep(self, pairs: Pairs, _: Histories) -> BoolArray:
+    def keep_mask(self, pairs: CandidatePairs, _: Histories) -> BoolArray:
         """Which pairs stay: (m,) bool."""
         return self.allowed[pairs.item]
 
-    def barred(self, _: Histories) -> IntArray:
-        """Nothing by user: the fallback takes from `allowed_by` alone."""
+    def excluded_items(self, _: Histories) -> IntArray:
+        """Nothing by user: the fallback takes from `allowed_products` alone."""
         return np.zeros(0, np.int64)
 
 
-def of(settings: RuleSettings, catalogue: Catalogue) -> list[Products]:
+def build_product_filters(settings: RuleSettings, catalogue: Catalogue) -> list[ProductFilter]:
     """The rules about products that the settings ask for; ids that no product has are warned about."""
-    made = [Products("available_only", catalogue.sellable)] if settings.available_only else []
+    made = [ProductFilter("available_only", catalogue.sellable)] if settings.available_only else []
     if settings.exclude:
-        made.append(Products("exclude", ~_named("exclude", settings.exclude, catalogue)))
+        made.append(ProductFilter("exclude", ~_named("exclude", settings.exclude, catalogue)))
     if settings.include:
-        made.append(Products("include", _named("include", settings.include, catalogue)))
+        made.append(ProductFilter("include", _named("include", settings.include, catalogue)))
     if settings.price_min or settings.price_max:
         price = prices_of(catalogue)
         if np.isnan(price).all():
             logger.warning("rules.price_min and price_max do nothing: no product has a price")
         # A product without a price stays: NaN compares as false.
         if settings.price_min:
-            made.append(Products("price_min", ~(price < settings.price_min)))
+            made.append(ProductFilter("price_min", ~(price < settings.price_min)))
         if settings.price_max:
-            made.append(Products("price_max", ~(price > settings.price_max)))
+            made.append(ProductFilter("price_max", ~(price > settings.price_max)))
     return made
 
 
-def allowed_by(made: Sequence[Products], catalogue: Catalogue) -> BoolArray:
+def allowed_products(made: Sequence[ProductFilter], catalogue: Catalogue) -> BoolArray:
     """Products that are sold and that all rules allow: (n,) bool. Lists are searched and filled from these.
 
     Raises:

@@ -15,7 +15,7 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.errors import suggestion
-from recsys.recommend.candidates.source import Pairs
+from recsys.recommend.candidates.source import CandidatePairs
 from recsys.types import BoolArray, DoubleArray, IntArray
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ OTHERS = "*"
 """In `replenish_days`: every category without an entry, and products without a category."""
 
 
-class Seen:
+class PurchasedFilter:
     """Products the user has bought: never, or only by way of the repurchase source."""
 
     name = "seen"
@@ -36,22 +36,22 @@ class Seen:
         Args:
             interactions: who bought what.
             repurchase: place of the source whose proposals stay; None = none stays.
-            replenished: (n,) products that `Replenish` decides about instead.
+            replenished: (n,) products that `ReplenishmentFilter` decides about instead.
         """
         self._interactions, self._repurchase, self._replenished = interactions, repurchase, replenished
 
-    def keep(self, pairs: Pairs, histories: Histories) -> BoolArray:
+    def keep_mask(self, pairs: CandidatePairs, histories: Histories) -> BoolArray:
         """Which pairs stay: (m,) bool."""
-        again = np.isin(pairs.user * self._interactions.n_items + pairs.item, self.barred(histories))
-        return ~again if self._repurchase is None else ~again | pairs.held[:, self._repurchase]
+        again = np.isin(pairs.user * self._interactions.n_items + pairs.item, self.excluded_items(histories))
+        return ~again if self._repurchase is None else ~again | pairs.proposed_by[:, self._repurchase]
 
-    def barred(self, histories: Histories) -> IntArray:
+    def excluded_items(self, histories: Histories) -> IntArray:
         """What each user bought, as position * n + product."""
-        keys = bought(histories, self._interactions)
+        keys = purchased_pairs(histories, self._interactions)
         return keys if self._replenished is None else keys[~self._replenished[keys % self._interactions.n_items]]
 
 
-class Replenish:
+class ReplenishmentFilter:
     """A product comes back some days after its last purchase, by whatever source, and not before."""
 
     name = "replenish_days"
@@ -60,13 +60,13 @@ class Replenish:
         """`days` (n,) of each product, NaN = this rule does not decide about it; `now` in UTC seconds."""
         self._interactions, self._seconds, self._now = interactions, days * DAY, now
 
-    def keep(self, pairs: Pairs, histories: Histories) -> BoolArray:
+    def keep_mask(self, pairs: CandidatePairs, histories: Histories) -> BoolArray:
         """Which pairs stay: (m,) bool."""
-        return ~np.isin(pairs.user * self._interactions.n_items + pairs.item, self.barred(histories))
+        return ~np.isin(pairs.user * self._interactions.n_items + pairs.item, self.excluded_items(histories))
 
-    def barred(self, histories: Histories) -> IntArray:
+    def excluded_items(self, histories: Histories) -> IntArray:
         """What each user bought too short a time ago, as position * n + product."""
-        key, time = purchases(histories, self._interactions)
+        key, time = purchase_times(histories, self._interactions)
         order = np.lexsort((time, key))
         key, time = key[order], time[order]
         last = np.r_[key[1:] != key[:-1], True][: len(key)]
@@ -75,29 +75,29 @@ class Replenish:
         return np.asarray(key[soon], np.int64)
 
 
-def purchases(histories: Histories, interactions: Interactions) -> tuple[IntArray, IntArray]:
+def purchase_times(histories: Histories, interactions: Interactions) -> tuple[IntArray, IntArray]:
     """Every purchase of each user, as position * n + product, and its time; one may stand twice.
 
     Histories end after some events; what a known user bought before that is looked up.
     """
     n = interactions.n_items
-    at, column = np.nonzero(histories.real & (histories.kinds == PURCHASE_CODE))
+    at, column = np.nonzero(histories.mask & (histories.event_types == PURCHASE_CODE))
     known = np.flatnonzero(histories.users >= 0)
     starts = interactions.starts[histories.users[known]]
     lengths = interactions.starts[histories.users[known] + 1] - starts
     event = np.arange(lengths.sum()) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
     owner = np.repeat(known, lengths)
-    own = interactions.kind[event] == PURCHASE_CODE
+    own = interactions.event_type[event] == PURCHASE_CODE
     key = np.concatenate([at * n + histories.items[at, column], owner[own] * n + interactions.item[event[own]]])
     return key, np.concatenate([histories.times[at, column], interactions.time[event[own]]])
 
 
-def bought(histories: Histories, interactions: Interactions) -> IntArray:
+def purchased_pairs(histories: Histories, interactions: Interactions) -> IntArray:
     """What each user bought, as position * n + product, sorted and distinct."""
-    return np.unique(purchases(histories, interactions)[0])
+    return np.unique(purchase_times(histories, interactions)[0])
 
 
-def days_of(replenish: Mapping[str, float], catalogue: Catalogue) -> DoubleArray:
+def replenishment_days(replenish: Mapping[str, float], catalogue: Catalogue) -> DoubleArray:
     """Days until each product may come back: (n,) float64, NaN = its category has no entry.
 
     A category that no product has is warned about.

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from recsys.recommend.recommendations import Lists
-from recsys.recommend.rules.list_constraints import Choice, MinNew
-from recsys.recommend.rules.rule_set import Rules
+from recsys.recommend.recommendations import Recommendations
+from recsys.recommend.rules.list_constraints import MinNewProducts, Selection
+from recsys.recommend.rules.rule_set import RuleSet
 
 OVER_CAP, POPULAR = "over_a_cap", "popular"
 """The fallbacks, in their order."""
 
 
-class Drops:
+class RuleStats:
     """Counts of one recommender, from its making on.
 
     Attributes:
@@ -32,20 +32,20 @@ class Drops:
         empty: lists with none.
     """
 
-    def __init__(self, rules: Rules) -> None:
-        self._spare = next((rule for rule in rules.lists if isinstance(rule, MinNew)), None)
-        self.barred = {rule.name: int((~rule.allowed).sum()) for rule in rules.products}
-        self.struck = Counter({rule.name: 0 for rule in rules.striking})
+    def __init__(self, rules: RuleSet) -> None:
+        self._spare = next((rule for rule in rules.lists if isinstance(rule, MinNewProducts)), None)
+        self.excluded = {rule.name: int((~rule.allowed).sum()) for rule in rules.products}
+        self.filtered = Counter({rule.name: 0 for rule in rules.filters})
         self.moved = Counter({rule.name: 0 for rule in rules.lists})
         self.filled = Counter({OVER_CAP: 0, POPULAR: 0})
         self.lists = self.new_missing = self.short = self.empty = 0
 
-    def chosen(self, choice: Choice) -> None:
+    def chosen(self, choice: Selection) -> None:
         """Note what the rules about lists did."""
         self.moved.update(choice.moved)
         self.filled[OVER_CAP] += choice.over
 
-    def made(self, lists: Lists, users: int, k: int, *, popular: int) -> None:
+    def made(self, lists: Recommendations, users: int, k: int, *, popular: int) -> None:
         """Note finished lists, and how many of their places were filled with what is popular."""
         lengths = np.bincount(lists.user, minlength=users)
         self.lists += users
@@ -56,12 +56,12 @@ class Drops:
             new = np.bincount(lists.user, self._spare.new[lists.item], minlength=users)
             self.new_missing += int(np.maximum(min(self._spare.least, k) - new, 0).sum())
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """All figures, for the run's metrics."""
         return {
             "lists": self.lists,
-            "products_barred": self.barred,
-            "pairs_struck": dict(self.struck),
+            "products_barred": self.excluded,
+            "pairs_struck": dict(self.filtered),
             "places_moved": dict(self.moved),
             "places_filled": dict(self.filled),
             "new_missing": self.new_missing,
@@ -71,15 +71,15 @@ class Drops:
 
     def rows(self) -> list[tuple[str, str, int]]:
         """Rule, what is counted, how often."""
-        return rows(self.document())
+        return rows(self.to_dict())
 
     def warnings(self) -> list[str]:
         """What whoever set the rules should know."""
-        return warnings(self.document())
+        return warnings(self.to_dict())
 
 
-def summed(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The figures of several recommenders of the same shop, as one `Drops.document`; {} of none."""
+def merge_rule_stats(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of several recommenders of the same shop, as one `RuleStats.document`; {} of none."""
     whole: dict[str, Any] = {}
     for one in documents:
         for name, value in one.items():
@@ -103,7 +103,7 @@ def rows(document: Mapping[str, Any]) -> list[tuple[str, str, int]]:
         *((name, "places filled", count) for name, count in document["places_filled"].items()),
         *(
             [("min_new", "places without a new product", document["new_missing"])]
-            if MinNew.name in document["places_moved"]
+            if MinNewProducts.name in document["places_moved"]
             else []
         ),
         ("all", "lists shorter than k", document["lists_short"]),

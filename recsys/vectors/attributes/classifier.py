@@ -1,6 +1,6 @@
 """Guesses a value from vectors and words: two linear experts, pooled by how right each is on values held out.
 
-In: `Evidence` of n products, which of V values each has. Out: a chance for every value, a guess and how sure it is.
+In: `AttributeFeatures` of n products, which of V values each has. Out: a chance for every value, a guess and how sure it is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PASSES: Final = 100
 
 
 @dataclass(frozen=True)
-class Evidence:
+class AttributeFeatures:
     """What is known of n products: `dense` (n, e) vectors and `words` (n, w), sparse."""
 
     dense: FloatArray
@@ -46,7 +46,7 @@ _STRENGTH: Final = (3.0, 10.0)
 """Inverse of the ridge of the experts, for vectors and for words."""
 
 
-class Experts:
+class LogisticExperts:
     """A logistic regression on the vectors and another on the words, fitted on the same products.
 
     One is right about what pictures show, the other about what words say; which of the two is asked about, nobody
@@ -54,7 +54,7 @@ class Experts:
     """
 
     def __init__(
-        self, evidence: Evidence, truth: BoolArray, rows: IntArray, *, several: bool, g: np.random.Generator
+        self, evidence: AttributeFeatures, truth: BoolArray, rows: IntArray, *, several: bool, g: np.random.Generator
     ) -> None:
         self._several = several
         fit = rows[truth[rows].any(1)]
@@ -70,7 +70,7 @@ class Experts:
             for part, strength in zip(evidence.parts(fit), _STRENGTH, strict=True):
                 self._models.append(_fitted(part, labels, strength, several=several))
 
-    def scores(self, evidence: Evidence, rows: IntArray) -> FloatArray:
+    def scores(self, evidence: AttributeFeatures, rows: IntArray) -> FloatArray:
         """What each expert says of each value: (2, m, V) log-chances, or log-odds where there may be several."""
         out = np.full((2, len(rows), self._values), -_FLOOR, np.float32)
         out[:, :, self._there] = 0.0
@@ -97,7 +97,7 @@ def _fitted(part: Any, labels: IntArray, strength: float, *, several: bool) -> A
 
 
 @dataclass(frozen=True)
-class Pool:
+class LogLinearPool:
     """How the experts' words are weighed, and how sure the outcome is: fitted on products the experts did not see.
 
     The weights are those of a log-linear pool with the least cross-entropy (Genest & Zidek 1986); with one expert that
@@ -115,7 +115,7 @@ class Pool:
     several: bool
 
     @staticmethod
-    def fit(scores: FloatArray, truth: BoolArray, *, several: bool) -> Pool:
+    def fit(scores: FloatArray, truth: BoolArray, *, several: bool) -> LogLinearPool:
         """From what the experts say (2, m, V) and what is true (m, V); both fits are drawn to "as said" a little."""
         told = truth.any(1)
         some = np.flatnonzero(told)[:_POOLED]
@@ -125,12 +125,12 @@ class Pool:
             said, right = scores[:, some].astype(np.float64), truth[some]
 
             def surprise(w: DoubleArray) -> float:
-                return _surprise(said, right, w, several=several) + float(np.square(w - 0.5).sum()) / len(some)
+                return _cross_entropy(said, right, w, several=several) + float(np.square(w - 0.5).sum()) / len(some)
 
             found = minimize(surprise, np.array(weights), method="L-BFGS-B", bounds=[(0.0, 10.0)] * 2)
             weights = (float(found.x[0]), float(found.x[1]))
-        plain = Pool(weights, 1.0, 0.0, several)
-        chosen, raw = plain.chosen(plain.chances(scores))
+        plain = LogLinearPool(weights, 1.0, 0.0, several)
+        chosen, raw = plain.predict(plain.predict_proba(scores))
         right, at = (chosen == truth).all(1), logit(np.clip(raw, 1e-4, 1 - 1e-4))
 
         def loss(line: DoubleArray) -> float:
@@ -139,13 +139,13 @@ class Pool:
             return float(-np.where(right, log_expit(z), log_expit(-z)).sum() + pull)
 
         line = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 10.0), (-10.0, 10.0)]).x
-        return Pool(weights, float(line[0]), float(line[1]), several)
+        return LogLinearPool(weights, float(line[0]), float(line[1]), several)
 
-    def chances(self, scores: FloatArray) -> FloatArray:
+    def predict_proba(self, scores: FloatArray) -> FloatArray:
         """Chance of every value: (m, V); of each product they sum to 1 unless it may have several."""
         return np.asarray(np.exp(_pooled(scores, self.weights, several=self.several)))
 
-    def chosen(self, chances: FloatArray) -> tuple[BoolArray, DoubleArray]:
+    def predict(self, chances: FloatArray) -> tuple[BoolArray, DoubleArray]:
         """The likeliest value, or all likelier than not, (m, V) bool, and the chance that just these hold (m,)."""
         out = chances >= 0.5 if self.several else np.zeros(chances.shape, np.bool_)
         none = np.flatnonzero(~out.any(1))
@@ -165,7 +165,7 @@ def _pooled(scores: Any, weights: Any, *, several: bool) -> Any:
     return log_expit(said) if several else log_softmax(said, axis=1)
 
 
-def _surprise(scores: Any, truth: BoolArray, weights: Any, *, several: bool) -> float:
+def _cross_entropy(scores: Any, truth: BoolArray, weights: Any, *, several: bool) -> float:
     """Mean cross-entropy of what is true."""
     if not several:
         return float(-_pooled(scores, weights, several=False)[truth].mean())
@@ -174,7 +174,7 @@ def _surprise(scores: Any, truth: BoolArray, weights: Any, *, several: bool) -> 
 
 
 @dataclass(frozen=True)
-class Rehearsed:
+class CrossValidationResult:
     """What comes out on known values that were held out; each product is judged by what did not see its value.
 
     Attributes:
@@ -193,7 +193,7 @@ class Rehearsed:
     confidence: DoubleArray
     right: BoolArray
     majority: float
-    pool: Pool
+    pool: LogLinearPool
 
     @property
     def accuracy(self) -> float:
@@ -206,9 +206,16 @@ class Rehearsed:
         return calibration_error(self.confidence, self.right)
 
 
-def rehearse(
-    evidence: Evidence, truth: BoolArray, known: IntArray, *, folds: int, most: int | None, several: bool, seed: int
-) -> Rehearsed:
+def cross_validate(
+    evidence: AttributeFeatures,
+    truth: BoolArray,
+    known: IntArray,
+    *,
+    folds: int,
+    most: int | None,
+    several: bool,
+    seed: int,
+) -> CrossValidationResult:
     """Hold known values out, guess them from the rest, compare.
 
     Args:
@@ -226,7 +233,7 @@ def rehearse(
     scores, common = [], 0
     for part in held:
         rest = np.setdiff1d(known, part)
-        scores.append(Experts(evidence, truth, rest, several=several, g=g).scores(evidence, part))
+        scores.append(LogisticExperts(evidence, truth, rest, several=several, g=g).scores(evidence, part))
         commonest = Counter(_names(truth[rest])).most_common(1)[0][0]
         common += _names(truth[part]).count(commonest)
     rows = np.concatenate(held)
@@ -236,13 +243,13 @@ def rehearse(
     # the pool too is fitted on other products than it is judged by
     halves = np.arange(len(rows)) % 2 == 0
     for ask in (halves, ~halves):
-        pool = Pool.fit(every[:, ~ask], right[~ask], several=several)
-        chances[ask] = pool.chances(every[:, ask])
-        chosen[ask], raw = pool.chosen(chances[ask])
+        pool = LogLinearPool.fit(every[:, ~ask], right[~ask], several=several)
+        chances[ask] = pool.predict_proba(every[:, ask])
+        chosen[ask], raw = pool.predict(chances[ask])
         confidence[ask] = pool.confidence(raw)
     hit = (chosen == right).all(1)
-    whole = Pool.fit(every, right, several=several)
-    return Rehearsed(rows, chances, chosen, confidence, hit, common / len(rows), whole)
+    whole = LogLinearPool.fit(every, right, several=several)
+    return CrossValidationResult(rows, chances, chosen, confidence, hit, common / len(rows), whole)
 
 
 def _names(truth: BoolArray) -> list[bytes]:

@@ -1,6 +1,6 @@
 """Missing values of category, brand and attributes, guessed from what else is known of a product.
 
-In: a catalogue, an encoder. Out: `Gaps` a column: what was guessed, how sure that is, how often it is right on known
+In: a catalogue, an encoder. Out: `ColumnResult` a column: what was guessed, how sure that is, how often it is right on known
 values that were held out. A product's own value is hidden when its vector is made, from the encoder and from the words.
 """
 
@@ -21,7 +21,13 @@ from recsys.encoder.modalities.attributes import SEPARATOR
 from recsys.encoder.modalities.bag_of_words import split_words
 from recsys.errors import NotFoundError, UsageError, suggestion
 from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
-from recsys.vectors.attributes.classifier import Evidence, Experts, Rehearsed, Words, rehearse
+from recsys.vectors.attributes.classifier import (
+    AttributeFeatures,
+    CrossValidationResult,
+    LogisticExperts,
+    Words,
+    cross_validate,
+)
 
 FEWEST: Final = 20
 """Known values below which nothing is guessed."""
@@ -35,7 +41,7 @@ _FOLDS: Final = 5
 _JUDGED: Final = 5_000
 
 
-class HidingModel(Protocol):
+class MaskableEncoder(Protocol):
     """What is asked of an encoder: which columns it looks at, and vectors that do not know some of them."""
 
     @property
@@ -51,7 +57,7 @@ class HidingModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Gaps:
+class ColumnResult:
     """One column and what was done about its gaps.
 
     Attributes:
@@ -93,13 +99,13 @@ def columns_of(catalogue: Catalogue) -> list[str]:
     ]
 
 
-def shown(column: str) -> str:
+def display_name(column: str) -> str:
     """A column's name for people: `colour` for `attributes.colour`, unless a column of its own has that name."""
     bare = column.removeprefix(schema.ATTRIBUTE_PREFIX)
     return column if bare in {one.name for one in schema.PRODUCTS} else bare
 
 
-def chosen(catalogue: Catalogue, names: Sequence[str]) -> list[str]:
+def resolve_columns(catalogue: Catalogue, names: Sequence[str]) -> list[str]:
     """Columns by the names people give them; all there are when none is named.
 
     Raises:
@@ -117,7 +123,7 @@ def chosen(catalogue: Catalogue, names: Sequence[str]) -> list[str]:
 
 
 def _refused(catalogue: Catalogue, name: str, able: Sequence[str]) -> UsageError:
-    frame, known = catalogue.frame, [shown(one) for one in able]
+    frame, known = catalogue.frame, [display_name(one) for one in able]
     there = f"there are {', '.join(known[:20])}" if known else "no category, brand or attribute has a value"
     column = next((one for one in (name, schema.ATTRIBUTE_PREFIX + name) if one in frame.columns), None)
     if column is None:
@@ -129,7 +135,9 @@ def _refused(catalogue: Catalogue, name: str, able: Sequence[str]) -> UsageError
     return UsageError(f"'{name}' is not an attribute; {there}")
 
 
-def complete(catalogue: Catalogue, model: HidingModel, columns: Iterable[str], *, seed: int) -> Iterable[Gaps]:
+def predict_missing(
+    catalogue: Catalogue, model: MaskableEncoder, columns: Iterable[str], *, seed: int
+) -> Iterable[ColumnResult]:
     """Guess what each column lacks, one column after the other.
 
     Args:
@@ -143,27 +151,29 @@ def complete(catalogue: Catalogue, model: HidingModel, columns: Iterable[str], *
         values = values_of(catalogue, column)
         known = np.array([row for row, own in enumerate(values) if own], np.int64)
         missing = np.array([row for row, own in enumerate(values) if not own], np.int64)
-        gaps = Gaps(shown(column), len(missing), len(known))
-        why = not_asked(values) or ("" if len(missing) else "nothing is missing")
+        gaps = ColumnResult(display_name(column), len(missing), len(known))
+        why = refusal_reason(values) or ("" if len(missing) else "nothing is missing")
         if why:
-            yield Gaps(gaps.attribute, gaps.missing, gaps.known, why)
+            yield ColumnResult(gaps.attribute, gaps.missing, gaps.known, why)
             continue
         if pictures is None:
-            pictures = seen(catalogue, model)
+            pictures = image_vectors(catalogue, model)
         names, truth = table_of(values)
-        evidence = evidence_of(catalogue, model, column, pictures=pictures, values=len(names))
+        evidence = build_features(catalogue, model, column, pictures=pictures, values=len(names))
         several = bool((truth.sum(1) > 1).any())
         small = len(known) <= _SMALL
-        judged = rehearse(
+        judged = cross_validate(
             evidence, truth, known, folds=_FOLDS, most=None if small else _JUDGED, several=several, seed=seed
         )
-        experts = Experts(evidence, truth, known, several=several, g=np.random.default_rng((seed, 12)))
-        guess, raw = judged.pool.chosen(judged.pool.chances(experts.scores(evidence, missing)))
+        experts = LogisticExperts(evidence, truth, known, several=several, g=np.random.default_rng((seed, 12)))
+        guess, raw = judged.pool.predict(judged.pool.predict_proba(experts.scores(evidence, missing)))
         yield _filled(gaps, missing, texts_of(names, guess), judged.pool.confidence(raw), judged)
 
 
-def _filled(gaps: Gaps, rows: IntArray, values: Sequence[str], confidence: DoubleArray, judged: Rehearsed) -> Gaps:
-    return Gaps(
+def _filled(
+    gaps: ColumnResult, rows: IntArray, values: Sequence[str], confidence: DoubleArray, judged: CrossValidationResult
+) -> ColumnResult:
+    return ColumnResult(
         gaps.attribute,
         gaps.missing,
         gaps.known,
@@ -184,7 +194,7 @@ def values_of(catalogue: Catalogue, column: str) -> list[tuple[str, ...]]:
     return [tuple(sorted({part.strip() for part in text.split(SEPARATOR)} - {""})) if text else () for text in texts]
 
 
-def not_asked(values: Sequence[tuple[str, ...]]) -> str:
+def refusal_reason(values: Sequence[tuple[str, ...]]) -> str:
     """Why a column cannot be guessed, empty when it can."""
     known = [own for own in values if own]
     different = len({value for own in known for value in own})
@@ -215,12 +225,12 @@ def texts_of(names: Sequence[str], chosen: BoolArray) -> list[str]:
     return [SEPARATOR.join(names[at] for at in np.flatnonzero(row).tolist()) for row in chosen]
 
 
-def seen(catalogue: Catalogue, model: HidingModel) -> FloatArray:
+def image_vectors(catalogue: Catalogue, model: MaskableEncoder) -> FloatArray:
     """What the pictures alone say: (n, d), zeros where there is none, (n, 0) where there is none at all.
 
     The fused vector blurs it: beside a text a picture has little say, but of colour it knows most.
     """
-    pictured = np.flatnonzero(catalogue.pictures.present)
+    pictured = np.flatnonzero(catalogue.images.present)
     if not len(pictured):
         return np.zeros((len(catalogue), 0), np.float32)
     some = model.encode(catalogue, pictured, modalities=("image",))
@@ -229,15 +239,17 @@ def seen(catalogue: Catalogue, model: HidingModel) -> FloatArray:
     return out
 
 
-def evidence_of(
-    catalogue: Catalogue, model: HidingModel, column: str, *, pictures: FloatArray, values: int
-) -> Evidence:
+def build_features(
+    catalogue: Catalogue, model: MaskableEncoder, column: str, *, pictures: FloatArray, values: int
+) -> AttributeFeatures:
     """All that is known of the products but their values in a column."""
     vectors = model.encode(catalogue, np.arange(len(catalogue)), hide=(column,))
-    return Evidence(np.hstack([vectors, pictures]), words_of(catalogue, column, most=_WEIGHTS // max(1, values)))
+    return AttributeFeatures(
+        np.hstack([vectors, pictures]), tfidf_without(catalogue, column, most=_WEIGHTS // max(1, values))
+    )
 
 
-def words_of(catalogue: Catalogue, column: str, *, most: int) -> Words:
+def tfidf_without(catalogue: Catalogue, column: str, *, most: int) -> Words:
     """TF-IDF of titles, descriptions, groups and all attributes but one: (n, w) float32 of unit length."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -1,6 +1,6 @@
 """Products whose text, picture and attributes disagree: wrong pictures, wrong categories, mixed-up titles.
 
-In: a catalogue, an encoder. Out: `Finding`s, the surest first.
+In: a catalogue, an encoder. Out: `Inconsistency`s, the surest first.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from recsys.encoder.modalities.attributes import SEPARATOR
 from recsys.encoder.modalities.bag_of_words import split_words
 from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors.attributes import completion as complete
-from recsys.vectors.attributes.classifier import rehearse
-from recsys.vectors.attributes.completion import HidingModel
+from recsys.vectors.attributes.classifier import cross_validate
+from recsys.vectors.attributes.completion import MaskableEncoder
 
 _FOLDS: Final = 3
 _DOUBT: Final = 0.1
@@ -32,7 +32,7 @@ VIEWS: Final = {"picture": (("image",), ("text", "attributes")), "text": (("text
 
 
 @dataclass(frozen=True)
-class Finding:
+class Inconsistency:
     """One thing about one product that does not fit the rest of it.
 
     Attributes:
@@ -51,34 +51,34 @@ class Finding:
     expected: str
 
 
-def odd(catalogue: Catalogue, model: HidingModel, *, seed: int) -> Iterable[list[Finding]]:
-    """Findings, one list for each thing compared: first `VIEWS`, then each attribute; see `things`."""
+def find_inconsistencies(catalogue: Catalogue, model: MaskableEncoder, *, seed: int) -> Iterable[list[Inconsistency]]:
+    """Findings, one list for each thing compared: first `VIEWS`, then each attribute; see `count_checks`."""
     for what in VIEWS:
-        yield _apart(catalogue, model, what, seed=seed)
+        yield _dissimilar_views(catalogue, model, what, seed=seed)
     columns = complete.columns_of(catalogue)
-    pictures = complete.seen(catalogue, model) if columns else None
+    pictures = complete.image_vectors(catalogue, model) if columns else None
     for column in columns:
         assert pictures is not None
-        yield _improbable(catalogue, model, column, pictures=pictures, seed=seed)
+        yield _improbable_values(catalogue, model, column, pictures=pictures, seed=seed)
 
 
-def things(catalogue: Catalogue) -> int:
-    """How many lists `odd` yields."""
+def count_checks(catalogue: Catalogue) -> int:
+    """How many lists `find_inconsistencies` yields."""
     return len(VIEWS) + len(complete.columns_of(catalogue))
 
 
-def _improbable(
-    catalogue: Catalogue, model: HidingModel, column: str, *, pictures: FloatArray, seed: int
-) -> list[Finding]:
+def _improbable_values(
+    catalogue: Catalogue, model: MaskableEncoder, column: str, *, pictures: FloatArray, seed: int
+) -> list[Inconsistency]:
     """Products whose value is improbable and another likely, guessed by what was learned from other products."""
     values = complete.values_of(catalogue, column)
-    if complete.not_asked(values):
+    if complete.refusal_reason(values):
         return []
     known = np.array([row for row, own in enumerate(values) if own], np.int64)
     names, truth = complete.table_of(values)
-    evidence = complete.evidence_of(catalogue, model, column, pictures=pictures, values=len(names))
+    evidence = complete.build_features(catalogue, model, column, pictures=pictures, values=len(names))
     several = bool((truth.sum(1) > 1).any())
-    judged = rehearse(evidence, truth, known, folds=_FOLDS, most=None, several=several, seed=seed)
+    judged = cross_validate(evidence, truth, known, folds=_FOLDS, most=None, several=several, seed=seed)
     own = truth[judged.rows]
     # the least likely thing the value says: that one of its parts holds, or that a part it has not does not
     doubt = np.where(own, judged.chances, 1 - judged.chances if several else np.float32(1)).min(1)
@@ -87,9 +87,9 @@ def _improbable(
     odd_ones = np.array([at for at in odd_ones if not _said(catalogue, judged.rows[at], values)], np.int64)
     expected = complete.texts_of(names, judged.chosen[odd_ones])
     return [
-        Finding(
+        Inconsistency(
             int(judged.rows[at]),
-            complete.shown(column),
+            complete.display_name(column),
             float(judged.confidence[at]),
             SEPARATOR.join(values[judged.rows[at]]),
             text,
@@ -105,7 +105,7 @@ def _said(catalogue: Catalogue, row: int, values: Sequence[tuple[str, ...]]) -> 
     return set(split_words(" ".join(values[row]))) <= own
 
 
-def _apart(catalogue: Catalogue, model: HidingModel, what: str, *, seed: int) -> list[Finding]:
+def _dissimilar_views(catalogue: Catalogue, model: MaskableEncoder, what: str, *, seed: int) -> list[Inconsistency]:
     """Products of which one view is unlike the other, compared with how like they are in all products.
 
     The distance is the robust z-score of the cosine (median and median absolute deviation; Iglewicz & Hoaglin 1993).
@@ -130,16 +130,16 @@ def _apart(catalogue: Catalogue, model: HidingModel, what: str, *, seed: int) ->
     fitting = rows[_nearest(one, other, far)]
     held, expected = catalogue.titles(rows[far]), catalogue.titles(fitting)
     return [
-        Finding(int(rows[at]), what, float(sure[at]), mine, f"as of {catalogue.ids.texts[fits]}: {title}")
+        Inconsistency(int(rows[at]), what, float(sure[at]), mine, f"as of {catalogue.ids.texts[fits]}: {title}")
         for at, mine, fits, title in zip(far, held, fitting, expected, strict=True)
     ]
 
 
-def _both(catalogue: Catalogue, model: HidingModel, what: str) -> IntArray:
+def _both(catalogue: Catalogue, model: MaskableEncoder, what: str) -> IntArray:
     """Products that have something on either side."""
     worded = _any(catalogue, [name for name in _TEXTS if name in model.columns])
     valued = _any(catalogue, [name for name in complete.columns_of(catalogue) if name in model.columns])
-    pictured = catalogue.pictures.present
+    pictured = catalogue.images.present
     return np.flatnonzero(pictured & (worded | valued) if what == "picture" else worded & (pictured | valued))
 
 
@@ -163,7 +163,7 @@ def _nearest(one: FloatArray, other: FloatArray, asked: IntArray) -> IntArray:
     return out
 
 
-def surest(findings: Iterable[Finding], k: int | None = None) -> list[Finding]:
+def top_inconsistencies(findings: Iterable[Inconsistency], k: int | None = None) -> list[Inconsistency]:
     """The surest k, of equals the product and the thing that come first."""
-    ordered: Sequence[Finding] = sorted(findings, key=lambda one: (-round(one.sure, 6), one.row, one.what))
+    ordered: Sequence[Inconsistency] = sorted(findings, key=lambda one: (-round(one.sure, 6), one.row, one.what))
     return list(ordered if k is None else ordered[:k])

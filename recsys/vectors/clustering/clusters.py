@@ -22,8 +22,8 @@ from recsys.errors import DataContractError
 from recsys.types import FloatArray, IntArray
 from recsys.vectors.clustering import exemplars, kmeans, labels, methods
 from recsys.vectors.clustering import hierarchical as tree
-from recsys.vectors.clustering.id_matching import NONE, Last, changes, named
-from recsys.vectors.clustering.silhouette import Trial
+from recsys.vectors.clustering.id_matching import NONE, PreviousClusters, cluster_changes, match_cluster_ids
+from recsys.vectors.clustering.silhouette import ClusteringTrial
 from recsys.vectors.embeddings.table import EmbeddingTable
 
 CLUSTER_ID: Final = "cluster_id"
@@ -33,7 +33,7 @@ NO_GROUP: Final = "no group"
 
 
 @dataclass(frozen=True)
-class Clusters:
+class Clustering:
     """Groups of n products.
 
     Attributes:
@@ -54,8 +54,8 @@ class Clusters:
     frame: pl.DataFrame
     groups: pl.DataFrame = field(repr=False)
     changes: pl.DataFrame = field(repr=False)
-    taken: Trial | None = None
-    trials: tuple[Trial, ...] = field(default=(), repr=False)
+    taken: ClusteringTrial | None = None
+    trials: tuple[ClusteringTrial, ...] = field(default=(), repr=False)
     free: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -74,7 +74,7 @@ class Clusters:
             }
         )
 
-    def tried(self) -> pl.DataFrame:
+    def trial_table(self) -> pl.DataFrame:
         """Frame (clusters, silhouette, products in a group, kept, taken), one row a grouping, by number of groups."""
         rows = [
             (one.number, one.silhouette, int((one.group >= 0).sum()), one.kept, one is self.taken)
@@ -90,19 +90,19 @@ class Clusters:
         return pl.DataFrame(rows, schema=named, orient="row").sort("clusters", "kept")
 
 
-def asked(settings: ClusterSettings) -> str:
+def method_key(settings: ClusterSettings) -> str:
     """What names the way of grouping: groups made another way are no reason to keep them."""
     return f"hdbscan {settings.smallest}" if settings.method == "hdbscan" else settings.method
 
 
-def cluster(
+def cluster_products(
     table: EmbeddingTable,
     catalogue: Catalogue,
     settings: ClusterSettings,
     *,
     seed: int,
-    previous: Last | None = None,
-) -> Clusters:
+    previous: PreviousClusters | None = None,
+) -> Clustering:
     """Group products, name the groups, join them into parents; a group keeps the id it had.
 
     With groups of last time, made the same way, a new grouping must be clearly better to take their place. Either way
@@ -126,15 +126,17 @@ def cluster(
     if not len(table):
         none, frame = np.zeros(0, np.int64), _labelled(catalogue, np.zeros(0, np.int64), 1)
         groups = _groups(frame, {}, parents={}, parent_labels={})
-        return Clusters(none, np.zeros(0, np.float32), frame, groups, changes(none, {}, last, told), free=free)
+        return Clustering(
+            none, np.zeros(0, np.float32), frame, groups, cluster_changes(none, {}, last, told), free=free
+        )
     vectors = np.ascontiguousarray(table.vectors)
-    same = previous is not None and (previous.method or "kmeans") == asked(settings)
-    found = methods.grouped(vectors, settings, seed=seed, last=last if same else None)
-    ids = named(found.taken.group, last, free=free)
+    same = previous is not None and (previous.method or "kmeans") == method_key(settings)
+    found = methods.run_clustering(vectors, settings, seed=seed, last=last if same else None)
+    ids = match_cluster_ids(found.taken.group, last, free=free)
     distance = kmeans.distances(vectors, ids)
     frame = _labelled(catalogue, ids, settings.terms)
-    picked = exemplars.exemplars(catalogue, vectors, group=ids, distance=distance, count=settings.exemplars)
-    parents = tree.parents(vectors, ids)
+    picked = exemplars.select_exemplars(catalogue, vectors, group=ids, distance=distance, count=settings.exemplars)
+    parents = tree.parent_clusters(vectors, ids)
     above = np.array([parents.get(one, NONE) for one in ids.tolist()], np.int64)
     own = _names(frame)
     groups = _groups(
@@ -143,12 +145,12 @@ def cluster(
         parents=parents,
         parent_labels=_names(_labelled(catalogue, above, settings.terms)) if (above != ids).any() else own,
     )
-    return Clusters(
+    return Clustering(
         ids,
         distance,
         frame,
         groups,
-        changes(ids, own, last, told),
+        cluster_changes(ids, own, last, told),
         found.taken,
         found.trials,
         max(free, int(ids.max()) + 1),
@@ -157,7 +159,7 @@ def cluster(
 
 
 def _labelled(catalogue: Catalogue, group: IntArray, terms: int) -> pl.DataFrame:
-    frame = labels.frame(catalogue, group, terms)
+    frame = labels.label_clusters(catalogue, group, terms)
     none = pl.col(CLUSTER_ID) == NONE
     return frame.with_columns(
         pl.when(none).then(pl.lit(NO_GROUP)).otherwise(pl.col("label")).alias("label"),

@@ -20,7 +20,7 @@ _TWIN: Final = 0.99
 """Cosine from which two products look the same."""
 
 
-def exemplars(
+def select_exemplars(
     catalogue: Catalogue, vectors: FloatArray, *, group: IntArray, distance: FloatArray, count: int
 ) -> dict[int, IntArray]:
     """At most `count` rows for each group, nearest its middle first; fewer where it has fewer that fit.

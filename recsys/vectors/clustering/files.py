@@ -28,7 +28,7 @@ _DRAFT: Final = ".clusters-"
 
 
 @dataclass(frozen=True)
-class Atlas:
+class ClusterFiles:
     """What can be looked at.
 
     Attributes:
@@ -44,24 +44,24 @@ class Atlas:
     def save(self, folder: Path) -> None:
         """Write it. A crash between the files leaves a manifest that does not fit them, and `load` says so."""
         folder.mkdir(parents=True, exist_ok=True)
-        durable.sweep(folder, _DRAFT)
+        durable.remove_stale_temp_files(folder, _DRAFT)
         frames = {_GROUPS: self.groups} | ({} if self.places is None else {_MAP: self.places})
         drafts = {name: folder / f"{_DRAFT}{os.getpid()}-{name}" for name in (*frames, MANIFEST)}
         files = {}
         for name, frame in frames.items():
             frame.write_parquet(drafts[name])
-            durable.flush(drafts[name])
+            durable.fsync_path(drafts[name])
             files[name] = {"sha256": sha256(drafts[name]), "bytes": drafts[name].stat().st_size}
         text = json.dumps({"facts": dict(self.facts), "files": files}, indent=1, sort_keys=True)
-        durable.write(drafts[MANIFEST], text.encode())
+        durable.write_durable(drafts[MANIFEST], text.encode())
         for name, draft in drafts.items():
             draft.replace(folder / name)
         if self.places is None:
             (folder / _MAP).unlink(missing_ok=True)
-        durable.flush(folder)
+        durable.fsync_path(folder)
 
     @staticmethod
-    def load(folder: Path) -> Atlas:
+    def load(folder: Path) -> ClusterFiles:
         """Read it back.
 
         Raises:
@@ -81,7 +81,7 @@ class Atlas:
             if not path.is_file() or sha256(path) != files.get(name):
                 raise ModelFolderError(f"{path} is missing or was altered since it was written; run 'recsys cluster'")
             frames[name] = pl.read_parquet(path)
-        return Atlas(frames[_GROUPS], frames.get(_MAP), facts)
+        return ClusterFiles(frames[_GROUPS], frames.get(_MAP), facts)
 
     def positions(self, ids: IdMap) -> FloatArray | None:
         """Where products stand: (n, 2) float32 in the order of `ids`, NaN = nowhere; None where there is no map."""
@@ -93,7 +93,7 @@ class Atlas:
         return out
 
 
-def placed(ids: IdMap, places: FloatArray, cluster_id: Any) -> pl.DataFrame:
+def map_frame(ids: IdMap, places: FloatArray, cluster_id: Any) -> pl.DataFrame:
     """Frame of a map: product_id, x, y (float32), cluster_id, by product id."""
     frame = pl.DataFrame(
         {

@@ -21,12 +21,12 @@ _NEAR: Final = 5
 _BLOCK: Final = 4096
 
 
-def smallest_of(n: int) -> int:
+def default_min_cluster_size(n: int) -> int:
     """The fewest products of a group for n products where nobody says: a quarter of the root, 5 at least."""
     return max(5, round(math.sqrt(n) / 4))
 
 
-def grouped(vectors: FloatArray, smallest: int, *, seed: int) -> IntArray:
+def hdbscan_labels(vectors: FloatArray, smallest: int, *, seed: int) -> IntArray:
     """Group of each vector by HDBSCAN (Campello et al. 2013), 0.. without gaps, -1 = none: (n,) int64.
 
     Density means little in many dimensions and takes long to measure, so vectors are shortened to their 16 principal
@@ -54,11 +54,11 @@ def grouped(vectors: FloatArray, smallest: int, *, seed: int) -> IntArray:
     out = np.empty(n, np.int64)
     rest = np.setdiff1d(np.arange(n), rows, assume_unique=True)
     out[rows] = own
-    out[rest] = joined(short[rest], short[rows], own)
+    out[rest] = assign_by_neighbours(short[rest], short[rows], own)
     return out
 
 
-def joined(asked: FloatArray, known: FloatArray, group: IntArray) -> IntArray:
+def assign_by_neighbours(asked: FloatArray, known: FloatArray, group: IntArray) -> IntArray:
     """The group that most of the five nearest known vectors are in, of equals that of the nearest: (q,) int64.
 
     Args:

@@ -1,6 +1,6 @@
 """A tree over products: what joins with what, cut into as many groups as wanted; and groups joined into parents.
 
-In: unit vectors. Out: a `Tree` to cut; the parent of each group.
+In: unit vectors. Out: a `WardTree` to cut; the parent of each group.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FEWEST: Final = 6
 
 
 @dataclass(frozen=True)
-class Tree:
+class WardTree:
     """Joins of L leaves, first those that widen the groups least (Ward 1963).
 
     Attributes:
@@ -33,7 +33,7 @@ class Tree:
     joins: IntArray = field(repr=False)
 
     @staticmethod
-    def grown(vectors: FloatArray, *, seed: int) -> Tree:
+    def fit(vectors: FloatArray, *, seed: int) -> WardTree:
         """The tree of n products; over 4,000 it joins 2,000 small groups of spherical k-means.
 
         Args:
@@ -45,12 +45,12 @@ class Tree:
         leaf = np.arange(len(vectors), dtype=np.int64)
         points = vectors
         if len(vectors) > LEAVES:
-            leaf = kmeans.grouped(vectors, _SMALL, seed=seed)
-            points = kmeans.middles(vectors, leaf)
+            leaf = kmeans.kmeans_labels(vectors, _SMALL, seed=seed)
+            points = kmeans.centroids(vectors, leaf)
         if len(points) < 2:
-            return Tree(leaf, np.zeros((0, 2), np.int64))
+            return WardTree(leaf, np.zeros((0, 2), np.int64))
         method: Any = AgglomerativeClustering(n_clusters=1, linkage="ward", compute_full_tree=True)
-        return Tree(leaf, method.fit(points).children_.astype(np.int64))
+        return WardTree(leaf, method.fit(points).children_.astype(np.int64))
 
     def cut(self, number: int) -> IntArray:
         """The group of each product when `number` groups are left, 0.. in order of their first leaf: (n,) int64."""
@@ -63,7 +63,7 @@ class Tree:
         return np.unique(owner[:leaves], return_inverse=True)[1][self.leaf]
 
 
-def parents(vectors: FloatArray, group: IntArray) -> dict[int, int]:
+def parent_clusters(vectors: FloatArray, group: IntArray) -> dict[int, int]:
     """The parent of each group: about as many as the root of the number of groups; each its own under six groups.
 
     A parent is called by the lowest id of its groups, so that it stays when groups are renumbered by nobody.
@@ -75,6 +75,6 @@ def parents(vectors: FloatArray, group: IntArray) -> dict[int, int]:
     ids = np.unique(group[group >= 0])
     if len(ids) < _FEWEST:
         return {int(one): int(one) for one in ids}
-    cut = Tree.grown(kmeans.middles(vectors, group), seed=0).cut(round(len(ids) ** 0.5))
+    cut = WardTree.fit(kmeans.centroids(vectors, group), seed=0).cut(round(len(ids) ** 0.5))
     first = {int(part): int(ids[cut == part].min()) for part in np.unique(cut)}
     return {int(one): first[int(part)] for one, part in zip(ids, cut, strict=True)}

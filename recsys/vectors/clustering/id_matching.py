@@ -38,7 +38,7 @@ CHANGES: Final = {
 
 
 @dataclass(frozen=True)
-class Last:
+class PreviousClusters:
     """The groups of last time.
 
     Attributes:
@@ -61,7 +61,7 @@ class Last:
         return out
 
 
-def named(group: IntArray, last: IntArray | None, *, free: int = 0) -> IntArray:
+def match_cluster_ids(group: IntArray, last: IntArray | None, *, free: int = 0) -> IntArray:
     """Lasting ids: that of the group of last time it overlaps with most; new ones by size, the largest first.
 
     Args:
@@ -104,7 +104,9 @@ def _paired(group: IntArray, last: IntArray, number: int) -> tuple[IntArray, Int
     return ids[left], right.astype(np.int64), jaccard[left, right]
 
 
-def changes(now: IntArray, labels: Mapping[int, str], last: IntArray | None, told: Mapping[int, str]) -> pl.DataFrame:
+def cluster_changes(
+    now: IntArray, labels: Mapping[int, str], last: IntArray | None, told: Mapping[int, str]
+) -> pl.DataFrame:
     """What came and went since last time.
 
     Args:

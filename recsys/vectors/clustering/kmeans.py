@@ -16,7 +16,7 @@ _STARTS: Final = 3
 _BLOCK: Final = 65_536
 
 
-def grouped(vectors: FloatArray, number: int, *, seed: int, start: FloatArray | None = None) -> IntArray:
+def kmeans_labels(vectors: FloatArray, number: int, *, seed: int, start: FloatArray | None = None) -> IntArray:
     """Group of each vector by spherical k-means (Dhillon and Modha 2001), 0.. without gaps: (n,) int64.
 
     Args:
@@ -25,7 +25,7 @@ def grouped(vectors: FloatArray, number: int, *, seed: int, start: FloatArray | 
         seed: of the start.
         start: (number, d) middles to start from instead of three draws.
     """
-    return np.unique(nearest(vectors, _learned(vectors, number, seed=seed, start=start))[0], return_inverse=True)[1]
+    return np.unique(assign(vectors, _learned(vectors, number, seed=seed, start=start))[0], return_inverse=True)[1]
 
 
 def _learned(vectors: FloatArray, number: int, *, seed: int, start: FloatArray | None) -> FloatArray:
@@ -44,7 +44,7 @@ def _learned(vectors: FloatArray, number: int, *, seed: int, start: FloatArray |
     return np.asarray(means.centroids, np.float32)
 
 
-def nearest(vectors: FloatArray, middles: FloatArray) -> tuple[IntArray, FloatArray]:
+def assign(vectors: FloatArray, middles: FloatArray) -> tuple[IntArray, FloatArray]:
     """The middle each vector points at most, of equals the first, and its cosine: (n,) int64, (n,) float32."""
     group = np.empty(len(vectors), np.int64)
     near = np.empty(len(vectors), np.float32)
@@ -55,7 +55,7 @@ def nearest(vectors: FloatArray, middles: FloatArray) -> tuple[IntArray, FloatAr
     return group, near
 
 
-def middles(vectors: FloatArray, group: IntArray) -> FloatArray:
+def centroids(vectors: FloatArray, group: IntArray) -> FloatArray:
     """Mean direction of each group, in order of the group ids; rows below 0 are in none: (groups, d) float32."""
     held = np.flatnonzero(group >= 0)
     ids, place = np.unique(group[held], return_inverse=True)
@@ -70,7 +70,7 @@ def distances(vectors: FloatArray, group: IntArray) -> FloatArray:
     out = np.full(len(vectors), np.nan, np.float32)
     held = np.flatnonzero(group >= 0)
     if len(held):
-        centre, place = middles(vectors, group), np.unique(group[held], return_inverse=True)[1]
+        centre, place = centroids(vectors, group), np.unique(group[held], return_inverse=True)[1]
         for at in range(0, len(held), _BLOCK):
             rows = held[at : at + _BLOCK]
             cosine = np.einsum("nd,nd->n", vectors[rows], centre[place[at : at + _BLOCK]])
@@ -78,7 +78,7 @@ def distances(vectors: FloatArray, group: IntArray) -> FloatArray:
     return out
 
 
-def groups(vectors: FloatArray, *, seed: int, among: IntArray, number: int = 0) -> IntArray:
+def kmeans_fit_subset(vectors: FloatArray, *, seed: int, among: IntArray, number: int = 0) -> IntArray:
     """Spherical k-means in which some rows have no say: the group of each vector, 0.. without gaps, (n,) int64.
 
     Args:
@@ -91,7 +91,7 @@ def groups(vectors: FloatArray, *, seed: int, among: IntArray, number: int = 0) 
         return np.zeros(len(vectors), np.int64)
     wanted = min(number or max(1, round((len(among) / 2) ** 0.5)), len(among))
     known = np.ascontiguousarray(vectors[among])
-    own = grouped(known, wanted, seed=seed)
-    out = nearest(vectors, middles(known, own))[0]
+    own = kmeans_labels(known, wanted, seed=seed)
+    out = assign(vectors, centroids(known, own))[0]
     out[among] = own
     return out

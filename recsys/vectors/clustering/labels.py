@@ -34,7 +34,7 @@ _BOUND, _OFTENER, _SEEN = 0.8, 0.4, 3
 often beside the rarer, and both on three products at least."""
 
 
-def frame(catalogue: Catalogue, groups: IntArray, terms: int) -> pl.DataFrame:
+def label_clusters(catalogue: Catalogue, groups: IntArray, terms: int) -> pl.DataFrame:
     """Label groups by p log(p / q), p the share of a group's products that carry a term and q that of all products.
 
     It is each term's part in the divergence of the group from the whole (the idea of class-based TF-IDF, Grootendorst

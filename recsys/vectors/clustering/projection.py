@@ -28,7 +28,7 @@ _ITERATIONS: Final = 750
 _AGAIN: Final = 250
 
 
-def available(kind: str) -> None:
+def check_method(kind: str) -> None:
     """See that a kind of map can be drawn here.
 
     Raises:
@@ -40,7 +40,7 @@ def available(kind: str) -> None:
         )
 
 
-def drawn(vectors: FloatArray, kind: Kind, *, seed: int, last: FloatArray | None = None) -> FloatArray:
+def project_2d(vectors: FloatArray, kind: Kind, *, seed: int, last: FloatArray | None = None) -> FloatArray:
     """Positions of n products: (n, 2) float32, mean 0.
 
     `pca` shows the two directions in which products differ most (Pearson 1901); `tsne` (van der Maaten and Hinton
@@ -57,14 +57,14 @@ def drawn(vectors: FloatArray, kind: Kind, *, seed: int, last: FloatArray | None
     Raises:
         UsageError: UMAP is asked for and not installed.
     """
-    available(kind)
+    check_method(kind)
     if last is not None and not np.isfinite(last).all(axis=1).any():
         last = None
-    flat = _flat(vectors, 2)
+    flat = _pca(vectors, 2)
     if kind == "pca" or len(vectors) < _FEWEST or float(np.ptp(flat)) < 1e-6:
-        return _as_before(flat, last)
+        return _procrustes_align(flat, last)
     rows = np.sort(np.random.default_rng(seed).permutation(len(vectors))[: _SAMPLE[kind]])
-    some = _flat(vectors[rows], _DIMENSIONS)
+    some = _pca(vectors[rows], _DIMENSIONS)
     start = flat[rows] if last is None else _filled(some, last[rows])
     laid = (_tsne if kind == "tsne" else _umap)(some, start, seed=seed, again=last is not None)
     out = np.empty((len(vectors), 2), np.float32)
@@ -72,10 +72,10 @@ def drawn(vectors: FloatArray, kind: Kind, *, seed: int, last: FloatArray | None
     rest = np.setdiff1d(np.arange(len(vectors)), rows, assume_unique=True)
     if len(rest):
         out[rest] = _among(vectors[rest], vectors[rows], laid)
-    return _as_before(out, last)
+    return _procrustes_align(out, last)
 
 
-def _flat(vectors: FloatArray, length: int) -> FloatArray:
+def _pca(vectors: FloatArray, length: int) -> FloatArray:
     """The first principal components, each with its largest loading positive: (n, length) float32, mean 0."""
     n, d = vectors.shape
     out = np.zeros((n, length), np.float32)
@@ -144,7 +144,7 @@ def _among(asked: FloatArray, known: FloatArray, places: FloatArray) -> FloatArr
     return out
 
 
-def _as_before(places: FloatArray, last: FloatArray | None) -> FloatArray:
+def _procrustes_align(places: FloatArray, last: FloatArray | None) -> FloatArray:
     """Turned and mirrored so that products stand as near as possible to where they stood (orthogonal Procrustes)."""
     from scipy.linalg import orthogonal_procrustes
 

@@ -28,7 +28,7 @@ _GIVEN_UP: Final = 0.02
 
 
 @dataclass(frozen=True)
-class Trial:
+class ClusteringTrial:
     """One grouping and how well it holds.
 
     Attributes:
@@ -51,7 +51,7 @@ class Trial:
         """Mean of the sample."""
         return float(self.values.mean()) if len(self.values) else 0.0
 
-    def clearly_above(self, other: Trial, *, least: float = _NOTED) -> bool:
+    def clearly_above(self, other: ClusteringTrial, *, least: float = _NOTED) -> bool:
         """Whether the mean silhouette is higher by more than `least` and by more than chance.
 
         The same products are compared one by one; chance is two standard errors of the mean difference.
@@ -61,7 +61,7 @@ class Trial:
         return bool(len(gain)) and float(gain.mean()) > max(least, _ERRORS * error)
 
 
-class Judge:
+class SilhouetteScorer:
     """Silhouettes (Rousseeuw 1987) by cosine on one sample of the products, at most 4,000, the same for every grouping.
 
     Args:
@@ -75,7 +75,7 @@ class Judge:
         self._apart = np.clip(1 - some @ some.T, 0, 2)
         np.fill_diagonal(self._apart, 0)
 
-    def judged(self, group: IntArray, *, kept: bool = False) -> Trial:
+    def judged(self, group: IntArray, *, kept: bool = False) -> ClusteringTrial:
         """A grouping with its silhouettes; 0 for a product in no group, or alone in its group."""
         from sklearn.metrics import silhouette_samples
 
@@ -86,10 +86,10 @@ class Judge:
         if 1 < number < len(held):
             apart = self._apart if len(held) == len(own) else self._apart[np.ix_(held, held)]
             values[held] = silhouette_samples(apart, own[held], metric="precomputed")
-        return Trial(group, kept, values)
+        return ClusteringTrial(group, kept, values)
 
 
-def chosen(trials: Sequence[Trial]) -> Trial:
+def select_trial(trials: Sequence[ClusteringTrial]) -> ClusteringTrial:
     """The kept grouping unless another is clearly better; of the others the fewest groups not clearly worse than best.
 
     To give up what was kept takes a larger gain than to choose: else a number of groups that was only just chosen
@@ -109,7 +109,7 @@ def chosen(trials: Sequence[Trial]) -> Trial:
     return next(trial for trial in fresh if not best.clearly_above(trial))
 
 
-def numbers(n: int) -> list[int]:
+def candidate_cluster_counts(n: int) -> list[int]:
     """Numbers of groups worth trying for n products, ascending.
 
     From half to twice the square root of half the products, in seven equal ratios, 300 at most: 35 to 141 for 10,000
@@ -124,7 +124,7 @@ def numbers(n: int) -> list[int]:
     return sorted({round(float(value)) for value in np.geomspace(low, high, _STEPS)})
 
 
-def about_right(number: int, n: int) -> bool:
+def is_acceptable_count(number: int, n: int) -> bool:
     """Whether so many groups may stay as they are: within the numbers worth trying, or a quarter beside them."""
-    tried = numbers(n)
+    tried = candidate_cluster_counts(n)
     return tried[0] / 1.25 <= number <= tried[-1] * 1.25

@@ -19,7 +19,7 @@ Digests = npt.NDArray[np.uint64]
 _CHUNK: Final = 4096
 
 
-def of_rows(vectors: FloatArray) -> Digests:
+def row_hashes(vectors: FloatArray) -> Digests:
     """A digest of each row's bytes: (n,) uint64.
 
     Multilinear hashing (Carter and Wegman 1979): the row's 32-bit words times fixed odd numbers of 64 bits, summed.
@@ -34,7 +34,7 @@ def of_rows(vectors: FloatArray) -> Digests:
     return out
 
 
-def of_table(ids: Sequence[str], digests: Digests) -> str:
+def table_hash(ids: Sequence[str], digests: Digests) -> str:
     """A digest of ids and their rows' digests, in their order; hexadecimal."""
     state = hashlib.sha256(np.fromiter(map(len, ids), np.int64, len(ids)).tobytes())
     state.update("".join(ids).encode("utf-8", "surrogatepass"))

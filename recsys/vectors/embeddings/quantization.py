@@ -20,7 +20,7 @@ _MOST: Final = 127
 _CHUNK: Final = 8192
 
 
-def encoded(vectors: FloatArray) -> tuple[Codes, FloatArray]:
+def quantize_int8(vectors: FloatArray) -> tuple[Codes, FloatArray]:
     """Symmetric quantisation: the largest number of a vector, in size, becomes +-127, the others in proportion.
 
     The scale does not bring that largest number back but the length of 1, so that what is decoded is a unit vector. It
@@ -44,7 +44,7 @@ def encoded(vectors: FloatArray) -> tuple[Codes, FloatArray]:
     return codes, scales
 
 
-def decoded(codes: Codes, scales: FloatArray) -> FloatArray:
+def dequantize_int8(codes: Codes, scales: FloatArray) -> FloatArray:
     """The vectors again, (n, d) float32 of unit length; `codes` may be memory-mapped, a part is read at a time."""
     out = np.empty(codes.shape, np.float32)
     for some in _chunks(len(codes)):

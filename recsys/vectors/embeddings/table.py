@@ -28,7 +28,7 @@ Storage = Literal["float32", "int8"]
 """How the numbers of a table lie on disk; in memory they are float32."""
 
 
-class ProductModel(Protocol):
+class ProductEncoderProtocol(Protocol):
     """What is asked of a model: which content it looks at, and vectors."""
 
     @property
@@ -90,7 +90,7 @@ class EmbeddingTable:
         """A table without products."""
         return EmbeddingTable(IdMap(()), np.zeros((0, dim), np.float32), np.zeros(0, np.uint64), model_id)
 
-    def stale(self, catalogue: Catalogue, model: ProductModel) -> IntArray:
+    def stale_rows(self, catalogue: Catalogue, model: ProductEncoderProtocol) -> IntArray:
         """Catalogue rows without a vector of this model and of their present content, ascending: (m,) int64."""
         if self.model_id != model.content_version:
             return np.arange(len(catalogue), dtype=np.int64)
@@ -102,10 +102,10 @@ class EmbeddingTable:
         current[current] = self.hashes[own[current]] == wanted[current]
         return np.flatnonzero(~current).astype(np.int64)
 
-    def updated(
+    def with_updates(
         self,
         catalogue: Catalogue,
-        model: ProductModel,
+        model: ProductEncoderProtocol,
         *,
         rows: IntArray,
         vectors: FloatArray,
@@ -142,18 +142,18 @@ class EmbeddingTable:
 
         frame = pl.DataFrame({_ID: list(self.ids.texts), _HASH: self.hashes}, schema={_ID: pl.String, _HASH: pl.UInt64})
         if self.storage == "int8":
-            numbers, scales = codes.encoded(self.vectors)
+            numbers, scales = codes.quantize_int8(self.vectors)
             arrays: dict[str, npt.NDArray[np.generic]] = {"codes.npy": numbers, "scales.npy": scales}
         else:
             arrays = {"vectors.npy": self.vectors}
-        sealed.seal(
+        sealed.write_file_set(
             folder,
             _NAME,
             parts={
                 **{name: partial(_write_array, array) for name, array in arrays.items()},
                 "products.parquet": frame.write_parquet,
             },
-            facts={
+            metadata={
                 "model_version": self.model_id,
                 "products": len(self),
                 "dim": self.dim,
@@ -169,7 +169,7 @@ class EmbeddingTable:
             ModelFolderError: there is none, or a file is not the one that was written.
         """
         try:
-            return sealed.unseal(folder, _NAME, _read)
+            return sealed.read_file_set(folder, _NAME, _read)
         except FileNotFoundError as error:
             raise ModelFolderError(f"no embeddings in {folder}; run 'recsys embed'") from error
 
@@ -192,7 +192,7 @@ def _read(facts: sealed.Facts, paths: dict[str, Path]) -> EmbeddingTable:
     if storage not in get_args(Storage) or not {*needed, "products.parquet"} <= paths.keys():
         raise ModelFolderError(f"the embeddings' manifest names no vectors as {storage}; run 'recsys embed --full'")
     held = [np.load(paths[name], mmap_mode="r") for name in needed]
-    vectors = codes.decoded(*held) if storage == "int8" else held[0]
+    vectors = codes.dequantize_int8(*held) if storage == "int8" else held[0]
     frame = pl.read_parquet(paths["products.parquet"])
     return EmbeddingTable(
         IdMap(frame[_ID].to_list()),

@@ -14,7 +14,7 @@ import numpy as np
 from recsys.data.catalogue import Catalogue
 from recsys.errors import ModelFolderError
 from recsys.execution.progress import Progress
-from recsys.vectors.embeddings.table import EmbeddingTable, ProductModel, Storage
+from recsys.vectors.embeddings.table import EmbeddingTable, ProductEncoderProtocol, Storage
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +23,8 @@ _CHUNK = 4096
 
 
 @dataclass(frozen=True)
-class Built:
-    """What `bring_up_to_date` did.
+class UpdateResult:
+    """What `update_embeddings` did.
 
     Attributes:
         table: vectors of every product of the catalogue.
@@ -39,15 +39,15 @@ class Built:
     rewritten: bool = False
 
 
-def bring_up_to_date(
+def update_embeddings(
     catalogue: Catalogue,
-    model: ProductModel,
+    model: ProductEncoderProtocol,
     *,
     folder: Path,
     full: bool = False,
     storage: Storage = "float32",
     progress: Progress | None = None,
-) -> Built:
+) -> UpdateResult:
     """Encode what is stale, keep the rest, and save the table if it changed.
 
     Another `storage` than the last table's writes it anew and encodes nothing. Going to int8 rounds the vectors, and
@@ -65,11 +65,11 @@ def bring_up_to_date(
         DataContractError: the model gave a vector that is not a number.
     """
     before = _last(folder)
-    stale = before.stale(catalogue, model) if before is not None and not full else np.arange(len(catalogue))
+    stale = before.stale_rows(catalogue, model) if before is not None and not full else np.arange(len(catalogue))
     removed = 0 if before is None else int((catalogue.ids.rows(before.ids.texts) < 0).sum())
     rewritten = before is not None and before.storage != storage
     if before is not None and not (full or rewritten or len(stale)) and before.ids.texts == catalogue.ids.texts:
-        return Built(before, 0, 0)
+        return UpdateResult(before, 0, 0)
     blocks = []
     for start in range(0, len(stale), _CHUNK):
         rows = stale[start : start + _CHUNK]
@@ -78,8 +78,10 @@ def bring_up_to_date(
             progress(start + len(rows), len(stale))
     old = before if before is not None else EmbeddingTable.empty(0, model.content_version)
     vectors = np.concatenate(blocks) if blocks else np.zeros((0, old.dim), np.float32)
-    old.updated(catalogue, model, rows=stale, vectors=vectors, storage=storage).save(folder)
-    return Built(EmbeddingTable.load(folder), len(stale), removed, rewritten)  # from disk: memory-mapped, and checked
+    old.with_updates(catalogue, model, rows=stale, vectors=vectors, storage=storage).save(folder)
+    return UpdateResult(
+        EmbeddingTable.load(folder), len(stale), removed, rewritten
+    )  # from disk: memory-mapped, and checked
 
 
 def _last(folder: Path) -> EmbeddingTable | None:

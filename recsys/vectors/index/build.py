@@ -19,7 +19,7 @@ from recsys.vectors.index import faiss_index as approximate
 from recsys.vectors.index import recall as yardstick
 from recsys.vectors.index.faiss_index import FaissIndex
 from recsys.vectors.index.flat import FlatIndex
-from recsys.vectors.index.recall import Yardstick
+from recsys.vectors.index.recall import RecallBenchmark
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class VectorIndex(Protocol):
         ...
 
 
-def build(vectors: FloatArray, kind: str = "auto", *, seed: int = 0, device: Device = "cpu") -> VectorIndex:
+def build_index(vectors: FloatArray, kind: str = "auto", *, seed: int = 0, device: Device = "cpu") -> VectorIndex:
     """Index vectors; an approximate kind raises its effort until a sample finds TARGET_RECALL of the true neighbours.
 
     Args:
@@ -80,13 +80,13 @@ def build(vectors: FloatArray, kind: str = "auto", *, seed: int = 0, device: Dev
         ConfigError: it is to be done on a GPU, and there is none.
     """
     check_finite(vectors, np.arange(len(vectors)))
-    chosen = kind_for(kind, len(vectors))
+    chosen = resolve_kind(kind, len(vectors))
     if chosen == "flat":
         return FlatIndex(vectors, device)
-    return tuned(vectors, chosen, Yardstick.of(vectors, seed=seed), seed=seed, device=device)
+    return tune_faiss_index(vectors, chosen, RecallBenchmark.of(vectors, seed=seed), seed=seed, device=device)
 
 
-def recall(index: VectorIndex, vectors: FloatArray, queries: FloatArray, *, k: int = 10) -> float:
+def recall_at_k(index: VectorIndex, vectors: FloatArray, queries: FloatArray, *, k: int = 10) -> float:
     """Share of the true k best that the index finds; one as good as the true k-th counts (ties are no misses).
 
     Args:
@@ -95,12 +95,16 @@ def recall(index: VectorIndex, vectors: FloatArray, queries: FloatArray, *, k: i
         queries: (q, d).
         k: neighbours compared.
     """
-    return yardstick.share(index.search(queries, k)[0], FlatIndex(vectors).search(queries, k)[0])
+    return yardstick.recall_at_k(index.search(queries, k)[0], FlatIndex(vectors).search(queries, k)[0])
 
 
-def tuned(vectors: FloatArray, kind: str, stick: Yardstick, *, seed: int, device: Device = "cpu") -> FaissIndex:
+def tune_faiss_index(
+    vectors: FloatArray, kind: str, stick: RecallBenchmark, *, seed: int, device: Device = "cpu"
+) -> FaissIndex:
     """An index of an approximate kind over vectors (n, d), n > 0, with the least effort that finds TARGET_RECALL."""
-    made = FaissIndex(vectors, kind, engines.made(vectors, kind, seed=seed, on_gpu=gpu.there(device)), 0)
+    made = FaissIndex(
+        vectors, kind, engines.create_faiss_index(vectors, kind, seed=seed, on_gpu=gpu.gpu_available(device)), 0
+    )
     efforts, widths = approximate.EFFORTS[kind], approximate.WIDTHS[kind]
     for width in widths:  # the fewest that hold enough, when the search itself leaves nothing out
         made = replace(made, effort=efforts[-1], width=width)
@@ -131,7 +135,7 @@ def _broken(vectors: FloatArray, rows: IntArray) -> list[int]:
     return [int(row) for row in rows[~np.isfinite(vectors[rows]).all(axis=1)]]
 
 
-def kind_for(kind: str, n: int) -> str:
+def resolve_kind(kind: str, n: int) -> str:
     """The kind that `auto` is for n products, and any kind but for an empty catalogue: nothing can be learnt from it.
 
     Raises:

@@ -25,9 +25,9 @@ from recsys.vectors.index import faiss_factory as engines
 from recsys.vectors.index import update as renewal
 from recsys.vectors.index.build import VectorIndex
 from recsys.vectors.index.faiss_index import FaissIndex
-from recsys.vectors.index.flat import FEW_QUERIES, FlatIndex
-from recsys.vectors.index.recall import Measured, Yardstick
-from recsys.vectors.index.update import Change
+from recsys.vectors.index.flat import BRUTE_FORCE_QUERIES, FlatIndex
+from recsys.vectors.index.recall import IndexMetrics, RecallBenchmark
+from recsys.vectors.index.update import IndexDelta
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _NAME: Final = "index"
 
 
 @dataclass(frozen=True)
-class Opened:
+class IndexHandle:
     """An index ready to use.
 
     Attributes:
@@ -47,18 +47,18 @@ class Opened:
     """
 
     index: VectorIndex
-    measured: Measured | None = None
+    measured: IndexMetrics | None = None
     built: str | None = None
-    change: Change | None = None
+    change: IndexDelta | None = None
     first: bool = False
 
     @property
     def recall(self) -> float:
         """Share of the true ten nearest neighbours it finds, for products or points between, whichever is less."""
-        return 1.0 if self.measured is None else self.measured.least
+        return 1.0 if self.measured is None else self.measured.min_recall
 
     @property
-    def said(self) -> str:
+    def status(self) -> str:
         """What was done, in a few words."""
         if self.built is not None:
             return f"{'built' if self.first else 'rebuilt'}: {self.built}"
@@ -71,10 +71,10 @@ def open_index(
     *,
     folder: Path,
     seed: int = 0,
-    fresh: bool = False,
+    force_rebuild: bool = False,
     measure: bool = False,
     queries: int | None = None,
-) -> Opened:
+) -> IndexHandle:
     """The index of a table: the saved one, with what has changed in the table put in and out, else a new one.
 
     What was built or changed is measured and saved.
@@ -83,7 +83,7 @@ def open_index(
         table: n products.
         settings: which kind, where, and when a change is too much to be made in place.
         folder: where the cache lies.
-        seed: as in `index.build`.
+        seed: as in `index.build_index`.
         fresh: build it in any case.
         measure: measure and note it also where nothing is built, as for exact search.
         queries: how many there will be, when that is known: for a few, `auto` reads no index, it scans.
@@ -92,15 +92,15 @@ def open_index(
         UsageError: a vector is not finite.
         ConfigError: it is to be searched on a GPU, and there is none.
     """
-    chosen = index.kind_for(settings.kind, len(table))
-    few = settings.kind == "auto" and queries is not None and queries <= FEW_QUERIES
-    if not (fresh or measure) and (chosen == "flat" or few):
-        return Opened(FlatIndex(table.vectors, settings.device))  # the vectors are the index
-    keeper = _Keeper(table, settings, chosen, folder, seed)
+    chosen = index.resolve_kind(settings.kind, len(table))
+    few = settings.kind == "auto" and queries is not None and queries <= BRUTE_FORCE_QUERIES
+    if not (force_rebuild or measure) and (chosen == "flat" or few):
+        return IndexHandle(FlatIndex(table.vectors, settings.device))  # the vectors are the index
+    keeper = _IndexCache(table, settings, chosen, folder, seed)
     why, first = "asked for", not (folder / f"{_NAME}.json").exists()
-    if not fresh:
+    if not force_rebuild:
         try:
-            return keeper.brought_up_to_date(sealed.unseal(folder, _NAME, keeper.read))
+            return keeper.brought_up_to_date(sealed.read_file_set(folder, _NAME, keeper.read))
         except FileNotFoundError:
             why = "none was saved"
         except ModelFolderError as error:
@@ -112,7 +112,7 @@ def open_index(
 
 
 @dataclass(frozen=True)
-class _Past:
+class _IndexHistory:
     """What an approximate index has been through.
 
     Attributes:
@@ -130,28 +130,28 @@ class _Past:
     best: float
 
     @staticmethod
-    def of(facts: sealed.Facts) -> _Past:
+    def of(facts: sealed.Facts) -> _IndexHistory:
         effort, width, trained, moved = (int(facts[name]) for name in ("effort", "width", "trained", "moved"))
-        return _Past(effort, width, trained, moved, float(facts["best"]))
+        return _IndexHistory(effort, width, trained, moved, float(facts["best"]))
 
 
 @dataclass(frozen=True)
-class _Saved:
+class _CachedIndex:
     """What lay in the folder: for an approximate index the FAISS part too, and its products where they differ."""
 
-    measured: Measured
+    measured: IndexMetrics
     engine: Any = None
-    past: _Past | None = None
+    past: _IndexHistory | None = None
     older: tuple[list[str], Digests] | None = None
 
 
-class _Keeper:
+class _IndexCache:
     """Reads, changes, builds and saves the index of one table."""
 
     def __init__(self, table: EmbeddingTable, settings: IndexSettings, kind: str, folder: Path, seed: int) -> None:
         self.table, self.settings, self.kind, self.folder, self.seed = table, settings, kind, folder, seed
-        self.digests = digests.of_rows(table.vectors)
-        self.state = digests.of_table(table.ids.texts, self.digests)
+        self.digests = digests.row_hashes(table.vectors)
+        self.state = digests.table_hash(table.ids.texts, self.digests)
 
     def key(self) -> dict[str, Any]:
         """What an index file depends on besides its rows; any difference makes it useless."""
@@ -161,9 +161,9 @@ class _Keeper:
 
             version = faiss.__version__
         own = {"kind": self.kind, "seed": self.seed, "dim": self.table.dim, "faiss": version}
-        return {**own, "recipe": engines.RECIPE}
+        return {**own, "recipe": engines.FORMAT_VERSION}
 
-    def read(self, facts: sealed.Facts, paths: dict[str, Path]) -> _Saved:
+    def read(self, facts: sealed.Facts, paths: dict[str, Path]) -> _CachedIndex:
         """What was saved.
 
         Raises:
@@ -174,14 +174,14 @@ class _Keeper:
             raise ModelFolderError(f"the saved one differs in {', '.join(other)}")
         try:
             same = facts["state"] == self.state
-            measured = Measured.of(facts["measured"])
+            measured = IndexMetrics.of(facts["measured"])
             if self.kind == "flat" and not same:
                 raise ModelFolderError("the vectors changed since they were measured")
             if self.kind == "flat":
-                return _Saved(measured)
+                return _CachedIndex(measured)
             import faiss
 
-            past = _Past.of(facts)
+            past = _IndexHistory.of(facts)
             engine = faiss.read_index(str(paths["engine.faiss"]))
             older = None if same else renewal.read_rows(paths["products.parquet"])
             n = len(self.table) if older is None else len(older[0])
@@ -189,9 +189,9 @@ class _Keeper:
             raise ModelFolderError(f"the saved one cannot be read ({type(error).__name__}: {error})") from error
         if engine.d != self.table.dim or engine.ntotal < n:
             raise ModelFolderError("the saved one is of other vectors than its facts say")
-        return _Saved(measured, engine, past, older)
+        return _CachedIndex(measured, engine, past, older)
 
-    def brought_up_to_date(self, saved: _Saved) -> Opened:
+    def brought_up_to_date(self, saved: _CachedIndex) -> IndexHandle:
         """The saved index as it is, or after the change of the table.
 
         Raises:
@@ -200,47 +200,47 @@ class _Keeper:
         vectors, device = self.table.vectors, self.settings.device
         past = saved.past
         if past is None:
-            return Opened(FlatIndex(vectors, device), saved.measured)
+            return IndexHandle(FlatIndex(vectors, device), saved.measured)
         found = FaissIndex(vectors, self.kind, saved.engine, past.effort, past.width, device)
         if saved.older is None:
-            return Opened(found, saved.measured)
-        change = Change.between(self.table.ids, self.digests, old_ids=saved.older[0], old_digests=saved.older[1])
-        why = renewal.too_much(change, saved.engine, self.settings, trained=past.trained, moved=past.moved)
+            return IndexHandle(found, saved.measured)
+        change = IndexDelta.between(self.table.ids, self.digests, old_ids=saved.older[0], old_digests=saved.older[1])
+        why = renewal.rebuild_reason(change, saved.engine, self.settings, trained=past.trained, moved=past.moved)
         if why is not None:
             raise ModelFolderError(why)
         index.check_finite(vectors, change.fresh)
-        renewal.renew(saved.engine, change, vectors)
-        measured = Yardstick.of(vectors, seed=self.seed).measured(found)
-        if past.best - measured.least > self.settings.max_recall_loss:
+        renewal.apply_delta(saved.engine, change, vectors)
+        measured = RecallBenchmark.of(vectors, seed=self.seed).measured(found)
+        if past.best - measured.min_recall > self.settings.max_recall_loss:
             raise ModelFolderError(
-                f"its recall fell from {past.best:.4f} to {measured.least:.4f}, by more than [index] max_recall_loss = "
+                f"its recall fell from {past.best:.4f} to {measured.min_recall:.4f}, by more than [index] max_recall_loss = "
                 f"{self.settings.max_recall_loss}"
             )
         self._save(found, measured, replace(past, moved=past.moved + change.size))
-        return Opened(found, measured, change=change)
+        return IndexHandle(found, measured, change=change)
 
-    def built(self, why: str, *, first: bool) -> Opened:
+    def built(self, why: str, *, first: bool) -> IndexHandle:
         """A new index, measured and saved."""
         vectors, device = self.table.vectors, self.settings.device
         index.check_finite(vectors, np.arange(len(vectors)))
         if not len(vectors):
-            return Opened(FlatIndex(vectors, device), built=why, first=first)
-        stick = Yardstick.of(vectors, seed=self.seed)
+            return IndexHandle(FlatIndex(vectors, device), built=why, first=first)
+        stick = RecallBenchmark.of(vectors, seed=self.seed)
         if self.kind == "flat":
             exact = FlatIndex(vectors, device)
             measured = stick.measured(exact)
             self._save(exact, measured, None)
-            return Opened(exact, measured, built=why, first=first)
-        made = index.tuned(vectors, self.kind, stick, seed=self.seed, device=device)
+            return IndexHandle(exact, measured, built=why, first=first)
+        made = index.tune_faiss_index(vectors, self.kind, stick, seed=self.seed, device=device)
         measured = stick.measured(made)
-        self._save(made, measured, _Past(made.effort, made.width, len(vectors), 0, measured.least))
-        return Opened(made, measured, built=why, first=first)
+        self._save(made, measured, _IndexHistory(made.effort, made.width, len(vectors), 0, measured.min_recall))
+        return IndexHandle(made, measured, built=why, first=first)
 
-    def _save(self, made: VectorIndex, measured: Measured, past: _Past | None) -> None:
+    def _save(self, made: VectorIndex, measured: IndexMetrics, past: _IndexHistory | None) -> None:
         facts = {**self.key(), "state": self.state, "products": len(self.table), "measured": measured.facts()}
         parts: dict[str, Callable[[Path], None]] = {}
         if isinstance(made, FaissIndex) and past is not None:
             facts |= asdict(past)
             note = partial(renewal.write_rows, self.table.ids, self.digests)
             parts = {"engine.faiss": made.save, "products.parquet": note}
-        sealed.seal(self.folder, _NAME, parts=parts, facts=facts)
+        sealed.write_file_set(self.folder, _NAME, parts=parts, metadata=facts)

@@ -14,7 +14,7 @@ import numpy as np
 from recsys.types import FloatArray, IntArray
 from recsys.vectors.index import faiss_gpu as gpu
 
-RECIPE: Final = 2
+FORMAT_VERSION: Final = 2
 """Another number for another way of building: saved indexes of the old way are built again."""
 
 _LINKS, _QUEUE = 32, 100
@@ -25,15 +25,15 @@ _SUB, _BITS = 2, 4
 """Product quantiser: dimensions a code, bits of a code. Codes of 4 bits are looked up in registers."""
 
 
-def made(vectors: FloatArray, kind: str, *, seed: int, on_gpu: bool = False) -> Any:
+def create_faiss_index(vectors: FloatArray, kind: str, *, seed: int, on_gpu: bool = False) -> Any:
     """Train and fill the FAISS index of a kind with vectors (n, d), n > 0; row i is number i."""
     vectors = np.ascontiguousarray(vectors)
     engine = _MAKE[kind](vectors, seed, on_gpu)
-    extend(engine, vectors, np.arange(len(vectors)))
+    add_rows(engine, vectors, np.arange(len(vectors)))
     return engine
 
 
-def extend(engine: Any, vectors: FloatArray, rows: IntArray) -> None:
+def add_rows(engine: Any, vectors: FloatArray, rows: IntArray) -> None:
     """Add vectors (m, d) under the numbers `rows` (m,)."""
     if len(rows):
         # A graph is filled by one thread: with more, the links depend on who comes first, and so would the answers.
@@ -58,7 +58,7 @@ def renumber(engine: Any, to: IntArray) -> None:
         engine.remove_ids(faiss.IDSelectorRange(-1, 0))
 
 
-def places_after(engine: Any, left: int) -> int:
+def slots_after(engine: Any, left: int) -> int:
     """Places a FAISS index will have when only `left` of its rows stay and nothing is added."""
     import faiss
 
@@ -101,7 +101,7 @@ def _trained(engine: Any, vectors: FloatArray, seed: int, on_gpu: bool) -> Any:
     engine.cp.spherical = True
     engine.cp.min_points_per_centroid = 1  # a small catalogue is no reason for a warning
     engine.cp.max_points_per_centroid = _TRAINED_ON
-    nearest = gpu.trainer(vectors.shape[1]) if on_gpu else None
+    nearest = gpu.gpu_training_index(vectors.shape[1]) if on_gpu else None
     engine.clustering_index = nearest
     engine.train(vectors)
     engine.clustering_index = None  # FAISS does not own it

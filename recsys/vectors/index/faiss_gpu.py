@@ -15,7 +15,7 @@ MOST: Final = 2048
 """Rows a query that FAISS can fetch, and lists it can visit, on a GPU."""
 
 
-def there(device: Device) -> bool:
+def gpu_available(device: Device) -> bool:
     """Whether to search on a GPU.
 
     Raises:
@@ -31,15 +31,15 @@ def there(device: Device) -> bool:
     return found
 
 
-def nearest(queries: FloatArray, pool: FloatArray, k: int, *, device: Device) -> tuple[FloatArray, IntArray]:
+def gpu_knn(queries: FloatArray, pool: FloatArray, k: int, *, device: Device) -> tuple[FloatArray, IntArray]:
     """The k rows of `pool` (m, d) with the highest inner products, as FAISS rounds them: scores (q, k), rows (q, k).
 
     Raises:
-        ConfigError: see `there`.
+        ConfigError: see `gpu_available`.
     """
     import faiss
 
-    if there(device) and k <= MOST:
+    if gpu_available(device) and k <= MOST:
         found = faiss.knn_gpu(_resources(), queries, pool, k, metric=faiss.METRIC_INNER_PRODUCT)
     else:
         found = faiss.knn(queries, pool, k, metric=faiss.METRIC_INNER_PRODUCT)
@@ -47,14 +47,14 @@ def nearest(queries: FloatArray, pool: FloatArray, k: int, *, device: Device) ->
     return scores, rows
 
 
-def copied(engine: Any) -> Any:
+def copy_to_gpu(engine: Any) -> Any:
     """An inverted file, copied to the first GPU."""
     import faiss
 
     return faiss.index_cpu_to_gpu(_resources(), 0, engine)
 
 
-def trainer(dim: int) -> Any:
+def gpu_training_index(dim: int) -> Any:
     """An index that k-means can look for the nearest centroids in."""
     import faiss
 

@@ -62,24 +62,24 @@ class FaissIndex:
         return len(self.vectors)
 
     @property
-    def gone(self) -> int:
+    def removed_count(self) -> int:
         """Places of the FAISS index that belong to no product any more."""
         return int(self.engine.ntotal) - len(self)
 
     @cached_property
     def on_gpu(self) -> bool:
         """Whether searches without a filter go to a GPU."""
-        return gpu.there(self.device) and self.kind == "ivf" and self.effort <= gpu.MOST
+        return gpu.gpu_available(self.device) and self.kind == "ivf" and self.effort <= gpu.MOST
 
     @cached_property
     def _usual(self) -> tuple[Any, Any, int]:
         """For a search without a filter: where, with which parameters, and up to how many rows so."""
         most = self.effort if self.kind == "hnsw" else gpu.MOST if self.on_gpu else len(self)
-        on_gpu = self.on_gpu and not self.gone
-        return gpu.copied(self.engine) if on_gpu else self.engine, self._parameters(1, None, len(self)), most
+        on_gpu = self.on_gpu and not self.removed_count
+        return gpu.copy_to_gpu(self.engine) if on_gpu else self.engine, self._parameters(1, None, len(self)), most
 
     def search(self, queries: FloatArray, k: int, *, allow: BoolArray | None = None) -> tuple[FloatArray, IntArray]:
-        queries = exact.checked(queries, self.vectors, k, allow)
+        queries = exact.validate_queries(queries, self.vectors, k, allow)
         counted = len(self) if allow is None else int(np.count_nonzero(allow))
         if allow is not None and self._scanned(counted, len(queries)):
             return FlatIndex(self.vectors, self.device).search(queries, k, allow=allow)
@@ -91,7 +91,7 @@ class FaissIndex:
         unsure = found[:, min(k, counted) - 1] < 0
         if fetched > k:
             found = _best(self.vectors, queries, found, k)
-        return exact.settled(self.vectors, queries, k, found, unsure=unsure, allow=allow)
+        return exact.rescore(self.vectors, queries, k, found, unsure=unsure, allow=allow)
 
     def save(self, path: Path) -> None:
         """Write the FAISS part; the vectors themselves lie in the embedding table."""
@@ -100,10 +100,10 @@ class FaissIndex:
         faiss.write_index(self.engine, str(path))
 
     def _parameters(self, fetched: int, allow: BoolArray | None, counted: int) -> Any:
-        if allow is None and not self.gone:
-            return plain(self.kind, max(self.effort, fetched) if self.kind == "hnsw" else self.effort)
+        if allow is None and not self.removed_count:
+            return default_search_params(self.kind, max(self.effort, fetched) if self.kind == "hnsw" else self.effort)
         effort = max(self.effort_among(counted), fetched if self.kind == "hnsw" else 1)
-        return filtered(self.kind, effort, self._present if allow is None else selector(allow))
+        return search_params(self.kind, effort, self._present if allow is None else selector(allow))
 
     def effort_among(self, counted: int) -> int:
         """The effort that finds as much among `counted` of the places as the usual one does among all.
@@ -147,7 +147,7 @@ def selector(allow: BoolArray) -> Any:
     return faiss.IDSelectorBitmap(np.packbits(allow, bitorder="little"))
 
 
-def filtered(kind: str, effort: int, rows: Any) -> Any:
+def search_params(kind: str, effort: int, rows: Any) -> Any:
     """Parameters of one search among the rows that a selector lets through."""
     import faiss
 
@@ -157,7 +157,7 @@ def filtered(kind: str, effort: int, rows: Any) -> Any:
 
 
 @cache
-def plain(kind: str, effort: int) -> Any:
+def default_search_params(kind: str, effort: int) -> Any:
     """Parameters of a search among all rows; kept, since making them takes as long as looking into a list."""
     import faiss
 
@@ -166,4 +166,4 @@ def plain(kind: str, effort: int) -> Any:
 
 def engine(vectors: FloatArray, kind: str, *, seed: int, device: Device = "cpu") -> Any:
     """Train and fill the FAISS index of a kind with vectors (n, d), n > 0."""
-    return engines.made(vectors, kind, seed=seed, on_gpu=gpu.there(device))
+    return engines.create_faiss_index(vectors, kind, seed=seed, on_gpu=gpu.gpu_available(device))

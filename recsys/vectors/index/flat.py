@@ -22,7 +22,7 @@ _EPSILON = 1e-5
 _BLOCK = 1 << 18
 """Numbers gathered at a time when rows are scored again: what stays in a core's cache."""
 
-FEW_QUERIES: Final = 8
+BRUTE_FORCE_QUERIES: Final = 8
 """Up to here a scan per query is done before an index is filled or read from disk; `similar` then never loads FAISS."""
 
 
@@ -43,22 +43,22 @@ class FlatIndex:
         return len(self.vectors)
 
     def search(self, queries: FloatArray, k: int, *, allow: BoolArray | None = None) -> tuple[FloatArray, IntArray]:
-        queries = checked(queries, self.vectors, k, allow)
+        queries = validate_queries(queries, self.vectors, k, allow)
         among = None if allow is None else np.flatnonzero(allow).astype(np.int64)
-        pool = self.vectors if among is None or len(queries) <= FEW_QUERIES else self.vectors[among]
-        if len(queries) <= FEW_QUERIES or not len(pool):
-            return scans(self.vectors, queries, k, among=among)
+        pool = self.vectors if among is None or len(queries) <= BRUTE_FORCE_QUERIES else self.vectors[among]
+        if len(queries) <= BRUTE_FORCE_QUERIES or not len(pool):
+            return brute_force_search(self.vectors, queries, k, among=among)
         from recsys.vectors.index import faiss_gpu as gpu
 
         fetched = min(len(pool), k + SLACK)
-        rough, found = gpu.nearest(queries, np.ascontiguousarray(pool), fetched, device=self.device)
+        rough, found = gpu.gpu_knn(queries, np.ascontiguousarray(pool), fetched, device=self.device)
         # Where the last row fetched is as good as the k-th, rows left behind may tie with it: scan those queries.
         slack = _EPSILON * np.maximum(1.0, np.abs(rough).max(axis=1))
         unsure = (rough[:, min(k, fetched) - 1] - rough[:, -1] <= slack) & (fetched < len(pool))
-        return settled(self.vectors, queries, k, found if among is None else among[found], unsure=unsure, allow=allow)
+        return rescore(self.vectors, queries, k, found if among is None else among[found], unsure=unsure, allow=allow)
 
 
-def checked(queries: FloatArray, vectors: FloatArray, k: int, allow: BoolArray | None) -> FloatArray:
+def validate_queries(queries: FloatArray, vectors: FloatArray, k: int, allow: BoolArray | None) -> FloatArray:
     """The queries as FAISS wants them.
 
     Raises:
@@ -75,7 +75,7 @@ def checked(queries: FloatArray, vectors: FloatArray, k: int, allow: BoolArray |
     return np.ascontiguousarray(queries, np.float32)
 
 
-def settled(
+def rescore(
     vectors: FloatArray, queries: FloatArray, k: int, found: IntArray, *, unsure: BoolArray, allow: BoolArray | None
 ) -> tuple[FloatArray, IntArray]:
     """Score found rows again, order them, cut at k; scan all that count for the queries marked `unsure`.
@@ -103,7 +103,7 @@ def settled(
     if unsure.any():
         doubtful = np.flatnonzero(unsure)
         among = None if allow is None else np.flatnonzero(allow).astype(np.int64)
-        scores[doubtful], rows[doubtful] = scans(vectors, queries[doubtful], k, among=among)
+        scores[doubtful], rows[doubtful] = brute_force_search(vectors, queries[doubtful], k, among=among)
     return scores, rows
 
 
@@ -116,7 +116,7 @@ def _settled_one(vectors: FloatArray, query: FloatArray, k: int, hits: IntArray)
     return again[order], hits[order]
 
 
-def scans(
+def brute_force_search(
     vectors: FloatArray, queries: FloatArray, k: int, *, among: IntArray | None = None
 ) -> tuple[FloatArray, IntArray]:
     """Look at every row, or at every row of `among`, query by query: scores (q, k), rows (q, k)."""

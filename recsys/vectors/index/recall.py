@@ -22,7 +22,7 @@ _PATIENCE_S: Final = 2.0
 """Seconds after which no further single query is timed."""
 
 
-class Searching(Protocol):
+class SearchProtocol(Protocol):
     """What is asked of an index."""
 
     def search(self, queries: FloatArray, k: int, *, allow: BoolArray | None = None) -> tuple[FloatArray, IntArray]:
@@ -31,7 +31,7 @@ class Searching(Protocol):
 
 
 @dataclass(frozen=True)
-class Speed:
+class SearchLatency:
     """How quickly an index answers for ten neighbours.
 
     Attributes:
@@ -46,7 +46,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Measured:
+class IndexMetrics:
     """What was measured of an index.
 
     Attributes:
@@ -57,12 +57,12 @@ class Measured:
     """
 
     recall: dict[str, float]
-    speed: Speed
-    exact: Speed
+    speed: SearchLatency
+    exact: SearchLatency
     queries: int
 
     @property
-    def least(self) -> float:
+    def min_recall(self) -> float:
         """Recall of the kind of queries it is less for."""
         return min(self.recall.values(), default=1.0)
 
@@ -71,15 +71,15 @@ class Measured:
         return asdict(self)
 
     @staticmethod
-    def of(facts: dict[str, Any]) -> Measured:
+    def of(facts: dict[str, Any]) -> IndexMetrics:
         """Back from `facts`."""
-        speed, exact = Speed(**facts["speed"]), Speed(**facts["exact"])
+        speed, exact = SearchLatency(**facts["speed"]), SearchLatency(**facts["exact"])
         recall = {str(name): float(value) for name, value in facts["recall"].items()}
-        return Measured(recall, speed, exact, int(facts["queries"]))
+        return IndexMetrics(recall, speed, exact, int(facts["queries"]))
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class RecallBenchmark:
     """Queries with the scores that the true neighbours have.
 
     Attributes:
@@ -91,12 +91,12 @@ class Yardstick:
 
     queries: dict[str, FloatArray] = field(repr=False)
     bars: dict[str, FloatArray] = field(repr=False)
-    exact: Speed
+    exact: SearchLatency
 
     @staticmethod
-    def of(vectors: FloatArray, *, seed: int) -> Yardstick:
+    def of(vectors: FloatArray, *, seed: int) -> RecallBenchmark:
         """Draw up to 256 queries of each kind from vectors (n, d), n > 0, and search for them exactly."""
-        queries = drawn(vectors, seed)
+        queries = sample_queries(vectors, seed)
         index = FlatIndex(vectors)
         bars, seconds = {}, 0.0
         for name, asked in queries.items():
@@ -104,27 +104,29 @@ class Yardstick:
             bars[name] = index.search(asked, K)[0]
             seconds += time.perf_counter() - started
         singles = np.concatenate(list(queries.values()))
-        exact = Speed(*_singles(index, singles[:: max(1, len(singles) // 16)]), round(len(singles) / seconds, 1))
-        return Yardstick(queries, bars, exact)
+        exact = SearchLatency(
+            *_singles(index, singles[:: max(1, len(singles) // 16)]), round(len(singles) / seconds, 1)
+        )
+        return RecallBenchmark(queries, bars, exact)
 
-    def recall(self, index: Searching) -> dict[str, float]:
+    def recall(self, index: SearchProtocol) -> dict[str, float]:
         """Share of the true neighbours that the index finds, by kind of query; ties are no misses."""
-        return {name: share(index.search(asked, K)[0], self.bars[name]) for name, asked in self.queries.items()}
+        return {name: recall_at_k(index.search(asked, K)[0], self.bars[name]) for name, asked in self.queries.items()}
 
-    def measured(self, index: Searching) -> Measured:
+    def measured(self, index: SearchProtocol) -> IndexMetrics:
         """Recall and speed of an index over the same vectors."""
         every = np.concatenate(list(self.queries.values()))
         together, scores = _rate(index, every)
         recall = {}
         for number, (name, bars) in enumerate(self.bars.items()):
-            recall[name] = share(scores[number * len(bars) : (number + 1) * len(bars)], bars)
+            recall[name] = recall_at_k(scores[number * len(bars) : (number + 1) * len(bars)], bars)
         mixed = every.reshape(len(self.queries), -1, every.shape[1]).swapaxes(0, 1).reshape(every.shape)
-        speed = Speed(*_singles(index, mixed[:_SINGLES]), together)
-        return Measured(recall, speed, self.exact, len(every) // len(self.queries))
+        speed = SearchLatency(*_singles(index, mixed[:_SINGLES]), together)
+        return IndexMetrics(recall, speed, self.exact, len(every) // len(self.queries))
 
 
-def drawn(vectors: FloatArray, seed: int) -> dict[str, FloatArray]:
-    """Queries by kind, drawn from vectors (n, d); see `Yardstick`."""
+def sample_queries(vectors: FloatArray, seed: int) -> dict[str, FloatArray]:
+    """Queries by kind, drawn from vectors (n, d); see `RecallBenchmark`."""
     g = np.random.default_rng(seed)
     one, other = (np.sort(g.choice(len(vectors), size=min(_SAMPLE, len(vectors)), replace=False)) for _ in range(2))
     between = vectors[one] + vectors[g.permutation(other)]
@@ -133,7 +135,7 @@ def drawn(vectors: FloatArray, seed: int) -> dict[str, FloatArray]:
     return {"products": np.ascontiguousarray(vectors[one]), "between products": halfway}
 
 
-def share(scores: FloatArray, truth: FloatArray) -> float:
+def recall_at_k(scores: FloatArray, truth: FloatArray) -> float:
     """Share of true neighbours found: scores (q, k) that reach the last of the true scores (q, k) of their query."""
     real = np.isfinite(truth)
     if not real.any():
@@ -142,7 +144,7 @@ def share(scores: FloatArray, truth: FloatArray) -> float:
     return float((scores >= bar).sum() / real.sum())
 
 
-def _singles(index: Searching, queries: FloatArray) -> tuple[float, float]:
+def _singles(index: SearchProtocol, queries: FloatArray) -> tuple[float, float]:
     """Median and 95th percentile in milliseconds of asking one by one; the first is asked once before."""
     index.search(queries[:1], K)
     spent: list[float] = []
@@ -158,7 +160,7 @@ def _singles(index: Searching, queries: FloatArray) -> tuple[float, float]:
     return _rounded(float(median)), _rounded(float(late))
 
 
-def _rate(index: Searching, queries: FloatArray) -> tuple[float, FloatArray]:
+def _rate(index: SearchProtocol, queries: FloatArray) -> tuple[float, FloatArray]:
     """Queries a second of asking all at once, the median of three times after the first; and the scores found.
 
     Where the first time takes long, what it warms up does not count, and it is the only one.

@@ -23,7 +23,7 @@ _ID, _DIGEST = "product_id", "digest"
 
 
 @dataclass(frozen=True)
-class Change:
+class IndexDelta:
     """What became of the rows of an older table.
 
     Attributes:
@@ -41,7 +41,7 @@ class Change:
     changed: int
 
     @staticmethod
-    def between(ids: IdMap, digests: Digests, *, old_ids: list[str], old_digests: Digests) -> Change:
+    def between(ids: IdMap, digests: Digests, *, old_ids: list[str], old_digests: Digests) -> IndexDelta:
         """Compare today's products and digests of their vectors with the older ones, product by product."""
         own = ids.rows(old_ids)
         kept = own >= 0
@@ -52,7 +52,7 @@ class Change:
         fresh[to[same]] = False
         changed = int(kept.sum() - same.sum())
         removed = len(old_ids) - int(kept.sum())
-        return Change(to, np.flatnonzero(fresh).astype(np.int64), int(fresh.sum()) - changed, removed, changed)
+        return IndexDelta(to, np.flatnonzero(fresh).astype(np.int64), int(fresh.sum()) - changed, removed, changed)
 
     @property
     def size(self) -> int:
@@ -64,7 +64,7 @@ class Change:
         return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "another order"
 
 
-def too_much(change: Change, engine: Any, settings: IndexSettings, *, trained: int, moved: int) -> str | None:
+def rebuild_reason(change: IndexDelta, engine: Any, settings: IndexSettings, *, trained: int, moved: int) -> str | None:
     """Why a change should not be made in place; None when it can.
 
     Args:
@@ -81,7 +81,7 @@ def too_much(change: Change, engine: Any, settings: IndexSettings, *, trained: i
             f"max_changed = {settings.max_changed:.1%}"
         )
     left = int((change.to >= 0).sum())
-    gone = engines.places_after(engine, left) - left
+    gone = engines.slots_after(engine, left) - left
     if gone > settings.max_removed * (gone + left + len(change.fresh)):
         return (
             f"{gone:,} of its places belong to no product any more, more than [index] max_removed = "
@@ -90,10 +90,10 @@ def too_much(change: Change, engine: Any, settings: IndexSettings, *, trained: i
     return None
 
 
-def renew(engine: Any, change: Change, vectors: FloatArray) -> None:
+def apply_delta(engine: Any, change: IndexDelta, vectors: FloatArray) -> None:
     """Make a change in a FAISS index, so that it is over today's vectors (n, d)."""
     engines.renumber(engine, change.to)
-    engines.extend(engine, vectors[change.fresh], change.fresh)
+    engines.add_rows(engine, vectors[change.fresh], change.fresh)
 
 
 def write_rows(ids: IdMap, digests: Digests, path: Path) -> None:

@@ -24,7 +24,7 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.errors import ModelFolderError
 from recsys.types import BoolArray, FloatArray, IntArray
-from recsys.vectors.search.variants import firsts
+from recsys.vectors.search.variants import first_of_group
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _pieces(word: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Lexical:
+class Bm25Index:
     """BM25 of n products: what each word of the catalogue adds to the score of each product that has it.
 
     Attributes:
@@ -113,19 +113,19 @@ class Lexical:
         return self.n
 
     @staticmethod
-    def build(catalogue: Catalogue) -> Lexical:
+    def build(catalogue: Catalogue) -> Bm25Index:
         """Index the words of a catalogue."""
-        documents = [terms(text) for text in texts(catalogue)]
+        documents = [terms(text) for text in searchable_text(catalogue)]
         numbers = {word: at for at, word in enumerate(sorted({word for document in documents for word in document}))}
         if not numbers:
             nothing = np.zeros(0, np.int32)
-            return Lexical(len(catalogue), {}, np.zeros(0, np.float32), nothing, np.zeros(1, np.int32))
+            return Bm25Index(len(catalogue), {}, np.zeros(0, np.float32), nothing, np.zeros(1, np.int32))
         from bm25s import BM25
 
         engine = BM25(method="lucene")
         ids = [[numbers[word] for word in document] for document in documents]
         engine.index((ids, numbers), create_empty_token=False, show_progress=False)
-        return Lexical(len(catalogue), numbers, *(np.asarray(engine.scores[name]) for name in _ARRAYS))
+        return Bm25Index(len(catalogue), numbers, *(np.asarray(engine.scores[name]) for name in _ARRAYS))
 
     def scores(self, words: Sequence[str]) -> FloatArray:
         """BM25 of each product for some words, each counted once: (n,) float32, 0 = it has none of them.
@@ -141,7 +141,7 @@ class Lexical:
                 out[self.indices[own]] += self.data[own]  # a product stands once under a word
         return out
 
-    def best(
+    def top_k(
         self, text: str, k: int, *, minus: str = "", allow: BoolArray, kin: IntArray | None = None, barred: IntArray
     ) -> tuple[FloatArray, IntArray]:
         """The k products that answer best to the words of a text, one a family; only those that have one of them.
@@ -162,27 +162,27 @@ class Lexical:
             scores = scores - self.scores(terms(minus))
         rows = np.flatnonzero((scores > 0) & allow).astype(np.int64)
         rows = rows[~np.isin(rows if kin is None else kin[rows], barred)]
-        rows = firsts(rows[np.lexsort((rows, -scores[rows]))], kin)[:k]
+        rows = first_of_group(rows[np.lexsort((rows, -scores[rows]))], kin)[:k]
         return scores[rows], rows
 
     def save(self, folder: Path, key: dict[str, Any]) -> None:
         """Write the weights; a reader sees the old ones or these."""
         arrays = {f"{name}.npy": partial(_write, getattr(self, name)) for name in _ARRAYS}
         words = pl.DataFrame({"word": list(self.numbers)}, schema={"word": pl.String})
-        sealed.seal(folder, _NAME, parts={**arrays, "words.parquet": words.write_parquet}, facts=key)
+        sealed.write_file_set(folder, _NAME, parts={**arrays, "words.parquet": words.write_parquet}, metadata=key)
 
 
-def open_lexical(catalogue: Catalogue, folder: Path) -> Lexical:
+def open_bm25(catalogue: Catalogue, folder: Path) -> Bm25Index:
     """Load the saved index of exactly these texts, or build it, say why, and save it."""
     key = _key(catalogue)
     try:
-        return sealed.unseal(folder, _NAME, lambda facts, paths: _read(key, facts, paths))
+        return sealed.read_file_set(folder, _NAME, lambda facts, paths: _read(key, facts, paths))
     except FileNotFoundError:
         why = "none was saved"
     except ModelFolderError as error:
         why = str(error)
     logger.warning("building the index of words of %d products: %s", len(catalogue), why)
-    built = Lexical.build(catalogue)
+    built = Bm25Index.build(catalogue)
     built.save(folder, key)
     return built
 
@@ -194,7 +194,7 @@ def _columns(catalogue: Catalogue) -> list[str]:
     return named + [name for name in held if name.startswith(schema.ATTRIBUTE_PREFIX) and held[name] == pl.String]
 
 
-def texts(catalogue: Catalogue) -> list[str]:
+def searchable_text(catalogue: Catalogue) -> list[str]:
     """What is searched of each product, a column a line."""
     cells = [pl.col(name).cast(pl.String).fill_null("") for name in _columns(catalogue)]
     return catalogue.frame.select(pl.concat_str(cells, separator="\n")).to_series().to_list() if cells else []
@@ -209,13 +209,13 @@ def _key(catalogue: Catalogue) -> dict[str, Any]:
     return {"format": _FORMAT, "texts": digest.hexdigest(), "products": len(catalogue), "bm25s": version("bm25s")}
 
 
-def _read(key: dict[str, Any], facts: sealed.Facts, paths: dict[str, Path]) -> Lexical:
+def _read(key: dict[str, Any], facts: sealed.Facts, paths: dict[str, Path]) -> Bm25Index:
     other = sorted(name for name, value in key.items() if facts.get(name) != value)
     if other:
         raise ModelFolderError(f"the saved one differs in {', '.join(other)}")
     words = pl.read_parquet(paths["words.parquet"])["word"].to_list()
     held = [np.load(paths[f"{name}.npy"], mmap_mode="r") for name in _ARRAYS]
-    return Lexical(int(key["products"]), {word: at for at, word in enumerate(words)}, *held)
+    return Bm25Index(int(key["products"]), {word: at for at, word in enumerate(words)}, *held)
 
 
 def _write(array: npt.NDArray[np.generic], path: Path) -> None:

@@ -22,10 +22,10 @@ from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors.embeddings.table import EmbeddingTable
 from recsys.vectors.index.build import VectorIndex
 from recsys.vectors.search import filters, variants
-from recsys.vectors.search.bm25 import Lexical
-from recsys.vectors.search.query import Part, Pixels, Query, pixels
-from recsys.vectors.search.query_vector import mixed
-from recsys.vectors.search.rank_fusion import fused
+from recsys.vectors.search.bm25 import Bm25Index
+from recsys.vectors.search.query import Pixels, Query, QueryPart, load_image
+from recsys.vectors.search.query_vector import combine_query_vectors
+from recsys.vectors.search.rank_fusion import reciprocal_rank_fusion
 
 SCORE: Final = "score"
 SCHEMA: Final = {schema.PRODUCT_ID: pl.String, SCORE: pl.Float32, schema.TITLE: pl.String}
@@ -35,7 +35,7 @@ _MASKS: Final = 32
 Mode = Literal["vector", "lexical", "hybrid"]
 
 
-class QueryModel(Protocol):
+class QueryEncoder(Protocol):
     """What is asked of a model to search by text or picture."""
 
     @property
@@ -47,13 +47,13 @@ class QueryModel(Protocol):
         """Vectors of texts: (q, d) float32, unit length."""
         ...
 
-    def encode_pictures(self, pixels: Pixels) -> FloatArray:
+    def encode_images(self, pixels: Pixels) -> FloatArray:
         """Vectors of pictures (q, 3, S, S) uint8: (q, d) float32, unit length."""
         ...
 
 
 @dataclass(frozen=True)
-class Way:
+class SearchOptions:
     """How to look.
 
     Attributes:
@@ -72,7 +72,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _ResolvedQuery:
     """A query whose products, condition and pictures have been found."""
 
     query: Query
@@ -81,7 +81,7 @@ class _Asked:
     pixels: dict[str, Pixels]
 
 
-class Finder:
+class SearchEngine:
     """Answers queries over one catalogue.
 
     Args:
@@ -100,19 +100,19 @@ class Finder:
         table: EmbeddingTable,
         *,
         index: VectorIndex,
-        model_loader: Callable[[], QueryModel],
-        lexical_loader: Callable[[], Lexical],
+        model_loader: Callable[[], QueryEncoder],
+        lexical_loader: Callable[[], Bm25Index],
         images: ImageSettings,
-        way: Way,
+        way: SearchOptions,
     ) -> None:
         self.catalogue, self.table, self.index, self.images, self.way = catalogue, table, index, images, way
         self._load, self._load_lexical = model_loader, lexical_loader
         same = catalogue.ids.texts == table.ids.texts
         self._at = np.arange(len(table), dtype=np.int64) if same else catalogue.ids.rows(table.ids.texts)
-        self._kin = None if way.variants else variants.families(catalogue)
-        self._allowed = lru_cache(_MASKS)(self._met)
+        self._variant_groups = None if way.variants else variants.variant_groups(catalogue)
+        self._allowed = lru_cache(_MASKS)(self._filter_mask)
 
-    def answers(
+    def search(
         self, queries: Sequence[Query], k: int, *, where: Sequence[str | None] | None = None
     ) -> list[pl.DataFrame | UsageError]:
         """The k products nearest to each query; what a query names is not among its answers.
@@ -132,7 +132,7 @@ class Finder:
         if k < 1:
             raise UsageError(f"k is {k}; it must be at least 1")
         out: list[pl.DataFrame | UsageError | None] = [None] * len(queries)
-        asked: dict[int, _Asked] = {}
+        asked: dict[int, _ResolvedQuery] = {}
         for at, query in enumerate(queries):
             try:
                 asked[at] = self._asked(query, where[at] if where is not None else None)
@@ -147,19 +147,19 @@ class Finder:
             out[at] = self._frame(*self._ranked(one, near.get(at), k))
         return [one for one in out if one is not None]
 
-    def _asked(self, query: Query, where: str | None) -> _Asked:
+    def _asked(self, query: Query, where: str | None) -> _ResolvedQuery:
         if self.way.mode == "lexical" and any(part.kind != "text" for part in (*query.plus_parts, *query.minus_parts)):
             raise UsageError("a search by words alone takes texts; look by vector or hybrid for products and pictures")
         named = [*query.values("product"), *query.values("product", minus=True)]
         own = np.array([self._row(product) for product in named], np.int64)
         paths = dict.fromkeys([*query.values("image"), *query.values("image", minus=True)])
-        return _Asked(query, self._allowed(where), own, {path: self.picture(path) for path in paths})
+        return _ResolvedQuery(query, self._allowed(where), own, {path: self.picture(path) for path in paths})
 
     def picture(self, path: str) -> Pixels:
         """The picture a query names: (3, S, S)."""
-        return pixels(path, self.images)
+        return load_image(path, self.images)
 
-    def _met(self, where: str | None) -> BoolArray:
+    def _filter_mask(self, where: str | None) -> BoolArray:
         """Products that may be an answer: (n,) bool in catalogue rows."""
         everything = np.ones(len(self.catalogue), np.bool_)
         allowed = self.catalogue.sellable if self.way.sellable_only else everything
@@ -174,14 +174,14 @@ class Finder:
             raise NotFoundError(f"product '{product}' has no vector yet; run 'recsys embed'")
         raise self.catalogue.ids.unknown("product", product)
 
-    def _barred(self, one: _Asked) -> IntArray:
+    def _barred(self, one: _ResolvedQuery) -> IntArray:
         """Families of the products that a query names; of one that has left the catalogue nothing is there to bar."""
         own = self._at[one.own]
         own = own[own >= 0]
-        return own if self._kin is None else self._kin[own]
+        return own if self._variant_groups is None else self._variant_groups[own]
 
     @cached_property
-    def _model(self) -> QueryModel:
+    def _model(self) -> QueryEncoder:
         model = self._load()
         if model.content_version != self.table.model_id:
             raise ModelFolderError(
@@ -190,10 +190,10 @@ class Finder:
         return model
 
     @cached_property
-    def _lexical(self) -> Lexical:
+    def _lexical(self) -> Bm25Index:
         return self._load_lexical()
 
-    def _vectors(self, asked: dict[int, _Asked]) -> tuple[dict[int, FloatArray], dict[int, UsageError]]:
+    def _vectors(self, asked: dict[int, _ResolvedQuery]) -> tuple[dict[int, FloatArray], dict[int, UsageError]]:
         """The vector of each query; texts and pictures of all of them go through the model together."""
         parts = [part for one in asked.values() for part in (*one.query.plus_parts, *one.query.minus_parts)]
         texts = list(dict.fromkeys(part.value for part in parts if part.kind == "text"))
@@ -202,10 +202,10 @@ class Finder:
         if texts:
             known |= {("text", text): v for text, v in zip(texts, self._model.encode_text(texts), strict=True)}
         if pictures:
-            encoded = self._model.encode_pictures(np.stack(list(pictures.values())))
+            encoded = self._model.encode_images(np.stack(list(pictures.values())))
             known |= {("image", path): v for path, v in zip(pictures, encoded, strict=True)}
 
-        def of(part: Part) -> tuple[float, FloatArray]:
+        def of(part: QueryPart) -> tuple[float, FloatArray]:
             if part.kind == "product":
                 return part.weight, self.table.vectors[self._row(part.value)]
             return part.weight, known[part.kind, part.value]
@@ -214,20 +214,22 @@ class Finder:
         wrong: dict[int, UsageError] = {}
         for at, one in asked.items():
             try:
-                out[at] = mixed([of(p) for p in one.query.plus_parts], [of(p) for p in one.query.minus_parts])
+                out[at] = combine_query_vectors(
+                    [of(p) for p in one.query.plus_parts], [of(p) for p in one.query.minus_parts]
+                )
             except UsageError as error:
                 wrong[at] = error
         return out, wrong
 
     def _nearest(
-        self, asked: dict[int, _Asked], vectors: dict[int, FloatArray], k: int
+        self, asked: dict[int, _ResolvedQuery], vectors: dict[int, FloatArray], k: int
     ) -> dict[int, tuple[FloatArray, IntArray]]:
         """Scores and catalogue rows by vector, one a family; queries with the same condition go together."""
         together: dict[int, list[int]] = {}
         for at in vectors:
             together.setdefault(id(asked[at].allow), []).append(at)
         held = self._at >= 0
-        kin = None if self._kin is None else np.where(held, self._kin[self._at], -1)
+        kin = None if self._variant_groups is None else np.where(held, self._variant_groups[self._at], -1)
         out = {}
         for members in together.values():
             allow = np.zeros(len(self.table), np.bool_)
@@ -235,26 +237,32 @@ class Finder:
             barred = [self._barred(asked[at]) if kin is not None else asked[at].own for at in members]
             wanted = max(k, self.way.depth) if self.way.mode == "hybrid" else k
             queries = np.stack([vectors[at] for at in members])
-            found = variants.search(self.index, queries, wanted, allow=allow, kin=kin, barred=barred)
+            found = variants.search_distinct(self.index, queries, wanted, allow=allow, kin=kin, barred=barred)
             for at, scores, rows in zip(members, *found, strict=True):
                 real = rows >= 0
                 out[at] = scores[real], self._at[rows[real]]
         return out
 
-    def _ranked(self, one: _Asked, near: tuple[FloatArray, IntArray] | None, k: int) -> tuple[FloatArray, IntArray]:
+    def _ranked(
+        self, one: _ResolvedQuery, near: tuple[FloatArray, IntArray] | None, k: int
+    ) -> tuple[FloatArray, IntArray]:
         texts, unwanted = one.query.values("text"), one.query.values("text", minus=True)
         if near is not None and (self.way.mode == "vector" or not texts):
             return near[0][:k], near[1][:k]
         deep = k if near is None else max(k, self.way.depth)
-        found = self._lexical.best(
+        found = self._lexical.top_k(
             " ".join(texts),
             deep,
             minus=" ".join(unwanted),
             allow=one.allow,
-            kin=self._kin,
+            kin=self._variant_groups,
             barred=self._barred(one),
         )
-        return found if near is None else fused([near[1], found[1]], k, constant=self.way.fusion, kin=self._kin)
+        return (
+            found
+            if near is None
+            else reciprocal_rank_fusion([near[1], found[1]], k, constant=self.way.fusion, kin=self._variant_groups)
+        )
 
     def _frame(self, scores: FloatArray, rows: IntArray) -> pl.DataFrame:
         ids, titles = self.catalogue.ids.ids(rows), self.catalogue.titles(rows)

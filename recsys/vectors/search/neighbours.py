@@ -25,7 +25,7 @@ _SCHEMA: Final = {schema.PRODUCT_ID: pl.String, RANK: pl.Int32, NEIGHBOUR_ID: pl
 _BLOCK = 2048
 
 
-def neighbours(
+def nearest_neighbours(
     table: EmbeddingTable,
     index: VectorIndex,
     k: int,
@@ -44,7 +44,7 @@ def neighbours(
         index: over the same vectors.
         k: neighbours wanted; a product has fewer where fewer others count.
         allow: (n,) bool, products that may be a neighbour; all when None.
-        kin: (n,) int64, variants of one product have the same number (`variants.families`): one of them stands for all,
+        kin: (n,) int64, variants of one product have the same number (`variants.variant_groups`): one of them stands for all,
             and a product's own variants are not its neighbours. None = no two products are variants.
         progress: told how many products are done.
 
@@ -58,7 +58,7 @@ def neighbours(
         own = np.arange(start, min(start + _BLOCK, len(table)))
         queries = np.ascontiguousarray(table.vectors[own])
         barred = list(family[own][:, None])
-        scores, rows = variants.search(index, queries, k, allow=allow, kin=kin, barred=barred)
+        scores, rows = variants.search_distinct(index, queries, k, allow=allow, kin=kin, barred=barred)
         real = rows >= 0
         rank = np.broadcast_to(np.arange(1, k + 1), real.shape)[real]
         product = np.broadcast_to(own[:, None], real.shape)[real]

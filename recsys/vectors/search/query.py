@@ -29,13 +29,13 @@ MOST: Final = 100
 """Parts of one query."""
 
 One = str | os.PathLike[str]
-Some = One | Sequence[One] | None
+OneOrMany = One | Sequence[One] | None
 Weight = float | Sequence[float]
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Part:
+class QueryPart:
     """One thing that is wanted, or not wanted.
 
     Attributes:
@@ -67,13 +67,13 @@ class Query:
         UsageError: nothing is wanted, a text is empty, or a name or a weight cannot be used.
     """
 
-    product: Some = None
-    text: Some = None
-    image: Some = None
-    minus: Mapping[str, Some] = field(default_factory=dict)
+    product: OneOrMany = None
+    text: OneOrMany = None
+    image: OneOrMany = None
+    minus: Mapping[str, OneOrMany] = field(default_factory=dict)
     weights: Mapping[str, Weight] = field(default_factory=dict)
-    plus_parts: tuple[Part, ...] = field(init=False)
-    minus_parts: tuple[Part, ...] = field(init=False)
+    plus_parts: tuple[QueryPart, ...] = field(init=False)
+    minus_parts: tuple[QueryPart, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         wanted = {"product": _several(self.product), "text": _several(self.text), "image": _several(self.image)}
@@ -99,7 +99,7 @@ class Query:
         return [part.value for part in (self.minus_parts if minus else self.plus_parts) if part.kind == kind]
 
 
-def _several(given: Some) -> list[str]:
+def _several(given: OneOrMany) -> list[str]:
     """What was named of one kind, as texts."""
     if given is None:
         return []
@@ -128,14 +128,14 @@ def _check(weights: Mapping[str, Weight], counts: Mapping[str, int]) -> None:
             raise UsageError(f"{len(each)} weights for {counts[name]} times '{name}'; give one, or one for each")
 
 
-def _parts(named: Mapping[str, Sequence[str]], weights: Mapping[str, Weight], before: str) -> tuple[Part, ...]:
+def _parts(named: Mapping[str, Sequence[str]], weights: Mapping[str, Weight], before: str) -> tuple[QueryPart, ...]:
     out = []
     for kind, values in named.items():
         if not values:
             continue
         weight = weights.get(before + kind, 1.0)
         each = [float(weight) / len(values)] * len(values) if isinstance(weight, int | float) else weight
-        out += [Part(kind, _said(kind, value), float(one)) for value, one in zip(values, each, strict=True)]
+        out += [QueryPart(kind, _said(kind, value), float(one)) for value, one in zip(values, each, strict=True)]
     return tuple(out)
 
 
@@ -155,13 +155,13 @@ def _said(kind: str, value: str) -> str:
     return text[:LONGEST]
 
 
-def pixels(file: str, settings: ImageSettings) -> Pixels:
+def load_image(file: str, settings: ImageSettings) -> Pixels:
     """The picture of a file: (3, S, S).
 
     Raises:
         UsageError: there is none, or it cannot be used; the message says why.
     """
-    from recsys.data.image_decoding import PictureError, decode
+    from recsys.data.image_decoding import ImageError, decode_image
 
     path = Path(file)
     if not path.is_file():
@@ -169,6 +169,6 @@ def pixels(file: str, settings: ImageSettings) -> Pixels:
     if path.stat().st_size > settings.max_megabytes * 1e6:
         raise UsageError(f"picture {path} is larger than {settings.max_megabytes} MB; see [images] max_megabytes")
     try:
-        return decode(path.read_bytes(), settings)
-    except PictureError as error:
+        return decode_image(path.read_bytes(), settings)
+    except ImageError as error:
         raise UsageError(f"picture {path} cannot be used ({error.code}); give a JPEG, PNG, GIF or WebP") from error

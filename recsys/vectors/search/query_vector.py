@@ -31,7 +31,7 @@ _LEAST: Final = 1e-3
 Weighted = Sequence[tuple[float, FloatArray]]
 
 
-def mixed(wanted: Weighted, unwanted: Weighted = ()) -> FloatArray:
+def combine_query_vectors(wanted: Weighted, unwanted: Weighted = ()) -> FloatArray:
     """The vector to search with: (d,) float32, unit length.
 
     Args:
@@ -45,15 +45,15 @@ def mixed(wanted: Weighted, unwanted: Weighted = ()) -> FloatArray:
     if unwanted:
         away = np.stack([part.astype(np.float64) for _, part in unwanted])
         weights = np.array([weight for weight, _ in unwanted])
-        steps = shares(out, away)
+        steps = projection_coefficients(out, away)
         if float(np.linalg.norm(out - steps @ away)) < _LEAST:
             raise UsageError("nothing of the query is left without what is not wanted; ask for something else")
         rest = out - (weights * steps) @ away
-        out = _unit(_unit(rest) - _beyond(away, weights))
+        out = _unit(_unit(rest) - _overshoot(away, weights))
     return out.astype(np.float32)
 
 
-def shares(wanted: DoubleArray, unwanted: DoubleArray) -> DoubleArray:
+def projection_coefficients(wanted: DoubleArray, unwanted: DoubleArray) -> DoubleArray:
     """How much of each unwanted direction the wanted has: c >= 0 (m,) with the least |wanted - c @ unwanted|.
 
     The rest is at most at right angles to each of them (the conditions of Karush, Kuhn and Tucker), whatever their
@@ -65,7 +65,7 @@ def shares(wanted: DoubleArray, unwanted: DoubleArray) -> DoubleArray:
     return np.asarray(found, np.float64)
 
 
-def _beyond(away: DoubleArray, weights: DoubleArray) -> DoubleArray:
+def _overshoot(away: DoubleArray, weights: DoubleArray) -> DoubleArray:
     """The step that leads as far from each unwanted direction as its weight says; no longer for one named twice."""
     step = np.asarray(np.linalg.lstsq(away, BEYOND * weights, rcond=1e-3)[0], np.float64)
     most = 2 * BEYOND * float(weights.max())  # directions that are nearly opposite ask for a step without end

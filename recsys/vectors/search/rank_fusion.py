@@ -12,7 +12,7 @@ import numpy as np
 from recsys.types import FloatArray, IntArray
 
 
-def fused(
+def reciprocal_rank_fusion(
     rankings: Sequence[IntArray], k: int, *, constant: float = 60, kin: IntArray | None = None
 ) -> tuple[FloatArray, IntArray]:
     """Sum 1 / (constant + place) over the rankings, places counted from 1.

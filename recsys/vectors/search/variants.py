@@ -20,7 +20,7 @@ _AHEAD: Final = 3
 """Times k rows that are fetched at first where families may fill several places."""
 
 
-def families(catalogue: Catalogue) -> IntArray | None:
+def variant_groups(catalogue: Catalogue) -> IntArray | None:
     """A number for each product, the same for variants of one: (n,) int64; None where no two products are variants.
 
     A product without a group is a family of its own.
@@ -36,7 +36,7 @@ def families(catalogue: Catalogue) -> IntArray | None:
     return np.where(known.to_numpy(), len(catalogue) + codes, numbers)
 
 
-def search(
+def search_distinct(
     index: VectorIndex,
     queries: FloatArray,
     k: int,
@@ -107,7 +107,7 @@ def _fill(
         filled += count
 
 
-def firsts(rows: IntArray, kin: IntArray | None) -> IntArray:
+def first_of_group(rows: IntArray, kin: IntArray | None) -> IntArray:
     """Of rows in some order (m,), the first of each family, in that order."""
     return rows if kin is None or not len(rows) else rows[_first(kin[rows][None, :])[0]]
 

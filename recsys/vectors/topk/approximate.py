@@ -1,6 +1,6 @@
 """Approximate scoring: each query looks only at the groups of items that point its way, as many as the recall asks for.
 
-In: items (n, d), a sample of the queries to come, the recall wanted. Out: what `Scorer` gives, most of it.
+In: items (n, d), a sample of the queries to come, the recall wanted. Out: what `ExactScorer` gives, most of it.
 
 An inverted file (Jegou et al. 2011) searched for thousands of queries at once: group by group, all queries that look
 into it are multiplied with it in one product, which a processor does much faster than a search query by query.
@@ -16,12 +16,12 @@ import torch
 
 from recsys.errors import UsageError
 from recsys.types import BoolArray, FloatArray, IntArray
-from recsys.vectors.clustering.kmeans import groups
+from recsys.vectors.clustering.kmeans import kmeans_fit_subset
 from recsys.vectors.topk import rescore as topk_exact
-from recsys.vectors.topk.exclusions import Seen
-from recsys.vectors.topk.low_precision import Rough, rounds_fast
-from recsys.vectors.topk.scorer import Scorer, finite, pick_sieve
-from recsys.vectors.topk.threads import shared
+from recsys.vectors.topk.exclusions import Exclusions
+from recsys.vectors.topk.low_precision import LowPrecisionItems, supports_bf16
+from recsys.vectors.topk.scorer import ExactScorer, check_finite, select_threshold_filter
+from recsys.vectors.topk.threads import run_in_threads
 from recsys.vectors.topk.threshold import STRIDE
 
 logger = logging.getLogger(__name__)
@@ -58,46 +58,46 @@ class ApproximateScorer:
             allowed: (n,) bool, items that may be returned; default all.
             seed: of the groups.
             device: where the rough products are taken.
-            sieve: as for `Scorer`.
+            sieve: as for `ExactScorer`.
 
         Raises:
             UsageError: a vector is not finite, or recall is not above 0 and up to 1.
         """
         if not 0 < recall <= 1:
             raise UsageError(f"recall is {recall}; it must be above 0 and at most 1")
-        self.exact = Scorer(items, allowed=allowed, device=device, sieve=sieve)
+        self.exact = ExactScorer(items, allowed=allowed, device=device, sieve=sieve)
         self.items, self.device, self._sieve, self._looked = items, self.exact.device, sieve, 0
         known = self.exact.rows
         lengths = np.linalg.norm(items, axis=1, keepdims=True)
         unit = np.divide(items, lengths, out=np.zeros_like(items), where=lengths > 0)
-        group = groups(unit, seed=seed, among=known, number=min(_MOST, max(1, len(known) // _SIZE)))[known]
+        group = kmeans_fit_subset(unit, seed=seed, among=known, number=min(_MOST, max(1, len(known) // _SIZE)))[known]
         order = np.argsort(group, kind="stable")
         ends = np.cumsum(np.bincount(group)) if len(known) else np.zeros(0, np.int64)
         self.bounds = np.concatenate([[0], ends]).astype(np.int64)
         sums = np.add.reduceat(unit[known[order]].astype(np.float64), self.bounds[:-1], axis=0) if len(known) else unit
         self.middles = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-        dtype = torch.bfloat16 if rounds_fast(self.device) else torch.float32
-        self.rough = Rough(items, known[order], self.bounds, dtype=dtype, device=self.device, kept=True)
-        self.effort, self.recall = self._calibrated(finite(sample, "sample query"), k, recall)
+        dtype = torch.bfloat16 if supports_bf16(self.device) else torch.float32
+        self.rough = LowPrecisionItems(items, known[order], self.bounds, dtype=dtype, device=self.device, kept=True)
+        self.n_probe, self.recall = self._calibrated(check_finite(sample, "sample query"), k, recall)
 
     def top_k(
         self, queries: FloatArray, k: int, *, excluded: tuple[IntArray, IntArray] | None = None
     ) -> tuple[FloatArray, IntArray]:
-        """As `Scorer.top_k`, with items missing that stand in groups not looked into; scores are true ones.
+        """As `ExactScorer.top_k`, with items missing that stand in groups not looked into; scores are true ones.
 
         Queries whose groups hold fewer than k items, and those the sieve gives up, are answered exactly.
         """
-        queries = finite(queries, "query")
+        queries = check_finite(queries, "query")
         b = len(queries)
         scores, rows = np.full((b, k), -np.inf, np.float32), np.full((b, k), -1, np.int64)
-        seen = Seen(excluded, b)
+        seen = Exclusions(excluded, b)
         some = queries.any(axis=1) & (not self.rough.zero)
-        todo = np.flatnonzero(some) if self.effort < len(self.middles) else np.zeros(0, np.int64)
+        todo = np.flatnonzero(some) if self.n_probe < len(self.middles) else np.zeros(0, np.int64)
         if len(todo) and k:
             self._looked += len(todo) * len(self.rough.order)
-            kind = pick_sieve(self._sieve, self.device, work=self._looked)
+            kind = select_threshold_filter(self._sieve, self.device, work=self._looked)
             work = partial(self._block, kind, queries, seen, scores, rows)
-            shared(work, todo, height=_QUERIES, device=self.device)
+            run_in_threads(work, todo, height=_QUERIES, device=self.device)
         left = np.flatnonzero((rows < 0).any(axis=1)) if k else np.zeros(0, np.int64)
         if len(left):
             scores[left], rows[left] = self.exact.top_k(queries[left], k, excluded=seen.only(left))
@@ -105,29 +105,29 @@ class ApproximateScorer:
 
     def _calibrated(self, sample: FloatArray, k: int, recall: float) -> tuple[int, float]:
         """The lowest effort that finds enough, and what it finds; all groups are the exact answer."""
-        most, self.effort = len(self.middles), 1
+        most, self.n_probe = len(self.middles), 1
         if not len(sample) or not k or not most:
             return max(1, most), 1.0
         true = self.exact.top_k(sample, k)[1]
-        while self.effort < most:
+        while self.n_probe < most:
             rows = self.top_k(sample, k)[1]
             hits = sum(len(np.intersect1d(a[a >= 0], b)) for a, b in zip(true, rows, strict=True))
             found = hits / max(1, int((true >= 0).sum()))
             if found >= recall:
-                return self.effort, found
-            self.effort = max(self.effort + 1, round(self.effort * 1.2))
+                return self.n_probe, found
+            self.n_probe = max(self.n_probe + 1, round(self.n_probe * 1.2))
         logger.warning("no part of the items gives a recall of %g: every item is looked at, as without it", recall)
         return most, 1.0
 
     def _block(
-        self, kind: type, queries: FloatArray, seen: Seen, scores: FloatArray, rows: IntArray, part: IntArray
+        self, kind: type, queries: FloatArray, seen: Exclusions, scores: FloatArray, rows: IntArray, part: IntArray
     ) -> IntArray:
         k = scores.shape[1]
         own = np.ascontiguousarray(queries[part])
         asked, off = self.rough.queries(own)
         sieve = kind(off, k, dtype=self.rough.dtype, most=16 * k + 1024)
         near = own.astype(np.float64) @ self.middles.T
-        at = len(self.middles) - self.effort
+        at = len(self.middles) - self.n_probe
         group, user = np.nonzero((near >= np.partition(near, at, axis=1)[:, at : at + 1]).T)
         starts = np.searchsorted(group, np.arange(len(self.middles) + 1))
         barred = self._barred(seen, part, group * len(part) + user, starts)
@@ -142,15 +142,17 @@ class ApproximateScorer:
                 line, column = barred[one]
                 product[torch.from_numpy(line).to(self.device), torch.from_numpy(column).to(self.device)] = -torch.inf
             sieve.add(product, first, who=who)
-        user, place = (found.cpu().numpy() for found in sieve.kept())
+        user, place = (found.cpu().numpy() for found in sieve.candidates())
         row = self.rough.order[place]
-        best, found = topk_exact.ranked(topk_exact.score(own, self.items, user, row), user, row, b=len(part), k=k)
-        proven = ~sieve.given_up.cpu().numpy()
+        best, found = topk_exact.rank_per_query(
+            topk_exact.exact_scores(own, self.items, user, row), user, row, b=len(part), k=k
+        )
+        proven = ~sieve.overflowed.cpu().numpy()
         scores[part[proven]], rows[part[proven]] = best[proven], found[proven]
         return part[:0]
 
     def _barred(
-        self, seen: Seen, part: IntArray, looked: IntArray, starts: IntArray
+        self, seen: Exclusions, part: IntArray, looked: IntArray, starts: IntArray
     ) -> dict[int, tuple[IntArray, IntArray]]:
         """For groups with items that may not be returned: rows and columns of the product."""
         user, place = seen.places(part, self.rough)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from recsys.types import IntArray
-from recsys.vectors.topk.low_precision import Rough
+from recsys.vectors.topk.low_precision import LowPrecisionItems
 
 
-class Seen:
+class Exclusions:
     """Pairs sorted by query."""
 
     def __init__(self, pairs: tuple[IntArray, IntArray] | None, b: int) -> None:
@@ -34,13 +34,13 @@ class Seen:
         within = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
         return user, self.item[np.repeat(self.starts[part], count) + within]
 
-    def places(self, part: IntArray, rough: Rough) -> tuple[IntArray, IntArray]:
+    def places(self, part: IntArray, rough: LowPrecisionItems) -> tuple[IntArray, IntArray]:
         """The pairs of some queries: (m,) positions in `part`, (m,) places in the order of the items."""
         user, item = self.only(part)
         place = rough.places[item]
         return user[place >= 0], place[place >= 0]
 
-    def blocks(self, part: IntArray, rough: Rough, width: int) -> list[torch.Tensor] | None:
+    def blocks(self, part: IntArray, rough: LowPrecisionItems, width: int) -> list[torch.Tensor] | None:
         """For each block of `width` items, the places in its scores (queries of `part`, width) that are barred."""
         if not len(self.item):
             return None

@@ -26,7 +26,7 @@ _CONVERTED = 16_384
 """Rows converted at a time."""
 
 
-def rounds_fast(device: torch.device) -> bool:
+def supports_bf16(device: torch.device) -> bool:
     """Does the device multiply bf16 numbers in hardware."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -35,7 +35,7 @@ def rounds_fast(device: torch.device) -> bool:
     return " avx512_bf16" in flags or " amx_bf16" in flags
 
 
-class Rough:
+class LowPrecisionItems:
     """Items in the order they are looked at, in one number format.
 
     With v' and q' the rounded vectors, |q'v' - qv| <= |q' - q| |v'| + |q| |v' - v| (Cauchy and Schwarz), and a sum of

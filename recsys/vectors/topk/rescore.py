@@ -20,7 +20,7 @@ _ROWS = 1 << 32
 """Rows a place in the sorted keys has room for."""
 
 
-def score(queries: FloatArray, items: FloatArray, user: IntArray, row: IntArray) -> FloatArray:
+def exact_scores(queries: FloatArray, items: FloatArray, user: IntArray, row: IntArray) -> FloatArray:
     """Inner products of m pairs: (m,) float32.
 
     Raises:
@@ -45,7 +45,7 @@ def score(queries: FloatArray, items: FloatArray, user: IntArray, row: IntArray)
     return rounded
 
 
-def ranked(scores: FloatArray, user: IntArray, row: IntArray, *, b: int, k: int) -> tuple[FloatArray, IntArray]:
+def rank_per_query(scores: FloatArray, user: IntArray, row: IntArray, *, b: int, k: int) -> tuple[FloatArray, IntArray]:
     """The k best of each query by descending score, then by row.
 
     Args:
@@ -71,13 +71,13 @@ def ranked(scores: FloatArray, user: IntArray, row: IntArray, *, b: int, k: int)
     return value, np.where(there, (best & np.uint64(_ROWS - 1)).astype(np.int64), -1)
 
 
-def scan(query: FloatArray, items: FloatArray, rows: IntArray, k: int) -> tuple[FloatArray, IntArray]:
+def brute_force(query: FloatArray, items: FloatArray, rows: IntArray, k: int) -> tuple[FloatArray, IntArray]:
     """Look at each of `rows`, ascending: scores (k,) and rows (k,) of one query (d,)."""
     best, found = np.empty(0, np.float32), np.empty(0, np.int64)
     step = max(1, 256 * _PAIRS // max(1, items.shape[1]))
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
-        value = score(query[None], items, np.zeros(len(some), np.int64), some)
+        value = exact_scores(query[None], items, np.zeros(len(some), np.int64), some)
         if len(best) == k:  # a later row needs more than the last place has
             some, value = some[value > best[-1]], value[value > best[-1]]
         best, found = np.concatenate([best, value]), np.concatenate([found, some])

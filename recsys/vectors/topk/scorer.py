@@ -21,13 +21,13 @@ import torch
 from recsys.errors import ConfigError, UsageError
 from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors.topk import rescore as topk_exact
-from recsys.vectors.topk.exclusions import Seen
-from recsys.vectors.topk.low_precision import Rough, rounds_fast
-from recsys.vectors.topk.threads import shared
-from recsys.vectors.topk.threshold import STRIDE, Sieve
+from recsys.vectors.topk.exclusions import Exclusions
+from recsys.vectors.topk.low_precision import LowPrecisionItems, supports_bf16
+from recsys.vectors.topk.threads import run_in_threads
+from recsys.vectors.topk.threshold import STRIDE, ThresholdFilter
 
 if TYPE_CHECKING:
-    from recsys.vectors.topk.threshold_numba import CompiledSieve
+    from recsys.vectors.topk.threshold_numba import NumbaThresholdFilter
 
 Pairs = tuple[IntArray, IntArray]
 
@@ -38,7 +38,7 @@ _WORTH = 1 << 27
 """Scores looked at before compiled code is loaded; it takes a second, on the first day a few."""
 
 
-class Scorer:
+class ExactScorer:
     """Items made ready for search: holds a bf16 (or float32) copy of those that may be returned."""
 
     def __init__(
@@ -67,17 +67,17 @@ class Scorer:
         Raises:
             UsageError: an item is not finite.
         """
-        self.items = finite(items, "item")
+        self.items = check_finite(items, "item")
         self.device = torch.device(device)
         self.rows = np.flatnonzero(allowed) if allowed is not None else np.arange(len(items), dtype=np.int64)
         self._given, self._step = block, _STEP
         if min(block[1] if block else _STEP, len(self.rows)) < _STEP:
             self._step = -(-min(block[1] if block else _STEP, len(self.rows)) // STRIDE) * STRIDE
-        fast = precision == "bf16" or (precision == "auto" and rounds_fast(self.device))
+        fast = precision == "bf16" or (precision == "auto" and supports_bf16(self.device))
         self._dtypes = [torch.bfloat16, torch.float32] if fast else [torch.float32]
         self._sieve = sieve
         self._looked = 0
-        self._made: dict[torch.dtype, Rough] = {}
+        self._made: dict[torch.dtype, LowPrecisionItems] = {}
 
     def top_k(self, queries: FloatArray, k: int, *, excluded: Pairs | None = None) -> tuple[FloatArray, IntArray]:
         """Find the k best items of each query.
@@ -94,13 +94,13 @@ class Scorer:
         Raises:
             UsageError: a query is not finite, or a score beyond what float32 holds.
         """
-        queries = finite(queries, "query")
+        queries = check_finite(queries, "query")
         b = len(queries)
         scores = np.full((b, k), -np.inf, np.float32)
         rows = np.full((b, k), -1, np.int64)
         if not len(self.rows) or not b or not k:
             return scores, rows
-        seen = Seen(excluded, b)
+        seen = Exclusions(excluded, b)
         todo = np.arange(b)
         for dtype in self._dtypes:
             rough = self._rough(dtype)
@@ -111,10 +111,10 @@ class Scorer:
             todo = self._sieved(queries, todo[~flat], rough, seen, scores, rows)
         for user in todo.tolist():
             own = _without(self.rows, seen.rows(user))
-            scores[user], rows[user] = topk_exact.scan(queries[user], self.items, own, k)
+            scores[user], rows[user] = topk_exact.brute_force(queries[user], self.items, own, k)
         return scores, rows
 
-    def _rough(self, dtype: torch.dtype) -> Rough:
+    def _rough(self, dtype: torch.dtype) -> LowPrecisionItems:
         if dtype not in self._made:
             n = len(self.rows)
             # Items that follow each other come from all over the catalogue: neighbours are often alike, and a block
@@ -123,28 +123,34 @@ class Scorer:
             order = np.concatenate([self.rows[start::apart] for start in range(apart)])
             bounds = np.minimum(np.arange(0, n + self._step, self._step), n)
             kept = dtype == self._dtypes[0]
-            self._made[dtype] = Rough(self.items, order, bounds, dtype=dtype, device=self.device, kept=kept)
+            self._made[dtype] = LowPrecisionItems(self.items, order, bounds, dtype=dtype, device=self.device, kept=kept)
         return self._made[dtype]
 
     def _sieved(
-        self, queries: FloatArray, todo: IntArray, rough: Rough, seen: Seen, scores: FloatArray, rows: IntArray
+        self,
+        queries: FloatArray,
+        todo: IntArray,
+        rough: LowPrecisionItems,
+        seen: Exclusions,
+        scores: FloatArray,
+        rows: IntArray,
     ) -> IntArray:
         """Fill in what the sieve can prove; the queries it cannot."""
         n, k = len(self.rows), scores.shape[1]
         self._looked += len(todo) * n
-        kind = pick_sieve(self._sieve, self.device, work=self._looked)
+        kind = select_threshold_filter(self._sieve, self.device, work=self._looked)
         height, width = self._given or kind.block(k, self.device)
         width = -(-min(width, n) // self._step) * self._step
         work = partial(self._block, kind, width, queries, rough, seen, scores, rows)
-        return shared(work, todo, height=height, device=self.device)
+        return run_in_threads(work, todo, height=height, device=self.device)
 
     def _block(
         self,
-        kind: type[Sieve | CompiledSieve],
+        kind: type[ThresholdFilter | NumbaThresholdFilter],
         width: int,
         queries: FloatArray,
-        rough: Rough,
-        seen: Seen,
+        rough: LowPrecisionItems,
+        seen: Exclusions,
         scores: FloatArray,
         rows: IntArray,
         part: IntArray,
@@ -165,22 +171,22 @@ class Scorer:
             if barred is not None:
                 flat.index_fill_(0, barred[at].to(self.device), -torch.inf)
             sieve.add(product, first)
-        user, place = (found.cpu().numpy() for found in sieve.kept())
+        user, place = (found.cpu().numpy() for found in sieve.candidates())
         row = rough.order[place]
-        value = topk_exact.score(own, self.items, user, row)
-        proven = ~sieve.given_up.cpu().numpy()
-        best, found = topk_exact.ranked(value, user, row, b=len(part), k=k)
+        value = topk_exact.exact_scores(own, self.items, user, row)
+        proven = ~sieve.overflowed.cpu().numpy()
+        best, found = topk_exact.rank_per_query(value, user, row, b=len(part), k=k)
         scores[part[proven]], rows[part[proven]] = best[proven], found[proven]
         left: IntArray = part[~proven]
         return left
 
 
-def largest(scores: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
+def dense_top_k(scores: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
     """The k largest of each row of a dense block, descending, ties by the lower column; -inf is never returned."""
     width = min(k, scores.shape[1])
     value = -np.partition(-scores, max(0, width - 1), axis=1)[:, :width] if width else scores[:, :0]
     user, column = np.nonzero((scores >= value.min(axis=1, initial=np.inf)[:, None]) & (scores > -np.inf))
-    return topk_exact.ranked(scores[user, column], user, column, b=len(scores), k=k)
+    return topk_exact.rank_per_query(scores[user, column], user, column, b=len(scores), k=k)
 
 
 def top_k(
@@ -195,15 +201,17 @@ def top_k(
     precision: str = "auto",
     sieve: str = "auto",
 ) -> tuple[FloatArray, IntArray]:
-    """Find the k best items of each query; `Scorer` where the same items are asked more than once.
+    """Find the k best items of each query; `ExactScorer` where the same items are asked more than once.
 
-    The arguments, the answer and what is refused are those of `Scorer` and `Scorer.top_k`.
+    The arguments, the answer and what is refused are those of `ExactScorer` and `ExactScorer.top_k`.
     """
-    scorer = Scorer(items, allowed=allowed, device=device, precision=precision, sieve=sieve, block=block)
+    scorer = ExactScorer(items, allowed=allowed, device=device, precision=precision, sieve=sieve, block=block)
     return scorer.top_k(queries, k, excluded=excluded)
 
 
-def pick_sieve(name: str, device: torch.device, *, work: int) -> type[Sieve | CompiledSieve]:
+def select_threshold_filter(
+    name: str, device: torch.device, *, work: int
+) -> type[ThresholdFilter | NumbaThresholdFilter]:
     """The sieve of that name; "auto" takes the compiled one where it is there and there are enough scores to look at.
 
     Raises:
@@ -213,13 +221,13 @@ def pick_sieve(name: str, device: torch.device, *, work: int) -> type[Sieve | Co
     if name == "numba" and not there:
         raise ConfigError("the compiled sieve needs Numba: pip install 'recsys[fast]'")
     if device.type != "cpu" or name == "torch" or not there or (name == "auto" and work < _WORTH):
-        return Sieve
-    from recsys.vectors.topk.threshold_numba import CompiledSieve
+        return ThresholdFilter
+    from recsys.vectors.topk.threshold_numba import NumbaThresholdFilter
 
-    return CompiledSieve
+    return NumbaThresholdFilter
 
 
-def finite(vectors: FloatArray, name: str) -> FloatArray:
+def check_finite(vectors: FloatArray, name: str) -> FloatArray:
     """The vectors, all finite.
 
     Raises:

@@ -15,7 +15,9 @@ import torch
 from recsys.types import IntArray
 
 
-def shared(work: Callable[[IntArray], IntArray], todo: IntArray, *, height: int, device: torch.device) -> IntArray:
+def run_in_threads(
+    work: Callable[[IntArray], IntArray], todo: IntArray, *, height: int, device: torch.device
+) -> IntArray:
     """Do `todo` in blocks of at most `height`; what the blocks give back, joined.
 
     On a processor each thread takes blocks of its own, from the product to the list: nobody waits for anybody, and the

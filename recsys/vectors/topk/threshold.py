@@ -20,7 +20,7 @@ HALF = {torch.bfloat16: 2.0**-9, torch.float32: 0.0}
 """Half the distance to the next number, of numbers from 0.5 to 1: a bf16 product is rounded once it is summed."""
 
 
-class Sieve:
+class ThresholdFilter:
     """Raises a floor under each query's scores while blocks go by.
 
     The k-th best rough score so far, t, was rounded from t - h at least, and k items have true scores of t - h - e or
@@ -43,8 +43,8 @@ class Sieve:
         self.off, self.k, self.dtype, self.most = off, k, dtype, most
         self.b, device = len(off), off.device
         self._patience = self.b * (4 * k + 64)  # held before floors are raised
-        self.floor = torch.full((self.b,), lowest(dtype), dtype=KEYS[dtype], device=device)
-        self.given_up = torch.zeros(self.b, dtype=torch.bool, device=device)
+        self.floor = torch.full((self.b,), min_key(dtype), dtype=KEYS[dtype], device=device)
+        self.overflowed = torch.zeros(self.b, dtype=torch.bool, device=device)
         self._signed = True
         self._held, self._full = 0, self._patience
         self._user = [torch.empty(0, dtype=torch.int64, device=device)]
@@ -69,9 +69,9 @@ class Sieve:
         b, width = scores.shape
         keys, apart = scores.view(KEYS[self.dtype]), width // _FOLD
         if first == 0 and who is None:
-            self._raise(opening(scores, self.off, self.k))
+            self._raise(initial_thresholds(scores, self.off, self.k))
         if self._signed:
-            keys = turned(keys)
+            keys = sortable_bits(keys)
         peaks = keys.view(b, _FOLD, apart).amax(dim=1)
         floor = self.floor if who is None else self.floor[who]
         user, column = (peaks >= floor[:, None]).nonzero(as_tuple=True)
@@ -85,7 +85,7 @@ class Sieve:
         if self._held > self._full:
             self._tighten()
 
-    def kept(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def candidates(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Queries and positions that hold all of the k best, sorted by query: (m,) each."""
         self._tighten()
         return self._user[0], self._place[0]
@@ -103,7 +103,7 @@ class Sieve:
         rank = torch.arange(len(user), device=user.device) - (count.cumsum(0) - count)[user]
         width = min(int(count.max()), 4 * self.most)
         if width >= self.k:
-            table = torch.full((self.b, width), lowest(self.dtype), dtype=key.dtype, device=key.device)
+            table = torch.full((self.b, width), min_key(self.dtype), dtype=key.dtype, device=key.device)
             inside = rank < width  # the k-th best of some is a floor too, only a lower one
             table[user[inside], rank[inside]] = key[inside]
             floor = _lifted(_kth(table, self.k), self.off, self.dtype)
@@ -111,7 +111,7 @@ class Sieve:
         kept = key >= self.floor[user]
         over = torch.bincount(user[kept], minlength=self.b) > self.most
         if bool(over.any()):
-            self.given_up |= over
+            self.overflowed |= over
             self.floor[over] = torch.iinfo(self.floor.dtype).max
             kept &= ~over[user]
         self._user, self._place, self._key = [user[kept]], [place[kept]], [key[kept]]
@@ -119,40 +119,40 @@ class Sieve:
         self._full = self._held + self._patience
 
 
-def turned(keys: torch.Tensor) -> torch.Tensor:
+def sortable_bits(keys: torch.Tensor) -> torch.Tensor:
     """Bits of floats as integers in the order of the floats, and back again."""
     kind = torch.iinfo(keys.dtype)
     return keys ^ ((keys >> (kind.bits - 1)) & kind.max)
 
 
-def lowest(dtype: torch.dtype) -> int:
+def min_key(dtype: torch.dtype) -> int:
     """The key of the lowest finite number."""
-    return int(turned(torch.tensor([-torch.inf], dtype=dtype).view(KEYS[dtype]))) + 1
+    return int(sortable_bits(torch.tensor([-torch.inf], dtype=dtype).view(KEYS[dtype]))) + 1
 
 
-def opening(scores: torch.Tensor, off: torch.Tensor, k: int) -> torch.Tensor:
+def initial_thresholds(scores: torch.Tensor, off: torch.Tensor, k: int) -> torch.Tensor:
     """Floors by the first block of scores (b, width): (b,) keys.
 
     Of every few scores the largest is taken; the k-th best of these peaks is a floor as good as the k-th best of all.
     """
     b, width = scores.shape
-    keys = turned(scores.view(KEYS[scores.dtype]))
+    keys = sortable_bits(scores.view(KEYS[scores.dtype]))
     if width // _FOLD >= k:
         keys = keys.view(b, _FOLD, width // _FOLD).amax(dim=1)
     if width < k:
-        return torch.full((b,), lowest(scores.dtype), dtype=keys.dtype, device=keys.device)
+        return torch.full((b,), min_key(scores.dtype), dtype=keys.dtype, device=keys.device)
     return _lifted(_kth(keys, k), off, scores.dtype)
 
 
 def _lifted(kth: torch.Tensor, off: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The floors that k-th best scores allow: (b,) keys."""
-    best = turned(kth.clamp(min=lowest(dtype))).view(dtype).double()
+    best = sortable_bits(kth.clamp(min=min_key(dtype))).view(dtype).double()
     half = torch.ldexp(torch.full_like(best, HALF[dtype]), torch.frexp(best)[1])
     low = best - half - 2 * off
     rounded = low.to(dtype)
-    key = turned(rounded.view(KEYS[dtype])) - (rounded.double() > low).to(KEYS[dtype])
+    key = sortable_bits(rounded.view(KEYS[dtype])) - (rounded.double() > low).to(KEYS[dtype])
     key = torch.where(key == 0, -1, key)  # minus zero is as good as zero
-    return key.clamp(min=lowest(dtype)).to(KEYS[dtype])
+    return key.clamp(min=min_key(dtype)).to(KEYS[dtype])
 
 
 def _kth(keys: torch.Tensor, k: int) -> torch.Tensor:

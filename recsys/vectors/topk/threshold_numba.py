@@ -13,17 +13,17 @@ import numba
 import numpy as np
 import torch
 
-from recsys.vectors.topk.threshold import HALF, KEYS, STRIDE, lowest, opening
+from recsys.vectors.topk.threshold import HALF, KEYS, STRIDE, initial_thresholds, min_key
 
 
-class CompiledSieve:
+class NumbaThresholdFilter:
     """As `topk_sieve.Sieve`, with the same bounds; for processors."""
 
     def __init__(self, off: torch.Tensor, k: int, *, dtype: torch.dtype, most: int) -> None:
         b = len(off)
         self.dtype, self._off, self.off, self.k = dtype, off, off.numpy(), k
         self._all = np.arange(b)
-        self.floor = np.full(b, lowest(dtype), np.int32)
+        self.floor = np.full(b, min_key(dtype), np.int32)
         self.count, self.full = np.zeros(b, np.int64), np.full(b, min(most, 4 * k + 64))
         self.key, self.place = (np.empty((b, most + STRIDE), np.int32) for _ in range(2))
 
@@ -34,18 +34,18 @@ class CompiledSieve:
         return 512, 1024
 
     @property
-    def given_up(self) -> torch.Tensor:
+    def overflowed(self) -> torch.Tensor:
         return torch.from_numpy(self.count < 0)
 
     def add(self, scores: torch.Tensor, first: int, *, who: torch.Tensor | None = None) -> None:
         if first == 0 and who is None:
-            self.floor = opening(scores, self._off, self.k).int().numpy()
+            self.floor = initial_thresholds(scores, self._off, self.k).int().numpy()
         keys = scores.view(KEYS[self.dtype]).numpy()
         state = self.floor, self.off, self.count, self.full, self.key, self.place
         users = self._all if who is None else who.numpy()
-        _sift(keys, users, first, self.k, HALF[self.dtype], *state)
+        _collect_above_threshold(keys, users, first, self.k, HALF[self.dtype], *state)
 
-    def kept(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def candidates(self) -> tuple[torch.Tensor, torch.Tensor]:
         _settle(self.k, HALF[self.dtype], self.floor, self.off, self.count, self.key, self.place)
         held = np.arange(self.key.shape[1])[None, : max(0, int(self.count.max(initial=0)))] < self.count[:, None]
         user, at = np.nonzero(held)
@@ -81,7 +81,7 @@ def _lifted(kth: int, off: float, half: float, bits: Any, number: Any) -> int:
 
 
 @_compiled
-def _kth(keys: Any, k: int) -> int:
+def _quickselect(keys: Any, k: int) -> int:
     """The k-th largest; the keys are moved about (quickselect: numpy's takes seconds to compile)."""
     low, high = 0, len(keys) - 1
     while low < high:
@@ -111,7 +111,7 @@ def _tighten(
     """Raise the floor of a query by what is held of it, and drop what is below."""
     held = count[u]
     if held >= k:
-        floor[u] = max(floor[u], _lifted(_kth(key[u, :held].copy(), k), off[u], half, bits, number))
+        floor[u] = max(floor[u], _lifted(_quickselect(key[u, :held].copy(), k), off[u], half, bits, number))
     kept = 0
     for at in range(held):
         if key[u, at] >= floor[u]:
@@ -147,7 +147,7 @@ def _reaching(row: Any, start: int, least: Any) -> int:
 
 
 @_compiled
-def _sift(
+def _collect_above_threshold(
     keys: Any,
     who: Any,
     first: int,

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from recsys.config import TrainingSettings
 from recsys.encoder.batches import prefetch
-from recsys.encoder.batches.co_purchase_pairs import Pairs
-from recsys.encoder.batches.prefetch import Prefetch
-from recsys.encoder.batches.products import ProductBatches
+from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
+from recsys.encoder.batches.prefetch import PrefetchLoader
+from recsys.encoder.batches.products import ProductBatchLoader
 from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.training import loop
-from recsys.encoder.training.checkpoint import Snapshot
+from recsys.encoder.training.checkpoint import TrainingCheckpoint
 from recsys.errors import DataContractError
 from tests.encoder import shops
 
@@ -42,9 +42,9 @@ def threads() -> list[str]:
 
 def test_batches_come_in_order_and_at_most_two_ahead() -> None:
     numbers = Numbers()
-    with Prefetch(numbers, 3, 9, pin=False) as source:
+    with PrefetchLoader(numbers, 3, 9, pin=False) as source:
         for step in range(3, 9):
-            assert float(source.take()) == step
+            assert float(source.next_batch()) == step
             assert numbers.asked[-1] <= step + 3  # the one taken gives room for a third
         assert numbers.asked == list(range(3, 9))
         assert source.waited >= 0
@@ -53,17 +53,20 @@ def test_batches_come_in_order_and_at_most_two_ahead() -> None:
 
 def test_the_thread_ends_when_the_block_is_left_early() -> None:
     numbers = Numbers()
-    with Prefetch(numbers, 0, 10**9, pin=False) as source:
-        source.take()
+    with PrefetchLoader(numbers, 0, 10**9, pin=False) as source:
+        source.next_batch()
         assert threads() == ["batches"]
     assert threads() == []
     assert len(numbers.asked) <= 4
 
 
 def test_an_error_in_the_making_comes_when_its_step_comes() -> None:
-    with pytest.raises(DataContractError, match="picture has gone"), Prefetch(Numbers(2), 0, 9, pin=False) as source:
-        assert [float(source.take()) for _ in range(2)] == [0, 1]
-        source.take()
+    with (
+        pytest.raises(DataContractError, match="picture has gone"),
+        PrefetchLoader(Numbers(2), 0, 9, pin=False) as source,
+    ):
+        assert [float(source.next_batch()) for _ in range(2)] == [0, 1]
+        source.next_batch()
     assert threads() == []
 
 
@@ -87,14 +90,14 @@ class Square(nn.Module):
 
 
 def run(folder: Path, numbers: Numbers) -> dict[str, float]:
-    return loop.run(
+    return loop.run_training_loop(
         Line(),
         [(1.0, Square())],
         numbers,
         steps=10,
-        per_step=1,
-        peak=1e-3,
-        snapshot=Snapshot(folder / "line.safetensors", {"stage": "line"}),
+        batch_size=1,
+        learning_rate=1e-3,
+        snapshot=TrainingCheckpoint(folder / "line.safetensors", {"stage": "line"}),
         training=TrainingSettings(device="cpu", precision="fp32"),
         folder=folder,
         resume=False,
@@ -120,10 +123,12 @@ def test_products_read_ahead_are_those_read_at_once() -> None:
     torch.manual_seed(0)
     catalogue = shops.catalogue()
     model = ProductEncoder.fit(catalogue, shops.ENCODER)
-    batches = ProductBatches(catalogue, model, Pairs.mine(shops.interactions()), size=12, seed=3)
-    with Prefetch(batches, 0, 3, pin=False) as source:
+    batches = ProductBatchLoader(
+        catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), size=12, seed=3
+    )
+    with PrefetchLoader(batches, 0, 3, pin=False) as source:
         for step in range(3):
-            found, wanted = source.take(), batches.at(step)
+            found, wanted = source.next_batch(), batches.at(step)
             assert np.array_equal(found.rows, wanted.rows)
             assert found.x["image"]["pixels"].dtype == torch.uint8
             for name, part in wanted.x.items():
@@ -135,10 +140,12 @@ def test_pinning_reaches_every_tensor_and_nothing_else(monkeypatch: pytest.Monke
     torch.manual_seed(0)
     catalogue = shops.catalogue()
     model = ProductEncoder.fit(catalogue, shops.ENCODER)
-    batch = ProductBatches(catalogue, model, Pairs.mine(shops.interactions()), size=12, seed=3).at(0)
+    batch = ProductBatchLoader(
+        catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), size=12, seed=3
+    ).at(0)
     reached = []
     monkeypatch.setattr(Tensor, "pin_memory", lambda self: reached.append(self) or self.clone())
-    pinned = prefetch.pinned(batch)
+    pinned = prefetch.pin_memory(batch)
     tensors = [value for part in (*batch.x.values(), batch.query) for value in part.values()]
     tensors.append(batch.paired)
     assert {id(tensor) for tensor in reached} == {id(tensor) for tensor in tensors}

@@ -3,14 +3,14 @@ import polars as pl
 import pytest
 import torch
 
-from recsys.encoder.modalities.attributes import MISSING, UNKNOWN, Feature, TableField, choose
+from recsys.encoder.modalities.attributes import MISSING, UNKNOWN, AttributeEncoder, Feature, select_features
 from tests.encoder.shops import catalogue
 
 
 @pytest.fixture(scope="module")
-def field() -> TableField:
+def field() -> AttributeEncoder:
     torch.manual_seed(0)
-    return TableField(choose(catalogue().frame, None), 16)
+    return AttributeEncoder(select_features(catalogue().frame, None), 16)
 
 
 def test_features_are_chosen_from_what_the_columns_hold() -> None:
@@ -26,12 +26,12 @@ def test_features_are_chosen_from_what_the_columns_hold() -> None:
             "title": ["x", "y"] * (n // 2),
         }
     )
-    assert [feature.name for feature in choose(frame, None)] == ["category", "price", "attributes.flag"]
-    assert [feature.name for feature in choose(frame, ["category", "absent"])] == ["category"]
-    assert choose(frame.head(0), None) == []
+    assert [feature.name for feature in select_features(frame, None)] == ["category", "price", "attributes.flag"]
+    assert [feature.name for feature in select_features(frame, ["category", "absent"])] == ["category"]
+    assert select_features(frame.head(0), None) == []
 
 
-def test_missing_unknown_and_several_values(field: TableField) -> None:
+def test_missing_unknown_and_several_values(field: AttributeEncoder) -> None:
     frame = pl.DataFrame(
         {
             "category": ["boots", "hat", None],
@@ -48,7 +48,7 @@ def test_missing_unknown_and_several_values(field: TableField) -> None:
     assert field.present(x).tolist() == [True, True, False]
 
 
-def test_numbers_fill_the_bins_between_quantiles(field: TableField) -> None:
+def test_numbers_fill_the_bins_between_quantiles(field: AttributeEncoder) -> None:
     x = field.read(catalogue().frame)
     at = [feature.name for feature in field.numerics].index("price")
     scaled, bins = field._scaled(x, at), field._bins(x)[at]
@@ -60,7 +60,7 @@ def test_numbers_fill_the_bins_between_quantiles(field: TableField) -> None:
     assert int(bins.max()) == len(field.numerics[at].edges) - 1
 
 
-def test_a_hidden_feature_shows_nothing_of_its_value(field: TableField) -> None:
+def test_a_hidden_feature_shows_nothing_of_its_value(field: AttributeEncoder) -> None:
     frame = catalogue().frame.head(2)
     x, other = field.read(frame), field.read(frame.reverse())
     everything = torch.ones(2, len(field.features), dtype=torch.bool)
@@ -69,7 +69,7 @@ def test_a_hidden_feature_shows_nothing_of_its_value(field: TableField) -> None:
 
 
 def test_guesses_are_judged_on_hidden_known_features_only() -> None:
-    field = TableField([Feature("a", values=("x", "y")), Feature("n", edges=(0.0, 1.0, 2.0))], 4)
+    field = AttributeEncoder([Feature("a", values=("x", "y")), Feature("n", edges=(0.0, 1.0, 2.0))], 4)
     x = {
         "values": torch.tensor([[[2, 0, 0, 0]], [[0, 0, 0, 0]]], dtype=torch.int32),
         "numbers": torch.tensor([[1.5], [0.5]]),
@@ -80,21 +80,21 @@ def test_guesses_are_judged_on_hidden_known_features_only() -> None:
         field.guess.bias.copy_(torch.tensor([0.0, 0.0, 3.0, 0.0, 0.0, 2.0, 0.0]))
     first = -torch.tensor([0.0, 0.0, 3.0, 0.0]).log_softmax(0)[2]
     second = -torch.tensor([0.0, 2.0, 0.0]).log_softmax(0)[1]
-    assert field.reconstruct(torch.zeros(2, 4), x, conceal).item() == pytest.approx(float(first + second) / 2)
-    nothing = field.reconstruct(torch.zeros(2, 4), x, torch.zeros(2, 2, dtype=torch.bool))
+    assert field.predict_masked(torch.zeros(2, 4), x, conceal).item() == pytest.approx(float(first + second) / 2)
+    nothing = field.predict_masked(torch.zeros(2, 4), x, torch.zeros(2, 2, dtype=torch.bool))
     assert nothing.item() == 0
     nothing.backward()
 
 
-def test_the_state_makes_the_same_field(field: TableField) -> None:
-    again = TableField.of_state(field.state(), 16)
+def test_the_state_makes_the_same_field(field: AttributeEncoder) -> None:
+    again = AttributeEncoder.of_state(field.state(), 16)
     again.load_state_dict(field.state_dict())
     frame = catalogue().frame
     assert torch.equal(field(field.read(frame)).x, again(again.read(frame)).x)
 
 
 def test_a_shop_without_attributes_has_no_tokens() -> None:
-    field = TableField([], 16)
+    field = AttributeEncoder([], 16)
     x = field.read(catalogue().frame)
     assert field(x).x.shape == (48, 0, 16)
     assert not bool(field.present(x).any())

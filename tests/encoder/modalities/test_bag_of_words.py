@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.encoder.modalities.bag_of_words import PIECES, WordsField, split_words
+from recsys.encoder.modalities.bag_of_words import PIECES, BagOfWordsEncoder, split_words
 
 DOCUMENTS = [["black", "boots"], ["black", "dress"], ["black", "feven"], ["dress", "feven"], ["once"]]
 
@@ -15,9 +15,9 @@ def test_words_are_split_and_chinese_is_cut_into_characters_and_pairs() -> None:
 
 
 def test_rare_words_weigh_more_and_words_of_one_document_share_spare_vectors() -> None:
-    field = WordsField.fit(DOCUMENTS, 8)
+    field = BagOfWordsEncoder.fit(DOCUMENTS, 8)
     assert field.words == ["black", "dress", "feven"]
-    numbers = field.numbers(["black", "feven", "once"])
+    numbers = field.token_ids(["black", "feven", "once"])
     black, feven, once = numbers.values()
     assert black < feven <= once
     assert len(set(numbers)) == 3
@@ -27,8 +27,8 @@ def test_rare_words_weigh_more_and_words_of_one_document_share_spare_vectors() -
 
 @given(st.lists(st.text(max_size=40), max_size=5))
 def test_any_text_has_words_that_have_a_vector(texts: list[str]) -> None:
-    field = WordsField.fit(DOCUMENTS, 8)
-    x = field.padded([field.numbers(split_words(text)) for text in texts])
+    field = BagOfWordsEncoder.fit(DOCUMENTS, 8)
+    x = field.padded([field.token_ids(split_words(text)) for text in texts])
     assert x["words"].shape == x["weights"].shape
     assert x["words"].shape[1] <= PIECES
     assert bool(torch.isfinite(field(x)).all())
@@ -40,9 +40,9 @@ def test_before_training_the_sum_keeps_the_similarities_of_tf_idf() -> None:
     names = [f"w{i}" for i in range(300)]
     documents = [[names[i] for i in g.integers(0, 300, 12)] for _ in range(60)]
     torch.manual_seed(0)
-    field = WordsField.fit(documents, 512)
+    field = BagOfWordsEncoder.fit(documents, 512)
     torch.nn.init.normal_(field.embedding.weight, std=512**-0.5)
-    rows = [field.numbers(document) for document in documents]
+    rows = [field.token_ids(document) for document in documents]
     exact = np.zeros((60, field.embedding.num_embeddings))
     for at, row in enumerate(rows):
         exact[at, list(row)] = list(row.values())

@@ -2,19 +2,19 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.encoder.modalities.image import ImageField, augmented
+from recsys.encoder.modalities.image import ImageEncoder, augment
 from tests.encoder.shops import ENCODER, catalogue
 
 
 @pytest.fixture(scope="module")
-def field() -> ImageField:
+def field() -> ImageEncoder:
     torch.manual_seed(0)
-    return ImageField(ENCODER).eval()
+    return ImageEncoder(ENCODER).eval()
 
 
-def test_products_without_a_picture_are_not_there_and_change_nothing(field: ImageField) -> None:
-    pictures = catalogue().pictures
-    x = ImageField.read(pictures, np.arange(8))
+def test_products_without_a_picture_are_not_there_and_change_nothing(field: ImageEncoder) -> None:
+    pictures = catalogue().images
+    x = ImageEncoder.read(pictures, np.arange(8))
     assert x["has"].tolist() == [True] * 6 + [False, True]
     with torch.inference_mode():
         tokens = field(x)
@@ -24,15 +24,15 @@ def test_products_without_a_picture_are_not_there_and_change_nothing(field: Imag
 
 
 @pytest.mark.parametrize("size", [16, 64, 96])
-def test_pictures_of_any_size_give_five_tokens(field: ImageField, size: int) -> None:
+def test_pictures_of_any_size_give_five_tokens(field: ImageEncoder, size: int) -> None:
     x = {"pixels": torch.zeros(2, 3, size, size, dtype=torch.uint8), "has": torch.tensor([True, False])}
     assert field(x).x.shape == (2, 5, ENCODER.width)
     assert field({**x, "has": torch.tensor([False, False])}).real.sum() == 0
 
 
 def test_augmenting_depends_on_the_generator_alone_and_keeps_the_colour() -> None:
-    pixels = torch.from_numpy(catalogue().pictures.pixels[:8]).float() / 255
-    one, two, other = (augmented(pixels, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    pixels = torch.from_numpy(catalogue().images.pixels[:8]).float() / 255
+    one, two, other = (augment(pixels, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
     middle = one[:, :, 4:7, 6:10].mean((2, 3))

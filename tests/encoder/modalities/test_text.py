@@ -6,20 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.encoder.modalities import text
-from recsys.encoder.modalities.text import TextField, train_tokenizer
+from recsys.encoder.modalities.text import TextEncoder, train_tokenizer
 from tests.encoder.shops import ENCODER
 
 TEXTS = ["black boots", "black dress", "黑色靴子", "黑色连衣裙", "boots of black leather"] * 4
 
 
 @pytest.fixture(scope="module")
-def field() -> TextField:
+def field() -> TextEncoder:
     torch.manual_seed(0)
-    return TextField.fit(TEXTS, ["title", "description"], ENCODER).eval()
+    return TextEncoder.fit(TEXTS, ["title", "description"], ENCODER).eval()
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc", "Cn"]), max_size=60))
-def test_any_text_of_any_script_has_tokens_and_none_is_lost(field: TextField, said: str) -> None:
+def test_any_text_of_any_script_has_tokens_and_none_is_lost(field: TextEncoder, said: str) -> None:
     ids = field.ids([said])[0]
     normal = field.tokenizer.normalizer.normalize_str(said)
     assert field.tokenizer.decode(ids).strip() == normal.strip()
@@ -30,11 +30,11 @@ def test_the_same_texts_give_the_same_vocabulary() -> None:
     assert train_tokenizer(TEXTS, 400).to_str() == train_tokenizer(TEXTS, 400).to_str()
 
 
-def test_frequent_chinese_words_become_tokens(field: TextField) -> None:
+def test_frequent_chinese_words_become_tokens(field: TextEncoder) -> None:
     assert len(field.ids(["黑色"])[0]) <= 2 < len(field.ids(["咖啡"])[0])
 
 
-def test_columns_are_read_in_order_with_a_mark_between(field: TextField) -> None:
+def test_columns_are_read_in_order_with_a_mark_between(field: TextEncoder) -> None:
     frame = pl.DataFrame({"description": ["dress", None, None], "title": ["boots", "boots", None]})
     tokens = field.read(frame)["tokens"].numpy()
     boots, dress = (field.ids([word])[0] for word in ("boots", "dress"))
@@ -43,7 +43,7 @@ def test_columns_are_read_in_order_with_a_mark_between(field: TextField) -> None
     assert field.present({"tokens": torch.from_numpy(tokens)}).tolist() == [True, True, False]
 
 
-def test_long_texts_are_cut_and_short_ones_do_not_see_the_filling(field: TextField) -> None:
+def test_long_texts_are_cut_and_short_ones_do_not_see_the_filling(field: TextEncoder) -> None:
     rows = field.ids(["black", "boots " * 500])
     assert field.padded(rows)["tokens"].shape == (2, ENCODER.text_tokens)
     with torch.inference_mode():

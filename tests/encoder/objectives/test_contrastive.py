@@ -10,12 +10,19 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from recsys.config import EncoderSettings, ObjectiveSettings
-from recsys.encoder.batches.co_purchase_pairs import Pairs
-from recsys.encoder.batches.products import ProductBatch, ProductBatches
-from recsys.encoder.objectives.augmented import Augmented
-from recsys.encoder.objectives.co_purchase import CoPurchase
-from recsys.encoder.objectives.contrastive import Side, both_ways, contrast, infonce, same_rows, sigmoid
-from recsys.encoder.objectives.image_text import ImageText
+from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
+from recsys.encoder.batches.products import ProductBatch, ProductBatchLoader
+from recsys.encoder.objectives.augmented import AugmentedViewLoss
+from recsys.encoder.objectives.co_purchase import CoPurchaseLoss
+from recsys.encoder.objectives.contrastive import (
+    ContrastiveView,
+    contrastive_loss,
+    infonce,
+    same_product_mask,
+    sigmoid,
+    symmetric_infonce,
+)
+from recsys.encoder.objectives.image_text import ImageTextLoss
 from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.training.train import train_products
 from tests.encoder import shops
@@ -31,7 +38,9 @@ def two(m: int = 5, d: int = 6) -> tuple[Tensor, Tensor]:
 
 
 def batch_of(model: ProductEncoder) -> ProductBatch:
-    return ProductBatches(shops.catalogue(), model, Pairs.mine(shops.interactions()), size=24, seed=0).at(0)
+    return ProductBatchLoader(
+        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=24, seed=0
+    ).at(0)
 
 
 def model_of(**changed: object) -> ProductEncoder:
@@ -60,8 +69,12 @@ def test_contrast_is_the_mean_over_both_ways_and_all_lengths_without_equal_pairs
     for length in (*lengths, 6):
         one, other = cut(a.numpy(), length), cut(b.numpy(), length)
         losses.append((found(one, other, alike, 7) + found(other, one, alike, 7)) / 2)
-    loss = contrast(
-        Side(a, ROWS), Side(b, ROWS), judge=partial(both_ways, scale=SCALE), alike=same_rows, lengths=lengths
+    loss = contrastive_loss(
+        ContrastiveView(a, ROWS),
+        ContrastiveView(b, ROWS),
+        judge=partial(symmetric_infonce, scale=SCALE),
+        alike=same_product_mask,
+        lengths=lengths,
     )
     assert loss.item() == pytest.approx(np.mean(losses), rel=1e-5)
 
@@ -72,11 +85,11 @@ def test_what_is_drawn_often_is_taken_off() -> None:
     scores = 7 * a.numpy() @ b.numpy().T - drawn[ROWS][None, :]
     scores[0, 3] = scores[3, 0] = -np.inf
     expected = np.mean(np.log(np.exp(scores).sum(1)) - np.diag(scores))
-    loss = contrast(
-        Side(a, ROWS),
-        Side(b, ROWS),
+    loss = contrastive_loss(
+        ContrastiveView(a, ROWS),
+        ContrastiveView(b, ROWS),
         judge=partial(infonce, scale=SCALE),
-        alike=same_rows,
+        alike=same_product_mask,
         less=lambda rows: torch.from_numpy(drawn[rows]).float(),
     )
     assert loss.item() == pytest.approx(expected, rel=1e-5)
@@ -92,7 +105,7 @@ def test_the_sigmoid_judges_every_pair_by_itself() -> None:
                 expected += np.log1p(np.exp(-logit if i == j else logit)) / 5
     a.requires_grad_()
     judge = partial(sigmoid, scale=SCALE, bias=torch.tensor(-3.0))
-    loss = contrast(Side(a, ROWS), Side(b, ROWS), judge=judge, alike=same_rows)
+    loss = contrastive_loss(ContrastiveView(a, ROWS), ContrastiveView(b, ROWS), judge=judge, alike=same_product_mask)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     loss.backward()
     assert a.grad is not None
@@ -101,20 +114,25 @@ def test_the_sigmoid_judges_every_pair_by_itself() -> None:
 
 def test_one_product_alone_says_nothing() -> None:
     a, b = two(1)
-    loss = contrast(Side(a, ROWS[:1]), Side(b, ROWS[:1]), judge=partial(infonce, scale=SCALE), alike=same_rows)
+    loss = contrastive_loss(
+        ContrastiveView(a, ROWS[:1]),
+        ContrastiveView(b, ROWS[:1]),
+        judge=partial(infonce, scale=SCALE),
+        alike=same_product_mask,
+    )
     assert loss.item() == 0
 
 
 @pytest.mark.parametrize("kind", ["infonce", "sigmoid"])
 def test_image_text_compares_the_five_pairs_of_views(kind: str) -> None:
     model = model_of(matryoshka=[5]).eval()
-    batch, objective = batch_of(model), ImageText(kind=kind)
+    batch, objective = batch_of(model), ImageTextLoss(kind=kind)
     loss = objective(model, batch, torch.Generator().manual_seed(0)).item()
     towers, x = batch.towers(model, torch.Generator()), batch.x
     with torch.no_grad():
         views = {
             "text": model.fuse({"text": towers["text"]}, model.written(x["words"])),
-            "image": model.fuse({"image": towers["image"]}, model.suggested(x["image"])),
+            "image": model.fuse({"image": towers["image"]}, model.predict_words(x["image"])),
             "whole": batch.whole(model, torch.Generator()).encoded,
             "query": model.fuse({"text": model.text(batch.query)}, model.written(batch.query)),
         }
@@ -143,18 +161,18 @@ def test_image_text_compares_the_five_pairs_of_views(kind: str) -> None:
 
 
 def test_sigmoid_starts_where_its_paper_does() -> None:
-    objective = ImageText(kind="sigmoid")
+    objective = ImageTextLoss(kind="sigmoid")
     assert objective.log_scales.exp().tolist() == pytest.approx([10] * 5)
     assert objective.biases is not None
     assert objective.biases.tolist() == [-10] * 5
-    assert ImageText().biases is None
+    assert ImageTextLoss().biases is None
 
 
 def test_each_view_is_to_find_the_other_among_both_views_of_all() -> None:
     model = model_of(matryoshka=[5]).eval()
-    batch, objective = batch_of(model), Augmented()
+    batch, objective = batch_of(model), AugmentedViewLoss()
     views: list[np.ndarray] = []
-    again = Augmented.again
+    again = AugmentedViewLoss.again
     objective.again = lambda *given: views.append(again(*given)) or views[-1]  # type: ignore[method-assign]
     loss = objective(model, batch, torch.Generator().manual_seed(0)).item()
     one = batch.whole(model, torch.Generator()).encoded.vector.detach().numpy()
@@ -176,7 +194,7 @@ def test_a_second_view_is_another_and_spoils_nothing() -> None:
     batch = batch_of(model)
     before = {name: {key: held.clone() for key, held in part.items()} for name, part in batch.x.items()}
     g = torch.Generator().manual_seed(3)
-    whole, second = batch.whole(model, g), Augmented.again(model, batch, slice(0, None, 2), g)
+    whole, second = batch.whole(model, g), AugmentedViewLoss.again(model, batch, slice(0, None, 2), g)
     assert second.encoded.vector.shape == (12, 16)
     assert not torch.allclose(whole.parts["image"].x[::2], second.parts["image"].x)
     assert not torch.allclose(whole.parts["text"].x[::2], second.parts["text"].x)
@@ -200,7 +218,7 @@ def test_matryoshka_lengths_are_below_dim_and_ascend() -> None:
 def test_co_purchase_is_judged_at_every_length() -> None:
     model = model_of(matryoshka=[5]).eval()
     batch = batch_of(model)
-    loss = CoPurchase(correction=0.5)(model, batch, torch.Generator().manual_seed(0)).item()
+    loss = CoPurchaseLoss(correction=0.5)(model, batch, torch.Generator().manual_seed(0)).item()
     vectors = batch.whole(model, torch.Generator()).encoded.vector.detach().numpy()
     half, pairs = len(batch) // 2, batch.pairs
     rows, partners = batch.rows[:half], batch.rows[half:]
@@ -230,10 +248,12 @@ def found_by_the_first(lengths: tuple[int, ...]) -> dict[int, float]:
     for _ in range(150):
         rows = torch.randint(200, (64,), generator=g).numpy()
         a, b = (
-            Side(nn.functional.normalize(tower(view[rows]), dim=1), rows)
+            ContrastiveView(nn.functional.normalize(tower(view[rows]), dim=1), rows)
             for tower, view in zip(towers, views, strict=True)
         )
-        loss = contrast(a, b, judge=partial(both_ways, scale=torch.tensor(10.0)), alike=same_rows, lengths=lengths)
+        loss = contrastive_loss(
+            a, b, judge=partial(symmetric_infonce, scale=torch.tensor(10.0)), alike=same_product_mask, lengths=lengths
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recsys.encoder.batches.co_purchase_pairs import Pairs
-from recsys.encoder.batches.products import ProductBatches
-from recsys.encoder.objectives.co_purchase import CoPurchase
-from recsys.encoder.objectives.image_text import ImageText
-from recsys.encoder.objectives.masked_attributes import MaskedAttributes
-from recsys.encoder.objectives.masked_text import MaskedText
+from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
+from recsys.encoder.batches.products import ProductBatchLoader
+from recsys.encoder.objectives.co_purchase import CoPurchaseLoss
+from recsys.encoder.objectives.image_text import ImageTextLoss
+from recsys.encoder.objectives.masked_attributes import MaskedAttributeLoss
+from recsys.encoder.objectives.masked_text import MaskedTextLoss
 from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.training import chunking as rowwise
-from recsys.encoder.training.chunking import spread
+from recsys.encoder.training.chunking import chunked_forward
 from tests.encoder import shops
 
 Found = tuple[list[float], dict[str, Tensor], float]
@@ -36,11 +36,13 @@ def _deterministic() -> Iterator[None]:
 def step(model: ProductEncoder, *, chunk: int, compiled: bool = False) -> Found:
     """Losses, gradients and the next number of the generator after one step."""
     torch.manual_seed(1)
-    objectives = [MaskedText(16), MaskedAttributes(), ImageText(), CoPurchase()]
-    batches = ProductBatches(shops.catalogue(), model, Pairs.mine(shops.interactions()), size=24, seed=0)
+    objectives = [MaskedTextLoss(16), MaskedAttributeLoss(), ImageTextLoss(), CoPurchaseLoss()]
+    batches = ProductBatchLoader(
+        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=24, seed=0
+    )
     model.zero_grad()
     batch, g = batches.at(1), torch.Generator().manual_seed(5)
-    with spread(model, chunk=chunk, compiled=compiled):
+    with chunked_forward(model, chunk=chunk, compiled=compiled):
         losses = [objective(model, batch, g) for objective in objectives]
         torch.stack(losses).sum().backward()
     named = [*model.named_parameters(), *nn.ModuleList(objectives).named_parameters()]
@@ -69,10 +71,12 @@ def test_batch_normalisation_goes_by_the_chunk_and_counts_it_once(model: Product
     norm = model.image.tower.stem[1]
     assert norm.num_batches_tracked == 0
     seen: list[Tensor] = []
-    with spread(model, chunk=8, compiled=False):
+    with chunked_forward(model, chunk=8, compiled=False):
         usual = norm.forward
         norm.forward = lambda x: seen.append(x.detach().clone()) or usual(x)
-        batch = ProductBatches(shops.catalogue(), model, Pairs.mine(shops.interactions()), size=24, seed=0).at(1)
+        batch = ProductBatchLoader(
+            shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=24, seed=0
+        ).at(1)
         model.image(batch.x["image"], torch.Generator().manual_seed(0)).x.square().sum().backward()
         del norm.forward
         norm.forward = usual
@@ -96,19 +100,19 @@ def test_no_more_than_a_chunk_is_in_the_tower_at_once(model: ProductEncoder) -> 
 
 
 def test_the_model_is_as_before_afterwards(model: ProductEncoder) -> None:
-    with pytest.raises(ZeroDivisionError), spread(model, chunk=8, compiled=False):
+    with pytest.raises(ZeroDivisionError), chunked_forward(model, chunk=8, compiled=False):
         assert "fuse" in vars(model)
         raise ZeroDivisionError
     for module in (model, *model.modules()):
         assert not {"fuse", "forward", "hidden"} & vars(module).keys()
-    with spread(model, chunk=0, compiled=False):  # nothing to cut, nothing changed
+    with chunked_forward(model, chunk=0, compiled=False):  # nothing to cut, nothing changed
         assert "fuse" not in vars(model)
 
 
 def test_outside_training_nothing_is_cut(model: ProductEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rowwise._Pieces, "_piece", lambda *_, **__: pytest.fail("cut"))
+    monkeypatch.setattr(rowwise._ChunkedCall, "_piece", lambda *_, **__: pytest.fail("cut"))
     x = model.read(shops.catalogue(), torch.arange(20).numpy())
-    with torch.no_grad(), spread(model.eval(), chunk=4, compiled=False):
+    with torch.no_grad(), chunked_forward(model.eval(), chunk=4, compiled=False):
         assert model(x).vector.shape == (20, 16)
 
 
@@ -128,7 +132,7 @@ def test_a_field_that_draws_for_itself_gets_a_seed_for_each_chunk() -> None:
 
     def drawn(seed: int) -> tuple[Tensor, Tensor]:
         a.grad = None
-        with spread(model, chunk=3, compiled=False):
+        with chunked_forward(model, chunk=3, compiled=False):
             out = model.text({"a": a}, torch.Generator().manual_seed(seed))
             out.sum().backward()
         return out.detach(), a.grad
@@ -155,7 +159,7 @@ def test_the_compiler_is_given_the_towers_and_the_fusion(
     whole = step(model, chunk=0)
     monkeypatch.setattr(torch, "compile", front)
     compiled = step(model, chunk=8, compiled=True)
-    assert asked == ["ProductEncoder.fuse", "TextField.forward", "ImageField.forward"]
+    assert asked == ["ProductEncoder.fuse", "TextEncoder.forward", "ImageEncoder.forward"]
     assert set(used) == set(asked)
     assert compiled[2] == whole[2]
     assert "fuse" not in vars(model)

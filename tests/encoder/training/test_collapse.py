@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recsys.encoder.training.collapse import Collapse, effective_rank, mean_cosine
+from recsys.encoder.training.collapse import CollapseMonitor, effective_rank, mean_cosine
 
 
 def test_mean_cosine_is_that_of_all_pairs() -> None:
@@ -41,7 +41,7 @@ class Toy(nn.Module):
 
 def trained(caplog: pytest.LogCaptureFixture, *, pull: float) -> tuple[list[dict[str, float]], list[str]]:
     """Train with a loss that draws all vectors to their mean (`pull` > 0) or away from it; looks and warnings."""
-    model, watch, seen = Toy(20, 6), Collapse(steps=160, quiet=8), []
+    model, watch, seen = Toy(20, 6), CollapseMonitor(steps=160, quiet=8), []
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     rows = np.concatenate([np.arange(20), np.arange(15)])
     batch = SimpleNamespace(rows=rows, x=torch.from_numpy(rows))
@@ -51,7 +51,7 @@ def trained(caplog: pytest.LogCaptureFixture, *, pull: float) -> tuple[list[dict
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if found := watch.look(model.train(), batch, step + 1):
+            if found := watch.check(model.train(), batch, step + 1):
                 assert model.training
                 assert watch.seen == found
                 seen.append(found)
@@ -81,10 +81,10 @@ def test_nothing_is_said_while_the_model_has_learnt_nothing(caplog: pytest.LogCa
     model, rows = Toy(20, 6), np.arange(20)
     with torch.no_grad():
         model.table.fill_(1.0)
-    watch = Collapse(steps=100, quiet=50)
+    watch = CollapseMonitor(steps=100, quiet=50)
     batch = SimpleNamespace(rows=rows, x=torch.from_numpy(rows))
-    assert watch.look(model, batch, 49) == {}
-    assert watch.look(model, batch, 50)["mean_cosine"] == pytest.approx(1)
+    assert watch.check(model, batch, 49) == {}
+    assert watch.check(model, batch, 50)["mean_cosine"] == pytest.approx(1)
     assert not caplog.records
-    watch.look(model, batch, 100)
+    watch.check(model, batch, 100)
     assert "effective rank 1.0 of 6" in caplog.text

@@ -19,7 +19,7 @@ from recsys.execution import torchrun as crew
 from tests.conftest import untouched_log
 from tests.encoder import pair
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 Said = list[dict[str, Any]]
 
 
@@ -109,18 +109,18 @@ def test_one_process_needs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "8")  # another launcher's, not torchrun's
     monkeypatch.setenv("RANK", "3")
-    assert (crew.size(), crew.rank(), crew.follows()) == (1, 0, False)
-    with distributed.together("cpu"):
-        assert (distributed.size(), distributed.rank()) == (1, 0)
-        assert (distributed.told(5), distributed.most(4)) == (5, 4)
+    assert (crew.world_size(), crew.rank(), crew.is_helper()) == (1, 0, False)
+    with distributed.process_group("cpu"):
+        assert (distributed.world_size(), distributed.rank()) == (1, 0)
+        assert (distributed.broadcast(5), distributed.all_reduce_max(4)) == (5, 4)
         x = torch.ones(3)
-        assert distributed.gathered(x) is x
+        assert distributed.all_gather(x) is x
         model = nn.Linear(2, 1)
         model(torch.ones(2)).sum().backward()
         before = model.weight.grad.clone()
-        distributed.averaged(model.parameters())
-        distributed.alike(model, {})
-        distributed.wait()
+        distributed.all_reduce_gradients(model.parameters())
+        distributed.broadcast_parameters(model, {})
+        distributed.barrier()
         assert torch.equal(model.weight.grad, before)
 
 
@@ -129,11 +129,11 @@ def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "3"), ("RANK", "2"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
-    assert processor.pick_device("auto") == torch.device("cuda", 1)
-    assert processor.pick_device("cpu") == torch.device("cpu")
+    assert processor.select_device("auto") == torch.device("cuda", 1)
+    assert processor.select_device("cpu") == torch.device("cpu")
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ConfigError, match="3 processes or more on a machine with 2 CUDA devices"):
-        processor.pick_device("cuda")
+        processor.select_device("cuda")
 
 
 def test_a_helper_has_nothing_to_do_for_the_ranker_and_says_nothing(

@@ -8,12 +8,12 @@ import torch
 
 from recsys.data import schema
 from recsys.data.interactions import Interactions
-from recsys.encoder.batches.users import UserBatches, UserTrainingBatch
+from recsys.encoder.batches.users import UserBatchLoader, UserTrainingBatch
 from recsys.encoder.model import Model
-from recsys.encoder.objectives.next_item import NextItem
+from recsys.encoder.objectives.next_item import NextItemLoss
 from recsys.encoder.training import early_stopping as validation
-from recsys.encoder.training.checkpoint import Snapshot
-from recsys.encoder.training.early_stopping import METRIC, Judge, Patience, hold_back
+from recsys.encoder.training.checkpoint import TrainingCheckpoint
+from recsys.encoder.training.early_stopping import METRIC, EarlyStopping, NdcgEvaluator, hold_out
 from recsys.errors import InterruptedRunError
 from tests.encoder import shops
 from tests.encoder.training.test_train import interrupt, users_of
@@ -30,7 +30,7 @@ def log(*events: tuple[int, int, int, str]) -> Interactions:
     user, item, time = (np.array(column) for column in list(zip(*events, strict=True))[:3])
     kind = np.array([schema.EVENT_TYPES.index(one[3]) for one in events])
     weight = np.where(kind == schema.EVENT_TYPES.index("return"), 0.0, 1.0)
-    return Interactions.of(user=user, item=item, time=time, kind=kind, weight=weight, n_users=4, n_items=9)
+    return Interactions.from_events(user=user, item=item, time=time, kind=kind, weight=weight, n_users=4, n_items=9)
 
 
 def test_what_is_held_back_is_the_newest_purchase_that_is_new_to_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_what_is_held_back_is_the_newest_purchase_that_is_new_to_its_user(monkey
     events = log(
         *((*one, "purchase") for one in bought), (3, 5, 2, "purchase"), (3, 6, 3, "purchase"), (3, 6, 4, "return")
     )
-    held = hold_back(events, history=2, seed=0)
+    held = hold_out(events, history=2, seed=0)
     assert held is not None
     # user 1 buys again, user 2 would have one event left, user 3 sent it back
     assert held.histories.users.tolist() == [0]
@@ -54,18 +54,20 @@ def test_what_is_held_back_is_the_newest_purchase_that_is_new_to_its_user(monkey
 
 
 def test_too_few_users_judge_nothing() -> None:
-    assert hold_back(shops.interactions(), history=5, seed=0) is None
+    assert hold_out(shops.interactions(), history=5, seed=0) is None
 
 
 def test_users_are_judged_as_a_slow_ranking_does(both: Model, products: Model, few: None) -> None:
     content = products.encode(shops.catalogue(), np.arange(48))
-    held = hold_back(shops.interactions(), history=shops.ENCODER.history, seed=0)
+    held = hold_out(shops.interactions(), history=shops.ENCODER.history, seed=0)
     assert held is not None
     assert len(held.targets) >= 5
     user = both.user
     assert user is not None
-    objective = NextItem(torch.from_numpy(content), user.numbers(shops.catalogue().ids), id_dropout=0.3, negatives=0)
-    found = Judge(held, objective)(user)
+    objective = NextItemLoss(
+        torch.from_numpy(content), user.numbers(shops.catalogue().ids), id_dropout=0.3, negatives=0
+    )
+    found = NdcgEvaluator(held, objective)(user)
     items = both.item_vectors(content, shops.catalogue().ids)
     gained = []
     known = set(user.ids.texts)
@@ -75,7 +77,7 @@ def test_users_are_judged_as_a_slow_ranking_does(both: Model, products: Model, f
             held.histories.users[row : row + 1],
             one,
             held.histories.times[row : row + 1],
-            held.histories.kinds[row : row + 1],
+            held.histories.event_types[row : row + 1],
         )
         score = (both.user_vectors(alone, items, now=int(held.times[row])) @ items.T)[0]
         rivals = [
@@ -93,20 +95,22 @@ def test_training_slows_down_then_ends_when_it_gains_no_more_and_gives_the_best_
     model = torch.nn.Linear(1, 1)
     values = [0.1, 0.3, 0.2, 0.3, 0.2, 0.4, 0.1, 0.1, 0.2, 0.3]
     said = iter(values)
-    patience = Patience(lambda _: next(said), every=5, most=2, best=Snapshot(tmp_path / "best.safetensors", {}))
+    patience = EarlyStopping(
+        lambda _: next(said), every=5, most=2, best=TrainingCheckpoint(tmp_path / "best.safetensors", {})
+    )
     patience.begin([])
     assert patience.restore(model) is None
     seen = []
     for step in range(1, 51):
         with torch.no_grad():
             model.weight.fill_(step)
-        if (found := patience.look(model, step)) is not None:
+        if (found := patience.step(model, step)) is not None:
             seen.append((found, patience.rate, patience.enough))
     rates = [1, 1, 1, 1 / 4, 1 / 4, 1 / 4, 1 / 4, 1 / 16, 1 / 16, 1 / 16]
     assert seen == [(*both, at == 9) for at, both in enumerate(zip(values, rates, strict=True))]
     assert patience.restore(model) == 0.4
     assert model.weight.item() == 30
-    again = Patience(lambda _: 0.5, every=5, most=2, best=patience.best)
+    again = EarlyStopping(lambda _: 0.5, every=5, most=2, best=patience.best)
     again.begin(patience.looks[:4])
     assert again.rate == 1 / 4
     patience.begin([])
@@ -129,7 +133,7 @@ def test_users_with_patience_stopped_and_resumed_are_the_same(
     assert users_of(products, tmp_path / "half", resume=True).weights() == whole.weights()
     # finished: nothing is done again, and the best comes back
     with monkeypatch.context() as patch:
-        patch.setattr(UserBatches, "at", lambda *_: pytest.fail("a step was done again"))
+        patch.setattr(UserBatchLoader, "at", lambda *_: pytest.fail("a step was done again"))
         assert users_of(products, tmp_path / "half", resume=True).weights() == whole.weights()
     # the last purchases held back are not trained on, so that another training it is
     monkeypatch.setattr(shops, "TRAINING", shops.TRAINING.model_copy(update={"patience": 0}))

@@ -7,7 +7,7 @@ import torch
 
 from recsys.encoder.batches.products import ProductBatch
 from recsys.encoder.model import Model
-from recsys.encoder.training.loss_weighting import Fixed, Learned
+from recsys.encoder.training.loss_weighting import FixedWeights, UncertaintyWeights
 from recsys.encoder.training.train import train_products
 from recsys.errors import InterruptedRunError
 from tests.encoder import shops
@@ -17,16 +17,16 @@ from tests.encoder.training.test_train import interrupt
 def test_learned_weights_start_as_configured_and_add_what_the_paper_says() -> None:
     losses = {"a": torch.tensor(3.0), "b": torch.tensor(0.5)}
     weights = {"a": 0.3, "b": 2.0}
-    learned = Learned(weights)
+    learned = UncertaintyWeights(weights)
     assert learned.weights() == pytest.approx({"weight_a": 0.3, "weight_b": 2.0})
     expected = 0.3 * 3.0 - math.log(0.3) + 2.0 * 0.5 - math.log(2.0)
     assert float(learned(losses).detach()) == pytest.approx(expected)
-    assert float(Fixed(weights)(losses)) == pytest.approx(0.3 * 3.0 + 2.0 * 0.5)
-    assert Fixed(weights).state_dict() == {}
+    assert float(FixedWeights(weights)(losses)) == pytest.approx(0.3 * 3.0 + 2.0 * 0.5)
+    assert FixedWeights(weights).state_dict() == {}
 
 
 def test_learned_weights_come_to_rest_at_one_over_the_loss() -> None:
-    learned = Learned({"a": 1.0, "b": 1.0, "silent": 0.7})
+    learned = UncertaintyWeights({"a": 1.0, "b": 1.0, "silent": 0.7})
     losses = {"a": torch.tensor(4.0), "b": torch.tensor(0.25), "silent": torch.tensor(0.0)}
     optimizer = torch.optim.Adam(learned.parameters(), lr=0.05)
     for _ in range(300):

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from recsys.config import ObjectiveSettings
-from recsys.data.catalogue import Catalogue, Pictures
+from recsys.data.catalogue import Catalogue, Images
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
-from recsys.encoder.batches.products import ProductBatch, ProductBatches
+from recsys.encoder.batches.products import ProductBatch, ProductBatchLoader
 from recsys.encoder.batches.users import UserTrainingBatch
 from recsys.encoder.model import Model
-from recsys.encoder.objectives.image_text import ImageText
+from recsys.encoder.objectives.image_text import ImageTextLoss
 from recsys.encoder.training import loop
 from recsys.encoder.training.train import train_products, train_users
 from recsys.errors import DataContractError, DegenerateLossError, InterruptedRunError, ModelFolderError
@@ -103,7 +103,7 @@ def test_a_finished_training_resumed_does_nothing_and_started_anew_forgets(
 ) -> None:
     products_of(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(ProductBatches, "at", lambda *_: pytest.fail("a step was done again"))
+        patch.setattr(ProductBatchLoader, "at", lambda *_: pytest.fail("a step was done again"))
         assert products_of(tmp_path, resume=True).weights() == products.weights()
     assert products_of(tmp_path, seed=1).weights() != products.weights()
 
@@ -122,11 +122,11 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def broken(self: ImageText, *_: object) -> torch.Tensor:
+    def broken(self: ImageTextLoss, *_: object) -> torch.Tensor:
         asked.append(1)
         return self.log_scales.sum() * (float("nan") if len(asked) == 3 else 1.0)
 
-    monkeypatch.setattr(ImageText, "forward", broken)
+    monkeypatch.setattr(ImageTextLoss, "forward", broken)
     with pytest.raises(DegenerateLossError, match=r"step 3 is not a number.*image_text nan.*learning_rate"):
         products_of(tmp_path)
     assert not (tmp_path / "products.safetensors").exists()
@@ -156,7 +156,7 @@ def test_an_objective_without_weight_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_schedule_rises_and_falls() -> None:
-    rates = [loop._schedule(step, 100, 0.1) for step in range(100)]
+    rates = [loop._warmup_cosine(step, 100, 0.1) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == pytest.approx(1.0)
     assert np.all(np.diff(rates[10:]) < 0)
@@ -165,13 +165,13 @@ def test_the_schedule_rises_and_falls() -> None:
 
 def test_a_shop_without_products_or_users_is_refused(products: Model, tmp_path: Path) -> None:
     none = np.zeros(0, np.int64)
-    empty = Catalogue(IdMap([]), shops.catalogue().frame.head(0), np.zeros(0, bool), Pictures.none(0))
-    nobody = Interactions.of(user=none, item=none, time=none, n_users=0, n_items=0)
+    empty = Catalogue(IdMap([]), shops.catalogue().frame.head(0), np.zeros(0, bool), Images.empty(0))
+    nobody = Interactions.from_events(user=none, item=none, time=none, n_users=0, n_items=0)
     with pytest.raises(DataContractError, match="no product"):
         train_products(
             empty, nobody, encoder=shops.ENCODER, objectives=shops.OBJECTIVES, training=shops.TRAINING, folder=tmp_path
         )
-    once = Interactions.of(user=np.arange(3), item=np.arange(3), time=np.arange(3), n_users=3, n_items=48)
+    once = Interactions.from_events(user=np.arange(3), item=np.arange(3), time=np.arange(3), n_users=3, n_items=48)
     with pytest.raises(DataContractError, match="no user has two events"):
         train_users(
             products,
@@ -186,7 +186,7 @@ def test_a_shop_without_products_or_users_is_refused(products: Model, tmp_path: 
 
 def test_products_without_any_event_can_be_learnt(tmp_path: Path) -> None:
     none = np.zeros(0, np.int64)
-    quiet = Interactions.of(user=none, item=none, time=none, n_users=0, n_items=48)
+    quiet = Interactions.from_events(user=none, item=none, time=none, n_users=0, n_items=48)
     model = train_products(
         shops.catalogue(),
         quiet,
@@ -203,7 +203,7 @@ def test_pictures_find_their_text(tmp_path: Path) -> None:
     """Learning for real: a picture shows colour and kind, so its nearest typed query is the true one of twelve."""
     model = products_of(tmp_path, min_steps=100, learning_rate=3e-3)
     catalogue = shops.catalogue(seed=5)
-    rows = np.flatnonzero(catalogue.pictures.present)
+    rows = np.flatnonzero(catalogue.images.present)
     queries = [f"{colour} {kind}" for colour in shops.COLOURS for kind in shops.KINDS]
     frame = catalogue.frame
     colour = [list(shops.COLOURS)[row % 4] for row in rows]

@@ -8,15 +8,15 @@ from scipy import sparse
 
 from recsys.data.schema import RETURN_CODE
 from recsys.recommend.candidates.item_knn import (
-    KIND_WORTH,
-    best,
-    gathered,
-    looked_up,
-    nobody,
-    spread,
-    strongest,
-    taste,
-    weighed,
+    EVENT_TYPE_WEIGHT,
+    build_user_profile,
+    empty_neighbours,
+    lookup,
+    retrieve_neighbours,
+    score_pairs,
+    sum_and_top_k,
+    top_k,
+    top_k_per_row,
 )
 from tests import oracles
 from tests.recommend.shops import histories
@@ -27,10 +27,12 @@ lists = st.lists(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 5)), max_s
 @given(events=lists, last=st.integers(1, 5))
 def test_taste_is_the_newest_of_each_product_fading_by_products_back(events, last):
     users = histories([[i for i, _ in own] for own in events], kinds=[[k for _, k in own] for own in events])
-    signs = taste(users, last=last, decay=0.5)
+    signs = build_user_profile(users, last=last, decay=0.5)
     assert (np.diff(signs.user) >= 0).all()
     for user in range(len(events)):
-        expected = oracles.taste(users.items[user], users.kinds[user], last, 0.5, KIND_WORTH.tolist(), RETURN_CODE)
+        expected = oracles.taste(
+            users.items[user], users.event_types[user], last, 0.5, EVENT_TYPE_WEIGHT.tolist(), RETURN_CODE
+        )
         mine = signs.user == user
         found = {
             item: (weight, back)
@@ -46,8 +48,8 @@ def test_spread_sums_along_neighbours_and_names_the_largest_part(events, k, seed
     g = np.random.default_rng(seed)
     dense = g.integers(0, 3, size=(7, 7)) * (1 - np.eye(7, dtype=np.int64))
     users = histories([[i for i, _ in own] for own in events])
-    signs = taste(users, last=4, decay=0.5)
-    found = spread(signs, sparse.csr_matrix(dense.astype(np.float32)), k)
+    signs = build_user_profile(users, last=4, decay=0.5)
+    found = retrieve_neighbours(signs, sparse.csr_matrix(dense.astype(np.float32)), k)
     for user in range(len(events)):
         mine = found.user == user
         own = signs.user == user
@@ -55,13 +57,13 @@ def test_spread_sums_along_neighbours_and_names_the_largest_part(events, k, seed
         expected = oracles.spread(weights, dense.tolist(), k)
         assert found.item[mine].tolist() == [item for item, _, _ in expected]
         assert found.score[mine].tolist() == pytest.approx([score for _, score, _ in expected])
-        assert found.because[mine].tolist() == [because for _, _, because in expected]
+        assert found.source_item[mine].tolist() == [because for _, _, because in expected]
 
 
 def test_best_keeps_k_by_score_then_row_and_orders_by_row():
     user, item = np.array([0, 0, 1, 1, 1]), np.array([1, 3, 2, 5, 9])
-    found = best(user, item, np.array([2, 2, 1, 1, 3], np.float32), item + 100, 2)
-    assert list(zip(found.user, found.item, found.because, strict=True)) == [
+    found = top_k(user, item, np.array([2, 2, 1, 1, 3], np.float32), item + 100, 2)
+    assert list(zip(found.user, found.item, found.source_item, strict=True)) == [
         (0, 1, 101),
         (0, 3, 103),
         (1, 2, 102),
@@ -71,18 +73,18 @@ def test_best_keeps_k_by_score_then_row_and_orders_by_row():
 
 def test_nothing_gathers_to_nothing():
     none = np.zeros(0, np.int64)
-    assert len(gathered(none, none, np.zeros(0, np.float32), none, 3)) == 0
+    assert len(sum_and_top_k(none, none, np.zeros(0, np.float32), none, 3)) == 0
 
 
 @given(events=lists, seed=st.integers(0, 50))
 def test_weighed_is_the_sum_spread_would_give_for_any_pair(events, seed):
     g = np.random.default_rng(seed)
     dense = g.integers(0, 3, size=(7, 7)) * (1 - np.eye(7, dtype=np.int64))
-    signs = taste(histories([[i for i, _ in own] for own in events]), last=4, decay=0.5)
+    signs = build_user_profile(histories([[i for i, _ in own] for own in events]), last=4, decay=0.5)
     b = len(events)
     user = np.sort(g.integers(b, size=20))
     item = g.integers(7, size=20)
-    found = weighed(signs, sparse.csr_matrix(dense.astype(np.float32)), b, user, item)
+    found = score_pairs(signs, sparse.csr_matrix(dense.astype(np.float32)), b, user, item)
     assert found.dtype == np.float32
     for at in range(20):
         mine = signs.user == user[at]
@@ -99,7 +101,7 @@ def test_weighed_is_the_sum_spread_would_give_for_any_pair(events, seed):
 )
 def test_strongest_keeps_the_largest_of_each_row_ties_by_lower_column(entries, keep):
     row, column, value = (np.array([one[at] for one in entries], np.int64) for at in range(3))
-    found = strongest(row, column, value.astype(np.float32), 5, keep=keep)
+    found = top_k_per_row(row, column, value.astype(np.float32), 5, keep=keep)
     assert found.shape == (5, 5) and found.dtype == np.float32
     expected = np.zeros((5, 5))
     for at in range(5):
@@ -112,11 +114,11 @@ def test_strongest_keeps_the_largest_of_each_row_ties_by_lower_column(entries, k
 @given(held=st.dictionaries(st.integers(0, 9), st.integers(1, 5)), wanted=st.lists(st.integers(0, 12), min_size=1))
 def test_looked_up_gives_the_value_or_nothing(held, wanted):
     keys = np.array(sorted(held), np.int64)
-    found = looked_up(keys, np.array([held[key] for key in sorted(held)], np.float32), np.array(wanted))
+    found = lookup(keys, np.array([held[key] for key in sorted(held)], np.float32), np.array(wanted))
     assert found.tolist() == [held.get(key, 0) for key in wanted] and found.dtype == np.float32
 
 
 def test_nobody_has_neighbours_of_nobody():
-    signs = taste(histories([[1, 2]]), last=4, decay=0.5)
-    assert nobody(7).shape == (7, 7) and len(spread(signs, nobody(7), 3)) == 0
-    assert weighed(signs, nobody(7), 1, np.zeros(3, np.int64), np.arange(3)).tolist() == [0, 0, 0]
+    signs = build_user_profile(histories([[1, 2]]), last=4, decay=0.5)
+    assert empty_neighbours(7).shape == (7, 7) and len(retrieve_neighbours(signs, empty_neighbours(7), 3)) == 0
+    assert score_pairs(signs, empty_neighbours(7), 1, np.zeros(3, np.int64), np.arange(3)).tolist() == [0, 0, 0]

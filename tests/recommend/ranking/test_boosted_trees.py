@@ -10,8 +10,8 @@ import pytest
 from recsys.errors import ModelFolderError
 from recsys.recommend.ranking import features
 from recsys.recommend.ranking import linear as rank
-from recsys.recommend.ranking.boosted_trees import Trees, ndcg
-from recsys.recommend.ranking.linear import Blend
+from recsys.recommend.ranking.boosted_trees import BoostedTreesRanker, ndcg
+from recsys.recommend.ranking.linear import LinearRanker
 from tests import oracles
 from tests.recommend.planted import NAMES, SOURCES, choices, fitted
 
@@ -29,7 +29,7 @@ def crossed(kind="auto"):
 
 def test_where_weights_cannot_say_it_trees_are_chosen_and_say_why():
     ranker = crossed()
-    assert isinstance(ranker, Trees)
+    assert isinstance(ranker, BoostedTreesRanker)
     trees, weights = ranker.ndcg
     assert trees > weights + 0.05
     x, user, bought = choices("crossed", seed=9)  # users nothing was fitted or chosen on
@@ -49,7 +49,7 @@ def test_where_nothing_can_be_told_apart_trees_are_no_better_and_weights_are_kep
     x, user, bought = choices("noise")
     with caplog.at_level(logging.WARNING, logger="recsys"):
         ranker = fitted((np.zeros_like(x), user, bought))
-    assert isinstance(ranker, Blend) and not ranker.weight.any()
+    assert isinstance(ranker, LinearRanker) and not ranker.weight.any()
     assert "trees are no better than the fitted weights" in caplog.text
 
 
@@ -66,25 +66,25 @@ def test_the_figure_of_trees_grown_on_noise_is_that_of_other_users():
 
 def test_kind_trees_asks_no_weights():
     ranker = fitted(choices("linear", users=300), kind="trees")  # too few for auto, and weights would be better
-    assert isinstance(ranker, Trees) and np.isnan(ranker.ndcg[1]) and 0 < ranker.ndcg[0] < 1
+    assert isinstance(ranker, BoostedTreesRanker) and np.isnan(ranker.ndcg[1]) and 0 < ranker.ndcg[0] < 1
 
 
 def test_kind_weights_grows_no_trees(monkeypatch, caplog):
     def grown(*_, **__):
         raise AssertionError("trees were grown")
 
-    monkeypatch.setattr("recsys.recommend.ranking.boosted_trees.fit", grown)
+    monkeypatch.setattr("recsys.recommend.ranking.boosted_trees.fit_lambdamart", grown)
     with caplog.at_level(logging.WARNING, logger="recsys"):
         ranker = fitted(DATA, kind="weights")
-    assert isinstance(ranker, Blend) and ranker.cases == 1200 and caplog.text == ""
+    assert isinstance(ranker, LinearRanker) and ranker.n_users == 1200 and caplog.text == ""
 
 
 def test_too_few_users_get_weights_and_the_setting_is_named(caplog):
     with caplog.at_level(logging.WARNING, logger="recsys"):
         ranker = fitted(choices("crossed", users=499))
-    assert isinstance(ranker, Blend) and ranker.cases == 499
+    assert isinstance(ranker, LinearRanker) and ranker.n_users == 499
     assert "499 users" in caplog.text and "trees need 500 (ranker.least_users)" in caplog.text
-    assert isinstance(fitted(choices("crossed", users=499), least_users=499), Trees)
+    assert isinstance(fitted(choices("crossed", users=499), least_users=499), BoostedTreesRanker)
 
 
 def test_just_enough_users_are_enough_for_the_weights_that_trees_are_measured_by(caplog):
@@ -98,7 +98,7 @@ def test_just_enough_users_are_enough_for_the_weights_that_trees_are_measured_by
 def test_without_enough_users_for_weights_there_are_no_trees_either(caplog):
     with caplog.at_level(logging.WARNING, logger="recsys"):
         ranker = fitted(choices("crossed", users=30), kind="trees")
-    assert ranker.to_json() == rank.equal(SOURCES).to_json()
+    assert ranker.to_json() == rank.equal_weights(SOURCES).to_json()
     assert "not fitted: only 30 users" in caplog.text
 
 
@@ -120,13 +120,13 @@ def test_settings_reach_the_boosting():
 
 def test_it_speaks_for_the_same_sources_and_users_as_its_blend():
     ranker = crossed()
-    assert ranker.sources == SOURCES and ranker.cases == ranker.blend.cases == 1200
+    assert ranker.sources == SOURCES and ranker.n_users == ranker.blend.n_users == 1200
 
 
 def test_what_each_source_adds_is_said_by_the_blend():
     ranker = crossed()
-    assert ranker.by_source(X).tobytes() == ranker.blend.by_source(X).tobytes()
-    assert ranker.by_source(X).shape == (len(X), len(SOURCES))
+    assert ranker.score_by_source(X).tobytes() == ranker.blend.score_by_source(X).tobytes()
+    assert ranker.score_by_source(X).shape == (len(X), len(SOURCES))
 
 
 def test_importance_is_a_share_the_largest_first():
@@ -146,7 +146,7 @@ def test_scores_are_those_of_each_row_alone():
 
 def test_trees_of_other_features_are_refused():
     other = ("sequence", "content")
-    blend = dataclasses.replace(crossed().blend, sources=other, names=tuple(features.names(other)))
+    blend = dataclasses.replace(crossed().blend, sources=other, names=tuple(features.feature_names(other)))
     with pytest.raises(ModelFolderError, match="another version; fit them again with: train ranker"):
         dataclasses.replace(crossed(), blend=blend).score(X)
 
@@ -168,7 +168,7 @@ def test_every_user_is_judged_by_what_was_fitted_on_others(monkeypatch, users):
     x, user, bought = choices("crossed", users=users)
     x[:, -1] = user
     weighed, split, judged = [], [], []
-    fit_weights, cross = rank.fit, lightgbm.cv
+    fit_weights, cross = rank.fit_conditional_logit, lightgbm.cv
 
     def weights(rows, *rest, **named):
         weighed.append(set(rows[:, -1].tolist()))
@@ -183,7 +183,7 @@ def test_every_user_is_judged_by_what_was_fitted_on_others(monkeypatch, users):
         return ndcg(score, owner, hit)
 
     monkeypatch.setattr(lightgbm, "cv", cv)
-    monkeypatch.setattr("recsys.recommend.ranking.training.fit", weights)
+    monkeypatch.setattr("recsys.recommend.ranking.training.fit_conditional_logit", weights)
     monkeypatch.setattr("recsys.recommend.ranking.boosted_trees.ndcg", judge)
     fitted((x, user, bought), least_users=50)
     everybody, *rest = weighed
@@ -202,12 +202,12 @@ def test_of_very_many_users_a_quarter_judges(monkeypatch):
         "recsys.recommend.ranking.boosted_trees.ndcg",
         lambda *all_: judged.append(len(np.unique(all_[1]))) or ndcg(*all_),
     )
-    assert isinstance(fitted(DATA), Trees)
+    assert isinstance(fitted(DATA), BoostedTreesRanker)
     assert set(judged) == {300}
 
 
 def test_the_score_is_that_of_the_trees_and_so_much_of_the_weights():
-    alone, leaning = (dataclasses.replace(crossed(), lean=lean) for lean in (0.0, 2.0))
+    alone, leaning = (dataclasses.replace(crossed(), linear_weight=lean) for lean in (0.0, 2.0))
     np.testing.assert_allclose(leaning.score(X) - alone.score(X), 2 * crossed().blend.score(X), atol=1e-5)
 
 
@@ -215,7 +215,7 @@ def test_what_is_asked_for_is_grown_whoever_is_drawn():
     data = choices("linear", users=50)
     for seed in range(30):
         ranker = fitted(data, kind="trees", seed=seed, trees=1)
-        assert isinstance(ranker, Trees) and np.isfinite(ranker.ndcg[0])
+        assert isinstance(ranker, BoostedTreesRanker) and np.isfinite(ranker.ndcg[0])
 
 
 @pytest.mark.parametrize("seed", range(5))

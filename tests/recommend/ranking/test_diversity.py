@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.recommend.ranking.diversity import Diversity, shares
-from recsys.recommend.rules.list_constraints import Cap, MinNew, Pool, choose
+from recsys.recommend.ranking.diversity import DiversityReranker, history_category_shares
+from recsys.recommend.rules.list_constraints import MaxPerValue, MinNewProducts, RankedPool, select_greedy
 from tests.recommend.ruled import N, shop, whole
 from tests.recommend.shops import histories, vectors
 
@@ -21,7 +21,7 @@ CODES = np.arange(N) % 4 - 1  # -1, 0, 1, 2
 def pool_of(b, width, *, seed):
     g = np.random.default_rng(seed)
     item = np.concatenate([np.sort(g.choice(N, width, replace=False)) for _ in range(b)])
-    return Pool.of(np.repeat(np.arange(b), width), item, g.normal(size=b * width).astype(np.float32), users=b)
+    return RankedPool.of(np.repeat(np.arange(b), width), item, g.normal(size=b * width).astype(np.float32), users=b)
 
 
 def slow(pool, user, k, *, diversity, calibration, history):
@@ -62,8 +62,8 @@ def test_places_are_those_of_the_slow_version(diversity, calibration, seed):
     g = np.random.default_rng(seed)
     own = [g.integers(0, N, size).tolist() for size in (9, 3, 0, 1, 20, 5)]
     pool = pool_of(b, 30, seed=seed)
-    gain = Diversity(CONTENT, diversity=diversity, calibration=calibration, codes=CODES)
-    choice = choose(pool, k, rules=[], gain=gain.begin(pool, histories(own), k))
+    gain = DiversityReranker(CONTENT, diversity=diversity, calibration=calibration, codes=CODES)
+    choice = select_greedy(pool, k, rules=[], gain=gain.begin(pool, histories(own), k))
     for user in range(b):
         expected = slow(pool, user, k, diversity=diversity, calibration=calibration, history=own[user])
         assert pool.item[user, choice.column[user]].tolist() == expected
@@ -71,19 +71,19 @@ def test_places_are_those_of_the_slow_version(diversity, calibration, seed):
 
 def test_caps_and_diversity_hold_together():
     pool = pool_of(4, 30, seed=9)
-    gain = Diversity(CONTENT, diversity=0.7).begin(pool, histories([[]] * 4), 4)
+    gain = DiversityReranker(CONTENT, diversity=0.7).begin(pool, histories([[]] * 4), 4)
     brand = np.arange(N) % 5
-    choice = choose(pool, 4, rules=[Cap("brand", 1, brand)], gain=gain)
+    choice = select_greedy(pool, 4, rules=[MaxPerValue("brand", 1, brand)], gain=gain)
     for user in range(4):
         rows = pool.item[user, choice.column[user]]
         assert len(set((rows % 5).tolist())) == 4 and choice.column[user, 0] == 0
 
 
 def test_places_that_no_new_product_can_take_are_given_away_as_without_the_rule():
-    pool, one = pool_of(3, 20, seed=2), Diversity(CONTENT, diversity=0.6)
+    pool, one = pool_of(3, 20, seed=2), DiversityReranker(CONTENT, diversity=0.6)
     plain, kept = (
-        choose(pool, 6, rules=rules, gain=one.begin(pool, histories([[]] * 3), 6)).column
-        for rules in ([], [MinNew(3, np.zeros(N, bool))])
+        select_greedy(pool, 6, rules=rules, gain=one.begin(pool, histories([[]] * 3), 6)).column
+        for rules in ([], [MinNewProducts(3, np.zeros(N, bool))])
     )
     assert plain.tolist() == kept.tolist() != np.tile(np.arange(6), (3, 1)).tolist()
 
@@ -92,7 +92,7 @@ def test_places_that_no_new_product_can_take_are_given_away_as_without_the_rule(
 def test_shares_are_those_of_the_history_without_returns(lists):
     kinds = [[5 if row % 7 == 0 else 0 for row in own] for own in lists]
     item = np.tile(np.arange(N), (len(lists), 1))
-    found = shares(histories(lists, kinds=kinds), CODES, item)
+    found = history_category_shares(histories(lists, kinds=kinds), CODES, item)
     for own, row in zip(lists, found, strict=True):
         mix = [CODES[one] for one in own if one % 7 and CODES[one] >= 0]
         expected = [mix.count(code) / len(mix) if mix and code >= 0 else 0 for code in CODES]
@@ -100,7 +100,7 @@ def test_shares_are_those_of_the_history_without_returns(lists):
 
 
 def test_off_is_off():
-    assert Diversity.of(shop().settings, shop().catalogue, CONTENT) is None
+    assert DiversityReranker.of(shop().settings, shop().catalogue, CONTENT) is None
     plain, _ = whole(shop())
     off, _ = whole(shop(diversity=0.0, calibration=0.0))
     assert plain.item.tobytes() == off.item.tobytes() and plain.score.tobytes() == off.score.tobytes()
@@ -124,7 +124,7 @@ def test_more_weight_makes_lists_less_alike_and_keeps_the_first_place():
 
 def test_calibrated_lists_have_the_mix_of_the_history():
     own = [[0, 4, 8, 1], [2, 6, 10, 14, 18]]
-    found = shop(calibration=0.95, rules={"seen": "exclude"}).lists(histories(own), 8)
+    found = shop(calibration=0.95, rules={"seen": "exclude"}).recommend_batch(histories(own), 8)
     kinds = [np.bincount(found.item[found.user == user] % 4, minlength=4).tolist() for user in (0, 1)]
     assert kinds[0][0] == 6 and kinds[0][1] == 2, "three shoes and a hat in the history"
     assert kinds[1][2] == 5, "all coats that are left"

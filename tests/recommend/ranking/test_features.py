@@ -7,21 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.recommend.candidates.source import Candidates, UserBatch, pairs_of
+from recsys.recommend.candidates.source import Candidates, UserBatch, merge_candidates
 from recsys.recommend.ranking import features
-from recsys.recommend.ranking.statistics import ProductFacts, UserFacts
+from recsys.recommend.ranking.statistics import ProductStatistics, UserStatistics
 from tests import oracles
 from tests.recommend.ruled import goods
 from tests.recommend.shops import DAY, START, events, histories, vectors
 from tests.recommend.test_pairs import candidates, rows
 
-NAMES = features.names(["one", "two"])
+NAMES = features.feature_names(["one", "two"])
 N = 9
 LISTS = [[1], [], [2, 3], [4, 0, 7]]
 NOW = START + 31 * DAY
 USERS = UserBatch(histories(LISTS, now=NOW), NOW)
 KNOWN = events([(0, 1, 0), (1, 1, 29), (1, 2, 30)], n_users=2, n_items=N)
-PRODUCTS = ProductFacts(goods(N), KNOWN, vectors(N), now=NOW, days=7)
+PRODUCTS = ProductStatistics(goods(N), KNOWN, vectors(N), now=NOW, days=7)
 
 
 class Said:
@@ -30,8 +30,8 @@ class Said:
     def __init__(self, name, table):
         self.name, self.table = name, np.asarray(table, np.float32)
 
-    def weigh(self, users, user, item):
-        return self.table[users.histories.real.sum(axis=1)[user], item]
+    def score(self, users, user, item):
+        return self.table[users.histories.mask.sum(axis=1)[user], item]
 
 
 def squashed(score):
@@ -43,8 +43,8 @@ tables = st.lists(st.lists(st.integers(-3, 5), min_size=N, max_size=N), min_size
 
 @given(rows=rows, one=tables, two=tables)
 def test_every_column_of_a_source_equals_the_slow_answer(rows, one, two):
-    pairs = pairs_of(candidates(rows), 2)
-    x = features.Features([Said("one", one), Said("two", two)], PRODUCTS).of(pairs, USERS)
+    pairs = merge_candidates(candidates(rows), 2)
+    x = features.FeatureExtractor([Said("one", one), Said("two", two)], PRODUCTS).transform(pairs, USERS)
     assert x.shape == (len(pairs), len(NAMES)) and x.dtype == np.float32 and np.isfinite(x).all()
     together = list(zip(pairs.user.tolist(), pairs.item.tolist(), strict=True))
     for at, (user, item) in enumerate(together):
@@ -68,11 +68,11 @@ def test_every_column_of_a_source_equals_the_slow_answer(rows, one, two):
 
 
 def test_the_other_columns_are_the_facts_in_the_order_of_their_names():
-    pairs = pairs_of(candidates([(0, 1, 0, 1), (2, 3, 1, 1), (3, 8, 0, 2), (3, 0, 0, 2)]), 2)
+    pairs = merge_candidates(candidates([(0, 1, 0, 1), (2, 3, 1, 1), (3, 8, 0, 2), (3, 0, 0, 2)]), 2)
     table = np.ones((4, N))
-    x = features.Features([Said("one", table), Said("two", table)], PRODUCTS).of(pairs, USERS)
-    mine = UserFacts(USERS, PRODUCTS)
-    said = [*PRODUCTS.of(pairs.item), *mine.of(pairs.user), *mine.fit(pairs.user, pairs.item)]
+    x = features.FeatureExtractor([Said("one", table), Said("two", table)], PRODUCTS).transform(pairs, USERS)
+    mine = UserStatistics(USERS, PRODUCTS)
+    said = [*PRODUCTS.of(pairs.item), *mine.of(pairs.user), *mine.user_item_features(pairs.user, pairs.item)]
     assert len(set(NAMES)) == len(NAMES)
     assert not any(name.startswith(("one.", "two.")) for name in NAMES[-len(said) :])
     np.testing.assert_array_equal(x[:, -len(said) :], np.stack(said, axis=1))
@@ -83,14 +83,17 @@ def test_the_other_columns_are_the_facts_in_the_order_of_their_names():
 
 
 def test_names_of_sources_come_first_and_begin_with_the_source():
-    names = features.names(["popular", "content"])
+    names = features.feature_names(["popular", "content"])
     parts = [name.split(".")[1] for name in names if name.startswith("popular.")]
     assert names[: 2 * len(parts)] == [f"{source}.{part}" for source in ("popular", "content") for part in parts]
     assert {name.split(".")[0] for name in names[2 * len(parts) :]} == {"product", "user", "fit"}
 
 
 def test_no_candidate_no_row():
-    none = features.Features([Said("one", np.ones((4, N))), Said("two", np.ones((4, N)))], PRODUCTS)
-    x = none.of(pairs_of(Candidates.none(), 2), USERS)
+    none = features.FeatureExtractor([Said("one", np.ones((4, N))), Said("two", np.ones((4, N)))], PRODUCTS)
+    x = none.transform(merge_candidates(Candidates.empty(), 2), USERS)
     assert x.shape == (0, len(NAMES)) and x.dtype == np.float32
-    assert none.of(pairs_of(Candidates.none(), 2), UserBatch(histories([]), NOW)).shape == (0, len(NAMES))
+    assert none.transform(merge_candidates(Candidates.empty(), 2), UserBatch(histories([]), NOW)).shape == (
+        0,
+        len(NAMES),
+    )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from recsys.data.schema import RETURN_CODE
 from recsys.recommend.candidates.source import UserBatch
 from recsys.recommend.ranking.features import _OF_BOTH, _OF_PRODUCT, _OF_USER
-from recsys.recommend.ranking.statistics import ProductFacts, UserFacts
+from recsys.recommend.ranking.statistics import ProductStatistics, UserStatistics
 from tests import oracles
 from tests.recommend.ruled import goods
 from tests.recommend.shops import DAY, START, catalogue, events, histories, vectors
@@ -41,7 +41,7 @@ def product_columns(held):
 
 
 def facts(known, *, now, days=7.0, shop=GOODS):
-    return ProductFacts(shop, known, CONTENT, now=now, days=days)
+    return ProductStatistics(shop, known, CONTENT, now=now, days=days)
 
 
 @given(rows=rows, days=st.sampled_from([2.0, 7.0, 90.0]), later=st.integers(0, 400))
@@ -62,11 +62,11 @@ def test_what_is_said_of_a_user_and_of_both_equals_the_slow_answer(lists, seed):
     g = np.random.default_rng(seed)
     now = START + 9 * DAY
     given_ = histories([[i for i, _ in user] for user in lists], kinds=[[k for _, k in user] for user in lists])
-    held = UserFacts(UserBatch(given_, now), facts(events([(0, 1, 0)], n_users=1, n_items=N), now=now))
+    held = UserStatistics(UserBatch(given_, now), facts(events([(0, 1, 0)], n_users=1, n_items=N), now=now))
     user = np.sort(g.integers(len(lists), size=25))
     item = g.integers(N, size=25)
     alone = dict(zip(_OF_USER, held.of(user), strict=True))
-    both = dict(zip(_OF_BOTH, held.fit(user, item), strict=True))
+    both = dict(zip(_OF_BOTH, held.user_item_features(user, item), strict=True))
     for at in range(25):
         events_ = [
             (int(i), int(time))
@@ -134,9 +134,9 @@ def test_unknown_price_brand_and_category_count_nothing():
     known = events([(0, 1, 0), (0, 2, 500)], n_users=1, n_items=N)
     for shop in (bare, catalogue(N), goods(N, price=pl.Series([0.0] * N), brand=None, category=None)):
         held = facts(known, now=START + 600 * DAY, shop=shop)
-        mine = UserFacts(users, held)
+        mine = UserStatistics(users, held)
         columns = {
-            **dict(zip(_OF_BOTH, mine.fit(user, item), strict=True)),
+            **dict(zip(_OF_BOTH, mine.user_item_features(user, item), strict=True)),
             **{f"user.{name}": column for name, column in zip(_OF_USER, mine.of(user), strict=True)},
             **{f"product.{name}": column[item] for name, column in product_columns(held).items()},
         }
@@ -148,9 +148,9 @@ def test_unknown_price_brand_and_category_count_nothing():
 
 def test_a_user_without_history_is_like_nothing():
     users = UserBatch(histories([[], []]), START)
-    held = UserFacts(users, facts(events([(0, 1, 0)], n_users=1, n_items=N), now=START + DAY))
+    held = UserStatistics(users, facts(events([(0, 1, 0)], n_users=1, n_items=N), now=START + DAY))
     user, item = np.repeat([0, 1], N), np.tile(np.arange(N), 2)
-    assert not np.stack(held.of(user) + held.fit(user, item)).any()
+    assert not np.stack(held.of(user) + held.user_item_features(user, item)).any()
 
 
 def test_no_event_at_all():

@@ -9,19 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.config import RankerSettings, RecommendSettings, RuleSettings
-from recsys.data.holdout import newest, time_split
+from recsys.data.holdout import cutoff_for_fraction, time_split
 from recsys.data.schema import PURCHASE_CODE
-from recsys.recommend.candidates.registry import Knowledge
+from recsys.recommend.candidates.registry import SourceContext
 from recsys.recommend.ranking import features
 from recsys.recommend.ranking import linear as rank
 from recsys.recommend.ranking import training as rehearsal
-from recsys.recommend.ranking.training import examples, fit_on, rehearse
+from recsys.recommend.ranking.training import build_examples, fit_ranker, fit_ranker_on_holdout
 from tests.recommend.ruled import goods
 from tests.recommend.shops import DAY, START, StubModel, catalogue, events, interactions, vectors
 
 N = 60
 KNOWN = interactions(users=400, items=N, each=12, days=60, seed=3)
-CUT = newest(KNOWN, 0.15)
+CUT = cutoff_for_fraction(KNOWN, 0.15)
 NAMES = RecommendSettings().sources
 
 
@@ -33,7 +33,7 @@ def rehearsed(known, *, seen="repurchase", seed=0, **ranker):
         asked.append(early)
         return StubModel()
 
-    found = rehearse(
+    found = fit_ranker(
         catalogue(N),
         known,
         vectors(N),
@@ -51,16 +51,16 @@ def watched(known, **ranker):
     made, fitted = [], []
 
     def knowledge(catalogue, interactions, model, content, recommend, now):
-        made.append(Knowledge(catalogue, interactions, model, content, recommend, now))
+        made.append(SourceContext(catalogue, interactions, model, content, recommend, now))
         return made[-1]
 
     def fit(rehearsals, **_):
         fitted.extend(rehearsals)
-        return rank.equal(NAMES)
+        return rank.equal_weights(NAMES)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rehearsal.sources, "Knowledge", knowledge)
-        patch.setattr(rehearsal, "fit_on", fit)
+        patch.setattr(rehearsal.sources, "SourceContext", knowledge)
+        patch.setattr(rehearsal, "fit_ranker_on_holdout", fit)
         _, asked = rehearsed(known, **ranker)
     assert [held for _, held in fitted] == made, "what is fitted on is made from nothing else"
     return fitted, asked
@@ -81,18 +81,18 @@ def test_windows_follow_each_other_and_cover_what_is_held_out(windows, fraction,
     fitted, asked = watched(known, windows=windows, window_fraction=fraction)
     moments = [held.now for _, held in fitted]
     assert moments == sorted(set(moments)) and 1 <= len(moments) <= windows
-    assert moments[0] == newest(known, fraction)
+    assert moments[0] == cutoff_for_fraction(known, fraction)
     found = set()
     for (cases, held), end in zip(fitted, [*moments[1:], int(known.time.max()) + 1], strict=True):
         assert cases.now == held.now
         assert held.interactions.time.max() < held.now
         assert len(held.interactions) == (known.time < held.now).sum(), "all that was before, and nothing else"
-        assert cases.histories.times[cases.histories.real].max() < held.now
+        assert cases.histories.times[cases.histories.mask].max() < held.now
         for user, targets in zip(cases.histories.users.tolist(), cases.targets, strict=True):
             mine = (known.user == user) & (known.time >= held.now) & (known.time < end)
-            assert targets.tolist() == sorted(set(known.item[mine & (known.kind == PURCHASE_CODE)].tolist()))
+            assert targets.tolist() == sorted(set(known.item[mine & (known.event_type == PURCHASE_CODE)].tolist()))
             found |= {(user, held.now)}
-    late = (known.time >= moments[0]) & (known.kind == PURCHASE_CODE)
+    late = (known.time >= moments[0]) & (known.event_type == PURCHASE_CODE)
     window = np.array(moments)[np.searchsorted(moments, known.time[late], side="right") - 1]
     assert found == set(zip(known.user[late].tolist(), window.tolist(), strict=True)), "whoever bought in it is a case"
     (early,) = asked
@@ -116,7 +116,7 @@ def test_the_users_drawn_are_shared_among_the_windows():
 def test_the_user_encoder_sees_only_what_was_before_the_first_window():
     blend, (early,) = rehearsed(KNOWN)
     assert early.time.max() < CUT and len(early) == (KNOWN.time < CUT).sum()
-    assert blend.cases >= 50 and blend.sources == tuple(NAMES)
+    assert blend.n_users >= 50 and blend.sources == tuple(NAMES)
 
 
 def test_a_window_in_which_nobody_bought_is_left_out_and_it_is_said(caplog):
@@ -141,7 +141,7 @@ def test_events_of_one_moment_leave_equal_weights_and_say_so(caplog):
     known = events([(user, item, 0) for user in range(5) for item in range(3)], n_users=5, n_items=N)
     with caplog.at_level(logging.WARNING, logger="recsys"):
         blend, asked = rehearsed(known)
-    assert blend.to_json() == rank.equal(NAMES).to_json() and asked == []
+    assert blend.to_json() == rank.equal_weights(NAMES).to_json() and asked == []
     assert "not fitted" in caplog.text
 
 
@@ -151,8 +151,8 @@ def test_events_of_one_moment_leave_equal_weights_and_say_so(caplog):
 def drawn(known=KNOWN, *, negatives=10, g=0, shop=None):
     """Features, users and outcomes of one window, and its cases."""
     before, cases = time_split(known, CUT)
-    held = Knowledge(shop or catalogue(N), before, StubModel(), vectors(N), RecommendSettings(), CUT)
-    found = examples(
+    held = SourceContext(shop or catalogue(N), before, StubModel(), vectors(N), RecommendSettings(), CUT)
+    found = build_examples(
         cases,
         held,
         rule_settings=RuleSettings(seen="allow"),
@@ -193,7 +193,7 @@ def test_features_are_those_of_the_moment_of_the_window():
     x, user, _, cases = drawn()
     newest_event = cases.histories.times[user].max(axis=1)
     some = newest_event > 0
-    away = x[:, features.names(NAMES).index("user.away")]
+    away = x[:, features.feature_names(NAMES).index("user.away")]
     np.testing.assert_allclose(away[some], np.log1p((CUT - newest_event[some]) / DAY), rtol=1e-5)
     assert some.sum() > 100
 
@@ -255,7 +255,7 @@ def test_an_event_after_the_window_of_the_test_changes_no_fitted_weight():
     late = (cut - START) // DAY
     more = planted(KNOWN, [(3, 59, late), (7, 58, late), (11, 57, late)])
     blends = [rehearsed(known.split(cut)[0])[0].to_json() for known in (KNOWN, more)]
-    assert blends[0] == blends[1] and rank.Blend.from_json(blends[0]).cases >= 50
+    assert blends[0] == blends[1] and rank.LinearRanker.from_json(blends[0]).n_users >= 50
 
 
 def test_an_event_before_the_cut_does_change_them():
@@ -269,13 +269,13 @@ def test_users_of_two_windows_are_two_users(monkeypatch):
 
     def fit(x, user, bought, **_):
         asked.append(user)
-        return rank.equal(["popular"])
+        return rank.equal_weights(["popular"])
 
-    monkeypatch.setattr(rehearsal, "fit", fit)
+    monkeypatch.setattr(rehearsal, "fit_conditional_logit", fit)
     parts = [(np.zeros((4, 1)), np.array([0, 0, 2, 2]), np.array([True, False] * 2))] * 2
-    monkeypatch.setattr(rehearsal, "examples", lambda *_, **__: parts[0])
+    monkeypatch.setattr(rehearsal, "build_examples", lambda *_, **__: parts[0])
     held = SimpleNamespace(recommend=SimpleNamespace(sources=["popular"]))
-    fit_on([(range(3), held)] * 2, rule_settings=RuleSettings(), ranker=RankerSettings(), seed=0)
+    fit_ranker_on_holdout([(range(3), held)] * 2, rule_settings=RuleSettings(), ranker=RankerSettings(), seed=0)
     assert asked[0].tolist() == [0, 0, 2, 2, 3, 3, 5, 5]
 
 
@@ -291,8 +291,8 @@ def test_a_source_that_knows_tomorrow_gets_the_weight():
     known = events(rows, n_users=300, n_items=N)
     names = ["sequence", "co_purchase", "popular", "content"]
     before, cases = time_split(known, START + 25 * DAY)
-    held = Knowledge(catalogue(N), before, StubModel(), content, RecommendSettings(sources=names), START + 25 * DAY)
-    blend = fit_on(
+    held = SourceContext(catalogue(N), before, StubModel(), content, RecommendSettings(sources=names), START + 25 * DAY)
+    blend = fit_ranker_on_holdout(
         [(cases, held)], rule_settings=RuleSettings(seen="exclude"), ranker=RankerSettings(candidates=30), seed=0
     )
     weight = dict(zip(blend.names, blend.weight.tolist(), strict=True))

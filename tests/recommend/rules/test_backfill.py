@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigError, DataContractError
-from recsys.recommend.recommendations import Lists
-from recsys.recommend.rules.backfill import filled
+from recsys.recommend.recommendations import Recommendations
+from recsys.recommend.rules.backfill import backfill
 from tests.recommend.ruled import BRANDS, N, goods, shop, whole
 from tests.recommend.shops import DAY, START, events, histories, interactions
 
@@ -56,7 +56,7 @@ def test_lists_are_k_long_and_in_order_under_any_rules(name, more):
     keys = found.user * N + found.item
     if name in ("exclude", "replenish", "all"):  # no source is exempt
         assert not np.isin(keys, recommender.rules.barred(users)).any()
-    figures = recommender.drops.document()
+    figures = recommender.rule_stats.to_dict()
     assert figures["lists"] == len(users) and figures["lists_short"] == figures["lists_empty"] == 0
 
 
@@ -73,7 +73,7 @@ def test_the_same_rules_give_the_same_bytes_whoever_is_asked_with_whom(name):
 @given(lists=st.lists(st.lists(st.integers(0, 39), max_size=20), min_size=1, max_size=5), k=st.integers(1, 14))
 def test_rules_that_bind_nothing_leave_every_list_as_it_is(lists, k):
     loose = {"caps": {"brand": 99}, "min_new": 0, "price_min": 0.5, "price_factor": 1e6, "exclude": []}
-    plain, ruled = (one.lists(histories(lists), k) for one in (PLAIN, shop(rules=loose)))
+    plain, ruled = (one.recommend_batch(histories(lists), k) for one in (PLAIN, shop(rules=loose)))
     for name in ("user", "rank", "item", "score", "source", "because", "kind"):
         assert getattr(plain, name).tobytes() == getattr(ruled, name).tobytes(), name
 
@@ -87,7 +87,7 @@ def test_caps_hold_where_candidates_allow_it():
     for user in range(len(users)):
         mine = found.item[found.user == user]
         assert np.bincount(mine % 3).max() <= 2 and np.bincount(mine % 2).max() <= 3
-    figures = recommender.drops.document()
+    figures = recommender.rule_stats.to_dict()
     assert figures["places_filled"] == {"over_a_cap": 0, "popular": 0}
     assert figures["places_moved"]["caps.brand"] > 0 and figures["places_moved"]["caps.colour"] > 0
 
@@ -98,42 +98,42 @@ def test_the_fallbacks_come_in_their_order():
     recommender = shop(
         known=known, catalogue=goods(12), rules={"caps": {"brand": 1}, "seen": "allow"}, sources=["repurchase"]
     )
-    found = recommender.lists(known.histories(np.array([0]), 9), 7)
+    found = recommender.recommend_batch(known.histories(np.array([0]), 9), 7)
     check(found, 1, 7)
     by_score = PLAIN_ORDER = [3, 2, 1, 0]  # repurchase: the last in the basket first
     within, over = by_score[:3], by_score[3:]
     assert [BRANDS[item % 3] for item in within] == ["Aro", "Cim", "Bex"]
     assert found.item.tolist()[:4] == within + over and PLAIN_ORDER == by_score
     assert found.item.tolist()[4:] == [item for item in recommender._popular.order.tolist() if item > 3][:3]
-    assert recommender.drops.document()["places_filled"] == {"over_a_cap": 1, "popular": 3}
+    assert recommender.rule_stats.to_dict()["places_filled"] == {"over_a_cap": 1, "popular": 3}
 
 
 def test_the_fallback_keeps_hard_rules_and_relaxes_the_band():
     recommender = shop(
         rules={"price_factor": 1.01, "price_max": 30, "exclude": ["p0003"], "seen": "exclude"}, sources=["popular"]
     )
-    found = recommender.lists(histories([[0, 1], [5]]), 15)
+    found = recommender.recommend_batch(histories([[0, 1], [5]]), 15)
     check(found, 2, 15)
     assert (PRICE[found.item] <= 30).all() and 3 not in found.item
     assert not {0, 1} & set(found.item[found.user == 0].tolist())
-    assert recommender.drops.filled["popular"] >= 20, "hardly a candidate is within one percent of the median"
+    assert recommender.rule_stats.filled["popular"] >= 20, "hardly a candidate is within one percent of the median"
 
 
 def test_hard_rules_make_lists_shorter_and_it_is_said():
     recommender = shop(rules={"include": ["p0001", "p0002", "p0003"], "seen": "exclude"})
-    found = recommender.lists(histories([[1, 2], [1, 2, 3], []]), 5)
+    found = recommender.recommend_batch(histories([[1, 2], [1, 2, 3], []]), 5)
     check(found, 3, 5, lengths=[1, 0, 3])
-    figures = recommender.drops.document()
+    figures = recommender.rule_stats.to_dict()
     assert (figures["lists_short"], figures["lists_empty"]) == (3, 1)
     assert figures["products_barred"] == {"available_only": 0, "include": N - 3}
-    assert recommender.drops.warnings() == ["3 of 3 lists are shorter than k: the rules leave no further product"]
+    assert recommender.rule_stats.warnings() == ["3 of 3 lists are shorter than k: the rules leave no further product"]
 
 
 def test_a_campaign_is_searched_by_taste_and_not_only_filled():
     chosen = [f"p{row:04d}" for row in range(20, 40)]
     recommender = shop(rules={"include": chosen}, candidates=5)
-    found = recommender.lists(histories([[0, 2, 4], [1, 3, 5]]), 5)
-    assert recommender.drops.filled["popular"] == 0
+    found = recommender.recommend_batch(histories([[0, 2, 4], [1, 3, 5]]), 5)
+    assert recommender.rule_stats.filled["popular"] == 0
     one, two = (found.item[found.user == user].tolist() for user in (0, 1))
     assert one != two and min(one + two) >= 20
 
@@ -141,8 +141,8 @@ def test_a_campaign_is_searched_by_taste_and_not_only_filled():
 def test_new_products_stand_in_every_list_and_what_is_missing_is_counted():
     known = interactions(items=30)
     catalogue = goods(40)
-    wide = type(known).of(
-        user=known.user, item=known.item, time=known.time, kind=known.kind, n_users=known.n_users, n_items=40
+    wide = type(known).from_events(
+        user=known.user, item=known.item, time=known.time, kind=known.event_type, n_users=known.n_users, n_items=40
     )
     recommender = shop(known=wide, catalogue=catalogue, rules={"min_new": 2, "new_days": 0.001}, candidates=40)
     new = recommender.rules.lists[0].new
@@ -151,21 +151,21 @@ def test_new_products_stand_in_every_list_and_what_is_missing_is_counted():
     check(found, len(users), 6)
     held = np.bincount(found.user, new[found.item], minlength=len(users))
     missing = int(np.maximum(2 - held, 0).sum())
-    assert recommender.drops.new_missing == missing and (held >= 2).mean() > 0.9
+    assert recommender.rule_stats.new_missing == missing and (held >= 2).mean() > 0.9
     few = shop(known=wide, catalogue=catalogue, rules={"min_new": 2, "new_days": 0.001}, sources=["repurchase"])
     whole(few, 3)
-    assert few.drops.new_missing > 0 and "not enough new candidates" in few.drops.warnings()[0]
+    assert few.rule_stats.new_missing > 0 and "not enough new candidates" in few.rule_stats.warnings()[0]
 
 
 def test_what_each_rule_strikes_out_is_counted_once():
     rules = {"exclude": ["p0001"], "seen": "exclude", "price_factor": 1.2}
     recommender = shop(rules=rules, sources=["repurchase", "popular"])
-    recommender.lists(histories([[1, 4], []]), 5)
+    recommender.recommend_batch(histories([[1, 4], []]), 5)
     # user 0: repurchase says 1 and 4, popular all but 1; user 1 has only popular, which never offers 1
-    struck = recommender.drops.struck
+    struck = recommender.rule_stats.filtered
     assert struck["exclude"] == 1 and struck["seen"] == 1 and struck["available_only"] == 0
     assert 0 < struck["price_factor"] < 39
-    assert [row[:2] for row in recommender.drops.rows()][:2] == [
+    assert [row[:2] for row in recommender.rule_stats.rows()][:2] == [
         ("available_only", "products barred"),
         ("exclude", "products barred"),
     ]
@@ -182,9 +182,9 @@ def test_filling_is_the_first_free_of_the_popular(missing, barred, k):
     user = np.repeat(np.arange(b), [k - one for one in missing])
     rank = np.concatenate([np.arange(1, k - one + 1) for one in missing])
     item, none = rank + 15, np.full(len(user), -1)
-    lists = Lists(user, rank, item, -rank.astype(np.float32), none, none, none)
+    lists = Recommendations(user, rank, item, -rank.astype(np.float32), none, none, none)
     keys = np.array([at * 30 + row for at, row in barred if at < b], np.int64)
-    found = filled(lists, k, users=b, order=order, barred=lambda: keys, n=30, source=7)
+    found = backfill(lists, k, users=b, order=order, barred=lambda: keys, n=30, source=7)
     for one in range(b):
         had, now = item[user == one].tolist(), found.item[found.user == one].tolist()
         closed = {*had, *(row for at, row in barred if at == one)}
@@ -199,7 +199,7 @@ EVERYTHING = {**RULES["all"], "caps": {"brand": 1, "category": 1}}
 def test_everybody_is_cold():
     known = events([(0, 3, 0)], n_users=1, n_items=N)
     recommender = shop(known=known, rules=EVERYTHING, diversity=0.5, calibration=0.2)
-    found = recommender.lists(histories([[], [], []]), 6)
+    found = recommender.recommend_batch(histories([[], [], []]), 6)
     check(found, 3, 6)
     assert found.item[:6].tolist() == found.item[6:12].tolist()
     with pytest.raises(DataContractError, match="no events"):
@@ -219,7 +219,7 @@ def test_a_user_with_a_hundred_thousand_events():
     g = np.random.default_rng(0)
     known = interactions(items=N)
     many = 100_000
-    held = type(known).of(
+    held = type(known).from_events(
         user=np.concatenate([known.user, np.full(many, 3)]),
         item=np.concatenate([known.item, g.integers(0, N - 1, many)]),
         time=np.concatenate([known.time, START + g.integers(0, 9 * DAY, many)]),

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data.product_columns import codes_of, new_products
+from recsys.data.product_columns import category_codes, new_product_mask
 from recsys.errors import ConfigError
-from recsys.recommend.recommendations import falling
-from recsys.recommend.rules.list_constraints import Cap, MinNew, Pool, choose
+from recsys.recommend.recommendations import non_increasing_scores
+from recsys.recommend.rules.list_constraints import MaxPerValue, MinNewProducts, RankedPool, select_greedy
 from tests.recommend.ruled import goods
 from tests.recommend.shops import DAY, START, events
 
@@ -27,7 +27,7 @@ values = st.lists(st.integers(-1, 3), min_size=N, max_size=N)
 
 def pool_of(rows):
     user, item, score = (np.array([row[at] for row in rows], np.int64) for at in range(3))
-    return Pool.of(user, item, score.astype(np.float32), users=3)
+    return RankedPool.of(user, item, score.astype(np.float32), users=3)
 
 
 def best_first(rows, user):
@@ -41,15 +41,15 @@ def items(pool, choice):
 @given(rows=pools, k=st.integers(1, 8))
 def test_without_rules_the_best_come_first(rows, k):
     pool = pool_of(rows)
-    found = items(pool, choose(pool, k, rules=[], gain=None))
+    found = items(pool, select_greedy(pool, k, rules=[], gain=None))
     assert found == [best_first(rows, user)[:k] for user in range(3)]
 
 
 @given(rows=pools, k=st.integers(1, 8), one=values, two=values, most=st.tuples(st.integers(1, 3), st.integers(1, 3)))
 def test_caps_skip_what_is_over_them_and_fall_back_to_it(rows, k, one, two, most):
     pool = pool_of(rows)
-    caps = [Cap("one", most[0], np.array(one)), Cap("two", most[1], np.array(two))]
-    choice = choose(pool, k, rules=caps, gain=None)
+    caps = [MaxPerValue("one", most[0], np.array(one)), MaxPerValue("two", most[1], np.array(two))]
+    choice = select_greedy(pool, k, rules=caps, gain=None)
     over = 0
     for user, found in enumerate(items(pool, choice)):
         within, spared = [], []
@@ -69,7 +69,7 @@ def test_places_that_a_cap_moves_are_counted_by_rule():
     rows = [(0, item, 10 - item) for item in range(8)]
     codes = np.array([0, 0, 0, 1, 1, 1, -1, -1, -1, -1, -1, -1])
     pool = pool_of(rows)
-    choice = choose(pool, 4, rules=[Cap("brand", 1, codes), Cap("other", 9, codes)], gain=None)
+    choice = select_greedy(pool, 4, rules=[MaxPerValue("brand", 1, codes), MaxPerValue("other", 9, codes)], gain=None)
     assert items(pool, choice)[0] == [0, 3, 6, 7]
     # of the four best, 1 and 2 gave way
     assert choice.moved == {"caps.brand": 2, "caps.other": 0} and choice.over == 0
@@ -78,7 +78,7 @@ def test_places_that_a_cap_moves_are_counted_by_rule():
 @given(rows=pools, k=st.integers(1, 8), least=st.integers(0, 9), new=st.lists(st.booleans(), min_size=N, max_size=N))
 def test_new_products_displace_the_lowest_ranked(rows, k, least, new):
     pool = pool_of(rows)
-    choice = choose(pool, k, rules=[MinNew(least, np.array(new))], gain=None)
+    choice = select_greedy(pool, k, rules=[MinNewProducts(least, np.array(new))], gain=None)
     for user, found in enumerate(items(pool, choice)):
         ranked = best_first(rows, user)
         fresh, rest = [item for item in ranked if new[item]], [item for item in ranked if not new[item]]
@@ -95,9 +95,9 @@ def test_a_cap_weighs_more_than_a_new_product():
     rows = [(0, item, 10 - item) for item in range(6)]
     codes, new = np.array([0, 1, 2, 3, 0, 0] + [-1] * 6), np.arange(N) >= 4
     pool = pool_of(rows)
-    choice = choose(pool, 3, rules=[Cap("brand", 1, codes), MinNew(2, new)], gain=None)
+    choice = select_greedy(pool, 3, rules=[MaxPerValue("brand", 1, codes), MinNewProducts(2, new)], gain=None)
     assert items(pool, choice)[0] == [0, 1, 2], "both new products are of a brand that is in the list already"
-    choice = choose(pool, 3, rules=[Cap("brand", 2, codes), MinNew(2, new)], gain=None)
+    choice = select_greedy(pool, 3, rules=[MaxPerValue("brand", 2, codes), MinNewProducts(2, new)], gain=None)
     assert items(pool, choice)[0] == [0, 4, 1], "one of them fits"
 
 
@@ -106,7 +106,7 @@ def test_a_cap_weighs_more_than_a_new_product():
 )
 def test_scores_fall_along_rearranged_lists(scores, order):
     score, item = np.array(scores, np.float32), np.tile(order, (len(scores), 1))
-    out = falling(score, item)
+    out = non_increasing_scores(score, item)
     for mine, own, row in zip(out, score, item, strict=True):
         pairs = list(zip((-mine).tolist(), row.tolist(), strict=True))
         assert pairs == sorted(pairs), "by falling score, ties by row"
@@ -119,19 +119,19 @@ def test_scores_fall_along_rearranged_lists(scores, order):
 
 def test_values_of_a_column_are_told_apart_and_missing_ones_are_none():
     shelf = goods(8)
-    codes = codes_of(shelf, "category", setting="x")
+    codes = category_codes(shelf, "category", setting="x")
     assert (codes[3::4] == -1).all() and len(set(codes[:3].tolist())) == 3 and codes[0] == codes[4]
-    assert codes_of(shelf, "colour", setting="x").tolist() == [1, 0] * 4
-    assert codes_of(shelf, "price", setting="x").max() == 7
+    assert category_codes(shelf, "colour", setting="x").tolist() == [1, 0] * 4
+    assert category_codes(shelf, "price", setting="x").max() == 7
     none = goods(3, brand=pl.Series([None] * 3, dtype=pl.String))
-    assert codes_of(none, "brand", setting="x").tolist() == [-1] * 3
+    assert category_codes(none, "brand", setting="x").tolist() == [-1] * 3
 
 
 def test_an_unknown_column_is_an_error_with_a_suggestion():
     with pytest.raises(ConfigError, match=r"rules.caps: unknown column 'brnd'; did you mean 'brand'\?"):
-        codes_of(goods(3), "brnd", setting="rules.caps")
+        category_codes(goods(3), "brnd", setting="rules.caps")
     with pytest.raises(ConfigError, match="unknown column 'zzz'; there are product_id, title"):
-        codes_of(goods(3), "zzz", setting="rules.caps")
+        category_codes(goods(3), "zzz", setting="rules.caps")
 
 
 def test_what_is_new_is_told_by_date_or_else_by_events():
@@ -139,7 +139,7 @@ def test_what_is_new_is_told_by_date_or_else_by_events():
     created = pl.Series([START + 99 * DAY, START, None, None, None, None], dtype=pl.Int64)
     # 2 sold long ago, 3 sold lately for the first time, 4 never, 5 looked at long ago but never sold
     known = events([(0, 0, 1), (0, 2, 1), (0, 2, 99), (0, 3, 95), (0, 5, 1, 2)], n_users=1, n_items=6)
-    assert new_products(goods(6, created_at=created), known, days=10, now=now, unsold=True).tolist() == [
+    assert new_product_mask(goods(6, created_at=created), known, days=10, now=now, unsold=True).tolist() == [
         1,
         0,
         0,
@@ -148,5 +148,5 @@ def test_what_is_new_is_told_by_date_or_else_by_events():
         1,
     ]
     undated = goods(6)
-    undated = type(undated)(undated.ids, undated.frame.drop("created_at"), undated.sellable, undated.pictures)
-    assert new_products(undated, known, days=10, now=now, unsold=True).tolist() == [0, 1, 0, 1, 1, 1]
+    undated = type(undated)(undated.ids, undated.frame.drop("created_at"), undated.sellable, undated.images)
+    assert new_product_mask(undated, known, days=10, now=now, unsold=True).tolist() == [0, 1, 0, 1, 1, 1]

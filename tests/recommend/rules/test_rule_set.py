@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from recsys.config import RuleSettings
 from recsys.errors import ConfigError, DataContractError
-from recsys.recommend.candidates.source import Pairs
+from recsys.recommend.candidates.source import CandidatePairs
+from recsys.recommend.rules import purchase_filters
 from recsys.recommend.rules import rule_set as rules
-from recsys.recommend.rules.price_filter import PriceFactor, prices_of
+from recsys.recommend.rules.price_filter import PriceRangeFilter, prices_of
 from tests.recommend.ruled import goods
 from tests.recommend.shops import DAY, START, events, histories
 
@@ -24,13 +25,13 @@ def pairs():
     user, item = np.repeat([0, 1], 6), np.tile(np.arange(6), 2)
     held = np.ones((12, 2), bool)
     held[:, 0] = np.isin(item, [1, 3])
-    return Pairs(user, item, held, np.full((12, 2), -1))
+    return CandidatePairs(user, item, held, np.full((12, 2), -1))
 
 
 def kept(users, **asked):
     left = pairs()
-    for rule in rules.made(RuleSettings(**asked), KNOWN, sources=SOURCES, sellable=SELLABLE):
-        left = left.take(rule.keep(left, users))
+    for rule in rules.training_filters(RuleSettings(**asked), KNOWN, sources=SOURCES, sellable=SELLABLE):
+        left = left.take(rule.keep_mask(left, users))
     return [left.item[left.user == user].tolist() for user in (0, 1)]
 
 
@@ -49,37 +50,37 @@ def test_what_stays(asked, expected):
 
 
 def test_without_the_repurchase_source_nothing_bought_stays():
-    made = rules.made(RuleSettings(), KNOWN, sources=["popular"], sellable=SELLABLE)
+    made = rules.training_filters(RuleSettings(), KNOWN, sources=["popular"], sellable=SELLABLE)
     left = pairs()
     for rule in made:
-        left = left.take(rule.keep(left, histories([[1], [5]])))
+        left = left.take(rule.keep_mask(left, histories([[1], [5]])))
     assert left.item[left.user == 0].tolist() == [0, 3, 4, 5]
 
 
 def test_purchases_before_the_end_of_the_history_count_too():
     short = KNOWN.histories(np.array([0, 1]), 1)
     assert short.items.tolist() == [[3], [-1]]
-    assert rules.bought(short, KNOWN).tolist() == [1, 3]
+    assert purchase_filters.purchased_pairs(short, KNOWN).tolist() == [1, 3]
 
 
 def test_nobody_bought_anything():
-    assert rules.bought(histories([[], []]), KNOWN).tolist() == []
+    assert purchase_filters.purchased_pairs(histories([[], []]), KNOWN).tolist() == []
 
 
 def all_pairs(users=2, n=6):
     """Every product for every user, all by `popular` alone."""
     user, item = np.repeat(np.arange(users), n), np.tile(np.arange(n), users)
     held = np.tile([False, True], (users * n, 1))
-    return Pairs(user, item, held, np.full(held.shape, -1))
+    return CandidatePairs(user, item, held, np.full(held.shape, -1))
 
 
 def left_by(users, *, catalogue=None, known=KNOWN, now=START + 10 * DAY, **asked):
     """Products that stay of each user when all rules are asked."""
     shelf = catalogue or goods(6)
-    made = rules.assembled(RuleSettings(**asked), shelf, known, sources=SOURCES, now=now)
+    made = rules.build_rules(RuleSettings(**asked), shelf, known, sources=SOURCES, now=now)
     left = all_pairs(len(users))
-    for rule in made.striking:
-        left = left.take(rule.keep(left, users))
+    for rule in made.filters:
+        left = left.take(rule.keep_mask(left, users))
     return [left.item[left.user == user].tolist() for user in range(len(users))], made
 
 
@@ -153,7 +154,7 @@ def test_the_price_band_lies_around_what_the_user_pays(bought, factor, expected)
 
 @given(st.lists(st.lists(st.integers(0, 5), max_size=8), min_size=1, max_size=5))
 def test_medians_are_those_of_the_distinct_priced_products(lists):
-    rule = PriceFactor(KNOWN, prices=prices_of(PRICED), factor=2)
+    rule = PriceRangeFilter(KNOWN, prices=prices_of(PRICED), factor=2)
     own = [[PRICED.frame["price"][item] for item in set(bought)] for bought in lists]
     expected = [np.median([price for price in prices if price] or [np.nan]) for prices in own]
     np.testing.assert_array_equal(rule.medians(histories(lists)), expected)
@@ -193,5 +194,5 @@ def test_a_catalogue_of_which_nothing_is_sold_is_an_error():
 
 def test_the_ranker_is_fitted_under_the_lasting_rules_alone():
     asked = RuleSettings(include=["p0001"], caps={"brand": 1}, price_factor=2)
-    made = rules.made(asked, KNOWN, sources=SOURCES, sellable=SELLABLE)
+    made = rules.training_filters(asked, KNOWN, sources=SOURCES, sellable=SELLABLE)
     assert [rule.name for rule in made] == ["available_only", "seen"]

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from recsys.vectors.attributes.classifier import Evidence, Experts, Pool, calibration_error, rehearse
+from recsys.vectors.attributes.classifier import (
+    AttributeFeatures,
+    LogisticExperts,
+    LogLinearPool,
+    calibration_error,
+    cross_validate,
+)
 
 
 def _one_hot(labels: np.ndarray, values: int) -> np.ndarray:
@@ -25,7 +31,7 @@ def test_the_pool_listens_to_the_expert_who_is_right(better: int) -> None:
     g = np.random.default_rng(0)
     labels = g.integers(0, 5, 600)
     experts = [_scores(labels, 5, 6.0, g), _scores(labels, 5, 0.0, g)]
-    pool = Pool.fit(np.stack(experts if better == 0 else experts[::-1]), _one_hot(labels, 5), several=False)
+    pool = LogLinearPool.fit(np.stack(experts if better == 0 else experts[::-1]), _one_hot(labels, 5), several=False)
     assert pool.weights[better] > 0.6 and pool.weights[1 - better] < 0.1
 
 
@@ -35,18 +41,18 @@ def test_confidence_is_how_often_a_guess_is_right() -> None:
     loud = np.stack([_scores(labels, 4, 2.0, g) * 3, _scores(labels, 4, 2.0, g) * 3])  # far too sure of itself
     truth = _one_hot(labels, 4)
     half = np.arange(4000) < 2000
-    told = Pool((0.5, 0.5), 1.0, 0.0, several=False)
-    fitted = Pool.fit(loud[:, half], truth[half], several=False)
+    told = LogLinearPool((0.5, 0.5), 1.0, 0.0, several=False)
+    fitted = LogLinearPool.fit(loud[:, half], truth[half], several=False)
     errors = []
     for pool in (told, fitted):
-        chosen, raw = pool.chosen(pool.chances(loud[:, ~half]))
+        chosen, raw = pool.predict(pool.predict_proba(loud[:, ~half]))
         errors.append(calibration_error(pool.confidence(raw), (chosen == truth[~half]).all(1)))
     assert errors[0] > 0.1 and errors[1] < errors[0] / 4
 
 
 def test_few_values_move_a_pool_little() -> None:
     labels = np.array([0, 1, 1])
-    pool = Pool.fit(np.zeros((2, 3, 2), np.float32), _one_hot(labels, 2), several=False)
+    pool = LogLinearPool.fit(np.zeros((2, 3, 2), np.float32), _one_hot(labels, 2), several=False)
     assert pool.weights == pytest.approx((0.5, 0.5), abs=0.01)
     assert abs(pool.shift) < 1.0
 
@@ -64,30 +70,30 @@ def test_the_calibration_error_is_the_plain_sum() -> None:
 
 
 def test_several_values_are_chosen_each_by_itself_and_one_at_least() -> None:
-    pool = Pool((0.5, 0.5), 1.0, 0.0, several=True)
+    pool = LogLinearPool((0.5, 0.5), 1.0, 0.0, several=True)
     chances = np.array([[0.9, 0.6, 0.1], [0.2, 0.4, 0.3]], np.float32)
-    chosen, raw = pool.chosen(chances)
+    chosen, raw = pool.predict(chances)
     assert chosen.tolist() == [[True, True, False], [False, True, False]]
     assert raw == pytest.approx([0.9 * 0.6 * 0.9, 0.8 * 0.4 * 0.7])
 
 
-def _evidence(labels: np.ndarray, g: np.random.Generator) -> Evidence:
+def _evidence(labels: np.ndarray, g: np.random.Generator) -> AttributeFeatures:
     dense = g.normal(size=(len(labels), 4)).astype(np.float32)
     dense[:, 0] += 4 * (labels % 2)
     words = np.zeros((len(labels), 3), np.float32)
     words[np.arange(len(labels)), labels % 3] = 1
-    return Evidence(dense, csr_array(words))
+    return AttributeFeatures(dense, csr_array(words))
 
 
 def test_experts_never_met_a_value_say_so() -> None:
     g = np.random.default_rng(3)
     labels = np.arange(60) % 3
     evidence, truth = _evidence(labels, g), _one_hot(labels, 5)
-    said = Experts(evidence, truth, np.arange(60), several=False, g=g).scores(evidence, np.arange(10))
+    said = LogisticExperts(evidence, truth, np.arange(60), several=False, g=g).scores(evidence, np.arange(10))
     assert said.shape == (2, 10, 5)
     assert (said[:, :, 3:] == -9).all()
     assert np.exp(said[:, :, :3]).sum(2) == pytest.approx(np.ones((2, 10)), abs=1e-3)
-    alone = Experts(evidence, _one_hot(np.zeros(60, int), 2), np.arange(60), several=False, g=g)
+    alone = LogisticExperts(evidence, _one_hot(np.zeros(60, int), 2), np.arange(60), several=False, g=g)
     assert (alone.scores(evidence, np.arange(4))[:, :, 0] == 0).all()
 
 
@@ -96,10 +102,10 @@ def test_a_rehearsal_holds_out_each_product_it_judges(most: int | None) -> None:
     g = np.random.default_rng(4)
     labels = np.arange(90) % 6
     truth, known = _one_hot(labels, 6), np.arange(80)
-    judged = rehearse(_evidence(labels, g), truth, known, folds=4, most=most, several=False, seed=0)
+    judged = cross_validate(_evidence(labels, g), truth, known, folds=4, most=most, several=False, seed=0)
     assert sorted(judged.rows.tolist()) == list(range(80)) if most is None else len(judged.rows) == 15
     assert judged.accuracy > 0.8 > 3 * judged.majority
-    again = rehearse(
+    again = cross_validate(
         _evidence(labels, np.random.default_rng(4)), truth, known, folds=4, most=most, several=False, seed=0
     )
     assert np.array_equal(again.rows, judged.rows) and np.array_equal(again.chances, judged.chances)
@@ -109,7 +115,7 @@ def test_what_nothing_tells_is_not_guessed_better_than_chance() -> None:
     """A value drawn at random: whoever saw it, or judged himself by what he learned from, would do better."""
     g = np.random.default_rng(5)
     truth = _one_hot(g.integers(0, 2, 400), 2)
-    evidence = Evidence(g.normal(size=(400, 60)).astype(np.float32), csr_array((400, 1), dtype=np.float32))
-    judged = rehearse(evidence, truth, np.arange(400), folds=5, most=None, several=False, seed=0)
+    evidence = AttributeFeatures(g.normal(size=(400, 60)).astype(np.float32), csr_array((400, 1), dtype=np.float32))
+    judged = cross_validate(evidence, truth, np.arange(400), folds=5, most=None, several=False, seed=0)
     assert judged.accuracy < 0.58
     assert judged.error < 0.15 and judged.confidence.mean() < 0.62

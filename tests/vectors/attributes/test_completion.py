@@ -7,7 +7,7 @@ import pytest
 
 from recsys.errors import NotFoundError, UsageError
 from recsys.vectors.attributes import completion as complete
-from recsys.vectors.attributes.completion import Gaps
+from recsys.vectors.attributes.completion import ColumnResult
 from tests.encoder import shops
 from tests.vectors import shops as bare
 from tests.vectors.planted import COLOUR, PlainModel, changed
@@ -15,14 +15,14 @@ from tests.vectors.planted import COLOUR, PlainModel, changed
 N = 144
 
 
-def only(catalogue, column: str, model=None) -> Gaps:
-    (gaps,) = complete.complete(catalogue, model or PlainModel(), [column], seed=0)
+def only(catalogue, column: str, model=None) -> ColumnResult:
+    (gaps,) = complete.predict_missing(catalogue, model or PlainModel(), [column], seed=0)
     return gaps
 
 
 def test_colours_that_pictures_show_are_filled_in() -> None:
     own = shops.catalogue(N)
-    gone = [row for row in range(0, N, 5) if own.pictures.present[row] and own.frame[COLOUR][row]]
+    gone = [row for row in range(0, N, 5) if own.images.present[row] and own.frame[COLOUR][row]]
     truth = own.frame[COLOUR].gather(gone).to_list()
     gaps = only(changed(own, attributes__colour=dict.fromkeys(gone)), COLOUR)
     assert gaps.attribute == "colour" and gaps.why == ""
@@ -32,7 +32,7 @@ def test_colours_that_pictures_show_are_filled_in() -> None:
     assert [guessed[row] for row in gone] == truth
     assert gaps.accuracy > 0.85 > 2 * gaps.majority and gaps.error < 0.15
     sure = dict(zip(gaps.rows.tolist(), gaps.confidence, strict=True))
-    blind = [row for row in guessed if not own.pictures.present[row]]
+    blind = [row for row in guessed if not own.images.present[row]]
     assert blind and min(sure[row] for row in gone) > max(sure[row] for row in blind)
 
 
@@ -41,8 +41,13 @@ def test_the_column_asked_about_is_hidden_from_vectors_and_words() -> None:
     only(own, "brand", model)
     assert ("brand",) in model.hidden and () in model.hidden  # without hiding: the pictures alone
     other = changed(own, brand={row: f"Brand{row % 7}" for row in range(N)})
-    assert (complete.words_of(own, "brand", most=10**6) != complete.words_of(other, "brand", most=10**6)).nnz == 0
-    assert complete.words_of(own, "brand", most=10**6).shape != complete.words_of(own, "category", most=10**6).shape
+    assert (
+        complete.tfidf_without(own, "brand", most=10**6) != complete.tfidf_without(other, "brand", most=10**6)
+    ).nnz == 0
+    assert (
+        complete.tfidf_without(own, "brand", most=10**6).shape
+        != complete.tfidf_without(own, "category", most=10**6).shape
+    )
 
 
 def test_what_is_drawn_at_random_cannot_be_guessed() -> None:
@@ -92,8 +97,8 @@ def test_values_that_stand_once_and_empty_products_do_no_harm() -> None:
 
 def test_names_are_those_people_use() -> None:
     own = shops.catalogue(24)
-    assert complete.chosen(own, []) == ["brand", "category", COLOUR, "attributes.fits"]
-    assert complete.chosen(own, ["fits", COLOUR, "colour"]) == ["attributes.fits", COLOUR]
+    assert complete.resolve_columns(own, []) == ["brand", "category", COLOUR, "attributes.fits"]
+    assert complete.resolve_columns(own, ["fits", COLOUR, "colour"]) == ["attributes.fits", COLOUR]
     for name, kind, words in (
         ("color", NotFoundError, "unknown attribute 'color'; did you mean 'colour'"),
         ("zzz", NotFoundError, "unknown attribute 'zzz'; there are brand, category, colour, fits"),
@@ -101,11 +106,11 @@ def test_names_are_those_people_use() -> None:
         ("title", UsageError, "'title' is not an attribute"),
     ):
         with pytest.raises(kind, match=words):
-            complete.chosen(own, [name])
+            complete.resolve_columns(own, [name])
     empty = bare.catalogue({"title": ["a"], "brand": [None]})
     with pytest.raises(UsageError, match="no product has a value to learn from; no category"):
-        complete.chosen(empty, ["brand"])
-    assert complete.shown("attributes.brand") == "attributes.brand"  # brand is a column of its own
+        complete.resolve_columns(empty, ["brand"])
+    assert complete.display_name("attributes.brand") == "attributes.brand"  # brand is a column of its own
 
 
 def test_only_the_commonest_values_can_be_guessed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,16 +19,16 @@ CATEGORIES = {50: "shirt", 70: "dress"}
 
 
 @cache
-def findings(*, broken: bool) -> tuple[odd.Finding, ...]:
+def findings(*, broken: bool) -> tuple[odd.Inconsistency, ...]:
     catalogue = shops.catalogue(N)
     if broken:
         catalogue = changed(swapped(catalogue, PICTURES), category=CATEGORIES)
-    return tuple(one for some in odd.odd(catalogue, PlainModel(), seed=0) for one in some)
+    return tuple(one for some in odd.find_inconsistencies(catalogue, PlainModel(), seed=0) for one in some)
 
 
 def test_exchanged_pictures_and_categories_are_the_first() -> None:
     wrong = {row for pair in PICTURES for row in pair}
-    found = odd.surest(findings(broken=True))
+    found = odd.top_inconsistencies(findings(broken=True))
     pictures = [one for one in found if one.what == "picture"]
     assert {one.row for one in pictures[: len(wrong)]} >= {0, 5, 31, 64, 71} - {21} and len(pictures) < 2 * len(wrong)
     categories = {one.row: one for one in found if one.what == "category"}
@@ -57,9 +57,11 @@ def test_a_shop_without_mistakes_is_nearly_quiet() -> None:
 def test_a_title_of_another_product_is_found() -> None:
     own = shops.catalogue(N)
     found = [
-        one for some in odd.odd(changed(own, title={8: own.frame["title"][0]}), PlainModel(), seed=0) for one in some
+        one
+        for some in odd.find_inconsistencies(changed(own, title={8: own.frame["title"][0]}), PlainModel(), seed=0)
+        for one in some
     ]
-    assert (8, "text") in {(one.row, one.what) for one in odd.surest(found, 3)}
+    assert (8, "text") in {(one.row, one.what) for one in odd.top_inconsistencies(found, 3)}
 
 
 def test_a_value_that_the_text_names_is_not_odd() -> None:
@@ -67,7 +69,12 @@ def test_a_value_that_the_text_names_is_not_odd() -> None:
     wrong = changed(own, category={50: "shirt"})
     told = changed(wrong, description={50: "really a shirt"})
     places = [
-        {one.row for some in odd.odd(one, PlainModel(), seed=0) for one in some if one.what == "category"}
+        {
+            one.row
+            for some in odd.find_inconsistencies(one, PlainModel(), seed=0)
+            for one in some
+            if one.what == "category"
+        }
         for one in (wrong, told)
     ]
     assert 50 in places[0] and 50 not in places[1]
@@ -75,21 +82,23 @@ def test_a_value_that_the_text_names_is_not_odd() -> None:
 
 def test_too_little_to_compare_is_no_finding() -> None:
     few = bare.catalogue({"title": ["a", "b"], "brand": ["x", "y"]})
-    assert [list(some) for some in odd.odd(few, PlainModel(), seed=0)] == [[], [], []]
-    assert odd.things(few) == 3
+    assert [list(some) for some in odd.find_inconsistencies(few, PlainModel(), seed=0)] == [[], [], []]
+    assert odd.count_checks(few) == 3
     same = bare.catalogue({"title": ["hat"] * 40, "brand": ["x"] * 40})
-    assert [list(some) for some in odd.odd(same, PlainModel(), seed=0)] == [[], [], []]
+    assert [list(some) for some in odd.find_inconsistencies(same, PlainModel(), seed=0)] == [[], [], []]
 
 
 def test_the_surest_come_first_and_ties_by_product() -> None:
-    some = [odd.Finding(row, "text", sure, "", "") for row, sure in ((3, 0.7), (1, 0.7), (2, 0.9))]
-    assert [one.row for one in odd.surest(some)] == [2, 1, 3]
-    assert [one.row for one in odd.surest(some, 1)] == [2]
+    some = [odd.Inconsistency(row, "text", sure, "", "") for row, sure in ((3, 0.7), (1, 0.7), (2, 0.9))]
+    assert [one.row for one in odd.top_inconsistencies(some)] == [2, 1, 3]
+    assert [one.row for one in odd.top_inconsistencies(some, 1)] == [2]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_same_seed_finds_the_same(seed: int) -> None:
     catalogue = changed(shops.catalogue(72), category=CATEGORIES)
-    both = [[one for some in odd.odd(catalogue, PlainModel(), seed=seed) for one in some] for _ in range(2)]
+    both = [
+        [one for some in odd.find_inconsistencies(catalogue, PlainModel(), seed=seed) for one in some] for _ in range(2)
+    ]
     assert both[0] == both[1]
     assert np.isfinite([one.sure for one in both[0]]).all()

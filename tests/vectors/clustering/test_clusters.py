@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from recsys.config import ClusterSettings
 from recsys.errors import DataContractError
 from recsys.vectors.clustering import clusters, labels
-from recsys.vectors.clustering.clusters import cluster
-from recsys.vectors.clustering.id_matching import Last
+from recsys.vectors.clustering.clusters import cluster_products
+from recsys.vectors.clustering.id_matching import PreviousClusters
 from recsys.vectors.embeddings.table import EmbeddingTable
 from tests.suites import clustered
 from tests.vectors.shops import catalogue
@@ -30,8 +30,8 @@ def blobs(sizes, d=6, *, seed=0):
 def grouped(vectors, shop=None, previous=None, *, seed=0, terms=2, **settings):
     shop = shop if shop is not None else catalogue({"title": [None] * len(vectors)})
     table = EmbeddingTable(shop.ids, vectors.copy(), np.zeros(len(vectors), np.uint64), "v1")
-    previous = Last(previous) if isinstance(previous, pl.DataFrame) else previous
-    return cluster(table, shop, ClusterSettings(terms=terms, **settings), seed=seed, previous=previous), shop
+    previous = PreviousClusters(previous) if isinstance(previous, pl.DataFrame) else previous
+    return cluster_products(table, shop, ClusterSettings(terms=terms, **settings), seed=seed, previous=previous), shop
 
 
 def settings(method):
@@ -112,7 +112,10 @@ def test_nothing_moves_when_nothing_changed(method):
     vectors, _ = blobs([60, 50, 40, 30, 20, 25, 35], d=9, seed=4)
     first, shop = grouped(vectors, method=method)
     again, _ = grouped(
-        vectors, shop, Last(first.members(shop.ids), {}, clusters.asked(settings(method)), first.free), method=method
+        vectors,
+        shop,
+        PreviousClusters(first.members(shop.ids), {}, clusters.method_key(settings(method)), first.free),
+        method=method,
     )
     assert again.taken.kept and (again.cluster_id == first.cluster_id).all()
     assert again.frame.equals(first.frame) and again.changes.height == 0
@@ -123,7 +126,7 @@ def test_five_in_a_hundred_others_leave_the_ids_of_the_rest(method):
     vectors = clustered(600, 12, seed=5)
     names = [f"p{row}" for row in range(600)]
     first, shop = grouped(vectors[:570], catalogue({"product_id": names[:570]}), method=method)
-    last = Last(first.members(shop.ids), {}, clusters.asked(settings(method)), first.free)
+    last = PreviousClusters(first.members(shop.ids), {}, clusters.method_key(settings(method)), first.free)
     second, _ = grouped(vectors[30:], catalogue({"product_id": names[30:]}), last, method=method, seed=1)
     assert (second.cluster_id[:540] == first.cluster_id[30:]).mean() >= 0.95
     assert (second.cluster_id[540:] >= 0).any()
@@ -136,7 +139,7 @@ def test_a_product_that_became_another_goes_to_its_new_group(method):
     one, other = np.flatnonzero(truth == 0)[0], np.flatnonzero(truth == 3)[0]
     now = vectors.copy()
     now[one] = vectors[other]
-    last = Last(first.members(shop.ids), {}, clusters.asked(settings(method)), first.free)
+    last = PreviousClusters(first.members(shop.ids), {}, clusters.method_key(settings(method)), first.free)
     second, _ = grouped(now, shop, last, method=method)
     assert second.taken.kept and second.cluster_id[one] == first.cluster_id[other] != first.cluster_id[one]
     rest = np.arange(180) != one
@@ -146,7 +149,7 @@ def test_a_product_that_became_another_goes_to_its_new_group(method):
 def test_another_method_takes_over_and_the_ids_go_over_with_the_products():
     vectors, _ = blobs([60, 50, 40, 30])
     first, shop = grouped(vectors, number=4)
-    last = Last(first.members(shop.ids), {}, "kmeans", first.free)
+    last = PreviousClusters(first.members(shop.ids), {}, "kmeans", first.free)
     for other in ({"method": "agglomerative", "number": 4}, {"method": "hdbscan"}):
         found, _ = grouped(vectors, shop, last, **other)
         assert not found.taken.kept
@@ -163,10 +166,10 @@ def test_ids_of_groups_that_went_are_not_given_again_nights_later():
     left = np.flatnonzero(truth != 3)
     names = catalogue({"product_id": [f"p{row}" for row in left]})
     second, _ = grouped(
-        vectors[left], names, Last(first.members(shop.ids), {3: "hats"}, "kmeans", first.free), number=3
+        vectors[left], names, PreviousClusters(first.members(shop.ids), {3: "hats"}, "kmeans", first.free), number=3
     )
     assert second.changes.rows() == [("retired", 3, "hats", 0, "")] and second.free == 4
-    third, _ = grouped(vectors, shop, Last(second.members(names.ids), {}, "kmeans", second.free), number=4)
+    third, _ = grouped(vectors, shop, PreviousClusters(second.members(names.ids), {}, "kmeans", second.free), number=4)
     assert set(third.cluster_id[truth == 3]) == {4}
     assert third.changes.rows() == [("new", 4, "group 4", 30, "100% new products")]
 
@@ -197,7 +200,7 @@ def test_density_that_finds_nothing_says_what_to_do():
     assert found.groups["exemplars"].to_list() == [[]] and found.groups["parent_label"].to_list() == ["no group"]
     (said,) = found.warnings
     assert "found no group" in said and "25 products" in said and "[cluster] smallest" in said and "kmeans" in said
-    after, _ = grouped(vectors, shop, Last(found.members(shop.ids), {}, "hdbscan 25", 0), number=3)
+    after, _ = grouped(vectors, shop, PreviousClusters(found.members(shop.ids), {}, "hdbscan 25", 0), number=3)
     assert after.number == 3 and sorted(set(after.cluster_id)) == [0, 1, 2]
 
 
@@ -222,7 +225,7 @@ def test_a_table_of_other_products_is_refused():
     shop = catalogue({"title": [None] * 3})
     table = EmbeddingTable.empty(4, "v1")
     with pytest.raises(DataContractError, match="other products"):
-        cluster(table, shop, ClusterSettings(), seed=0)
+        cluster_products(table, shop, ClusterSettings(), seed=0)
 
 
 class TestLabels:
@@ -233,7 +236,7 @@ class TestLabels:
             "attributes.material": ["leather"] * 6 + ["silk"] * 5 + ["wool"] * 4, "attributes.size": list(range(15)),
             "price": [1.0] * 15,
         })  # fmt: skip
-        frame = labels.frame(shop, np.array([3] * 6 + [1] * 5 + [8] * 4), 3)
+        frame = labels.label_clusters(shop, np.array([3] * 6 + [1] * 5 + [8] * 4), 3)
         assert frame["cluster_id"].to_list() == [1, 3, 8] and frame["size"].to_list() == [5, 6, 4]
         terms = dict(zip(frame["cluster_id"], map(json.loads, frame["terms"]), strict=True))
         assert all("the" not in words for words in terms.values())
@@ -246,41 +249,41 @@ class TestLabels:
         titles = ["bra", "bra", "bra", "bra", "tights", "tights"] + ["shoe", "shoe", "bag", "bag", "bra", "belt"]
         area = ["lingerie"] * 6 + ["leather"] * 4 + ["sport"] * 2
         shop = catalogue({"title": titles, "category": area})
-        frame = labels.frame(shop, np.array([0] * 6 + [1] * 6), 2)
+        frame = labels.label_clusters(shop, np.array([0] * 6 + [1] * 6), 2)
         assert frame["label"].to_list()[0] == "lingerie · bra"
 
     def test_plural_and_case_are_one_word(self):
         shop = catalogue({"title": ["Dress", "dresses", "DRESS", "Dress long"] + ["hat"] * 6})
-        frame = labels.frame(shop, np.array([0] * 4 + [1] * 6), 4)
+        frame = labels.label_clusters(shop, np.array([0] * 4 + [1] * 6), 4)
         assert frame["label"].to_list() == ["Dress", "hat"]  # as most often written
 
     def test_two_words_that_are_one_name_stay_together(self):
         makes = ["Mother Earth red Kurta", "Mother Earth blue Kurta", "Mother Earth Dress", "Mark Taylor Shirt"]
         titles = makes[:3] * 2 + [makes[3]] * 4 + ["red Shirt", "blue Dress", "red Kurta"] + ["Shirt"] * 8
-        frame = labels.frame(catalogue({"title": titles}), np.array([0] * 6 + [1] * 4 + [2] * 11), 3)
+        frame = labels.label_clusters(catalogue({"title": titles}), np.array([0] * 6 + [1] * 4 + [2] * 11), 3)
         assert frame["label"][0].split(" · ")[0] == "Mother Earth" and frame["label"][1] == "Mark Taylor"
         said = json.loads(frame["terms"][0])
         assert not {"Mother", "Earth", "Earth red", "Earth blue"} & set(said)
 
     def test_numbers_say_nothing(self):
         shop = catalogue({"title": ["boot"] * 4 + ["hat"] * 4, "attributes.year": ["2016"] * 4 + ["2017"] * 4})
-        assert labels.frame(shop, np.array([0] * 4 + [1] * 4), 3)["label"].to_list() == ["boot", "hat"]
+        assert labels.label_clusters(shop, np.array([0] * 4 + [1] * 4), 3)["label"].to_list() == ["boot", "hat"]
 
     def test_scripts_without_spaces(self):
         shop = catalogue({"title": ["红色连衣裙", "蓝色连衣裙", "绿色连衣裙", "黑色短靴", "红色短靴", "棕色短靴"]})
-        frame = labels.frame(shop, np.array([0, 0, 0, 1, 1, 1]), 2)
+        frame = labels.label_clusters(shop, np.array([0, 0, 0, 1, 1, 1]), 2)
         assert frame["label"].to_list() == ["色连衣裙", "色短靴"]  # no pieces of it, and not what both groups have
 
     def test_lists_in_an_attribute_are_taken_apart(self):
         shop = catalogue(
             {"title": [None] * 6, "attributes.for": ["men | women", "men", "men", "kids", "kids", "women"]}
         )
-        frame = labels.frame(shop, np.array([0, 0, 0, 1, 1, 1]), 1)
+        frame = labels.label_clusters(shop, np.array([0, 0, 0, 1, 1, 1]), 1)
         assert frame["label"].to_list() == ["men", "kids"]
 
     def test_no_two_groups_are_called_the_same(self):
         shop = catalogue({"title": ["boot red"] * 4 + ["boot blue"] * 4 + ["x"] * 9 + [None] * 6})
-        frame = labels.frame(shop, np.array([0] * 4 + [1] * 4 + [2] * 4 + [3] * 5 + [4] * 3 + [5] * 3), 1)
+        frame = labels.label_clusters(shop, np.array([0] * 4 + [1] * 4 + [2] * 4 + [3] * 5 + [4] * 3 + [5] * 3), 1)
         assert frame["label"].n_unique() == 6
         assert frame["label"].to_list()[4:] == ["group 4", "group 5"]
 
@@ -291,7 +294,7 @@ class TestLabels:
     )  # fmt: skip
     def test_any_text_gives_each_group_its_own_label(self, titles, terms, seed):
         groups = np.random.default_rng(seed).integers(0, 3, size=len(titles))
-        frame = labels.frame(catalogue({"title": titles, "brand": titles[::-1]}), groups, terms)
+        frame = labels.label_clusters(catalogue({"title": titles, "brand": titles[::-1]}), groups, terms)
         assert frame["cluster_id"].to_list() == sorted(set(groups.tolist()))
         assert frame["label"].n_unique() == frame.height and all(frame["label"].str.len_chars() > 0)
 
@@ -320,16 +323,16 @@ def test_real_titles_get_readable_labels(shared_data):
 
 
 def test_groups_are_learned_from_some_and_the_others_change_nothing():
-    from recsys.vectors.clustering.kmeans import groups
+    from recsys.vectors.clustering.kmeans import kmeans_fit_subset
 
     held = clustered(300, 8, seed=1)
     other = held.copy()
     other[200:] = clustered(100, 8, seed=2)
     among = np.arange(200)
-    one, two = groups(held, seed=0, among=among), groups(other, seed=0, among=among)
+    one, two = kmeans_fit_subset(held, seed=0, among=among), kmeans_fit_subset(other, seed=0, among=among)
     np.testing.assert_array_equal(one[:200], two[:200])
     assert len(np.unique(one)) == len(np.unique(one[:200])) == 10 and (one[200:] != two[200:]).any()
     middles = np.stack([held[:200][one[:200] == group].mean(axis=0) for group in range(10)])
     middles /= np.linalg.norm(middles, axis=1, keepdims=True)
     np.testing.assert_array_equal(one[200:], (held[200:] @ middles.T).argmax(axis=1))
-    assert groups(held, seed=0, among=np.zeros(0, np.int64)).tolist() == [0] * 300
+    assert kmeans_fit_subset(held, seed=0, among=np.zeros(0, np.int64)).tolist() == [0] * 300

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import AgglomerativeClustering
 
-from recsys.vectors.clustering.hierarchical import Tree, parents
+from recsys.vectors.clustering.hierarchical import WardTree, parent_clusters
 from tests.suites import clustered
 
 
@@ -16,16 +16,16 @@ def same_parts(one, two):
 def test_a_cut_is_what_scikit_learn_gives_for_that_number(number):
     vectors = clustered(150, 6, seed=1, groups=6)
     expected = AgglomerativeClustering(number, linkage="ward").fit(vectors).labels_
-    found = Tree.grown(vectors, seed=0).cut(number)
+    found = WardTree.fit(vectors, seed=0).cut(number)
     assert same_parts(expected, found) and found.max() == number - 1
 
 
 def test_cuts_lie_within_each_other_and_never_ask_too_much():
-    tree = Tree.grown(clustered(80, 6, seed=2), seed=0)
+    tree = WardTree.fit(clustered(80, 6, seed=2), seed=0)
     fine, coarse = tree.cut(30), tree.cut(6)
     assert all(len(set(coarse[fine == part])) == 1 for part in range(30))
     assert len(set(tree.cut(500))) == 80 and set(tree.cut(0)) == {0}
-    assert Tree.grown(np.ones((1, 3), np.float32), seed=0).cut(4).tolist() == [0]
+    assert WardTree.fit(np.ones((1, 3), np.float32), seed=0).cut(4).tolist() == [0]
 
 
 def test_many_products_join_in_small_groups_first(monkeypatch):
@@ -35,7 +35,7 @@ def test_many_products_join_in_small_groups_first(monkeypatch):
     truth = np.random.default_rng(0).integers(0, 4, size=400)
     vectors = middles[truth] + 0.05 * np.random.default_rng(1).normal(size=(400, 12)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    tree = Tree.grown(vectors, seed=0)
+    tree = WardTree.fit(vectors, seed=0)
     assert len(tree.joins) + 1 <= 60 and same_parts(tree.cut(4), truth)
 
 
@@ -46,5 +46,5 @@ def test_parents_bear_the_lowest_id_of_their_groups():
     ids = np.array([40, 7, 12, 3, 55, 20, 8, 9, 30])
     group = np.concatenate([ids, [-1]])
     rows = np.concatenate([vectors, vectors[:1]])
-    assert parents(rows, group) == {40: 7, 7: 7, 12: 7, 3: 3, 55: 3, 20: 3, 8: 8, 9: 8, 30: 8}
-    assert parents(vectors[:5], ids[:5]) == {one: one for one in ids[:5].tolist()}  # too few for a level above
+    assert parent_clusters(rows, group) == {40: 7, 7: 7, 12: 7, 3: 3, 55: 3, 20: 3, 8: 8, 9: 8, 30: 8}
+    assert parent_clusters(vectors[:5], ids[:5]) == {one: one for one in ids[:5].tolist()}  # too few for a level above

@@ -31,13 +31,13 @@ def groups(n=160, seed=0):
 @pytest.mark.parametrize("kind", KINDS)
 def test_groups_stay_together_the_same_twice_and_yesterday_is_near(kind):
     vectors, truth = groups()
-    first = plane.drawn(vectors, kind, seed=1)
+    first = plane.project_2d(vectors, kind, seed=1)
     assert first.shape == (160, 2) and first.dtype == np.float32 and together(first, truth) > 0.9
     np.testing.assert_allclose(first.mean(axis=0), 0, atol=1e-3 * np.ptp(first))
-    assert first.tobytes() == plane.drawn(vectors, kind, seed=1).tobytes()
+    assert first.tobytes() == plane.project_2d(vectors, kind, seed=1).tobytes()
     turned = first @ np.array([[0, -1], [1, 0]], np.float32)  # yesterday's map lay otherwise, and lacked some
     turned[150:] = np.nan
-    second = plane.drawn(vectors, kind, seed=2, last=turned)
+    second = plane.project_2d(vectors, kind, seed=2, last=turned)
     moved = np.linalg.norm(second[:150] - turned[:150], axis=1)
     assert np.median(moved) < 0.25 * turned[:150].std() and together(second, truth) > 0.9
 
@@ -45,31 +45,33 @@ def test_groups_stay_together_the_same_twice_and_yesterday_is_near(kind):
 def test_the_first_axes_are_the_principal_components():
     vectors = clustered(90, 7, seed=4)
     expected = PCA(2, svd_solver="full").fit_transform(vectors)
-    found = plane.drawn(vectors, "pca", seed=0)
+    found = plane.project_2d(vectors, "pca", seed=0)
     for axis in range(2):
         sign = np.sign(expected[0, axis] * found[0, axis])
         np.testing.assert_allclose(found[:, axis], sign * expected[:, axis], atol=1e-4)
-    np.testing.assert_allclose(plane.drawn(vectors[::-1], "pca", seed=0), found[::-1], atol=1e-4)  # and so the sign
+    np.testing.assert_allclose(
+        plane.project_2d(vectors[::-1], "pca", seed=0), found[::-1], atol=1e-4
+    )  # and so the sign
 
 
 def test_those_beyond_the_sample_stand_among_their_neighbours(monkeypatch):
     monkeypatch.setitem(plane._SAMPLE, "tsne", 60)
     vectors, truth = groups(200)
-    assert together(plane.drawn(vectors, "tsne", seed=0), truth) > 0.9
+    assert together(plane.project_2d(vectors, "tsne", seed=0), truth) > 0.9
 
 
 @pytest.mark.parametrize("kind", ["pca", "tsne"])
 @pytest.mark.parametrize("n", [0, 1, 3, 40])
 def test_hardly_anything_to_draw(kind, n):
     same = np.tile(np.float32([0.6, 0.8, 0]), (n, 1))
-    np.testing.assert_array_equal(plane.drawn(same, kind, seed=0), np.zeros((n, 2)))
+    np.testing.assert_array_equal(plane.project_2d(same, kind, seed=0), np.zeros((n, 2)))
     some = clustered(n, 3, seed=n)
     nowhere = np.full((n, 2), np.nan, np.float32)
-    found = plane.drawn(some, kind, seed=0, last=nowhere)
+    found = plane.project_2d(some, kind, seed=0, last=nowhere)
     assert found.shape == (n, 2) and np.isfinite(found).all() and (n < 3 or np.ptp(found) > 0)
 
 
 def test_umap_that_is_not_there_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'recsys\[umap\]', or take tsne or pca"):
-        plane.drawn(clustered(30, 4, seed=0), "umap", seed=0)
+        plane.project_2d(clustered(30, 4, seed=0), "umap", seed=0)

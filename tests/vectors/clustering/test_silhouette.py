@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recsys.vectors.clustering.silhouette import Judge, Trial, about_right, chosen, numbers
+from recsys.vectors.clustering.silhouette import (
+    ClusteringTrial,
+    SilhouetteScorer,
+    candidate_cluster_counts,
+    is_acceptable_count,
+    select_trial,
+)
 from tests.suites import clustered
 
 
@@ -26,7 +32,7 @@ def test_silhouettes_are_those_of_the_definition():
     vectors = clustered(120, 8, seed=1, groups=5)
     g = np.random.default_rng(0)
     group = g.integers(0, 4, size=120)
-    judge = Judge(vectors, seed=0)
+    judge = SilhouetteScorer(vectors, seed=0)
     np.testing.assert_allclose(judge.judged(group).values, plainly(vectors, group), atol=1e-5)
     group[group == 3] = -1  # in no group: 0, and nobody's neighbour
     group[7] = 9  # alone in its group: 0
@@ -39,35 +45,45 @@ def test_a_sample_is_the_same_for_every_grouping(monkeypatch):
     monkeypatch.setattr("recsys.vectors.clustering.silhouette._SAMPLE", 50)
     vectors = clustered(300, 8, seed=2, groups=4)
     group = np.random.default_rng(1).integers(0, 4, size=300)
-    one, two = Judge(vectors, seed=3), Judge(vectors, seed=3)
+    one, two = SilhouetteScorer(vectors, seed=3), SilhouetteScorer(vectors, seed=3)
     assert len(one.judged(group).values) == 50
     np.testing.assert_array_equal(one.judged(group).values, two.judged(group).values)
 
 
 def trial(number, silhouette, *, kept=False, spread=0.0):
     values = silhouette + spread * np.array([1.0, -1.0] * 50)
-    return Trial(np.arange(number), kept, values)
+    return ClusteringTrial(np.arange(number), kept, values)
 
 
 def test_the_fewest_groups_that_are_not_clearly_worse():
     tried = [trial(10, 0.30), trial(20, 0.407), trial(30, 0.41), trial(40, 0.40)]
-    assert chosen(tried).number == 20
-    assert chosen(tried[2:]).number == 30 and chosen([trial(10, 0.30), trial(20, 0.2)]).number == 10
+    assert select_trial(tried).number == 20
+    assert select_trial(tried[2:]).number == 30 and select_trial([trial(10, 0.30), trial(20, 0.2)]).number == 10
     # with so much chance in it, .41 is not clearly more than .30
-    assert chosen([trial(10, 0.30, spread=3.0), trial(30, 0.41)]).number == 10
+    assert select_trial([trial(10, 0.30, spread=3.0), trial(30, 0.41)]).number == 10
 
 
 @pytest.mark.parametrize(("gain", "number"), [(-0.2, 25), (0.015, 25), (0.03, 30)])
 def test_what_was_kept_stays_until_another_is_better_by_much(gain, number):
-    assert chosen([trial(30, 0.40 + gain), trial(25, 0.40, kept=True)]).number == number
-    assert chosen([trial(25, 0.40, kept=True)]).kept
+    assert select_trial([trial(30, 0.40 + gain), trial(25, 0.40, kept=True)]).number == number
+    assert select_trial([trial(25, 0.40, kept=True)]).kept
 
 
 def test_numbers_worth_trying():
-    assert numbers(0) == numbers(3) == numbers(7) == [1] and numbers(8) == [2, 3, 4]
-    assert (numbers(600)[0], numbers(600)[-1]) == (9, 35) and (numbers(10_000)[0], numbers(10_000)[-1]) == (35, 141)
-    assert (numbers(10**6)[0], numbers(10**6)[-1]) == (100, 300)
+    assert candidate_cluster_counts(0) == candidate_cluster_counts(3) == candidate_cluster_counts(7) == [
+        1
+    ] and candidate_cluster_counts(8) == [2, 3, 4]
+    assert (candidate_cluster_counts(600)[0], candidate_cluster_counts(600)[-1]) == (9, 35) and (
+        candidate_cluster_counts(10_000)[0],
+        candidate_cluster_counts(10_000)[-1],
+    ) == (35, 141)
+    assert (candidate_cluster_counts(10**6)[0], candidate_cluster_counts(10**6)[-1]) == (100, 300)
     for n in (*range(8, 60), 1000, 10**7):
-        tried = numbers(n)
+        tried = candidate_cluster_counts(n)
         assert tried == sorted(set(tried)) and 2 <= tried[0] and tried[-1] < n and len(tried) <= 7
-    assert about_right(35, 600) and about_right(43, 600) and not about_right(44, 600) and not about_right(7, 600)
+    assert (
+        is_acceptable_count(35, 600)
+        and is_acceptable_count(43, 600)
+        and not is_acceptable_count(44, 600)
+        and not is_acceptable_count(7, 600)
+    )

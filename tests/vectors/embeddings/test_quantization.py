@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from recsys.errors import ModelFolderError
 from recsys.vectors.embeddings import quantization as codes
 from recsys.vectors.embeddings.table import EmbeddingTable
-from recsys.vectors.embeddings.update import bring_up_to_date
+from recsys.vectors.embeddings.update import update_embeddings
 from recsys.vectors.index import build as index
 from tests.vectors.shops import StubModel, catalogue
 
@@ -35,8 +35,8 @@ def unit(vectors):
 def test_what_comes_back_is_near_and_stays_as_it_is(vectors):
     held = np.linalg.norm(vectors, axis=1) > 0
     vectors[held] = unit(vectors[held])
-    numbers, scales = codes.encoded(vectors)
-    again = codes.decoded(numbers, scales)
+    numbers, scales = codes.quantize_int8(vectors)
+    again = codes.dequantize_int8(numbers, scales)
     assert numbers.dtype == np.int8 and numbers.min() >= -127 and again.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(again[held], axis=1), 1, atol=1e-6)
     assert not again[~held].any() and not scales[~held].any()
@@ -44,33 +44,33 @@ def test_what_comes_back_is_near_and_stays_as_it_is(vectors):
     step = np.abs(vectors).max(axis=1) / 127
     sine = np.minimum(1, step / 2 * np.sqrt(vectors.shape[1]))
     assert ((vectors * again).sum(axis=1)[held] >= np.sqrt(1 - sine[held] ** 2) - 1e-6).all()
-    for one, other in zip(codes.encoded(again), (numbers, scales), strict=True):
+    for one, other in zip(codes.quantize_int8(again), (numbers, scales), strict=True):
         assert one.tobytes() == other.tobytes()
-    assert np.array_equal(codes.encoded(-vectors)[0], -numbers)
+    assert np.array_equal(codes.quantize_int8(-vectors)[0], -numbers)
 
 
 @given(seed=st.integers(0, 2**32 - 1), dim=st.sampled_from([2, 8, 32, 128, 768]))
 def test_random_directions_keep_their_direction(seed, dim):
     vectors = unit(np.random.default_rng(seed).normal(size=(64, dim)))
-    assert (vectors * codes.decoded(*codes.encoded(vectors))).sum(axis=1).min() >= 0.999
+    assert (vectors * codes.dequantize_int8(*codes.quantize_int8(vectors))).sum(axis=1).min() >= 0.999
 
 
 def test_many_vectors_are_coded_in_parts_as_at_once(monkeypatch):
     vectors = unit(np.random.default_rng(0).normal(size=(50, 16)))
-    numbers, scales = codes.encoded(vectors)
-    whole = codes.decoded(numbers, scales)
+    numbers, scales = codes.quantize_int8(vectors)
+    whole = codes.dequantize_int8(numbers, scales)
     monkeypatch.setattr(codes, "_CHUNK", 7)
-    assert codes.encoded(vectors)[0].tobytes() == numbers.tobytes()
-    assert codes.decoded(numbers, scales).tobytes() == whole.tobytes()
+    assert codes.quantize_int8(vectors)[0].tobytes() == numbers.tobytes()
+    assert codes.dequantize_int8(numbers, scales).tobytes() == whole.tobytes()
 
 
 def test_neighbours_are_nearly_those_of_float32():
     g = np.random.default_rng(0)
     centres = g.normal(size=(60, 128))
     vectors = unit(centres[g.integers(60, size=3000)] + 0.7 * g.normal(size=(3000, 128)))
-    coded = codes.decoded(*codes.encoded(vectors))
-    _, true = index.build(vectors).search(vectors[:300], 11)
-    _, found = index.build(coded).search(coded[:300], 11)
+    coded = codes.dequantize_int8(*codes.quantize_int8(vectors))
+    _, true = index.build_index(vectors).search(vectors[:300], 11)
+    _, found = index.build_index(coded).search(coded[:300], 11)
     # The first is the product itself.
     recall = np.mean([len(set(a[1:]) & set(b[1:])) / 10 for a, b in zip(true, found, strict=True)])
     assert recall > 0.95
@@ -81,7 +81,7 @@ class TestTable:
         shop = catalogue({"title": TITLES * 40})
         made = {}
         for storage in ("float32", "int8"):
-            made[storage] = bring_up_to_date(shop, StubModel(dim=32), folder=tmp_path / storage, storage=storage).table
+            made[storage] = update_embeddings(shop, StubModel(dim=32), folder=tmp_path / storage, storage=storage).table
             assert made[storage].storage == storage
             assert json.loads((tmp_path / storage / "embeddings.json").read_text())["facts"]["storage"] == storage
         plain, coded = made["float32"].vectors, made["int8"].vectors
@@ -92,34 +92,35 @@ class TestTable:
 
     def test_another_storage_rewrites_the_table_and_encodes_nothing(self, tmp_path):
         shop = catalogue({"title": TITLES})
-        first = bring_up_to_date(shop, StubModel(), folder=tmp_path).table
+        first = update_embeddings(shop, StubModel(), folder=tmp_path).table
         model = StubModel()
-        coded = bring_up_to_date(shop, model, folder=tmp_path, storage="int8")
+        coded = update_embeddings(shop, model, folder=tmp_path, storage="int8")
         assert (coded.encoded, coded.removed, coded.rewritten) == (0, 0, True)
         np.testing.assert_allclose(coded.table.vectors, first.vectors, atol=0.01)
         before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-        again = bring_up_to_date(shop, model, folder=tmp_path, storage="int8")
+        again = update_embeddings(shop, model, folder=tmp_path, storage="int8")
         assert not again.rewritten and before == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-        back = bring_up_to_date(shop, model, folder=tmp_path)
+        back = update_embeddings(shop, model, folder=tmp_path)
         assert back.rewritten and isinstance(back.table.vectors, np.memmap)
         assert back.table.vectors.tobytes() == coded.table.vectors.tobytes()  # rounded, until encoded again
         assert model.encoded == []
         assert (
-            bring_up_to_date(shop, model, folder=tmp_path, full=True).table.vectors.tobytes() == first.vectors.tobytes()
+            update_embeddings(shop, model, folder=tmp_path, full=True).table.vectors.tobytes()
+            == first.vectors.tobytes()
         )
 
     def test_a_changed_product_leaves_the_codes_of_the_others(self, tmp_path):
         shop = catalogue({"title": TITLES})
-        old = bring_up_to_date(shop, StubModel(), folder=tmp_path, storage="int8").table
+        old = update_embeddings(shop, StubModel(), folder=tmp_path, storage="int8").table
         changed = catalogue({"title": ["new boots", *TITLES[1:]]})
         model = StubModel()
-        new = bring_up_to_date(changed, model, folder=tmp_path, storage="int8").table
+        new = update_embeddings(changed, model, folder=tmp_path, storage="int8").table
         assert model.encoded == ["p0"]
         assert new.vectors[1:].tobytes() == old.vectors[1:].tobytes()
         assert new.vectors[0].tobytes() != old.vectors[0].tobytes()
 
     def test_a_table_of_the_first_version_is_float32(self, tmp_path):
-        first = bring_up_to_date(catalogue({"title": TITLES}), StubModel(), folder=tmp_path).table
+        first = update_embeddings(catalogue({"title": TITLES}), StubModel(), folder=tmp_path).table
         path = tmp_path / "embeddings.json"
         manifest = json.loads(path.read_text())
         del manifest["facts"]["storage"]
@@ -129,7 +130,7 @@ class TestTable:
 
     @pytest.mark.parametrize("storage", ["int8", "int4"])
     def test_a_manifest_that_names_no_such_vectors_is_refused(self, tmp_path, storage):
-        bring_up_to_date(catalogue({"title": TITLES}), StubModel(), folder=tmp_path)
+        update_embeddings(catalogue({"title": TITLES}), StubModel(), folder=tmp_path)
         path = tmp_path / "embeddings.json"
         path.write_text(path.read_text().replace('"float32"', f'"{storage}"'))
         with pytest.raises(ModelFolderError, match=f"no vectors as {storage}"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from recsys.errors import DataContractError, ModelFolderError
 from recsys.vectors.embeddings import update as build_room
 from recsys.vectors.embeddings.table import EmbeddingTable
-from recsys.vectors.embeddings.update import bring_up_to_date
+from recsys.vectors.embeddings.update import update_embeddings
 from tests.vectors.shops import StubModel, catalogue
 
 TITLES = ["red boots", "blue boots", "green scarf", None, "hat"]
@@ -18,10 +18,10 @@ TITLES = ["red boots", "blue boots", "green scarf", None, "hat"]
 
 def test_a_second_build_encodes_nothing_and_writes_nothing(tmp_path):
     shop = catalogue({"title": TITLES})
-    first = bring_up_to_date(shop, StubModel(), folder=tmp_path)
+    first = update_embeddings(shop, StubModel(), folder=tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     model = StubModel()
-    second = bring_up_to_date(shop, model, folder=tmp_path)
+    second = update_embeddings(shop, model, folder=tmp_path)
     assert (first.encoded, second.encoded, model.encoded) == (5, 0, [])
     assert second.table.vectors.tobytes() == first.table.vectors.tobytes()
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
@@ -30,12 +30,12 @@ def test_a_second_build_encodes_nothing_and_writes_nothing(tmp_path):
 @pytest.mark.parametrize(("column", "value"), [("title", "red boots, new"), ("image_hash", "abc")])
 def test_one_changed_product_is_encoded_alone(column, value, tmp_path):
     shop = catalogue({"title": TITLES, "price": [1.0] * 5})
-    old = bring_up_to_date(shop, StubModel(), folder=tmp_path).table
+    old = update_embeddings(shop, StubModel(), folder=tmp_path).table
     changed = catalogue({"title": TITLES, "image_hash": [None] * 5, "price": [2.0] * 5} | {
         column: [value, *shop.frame[column].to_list()[1:]]
     })  # fmt: skip
     model = StubModel()  # does not look at the price
-    built = bring_up_to_date(changed, model, folder=tmp_path)
+    built = update_embeddings(changed, model, folder=tmp_path)
     assert (built.encoded, model.encoded) == (1, ["p0"])
     assert built.table.vectors[1:].tobytes() == old.vectors[1:].tobytes()
     assert built.table.vectors[0].tobytes() == StubModel().encode(changed, np.array([0])).tobytes()
@@ -43,11 +43,11 @@ def test_one_changed_product_is_encoded_alone(column, value, tmp_path):
 
 def test_another_model_or_other_columns_encode_everything(tmp_path):
     shop = catalogue({"title": TITLES, "brand": ["x"] * 5})
-    bring_up_to_date(shop, StubModel(), folder=tmp_path)
-    assert bring_up_to_date(shop, StubModel("v2", dim=4), folder=tmp_path).encoded == 5
-    assert bring_up_to_date(shop, StubModel("v2", ["title", "brand"], 4), folder=tmp_path).encoded == 5
-    assert bring_up_to_date(shop, StubModel("v2", ["title", "brand"], 4), folder=tmp_path, full=True).encoded == 5
-    assert bring_up_to_date(shop, StubModel("v2", ["title", "brand"], 4), folder=tmp_path).encoded == 0
+    update_embeddings(shop, StubModel(), folder=tmp_path)
+    assert update_embeddings(shop, StubModel("v2", dim=4), folder=tmp_path).encoded == 5
+    assert update_embeddings(shop, StubModel("v2", ["title", "brand"], 4), folder=tmp_path).encoded == 5
+    assert update_embeddings(shop, StubModel("v2", ["title", "brand"], 4), folder=tmp_path, full=True).encoded == 5
+    assert update_embeddings(shop, StubModel("v2", ["title", "brand"], 4), folder=tmp_path).encoded == 0
 
 
 @given(nights=st.lists(st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["x", "y", None])), max_size=6))
@@ -58,20 +58,20 @@ def test_rows_follow_the_catalogue_as_products_come_go_and_change(nights, tmp_pa
         names = sorted(night)
         shop = catalogue({"product_id": names, "title": [night[name] for name in names]})
         model = StubModel()
-        built = bring_up_to_date(shop, model, folder=folder)
+        built = update_embeddings(shop, model, folder=folder)
         assert sorted(model.encoded) == [name for name in names if name not in known or known[name] != night[name]]
         assert built.removed == len(set(known) - set(names))
         assert built.table.ids.texts == shop.ids.texts
         fresh = StubModel().encode(shop, np.arange(len(shop)))
         assert built.table.vectors.tobytes() == fresh.tobytes()
-        assert not len(built.table.stale(shop, model))
+        assert not len(built.table.stale_rows(shop, model))
         known = night
 
 
 def test_progress_is_told_in_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr(build_room, "_CHUNK", 2)
     told = []
-    bring_up_to_date(
+    update_embeddings(
         catalogue({"title": TITLES}),
         StubModel(),
         folder=tmp_path,
@@ -88,27 +88,27 @@ def test_a_vector_that_is_not_a_number_is_refused_and_nothing_is_written(tmp_pat
             return out
 
     with pytest.raises(DataContractError, match="'p3'"):
-        bring_up_to_date(catalogue({"title": TITLES}), Broken(), folder=tmp_path)
+        update_embeddings(catalogue({"title": TITLES}), Broken(), folder=tmp_path)
     assert not EmbeddingTable.exists(tmp_path)
 
 
 def test_a_damaged_table_is_made_again_and_said_so(tmp_path, caplog):
     shop = catalogue({"title": TITLES})
-    bring_up_to_date(shop, StubModel(), folder=tmp_path)
+    update_embeddings(shop, StubModel(), folder=tmp_path)
     (file,) = tmp_path.glob("*.npy")
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
     with pytest.raises(ModelFolderError, match="altered"):
         EmbeddingTable.load(tmp_path)
-    assert bring_up_to_date(shop, StubModel(), folder=tmp_path).encoded == 5
+    assert update_embeddings(shop, StubModel(), folder=tmp_path).encoded == 5
     assert "encoded again" in caplog.text
-    assert bring_up_to_date(shop, StubModel(), folder=tmp_path).encoded == 0
+    assert update_embeddings(shop, StubModel(), folder=tmp_path).encoded == 0
 
 
 class TestTable:
     def test_saved_and_loaded_it_is_the_same(self, tmp_path):
         names = ["a", "é", "0007", "红"]
         shop = catalogue({"product_id": names, "title": TITLES[:4]})
-        table = bring_up_to_date(shop, StubModel(), folder=tmp_path).table
+        table = update_embeddings(shop, StubModel(), folder=tmp_path).table
         assert table.ids.texts == tuple(names) and table.model_id == "v1" and table.dim == 8
         assert isinstance(table.vectors, np.memmap) and not table.vectors.flags.writeable
         assert table.hashes.tolist() == shop.hashes(["title", "image_hash"]).tolist()
@@ -116,7 +116,7 @@ class TestTable:
     def test_the_same_table_is_the_same_bytes(self, tmp_path):
         shop = catalogue({"title": TITLES})
         for name in ("one", "two"):
-            bring_up_to_date(shop, StubModel(), folder=tmp_path / name)
+            update_embeddings(shop, StubModel(), folder=tmp_path / name)
         one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "two"))
         assert one == two and len(one) == 3
 
@@ -125,7 +125,7 @@ class TestTable:
             EmbeddingTable.load(tmp_path)
 
     def test_a_missing_file_is_named(self, tmp_path):
-        bring_up_to_date(catalogue({"title": TITLES}), StubModel(), folder=tmp_path)
+        update_embeddings(catalogue({"title": TITLES}), StubModel(), folder=tmp_path)
         (file,) = tmp_path.glob("*.npy")
         file.unlink()
         with pytest.raises(ModelFolderError, match=file.name):
@@ -133,7 +133,7 @@ class TestTable:
 
     def test_a_crash_while_saving_leaves_the_old_table(self, tmp_path, monkeypatch):
         shop = catalogue({"title": TITLES})
-        old = bring_up_to_date(shop, StubModel(), folder=tmp_path).table
+        old = update_embeddings(shop, StubModel(), folder=tmp_path).table
         from pathlib import Path
 
         replace = Path.replace
@@ -149,10 +149,10 @@ class TestTable:
             with monkeypatch.context() as patched:
                 patched.setattr(Path, "replace", dying)
                 with pytest.raises(KeyboardInterrupt):
-                    bring_up_to_date(shop, StubModel("v2"), folder=tmp_path)
+                    update_embeddings(shop, StubModel("v2"), folder=tmp_path)
             again = EmbeddingTable.load(tmp_path)
             assert again.model_id == "v1" and again.vectors.tobytes() == old.vectors.tobytes()
-        bring_up_to_date(shop, StubModel("v2"), folder=tmp_path)
+        update_embeddings(shop, StubModel("v2"), folder=tmp_path)
         named = {entry["file"] for entry in json.loads((tmp_path / "embeddings.json").read_text())["files"].values()}
         left_over = {path.name for path in tmp_path.iterdir()} - named - {"embeddings.json"}
         assert EmbeddingTable.load(tmp_path).model_id == "v2" and not left_over

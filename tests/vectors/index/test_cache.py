@@ -29,7 +29,9 @@ def table(vectors, ids=None):
 
 
 def opened(kind, folder, vectors, ids=None, *, seed=0, fresh=False, **bounds):
-    return open_index(table(vectors, ids), IndexSettings(kind=kind, **bounds), folder=folder, seed=seed, fresh=fresh)
+    return open_index(
+        table(vectors, ids), IndexSettings(kind=kind, **bounds), folder=folder, seed=seed, force_rebuild=fresh
+    )
 
 
 class TestCache:
@@ -40,7 +42,7 @@ class TestCache:
     @pytest.mark.parametrize("kind", APPROXIMATE)
     def test_loaded_it_answers_as_before(self, kind, vectors, tmp_path):
         first, again = opened(kind, tmp_path, vectors), opened(kind, tmp_path, vectors)
-        assert first.said == "built: none was saved" and again.said == "unchanged" and again.built is None
+        assert first.status == "built: none was saved" and again.status == "unchanged" and again.built is None
         assert again.recall == first.recall >= 0.9 and again.measured == first.measured
         for one, other in zip(*(found.index.search(vectors[:40], 5) for found in (first, again)), strict=True):
             assert one.tobytes() == other.tobytes()
@@ -52,15 +54,15 @@ class TestCache:
     def test_exact_search_is_measured_when_asked(self, vectors, tmp_path):
         for said in ("built: none was saved", "unchanged"):
             found = open_index(table(vectors), IndexSettings(), folder=tmp_path, measure=True)
-            assert found.said == said and found.index.kind == "flat" and found.recall == 1
+            assert found.status == said and found.index.kind == "flat" and found.recall == 1
         moved = open_index(table(vectors[1:]), IndexSettings(), folder=tmp_path, measure=True)
-        assert moved.said == "rebuilt: the vectors changed since they were measured"
+        assert moved.status == "rebuilt: the vectors changed since they were measured"
 
     def test_few_queries_need_no_index(self, vectors, tmp_path, monkeypatch):
         monkeypatch.setattr("recsys.vectors.index.build.EXACT_UP_TO", 10)
         found = open_index(table(vectors), IndexSettings(), folder=tmp_path, queries=1)
         assert isinstance(found.index, FlatIndex) and not list(tmp_path.iterdir())
-        for queries in (None, saved_room.FEW_QUERIES + 1):
+        for queries in (None, saved_room.BRUTE_FORCE_QUERIES + 1):
             assert open_index(table(vectors), IndexSettings(), folder=tmp_path, queries=queries).index.kind == "ivf"
         asked_for = open_index(table(vectors), IndexSettings(kind="pq"), folder=tmp_path, queries=1)
         assert asked_for.index.kind == "pq"
@@ -73,7 +75,7 @@ class TestCache:
         blob[len(blob) // 2] ^= 1
         file.write_bytes(blob)
         found = opened("hnsw", tmp_path, vectors)
-        assert "altered" in found.said and found.said.startswith("rebuilt") and "altered" in caplog.text
+        assert "altered" in found.status and found.status.startswith("rebuilt") and "altered" in caplog.text
         assert opened("hnsw", tmp_path, vectors).built is None
 
     def test_a_file_of_another_catalogue_in_its_place_is_not_read(self, vectors, tmp_path):
@@ -151,14 +153,14 @@ class TestUpdates:
         vectors = np.concatenate([vectors[3:], clustered(12, 8, seed=3)])
         ids = [*ids[3:], *(f"q{row}" for row in range(12))]
         found = opened(kind, tmp_path, vectors, ids)
-        assert found.said == "updated: 12 added, 3 removed, 1 changed"
+        assert found.status == "updated: 12 added, 3 removed, 1 changed"
         assert found.built is None and found.recall > 0.95
         assert found.index.search(vectors[-12:], 1)[1][:, 0].tolist() == list(range(997, 1009))
         again = opened(kind, tmp_path, vectors, ids)
-        assert again.said == "unchanged" and again.recall == found.recall
+        assert again.status == "unchanged" and again.recall == found.recall
         ids[7], ids[9] = ids[9], ids[7]
         vectors[[7, 9]] = vectors[[9, 7]]
-        assert opened(kind, tmp_path, vectors, ids).said == "updated: another order"
+        assert opened(kind, tmp_path, vectors, ids).status == "updated: another order"
 
     @pytest.mark.parametrize("kind", APPROXIMATE)
     @given(draw=st.integers(0, 10_000))
@@ -172,7 +174,7 @@ class TestUpdates:
             found = opened(kind, folder, vectors, ids, **LOOSE)
             assert found.built is None and len(found.index) == len(vectors)
             assert isinstance(found.index, FaissIndex)
-            assert (found.index.gone > 0) <= (kind != "ivf")
+            assert (found.index.removed_count > 0) <= (kind != "ivf")
             allow = np.random.default_rng(draw).random(len(vectors)) < 0.7
             for mask in (None, allow):
                 # All that are asked for are there, none that is gone, and each with today's score.
@@ -183,7 +185,9 @@ class TestUpdates:
                     np.testing.assert_allclose(scores[at, :5], [score for score, _ in best], atol=1e-6)
             truth = FlatIndex(vectors).search(vectors, 10)[0]
             hits = found.index.search(vectors, 10)[0] >= truth[:, -1:]
-            assert hits.mean() > 0.9 or found.index.gone > len(vectors)  # no bound was set: most places are empty
+            assert hits.mean() > 0.9 or found.index.removed_count > len(
+                vectors
+            )  # no bound was set: most places are empty
 
     @pytest.mark.parametrize("kind", APPROXIMATE)
     def test_many_changes_rebuild_it_also_in_small_steps(self, kind, tmp_path):
@@ -192,7 +196,7 @@ class TestUpdates:
         said = []
         for step in range(4):
             vectors[step * 20 : step * 20 + 20] = clustered(20, 8, seed=50 + step)
-            said.append(opened(kind, tmp_path, vectors, ids, max_changed=0.05).said)
+            said.append(opened(kind, tmp_path, vectors, ids, max_changed=0.05).status)
         assert said[:2] == ["updated: 20 changed"] * 2 and said[3] == "updated: 20 changed"
         assert said[2].startswith("rebuilt: 6.0% of the products were added, removed or changed")
 
@@ -200,7 +204,7 @@ class TestUpdates:
         vectors, ids = clustered(1000, 8, seed=5), [f"p{row}" for row in range(1000)]
         for kind in APPROXIMATE:
             opened(kind, tmp_path / kind, vectors, ids)
-            said = opened(kind, tmp_path / kind, vectors[150:], ids[150:]).said
+            said = opened(kind, tmp_path / kind, vectors[150:], ids[150:]).status
             assert said.startswith("updated: 150 removed" if kind == "ivf" else "rebuilt: 150 of its places belong")
 
     def test_lost_recall_rebuilds_it(self, tmp_path, monkeypatch):
@@ -232,14 +236,14 @@ class TestUpdates:
 
 def test_digests_tell_rows_apart():
     vectors = clustered(5000, 24, seed=0)
-    own = digests.of_rows(vectors)
+    own = digests.row_hashes(vectors)
     assert own.dtype == np.uint64 and len(set(own.tolist())) == 5000
     g = np.random.default_rng(0)
     for _ in range(200):
         row, column, bit = g.integers(5000), g.integers(24), g.integers(32)
         other = vectors.copy()[row : row + 1]
         other.view(np.uint32)[0, column] ^= np.uint32(1 << int(bit))
-        assert digests.of_rows(other)[0] != own[row]
-    assert (digests.of_rows(np.asfortranarray(vectors)) == own).all()
-    states = {digests.of_table(ids, own[:2]) for ids in (["a", "bc"], ["ab", "c"], ["abc", ""], ["bc", "a"])}
+        assert digests.row_hashes(other)[0] != own[row]
+    assert (digests.row_hashes(np.asfortranarray(vectors)) == own).all()
+    states = {digests.table_hash(ids, own[:2]) for ids in (["a", "bc"], ["ab", "c"], ["abc", ""], ["bc", "a"])}
     assert len(states) == 4

@@ -10,7 +10,7 @@ import pytest
 
 from recsys.errors import ConfigError
 from recsys.vectors.index import faiss_gpu as gpu
-from recsys.vectors.index.build import build
+from recsys.vectors.index.build import build_index
 from recsys.vectors.index.flat import FlatIndex
 from tests.suites import clustered
 
@@ -66,10 +66,10 @@ def test_exact_search_of_many_goes_there(used):
 
 
 def test_an_inverted_file_is_trained_and_searched_there_but_for_filters(used, monkeypatch):
-    index = build(VECTORS, "ivf", device="cuda")
+    index = build_index(VECTORS, "ivf", device="cuda")
     assert used == [("copy", "IndexFlatIP")]  # k-means
     used.clear()
-    same(index.search(QUERIES, 7), build(VECTORS, "ivf", device="cpu").search(QUERIES, 7))
+    same(index.search(QUERIES, 7), build_index(VECTORS, "ivf", device="cpu").search(QUERIES, 7))
     assert used[0] == ("copy", "IndexIVFFlat") and [name for name, _ in used] == ["copy", "search"]
     used.clear()
     index.search(QUERIES, 7)
@@ -83,7 +83,7 @@ def test_an_inverted_file_is_trained_and_searched_there_but_for_filters(used, mo
 
 @pytest.mark.parametrize("kind", ["hnsw", "pq"])
 def test_the_other_kinds_are_searched_on_the_processor(kind, used):
-    index = build(VECTORS, kind, device="cuda")
+    index = build_index(VECTORS, kind, device="cuda")
     used.clear()
     index.search(QUERIES, 7)
     assert used == [] and not index.on_gpu
@@ -91,7 +91,7 @@ def test_the_other_kinds_are_searched_on_the_processor(kind, used):
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
-    assert not gpu.there("auto") and not gpu.there("cpu")
+    assert not gpu.gpu_available("auto") and not gpu.gpu_available("cpu")
     for kind in ("flat", "ivf"):
         with pytest.raises(ConfigError, match=r"\[index\] device = \"cuda\", but FAISS sees no GPU"):
-            build(VECTORS, kind, device="cuda").search(QUERIES, 5)
+            build_index(VECTORS, kind, device="cuda").search(QUERIES, 5)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from recsys.vectors.search.bm25 import Lexical, open_lexical, terms
+from recsys.vectors.search.bm25 import Bm25Index, open_bm25, terms
 from tests.vectors.shops import catalogue
 
 SHOP = {
@@ -56,45 +56,45 @@ def test_scores_are_those_of_the_formula():
             idf = math.log(1 + (6 - df + 0.5) / (df + 0.5))
             score += idf * tf / (tf + 1.5 * (1 - 0.75 + 0.75 * len(document) / mean))
         expected.append(score)
-    found = Lexical.build(shop).scores(["red", "boots", "boots", "nowhere"])
+    found = Bm25Index.build(shop).scores(["red", "boots", "boots", "nowhere"])
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert not Lexical.build(shop).scores(["nowhere"]).any() and not Lexical.build(shop).scores([]).any()
+    assert not Bm25Index.build(shop).scores(["nowhere"]).any() and not Bm25Index.build(shop).scores([]).any()
 
 
 def test_other_scripts_are_found():
-    built, everything = Lexical.build(catalogue(SHOP)), np.ones(6, bool)
+    built, everything = Bm25Index.build(catalogue(SHOP)), np.ones(6, bool)
     none = np.zeros(0, np.int64)
     for text, row in (("裙", 3), ("连衣裙", 3), ("الحذاء", 5), ("cafe", 2), ("42", 1)):
-        assert built.best(text, 1, allow=everything, barred=none)[1].tolist() == [row], text
-    assert built.best("boots red", 9, allow=everything, barred=np.array([0]))[1].tolist() == [1, 3]
+        assert built.top_k(text, 1, allow=everything, barred=none)[1].tolist() == [row], text
+    assert built.top_k("boots red", 9, allow=everything, barred=np.array([0]))[1].tolist() == [1, 3]
     kin = np.array([9, 9, 2, 3, 4, 5])
-    assert built.best("boots", 9, allow=everything, kin=kin, barred=none)[1].tolist() == [0]
+    assert built.top_k("boots", 9, allow=everything, kin=kin, barred=none)[1].tolist() == [0]
 
 
 def test_the_file_is_a_cache_of_exactly_these_texts(tmp_path, caplog):
     shop = catalogue(SHOP)
-    made = open_lexical(shop, tmp_path)
+    made = open_bm25(shop, tmp_path)
     assert "none was saved" in caplog.text
     caplog.clear()
-    loaded = open_lexical(shop, tmp_path)
+    loaded = open_bm25(shop, tmp_path)
     assert not caplog.text
     for text in ("red boots", "连衣裙 bex", "nothing"):
         assert loaded.scores(terms(text)).tobytes() == made.scores(terms(text)).tobytes()
     changed = catalogue({**SHOP, "title": ["Green boots", *SHOP["title"][1:]]})
-    assert open_lexical(changed, tmp_path).scores(["green"])[0] > 0
+    assert open_bm25(changed, tmp_path).scores(["green"])[0] > 0
     assert "differs in texts" in caplog.text
     caplog.clear()
-    open_lexical(catalogue({**SHOP, "title": changed.frame["title"].to_list(), "price": [1.0] * 6}), tmp_path)
+    open_bm25(catalogue({**SHOP, "title": changed.frame["title"].to_list(), "price": [1.0] * 6}), tmp_path)
     assert not caplog.text  # the price is no text
     (file,) = tmp_path.glob("*-data-*.npy")
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
-    assert open_lexical(changed, tmp_path).scores(["green"])[0] > 0
+    assert open_bm25(changed, tmp_path).scores(["green"])[0] > 0
     assert "altered" in caplog.text
 
 
 def test_products_without_words(tmp_path):
     shop = catalogue({"title": [None, " - "]})
     for _ in range(2):
-        assert open_lexical(shop, tmp_path).scores(["red"]).tolist() == [0, 0]
+        assert open_bm25(shop, tmp_path).scores(["red"]).tolist() == [0, 0]
     empty = catalogue({"title": []})
-    assert Lexical.build(empty).scores(["red"]).shape == (0,)
+    assert Bm25Index.build(empty).scores(["red"]).shape == (0,)

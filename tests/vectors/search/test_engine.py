@@ -14,8 +14,8 @@ from recsys.vectors.embeddings.table import EmbeddingTable
 from recsys.vectors.index import build as index
 from recsys.vectors.index.build import VectorIndex
 from recsys.vectors.search import neighbours, variants
-from recsys.vectors.search.bm25 import Lexical
-from recsys.vectors.search.engine import Finder, QueryModel, Way
+from recsys.vectors.search.bm25 import Bm25Index
+from recsys.vectors.search.engine import QueryEncoder, SearchEngine, SearchOptions
 from recsys.vectors.search.query import LONGEST, Query
 from tests.suites import clustered
 from tests.vectors.shops import StubModel, catalogue
@@ -27,24 +27,24 @@ def similar(
     catalogue: Catalogue,
     table: EmbeddingTable,
     index: VectorIndex,
-    model_loader: Callable[[], QueryModel],
+    model_loader: Callable[[], QueryEncoder],
     k: int = 10,
     where: str | None = None,
     images: ImageSettings | None = None,
-    lexical_loader: Callable[[], Lexical] | None = None,
-    way: Way | None = None,
+    lexical_loader: Callable[[], Bm25Index] | None = None,
+    way: SearchOptions | None = None,
 ) -> pl.DataFrame:
     """The answer to one query, with defaults for what a test does not care about."""
-    finder = Finder(
+    finder = SearchEngine(
         catalogue,
         table,
         index=index,
         model_loader=model_loader,
-        lexical_loader=lexical_loader or (lambda: Lexical.build(catalogue)),
+        lexical_loader=lexical_loader or (lambda: Bm25Index.build(catalogue)),
         images=images or ImageSettings(),
-        way=way or Way(),
+        way=way or SearchOptions(),
     )
-    (found,) = finder.answers([query], k, where=[where])
+    (found,) = finder.search([query], k, where=[where])
     if isinstance(found, UsageError):
         raise found
     return found
@@ -66,7 +66,7 @@ class PlaneModel:
     def encode_text(self, texts):
         return np.array([{"up": [0, 1], "left": [-1, 0]}[text] for text in texts], np.float32)
 
-    def encode_pictures(self, pixels):
+    def encode_images(self, pixels):
         assert pixels.dtype == np.uint8 and pixels.shape == (1, 3, 16, 16)
         return np.array([[1, 0]], np.float32)
 
@@ -79,7 +79,7 @@ def ask(query, *, shop=None, table=None, loader=PlaneModel, k=2, **options):
     shop = shop if shop is not None else catalogue(COLUMNS)
     if table is None:
         table = EmbeddingTable(shop.ids, PLANE, np.zeros(5, np.uint64), "v1")
-    built = index.build(table.vectors)
+    built = index.build_index(table.vectors)
     return similar(query, catalogue=shop, table=table, index=built, model_loader=loader, k=k, **options)
 
 
@@ -174,7 +174,7 @@ def test_parts_that_cancel_each_other_out():
 def test_what_may_not_be_sold_is_not_found_but_can_be_asked_about():
     shop = catalogue(COLUMNS, sellable=[False, False, True, True, True])
     assert ask(Query(product="0010"), shop=shop)["product_id"].to_list() == ["0030", "0040"]
-    everything = Way(sellable_only=False)
+    everything = SearchOptions(sellable_only=False)
     assert ask(Query(product="0010"), shop=shop, way=everything)["product_id"].to_list() == ["0020", "0030"]
 
 
@@ -198,9 +198,9 @@ def test_three_products_are_a_catalogue():
     shop = catalogue({"product_id": ["a", "b", "c"], "title": ["red boots", "red hat", "scarf"]})
     table = EmbeddingTable(shop.ids, PLANE[:3], np.zeros(3, np.uint64), "v1")
     assert ask(Query(product="a"), shop=shop, table=table, k=10)["product_id"].to_list() == ["b", "c"]
-    words = ask(Query(text="red"), shop=shop, table=table, loader=never, k=10, way=Way(mode="lexical"))
+    words = ask(Query(text="red"), shop=shop, table=table, loader=never, k=10, way=SearchOptions(mode="lexical"))
     assert words["product_id"].to_list() == ["a", "b"]
-    frame = neighbours.neighbours(table, index.build(table.vectors), 20)
+    frame = neighbours.nearest_neighbours(table, index.build_index(table.vectors), 20)
     assert frame.group_by("product_id").len()["len"].to_list() == [2, 2, 2]
 
 
@@ -213,7 +213,7 @@ class TestVariants:
         assert ask(Query(product="0020"), shop=shop, k=3)["product_id"].to_list() == ["0030", "0040"]
 
     def test_all_of_them_when_asked(self):
-        shop, way = catalogue(self.COLUMNS), Way(variants=True)
+        shop, way = catalogue(self.COLUMNS), SearchOptions(variants=True)
         assert ask(Query(product="0020"), shop=shop, k=3, way=way)["product_id"].to_list() == ["0030", "0010", "0040"]
 
     def test_the_best_that_may_be_found_stands_for_them(self):
@@ -225,12 +225,12 @@ class TestVariants:
 
 class TestWords:
     def test_by_words_no_model_is_needed_and_only_those_that_have_one_are_found(self):
-        found = ask(Query(text="Boots red"), loader=never, k=4, way=Way(mode="lexical"))
+        found = ask(Query(text="Boots red"), loader=never, k=4, way=SearchOptions(mode="lexical"))
         assert found["product_id"].to_list() == ["0010", "0020"] and found["score"][0] > found["score"][1] > 0
-        found = ask(Query(text="boots", minus={"text": "red"}), loader=never, k=4, way=Way(mode="lexical"))
+        found = ask(Query(text="boots", minus={"text": "red"}), loader=never, k=4, way=SearchOptions(mode="lexical"))
         assert found["product_id"].to_list() == ["0020"]
         with pytest.raises(UsageError, match="by words alone"):
-            ask(Query(product="0010", text="red"), loader=never, way=Way(mode="lexical"))
+            ask(Query(product="0010", text="red"), loader=never, way=SearchOptions(mode="lexical"))
 
     def test_both_halves_keep_to_conditions_and_sellable(self):
         class Up(PlaneModel):
@@ -238,7 +238,7 @@ class TestWords:
                 return np.array([[0, 1]] * len(texts), np.float32)
 
         shop = catalogue(COLUMNS, sellable=[True, False, True, True, True])
-        way = Way(mode="hybrid")
+        way = SearchOptions(mode="hybrid")
         found = ask(Query(text="boots"), shop=shop, loader=Up, k=5, way=way)
         assert found["product_id"].to_list() == ["0010", "0040", "0030", "0050"]  # third by vector, first by word
         np.testing.assert_allclose(found["score"], [1 / 63 + 1 / 61, 1 / 61, 1 / 62, 1 / 64], rtol=1e-6)
@@ -267,7 +267,7 @@ class TestNeighbours:
         vectors = clustered(150, 6, seed=0)
         shop = catalogue({"title": [None] * 150})
         table = EmbeddingTable(shop.ids, vectors, np.zeros(150, np.uint64), "v1")
-        frame = neighbours.neighbours(table, index.build(vectors), 4)
+        frame = neighbours.nearest_neighbours(table, index.build_index(vectors), 4)
         assert frame.schema == {
             "product_id": pl.String, "rank": pl.Int32, "neighbour_id": pl.String, "score": pl.Float32
         }  # fmt: skip
@@ -283,14 +283,14 @@ class TestNeighbours:
         vectors = np.ones((8, 2), np.float32) / np.float32(2**0.5)
         table = EmbeddingTable(catalogue({"title": [None] * 8}).ids, vectors, np.zeros(8, np.uint64), "v1")
         told = []
-        frame = neighbours.neighbours(
-            table, index.build(vectors), 2, progress=lambda done, total: told.append((done, total))
+        frame = neighbours.nearest_neighbours(
+            table, index.build_index(vectors), 2, progress=lambda done, total: told.append((done, total))
         )
         of = dict(frame.group_by("product_id", maintain_order=True).agg("neighbour_id").iter_rows())
         assert of["p0"] == ["p1", "p2"] and of["p1"] == ["p0", "p2"] and of["p7"] == ["p0", "p1"]
         assert told == [(3, 8), (6, 8), (8, 8)]
         allow = np.arange(8) == 5
-        frame = neighbours.neighbours(table, index.build(vectors), 2, allow=allow)
+        frame = neighbours.nearest_neighbours(table, index.build_index(vectors), 2, allow=allow)
         assert set(frame["neighbour_id"]) == {"p5"} and frame.height == 7 and set(frame["rank"]) == {1}
 
     @pytest.mark.parametrize("kind", ["flat", "ivf"])
@@ -302,8 +302,8 @@ class TestNeighbours:
         shop = catalogue({"title": [None] * 200, "group_id": group})
         allow = g.random(200) < 0.7
         table = EmbeddingTable(shop.ids, vectors, np.zeros(200, np.uint64), "v1")
-        kin = variants.families(shop)
-        frame = neighbours.neighbours(table, index.build(vectors, kind), 15, allow=allow, kin=kin)
+        kin = variants.variant_groups(shop)
+        frame = neighbours.nearest_neighbours(table, index.build_index(vectors, kind), 15, allow=allow, kin=kin)
         of = dict(frame.group_by("product_id", maintain_order=True).agg("neighbour_id").iter_rows())
         for row in range(200):
             close = np.argsort(-(vectors.astype(np.float64) @ vectors[row]), kind="stable")
@@ -319,5 +319,5 @@ class TestNeighbours:
 
     def test_no_products(self):
         table = EmbeddingTable.empty(4, "v1")
-        frame = neighbours.neighbours(table, index.build(table.vectors), 3)
+        frame = neighbours.nearest_neighbours(table, index.build_index(table.vectors), 3)
         assert frame.height == 0 and frame.columns == ["product_id", "rank", "neighbour_id", "score"]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from recsys.errors import ConfigError, UsageError
 from recsys.vectors.topk import rescore as topk_exact
-from recsys.vectors.topk.low_precision import Rough
-from recsys.vectors.topk.scorer import Scorer, largest, top_k
-from recsys.vectors.topk.threshold import Sieve
+from recsys.vectors.topk.low_precision import LowPrecisionItems
+from recsys.vectors.topk.scorer import ExactScorer, dense_top_k, top_k
+from recsys.vectors.topk.threshold import ThresholdFilter
 from tests import oracles
 from tests.suites import clustered, on_grid
 
@@ -98,7 +98,7 @@ def test_bf16_alone_would_be_wrong():
     items, queries = clustered(3000, 32, seed=1), clustered(50, 32, seed=2)
     short = (torch.from_numpy(queries).bfloat16() @ torch.from_numpy(items).bfloat16().T).float().numpy()
     true = plainly(queries, items, 10)[1]
-    assert (largest(short, 10)[1] != true).any(axis=1).mean() > 0.9
+    assert (dense_top_k(short, 10)[1] != true).any(axis=1).mean() > 0.9
     assert (top_k(queries, items, 10, precision="bf16")[1] == true).all()
 
 
@@ -170,7 +170,7 @@ def test_a_rough_score_is_never_further_off_than_the_bound(seed, d, scale, way):
     queries = g.normal(size=(5, d)).astype(np.float32)
     dtype = torch.bfloat16 if way[0] == "bf16" else torch.float32
     bounds, device = np.array([0, 25, 40]), torch.device("cpu")
-    rough = Rough(items, np.arange(40), bounds, dtype=dtype, device=device, kept=bool(seed % 2))
+    rough = LowPrecisionItems(items, np.arange(40), bounds, dtype=dtype, device=device, kept=bool(seed % 2))
     asked, off = rough.queries(queries)
     scores = (
         asked.float() @ torch.cat([rough.block(0), rough.block(1)], dim=1).float()
@@ -189,24 +189,24 @@ def test_the_sieve_keeps_all_it_must_or_gives_up(seed, k, most, way):
     off = 10.0 ** g.uniform(-4, -1)
     scores = torch.from_numpy(true + g.uniform(-off, off, size=true.shape)).float().to(dtype)
     if way[1] == "numba":
-        from recsys.vectors.topk.threshold_numba import CompiledSieve as Kind
+        from recsys.vectors.topk.threshold_numba import NumbaThresholdFilter as Kind
     else:
-        Kind = Sieve  # noqa: N806
+        Kind = ThresholdFilter  # noqa: N806
     sieve = Kind(torch.full((6,), off * 1.001, dtype=torch.float64), k, dtype=dtype, most=most)
     for first in range(0, 512, 128):
         sieve.add(scores[:, first : first + 128].contiguous(), first)
-    user, place = sieve.kept()
-    for at in np.flatnonzero(~sieve.given_up.numpy()):
+    user, place = sieve.candidates()
+    for at in np.flatnonzero(~sieve.overflowed.numpy()):
         assert set(np.argsort(-true[at])[:k]) <= set(place[user == at].tolist())
     if most == 400:
-        assert not sieve.given_up.any()
-    if not sieve.given_up.any():
+        assert not sieve.overflowed.any()
+    if not sieve.overflowed.any():
         assert len(user) < 6 * 512
 
 
 def test_a_scorer_answers_again_and_again():
     items, queries = clustered(900, 16, seed=1), clustered(40, 16, seed=2)
-    scorer = Scorer(items, allowed=np.arange(900) % 3 > 0)
+    scorer = ExactScorer(items, allowed=np.arange(900) % 3 > 0)
     for some in (slice(0, 1), slice(0, 40), slice(7, 9)):
         for k in (3, 200, 1000):
             assert same(scorer.top_k(queries[some], k), top_k(queries[some], items, k, allowed=np.arange(900) % 3 > 0))
@@ -223,7 +223,7 @@ def test_nothing_asked_nothing_there():
 def test_largest_of_a_dense_block_sorts_like_python(seed, k):
     scores = np.random.default_rng(seed).integers(-2, 3, size=(4, 9)).astype(np.float32)
     scores[scores == -2] = -np.inf
-    values, columns = largest(scores, k)
+    values, columns = dense_top_k(scores, k)
     for row in range(4):
         best = sorted((-value, at) for at, value in enumerate(scores[row].tolist()) if value > -np.inf)[:k]
         assert columns[row][columns[row] >= 0].tolist() == [at for _, at in best]
@@ -237,7 +237,7 @@ def test_ranking_by_one_number_is_ranking_by_score_then_row(seed, k):
     user = np.sort(g.integers(4, size=25))
     row = np.concatenate([g.choice(99, (user == at).sum(), replace=False) for at in range(4)])
     scores = g.choice(np.float32([-3e38, -1.5, -1e-45, 0, 1e-45, 2, 3e38]), size=25)
-    value, found = topk_exact.ranked(scores, user, row, b=4, k=k)
+    value, found = topk_exact.rank_per_query(scores, user, row, b=4, k=k)
     for at in range(4):
         best = sorted(zip((-scores[user == at]).tolist(), row[user == at].tolist(), strict=True))[:k]
         held = found[at] >= 0
