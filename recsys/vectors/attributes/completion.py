@@ -17,8 +17,8 @@ from scipy.sparse import csr_array
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
+from recsys.data.tokenize import tokenize
 from recsys.encoder.modalities.attributes import SEPARATOR
-from recsys.encoder.modalities.bag_of_words import split_words
 from recsys.errors import NotFoundError, UsageError, suggestion
 from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
 from recsys.vectors.attributes.classifier import (
@@ -259,7 +259,7 @@ def tfidf_without(catalogue: Catalogue, column: str, *, most: int) -> Words:
     documents = []
     for row in frame.select(text + facts).iter_rows():
         said, own = row[: len(text)], row[len(text) :]
-        words = split_words(" ".join(part for part in (*said, *own) if part))
+        words = tokenize(" ".join(part for part in (*said, *own) if part))
         named = [
             f"{name}={part}"
             for name, cell in zip(facts, own, strict=True)

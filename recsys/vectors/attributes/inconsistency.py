@@ -13,8 +13,8 @@ import numpy as np
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
+from recsys.data.tokenize import tokenize
 from recsys.encoder.modalities.attributes import SEPARATOR
-from recsys.encoder.modalities.bag_of_words import split_words
 from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors.attributes import completion as complete
 from recsys.vectors.attributes.classifier import cross_validate
@@ -101,8 +101,8 @@ def _improbable_values(
 def _said(catalogue: Catalogue, row: int, values: Sequence[tuple[str, ...]]) -> bool:
     """Does a product's own text name its value: then they agree, however rare that is."""
     cells = [catalogue.frame[name][int(row)] for name in _TEXTS if name in catalogue.frame.columns]
-    own = set(split_words(" ".join(cell for cell in cells if cell)))
-    return set(split_words(" ".join(values[row]))) <= own
+    own = set(tokenize(" ".join(cell for cell in cells if cell)))
+    return set(tokenize(" ".join(values[row]))) <= own
 
 
 def _dissimilar_views(catalogue: Catalogue, model: MaskableEncoder, what: str, *, seed: int) -> list[Inconsistency]:
