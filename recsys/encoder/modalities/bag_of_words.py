@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import sparse
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 
 from recsys.encoder.modalities import Inputs
@@ -66,6 +65,8 @@ class BagOfWordsEncoder(nn.Module):
         Args:
             parts: words and weights, see `padded`, of the same n products, to be added up.
         """
+        from sklearn.utils.extmath import randomized_svd  # a second of imports that no other process needs
+
         weight = self.embedding.weight
         with torch.no_grad():
             nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
