@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+
+from tests.benchmarks.scripts import run_script
 
 HERE = Path(__file__).parents[2]
 
@@ -41,9 +41,9 @@ def files(tmp_path_factory):
 
 
 def run(files, *options):
-    command = [sys.executable, str(HERE / "benchmarks" / "complete.py"), "--quick", "--json", *options]
+    command = ["--quick", "--json", *options]
     command += ["--articles", str(files / "articles.parquet"), "--transactions", str(files / "log.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    done = run_script("complete.py", *command)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,20 +1,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.benchmarks.scripts import run_script
 
 HERE = Path(__file__).parents[2]
 SCRIPT = HERE / "benchmarks" / "embed.py"
 
 
 def run(*options):
-    command = [sys.executable, str(SCRIPT), "--quick", "--json", *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    return run_script("embed.py", "--quick", "--json", *map(str, options))
 
 
 def test_it_ends_with_one_line_of_json(tmp_path):

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.benchmarks.scripts import run_script
 from tests.benchmarks.test_hm import files  # noqa: F401 - a fixture
 
 HERE = Path(__file__).parents[2]
@@ -12,9 +11,9 @@ SCRIPT = HERE / "benchmarks" / "find.py"
 
 
 def run(folder, *options):
-    command = [sys.executable, str(SCRIPT), "--articles", str(folder / "articles.parquet"), "--images"]
+    command = ["--articles", str(folder / "articles.parquet"), "--images"]
     command += [str(folder / "images.zip"), "--transactions", str(folder / "early.parquet"), "--quick", "--json"]
-    return subprocess.run([*command, *map(str, options)], capture_output=True, text=True, cwd=HERE, check=False)
+    return run_script("find.py", *command, *options)
 
 
 def test_it_ends_with_one_line_of_json(files, tmp_path):  # noqa: F811

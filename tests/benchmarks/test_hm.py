@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 import zipfile
 from datetime import date, timedelta
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from recsys.config import SOURCES
+from tests.benchmarks.scripts import run_script
 
 HERE = Path(__file__).parents[2]
 SCRIPT = HERE / "benchmarks" / "hm.py"
@@ -53,9 +53,9 @@ def files(tmp_path_factory):
 
 
 def run(folder, *options):
-    command = [sys.executable, str(SCRIPT), "--articles", str(folder / "articles.parquet"), "--images"]
+    command = ["--articles", str(folder / "articles.parquet"), "--images"]
     command += [str(folder / "images.zip"), "--quick", "--json", "--work", str(folder / "work"), *options]
-    return subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    return run_script("hm.py", *command)
 
 
 def test_a_time_split_ends_with_one_line_of_json(files):
@@ -99,10 +99,10 @@ def test_a_cut_after_everything_is_one_line_of_error(files):
 
 
 def test_the_ablation_takes_every_part_away_once(files):
-    command = [sys.executable, str(SCRIPT.with_name("hm_ablation.py")), "--articles", str(files / "articles.parquet")]
+    command = ["--articles", str(files / "articles.parquet")]
     command += ["--images", str(files / "images.zip"), "--quick", "--json", "--work", str(files / "ablation")]
     command += ["--transactions", str(files / "early.parquet"), str(files / "late.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    done = run_script("hm_ablation.py", *command)
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     named = [row["system"] for row in last["rows"]]
@@ -113,10 +113,10 @@ def test_the_ablation_takes_every_part_away_once(files):
 
 
 def test_pictures_of_articles_held_back_are_searched_for(files):
-    command = [sys.executable, str(SCRIPT.with_name("hm_pictures.py")), "--articles", str(files / "articles.parquet")]
+    command = ["--articles", str(files / "articles.parquet")]
     command += ["--images", str(files / "images.zip"), "--quick", "--json", "--held", "5"]
     command += ["--transactions", str(files / "early.parquet"), str(files / "late.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    done = run_script("hm_pictures.py", *command)
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     value = {(row["system"], row["slice"], row["metric"]): row["value"] for row in last["rows"]}

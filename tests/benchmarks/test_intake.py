@@ -1,22 +1,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.benchmarks.scripts import run_script
 
 HERE = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("only", [["--only", "recsys"], []])
 def test_it_ends_with_one_line_of_json(postgres_url: str, only: list[str]) -> None:
-    command = [sys.executable, "benchmarks/intake.py", "--quick", "--json", "--postgresql", postgres_url, *only]
+    command = ["--quick", "--json", "--postgresql", postgres_url, *only]
     if not only:
         command[command.index("--quick")] = "--events=50"
         command.append("--rounds=1")
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    done = run_script("intake.py", *command)
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     value = {(row["slice"], row["system"], row["metric"]): row["value"] for row in last["rows"]}
@@ -29,8 +29,8 @@ def test_it_ends_with_one_line_of_json(postgres_url: str, only: list[str]) -> No
 
 
 def test_a_database_that_is_away_is_one_line_of_error() -> None:
-    command = [sys.executable, "benchmarks/intake.py", "--events", "10", "--rounds", "1", "--only", "recsys"]
+    command = ["--events", "10", "--rounds", "1", "--only", "recsys"]
     command += ["--postgresql", "postgresql://127.0.0.1:1/shop"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    done = run_script("intake.py", *command)
     assert done.returncode == 75
     assert done.stderr.splitlines()[-1].startswith("intake: ")

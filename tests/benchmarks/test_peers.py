@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from recsys.data.interactions import Interactions
+from tests.benchmarks.scripts import run_script
 
 HERE = Path(__file__).parents[2]
 BENCHMARKS = HERE / "benchmarks"
@@ -62,8 +62,7 @@ def file(tmp_path):
 
 
 def run(script, *options):
-    command = [sys.executable, str(BENCHMARKS / script), *map(str, options), "--quick", "--json"]
-    return subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    return run_script(script, *map(str, options), "--quick", "--json")
 
 
 def answer(done):

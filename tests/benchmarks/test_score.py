@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.benchmarks.scripts import run_script
 
 HERE = Path(__file__).parents[2]
 
 
 def run(*options, said=""):
-    command = [sys.executable, "benchmarks/score.py", "--quick", "--json", "--threads", "1", *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    done = run_script("score.py", "--quick", "--json", "--threads", "1", *options)
     assert done.returncode == 0 and said in done.stderr, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,19 +1,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+
+from tests.benchmarks.scripts import run_script
 
 HERE = Path(__file__).parents[2]
 SHARES = ("50 %", "5 %", "0.5 %", "0.05 %")
 
 
 def run(*options):
-    command = [sys.executable, "benchmarks/search.py", "--quick", "--json", "--threads", "1", *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    done = run_script("search.py", "--quick", "--json", "--threads", "1", *options)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

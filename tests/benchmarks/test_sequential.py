@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import polars as pl
 import pytest
 
 from recsys.errors import UsageError
+from tests.benchmarks.scripts import run_script
 
 HERE = Path(__file__).parents[2]
 SCRIPT = HERE / "benchmarks" / "sequential.py"
@@ -29,8 +28,7 @@ def sequences():
 
 
 def run(file, *options):
-    command = [sys.executable, str(SCRIPT), str(file), "--quick", "--json", *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    return run_script("sequential.py", str(file), "--quick", "--json", *map(str, options))
 
 
 def answer(done):
