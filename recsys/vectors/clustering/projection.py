@@ -67,7 +67,7 @@ def project_2d(vectors: FloatArray, kind: Kind, *, seed: int, last: FloatArray |
     rows = np.sort(np.random.default_rng(seed).permutation(len(vectors))[: _SAMPLE[kind]])
     reduced = _pca(vectors[rows], _N_COMPONENTS)
     start = components[rows] if last is None else _fill_positions(reduced, last[rows])
-    layout = (_tsne if kind == "tsne" else _umap)(reduced, start, seed=seed, again=last is not None)
+    layout = (_tsne if kind == "tsne" else _umap)(reduced, start, seed=seed, is_update=last is not None)
     out = np.empty((len(vectors), 2), np.float32)
     out[rows] = layout
     rest = np.setdiff1d(np.arange(len(vectors)), rows, assume_unique=True)
