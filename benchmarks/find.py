@@ -34,13 +34,14 @@ from telling import answered, machine, say
 from recsys.config import ImageSettings, Settings
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
+from recsys.data.tokenize import tokenize
 from recsys.encoder import serialization as checkpoint
 from recsys.encoder.model import Model
 from recsys.errors import UsageError
 from recsys.evaluate.significance import bootstrap_interval
 from recsys.vectors.embeddings.table import EmbeddingTable
 from recsys.vectors.index.flat import FlatIndex
-from recsys.vectors.search.bm25 import Bm25Index, searchable_text, terms
+from recsys.vectors.search.bm25 import Bm25Index, searchable_text
 from recsys.vectors.search.engine import Mode, SearchEngine, SearchOptions
 from recsys.vectors.search.query import Query
 
@@ -199,7 +200,7 @@ class Shown(SearchEngine):
 
 def by_tf_idf(queries: Sequence[str], catalogue: Catalogue) -> Lists:
     """The same words weighed and compared by scikit-learn's TF-IDF."""
-    method = TfidfVectorizer(tokenizer=terms, lowercase=False, token_pattern=None).fit(searchable_text(catalogue))
+    method = TfidfVectorizer(tokenizer=tokenize, lowercase=False, token_pattern=None).fit(searchable_text(catalogue))
     scores = np.asarray((method.transform(queries) @ method.transform(searchable_text(catalogue)).T).todense())
     order = np.argsort(-scores, axis=1, kind="stable")[:, :DEEP]
     return [row[held[row] > 0] for row, held in zip(order, scores, strict=True)]

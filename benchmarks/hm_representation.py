@@ -31,6 +31,7 @@ from sklearn.preprocessing import normalize
 from telling import answered, machine, say
 
 from recsys.data.interactions import Interactions
+from recsys.data.tfidf import product_tfidf
 from recsys.encoder import serialization as checkpoint
 from recsys.evaluate import baselines, metrics
 from recsys.types import IntArray
@@ -206,7 +207,7 @@ def compared(divided: Divided, train: Interactions, together: Together) -> Itera
     chance: Found = {(f"type@{LIKE}", "all"): np.array([share.get(one, 0) / len(texts) for one in truth])}
     some = np.full(len(np.unique(together.owner)), min(1.0, AMONG / max(1, len(texts) - 1)))
     yield "chance", {**chance, (f"together_recall@{AMONG}", "all"): some}
-    yield "tf-idf of all columns", together.judged(by_cosine(baselines.words(divided.train.catalogue)))
+    yield "tf-idf of all columns", together.judged(by_cosine(product_tfidf(divided.train.catalogue)))
     yield "item-item", together.judged(by_cosine(baselines.matrix(train).T.tocsr()))
     counts = train.counts()
     popular = np.argsort(-counts, kind="stable")[: AMONG + 1]

@@ -6,9 +6,11 @@ and the databases of tests/pg.py and tests/mariadb.py.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +23,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 FAULTS_LARGE = os.environ.get("RECSYS_FAULTS") == "large"
 for _name in [name for name in os.environ if name.startswith("RECSYS_")]:
     del os.environ[_name]
+
+# Scratch in memory where there is enough of it: most tests wait for the disk's fsync and prove nothing by it. The tests
+# of a full disk mount a disk of their own.
+MEMORY, NEEDED_BYTES = Path("/dev/shm"), 4 << 30
+if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= NEEDED_BYTES:
+    os.environ["TMPDIR"] = str(MEMORY)
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
@@ -73,18 +81,36 @@ def small_model(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return SMALL_MODEL
 
 
+def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that `make` has filled, once for all worker processes; tests copy it before they change it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / name
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            draft = root / f"{name}.draft"
+            shutil.rmtree(draft, ignore_errors=True)
+            make(draft)
+            draft.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def demo_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder on which `recsys demo` has run with 60 products and 60 users; copy it before changing it."""
-    from recsys.cli.app import main
 
-    folder = tmp_path_factory.mktemp("demo") / "demo-shop"
-    with pytest.MonkeyPatch.context() as patch, untouched_log():
-        for name, value in SMALL_MODEL.items():
-            patch.setenv(name, value)
-        code = main(["demo", str(folder), "--products", "60", "--users", "60", "--quiet"])
-    assert code == 0, f"recsys demo ended with exit code {code}; what it said stands above"
-    return folder
+    def make(folder: Path) -> None:
+        from recsys.cli.app import main
+
+        with pytest.MonkeyPatch.context() as patch, untouched_log():
+            for name, value in SMALL_MODEL.items():
+                patch.setenv(name, value)
+            code = main(["demo", str(folder), "--products", "60", "--users", "60", "--quiet"])
+        assert code == 0, f"recsys demo ended with exit code {code}; what it said stands above"
+
+    return make_once(tmp_path_factory, "demo-shop", make)
 
 
 @contextmanager

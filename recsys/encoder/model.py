@@ -20,8 +20,8 @@ from recsys.config import EncoderSettings
 from recsys.data.catalogue import Catalogue
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Histories
+from recsys.data.tokenize import tokenize
 from recsys.encoder.modalities import Inputs
-from recsys.encoder.modalities.bag_of_words import split_words
 from recsys.encoder.product_encoder import MODALITIES, ProductEncoder
 from recsys.encoder.user_encoder import UserEncoder
 from recsys.errors import UsageError, suggestion
@@ -126,7 +126,7 @@ class Model:
         out = np.zeros((len(texts), self.dim), np.float32)
         for at in range(0, len(texts), batch):
             some = list(texts[at : at + batch])
-            words = [self.product.words.token_ids(split_words(text)) for text in some]
+            words = [self.product.words.token_ids(tokenize(text)) for text in some]
             x: Inputs = {**self.product.text.padded(self.product.text.ids(some)), **self.product.words.padded(words)}
             with torch.inference_mode():
                 view = self.product.fuse({"text": self.product.text(x)}, self.product.written(x))

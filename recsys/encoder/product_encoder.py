@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from recsys.config import EncoderSettings
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
+from recsys.data.tokenize import tokenize
 from recsys.encoder.modalities import Inputs, Tokens
 from recsys.encoder.modalities import attributes as table
 from recsys.encoder.modalities.attributes import AttributeEncoder
-from recsys.encoder.modalities.bag_of_words import BagOfWordsEncoder, split_words
+from recsys.encoder.modalities.bag_of_words import BagOfWordsEncoder
 from recsys.encoder.modalities.image import ImageEncoder
 from recsys.encoder.modalities.text import TextEncoder
 from recsys.encoder.transformer import TransformerBlock
@@ -134,7 +135,7 @@ class ProductEncoder(nn.Module):
         """Read some products as if the columns `hide` were empty; without `pictures` the pixels are left for later."""
         columns = [name for name in self.columns if name in catalogue.frame.columns and name not in hide]
         frame = catalogue.frame.select(columns)[rows.tolist()]
-        texts = [split_words(" ".join(text)) for text in texts_of(frame, self.text.columns)]
+        texts = [tokenize(" ".join(text)) for text in texts_of(frame, self.text.columns)]
         facts, names = attribute_texts(frame, self.fact_columns), _named(frame, self.names)
         out = {
             "text": self.text.read(frame),
@@ -256,4 +257,4 @@ def _named(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]
 
 def product_words(texts: Iterable[str], facts: Iterable[str], names: Iterable[str]) -> list[str]:
     """All words of a product: those of its texts and values, and its named values as they are."""
-    return [*split_words(" ".join((*texts, *facts))), *names]
+    return [*tokenize(" ".join((*texts, *facts))), *names]

@@ -30,7 +30,7 @@ from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.user_encoder import UserEncoder
 from recsys.errors import ModelFolderError, TemporaryError
 
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 _NEEDED: Final = frozenset(
     {
         "config.json",

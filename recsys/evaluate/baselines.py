@@ -7,24 +7,21 @@ Written dense and without the rooms' own scoring code, so that a mistake there c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import sparse
-from sklearn.feature_extraction.text import TfidfVectorizer
 
-from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.holdout import take_histories
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.schema import DAY, PURCHASE_CODE
+from recsys.data.tfidf import product_tfidf
 from recsys.types import BoolArray, DoubleArray, IntArray
 
 Scorer = Callable[[Histories], DoubleArray]
 """Histories of b users to (b, n) scores; what must not be listed is -inf, 0 or less says nothing."""
 System = Callable[[Histories, int], IntArray]
-_WORD = re.compile(r"\w+")
 
 
 def purchases(interactions: Interactions) -> Interactions:
@@ -78,33 +75,9 @@ def item_item(interactions: Interactions, *, shrinkage: float = 10.0, decay: flo
     )
 
 
-def texts(catalogue: Catalogue) -> list[str]:
-    """All text of each product: title, description, brand, category and the attributes that are text."""
-    frame = catalogue.frame
-    names = [schema.TITLE, schema.DESCRIPTION, schema.BRAND, schema.CATEGORY]
-    names += [name for name in frame.columns if name.startswith(schema.ATTRIBUTE_PREFIX)]
-    held = [name for name in names if name in frame.columns and str(frame.schema[name]) == "String"]
-    return [" ".join(value for value in row if value) for row in frame.select(held).iter_rows()]
-
-
-def words(catalogue: Catalogue, *, known: BoolArray | None = None) -> sparse.csr_matrix:
-    """TF-IDF over all text columns: (n, w) float64 rows of unit length, zero rows without a counted word.
-
-    Args:
-        catalogue: n products.
-        known: (n,) products the words and their frequencies are taken of; all when not given.
-    """
-    told = texts(catalogue)
-    seen = told if known is None else [told[row] for row in np.flatnonzero(known).tolist()]
-    if not any(_WORD.search(text) for text in seen):
-        return sparse.csr_matrix((len(told), 1))
-    counted = TfidfVectorizer(sublinear_tf=True, token_pattern=_WORD.pattern).fit(seen)
-    return sparse.csr_matrix(counted.transform(told))
-
-
 def tfidf(catalogue: Catalogue, *, decay: float = 0.8, known: BoolArray | None = None) -> Scorer:
-    """Cosine of TF-IDF over all text columns, summed over the history decayed per item back; `known` as for `words`."""
-    rows = words(catalogue, known=known)
+    """Cosine of TF-IDF over all text columns, summed over the history decayed per item back; `known`: see `product_tfidf`."""
+    rows = product_tfidf(catalogue, fit_on=known)
     across = rows.T.tocsc()
 
     def scores(histories: Histories) -> DoubleArray:

@@ -14,11 +14,12 @@ import polars as pl
 
 from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
+from recsys.data.tfidf import product_tfidf
 from recsys.errors import DataContractError, RecsysError, UsageError
 from recsys.evaluate import leakage as leaks
 from recsys.evaluate import registry as systems
 from recsys.evaluate.backtest import EvaluationResult, Evaluator
-from recsys.evaluate.baselines import System, words
+from recsys.evaluate.baselines import System
 from recsys.evaluate.split import Split, split
 from recsys.evaluate.summary import summary_line
 from recsys.evaluate.training_view import TrainingView
@@ -134,7 +135,7 @@ def _compared(bench: Project, parted: Split, names: Sequence[str]) -> Evaluation
         seed=settings.training.seed,
         cut=parted.cut,
         sampled=settings.evaluate.sampled,
-        content=words(catalogue),
+        content=product_tfidf(catalogue),
         first=systems.OWN_SYSTEM,
     )
     with bench.progress.stage("compare"):

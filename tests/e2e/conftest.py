@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from recsys.data.demo import generate_shop
+from tests.conftest import make_once
 from tests.e2e.projects import PRODUCTS, USERS, Run, new_project, run_recsys
 
 
@@ -23,19 +24,24 @@ def recsys() -> Run:
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of a tiny shop."""
-    folder = tmp_path_factory.mktemp("drawn") / "shop"
-    generate_shop(folder, products=PRODUCTS, users=USERS, seed=3)
-    return folder
+
+    def make(folder: Path) -> None:
+        generate_shop(folder, products=PRODUCTS, users=USERS, seed=3)
+
+    return make_once(tmp_path_factory, "drawn-shop", make)
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> Path:
     """A project after `ingest` and `run`; never change it, copy it."""
-    folder = new_project(tmp_path_factory.mktemp("trained") / "project")
-    for command in (("ingest", drawn), ("run",)):
-        outcome = run_recsys(*command, "-C", folder, "--json", "-q")
-        assert outcome.code == 0, outcome.err
-    return folder
+
+    def make(folder: Path) -> None:
+        new_project(folder)
+        for command in (("ingest", drawn), ("run",)):
+            outcome = run_recsys(*command, "-C", folder, "--json", "-q")
+            assert outcome.code == 0, outcome.err
+
+    return make_once(tmp_path_factory, "trained-project", make)
 
 
 @pytest.fixture

@@ -18,14 +18,14 @@ ROOT = Path(__file__).resolve().parents[2]
 STOPPED = """
 import os, signal, sys
 from recsys.store.run_writer import RunWriter
-written, plain = [], Run.write
+written, plain = [], RunWriter.write_shard
 def write(self, shard_id, frame, **more):
     done = plain(self, shard_id, frame, **more)
     written.append(shard_id)
     if len(written) == 3:
         os.kill(os.getpid(), signal.Signals[{signal!r}])
     return done
-Run.write = write
+RunWriter.write_shard = write
 from recsys.cli.app import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -66,12 +66,12 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_model(copied: Path, r
     program = """
 import os, signal, sys
 from recsys.encoder.training.metric_logger import MetricLogger
-plain = Journal.step
+plain = MetricLogger.step
 def step(self, done, numbers, **more):
     if done == 2:
         os.kill(os.getpid(), signal.SIGTERM)
     return plain(self, done, numbers, **more)
-Journal.step = step
+MetricLogger.step = step
 from recsys.cli.app import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -33,7 +33,7 @@ import os, signal, sys
 from pathlib import Path
 from recsys.pipeline.recommend_task import RecommendTask
 from recsys.store.run_writer import RunWriter
-plain = Run.write
+plain = RunWriter.write_shard
 def write(self, shard_id, frame, **more):
     mark = Path(sys.argv[-1]) / f"killed{{shard_id}}"
     if shard_id in {shards} and os.getpid() != driver and not mark.exists():
@@ -42,7 +42,7 @@ def write(self, shard_id, frame, **more):
         os.kill(os.getpid(), signal.SIGKILL)
     return plain(self, shard_id, frame, **more)
 driver = int(os.environ.setdefault("DRIVER", str(os.getpid())))
-Run.write = write
+RunWriter.write_shard = write
 if __name__ == "__main__":
     from recsys.cli.app import main
     sys.exit(main(sys.argv[1:-1]))
@@ -98,12 +98,12 @@ def test_a_stopped_run_of_processes_goes_on_with_another_engine(
     stopper = """
 import os, signal, sys
 from recsys.pipeline.recommend_stats import RunStats
-plain = Tally.add
+plain = RunStats.add
 def add(self, one):
     plain(self, one)
     if self.shards == 2:
         os.kill(os.getpid(), signal.SIGTERM)
-Tally.add = add
+RunStats.add = add
 if __name__ == "__main__":
     from recsys.cli.app import main
     sys.exit(main(sys.argv[1:-1]))
@@ -254,7 +254,7 @@ from recsys.store import run_parts as parts
 from recsys.store.run_ledger import Manifest
 from recsys.store.store import Store
 store = Store.open(sys.argv[1], lease=False, shared=True)
-parts.join(store, "recommend", Manifest("m", "today", "c", {"k": 5}), placement="default", number=2)
+parts.join_run(store, "recommend", Manifest("m", "today", "c", {"k": 5}), placement="default", number=2)
 print("held", flush=True)
 time.sleep(600)
 """

@@ -13,6 +13,7 @@ from recsys.config import RankerSettings, RecommendSettings, RuleSettings
 from recsys.data.holdout import HoldoutCases
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Interactions
+from recsys.data.tfidf import product_tfidf
 from recsys.evaluate import baselines, split
 from recsys.evaluate import leakage as leaks
 from recsys.evaluate import linear_baselines as linear
@@ -111,7 +112,7 @@ def test_a_leak_of_the_vocabulary_is_caught():
 
 def in_clusters(world, *, known):
     """Popular before the cut within the clusters of the user's products; clusters of the words of some products."""
-    words = baselines.words(world.catalogue, known=past_of(world).known).toarray()
+    words = product_tfidf(world.catalogue, fit_on=past_of(world).known).toarray()
     groups = KMeans(6, n_init=1, random_state=0).fit(words[known]).predict(words)
     counts = past_of(world).train.counts()
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from recsys.data.catalogue import Catalogue
+from recsys.data.tokenize import tokenize
 from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
 from recsys.encoder.modalities import Inputs, Tokens
-from recsys.encoder.modalities.bag_of_words import split_words
 from recsys.encoder.product_encoder import ProductEmbedding, ProductEncoder, ProductInputs, attribute_texts, texts_of
 from recsys.types import BoolArray, IntArray
 
@@ -177,7 +177,7 @@ class ProductBatchLoader:
         pieces = list(dict.fromkeys(piece for group in (*titles, *facts) for piece in group))
         number = {piece: at for at, piece in enumerate(pieces)}
         self._piece_ids = self.model.text.ids(pieces)
-        self._piece_words = [split_words(piece) for piece in pieces]
+        self._piece_words = [tokenize(piece) for piece in pieces]
         self._titles = [[number[piece] for piece in group] for group in titles]
         self._facts = [[number[piece] for piece in group] for group in facts]
 

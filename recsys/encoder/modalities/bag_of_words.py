@@ -9,8 +9,6 @@ words. In: text columns and attribute values. Out: (b, d), and word numbers for 
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,16 +18,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import sparse
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 
 from recsys.encoder.modalities import Inputs
 
-_WORD: Final = re.compile(r"[^\W_]+")
-_UNSPACED: Final = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
-)
-"""Scripts written without spaces: there single characters and pairs stand for words."""
 _SPARE: Final = 1024
 FIRST: Final = 1 + _SPARE
 """Number of the first known word; they come in the order of how many products have them."""
@@ -41,23 +33,6 @@ _PACE: Final = 0.2
 """Learning rate of the words as a share of that of others: they start where they are worth keeping."""
 PIECES: Final = 64
 """Different words of a product that count; the weightiest are kept."""
-
-
-def split_words(text: str) -> list[str]:
-    """Lower-case words of a text; runs of Chinese, Japanese, Thai ... give their characters and pairs of characters."""
-    words: list[str] = []
-    for run in _WORD.findall(unicodedata.normalize("NFKC", text).lower()):
-        end = 0
-        for found in _UNSPACED.finditer(run):
-            if found.start() > end:
-                words.append(run[end : found.start()])
-            letters = found.group()
-            words.extend(letters)
-            words.extend(letters[i : i + 2] for i in range(len(letters) - 1))
-            end = found.end()
-        if end < len(run):
-            words.append(run[end:])
-    return words
 
 
 class BagOfWordsEncoder(nn.Module):
@@ -90,6 +65,8 @@ class BagOfWordsEncoder(nn.Module):
         Args:
             parts: words and weights, see `padded`, of the same n products, to be added up.
         """
+        from sklearn.utils.extmath import randomized_svd  # a second of imports that no other process needs
+
         weight = self.embedding.weight
         with torch.no_grad():
             nn.init.normal_(weight, std=weight.shape[1] ** -0.5)

@@ -17,8 +17,8 @@ from scipy.sparse import csr_array
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
+from recsys.data.tokenize import tokenize
 from recsys.encoder.modalities.attributes import SEPARATOR
-from recsys.encoder.modalities.bag_of_words import split_words
 from recsys.errors import NotFoundError, UsageError, suggestion
 from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
 from recsys.vectors.attributes.classifier import (
@@ -288,11 +288,11 @@ def tfidf_without(catalogue: Catalogue, column: str, *, most: int) -> Words:
     ]
     documents = []
     for row in frame.select(text_columns + attributes).iter_rows():
-        said, own = row[: len(text_columns)], row[len(text_columns) :]
-        words = split_words(" ".join(part for part in (*said, *own) if part))
+        text_cells, attribute_cells = row[: len(text_columns)], row[len(text_columns) :]
+        words = tokenize(" ".join(part for part in (*text_cells, *attribute_cells) if part))
         attribute_tokens = [
             f"{name}={part}"
-            for name, cell in zip(attributes, own, strict=True)
+            for name, cell in zip(attributes, attribute_cells, strict=True)
             if cell
             for part in str(cell).split(SEPARATOR)
         ]

@@ -13,8 +13,8 @@ import numpy as np
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
+from recsys.data.tokenize import tokenize
 from recsys.encoder.modalities.attributes import SEPARATOR
-from recsys.encoder.modalities.bag_of_words import split_words
 from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors.attributes import completion
 from recsys.vectors.attributes.classifier import cross_validate
@@ -109,8 +109,8 @@ def _improbable_values(
 def _text_names_value(catalogue: Catalogue, row: int, values: Sequence[tuple[str, ...]]) -> bool:
     """Return whether a product's own text names its value: then they agree, however rare the value is."""
     cells = [catalogue.frame[name][int(row)] for name in _TEXT_COLUMNS if name in catalogue.frame.columns]
-    own = set(split_words(" ".join(cell for cell in cells if cell)))
-    return set(split_words(" ".join(values[row]))) <= own
+    text_words = set(tokenize(" ".join(cell for cell in cells if cell)))
+    return set(tokenize(" ".join(values[row]))) <= text_words
 
 
 def _dissimilar_views(catalogue: Catalogue, model: MaskableEncoder, what: str, *, seed: int) -> list[Inconsistency]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +21,7 @@ import polars as pl
 from recsys.artifacts import file_set
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
+from recsys.data.tokenize import tokenize
 from recsys.errors import ModelFolderError
 from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors.search.variants import first_of_group
@@ -33,62 +33,6 @@ _FORMAT: Final = 1
 """Version of the tokenization; increase it with every change of the words a text is split into."""
 _COLUMNS: Final = (schema.TITLE, schema.BRAND, schema.CATEGORY)
 _ARRAYS: Final = ("data", "indices", "indptr")
-_ARTICLE: Final = "\u0627\u0644"
-_UNSPACED: Final = (
-    (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3005, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF),
-    (0xAC00, 0xD7A3), (0xF900, 0xFAFF), (0x20000, 0x3FFFF),
-)  # fmt: skip
-"""Thai, Lao, Burmese, Khmer, Japanese, Chinese, and Korean, whose words carry their particles."""
-
-
-class _Letters(dict[int, str]):
-    """What becomes of each character: accents and vowel points go, letters and digits stay, all else parts words."""
-
-    def __missing__(self, code: int) -> str:
-        letter = chr(code)
-        if 0x0300 <= code <= 0x036F or 0x0591 <= code <= 0x05C7 or 0x0610 <= code <= 0x061A or code in (0x0640, 0x0670):
-            out = ""
-        elif 0x064B <= code <= 0x065F:
-            out = ""
-        else:
-            out = letter if unicodedata.category(letter)[0] in "LMN" else " "
-        self[code] = out
-        return out
-
-
-_LETTERS: Final = _Letters({0x0649: "\u064a", 0x0629: "\u0647"})
-"""Two Arabic endings that are written either way are made one."""
-
-
-def terms(text: str) -> list[str]:
-    """The words of a text, without case and accents.
-
-    Runs of scripts without spaces between words give their characters and pairs of characters. Arabic words lose their
-    article, vowel points and the shape of their alef.
-    """
-    plain = unicodedata.normalize("NFKD", text).casefold().translate(_LETTERS)
-    out: list[str] = []
-    for word in unicodedata.normalize("NFC", plain).split():
-        if word.isascii():
-            out.append(word)
-        else:
-            out += _pieces(word)
-    return out
-
-
-def _pieces(word: str) -> list[str]:
-    if word.startswith(_ARTICLE) and len(word) > 4:
-        return [word.removeprefix(_ARTICLE)]
-    out: list[str] = []
-    start = 0
-    unspaced = [any(low <= ord(letter) <= high for low, high in _UNSPACED) for letter in word]
-    for end in range(1, len(word) + 1):
-        if end < len(word) and unspaced[end] == unspaced[start]:
-            continue
-        run = word[start:end]
-        out += [*run, *(run[at : at + 2] for at in range(len(run) - 1))] if unspaced[start] else [run]
-        start = end
-    return out
 
 
 @dataclass(frozen=True)
@@ -115,7 +59,7 @@ class Bm25Index:
     @staticmethod
     def build(catalogue: Catalogue) -> Bm25Index:
         """Index the words of a catalogue."""
-        documents = [terms(text) for text in searchable_text(catalogue)]
+        documents = [tokenize(text) for text in searchable_text(catalogue)]
         numbers = {word: at for at, word in enumerate(sorted({word for document in documents for word in document}))}
         if not numbers:
             nothing = np.zeros(0, np.int32)
@@ -157,9 +101,9 @@ class Bm25Index:
         Returns:
             Scores and rows, at most k, descending, ties by lower row.
         """
-        scores = self.scores(terms(text))
+        scores = self.scores(tokenize(text))
         if minus:
-            scores = scores - self.scores(terms(minus))
+            scores = scores - self.scores(tokenize(minus))
         rows = np.flatnonzero((scores > 0) & allow).astype(np.int64)
         rows = rows[~np.isin(rows if kin is None else kin[rows], barred)]
         rows = first_of_group(rows[np.lexsort((rows, -scores[rows]))], kin)[:k]

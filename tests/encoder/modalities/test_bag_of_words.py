@@ -3,15 +3,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.encoder.modalities.bag_of_words import PIECES, BagOfWordsEncoder, split_words
+from recsys.data.tokenize import tokenize
+from recsys.encoder.modalities.bag_of_words import PIECES, BagOfWordsEncoder
 
 DOCUMENTS = [["black", "boots"], ["black", "dress"], ["black", "feven"], ["dress", "feven"], ["once"]]
-
-
-def test_words_are_split_and_chinese_is_cut_into_characters_and_pairs() -> None:
-    assert split_words("Ankle-Boots, size 38!") == ["ankle", "boots", "size", "38"]
-    assert split_words("黑色靴子XL") == ["黑", "色", "靴", "子", "黑色", "色靴", "靴子", "xl"]
-    assert split_words("ＢＯＯＴＳ") == ["boots"]
 
 
 def test_rare_words_weigh_more_and_words_of_one_document_share_spare_vectors() -> None:
@@ -28,7 +23,7 @@ def test_rare_words_weigh_more_and_words_of_one_document_share_spare_vectors() -
 @given(st.lists(st.text(max_size=40), max_size=5))
 def test_any_text_has_words_that_have_a_vector(texts: list[str]) -> None:
     field = BagOfWordsEncoder.fit(DOCUMENTS, 8)
-    x = field.padded([field.token_ids(split_words(text)) for text in texts])
+    x = field.padded([field.token_ids(tokenize(text)) for text in texts])
     assert x["words"].shape == x["weights"].shape
     assert x["words"].shape[1] <= PIECES
     assert bool(torch.isfinite(field(x)).all())

@@ -11,9 +11,9 @@ from recsys.recommend.candidates.source import Candidates, UserBatch, merge_cand
 from recsys.recommend.ranking import features
 from recsys.recommend.ranking.statistics import ProductStatistics, UserStatistics
 from tests import oracles
+from tests.recommend.candidates.test_source import candidates, rows
 from tests.recommend.ruled import goods
 from tests.recommend.shops import DAY, START, events, histories, vectors
-from tests.recommend.test_pairs import candidates, rows
 
 NAMES = features.feature_names(["one", "two"])
 N = 9

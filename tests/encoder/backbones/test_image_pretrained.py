@@ -13,7 +13,7 @@ from recsys.encoder.backbones.image_scratch import VisionTransformer
 from recsys.encoder.backbones.image_tower import resize
 from recsys.encoder.modalities.image import ImageEncoder
 from recsys.errors import ConfigError, ModelFolderError
-from tests.encoder import backbones
+from tests.encoder import tiny_backbones as backbones
 from tests.encoder.shops import ENCODER, catalogue
 
 KINDS = ("siglip", "clip", "vit", "dinov2", "swin", "convnext")

@@ -11,7 +11,7 @@ from recsys.encoder.backbones.text_pretrained import PretrainedText
 from recsys.encoder.modalities import text
 from recsys.encoder.modalities.text import TextEncoder
 from recsys.errors import ConfigError, ModelFolderError
-from tests.encoder import backbones
+from tests.encoder import tiny_backbones as backbones
 from tests.encoder.shops import ENCODER
 
 SAID = ["black boots", "a dress of red silk, long and warm", "靴子 连衣裙", "boots", "", "حذاء أحمر 👢"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recsys.encoder import serialization as checkpoint
-from tests.evaluate.test_benchmark_representation import SCRIPT, files
+from tests.benchmarks.test_representation import SCRIPT, files
 
 __all__ = ["files"]
 

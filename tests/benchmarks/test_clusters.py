@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.evaluate.test_benchmark_representation import files  # noqa: F401 - a catalogue of 90 products
+from tests.benchmarks.test_representation import files  # noqa: F401 - a catalogue of 90 products
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "clusters.py"
 

@@ -26,7 +26,8 @@ from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.training.checkpoint import TrainingCheckpoint
 from recsys.encoder.training.train import train_products
 from recsys.errors import ModelFolderError, TemporaryError
-from tests.encoder import backbones, shops
+from tests.encoder import shops
+from tests.encoder import tiny_backbones as backbones
 
 ROWS = np.arange(48)
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from tests.encoder import backbones
+from tests.encoder import tiny_backbones as backbones
 
 HERE = Path(__file__).resolve().parents[2]
 FAKE = """

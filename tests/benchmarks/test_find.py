@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.evaluate.test_benchmark_hm import files  # noqa: F401 - a fixture
+from tests.benchmarks.test_hm import files  # noqa: F401 - a fixture
 
 HERE = Path(__file__).parents[2]
 SCRIPT = HERE / "benchmarks" / "find.py"
