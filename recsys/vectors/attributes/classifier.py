@@ -147,23 +147,25 @@ class LogLinearPool:
         weights = (0.5, 0.5)
         if len(rows):
             # double precision: the gradient uses steps that single precision would round away
-            row_scores, right = scores[:, rows].astype(np.float64), truth[rows]
+            row_scores, is_right = scores[:, rows].astype(np.float64), truth[rows]
 
             def objective(w: DoubleArray) -> float:
-                return _cross_entropy(row_scores, right, w, several=several) + float(np.square(w - 0.5).sum()) / len(
+                """Return the penalised cross-entropy of two expert weights."""
+                return _cross_entropy(row_scores, is_right, w, several=several) + float(np.square(w - 0.5).sum()) / len(
                     rows
                 )
 
             result = minimize(objective, np.array(weights), method="L-BFGS-B", bounds=[(0.0, 10.0)] * 2)
             weights = (float(result.x[0]), float(result.x[1]))
         uncalibrated = LogLinearPool(weights, 1.0, 0.0, several)
-        chosen, raw = uncalibrated.predict(uncalibrated.predict_proba(scores))
-        right, log_odds = (chosen == truth).all(1), logit(np.clip(raw, 1e-4, 1 - 1e-4))
+        predicted, raw = uncalibrated.predict(uncalibrated.predict_proba(scores))
+        is_right, log_odds = (predicted == truth).all(1), logit(np.clip(raw, 1e-4, 1 - 1e-4))
 
         def loss(sigmoid: DoubleArray) -> float:
+            """Return the penalised log loss of a sigmoid (slope, shift)."""
             z = sigmoid[0] * log_odds + sigmoid[1]
             penalty = (sigmoid[0] - 1) ** 2 + sigmoid[1] ** 2
-            return float(-np.where(right, log_expit(z), log_expit(-z)).sum() + penalty)
+            return float(-np.where(is_right, log_expit(z), log_expit(-z)).sum() + penalty)
 
         sigmoid = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 10.0), (-10.0, 10.0)]).x
         return LogLinearPool(weights, float(sigmoid[0]), float(sigmoid[1]), several)

@@ -164,10 +164,10 @@ def predict_missing(
     image_features: FloatArray | None = None
     for column in columns:
         values = values_of(catalogue, column)
-        known = np.array([row for row, product_values in enumerate(values) if product_values], np.int64)
-        missing = np.array([row for row, product_values in enumerate(values) if not product_values], np.int64)
-        counts = ColumnResult(display_name(column), len(missing), len(known))
-        reason = refusal_reason(values) or ("" if len(missing) else "nothing is missing")
+        known_rows = np.array([row for row, product_values in enumerate(values) if product_values], np.int64)
+        missing_rows = np.array([row for row, product_values in enumerate(values) if not product_values], np.int64)
+        counts = ColumnResult(display_name(column), len(missing_rows), len(known_rows))
+        reason = refusal_reason(values) or ("" if len(missing_rows) else "nothing is missing")
         if reason:
             yield ColumnResult(counts.attribute, counts.missing, counts.known, reason)
             continue
@@ -176,16 +176,22 @@ def predict_missing(
         names, truth = table_of(values)
         features = build_features(catalogue, model, column, pictures=image_features, values=len(names))
         several = bool((truth.sum(1) > 1).any())
-        all_folds = len(known) <= _ALL_FOLDS_UP_TO
+        all_folds = len(known_rows) <= _ALL_FOLDS_UP_TO
         validation = cross_validate(
-            features, truth, known, folds=_FOLDS, most=None if all_folds else _MAX_HELD_OUT, several=several, seed=seed
+            features,
+            truth,
+            known_rows,
+            folds=_FOLDS,
+            most=None if all_folds else _MAX_HELD_OUT,
+            several=several,
+            seed=seed,
         )
-        experts = LogisticExperts(features, truth, known, several=several, g=np.random.default_rng((seed, 12)))
+        experts = LogisticExperts(features, truth, known_rows, several=several, g=np.random.default_rng((seed, 12)))
         predicted, probability = validation.pool.predict(
-            validation.pool.predict_proba(experts.scores(features, missing))
+            validation.pool.predict_proba(experts.scores(features, missing_rows))
         )
         yield _column_result(
-            counts, missing, texts_of(names, predicted), validation.pool.confidence(probability), validation
+            counts, missing_rows, texts_of(names, predicted), validation.pool.confidence(probability), validation
         )
 
 
@@ -289,12 +295,12 @@ def tfidf_without(catalogue: Catalogue, column: str, *, most: int) -> Words:
     documents = []
     for row in frame.select(text_columns + attributes).iter_rows():
         text_cells, attribute_cells = row[: len(text_columns)], row[len(text_columns) :]
-        words = tokenize(" ".join(part for part in (*text_cells, *attribute_cells) if part))
+        words = tokenize(" ".join(cell for cell in (*text_cells, *attribute_cells) if cell))
         attribute_tokens = [
-            f"{name}={part}"
+            f"{name}={value}"
             for name, cell in zip(attributes, attribute_cells, strict=True)
             if cell
-            for part in str(cell).split(SEPARATOR)
+            for value in str(cell).split(SEPARATOR)
         ]
         documents.append(words + attribute_tokens)
     document_frequency = Counter(word for document in documents for word in set(document))

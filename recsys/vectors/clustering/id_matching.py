@@ -85,19 +85,21 @@ def match_cluster_ids(group: IntArray, last: IntArray | None, *, free: int = 0) 
     return np.where(group >= 0, ids[group], NONE) if n_clusters else np.full(len(group), NONE, np.int64)
 
 
-def _match_by_overlap(group: IntArray, last: IntArray, n_clusters: int) -> tuple[IntArray, IntArray, FloatArray]:
+def _match_by_overlap(
+    group: IntArray, previous_labels: IntArray, n_clusters: int
+) -> tuple[IntArray, IntArray, FloatArray]:
     """Pair previous and current clusters for the highest sum of Jaccard overlaps.
 
     Returns previous ids, current labels, overlaps. Products that exist in only one of the two runs are not counted.
     """
     from scipy.optimize import linear_sum_assignment
 
-    is_known = last != UNKNOWN
-    ids = np.unique(last[last >= 0])
+    is_known = previous_labels != UNKNOWN
+    ids = np.unique(previous_labels[previous_labels >= 0])
     shared = np.zeros((len(ids), n_clusters), np.float64)
-    in_both = is_known & (last >= 0) & (group >= 0)
-    np.add.at(shared, (np.searchsorted(ids, last[in_both]), group[in_both]), 1)
-    previous_sizes = np.bincount(np.searchsorted(ids, last[last >= 0]), minlength=len(ids))
+    in_both = is_known & (previous_labels >= 0) & (group >= 0)
+    np.add.at(shared, (np.searchsorted(ids, previous_labels[in_both]), group[in_both]), 1)
+    previous_sizes = np.bincount(np.searchsorted(ids, previous_labels[previous_labels >= 0]), minlength=len(ids))
     current_sizes = np.bincount(group[is_known & (group >= 0)], minlength=n_clusters)
     jaccard = (shared / np.maximum(previous_sizes[:, None] + current_sizes[None, :] - shared, 1)).astype(np.float32)
     previous, current = linear_sum_assignment(jaccard, maximize=True)
@@ -140,18 +142,18 @@ def cluster_changes(
             cluster,
             labels[cluster],
             int((now == cluster).sum()),
-            _destinations(last[now == cluster], told, new="new products"),
+            _destinations(last[now == cluster], told, unknown_label="new products"),
         )
         for cluster in created
     ]
     return pl.DataFrame(rows, schema=CHANGES, orient="row")
 
 
-def _destinations(clusters: IntArray, labels: Mapping[int, str], *, new: str = "") -> str:
+def _destinations(clusters: IntArray, labels: Mapping[int, str], *, unknown_label: str = "") -> str:
     """Describe the clusters with the largest shares of some products, for example "60% 3 red dresses"."""
     ids, counts = np.unique(clusters, return_counts=True)
     order = np.lexsort((ids, -counts))
-    special = {UNKNOWN: new, NONE: "no group"}
+    special = {UNKNOWN: unknown_label, NONE: "no group"}
     parts = []
     for i in order:
         cluster, share = int(ids[i]), counts[i] / len(clusters)

@@ -74,8 +74,8 @@ def run_clustering(
     )
     if last is not None and n_previous and is_valid:
         trials.append(scorer.judged(_update_previous(vectors, settings.method, last, n_previous, seed=seed), kept=True))
-    taken = select_trial(trials)
-    return ClusteringResult(taken, tuple(trials), tuple(_result_warnings(taken, settings, n)))
+    selected = select_trial(trials)
+    return ClusteringResult(selected, tuple(trials), tuple(_result_warnings(selected, settings, n)))
 
 
 def _fit_candidates(vectors: FloatArray, settings: ClusterSettings, counts: list[int], *, seed: int) -> list[IntArray]:
@@ -89,18 +89,18 @@ def _fit_candidates(vectors: FloatArray, settings: ClusterSettings, counts: list
     return [kmeans.kmeans_labels(vectors, number, seed=seed) for number in counts]
 
 
-def _update_previous(vectors: FloatArray, method: str, last: IntArray, number: int, *, seed: int) -> IntArray:
+def _update_previous(vectors: FloatArray, method: str, previous: IntArray, n_clusters: int, *, seed: int) -> IntArray:
     """Update the previous clusters: (n,) int64, 0.. without gaps, -1 = in none.
 
     k-means continues from their centroids. The other methods have no centroids to continue from: products stay in their
     cluster; new products join the nearest centroid (HDBSCAN: neighbours), and so do products whose content changed so
     much that another centroid is twice as near as their own.
     """
-    centroids = kmeans.centroids(vectors, last)
+    centroids = kmeans.centroids(vectors, previous)
     if method == "kmeans":
-        return kmeans.kmeans_labels(vectors, number, seed=seed, start=centroids)
-    ids = np.unique(last[last >= 0])
-    out = np.where(last >= 0, np.searchsorted(ids, last), last)
+        return kmeans.kmeans_labels(vectors, n_clusters, seed=seed, start=centroids)
+    ids = np.unique(previous[previous >= 0])
+    out = np.where(previous >= 0, np.searchsorted(ids, previous), previous)
     nearest, nearest_cosine = kmeans.assign(vectors, centroids)
     clustered = np.flatnonzero(out >= 0)
     own_cosine = np.einsum("nd,nd->n", vectors[clustered], centroids[out[clustered]])
@@ -121,16 +121,16 @@ def _update_previous(vectors: FloatArray, method: str, last: IntArray, number: i
     return out
 
 
-def _result_warnings(taken: ClusteringTrial, settings: ClusterSettings, n: int) -> list[str]:
+def _result_warnings(selected: ClusteringTrial, settings: ClusterSettings, n: int) -> list[str]:
     """Return warnings about a clustering that differs from the settings."""
     if settings.number > n:
-        return [f"[cluster] number is {settings.number}, but there are {n:,} products: {taken.number} clusters"]
-    if settings.number > taken.number:
+        return [f"[cluster] number is {settings.number}, but there are {n:,} products: {selected.number} clusters"]
+    if settings.number > selected.number:
         return [
-            f"[cluster] number is {settings.number}, but {taken.number} clusters were found: many products have the "
+            f"[cluster] number is {settings.number}, but {selected.number} clusters were found: many products have the "
             "same vector"
         ]
-    n_unclustered = int((taken.group < 0).sum())
+    n_unclustered = int((selected.group < 0).sum())
     if settings.method == "hdbscan" and 2 * n_unclustered > n:
         problem = (
             "hdbscan found no cluster"

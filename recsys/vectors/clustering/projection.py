@@ -127,20 +127,22 @@ def _umap(vectors: FloatArray, start: FloatArray, *, seed: int, is_update: bool)
     return np.asarray(method.fit_transform(vectors), np.float32)
 
 
-def _fill_positions(vectors: FloatArray, last: FloatArray) -> FloatArray:
+def _fill_positions(vectors: FloatArray, previous: FloatArray) -> FloatArray:
     """Return previous positions; products without one are placed among their neighbours.
 
     Where no product has one, all positions are 0.
     """
-    has_position = np.isfinite(last).all(axis=1)
-    out = np.zeros_like(last)
-    out[has_position] = last[has_position]
+    has_position = np.isfinite(previous).all(axis=1)
+    out = np.zeros_like(previous)
+    out[has_position] = previous[has_position]
     if has_position.any() and not has_position.all():
-        out[~has_position] = _place_among_neighbours(vectors[~has_position], vectors[has_position], last[has_position])
+        out[~has_position] = _place_among_neighbours(
+            vectors[~has_position], vectors[has_position], previous[has_position]
+        )
     return out
 
 
-def _place_among_neighbours(queries: FloatArray, known: FloatArray, positions: FloatArray) -> FloatArray:
+def _place_among_neighbours(queries: FloatArray, references: FloatArray, positions: FloatArray) -> FloatArray:
     """Return the weighted mean position of the five nearest known products: (q, 2) float32.
 
     Nearer products weigh more.
@@ -148,10 +150,10 @@ def _place_among_neighbours(queries: FloatArray, known: FloatArray, positions: F
     import faiss
 
     out = np.empty((len(queries), 2), np.float32)
-    contiguous = np.ascontiguousarray(known)
+    contiguous = np.ascontiguousarray(references)
     for start in range(0, len(queries), _BLOCK):
         distance, neighbours = faiss.knn(
-            np.ascontiguousarray(queries[start : start + _BLOCK]), contiguous, min(_N_NEIGHBOURS, len(known))
+            np.ascontiguousarray(queries[start : start + _BLOCK]), contiguous, min(_N_NEIGHBOURS, len(references))
         )
         weight = 1 / (np.maximum(distance, 0) + 1e-3)
         out[start : start + _BLOCK] = (
@@ -160,14 +162,18 @@ def _place_among_neighbours(queries: FloatArray, known: FloatArray, positions: F
     return out
 
 
-def _procrustes_align(positions: FloatArray, last: FloatArray | None) -> FloatArray:
+def _procrustes_align(positions: FloatArray, previous_positions: FloatArray | None) -> FloatArray:
     """Rotate and mirror positions to match the previous ones (orthogonal Procrustes)."""
     from scipy.linalg import orthogonal_procrustes
 
     out = positions - positions.mean(axis=0) if len(positions) else positions
-    shared: IntArray = np.flatnonzero(np.isfinite(last).all(axis=1)) if last is not None else np.zeros(0, np.int64)
-    if last is not None and len(shared) > 1:
-        previous, current = last[shared], out[shared]
+    shared: IntArray = (
+        np.flatnonzero(np.isfinite(previous_positions).all(axis=1))
+        if previous_positions is not None
+        else np.zeros(0, np.int64)
+    )
+    if previous_positions is not None and len(shared) > 1:
+        previous, current = previous_positions[shared], out[shared]
         rotation, _ = orthogonal_procrustes(current - current.mean(axis=0), previous - previous.mean(axis=0))
         out = out @ rotation
     return np.ascontiguousarray(out, np.float32)

@@ -58,9 +58,9 @@ class ClusteringTrial:
 
         The products are compared pairwise; chance is two standard errors of the mean difference.
         """
-        gain = self.values - other.values
-        standard_error = float(gain.std() / max(1, len(gain)) ** 0.5) if len(gain) else 0.0
-        return bool(len(gain)) and float(gain.mean()) > max(least, _STANDARD_ERRORS * standard_error)
+        gains = self.values - other.values
+        standard_error = float(gains.std() / max(1, len(gains)) ** 0.5) if len(gains) else 0.0
+        return bool(len(gains)) and float(gains.mean()) > max(least, _STANDARD_ERRORS * standard_error)
 
 
 class SilhouetteScorer:

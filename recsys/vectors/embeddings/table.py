@@ -181,7 +181,7 @@ class EmbeddingTable:
             ModelFolderError: there is no table, or a file differs from the one that was written.
         """
         try:
-            return file_set.read_file_set(folder, _NAME, _read)
+            return file_set.read_file_set(folder, _NAME, _read_table)
         except FileNotFoundError as error:
             raise ModelFolderError(f"no embeddings in {folder}; run 'recsys embed'") from error
 
@@ -192,11 +192,13 @@ class EmbeddingTable:
 
 
 def _write_array(array: npt.NDArray[np.generic], path: Path) -> None:
+    """Write an array in the .npy format."""
     with path.open("wb") as file:
         np.lib.format.write_array(file, np.ascontiguousarray(array))
 
 
-def _read(metadata: file_set.Facts, paths: dict[str, Path]) -> EmbeddingTable:
+def _read_table(metadata: file_set.Facts, paths: dict[str, Path]) -> EmbeddingTable:
+    """Build a table from the verified files of its folder."""
     import polars as pl
 
     storage = str(metadata.get("storage", "float32"))  # the first tables lack the key; they are float32

@@ -160,9 +160,10 @@ def _read_index(key: dict[str, Any], facts: file_set.Facts, paths: dict[str, Pat
         raise ModelFolderError(f"the saved index differs in {', '.join(differing)}")
     words = pl.read_parquet(paths["words.parquet"])["word"].to_list()
     arrays = [np.load(paths[f"{name}.npy"], mmap_mode="r") for name in _ARRAYS]
-    return Bm25Index(int(key["products"]), {word: at for at, word in enumerate(words)}, *arrays)
+    return Bm25Index(int(key["products"]), {word: number for number, word in enumerate(words)}, *arrays)
 
 
 def _write_array(array: npt.NDArray[np.generic], path: Path) -> None:
+    """Write an array in the .npy format."""
     with path.open("wb") as file:
         np.lib.format.write_array(file, np.ascontiguousarray(array))

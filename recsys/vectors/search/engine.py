@@ -188,6 +188,7 @@ class SearchEngine:
 
     @cached_property
     def _model(self) -> QueryEncoder:
+        """Model of the table, loaded on first use."""
         model = self._load_model()
         if model.content_version != self.table.model_id:
             raise ModelFolderError(
@@ -197,6 +198,7 @@ class SearchEngine:
 
     @cached_property
     def _lexical(self) -> Bm25Index:
+        """BM25 index, loaded on first use."""
         return self._load_lexical()
 
     def _query_vectors(
@@ -220,6 +222,7 @@ class SearchEngine:
             encoded |= {("image", path): v for path, v in zip(images, image_vectors, strict=True)}
 
         def weighted_vector(part: QueryPart) -> tuple[float, FloatArray]:
+            """Return weight and vector of a query part."""
             if part.kind == "product":
                 return part.weight, self.table.vectors[self._table_row(part.value)]
             return part.weight, encoded[part.kind, part.value]

@@ -77,23 +77,23 @@ class Query:
     minus_parts: tuple[QueryPart, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        wanted = {"product": _to_texts(self.product), "text": _to_texts(self.text), "image": _to_texts(self.image)}
+        plus = {"product": _to_texts(self.product), "text": _to_texts(self.text), "image": _to_texts(self.image)}
         for name in self.minus:
             if name not in KINDS:
                 raise UsageError(f"minus knows {', '.join(KINDS)}, not '{name}'{suggestion(name, KINDS)}")
-        unwanted = {name: _to_texts(self.minus.get(name)) for name in KINDS}
+        minus = {name: _to_texts(self.minus.get(name)) for name in KINDS}
         weights = {name.replace("-", "_"): weight for name, weight in self.weights.items()}
         counts = {
-            **{name: len(values) for name, values in wanted.items()},
-            **{NOT + name: len(values) for name, values in unwanted.items()},
+            **{name: len(values) for name, values in plus.items()},
+            **{NOT + name: len(values) for name, values in minus.items()},
         }
         _check_weights(weights, counts)
-        if not any(wanted.values()):
+        if not any(plus.values()):
             raise UsageError("nothing to look for: name a product, a text or an image")
         if sum(counts.values()) > MOST:
             raise UsageError(f"a query has at most {MOST} parts, not {sum(counts.values())}; ask several times")
-        object.__setattr__(self, "plus_parts", _parts(wanted, weights, ""))
-        object.__setattr__(self, "minus_parts", _parts(unwanted, weights, NOT))
+        object.__setattr__(self, "plus_parts", _parts(plus, weights, ""))
+        object.__setattr__(self, "minus_parts", _parts(minus, weights, NOT))
 
     def values(self, kind: str, *, minus: bool = False) -> list[str]:
         """Return all wanted or unwanted values of one kind."""

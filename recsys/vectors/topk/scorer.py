@@ -143,10 +143,12 @@ class ExactScorer:
         n, k = len(self.rows), scores.shape[1]
         self._scored_pairs += len(pending) * n
         filter_class = select_threshold_filter(self._filter_backend, self.device, work=self._scored_pairs)
-        height, width = self._block_shape or filter_class.block_shape(k, self.device)
-        width = -(-min(width, n) // self._block_items) * self._block_items
-        score_block = partial(self._score_block, filter_class, width, queries, low_precision, exclusions, scores, rows)
-        return run_in_threads(score_block, pending, height=height, device=self.device)
+        n_queries, n_items = self._block_shape or filter_class.block_shape(k, self.device)
+        n_items = -(-min(n_items, n) // self._block_items) * self._block_items
+        score_block = partial(
+            self._score_block, filter_class, n_items, queries, low_precision, exclusions, scores, rows
+        )
+        return run_in_threads(score_block, pending, height=n_queries, device=self.device)
 
     def _score_block(
         self,
@@ -251,5 +253,5 @@ def check_finite(vectors: FloatArray, name: str) -> FloatArray:
 
 
 def _without(rows: IntArray, excluded: IntArray) -> IntArray:
-    """Return the rows that are not in `barred`."""
+    """Return the rows that are not excluded."""
     return rows[~np.isin(rows, excluded)] if len(excluded) else rows

@@ -100,7 +100,7 @@ class ThresholdFilter:
         return self._user[0], self._position[0]
 
     def _raise_thresholds(self, threshold: torch.Tensor) -> None:
-        """Raise the thresholds to `floor` (b,) where it is higher."""
+        """Raise each threshold to the given one (b,) where that is higher."""
         self.threshold = torch.maximum(self.threshold, threshold)
         self._any_negative = bool((self.threshold < 0).any())
 
@@ -155,13 +155,13 @@ def initial_thresholds(scores: torch.Tensor, off: torch.Tensor, k: int) -> torch
     return _threshold_keys(_kth_largest(keys, k), off, scores.dtype)
 
 
-def _threshold_keys(kth: torch.Tensor, off: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _threshold_keys(kth: torch.Tensor, error_bound: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return the thresholds that follow from k-th best scores: (b,) keys."""
     best = sortable_bits(kth.clamp(min=min_key(dtype))).view(dtype).double()
     half = torch.ldexp(torch.full_like(best, HALF[dtype]), torch.frexp(best)[1])
-    low = best - half - 2 * off
-    rounded = low.to(dtype)
-    key = sortable_bits(rounded.view(KEYS[dtype])) - (rounded.double() > low).to(KEYS[dtype])
+    bound = best - half - 2 * error_bound
+    rounded = bound.to(dtype)
+    key = sortable_bits(rounded.view(KEYS[dtype])) - (rounded.double() > bound).to(KEYS[dtype])
     key = torch.where(key == 0, -1, key)  # minus zero equals zero
     return key.clamp(min=min_key(dtype)).to(KEYS[dtype])
 
