@@ -79,8 +79,8 @@ class LogisticExperts:
         if len(self._fitted_values) > 1:
             labels: Any = truth[fit_rows][:, self._fitted_values]
             labels = labels.astype(np.int64) if several else labels.argmax(1)
-            for features, inverse_ridge in zip(evidence.parts(fit_rows), _INVERSE_RIDGE, strict=True):
-                self._models.append(_fit_expert(features, labels, inverse_ridge, several=several))
+            for inputs, inverse_ridge in zip(evidence.parts(fit_rows), _INVERSE_RIDGE, strict=True):
+                self._models.append(_fit_expert(inputs, labels, inverse_ridge, several=several))
 
     def scores(self, evidence: AttributeFeatures, rows: IntArray) -> FloatArray:
         """Return the scores of both experts for every value: (2, m, V).
@@ -89,8 +89,8 @@ class LogisticExperts:
         """
         out = np.full((2, len(rows), self._n_values), -_MAX_LOG_ODDS, np.float32)
         out[:, :, self._fitted_values] = 0.0
-        for i, (model, features) in enumerate(zip(self._models, evidence.parts(rows), strict=False)):
-            probabilities = model.predict_proba(features)
+        for i, (model, inputs) in enumerate(zip(self._models, evidence.parts(rows), strict=False)):
+            probabilities = model.predict_proba(inputs)
             log_scores = (
                 logit(np.clip(probabilities, 1e-9, 1 - 1e-9))
                 if self._several

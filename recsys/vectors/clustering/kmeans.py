@@ -100,9 +100,9 @@ def kmeans_fit_subset(vectors: FloatArray, *, seed: int, among: IntArray, number
     """
     if not len(among):
         return np.zeros(len(vectors), np.int64)
-    n_clusters = min(number or max(1, round((len(among) / 2) ** 0.5)), len(among))
+    k = min(number or max(1, round((len(among) / 2) ** 0.5)), len(among))
     subset = np.ascontiguousarray(vectors[among])
-    subset_labels = kmeans_labels(subset, n_clusters, seed=seed)
+    subset_labels = kmeans_labels(subset, k, seed=seed)
     out = assign(vectors, centroids(subset, subset_labels))[0]
     out[among] = subset_labels
     return out

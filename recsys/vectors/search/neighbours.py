@@ -53,12 +53,12 @@ def nearest_neighbours(
         Frame (product_id, rank, neighbour_id, score) in row order of the table.
     """
     product_ids = np.array(table.ids.texts, dtype=np.object_)
-    groups = np.arange(len(table), dtype=np.int64) if kin is None else kin
+    product_groups = np.arange(len(table), dtype=np.int64) if kin is None else kin
     blocks = []
     for start in range(0, len(table), _BLOCK):
         block_rows = np.arange(start, min(start + _BLOCK, len(table)))
         queries = np.ascontiguousarray(table.vectors[block_rows])
-        excluded = list(groups[block_rows][:, None])
+        excluded = list(product_groups[block_rows][:, None])
         scores, rows = variants.search_distinct(index, queries, k, allow=allow, kin=kin, barred=excluded)
         exists = rows >= 0
         rank = np.broadcast_to(np.arange(1, k + 1), exists.shape)[exists]

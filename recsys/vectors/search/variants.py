@@ -61,22 +61,30 @@ def search_distinct(
     """
     n = len(index)
     out = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-    excluded = _pad_groups(barred, len(queries))
-    n_fetched = min(n, (k if kin is None else _OVERFETCH * k) + excluded.shape[1])
+    excluded_groups = _pad_groups(barred, len(queries))
+    n_fetched = min(n, (k if kin is None else _OVERFETCH * k) + excluded_groups.shape[1])
     if not n or not len(queries):
         return out
     scores, rows = index.search(queries, n_fetched, allow=allow)
-    groups = rows if kin is None else np.where(rows >= 0, kin[rows], -1)
-    keep = (rows >= 0) & ~(groups[:, :, None] == excluded[:, None, :]).any(axis=2)
+    row_groups = rows if kin is None else np.where(rows >= 0, kin[rows], -1)
+    keep = (rows >= 0) & ~(row_groups[:, :, None] == excluded_groups[:, None, :]).any(axis=2)
     if kin is not None:
-        keep &= _first_occurrences(groups)
+        keep &= _first_occurrences(row_groups)
     position = np.cumsum(keep, axis=1) - 1
     selected = keep & (position < k)
     cells = np.nonzero(selected)
     out[0][cells[0], position[selected]], out[1][cells[0], position[selected]] = scores[selected], rows[selected]
     short = (keep.sum(axis=1) < k) & (rows[:, -1] >= 0) & (n_fetched < n)
     for query in np.flatnonzero(short).tolist():
-        _fill(out[0][query], out[1][query], index, queries[query], allow=allow, groups=kin, excluded=excluded[query])
+        _fill(
+            out[0][query],
+            out[1][query],
+            index,
+            queries[query],
+            allow=allow,
+            groups=kin,
+            excluded=excluded_groups[query],
+        )
     return out
 
 
