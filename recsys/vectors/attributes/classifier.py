@@ -110,9 +110,8 @@ def _fit_expert(features: Any, labels: IntArray, inverse_ridge: float, *, severa
     if several:
         model = OneVsRestClassifier(model)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ConvergenceWarning
-        )  # the probabilities are calibrated on held-out values anyway
+        # the probabilities are calibrated on held-out values anyway
+        warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="Label", module="sklearn")  # a value that all products have
         warnings.filterwarnings("ignore", message="The number of unique classes", module="sklearn")
         return model.fit(features, labels)

@@ -40,8 +40,8 @@ class Inconsistency:
     Attributes:
         row: the product.
         what: "picture", "text", or the name of an attribute.
-        sure: 0 to 1. For an attribute the share of right predictions at this confidence, for an image or a text the
-            probability that it is another product's, with even prior odds.
+        sure: 0 to 1. For an attribute the share of right predictions at this confidence, for an image or a text
+            the probability that it is another product's, with even prior odds.
         held: the current value.
         expected: the value that fits the rest of the product.
     """
@@ -83,9 +83,8 @@ def _improbable_values(
     validation = cross_validate(features, truth, known_rows, folds=_FOLDS, most=None, several=several, seed=seed)
     has_value = truth[validation.rows]
     # the least likely statement of the value: that one of its parts holds, or that an absent one does not
-    own_probability = np.where(has_value, validation.chances, 1 - validation.chances if several else np.float32(1)).min(
-        1
-    )
+    absent = 1 - validation.chances if several else np.float32(1)
+    own_probability = np.where(has_value, validation.chances, absent).min(1)
     # a value too rare to be predicted is no evidence against itself
     improbable = np.flatnonzero(
         ~validation.right & (own_probability < _IMPROBABLE) & (validation.confidence >= 0.5) & has_value.any(1)

@@ -84,9 +84,8 @@ def assign_by_neighbours(asked: FloatArray, known: FloatArray, group: IntArray) 
             min(_N_NEIGHBOURS, len(known)),
         )
         votes = group[neighbours]
-        counts = (votes[:, :, None] == votes[:, None, :]).sum(
-            axis=2
-        )  # of ties argmax takes the first, which is the nearest
+        # of ties argmax takes the first, which is the nearest
+        counts = (votes[:, :, None] == votes[:, None, :]).sum(axis=2)
         out[start : start + _BLOCK] = np.take_along_axis(votes, counts.argmax(axis=1)[:, None], 1)[:, 0]
     return out
 

@@ -57,7 +57,7 @@ def label_clusters(catalogue: Catalogue, groups: IntArray, terms: int) -> pl.Dat
     occurrences = _term_occurrences(catalogue)
     ranked_terms = _rank_terms(occurrences, groups)
     implications = _find_implications(occurrences, ranked_terms)
-    selected = [_select_terms(ranked_terms.get(int(group), []), implications) for group in ids]
+    selected = [_select_terms(ranked_terms.get(int(cluster), []), implications) for cluster in ids]
     return pl.DataFrame(
         {
             "cluster_id": ids.astype(np.int64),
@@ -71,27 +71,26 @@ def label_clusters(catalogue: Catalogue, groups: IntArray, terms: int) -> pl.Dat
 
 def _rank_terms(occurrences: pl.DataFrame, groups: IntArray) -> dict[int, list[str]]:
     """Return each cluster's terms in their most frequent spelling, the most distinctive first."""
-    clusters = pl.DataFrame({"row": np.arange(len(groups), dtype=np.int64), "group": groups})
+    clusters = pl.DataFrame({"row": np.arange(len(groups), dtype=np.int64), "cluster": groups})
     spelling = occurrences.group_by("term", "text").len().sort("term", "len", "text", descending=[False, True, False])
     spelling = spelling.group_by("term", maintain_order=True).first().select("term", "text")
     distinct = occurrences.select("row", "term").unique().join(clusters, on="row")
-    totals = distinct.group_by("term").len("all")
-    sizes = clusters.group_by("group").len("size")
-    counts = distinct.group_by("group", "term").len("here").join(totals, on="term").join(sizes, on="group")
-    cluster_share = pl.col("here") / pl.col("size")
+    totals = distinct.group_by("term").len("total")
+    sizes = clusters.group_by("cluster").len("size")
+    counts = distinct.group_by("cluster", "term").len("count").join(totals, on="term").join(sizes, on="cluster")
+    cluster_share = pl.col("count") / pl.col("size")
     ranked = (
-        counts.filter((cluster_share >= _MIN_SHARE) & ((pl.col("here") > 1) | (pl.col("size") == 1)))
-        .with_columns((cluster_share * (cluster_share * len(groups) / pl.col("all")).log()).round(9).alias("telling"))
-        .filter(pl.col("telling") > 0)
+        counts.filter((cluster_share >= _MIN_SHARE) & ((pl.col("count") > 1) | (pl.col("size") == 1)))
+        .with_columns((cluster_share * (cluster_share * len(groups) / pl.col("total")).log()).round(9).alias("score"))
+        .filter(pl.col("score") > 0)
         .join(spelling, on="term")
-        .with_columns(
-            pl.col("term").str.len_chars().alias("length")
-        )  # of ties the longer: an n-gram is only part of a word
-        .sort("group", "telling", "length", "term", descending=[False, True, True, False])
-        .group_by("group", maintain_order=True)
+        # of ties the longer: an n-gram is only part of a word
+        .with_columns(pl.col("term").str.len_chars().alias("length"))
+        .sort("cluster", "score", "length", "term", descending=[False, True, True, False])
+        .group_by("cluster", maintain_order=True)
         .agg(pl.col("text").head(_MAX_CANDIDATES))
     )
-    return {int(group): list(texts) for group, texts in ranked.iter_rows()}
+    return {int(cluster): list(texts) for cluster, texts in ranked.iter_rows()}
 
 
 def _find_implications(occurrences: pl.DataFrame, ranked: dict[int, list[str]]) -> set[tuple[str, str]]:
@@ -129,9 +128,8 @@ def _term_occurrences(catalogue: Catalogue) -> pl.DataFrame:
         if is_searched and name in table.columns and table.schema[name] == pl.String:
             frames.append(_explode_texts(rows, table[name].str.split(" | ")))
     occurrences = pl.concat(frames) if frames else _explode_texts(rows[:0], pl.Series(dtype=pl.List(pl.String)))
-    occurrences = occurrences.filter(
-        pl.col("text").str.contains(r"\p{L}")
-    )  # 2016 or 38 mean nothing without their column
+    # numbers such as 2016 or 38 mean nothing without their column
+    occurrences = occurrences.filter(pl.col("text").str.contains(r"\p{L}"))
     return occurrences.with_columns(pl.col("text").str.to_lowercase().alias("term"))
 
 

@@ -79,9 +79,8 @@ def update_embeddings(
     base = previous if previous is not None else EmbeddingTable.empty(0, model.content_version)
     vectors = np.concatenate(blocks) if blocks else np.zeros((0, base.dim), np.float32)
     base.with_updates(catalogue, model, rows=stale, vectors=vectors, storage=storage).save(folder)
-    return UpdateResult(
-        EmbeddingTable.load(folder), len(stale), removed, rewritten
-    )  # read back: memory-mapped and verified
+    # read back: memory-mapped and verified
+    return UpdateResult(EmbeddingTable.load(folder), len(stale), removed, rewritten)
 
 
 def _load_previous(folder: Path) -> EmbeddingTable | None:

@@ -60,7 +60,7 @@ def renumber(engine: Any, to: IntArray) -> None:
 
 
 def slots_after(engine: Any, left: int) -> int:
-    """Return the slots a FAISS index has after removals, when `left` of its rows remain and none is added."""
+    """Return the slots of a FAISS index once only `left` of its rows remain."""
     import faiss
 
     return int(left if isinstance(engine, faiss.IndexIVFFlat) else engine.ntotal)

@@ -90,7 +90,7 @@ def validate_queries(queries: FloatArray, vectors: FloatArray, k: int, allow: Bo
 def rescore(
     vectors: FloatArray, queries: FloatArray, k: int, found: IntArray, *, unsure: BoolArray, allow: BoolArray | None
 ) -> tuple[FloatArray, IntArray]:
-    """Score retrieved rows exactly, sort them and cut at k; queries marked `unsure` scan all allowed rows.
+    """Score retrieved rows exactly, sort and cut at k; scan all allowed rows for `unsure` queries.
 
     Args:
         vectors: (n, d).

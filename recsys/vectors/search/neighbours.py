@@ -45,8 +45,8 @@ def nearest_neighbours(
         index: over the same vectors.
         k: neighbours per product; fewer where fewer other products are allowed.
         allow: (n,) bool, products that may be a neighbour; all when None.
-        kin: (n,) int64 variant group of each product (`variants.variant_groups`): one variant represents its group, and
-            a product's own variants are not its neighbours. None = no two products are variants.
+        kin: (n,) int64 variant group of each product (`variants.variant_groups`): one variant represents its group,
+            and a product's own variants are not its neighbours. None = no two products are variants.
         progress: called with the number of products done.
 
     Returns:

@@ -24,8 +24,8 @@ def reciprocal_rank_fusion(
         rankings: rows (m,) each, best first, a variant group at most once in each.
         k: results.
         constant: a larger one reduces the weight of the first ranks.
-        kin: (n,) variant group of each row; variants of one product share their score, and the one with the best rank
-            represents them.
+        kin: (n,) variant group of each row; variants of one product share their score, and the one with the best
+            rank represents them.
 
     Returns:
         Scores and rows, at most k, descending, ties by lower row.

@@ -62,7 +62,7 @@ class LowPrecisionItems:
             bounds: (blocks + 1,) first position of each block, and the end.
             dtype: torch.bfloat16 or torch.float32.
             device: device of the products.
-            kept: convert the items once instead of on each access; costs memory for m * d numbers of the format.
+            kept: convert the items once instead of on each access; costs m * d numbers of the format.
         """
         self.items, self.order, self.bounds, self.dtype, self.device = items, order, bounds, dtype, device
         parts = range(0, len(items), _CHUNK_ROWS)

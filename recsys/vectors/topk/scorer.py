@@ -60,8 +60,8 @@ class ExactScorer:
             device: device of the approximate products.
             precision: of the approximate products: "bf16", "fp32", or "auto" for the fastest on the device. The results
                 are the same.
-            sieve: implementation of the threshold filter: "torch", "numba" (compiled, CPU only), or "auto" for Numba
-                where it is installed and there are enough scores. The results are the same.
+            sieve: implementation of the threshold filter: "torch", "numba" (compiled, CPU only), or "auto" for
+                Numba where it is installed and there are enough scores. The results are the same.
             block: queries and items scored at once, items rounded up to a multiple of 64, or of
                 1024 above that; bounds memory.
 
