@@ -146,13 +146,12 @@ class LogLinearPool:
         weights = (0.5, 0.5)
         if len(rows):
             # double precision: the gradient uses steps that single precision would round away
-            row_scores, is_right = scores[:, rows].astype(np.float64), truth[rows]
+            row_scores, row_truth = scores[:, rows].astype(np.float64), truth[rows]
 
             def objective(w: DoubleArray) -> float:
                 """Return the penalised cross-entropy of two expert weights."""
-                return _cross_entropy(row_scores, is_right, w, several=several) + float(np.square(w - 0.5).sum()) / len(
-                    rows
-                )
+                penalty = float(np.square(w - 0.5).sum()) / len(rows)
+                return _cross_entropy(row_scores, row_truth, w, several=several) + penalty
 
             result = minimize(objective, np.array(weights), method="L-BFGS-B", bounds=[(0.0, 10.0)] * 2)
             weights = (float(result.x[0]), float(result.x[1]))

@@ -87,7 +87,7 @@ class RecallBenchmark:
 
     Attributes:
         queries: (q, d) by kind: "products", and "between products", the midpoints of two. Texts, images and
-            mixed queries lie between the products, not on them, and their neighbours are harder to find.
+            mixed queries lie near the products, not on them, and their neighbours are harder to find.
         bars: (q, K) true scores by kind, descending; -inf where there are fewer products.
         exact: latency of the exact search that found them.
     """
