@@ -65,7 +65,7 @@ REFUSED = [
     Case("nothing to roll back", {}, lambda _: ["rollback"], 2, ("nothing is published",)),
     Case("nothing to publish", {}, lambda _: ["publish"], 2, ("no finished run",)),
     Case("unknown run", {}, lambda _: ["runs", "show", "2020"], 2, ("no run '2020'",)),
-    Case("nothing to look for", {}, lambda _: ["similar"], 2, ("name a product, a text or a picture",)),
+    Case("nothing to look for", {}, lambda _: ["similar"], 2, ("name a product, a text or an image",)),
 ]  # fmt: skip
 
 

@@ -204,7 +204,7 @@ def test_what_cannot_be_asked_is_said(shop: Path, tmp_path: Path) -> None:
     assert "'p7'; the nearest ids are" in _refused(shop, "--product", "p7")
     assert "image_not_a_picture" in _refused(shop, "--image", tmp_path / "text.jpg")
     assert "the text is empty" in _refused(shop, "--text", " ")
-    assert "name a product, a text or a picture" in _refused(shop, "--not-text", "red")
+    assert "name a product, a text or an image" in _refused(shop, "--not-text", "red")
     assert "text=2" in _refused(shop, "--text", "x", "--weight", "text")
     assert "text=2" in _refused(shop, "--text", "x", "--weight", "text=much")
     assert "did you mean 'text'" in _refused(shop, "--text", "x", "--weight", "txt=1")

@@ -1,7 +1,7 @@
-"""Missing values of category, brand and attributes, guessed from what else is known of a product.
+"""Predict missing categories, brands and attributes from the other data of a product.
 
-In: a catalogue, an encoder. Out: `ColumnResult` a column: what was guessed, how sure that is, how often it is right on known
-values that were held out. A product's own value is hidden when its vector is made, from the encoder and from the words.
+In: a catalogue, an encoder. Out: one `ColumnResult` per column: predictions, their confidence, and the accuracy on
+held-out known values. A product's own value is hidden from its vector and from its words.
 """
 
 from __future__ import annotations
@@ -30,48 +30,53 @@ from recsys.vectors.attributes.classifier import (
 )
 
 FEWEST: Final = 20
-"""Known values below which nothing is guessed."""
+"""Known values below which nothing is predicted."""
 MOST_VALUES: Final = 500
-"""Different values of a column that may be guessed: the commonest."""
-_WEIGHTS: Final = 4_000_000
-"""Values times words of a regression at most; what bounds memory."""
-_SMALL: Final = 3_000
-"""Known values up to which all are held out in turn, a fifth at a time; above, one fifth is, at most `_JUDGED`."""
+"""Different values of a column that can be predicted: the most frequent."""
+_MAX_WEIGHTS: Final = 4_000_000
+"""Values times words of a regression, at most; bounds memory."""
+_ALL_FOLDS_UP_TO: Final = 3_000
+"""Known values up to which every fold is held out in turn.
+
+Above, one fold is held out, with at most `_MAX_HELD_OUT` values.
+"""
 _FOLDS: Final = 5
-_JUDGED: Final = 5_000
+"""Folds of the held-out values."""
+_MAX_HELD_OUT: Final = 5_000
+"""Held-out values of a large column, at most."""
 
 
 class MaskableEncoder(Protocol):
-    """What is asked of an encoder: which columns it looks at, and vectors that do not know some of them."""
+    """Interface of an encoder that can hide columns and restrict modalities."""
 
     @property
     def columns(self) -> Sequence[str]:
-        """Catalogue columns that decide a product's vector."""
+        """Catalogue columns that determine a product's vector."""
         ...
 
     def encode(
         self, catalogue: Catalogue, rows: IntArray, *, modalities: Sequence[str] | None = None, hide: Sequence[str] = ()
     ) -> FloatArray:
-        """Vectors (m, d) of some products."""
+        """Return vectors (m, d) of some products."""
         ...
 
 
 @dataclass(frozen=True)
 class ColumnResult:
-    """One column and what was done about its gaps.
+    """Predictions of the missing values of one column.
 
     Attributes:
         attribute: its name, without `attributes.`.
-        missing: products without a value.
-        known: products with one.
-        why: why nothing was guessed; empty when it was.
+        missing: number of products without a value.
+        known: number of products with one.
+        why: reason nothing was predicted; empty otherwise.
         rows: (m,) the products without a value.
-        values: (m,) the guesses.
-        confidence: (m,) how sure they are, 0 to 1.
-        accuracy: share of held-out known values that are guessed; a product with several values counts when all are.
+        values: (m,) predictions.
+        confidence: (m,) calibrated confidence, 0 to 1.
+        accuracy: share of held-out known values that are predicted; with several values all must be right.
         error: expected calibration error on the same.
-        majority: share that is right when everybody gets the commonest value.
-        held: how many were held out.
+        majority: accuracy of always predicting the most frequent value.
+        held: number of held-out values.
     """
 
     attribute: str
@@ -88,7 +93,7 @@ class ColumnResult:
 
 
 def columns_of(catalogue: Catalogue) -> list[str]:
-    """Columns that can be asked about: brand, category and attributes that are words and have any value."""
+    """Return predictable columns: brand, category and attributes that hold text and have any value."""
     frame = catalogue.frame
     return [
         name
@@ -100,181 +105,213 @@ def columns_of(catalogue: Catalogue) -> list[str]:
 
 
 def display_name(column: str) -> str:
-    """A column's name for people: `colour` for `attributes.colour`, unless a column of its own has that name."""
+    """Return a column's display name: `colour` for `attributes.colour`.
+
+    The prefix stays where another column has the short name.
+    """
     bare = column.removeprefix(schema.ATTRIBUTE_PREFIX)
-    return column if bare in {one.name for one in schema.PRODUCTS} else bare
+    return column if bare in {column_spec.name for column_spec in schema.PRODUCTS} else bare
 
 
 def resolve_columns(catalogue: Catalogue, names: Sequence[str]) -> list[str]:
-    """Columns by the names people give them; all there are when none is named.
+    """Return columns by display name; all predictable ones where none is named.
 
     Raises:
-        UsageError: a column holds numbers or nothing that can be guessed.
-        NotFoundError: there is no such column; the message names the nearest.
+        UsageError: a column holds numbers or nothing to predict.
+        NotFoundError: the column is unknown; the message names the nearest.
     """
-    able = columns_of(catalogue)
+    predictable = columns_of(catalogue)
     out = []
     for name in names:
-        found = next((one for one in (name, schema.ATTRIBUTE_PREFIX + name) if one in able), None)
-        if found is None:
-            raise _refused(catalogue, name, able)
-        out.append(found)
-    return list(dict.fromkeys(out)) if names else able
+        column = next(
+            (candidate for candidate in (name, schema.ATTRIBUTE_PREFIX + name) if candidate in predictable), None
+        )
+        if column is None:
+            raise _column_error(catalogue, name, predictable)
+        out.append(column)
+    return list(dict.fromkeys(out)) if names else predictable
 
 
-def _refused(catalogue: Catalogue, name: str, able: Sequence[str]) -> UsageError:
-    frame, known = catalogue.frame, [display_name(one) for one in able]
-    there = f"there are {', '.join(known[:20])}" if known else "no category, brand or attribute has a value"
-    column = next((one for one in (name, schema.ATTRIBUTE_PREFIX + name) if one in frame.columns), None)
+def _column_error(catalogue: Catalogue, name: str, predictable: Sequence[str]) -> UsageError:
+    """Return the error for a name that is not a predictable column."""
+    frame, display_names = catalogue.frame, [display_name(candidate) for candidate in predictable]
+    available = (
+        f"there are {', '.join(display_names[:20])}" if display_names else "no category, brand or attribute has a value"
+    )
+    column = next(
+        (candidate for candidate in (name, schema.ATTRIBUTE_PREFIX + name) if candidate in frame.columns), None
+    )
     if column is None:
-        return NotFoundError(f"unknown attribute '{name}'{suggestion(name, known) or '; ' + there}")
+        return NotFoundError(f"unknown attribute '{name}'{suggestion(name, display_names) or '; ' + available}")
     if frame[column].null_count() == len(catalogue):
-        return UsageError(f"attribute '{name}': no product has a value to learn from; {there}")
+        return UsageError(f"attribute '{name}': no product has a value to learn from; {available}")
     if frame.schema[column].is_numeric():
-        return UsageError(f"attribute '{name}' holds numbers, and only words are completed; {there}")
-    return UsageError(f"'{name}' is not an attribute; {there}")
+        return UsageError(f"attribute '{name}' holds numbers, and only words are completed; {available}")
+    return UsageError(f"'{name}' is not an attribute; {available}")
 
 
 def predict_missing(
     catalogue: Catalogue, model: MaskableEncoder, columns: Iterable[str], *, seed: int
 ) -> Iterable[ColumnResult]:
-    """Guess what each column lacks, one column after the other.
+    """Predict the missing values of each column, one column after the other.
 
     Args:
         catalogue: n products.
-        model: encodes them.
+        model: the encoder.
         columns: of `columns_of`.
-        seed: of what is held out.
+        seed: of the held-out values.
     """
-    pictures: FloatArray | None = None
+    image_features: FloatArray | None = None
     for column in columns:
         values = values_of(catalogue, column)
-        known = np.array([row for row, own in enumerate(values) if own], np.int64)
-        missing = np.array([row for row, own in enumerate(values) if not own], np.int64)
-        gaps = ColumnResult(display_name(column), len(missing), len(known))
-        why = refusal_reason(values) or ("" if len(missing) else "nothing is missing")
-        if why:
-            yield ColumnResult(gaps.attribute, gaps.missing, gaps.known, why)
+        known_rows = np.array([row for row, product_values in enumerate(values) if product_values], np.int64)
+        missing_rows = np.array([row for row, product_values in enumerate(values) if not product_values], np.int64)
+        counts = ColumnResult(display_name(column), len(missing_rows), len(known_rows))
+        reason = refusal_reason(values) or ("" if len(missing_rows) else "nothing is missing")
+        if reason:
+            yield ColumnResult(counts.attribute, counts.missing, counts.known, reason)
             continue
-        if pictures is None:
-            pictures = image_vectors(catalogue, model)
+        if image_features is None:
+            image_features = image_vectors(catalogue, model)
         names, truth = table_of(values)
-        evidence = build_features(catalogue, model, column, pictures=pictures, values=len(names))
+        features = build_features(catalogue, model, column, pictures=image_features, values=len(names))
         several = bool((truth.sum(1) > 1).any())
-        small = len(known) <= _SMALL
-        judged = cross_validate(
-            evidence, truth, known, folds=_FOLDS, most=None if small else _JUDGED, several=several, seed=seed
+        all_folds = len(known_rows) <= _ALL_FOLDS_UP_TO
+        validation = cross_validate(
+            features,
+            truth,
+            known_rows,
+            folds=_FOLDS,
+            most=None if all_folds else _MAX_HELD_OUT,
+            several=several,
+            seed=seed,
         )
-        experts = LogisticExperts(evidence, truth, known, several=several, g=np.random.default_rng((seed, 12)))
-        guess, raw = judged.pool.predict(judged.pool.predict_proba(experts.scores(evidence, missing)))
-        yield _filled(gaps, missing, texts_of(names, guess), judged.pool.confidence(raw), judged)
+        experts = LogisticExperts(features, truth, known_rows, several=several, g=np.random.default_rng((seed, 12)))
+        predicted, probability = validation.pool.predict(
+            validation.pool.predict_proba(experts.scores(features, missing_rows))
+        )
+        yield _column_result(
+            counts, missing_rows, texts_of(names, predicted), validation.pool.confidence(probability), validation
+        )
 
 
-def _filled(
-    gaps: ColumnResult, rows: IntArray, values: Sequence[str], confidence: DoubleArray, judged: CrossValidationResult
+def _column_result(
+    counts: ColumnResult,
+    rows: IntArray,
+    values: Sequence[str],
+    confidence: DoubleArray,
+    validation: CrossValidationResult,
 ) -> ColumnResult:
+    """Return the result of a predicted column."""
     return ColumnResult(
-        gaps.attribute,
-        gaps.missing,
-        gaps.known,
+        counts.attribute,
+        counts.missing,
+        counts.known,
         "",
         rows,
         tuple(values),
         confidence,
-        judged.accuracy,
-        judged.error,
-        judged.majority,
-        len(judged.rows),
+        validation.accuracy,
+        validation.error,
+        validation.majority,
+        len(validation.rows),
     )
 
 
 def values_of(catalogue: Catalogue, column: str) -> list[tuple[str, ...]]:
-    """The values of each product in a column, sorted, each once; none where it is empty."""
+    """Return the values of each product in a column, sorted and distinct; empty where it has none."""
     texts = catalogue.frame[column].cast(pl.String).to_list()
     return [tuple(sorted({part.strip() for part in text.split(SEPARATOR)} - {""})) if text else () for text in texts]
 
 
 def refusal_reason(values: Sequence[tuple[str, ...]]) -> str:
-    """Why a column cannot be guessed, empty when it can."""
-    known = [own for own in values if own]
-    different = len({value for own in known for value in own})
-    if len(known) < FEWEST:
-        return f"only {len(known)} known values; at least {FEWEST} are needed"
-    if different < 2:
+    """Return why a column cannot be predicted; empty when it can."""
+    product_values = [values_of_product for values_of_product in values if values_of_product]
+    n_different = len({value for values_of_product in product_values for value in values_of_product})
+    if len(product_values) < FEWEST:
+        return f"only {len(product_values)} known values; at least {FEWEST} are needed"
+    if n_different < 2:
         return "all known values are the same"
-    if 2 * different > len(known):
+    if 2 * n_different > len(product_values):
         return "nearly every product has a value of its own"
     return ""
 
 
 def table_of(values: Sequence[tuple[str, ...]]) -> tuple[list[str], BoolArray]:
-    """The values that can be guessed, sorted, and which product has which: (n, V) bool."""
-    count = Counter(value for own in values for value in own)
+    """Return the predictable values, sorted, and the products that have them: (n, V) bool."""
+    count = Counter(value for product_values in values for value in product_values)
     names = sorted(sorted(count, key=lambda value: (-count[value], value))[:MOST_VALUES])
-    place = {value: at for at, value in enumerate(names)}
+    columns = {value: i for i, value in enumerate(names)}
     truth = np.zeros((len(values), len(names)), np.bool_)
-    for row, own in enumerate(values):
-        # a product with a value too rare to be guessed has a truth that no guess meets
-        if all(value in place for value in own):
-            truth[row, [place[value] for value in own]] = True
+    for row, product_values in enumerate(values):
+        # a value too rare to be predicted leaves the row empty, which no prediction equals
+        if all(value in columns for value in product_values):
+            truth[row, [columns[value] for value in product_values]] = True
     return names, truth
 
 
 def texts_of(names: Sequence[str], chosen: BoolArray) -> list[str]:
-    """Values as they stand in a catalogue, several joined."""
-    return [SEPARATOR.join(names[at] for at in np.flatnonzero(row).tolist()) for row in chosen]
+    """Return values as stored in the catalogue; multiple values are joined."""
+    return [SEPARATOR.join(names[i] for i in np.flatnonzero(row).tolist()) for row in chosen]
 
 
 def image_vectors(catalogue: Catalogue, model: MaskableEncoder) -> FloatArray:
-    """What the pictures alone say: (n, d), zeros where there is none, (n, 0) where there is none at all.
+    """Return vectors of the images alone: (n, d), zeros without an image.
 
-    The fused vector blurs it: beside a text a picture has little say, but of colour it knows most.
+    (n, 0) where no product has an image. In the fused vector they are blurred: next to a text an image has little
+    weight, but it determines colour best.
     """
-    pictured = np.flatnonzero(catalogue.images.present)
-    if not len(pictured):
+    with_image = np.flatnonzero(catalogue.images.present)
+    if not len(with_image):
         return np.zeros((len(catalogue), 0), np.float32)
-    some = model.encode(catalogue, pictured, modalities=("image",))
-    out = np.zeros((len(catalogue), some.shape[1]), np.float32)
-    out[pictured] = some
+    vectors = model.encode(catalogue, with_image, modalities=("image",))
+    out = np.zeros((len(catalogue), vectors.shape[1]), np.float32)
+    out[with_image] = vectors
     return out
 
 
 def build_features(
     catalogue: Catalogue, model: MaskableEncoder, column: str, *, pictures: FloatArray, values: int
 ) -> AttributeFeatures:
-    """All that is known of the products but their values in a column."""
+    """Return features of all products without their values in a column."""
     vectors = model.encode(catalogue, np.arange(len(catalogue)), hide=(column,))
     return AttributeFeatures(
-        np.hstack([vectors, pictures]), tfidf_without(catalogue, column, most=_WEIGHTS // max(1, values))
+        np.hstack([vectors, pictures]), tfidf_without(catalogue, column, most=_MAX_WEIGHTS // max(1, values))
     )
 
 
 def tfidf_without(catalogue: Catalogue, column: str, *, most: int) -> Words:
-    """TF-IDF of titles, descriptions, groups and all attributes but one: (n, w) float32 of unit length."""
+    """Return TF-IDF features without one attribute: (n, w) float32 of unit length.
+
+    The words are those of titles, descriptions, groups and all other attributes.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     frame = catalogue.frame
-    text: list[str] = [name for name in (schema.TITLE, schema.DESCRIPTION) if name in frame.columns]
-    facts = [name for name in (schema.GROUP_ID, *columns_of(catalogue)) if name in frame.columns and name != column]
-    documents = []
-    for row in frame.select(text + facts).iter_rows():
-        said, own = row[: len(text)], row[len(text) :]
-        words = tokenize(" ".join(part for part in (*said, *own) if part))
-        named = [
-            f"{name}={part}"
-            for name, cell in zip(facts, own, strict=True)
-            if cell
-            for part in str(cell).split(SEPARATOR)
-        ]
-        documents.append(words + named)
-    counted = Counter(word for document in documents for word in set(document))
-    kept = sorted((word for word, times in counted.items() if times > 1), key=lambda word: (-counted[word], word))[
-        :most
+    text_columns: list[str] = [name for name in (schema.TITLE, schema.DESCRIPTION) if name in frame.columns]
+    attributes = [
+        name for name in (schema.GROUP_ID, *columns_of(catalogue)) if name in frame.columns and name != column
     ]
-    if not kept:
+    documents = []
+    for row in frame.select(text_columns + attributes).iter_rows():
+        text_cells, attribute_cells = row[: len(text_columns)], row[len(text_columns) :]
+        words = tokenize(" ".join(cell for cell in (*text_cells, *attribute_cells) if cell))
+        attribute_tokens = [
+            f"{name}={value}"
+            for name, cell in zip(attributes, attribute_cells, strict=True)
+            if cell
+            for value in str(cell).split(SEPARATOR)
+        ]
+        documents.append(words + attribute_tokens)
+    document_frequency = Counter(word for document in documents for word in set(document))
+    vocabulary = sorted(
+        (word for word, count in document_frequency.items() if count > 1),
+        key=lambda word: (-document_frequency[word], word),
+    )[:most]
+    if not vocabulary:
         return csr_array(np.zeros((len(catalogue), 1), np.float32))
-    reader = TfidfVectorizer(
-        analyzer=list, lowercase=False, vocabulary=sorted(kept), sublinear_tf=True, dtype=np.float32
+    vectorizer = TfidfVectorizer(
+        analyzer=list, lowercase=False, vocabulary=sorted(vocabulary), sublinear_tf=True, dtype=np.float32
     )
-    found: Words = csr_array(reader.fit_transform(documents))
-    return found
+    features: Words = csr_array(vectorizer.fit_transform(documents))
+    return features

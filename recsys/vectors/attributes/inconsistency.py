@@ -1,6 +1,6 @@
-"""Products whose text, picture and attributes disagree: wrong pictures, wrong categories, mixed-up titles.
+"""Find products whose text, image and attributes disagree, such as wrong images or swapped titles.
 
-In: a catalogue, an encoder. Out: `Inconsistency`s, the surest first.
+In: a catalogue, an encoder. Out: `Inconsistency` records, the most certain first.
 """
 
 from __future__ import annotations
@@ -16,32 +16,34 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.tokenize import tokenize
 from recsys.encoder.modalities.attributes import SEPARATOR
 from recsys.types import BoolArray, FloatArray, IntArray
-from recsys.vectors.attributes import completion as complete
+from recsys.vectors.attributes import completion
 from recsys.vectors.attributes.classifier import cross_validate
 from recsys.vectors.attributes.completion import MaskableEncoder
 
 _FOLDS: Final = 3
-_DOUBT: Final = 0.1
-"""Chance below which a product's own value counts as improbable."""
-_FAR: Final = 3.0
-"""Robust standard deviations from the middle beyond which two views of a product are unlike."""
+"""Folds of the cross-validation."""
+_IMPROBABLE: Final = 0.1
+"""Probability below which a product's own value counts as improbable."""
+_MAX_DEVIATIONS: Final = 3.0
+"""Robust standard deviations below the median from which two views of a product are dissimilar."""
 _BLOCK: Final = 1024
-_TEXTS: Final = (schema.TITLE, schema.DESCRIPTION)
+"""Products compared at a time."""
+_TEXT_COLUMNS: Final = (schema.TITLE, schema.DESCRIPTION)
 VIEWS: Final = {"picture": (("image",), ("text", "attributes")), "text": (("text",), ("image", "attributes"))}
-"""What is compared with what: modalities on one side and on the other."""
+"""Modalities compared with each other, by what is checked."""
 
 
 @dataclass(frozen=True)
 class Inconsistency:
-    """One thing about one product that does not fit the rest of it.
+    """A value or view of a product that does not fit the rest of it.
 
     Attributes:
         row: the product.
         what: "picture", "text", or the name of an attribute.
-        sure: 0 to 1. For an attribute how often so sure a guess is right, for a picture or text the chance that it is
-            another product's, where half were.
-        held: what the product has.
-        expected: what the rest of it speaks for.
+        sure: 0 to 1. For an attribute the share of right predictions at this confidence, for an image or a text
+            the probability that it is another product's, with even prior odds.
+        held: the current value.
+        expected: the value that fits the rest of the product.
     """
 
     row: int
@@ -52,99 +54,108 @@ class Inconsistency:
 
 
 def find_inconsistencies(catalogue: Catalogue, model: MaskableEncoder, *, seed: int) -> Iterable[list[Inconsistency]]:
-    """Findings, one list for each thing compared: first `VIEWS`, then each attribute; see `count_checks`."""
+    """Yield one list of inconsistencies per check: first `VIEWS`, then each attribute; see `count_checks`."""
     for what in VIEWS:
         yield _dissimilar_views(catalogue, model, what, seed=seed)
-    columns = complete.columns_of(catalogue)
-    pictures = complete.image_vectors(catalogue, model) if columns else None
+    columns = completion.columns_of(catalogue)
+    image_features = completion.image_vectors(catalogue, model) if columns else None
     for column in columns:
-        assert pictures is not None
-        yield _improbable_values(catalogue, model, column, pictures=pictures, seed=seed)
+        assert image_features is not None
+        yield _improbable_values(catalogue, model, column, image_features=image_features, seed=seed)
 
 
 def count_checks(catalogue: Catalogue) -> int:
-    """How many lists `find_inconsistencies` yields."""
-    return len(VIEWS) + len(complete.columns_of(catalogue))
+    """Return the number of lists `find_inconsistencies` yields."""
+    return len(VIEWS) + len(completion.columns_of(catalogue))
 
 
 def _improbable_values(
-    catalogue: Catalogue, model: MaskableEncoder, column: str, *, pictures: FloatArray, seed: int
+    catalogue: Catalogue, model: MaskableEncoder, column: str, *, image_features: FloatArray, seed: int
 ) -> list[Inconsistency]:
-    """Products whose value is improbable and another likely, guessed by what was learned from other products."""
-    values = complete.values_of(catalogue, column)
-    if complete.refusal_reason(values):
+    """Return products whose value is improbable and another likely, as predicted from other products."""
+    values = completion.values_of(catalogue, column)
+    if completion.refusal_reason(values):
         return []
-    known = np.array([row for row, own in enumerate(values) if own], np.int64)
-    names, truth = complete.table_of(values)
-    evidence = complete.build_features(catalogue, model, column, pictures=pictures, values=len(names))
+    known_rows = np.array([row for row, has_value in enumerate(values) if has_value], np.int64)
+    value_names, truth = completion.table_of(values)
+    features = completion.build_features(catalogue, model, column, pictures=image_features, values=len(value_names))
     several = bool((truth.sum(1) > 1).any())
-    judged = cross_validate(evidence, truth, known, folds=_FOLDS, most=None, several=several, seed=seed)
-    own = truth[judged.rows]
-    # the least likely thing the value says: that one of its parts holds, or that a part it has not does not
-    doubt = np.where(own, judged.chances, 1 - judged.chances if several else np.float32(1)).min(1)
-    # a value too rare to be guessed says nothing against itself
-    odd_ones = np.flatnonzero(~judged.right & (doubt < _DOUBT) & (judged.confidence >= 0.5) & own.any(1))
-    odd_ones = np.array([at for at in odd_ones if not _said(catalogue, judged.rows[at], values)], np.int64)
-    expected = complete.texts_of(names, judged.chosen[odd_ones])
+    validation = cross_validate(features, truth, known_rows, folds=_FOLDS, most=None, several=several, seed=seed)
+    has_value = truth[validation.rows]
+    # the least likely statement of the value: that one of its parts holds, or that an absent one does not
+    absent = 1 - validation.chances if several else np.float32(1)
+    own_probability = np.where(has_value, validation.chances, absent).min(1)
+    # a value too rare to be predicted is no evidence against itself
+    improbable = np.flatnonzero(
+        ~validation.right & (own_probability < _IMPROBABLE) & (validation.confidence >= 0.5) & has_value.any(1)
+    )
+    improbable = np.array(
+        [i for i in improbable if not _text_names_value(catalogue, validation.rows[i], values)], np.int64
+    )
+    expected = completion.texts_of(value_names, validation.chosen[improbable])
     return [
         Inconsistency(
-            int(judged.rows[at]),
-            complete.display_name(column),
-            float(judged.confidence[at]),
-            SEPARATOR.join(values[judged.rows[at]]),
+            int(validation.rows[i]),
+            completion.display_name(column),
+            float(validation.confidence[i]),
+            SEPARATOR.join(values[validation.rows[i]]),
             text,
         )
-        for at, text in zip(odd_ones, expected, strict=True)
+        for i, text in zip(improbable, expected, strict=True)
     ]
 
 
-def _said(catalogue: Catalogue, row: int, values: Sequence[tuple[str, ...]]) -> bool:
-    """Does a product's own text name its value: then they agree, however rare that is."""
-    cells = [catalogue.frame[name][int(row)] for name in _TEXTS if name in catalogue.frame.columns]
-    own = set(tokenize(" ".join(cell for cell in cells if cell)))
-    return set(tokenize(" ".join(values[row]))) <= own
+def _text_names_value(catalogue: Catalogue, row: int, values: Sequence[tuple[str, ...]]) -> bool:
+    """Return whether a product's own text names its value: then they agree, however rare the value is."""
+    cells = [catalogue.frame[name][int(row)] for name in _TEXT_COLUMNS if name in catalogue.frame.columns]
+    text_words = set(tokenize(" ".join(cell for cell in cells if cell)))
+    return set(tokenize(" ".join(values[row]))) <= text_words
 
 
 def _dissimilar_views(catalogue: Catalogue, model: MaskableEncoder, what: str, *, seed: int) -> list[Inconsistency]:
-    """Products of which one view is unlike the other, compared with how like they are in all products.
+    """Return products whose two views are less similar than usual.
 
     The distance is the robust z-score of the cosine (median and median absolute deviation; Iglewicz & Hoaglin 1993).
     """
     from sklearn.linear_model import LogisticRegression
 
-    rows = _both(catalogue, model, what)
-    if len(rows) < complete.FEWEST:
+    rows = _comparable_products(catalogue, model, what)
+    if len(rows) < completion.FEWEST:
         return []
-    one, other = (model.encode(catalogue, rows, modalities=side) for side in VIEWS[what])
-    like = np.einsum("nd,nd->n", one, other).astype(np.float64)
-    middle = np.median(like)
-    spread = 1.4826 * float(np.median(np.abs(like - middle)))
-    if spread <= 0:
+    view, other_view = (model.encode(catalogue, rows, modalities=side) for side in VIEWS[what])
+    cosine = np.einsum("nd,nd->n", view, other_view).astype(np.float64)
+    median = np.median(cosine)
+    deviation = 1.4826 * float(np.median(np.abs(cosine - median)))
+    if deviation <= 0:
         return []
     shift = np.random.default_rng((seed, 13)).integers(1, len(rows), len(rows))
-    strange = np.einsum("nd,nd->n", one, other[(np.arange(len(rows)) + shift) % len(rows)])
-    both = (np.concatenate([like, strange])[:, None] - middle) / spread
-    told = LogisticRegression().fit(both, np.repeat([0, 1], len(rows)))
-    sure = told.predict_proba(both[: len(rows)])[:, 1]
-    far = np.flatnonzero((both[: len(rows), 0] < -_FAR) & (sure >= 0.5))
-    fitting = rows[_nearest(one, other, far)]
-    held, expected = catalogue.titles(rows[far]), catalogue.titles(fitting)
+    mismatched_cosine = np.einsum("nd,nd->n", view, other_view[(np.arange(len(rows)) + shift) % len(rows)])
+    z_scores = (np.concatenate([cosine, mismatched_cosine])[:, None] - median) / deviation
+    classifier = LogisticRegression().fit(z_scores, np.repeat([0, 1], len(rows)))
+    probability = classifier.predict_proba(z_scores[: len(rows)])[:, 1]
+    dissimilar = np.flatnonzero((z_scores[: len(rows), 0] < -_MAX_DEVIATIONS) & (probability >= 0.5))
+    best_match = rows[_best_matches(view, other_view, dissimilar)]
+    titles, expected_titles = catalogue.titles(rows[dissimilar]), catalogue.titles(best_match)
     return [
-        Inconsistency(int(rows[at]), what, float(sure[at]), mine, f"as of {catalogue.ids.texts[fits]}: {title}")
-        for at, mine, fits, title in zip(far, held, fitting, expected, strict=True)
+        Inconsistency(
+            int(rows[row]), what, float(probability[row]), title, f"as of {catalogue.ids.texts[match]}: {other_title}"
+        )
+        for row, title, match, other_title in zip(dissimilar, titles, best_match, expected_titles, strict=True)
     ]
 
 
-def _both(catalogue: Catalogue, model: MaskableEncoder, what: str) -> IntArray:
-    """Products that have something on either side."""
-    worded = _any(catalogue, [name for name in _TEXTS if name in model.columns])
-    valued = _any(catalogue, [name for name in complete.columns_of(catalogue) if name in model.columns])
-    pictured = catalogue.images.present
-    return np.flatnonzero(pictured & (worded | valued) if what == "picture" else worded & (pictured | valued))
+def _comparable_products(catalogue: Catalogue, model: MaskableEncoder, what: str) -> IntArray:
+    """Return products that have data on both sides of a check."""
+    has_text = _has_value(catalogue, [name for name in _TEXT_COLUMNS if name in model.columns])
+    has_attributes = _has_value(catalogue, [name for name in completion.columns_of(catalogue) if name in model.columns])
+    has_image = catalogue.images.present
+    return np.flatnonzero(
+        has_image & (has_text | has_attributes) if what == "picture" else has_text & (has_image | has_attributes)
+    )
 
 
-def _any(catalogue: Catalogue, columns: Sequence[str]) -> BoolArray:
-    """Which products have anything in some columns: (n,) bool."""
+def _has_value(catalogue: Catalogue, columns: Sequence[str]) -> BoolArray:
+    """Return which products have a value in any of some columns: (n,) bool."""
     out = np.zeros(len(catalogue), np.bool_)
     for name in columns:
         if name in catalogue.frame.columns:
@@ -152,18 +163,20 @@ def _any(catalogue: Catalogue, columns: Sequence[str]) -> BoolArray:
     return out
 
 
-def _nearest(one: FloatArray, other: FloatArray, asked: IntArray) -> IntArray:
-    """For some products the one whose other view fits theirs best, itself left out."""
-    out = np.zeros(len(asked), np.int64)
-    for at in range(0, len(asked), _BLOCK):
-        some = asked[at : at + _BLOCK]
-        scores = one[some] @ other.T
-        scores[np.arange(len(some)), some] = -np.inf
-        out[at : at + _BLOCK] = scores.argmax(1)
+def _best_matches(view: FloatArray, other_view: FloatArray, rows: IntArray) -> IntArray:
+    """Return for some products the product whose other view fits theirs best, themselves excluded."""
+    out = np.zeros(len(rows), np.int64)
+    for start in range(0, len(rows), _BLOCK):
+        chunk = rows[start : start + _BLOCK]
+        scores = view[chunk] @ other_view.T
+        scores[np.arange(len(chunk)), chunk] = -np.inf
+        out[start : start + _BLOCK] = scores.argmax(1)
     return out
 
 
 def top_inconsistencies(findings: Iterable[Inconsistency], k: int | None = None) -> list[Inconsistency]:
-    """The surest k, of equals the product and the thing that come first."""
-    ordered: Sequence[Inconsistency] = sorted(findings, key=lambda one: (-round(one.sure, 6), one.row, one.what))
+    """Return the k most certain findings; ties by product, then by name."""
+    ordered: Sequence[Inconsistency] = sorted(
+        findings, key=lambda finding: (-round(finding.sure, 6), finding.row, finding.what)
+    )
     return list(ordered if k is None else ordered[:k])

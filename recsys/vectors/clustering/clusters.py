@@ -1,7 +1,7 @@
-"""Groups of similar products with labels, exemplars and parents, whose ids stay when they are grouped again.
+"""Cluster products with labels, exemplars and parents; cluster ids are stable across runs.
 
-In: vectors, the catalogue for labels, the groups of last time. Out: each product's group, and all there is to tell
-about each group.
+In: vectors, the catalogue for labels, the previous clusters. Out: each product's cluster, and the description of each
+cluster.
 """
 
 from __future__ import annotations
@@ -21,32 +21,34 @@ from recsys.data.id_map import IdMap
 from recsys.errors import DataContractError
 from recsys.types import FloatArray, IntArray
 from recsys.vectors.clustering import exemplars, kmeans, labels, methods
-from recsys.vectors.clustering import hierarchical as tree
+from recsys.vectors.clustering.hierarchical import parent_clusters
 from recsys.vectors.clustering.id_matching import NONE, PreviousClusters, cluster_changes, match_cluster_ids
 from recsys.vectors.clustering.silhouette import ClusteringTrial
 from recsys.vectors.embeddings.table import EmbeddingTable
 
 CLUSTER_ID: Final = "cluster_id"
+"""Column of the cluster id."""
 DISTANCE: Final = "distance"
+"""Column of the distance to the centroid."""
 NO_GROUP: Final = "no group"
-"""Label of the row -1, under which consumers find the products that HDBSCAN leaves in no group."""
+"""Label of the row -1, under which consumers find the products that HDBSCAN leaves unclustered."""
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """Groups of n products.
+    """Clusters of n products.
 
     Attributes:
-        cluster_id: (n,) int64; -1 = in no group.
-        distance: (n,) float32, 1 - cosine to the middle of the group; NaN for products in none.
-        frame: one row a group: cluster_id, label, size, terms (JSON list, the most telling first).
-        groups: the same for reading: cluster_id, label, size, terms (list), exemplars (list of product ids, nearest
-            the middle first), parent, parent_label.
-        changes: which groups are new or retired, see `continuity.changes`.
-        taken: the grouping among `trials` that was taken; None where there was nothing to group.
-        trials: groupings that were judged.
-        free: the lowest id no group ever had.
-        warnings: what to tell.
+        cluster_id: (n,) int64; -1 = in no cluster.
+        distance: (n,) float32, 1 - cosine to the centroid of the cluster; NaN for products in none.
+        frame: one row per cluster: cluster_id, label, size, terms (JSON list, the most distinctive first).
+        groups: the same for reading: cluster_id, label, size, terms (list), exemplars (list of product ids, nearest to
+            the centroid first), parent, parent_label.
+        changes: new and retired clusters, see `id_matching.cluster_changes`.
+        taken: the selected one of `trials`; None where there was nothing to cluster.
+        trials: clusterings that were scored.
+        free: the lowest id never used by a cluster.
+        warnings: messages for the user.
     """
 
     cluster_id: IntArray = field(repr=False)
@@ -61,11 +63,11 @@ class Clustering:
 
     @property
     def number(self) -> int:
-        """Groups, that of products in none not counted."""
+        """Number of clusters, without the row of unclustered products."""
         return int((self.frame[CLUSTER_ID] >= 0).sum())
 
     def members(self, ids: IdMap) -> pl.DataFrame:
-        """Frame (product_id, cluster_id, distance)."""
+        """Return the frame (product_id, cluster_id, distance)."""
         return pl.DataFrame(
             {
                 schema.PRODUCT_ID: pl.Series(list(ids.texts), dtype=pl.String),
@@ -75,23 +77,26 @@ class Clustering:
         )
 
     def trial_table(self) -> pl.DataFrame:
-        """Frame (clusters, silhouette, products in a group, kept, taken), one row a grouping, by number of groups."""
+        """Return one row per trial (clusters, silhouette, grouped, kept, taken), by number of clusters.
+
+        `grouped` counts the products in a cluster.
+        """
         rows = [
-            (one.number, one.silhouette, int((one.group >= 0).sum()), one.kept, one is self.taken)
-            for one in self.trials
+            (trial.number, trial.silhouette, int((trial.group >= 0).sum()), trial.kept, trial is self.taken)
+            for trial in self.trials
         ]
-        named = {
+        columns = {
             "clusters": pl.Int64,
             "silhouette": pl.Float64,
             "grouped": pl.Int64,
             "kept": pl.Boolean,
             "taken": pl.Boolean,
         }
-        return pl.DataFrame(rows, schema=named, orient="row").sort("clusters", "kept")
+        return pl.DataFrame(rows, schema=columns, orient="row").sort("clusters", "kept")
 
 
 def method_key(settings: ClusterSettings) -> str:
-    """What names the way of grouping: groups made another way are no reason to keep them."""
+    """Return the name of the method; previous clusters are kept only if it is the same."""
     return f"hdbscan {settings.smallest}" if settings.method == "hdbscan" else settings.method
 
 
@@ -103,86 +108,93 @@ def cluster_products(
     seed: int,
     previous: PreviousClusters | None = None,
 ) -> Clustering:
-    """Group products, name the groups, join them into parents; a group keeps the id it had.
+    """Cluster products, label the clusters, and join them into parents; clusters keep their ids.
 
-    With groups of last time, made the same way, a new grouping must be clearly better to take their place. Either way
-    a group has the id of the one it shares most products with, also when the way has changed.
+    With previous clusters of the same method, a new clustering must be clearly better to replace them. In any case a
+    cluster gets the id of the previous one it shares most products with, also when the method changed.
 
     Args:
         table: unit vectors, in the catalogue's row order.
         catalogue: words, attributes and variants for labels and exemplars.
-        settings: method, number of groups, words in a label, exemplars.
-        seed: of every draw.
-        previous: the groups of last time.
+        settings: method, number of clusters, words in a label, exemplars.
+        seed: random seed.
+        previous: clusters of the previous run.
 
     Raises:
         DataContractError: table and catalogue do not hold the same products.
     """
     if table.ids.texts != catalogue.ids.texts:
-        raise DataContractError("embeddings and catalogue hold other products; run 'recsys embed'")
+        raise DataContractError("embeddings and catalogue hold different products; run 'recsys embed'")
     last = None if previous is None else previous.rows(table.ids)
     free = 0 if previous is None else previous.free
-    told = {} if previous is None else previous.labels
+    previous_labels = {} if previous is None else previous.labels
     if not len(table):
-        none, frame = np.zeros(0, np.int64), _labelled(catalogue, np.zeros(0, np.int64), 1)
-        groups = _groups(frame, {}, parents={}, parent_labels={})
+        empty, frame = np.zeros(0, np.int64), _label_frame(catalogue, np.zeros(0, np.int64), 1)
+        groups = _describe_clusters(frame, {}, parents={}, parent_labels={})
         return Clustering(
-            none, np.zeros(0, np.float32), frame, groups, cluster_changes(none, {}, last, told), free=free
+            empty, np.zeros(0, np.float32), frame, groups, cluster_changes(empty, {}, last, previous_labels), free=free
         )
     vectors = np.ascontiguousarray(table.vectors)
-    same = previous is not None and (previous.method or "kmeans") == method_key(settings)
-    found = methods.run_clustering(vectors, settings, seed=seed, last=last if same else None)
-    ids = match_cluster_ids(found.taken.group, last, free=free)
+    same_method = previous is not None and (previous.method or "kmeans") == method_key(settings)
+    result = methods.run_clustering(vectors, settings, seed=seed, last=last if same_method else None)
+    ids = match_cluster_ids(result.taken.group, last, free=free)
     distance = kmeans.distances(vectors, ids)
-    frame = _labelled(catalogue, ids, settings.terms)
-    picked = exemplars.select_exemplars(catalogue, vectors, group=ids, distance=distance, count=settings.exemplars)
-    parents = tree.parent_clusters(vectors, ids)
-    above = np.array([parents.get(one, NONE) for one in ids.tolist()], np.int64)
-    own = _names(frame)
-    groups = _groups(
+    frame = _label_frame(catalogue, ids, settings.terms)
+    exemplar_rows = exemplars.select_exemplars(
+        catalogue, vectors, group=ids, distance=distance, count=settings.exemplars
+    )
+    parents = parent_clusters(vectors, ids)
+    parent_ids = np.array([parents.get(cluster, NONE) for cluster in ids.tolist()], np.int64)
+    cluster_labels = _labels_by_id(frame)
+    groups = _describe_clusters(
         frame,
-        {one: catalogue.ids.ids(rows) for one, rows in picked.items()},
+        {cluster: catalogue.ids.ids(rows) for cluster, rows in exemplar_rows.items()},
         parents=parents,
-        parent_labels=_names(_labelled(catalogue, above, settings.terms)) if (above != ids).any() else own,
+        parent_labels=_labels_by_id(_label_frame(catalogue, parent_ids, settings.terms))
+        if (parent_ids != ids).any()
+        else cluster_labels,
     )
     return Clustering(
         ids,
         distance,
         frame,
         groups,
-        cluster_changes(ids, own, last, told),
-        found.taken,
-        found.trials,
+        cluster_changes(ids, cluster_labels, last, previous_labels),
+        result.taken,
+        result.trials,
         max(free, int(ids.max()) + 1),
-        found.warnings,
+        result.warnings,
     )
 
 
-def _labelled(catalogue: Catalogue, group: IntArray, terms: int) -> pl.DataFrame:
+def _label_frame(catalogue: Catalogue, group: IntArray, terms: int) -> pl.DataFrame:
+    """Label clusters; the row of unclustered products gets a fixed label and no terms."""
     frame = labels.label_clusters(catalogue, group, terms)
-    none = pl.col(CLUSTER_ID) == NONE
+    is_none = pl.col(CLUSTER_ID) == NONE
     return frame.with_columns(
-        pl.when(none).then(pl.lit(NO_GROUP)).otherwise(pl.col("label")).alias("label"),
-        pl.when(none).then(pl.lit("[]")).otherwise(pl.col("terms")).alias("terms"),
+        pl.when(is_none).then(pl.lit(NO_GROUP)).otherwise(pl.col("label")).alias("label"),
+        pl.when(is_none).then(pl.lit("[]")).otherwise(pl.col("terms")).alias("terms"),
     )
 
 
-def _names(frame: pl.DataFrame) -> dict[int, str]:
+def _labels_by_id(frame: pl.DataFrame) -> dict[int, str]:
+    """Return the label of each cluster id."""
     return dict(zip(frame[CLUSTER_ID].to_list(), frame["label"].to_list(), strict=True))
 
 
-def _groups(
+def _describe_clusters(
     frame: pl.DataFrame,
     exemplars: Mapping[int, list[str]],
     *,
     parents: Mapping[int, int],
     parent_labels: Mapping[int, str],
 ) -> pl.DataFrame:
+    """Add exemplars and parents to the frame of labels."""
     ids = frame[CLUSTER_ID].to_list()
-    above = [parents.get(one, NONE) for one in ids]
+    parent_ids = [parents.get(cluster, NONE) for cluster in ids]
     return frame.with_columns(
         pl.Series("terms", [json.loads(terms) for terms in frame["terms"]], dtype=pl.List(pl.String)),
-        pl.Series("exemplars", [exemplars.get(one, []) for one in ids], dtype=pl.List(pl.String)),
-        pl.Series("parent", above, dtype=pl.Int64),
-        pl.Series("parent_label", [parent_labels.get(one, NO_GROUP) for one in above], dtype=pl.String),
+        pl.Series("exemplars", [exemplars.get(cluster, []) for cluster in ids], dtype=pl.List(pl.String)),
+        pl.Series("parent", parent_ids, dtype=pl.Int64),
+        pl.Series("parent_label", [parent_labels.get(cluster, NO_GROUP) for cluster in parent_ids], dtype=pl.String),
     )

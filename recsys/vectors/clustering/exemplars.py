@@ -1,6 +1,6 @@
-"""Products that stand for a group: near its middle, for sale, and not the same thing twice.
+"""Select exemplar products of each cluster: near its centroid, for sale, and without duplicates.
 
-In: vectors, the group of each product, the catalogue. Out: a few rows for each group.
+In: vectors, the cluster of each product, the catalogue. Out: a few rows for each cluster.
 """
 
 from __future__ import annotations
@@ -13,49 +13,50 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.types import FloatArray, IntArray
 
-_LOOKED_AT: Final = 200
-"""Nearest products of a group among which its exemplars are sought."""
+_MAX_CANDIDATES: Final = 200
+"""Products nearest to the centroid among which exemplars are selected."""
 
-_TWIN: Final = 0.99
+_DUPLICATE_COSINE: Final = 0.99
 """Cosine from which two products look the same."""
 
 
 def select_exemplars(
     catalogue: Catalogue, vectors: FloatArray, *, group: IntArray, distance: FloatArray, count: int
 ) -> dict[int, IntArray]:
-    """At most `count` rows for each group, nearest its middle first; fewer where it has fewer that fit.
+    """Return at most `count` rows for each cluster, nearest to its centroid first.
 
-    Left out are products that cannot be sold, variants (`group_id`) of one chosen before, products with the same title
-    as one, and products whose vector is nearly the same (cosine 0.99).
+    Skipped are products that cannot be sold, variants (`group_id`) of a selected product, products with the same title,
+    and products with nearly the same vector (cosine 0.99).
 
     Args:
         catalogue: n products.
         vectors: (n, d) unit vectors.
-        group: (n,) int64 group ids; below 0 = in none, which has no exemplars.
-        distance: (n,) float32 to the middle of the group.
-        count: of each group.
+        group: (n,) int64 cluster ids; below 0 = in no cluster, which has no exemplars.
+        distance: (n,) float32 to the centroid of the cluster.
+        count: exemplars per cluster.
     """
     order = np.lexsort((np.arange(len(group)), distance, group))
     order = order[(group[order] >= 0) & catalogue.sellable[order]]
     ids, starts = np.unique(group[order], return_index=True)
-    own = _texts(catalogue, schema.GROUP_ID), _texts(catalogue, schema.TITLE)
-    chosen = {int(one): np.zeros(0, np.int64) for one in np.unique(group[group >= 0])}
-    for one, rows in zip(ids, np.split(order, starts[1:]) if len(ids) else [], strict=True):
-        held: list[int] = []
-        said: set[tuple[int, str]] = set()
-        for row in rows[:_LOOKED_AT].tolist():
-            names = {(at, texts[row]) for at, texts in enumerate(own) if texts[row]}
-            if len(held) == count:
+    key_columns = _texts(catalogue, schema.GROUP_ID), _texts(catalogue, schema.TITLE)
+    exemplars = {int(cluster): np.zeros(0, np.int64) for cluster in np.unique(group[group >= 0])}
+    for cluster, rows in zip(ids, np.split(order, starts[1:]) if len(ids) else [], strict=True):
+        selected: list[int] = []
+        used_keys: set[tuple[int, str]] = set()
+        for row in rows[:_MAX_CANDIDATES].tolist():
+            keys = {(column, texts[row]) for column, texts in enumerate(key_columns) if texts[row]}
+            if len(selected) == count:
                 break
-            if names & said or (held and float((vectors[held] @ vectors[row]).max()) >= _TWIN):
+            if keys & used_keys or (selected and float((vectors[selected] @ vectors[row]).max()) >= _DUPLICATE_COSINE):
                 continue
-            held.append(row)
-            said |= names
-        chosen[int(one)] = np.array(held, np.int64)
-    return chosen
+            selected.append(row)
+            used_keys |= keys
+        exemplars[int(cluster)] = np.array(selected, np.int64)
+    return exemplars
 
 
 def _texts(catalogue: Catalogue, name: str) -> list[str]:
+    """Return a column as texts, titles folded; "" where it is empty."""
     if name not in catalogue.frame.columns:
         return [""] * len(catalogue)
     texts = catalogue.frame[name].cast(str).fill_null("")

@@ -1,6 +1,6 @@
-"""The map and the groups as two files for whoever shows them: `map.parquet` and `groups.parquet`.
+"""Files of clusters and map for other programs: `map.parquet` and `groups.parquet`.
 
-In: frames. Out: the files under their plain names, with the sha256 of each in `clusters.json`, which is replaced last.
+In: frames. Out: the files under these names, with the sha256 of each in `clusters.json`, which is replaced last.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from recsys.artifacts import atomic as durable
+from recsys.artifacts import atomic
 from recsys.artifacts.file_set import sha256
 from recsys.data import schema
 from recsys.data.id_map import IdMap
@@ -24,17 +24,17 @@ from recsys.types import FloatArray
 
 MANIFEST: Final = "clusters.json"
 _MAP, _GROUPS = "map.parquet", "groups.parquet"
-_DRAFT: Final = ".clusters-"
+_TEMP_PREFIX: Final = ".clusters-"
 
 
 @dataclass(frozen=True)
 class ClusterFiles:
-    """What can be looked at.
+    """Clusters and map of a run.
 
     Attributes:
         groups: cluster_id, label, size, terms (list), exemplars (list of product ids), parent, parent_label; by id.
-        places: product_id, x, y, cluster_id; by id; None where no map is drawn.
-        facts: what else is known: run_id, method, map.
+        places: product_id, x, y, cluster_id; by id; None where there is no map.
+        facts: metadata: run_id, method, map.
     """
 
     groups: pl.DataFrame = field(repr=False)
@@ -42,37 +42,40 @@ class ClusterFiles:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        """Write it. A crash between the files leaves a manifest that does not fit them, and `load` says so."""
+        """Write the files. A crash between them leaves a manifest that does not match, which `load` detects."""
         folder.mkdir(parents=True, exist_ok=True)
-        durable.remove_stale_temp_files(folder, _DRAFT)
+        atomic.remove_stale_temp_files(folder, _TEMP_PREFIX)
         frames = {_GROUPS: self.groups} | ({} if self.places is None else {_MAP: self.places})
-        drafts = {name: folder / f"{_DRAFT}{os.getpid()}-{name}" for name in (*frames, MANIFEST)}
+        temp_files = {name: folder / f"{_TEMP_PREFIX}{os.getpid()}-{name}" for name in (*frames, MANIFEST)}
         files = {}
         for name, frame in frames.items():
-            frame.write_parquet(drafts[name])
-            durable.fsync_path(drafts[name])
-            files[name] = {"sha256": sha256(drafts[name]), "bytes": drafts[name].stat().st_size}
+            frame.write_parquet(temp_files[name])
+            atomic.fsync_path(temp_files[name])
+            files[name] = {"sha256": sha256(temp_files[name]), "bytes": temp_files[name].stat().st_size}
         text = json.dumps({"facts": dict(self.facts), "files": files}, indent=1, sort_keys=True)
-        durable.write_durable(drafts[MANIFEST], text.encode())
-        for name, draft in drafts.items():
-            draft.replace(folder / name)
+        atomic.write_durable(temp_files[MANIFEST], text.encode())
+        for name, temp_file in temp_files.items():
+            temp_file.replace(folder / name)
         if self.places is None:
             (folder / _MAP).unlink(missing_ok=True)
-        durable.fsync_path(folder)
+        atomic.fsync_path(folder)
 
     @staticmethod
     def load(folder: Path) -> ClusterFiles:
-        """Read it back.
+        """Read the files.
 
         Raises:
-            FileNotFoundError: nothing was ever written.
-            ModelFolderError: the files are not those that were written together.
+            FileNotFoundError: nothing was written yet.
+            ModelFolderError: a file differs from the one that was written.
         """
         manifest = folder / MANIFEST
         text = manifest.read_text(encoding="utf-8")
         try:
-            held = json.loads(text)
-            facts, files = dict(held["facts"]), {str(name): one["sha256"] for name, one in held["files"].items()}
+            content = json.loads(text)
+            facts, files = (
+                dict(content["facts"]),
+                {str(name): entry["sha256"] for name, entry in content["files"].items()},
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelFolderError(f"{manifest} is not a manifest ({error}); run 'recsys cluster'") from error
         frames = {}
@@ -84,17 +87,17 @@ class ClusterFiles:
         return ClusterFiles(frames[_GROUPS], frames.get(_MAP), facts)
 
     def positions(self, ids: IdMap) -> FloatArray | None:
-        """Where products stand: (n, 2) float32 in the order of `ids`, NaN = nowhere; None where there is no map."""
+        """Return map positions in the order of `ids`: (n, 2) float32, NaN = none; None without a map."""
         if self.places is None:
             return None
-        own = ids.rows(self.places[schema.PRODUCT_ID].to_list())
+        rows = ids.rows(self.places[schema.PRODUCT_ID].to_list())
         out = np.full((len(ids), 2), np.nan, np.float32)
-        out[own[own >= 0]] = self.places.select("x", "y").to_numpy()[own >= 0]
+        out[rows[rows >= 0]] = self.places.select("x", "y").to_numpy()[rows >= 0]
         return out
 
 
 def map_frame(ids: IdMap, places: FloatArray, cluster_id: Any) -> pl.DataFrame:
-    """Frame of a map: product_id, x, y (float32), cluster_id, by product id."""
+    """Return the frame of a map: product_id, x, y (float32), cluster_id, by product id."""
     frame = pl.DataFrame(
         {
             schema.PRODUCT_ID: pl.Series(list(ids.texts), dtype=pl.String),

@@ -1,6 +1,6 @@
-"""A tree over products: what joins with what, cut into as many groups as wanted; and groups joined into parents.
+"""Ward tree over products, cut into any number of clusters; parents of clusters.
 
-In: unit vectors. Out: a `WardTree` to cut; the parent of each group.
+In: unit vectors. Out: a `WardTree` to cut; the parent of each cluster.
 """
 
 from __future__ import annotations
@@ -14,19 +14,24 @@ from recsys.types import FloatArray, IntArray
 from recsys.vectors.clustering import kmeans
 
 LEAVES: Final = 4000
-"""Products a tree grows over one by one. A tree compares all pairs, so of more products it joins small groups."""
+"""Products up to which each is a leaf.
+
+A tree compares all pairs, so above this the leaves are small clusters.
+"""
 
 _SMALL: Final = 2000
-_FEWEST: Final = 6
+"""Leaf clusters of a larger catalogue."""
+_MIN_CLUSTERS: Final = 6
+"""Clusters below which each is its own parent."""
 
 
 @dataclass(frozen=True)
 class WardTree:
-    """Joins of L leaves, first those that widen the groups least (Ward 1963).
+    """Merges of L leaves in the order of the least increase in variance (Ward 1963).
 
     Attributes:
         leaf: (n,) int64 leaf of each product.
-        joins: (L - 1, 2) int64, which two nodes join; below L a leaf, else L + the number of an earlier join.
+        joins: (L - 1, 2) int64, the two nodes of each merge; below L a leaf, else L + the number of an earlier merge.
     """
 
     leaf: IntArray = field(repr=False)
@@ -34,11 +39,11 @@ class WardTree:
 
     @staticmethod
     def fit(vectors: FloatArray, *, seed: int) -> WardTree:
-        """The tree of n products; over 4,000 it joins 2,000 small groups of spherical k-means.
+        """Fit the tree of n products; above 4,000 its leaves are 2,000 clusters of spherical k-means.
 
         Args:
             vectors: (n, d) unit vectors.
-            seed: of the small groups.
+            seed: of the leaf clusters.
         """
         from sklearn.cluster import AgglomerativeClustering
 
@@ -53,28 +58,34 @@ class WardTree:
         return WardTree(leaf, method.fit(points).children_.astype(np.int64))
 
     def cut(self, number: int) -> IntArray:
-        """The group of each product when `number` groups are left, 0.. in order of their first leaf: (n,) int64."""
+        """Return the cluster of each product when `number` clusters remain: (n,) int64.
+
+        Clusters are numbered 0.. by their first leaf.
+        """
         leaves = len(self.joins) + 1
         owner = np.arange(leaves + len(self.joins))
-        for at in range(leaves - max(1, min(number, leaves))):
-            owner[self.joins[at]] = leaves + at
-        for node in range(len(owner) - 1, -1, -1):  # a join comes after what it joins: from above, one step each
+        for merge in range(leaves - max(1, min(number, leaves))):
+            owner[self.joins[merge]] = leaves + merge
+        for node in range(
+            len(owner) - 1, -1, -1
+        ):  # a merge has a higher number than its parts: one step each from the top suffices
             owner[node] = owner[owner[node]]
         return np.unique(owner[:leaves], return_inverse=True)[1][self.leaf]
 
 
 def parent_clusters(vectors: FloatArray, group: IntArray) -> dict[int, int]:
-    """The parent of each group: about as many as the root of the number of groups; each its own under six groups.
+    """Return the parent of each cluster: about the square root of the number of clusters in total.
 
-    A parent is called by the lowest id of its groups, so that it stays when groups are renumbered by nobody.
+    With fewer than six clusters each is its own parent. A parent's id is the lowest id of its clusters, so it is stable
+    as long as cluster ids are.
 
     Args:
         vectors: (n, d) unit vectors.
-        group: (n,) int64 group ids; below 0 = in none, which has no parent but itself.
+        group: (n,) int64 cluster ids; below 0 = in no cluster, which has no parent but itself.
     """
     ids = np.unique(group[group >= 0])
-    if len(ids) < _FEWEST:
-        return {int(one): int(one) for one in ids}
-    cut = WardTree.fit(kmeans.centroids(vectors, group), seed=0).cut(round(len(ids) ** 0.5))
-    first = {int(part): int(ids[cut == part].min()) for part in np.unique(cut)}
-    return {int(one): first[int(part)] for one, part in zip(ids, cut, strict=True)}
+    if len(ids) < _MIN_CLUSTERS:
+        return {int(cluster): int(cluster) for cluster in ids}
+    parents = WardTree.fit(kmeans.centroids(vectors, group), seed=0).cut(round(len(ids) ** 0.5))
+    parent_ids = {int(parent): int(ids[parents == parent].min()) for parent in np.unique(parents)}
+    return {int(cluster): parent_ids[int(parent)] for cluster, parent in zip(ids, parents, strict=True)}

@@ -1,6 +1,6 @@
-"""The groups of last time and those of today: which is which, what came, what went and into what.
+"""Match clusters of a run to those of the previous run, and list what changed.
 
-In: the group of each product then and now. Out: today's groups under their lasting ids; a table of changes.
+In: the cluster of each product then and now. Out: current clusters under stable ids; a table of changes.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from recsys.data.id_map import IdMap
 from recsys.types import FloatArray, IntArray
 
 NONE: Final = -1
-"""The id of products in no group."""
+"""Id of products in no cluster."""
 UNKNOWN: Final = -2
-"""Where there was no product last time."""
+"""Marks products that did not exist in the previous run."""
 
-_SAME: Final = 0.2
-"""Jaccard overlap from which a group counts as the one of last time."""
+_MIN_OVERLAP: Final = 0.2
+"""Jaccard overlap from which a cluster counts as a previous one."""
 
-_PART: Final = 0.2
-"""Share of a group's products from which it is told where they went, or came from."""
+_MIN_SHARE: Final = 0.2
+"""Share of a cluster's products from which their origin or destination is reported."""
 
 CHANGES: Final = {
     "change": pl.String,
@@ -34,18 +34,18 @@ CHANGES: Final = {
     "size": pl.Int64,
     "other": pl.String,
 }
-"""Columns of the table of changes."""
+"""Schema of the table of changes."""
 
 
 @dataclass(frozen=True)
 class PreviousClusters:
-    """The groups of last time.
+    """Clusters of the previous run.
 
     Attributes:
         members: frame (product_id, cluster_id).
-        labels: group id -> label.
-        method: how they were made; empty when that is not known.
-        free: the lowest id no group ever had, if known: ids of groups that went are not given again.
+        labels: cluster id -> label.
+        method: method that produced them; empty when unknown.
+        free: the lowest id never used, if known: ids of retired clusters are not reused.
     """
 
     members: pl.DataFrame
@@ -54,94 +54,109 @@ class PreviousClusters:
     free: int = 0
 
     def rows(self, ids: IdMap) -> IntArray:
-        """Each product's group then, -1 = in none, -2 = unknown then: (n,) int64."""
-        own = ids.rows(self.members[schema.PRODUCT_ID].to_list())
+        """Return each product's previous cluster: (n,) int64, -1 = in none, -2 = unknown."""
+        rows = ids.rows(self.members[schema.PRODUCT_ID].to_list())
         out = np.full(len(ids), UNKNOWN, np.int64)
-        out[own[own >= 0]] = self.members["cluster_id"].cast(pl.Int64).to_numpy()[own >= 0]
+        out[rows[rows >= 0]] = self.members["cluster_id"].cast(pl.Int64).to_numpy()[rows >= 0]
         return out
 
 
 def match_cluster_ids(group: IntArray, last: IntArray | None, *, free: int = 0) -> IntArray:
-    """Lasting ids: that of the group of last time it overlaps with most; new ones by size, the largest first.
+    """Return stable ids: those of the previous clusters with the most overlap; new ids by size.
 
     Args:
-        group: (n,) int64, 0.. without gaps, -1 = in none.
-        last: (n,) int64 of last time, below 0 = in none or unknown; None = there was no last time.
-        free: lowest id that was never given.
+        group: (n,) int64 labels, 0.. without gaps, -1 = in none.
+        last: (n,) int64 previous ids, below 0 = in none or unknown; None = there was no previous run.
+        free: lowest id never used.
 
     Returns:
-        (n,) int64; -1 stays -1.
+        (n,) int64; -1 stays -1. The largest new cluster gets the lowest free id.
     """
-    number = int(group.max(initial=-1)) + 1
-    sizes = np.bincount(group[group >= 0], minlength=number)
-    names = np.full(number, -1, np.int64)
+    n_clusters = int(group.max(initial=-1)) + 1
+    sizes = np.bincount(group[group >= 0], minlength=n_clusters)
+    ids = np.full(n_clusters, -1, np.int64)
     if last is not None:
-        old, new, overlap = _paired(group, last, number)
-        names[new[overlap >= _SAME]] = old[overlap >= _SAME]
+        previous_ids, labels, overlap = _match_by_overlap(group, last, n_clusters)
+        ids[labels[overlap >= _MIN_OVERLAP]] = previous_ids[overlap >= _MIN_OVERLAP]
         free = max(free, int(last.max(initial=-1)) + 1)
-    fresh = np.flatnonzero(names < 0)
-    order = fresh[np.lexsort((fresh, -sizes[fresh]))]
-    names[order] = free + np.arange(len(order))
-    return np.where(group >= 0, names[group], NONE) if number else np.full(len(group), NONE, np.int64)
+    unmatched = np.flatnonzero(ids < 0)
+    order = unmatched[np.lexsort((unmatched, -sizes[unmatched]))]
+    ids[order] = free + np.arange(len(order))
+    return np.where(group >= 0, ids[group], NONE) if n_clusters else np.full(len(group), NONE, np.int64)
 
 
-def _paired(group: IntArray, last: IntArray, number: int) -> tuple[IntArray, IntArray, FloatArray]:
-    """Pair old and new groups so that the sum of their Jaccard overlaps is highest: old ids, new groups, overlaps.
+def _match_by_overlap(
+    group: IntArray, previous_labels: IntArray, n_clusters: int
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Pair previous and current clusters for the highest sum of Jaccard overlaps.
 
-    Products that only one of the two times knows count for neither side.
+    Returns previous ids, current labels, overlaps. Products that exist in only one of the two runs are not counted.
     """
     from scipy.optimize import linear_sum_assignment
 
-    known = last != UNKNOWN
-    ids = np.unique(last[last >= 0])
-    shared = np.zeros((len(ids), number), np.float64)
-    both = known & (last >= 0) & (group >= 0)
-    np.add.at(shared, (np.searchsorted(ids, last[both]), group[both]), 1)
-    before = np.bincount(np.searchsorted(ids, last[last >= 0]), minlength=len(ids))
-    now = np.bincount(group[known & (group >= 0)], minlength=number)
-    jaccard = (shared / np.maximum(before[:, None] + now[None, :] - shared, 1)).astype(np.float32)
-    left, right = linear_sum_assignment(jaccard, maximize=True)
-    return ids[left], right.astype(np.int64), jaccard[left, right]
+    is_known = previous_labels != UNKNOWN
+    ids = np.unique(previous_labels[previous_labels >= 0])
+    shared = np.zeros((len(ids), n_clusters), np.float64)
+    in_both = is_known & (previous_labels >= 0) & (group >= 0)
+    np.add.at(shared, (np.searchsorted(ids, previous_labels[in_both]), group[in_both]), 1)
+    previous_sizes = np.bincount(np.searchsorted(ids, previous_labels[previous_labels >= 0]), minlength=len(ids))
+    current_sizes = np.bincount(group[is_known & (group >= 0)], minlength=n_clusters)
+    jaccard = (shared / np.maximum(previous_sizes[:, None] + current_sizes[None, :] - shared, 1)).astype(np.float32)
+    previous, current = linear_sum_assignment(jaccard, maximize=True)
+    return ids[previous], current.astype(np.int64), jaccard[previous, current]
 
 
 def cluster_changes(
     now: IntArray, labels: Mapping[int, str], last: IntArray | None, told: Mapping[int, str]
 ) -> pl.DataFrame:
-    """What came and went since last time.
+    """Return the retired and the new clusters since the previous run.
 
     Args:
-        now: (n,) lasting ids of today.
-        labels: of today's groups.
-        last: (n,) ids of last time; None = there was no last time, and nothing changed.
-        told: labels of last time's groups.
+        now: (n,) current stable ids.
+        labels: of the current clusters.
+        last: (n,) previous ids; None = there was no previous run, and nothing changed.
+        told: labels of the previous clusters.
 
     Returns:
-        Frame (change, cluster_id, label, size, other), first the retired groups, then the new ones, by id. `size` of a
-        retired group is what is left of its products; `other` says into which groups they went, or for a new group
-        from which its products came, as far as a fifth or more of them did.
+        Frame (change, cluster_id, label, size, other), first the retired clusters, then the new ones, by id. `size` of
+        a retired cluster counts its remaining products; `other` lists the clusters they moved to, or for a new cluster
+        the ones its products came from, each with a fifth of them or more.
     """
     if last is None:
         return pl.DataFrame(schema=CHANGES)
-    gone = sorted((set(told) | set(last[last >= 0].tolist())) - set(now.tolist()) - {NONE})
-    came = sorted(set(now[now >= 0].tolist()) - set(last.tolist()))
+    retired = sorted((set(told) | set(last[last >= 0].tolist())) - set(now.tolist()) - {NONE})
+    created = sorted(set(now[now >= 0].tolist()) - set(last.tolist()))
     rows = [
-        ("retired", one, told.get(one, f"group {one}"), int((last == one).sum()), _where(now[last == one], labels))
-        for one in gone
+        (
+            "retired",
+            cluster,
+            told.get(cluster, f"group {cluster}"),
+            int((last == cluster).sum()),
+            _destinations(now[last == cluster], labels),
+        )
+        for cluster in retired
     ]
     rows += [
-        ("new", one, labels[one], int((now == one).sum()), _where(last[now == one], told, new="new products"))
-        for one in came
+        (
+            "new",
+            cluster,
+            labels[cluster],
+            int((now == cluster).sum()),
+            _destinations(last[now == cluster], told, unknown_label="new products"),
+        )
+        for cluster in created
     ]
     return pl.DataFrame(rows, schema=CHANGES, orient="row")
 
 
-def _where(groups: IntArray, labels: Mapping[int, str], *, new: str = "") -> str:
-    ids, counts = np.unique(groups, return_counts=True)
+def _destinations(clusters: IntArray, labels: Mapping[int, str], *, unknown_label: str = "") -> str:
+    """Describe the clusters with the largest shares of some products, for example "60% 3 red dresses"."""
+    ids, counts = np.unique(clusters, return_counts=True)
     order = np.lexsort((ids, -counts))
-    named = {UNKNOWN: new, NONE: "no group"}
+    special = {UNKNOWN: unknown_label, NONE: "no group"}
     parts = []
-    for at in order:
-        one, share = int(ids[at]), counts[at] / len(groups)
-        if share >= _PART:
-            parts.append(f"{share:.0%} {named.get(one) or f'{one} ' + labels.get(one, '')}")
+    for i in order:
+        cluster, share = int(ids[i]), counts[i] / len(clusters)
+        if share >= _MIN_SHARE:
+            parts.append(f"{share:.0%} {special.get(cluster) or f'{cluster} ' + labels.get(cluster, '')}")
     return ", ".join(parts)

@@ -1,6 +1,6 @@
-"""Spherical k-means: so many middles, each product with the one it points at most.
+"""Spherical k-means: unit vectors are assigned to the centroid with the highest cosine.
 
-In: unit vectors, a number, sometimes middles to start from. Out: the group of each vector, and how near it is.
+In: unit vectors, a number of clusters, optionally initial centroids. Out: the cluster of each vector, and its cosine.
 """
 
 from __future__ import annotations
@@ -17,21 +17,26 @@ _BLOCK: Final = 65_536
 
 
 def kmeans_labels(vectors: FloatArray, number: int, *, seed: int, start: FloatArray | None = None) -> IntArray:
-    """Group of each vector by spherical k-means (Dhillon and Modha 2001), 0.. without gaps: (n,) int64.
+    """Return the cluster of each vector: (n,) int64, 0.. without gaps.
+
+    Spherical k-means (Dhillon and Modha 2001).
 
     Args:
         vectors: (n, d) unit vectors, n at least `number`.
-        number: of middles; fewer groups come out where vectors are the same.
-        seed: of the start.
-        start: (number, d) middles to start from instead of three draws.
+        number: of centroids; fewer clusters result where vectors are equal.
+        seed: of the initial centroids.
+        start: (number, d) initial centroids instead of three random starts.
     """
-    return np.unique(assign(vectors, _learned(vectors, number, seed=seed, start=start))[0], return_inverse=True)[1]
+    return np.unique(assign(vectors, _fit_centroids(vectors, number, seed=seed, start=start))[0], return_inverse=True)[
+        1
+    ]
 
 
-def _learned(vectors: FloatArray, number: int, *, seed: int, start: FloatArray | None) -> FloatArray:
+def _fit_centroids(vectors: FloatArray, number: int, *, seed: int, start: FloatArray | None) -> FloatArray:
+    """Fit spherical k-means; returns the centroids (number, d)."""
     import faiss
 
-    means: Any = faiss.Kmeans(
+    kmeans: Any = faiss.Kmeans(
         vectors.shape[1],
         number,
         niter=_ITERATIONS,
@@ -40,58 +45,64 @@ def _learned(vectors: FloatArray, number: int, *, seed: int, start: FloatArray |
         spherical=True,
         min_points_per_centroid=1,
     )
-    means.train(np.ascontiguousarray(vectors), init_centroids=start)
-    return np.asarray(means.centroids, np.float32)
+    kmeans.train(np.ascontiguousarray(vectors), init_centroids=start)
+    return np.asarray(kmeans.centroids, np.float32)
 
 
 def assign(vectors: FloatArray, middles: FloatArray) -> tuple[IntArray, FloatArray]:
-    """The middle each vector points at most, of equals the first, and its cosine: (n,) int64, (n,) float32."""
-    group = np.empty(len(vectors), np.int64)
-    near = np.empty(len(vectors), np.float32)
-    for at in range(0, len(vectors), _BLOCK):
-        cosine = vectors[at : at + _BLOCK] @ middles.T
-        group[at : at + _BLOCK] = cosine.argmax(axis=1)
-        near[at : at + _BLOCK] = cosine.max(axis=1)
-    return group, near
+    """Return the centroid with the highest cosine to each vector and the cosine: (n,) int64, (n,) float32.
+
+    Ties go to the first centroid.
+    """
+    labels = np.empty(len(vectors), np.int64)
+    best_cosine = np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), _BLOCK):
+        cosine = vectors[start : start + _BLOCK] @ middles.T
+        labels[start : start + _BLOCK] = cosine.argmax(axis=1)
+        best_cosine[start : start + _BLOCK] = cosine.max(axis=1)
+    return labels, best_cosine
 
 
 def centroids(vectors: FloatArray, group: IntArray) -> FloatArray:
-    """Mean direction of each group, in order of the group ids; rows below 0 are in none: (groups, d) float32."""
-    held = np.flatnonzero(group >= 0)
-    ids, place = np.unique(group[held], return_inverse=True)
+    """Return the mean direction of each cluster, by cluster id: (clusters, d) float32.
+
+    Rows with an id below 0 are in no cluster.
+    """
+    members = np.flatnonzero(group >= 0)
+    ids, position = np.unique(group[members], return_inverse=True)
     sums = np.zeros((len(ids), vectors.shape[1]), np.float64)
-    np.add.at(sums, place, vectors[held])
-    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    return np.ascontiguousarray(sums / np.maximum(lengths, 1e-12), np.float32)
+    np.add.at(sums, position, vectors[members])
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    return np.ascontiguousarray(sums / np.maximum(norms, 1e-12), np.float32)
 
 
 def distances(vectors: FloatArray, group: IntArray) -> FloatArray:
-    """1 - cosine of each vector to the middle of its group; NaN for those in none (below 0): (n,) float32."""
+    """Return 1 - cosine of each vector to its cluster's centroid: (n,) float32; NaN for ids below 0."""
     out = np.full(len(vectors), np.nan, np.float32)
-    held = np.flatnonzero(group >= 0)
-    if len(held):
-        centre, place = centroids(vectors, group), np.unique(group[held], return_inverse=True)[1]
-        for at in range(0, len(held), _BLOCK):
-            rows = held[at : at + _BLOCK]
-            cosine = np.einsum("nd,nd->n", vectors[rows], centre[place[at : at + _BLOCK]])
+    members = np.flatnonzero(group >= 0)
+    if len(members):
+        means, position = centroids(vectors, group), np.unique(group[members], return_inverse=True)[1]
+        for start in range(0, len(members), _BLOCK):
+            rows = members[start : start + _BLOCK]
+            cosine = np.einsum("nd,nd->n", vectors[rows], means[position[start : start + _BLOCK]])
             out[rows] = np.clip(1 - cosine, 0, 2)
     return out
 
 
 def kmeans_fit_subset(vectors: FloatArray, *, seed: int, among: IntArray, number: int = 0) -> IntArray:
-    """Spherical k-means in which some rows have no say: the group of each vector, 0.. without gaps, (n,) int64.
+    """Fit spherical k-means on a subset of rows and assign all: (n,) int64 labels, 0.. without gaps.
 
     Args:
         vectors: (n, d) unit vectors.
-        seed: of the start.
-        among: rows the middles are learned from; the others join the nearest, and change nothing for these.
-        number: of groups; 0 = square root of half of `among`.
+        seed: of the initial centroids.
+        among: rows the centroids are fitted on; the others join the nearest and do not change the labels of these.
+        number: of clusters; 0 = square root of half of `among`.
     """
     if not len(among):
         return np.zeros(len(vectors), np.int64)
-    wanted = min(number or max(1, round((len(among) / 2) ** 0.5)), len(among))
-    known = np.ascontiguousarray(vectors[among])
-    own = kmeans_labels(known, wanted, seed=seed)
-    out = assign(vectors, centroids(known, own))[0]
-    out[among] = own
+    k = min(number or max(1, round((len(among) / 2) ** 0.5)), len(among))
+    subset = np.ascontiguousarray(vectors[among])
+    subset_labels = kmeans_labels(subset, k, seed=seed)
+    out = assign(vectors, centroids(subset, subset_labels))[0]
+    out[among] = subset_labels
     return out

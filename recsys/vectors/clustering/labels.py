@@ -1,6 +1,6 @@
-"""Names for groups of products: the words and attribute values that set a group apart.
+"""Cluster labels: the words and attribute values that distinguish a cluster.
 
-In: titles, categories and attributes of products, the group of each. Out: a label and its terms for every group.
+In: titles, categories and attributes of products, the cluster of each. Out: a label and terms for every cluster.
 """
 
 from __future__ import annotations
@@ -17,189 +17,202 @@ from recsys.data.catalogue import Catalogue
 from recsys.types import IntArray
 
 KEPT: Final = 10
-"""Terms kept per group at most; a label shows the first few."""
+"""Terms stored per cluster, at most; a label shows the first few."""
 
 _WORD: Final = r"[^\W\d_\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]{2,}"
 _UNSPACED: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]{2,}"
-_GRAMS: Final = (2, 3, 4)
-_LOOKED_AT: Final = 40
-_SHARE: Final = 0.1
-"""A term must be on this share of a group's products to stand for it."""
+_NGRAM_SIZES: Final = (2, 3, 4)
+_MAX_CANDIDATES: Final = 40
+"""Candidate terms ranked per cluster, at most."""
+_MIN_SHARE: Final = 0.1
+"""Share of a cluster's products that must carry a term of its label."""
 
-_IMPLIES: Final = 0.95
-"""Share of one term's products from which another is taken as said with it."""
+_MIN_IMPLICATION: Final = 0.95
+"""Share of one term's products from which another term is implied by it."""
 
-_BOUND, _OFTENER, _SEEN = 0.8, 0.4, 3
-"""Two words of titles are one name (Mother Earth) when the rarer nearly always stands beside the other, the other
-often beside the rarer, and both on three products at least."""
+_MIN_RARER_SHARE, _MIN_COMMONER_SHARE, _MIN_PRODUCTS = 0.8, 0.4, 3
+"""Thresholds from which two words of titles are joined to one name (Mother Earth).
+
+The rarer nearly always stands next to the other, the other often next to the rarer, and both on three products at
+least.
+"""
 
 
 def label_clusters(catalogue: Catalogue, groups: IntArray, terms: int) -> pl.DataFrame:
-    """Label groups by p log(p / q), p the share of a group's products that carry a term and q that of all products.
+    """Label clusters by p log(p / q), the share of a term in the cluster (p) and in all products (q).
 
-    It is each term's part in the divergence of the group from the whole (the idea of class-based TF-IDF, Grootendorst
-    2022). A word that is everywhere has p = q and counts nothing, so no list of stop words is needed in any language.
+    It is each term's part in the divergence of the cluster from the catalogue (the idea of class-based TF-IDF,
+    Grootendorst 2022). A word that occurs everywhere has p = q and scores zero, so no list of stop words is needed in
+    any language.
 
     Args:
         catalogue: n products.
-        groups: (n,) int64 group ids.
-        terms: words in a label; more where two groups would be called the same.
+        groups: (n,) int64 cluster ids.
+        terms: words in a label; more where two clusters would have the same label.
 
     Returns:
-        Frame (cluster_id, label, size, terms) by ascending id; terms is a JSON list, the most telling first.
+        Frame (cluster_id, label, size, terms) by ascending id; terms is a JSON list, the most distinctive first.
     """
     ids, sizes = np.unique(groups, return_counts=True)
-    carried = _carried(catalogue)
-    ranked = _ranked(carried, groups)
-    implied = _implied(carried, ranked)
-    chosen = [_telling(ranked.get(int(group), []), implied) for group in ids]
+    occurrences = _term_occurrences(catalogue)
+    ranked_terms = _rank_terms(occurrences, groups)
+    implications = _find_implications(occurrences, ranked_terms)
+    selected = [_select_terms(ranked_terms.get(int(cluster), []), implications) for cluster in ids]
     return pl.DataFrame(
         {
             "cluster_id": ids.astype(np.int64),
-            "label": _labels(chosen, terms, ids),
+            "label": _labels(selected, terms, ids),
             "size": sizes.astype(np.int64),
-            "terms": [json.dumps(words, ensure_ascii=False) for words in chosen],
+            "terms": [json.dumps(words, ensure_ascii=False) for words in selected],
         },
         schema={"cluster_id": pl.Int64, "label": pl.String, "size": pl.Int64, "terms": pl.String},
     )
 
 
-def _ranked(carried: pl.DataFrame, groups: IntArray) -> dict[int, list[str]]:
-    """For each group its terms as most often written, the most telling first."""
-    owner = pl.DataFrame({"row": np.arange(len(groups), dtype=np.int64), "group": groups})
-    written = carried.group_by("term", "text").len().sort("term", "len", "text", descending=[False, True, False])
-    written = written.group_by("term", maintain_order=True).first().select("term", "text")
-    once = carried.select("row", "term").unique().join(owner, on="row")
-    everywhere = once.group_by("term").len("all")
-    sizes = owner.group_by("group").len("size")
-    counts = once.group_by("group", "term").len("here").join(everywhere, on="term").join(sizes, on="group")
-    share = pl.col("here") / pl.col("size")
-    telling = (
-        counts.filter((share >= _SHARE) & ((pl.col("here") > 1) | (pl.col("size") == 1)))
-        .with_columns((share * (share * len(groups) / pl.col("all")).log()).round(9).alias("telling"))
-        .filter(pl.col("telling") > 0)
-        .join(written, on="term")
-        .with_columns(pl.col("term").str.len_chars().alias("length"))  # of equals the longer: a piece is no word
-        .sort("group", "telling", "length", "term", descending=[False, True, True, False])
-        .group_by("group", maintain_order=True)
-        .agg(pl.col("text").head(_LOOKED_AT))
+def _rank_terms(occurrences: pl.DataFrame, groups: IntArray) -> dict[int, list[str]]:
+    """Return each cluster's terms in their most frequent spelling, the most distinctive first."""
+    clusters = pl.DataFrame({"row": np.arange(len(groups), dtype=np.int64), "cluster": groups})
+    spelling = occurrences.group_by("term", "text").len().sort("term", "len", "text", descending=[False, True, False])
+    spelling = spelling.group_by("term", maintain_order=True).first().select("term", "text")
+    distinct = occurrences.select("row", "term").unique().join(clusters, on="row")
+    totals = distinct.group_by("term").len("total")
+    sizes = clusters.group_by("cluster").len("size")
+    counts = distinct.group_by("cluster", "term").len("count").join(totals, on="term").join(sizes, on="cluster")
+    cluster_share = pl.col("count") / pl.col("size")
+    ranked = (
+        counts.filter((cluster_share >= _MIN_SHARE) & ((pl.col("count") > 1) | (pl.col("size") == 1)))
+        .with_columns((cluster_share * (cluster_share * len(groups) / pl.col("total")).log()).round(9).alias("score"))
+        .filter(pl.col("score") > 0)
+        .join(spelling, on="term")
+        # of ties the longer: an n-gram is only part of a word
+        .with_columns(pl.col("term").str.len_chars().alias("length"))
+        .sort("cluster", "score", "length", "term", descending=[False, True, True, False])
+        .group_by("cluster", maintain_order=True)
+        .agg(pl.col("text").head(_MAX_CANDIDATES))
     )
-    return {int(group): list(texts) for group, texts in telling.iter_rows()}
+    return {int(cluster): list(texts) for cluster, texts in ranked.iter_rows()}
 
 
-def _implied(carried: pl.DataFrame, ranked: dict[int, list[str]]) -> set[tuple[str, str]]:
-    """Pairs (a, b) of terms where nearly every product that carries a carries b: b adds nothing to a."""
+def _find_implications(occurrences: pl.DataFrame, ranked: dict[int, list[str]]) -> set[tuple[str, str]]:
+    """Return pairs (a, b) of terms where nearly every product with a has b: b adds nothing to a."""
     from scipy.sparse import csr_array
 
     terms = sorted({text.lower() for texts in ranked.values() for text in texts})
     if not terms:
         return set()
     column = pl.DataFrame({"term": terms, "column": np.arange(len(terms), dtype=np.int64)})
-    cells = carried.select("row", "term").unique().join(column, on="term")
+    cells = occurrences.select("row", "term").unique().join(column, on="term")
     shape = (int(cells["row"].max()) + 1, len(terms))  # type: ignore[arg-type]
-    marks = csr_array((np.ones(cells.height, np.int64), (cells["row"].to_numpy(), cells["column"].to_numpy())), shape)
-    both = (marks.T @ marks).tocoo()
-    alone: IntArray = np.asarray(marks.sum(axis=0)).ravel()
-    nearly = both.data >= _IMPLIES * alone[both.row]
-    return {(terms[a], terms[b]) for a, b in zip(both.row[nearly], both.col[nearly], strict=True)}
+    incidence = csr_array(
+        (np.ones(cells.height, np.int64), (cells["row"].to_numpy(), cells["column"].to_numpy())), shape
+    )
+    joint = (incidence.T @ incidence).tocoo()
+    counts: IntArray = np.asarray(incidence.sum(axis=0)).ravel()
+    is_implied = joint.data >= _MIN_IMPLICATION * counts[joint.row]
+    return {(terms[a], terms[b]) for a, b in zip(joint.row[is_implied], joint.col[is_implied], strict=True)}
 
 
-def _carried(catalogue: Catalogue) -> pl.DataFrame:
-    """Which product carries which term: row, term (folded), text (as written)."""
+def _term_occurrences(catalogue: Catalogue) -> pl.DataFrame:
+    """Return the terms of each product: row, term (folded), text (as written)."""
     table = catalogue.frame
     rows = pl.Series("row", np.arange(table.height, dtype=np.int64))
-    parts = []
+    frames = []
     if schema.TITLE in table.columns:
         title = table[schema.TITLE].cast(pl.String).fill_null("")
-        words = _listed(rows, title.str.extract_all(_WORD))
-        parts += [words, _names(words)]
-        runs = _listed(rows, title.str.extract_all(_UNSPACED))
-        parts += [_grams(runs, size) for size in _GRAMS] if runs.height else []
+        words = _explode_texts(rows, title.str.extract_all(_WORD))
+        frames += [words, _joined_names(words)]
+        runs = _explode_texts(rows, title.str.extract_all(_UNSPACED))
+        frames += [_ngrams(runs, size) for size in _NGRAM_SIZES] if runs.height else []
     for name in (schema.CATEGORY, schema.BRAND, *table.columns):
-        own = name in (schema.CATEGORY, schema.BRAND) or name.startswith(schema.ATTRIBUTE_PREFIX)
-        if own and name in table.columns and table.schema[name] == pl.String:
-            parts.append(_listed(rows, table[name].str.split(" | ")))
-    every = pl.concat(parts) if parts else _listed(rows[:0], pl.Series(dtype=pl.List(pl.String)))
-    every = every.filter(pl.col("text").str.contains(r"\p{L}"))  # 2016 or 38 say nothing without their column
-    return every.with_columns(pl.col("text").str.to_lowercase().alias("term"))
+        is_searched = name in (schema.CATEGORY, schema.BRAND) or name.startswith(schema.ATTRIBUTE_PREFIX)
+        if is_searched and name in table.columns and table.schema[name] == pl.String:
+            frames.append(_explode_texts(rows, table[name].str.split(" | ")))
+    occurrences = pl.concat(frames) if frames else _explode_texts(rows[:0], pl.Series(dtype=pl.List(pl.String)))
+    # numbers such as 2016 or 38 mean nothing without their column
+    occurrences = occurrences.filter(pl.col("text").str.contains(r"\p{L}"))
+    return occurrences.with_columns(pl.col("text").str.to_lowercase().alias("term"))
 
 
-def _names(words: pl.DataFrame) -> pl.DataFrame:
-    """Pairs of neighbouring words that stand together nearly always."""
+def _joined_names(words: pl.DataFrame) -> pl.DataFrame:
+    """Return pairs of neighbouring words that nearly always occur together."""
     folded = words.with_columns(pl.col("text").str.to_lowercase().alias("first"))
     pairs = folded.with_columns(
         pl.col("first").shift(-1).over("row").alias("second"),
         pl.concat_str(pl.col("text"), pl.col("text").shift(-1).over("row"), separator=" ").alias("text"),
     ).drop_nulls("second")
-    often = folded.group_by("first").agg(pl.col("row").n_unique().alias("count"))
+    frequency = folded.group_by("first").agg(pl.col("row").n_unique().alias("count"))
     counts = (
         pairs.group_by("first", "second")
         .agg(pl.col("row").n_unique().alias("both"))
-        .filter((pl.col("both") >= _SEEN) & (pl.col("first") != pl.col("second")))
-        .join(often, on="first")
-        .join(often.rename({"first": "second"}), on="second", suffix="_second")
+        .filter((pl.col("both") >= _MIN_PRODUCTS) & (pl.col("first") != pl.col("second")))
+        .join(frequency, on="first")
+        .join(frequency.rename({"first": "second"}), on="second", suffix="_second")
     )
-    rarer, oftener = pl.min_horizontal("count", "count_second"), pl.max_horizontal("count", "count_second")
-    bound = counts.filter((pl.col("both") >= _BOUND * rarer) & (pl.col("both") >= _OFTENER * oftener))
-    return pairs.join(bound.select("first", "second"), on=["first", "second"], how="semi").select("row", "text")
+    rarer_count, commoner_count = pl.min_horizontal("count", "count_second"), pl.max_horizontal("count", "count_second")
+    joined = counts.filter(
+        (pl.col("both") >= _MIN_RARER_SHARE * rarer_count) & (pl.col("both") >= _MIN_COMMONER_SHARE * commoner_count)
+    )
+    return pairs.join(joined.select("first", "second"), on=["first", "second"], how="semi").select("row", "text")
 
 
-def _listed(rows: pl.Series, texts: pl.Series) -> pl.DataFrame:
-    """One line for each text of each product."""
-    lines = pl.DataFrame({"row": rows, "text": texts}).explode("text")
-    return lines.with_columns(pl.col("text").str.strip_chars()).filter(pl.col("text").str.len_chars() > 1)
+def _explode_texts(rows: pl.Series, texts: pl.Series) -> pl.DataFrame:
+    """Return one row for each text of each product."""
+    frame = pl.DataFrame({"row": rows, "text": texts}).explode("text")
+    return frame.with_columns(pl.col("text").str.strip_chars()).filter(pl.col("text").str.len_chars() > 1)
 
 
-def _grams(runs: pl.DataFrame, size: int) -> pl.DataFrame:
-    """Pieces of runs of a script without spaces, where a word has no marked end."""
-    cut = [(row, text[at : at + size]) for row, text in runs.iter_rows() for at in range(len(text) - size + 1)]
-    return pl.DataFrame(cut, schema=runs.schema, orient="row")
+def _ngrams(runs: pl.DataFrame, size: int) -> pl.DataFrame:
+    """Return the n-grams of runs of a script without spaces, where word boundaries are not marked."""
+    ngrams = [
+        (row, text[start : start + size]) for row, text in runs.iter_rows() for start in range(len(text) - size + 1)
+    ]
+    return pl.DataFrame(ngrams, schema=runs.schema, orient="row")
 
 
-def _telling(texts: list[str], implied: set[tuple[str, str]]) -> list[str]:
-    """The first terms that say something the ones before them do not."""
-    chosen: list[str] = []
-    said: set[str] = set()
-    for found in texts:
-        text = _whole(found, texts, implied)
-        words = {_stem(word) for word in re.findall(r"\w+", text.lower())}
-        piece = not text.isascii() and any(text in other or other in text for other in chosen)
-        if piece or words <= said or any((other.lower(), text.lower()) in implied for other in chosen):
+def _select_terms(texts: list[str], implied: set[tuple[str, str]]) -> list[str]:
+    """Select the first terms that add something to the ones before them."""
+    selected: list[str] = []
+    used_words: set[str] = set()
+    for candidate in texts:
+        text = _full_name(candidate, texts, implied)
+        words = {_singular(word) for word in re.findall(r"\w+", text.lower())}
+        is_part = not text.isascii() and any(text in previous or previous in text for previous in selected)
+        if is_part or words <= used_words or any((previous.lower(), text.lower()) in implied for previous in selected):
             continue
-        chosen.append(text)
-        said |= words
-        if len(chosen) == KEPT:
+        selected.append(text)
+        used_words |= words
+        if len(selected) == KEPT:
             break
-    return chosen
+    return selected
 
 
-def _whole(text: str, texts: list[str], implied: set[tuple[str, str]]) -> str:
-    """The name that a word is nearly always part of, or the word."""
-    own = text.lower()
-    for other in texts:
-        if own in other.lower().split() and own != other.lower() and (own, other.lower()) in implied:
-            return other
+def _full_name(text: str, texts: list[str], implied: set[tuple[str, str]]) -> str:
+    """Return the name that a word is nearly always part of, or the word."""
+    word = text.lower()
+    for name in texts:
+        if word in name.lower().split() and word != name.lower() and (word, name.lower()) in implied:
+            return name
     return text
 
 
-def _stem(word: str) -> str:
-    """Singular of a regular English plural; other words as they are."""
+def _singular(word: str) -> str:
+    """Return the singular of a regular English plural; other words unchanged."""
     if word.endswith(("sses", "shes", "ches", "xes")):
         return word[:-2]
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
-def _labels(chosen: list[list[str]], terms: int, ids: IntArray) -> list[str]:
-    """Terms joined; where two groups would be called the same, more of them, and at last the group's id."""
-    lengths = [terms] * len(chosen)
+def _labels(selected: list[list[str]], terms: int, ids: IntArray) -> list[str]:
+    """Join terms to labels; equal labels get more terms, and finally the cluster id."""
+    lengths = [terms] * len(selected)
     while True:
-        out = [" · ".join(words[:length]) for words, length in zip(chosen, lengths, strict=True)]
-        same = [at for at, label in enumerate(out) if out.count(label) > 1]
-        longer = [at for at in same if lengths[at] < len(chosen[at])]
-        if not longer:
+        labels = [" · ".join(words[:length]) for words, length in zip(selected, lengths, strict=True)]
+        duplicates = [i for i, label in enumerate(labels) if labels.count(label) > 1]
+        extendable = [i for i in duplicates if lengths[i] < len(selected[i])]
+        if not extendable:
             break
-        for at in longer:
-            lengths[at] += 1
-    for at in same:
-        out[at] = f"{out[at]} ({ids[at]})" if out[at] else f"group {ids[at]}"
-    return [label or f"group {group}" for label, group in zip(out, ids, strict=True)]
+        for i in extendable:
+            lengths[i] += 1
+    for i in duplicates:
+        labels[i] = f"{labels[i]} ({ids[i]})" if labels[i] else f"group {ids[i]}"
+    return [label or f"group {cluster}" for label, cluster in zip(labels, ids, strict=True)]

@@ -1,6 +1,6 @@
-"""The ways of grouping products: what each proposes, and what keeping the groups of last time comes to.
+"""Clustering methods: fit new clusterings, update the previous one, and select one of them.
 
-In: unit vectors, settings, the group each product had. Out: the grouping taken, and all that were looked at.
+In: unit vectors, settings, the previous cluster of each product. Out: the selected clustering and all trials.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import numpy as np
 
 from recsys.config import ClusterSettings
 from recsys.types import FloatArray, IntArray
-from recsys.vectors.clustering import hdbscan as density
-from recsys.vectors.clustering import kmeans
+from recsys.vectors.clustering import hdbscan, kmeans
 from recsys.vectors.clustering.hierarchical import WardTree
 from recsys.vectors.clustering.id_matching import UNKNOWN
 from recsys.vectors.clustering.silhouette import (
@@ -23,18 +22,18 @@ from recsys.vectors.clustering.silhouette import (
     select_trial,
 )
 
-_FARTHER = 2.0
-"""A product leaves a group that is kept when it is so many times as far from its middle as from another's."""
+_LEAVE_RATIO = 2.0
+"""Distance ratio from which a product leaves a kept cluster for a nearer centroid."""
 
 
 @dataclass(frozen=True)
 class ClusteringResult:
-    """What was found.
+    """Result of a clustering run.
 
     Attributes:
-        taken: the grouping.
-        trials: all that were judged, the taken one among them.
-        warnings: what to tell.
+        taken: the selected clustering.
+        trials: all clusterings that were scored, including the selected one.
+        warnings: messages for the user.
     """
 
     taken: ClusteringTrial
@@ -45,85 +44,99 @@ class ClusteringResult:
 def run_clustering(
     vectors: FloatArray, settings: ClusterSettings, *, seed: int, last: IntArray | None
 ) -> ClusteringResult:
-    """Group n products, n at least 1.
+    """Cluster n products, n at least 1.
 
-    Without a number of groups several are tried and silhouettes choose, see `choice`. Groups of last time stay, with
-    products that came joined to them, until a new grouping is clearly better; so one night's chance moves nothing.
+    Without a fixed number of clusters several are tried and selected by silhouette, see `silhouette`. The previous
+    clusters stay, with new products assigned to them, until a new clustering is clearly better, so that the chance of
+    one run changes nothing.
 
     Args:
         vectors: (n, d) unit vectors.
-        settings: method, number of groups, fewest products of one.
-        seed: of every draw.
-        last: (n,) the groups of last time made the same way, -1 = in none, -2 = unknown; None = nothing to keep.
+        settings: method, number of clusters, minimum cluster size.
+        seed: random seed.
+        last: (n,) previous clusters by the same method, -1 = in none, -2 = unknown; None = nothing to keep.
     """
     n = len(vectors)
     if n == 1 or float(np.ptp(vectors, axis=0).max()) < 1e-6:
-        said = (f"all {n:,} products have the same vector, so they are one group; run 'recsys train'",) if n > 1 else ()
-        only = ClusteringTrial(np.zeros(n, np.int64))
-        return ClusteringResult(only, (only,), said)
-    judge = SilhouetteScorer(vectors, seed=seed)
-    wanted = [min(settings.number, n)] if settings.number else candidate_cluster_counts(n)
-    trials = [judge.judged(group) for group in _fresh(vectors, settings, wanted, seed=seed)]
-    before = 0 if last is None else len(np.unique(last[last >= 0]))
-    fits = (
-        before == settings.number if settings.number else settings.method == "hdbscan" or is_acceptable_count(before, n)
+        warnings = (
+            (f"all {n:,} products have the same vector, so they are one cluster; run 'recsys train'",) if n > 1 else ()
+        )
+        trial = ClusteringTrial(np.zeros(n, np.int64))
+        return ClusteringResult(trial, (trial,), warnings)
+    scorer = SilhouetteScorer(vectors, seed=seed)
+    counts = [min(settings.number, n)] if settings.number else candidate_cluster_counts(n)
+    trials = [scorer.judged(group) for group in _fit_candidates(vectors, settings, counts, seed=seed)]
+    n_previous = 0 if last is None else len(np.unique(last[last >= 0]))
+    is_valid = (
+        n_previous == settings.number
+        if settings.number
+        else settings.method == "hdbscan" or is_acceptable_count(n_previous, n)
     )
-    if last is not None and before and fits:
-        trials.append(judge.judged(_kept(vectors, settings.method, last, before, seed=seed), kept=True))
-    taken = select_trial(trials)
-    return ClusteringResult(taken, tuple(trials), tuple(_reassign_outliers(taken, settings, n)))
+    if last is not None and n_previous and is_valid:
+        trials.append(scorer.judged(_update_previous(vectors, settings.method, last, n_previous, seed=seed), kept=True))
+    selected = select_trial(trials)
+    return ClusteringResult(selected, tuple(trials), tuple(_result_warnings(selected, settings, n)))
 
 
-def _fresh(vectors: FloatArray, settings: ClusterSettings, wanted: list[int], *, seed: int) -> list[IntArray]:
+def _fit_candidates(vectors: FloatArray, settings: ClusterSettings, counts: list[int], *, seed: int) -> list[IntArray]:
+    """Fit a new clustering for each number of clusters; HDBSCAN finds its own number."""
     if settings.method == "hdbscan":
-        smallest = settings.smallest or density.default_min_cluster_size(len(vectors))
-        return [density.hdbscan_labels(vectors, smallest, seed=seed)]
+        min_size = settings.smallest or hdbscan.default_min_cluster_size(len(vectors))
+        return [hdbscan.hdbscan_labels(vectors, min_size, seed=seed)]
     if settings.method == "agglomerative":
         tree = WardTree.fit(vectors, seed=seed)
-        return [tree.cut(number) for number in wanted]
-    return [kmeans.kmeans_labels(vectors, number, seed=seed) for number in wanted]
+        return [tree.cut(number) for number in counts]
+    return [kmeans.kmeans_labels(vectors, number, seed=seed) for number in counts]
 
 
-def _kept(vectors: FloatArray, method: str, last: IntArray, number: int, *, seed: int) -> IntArray:
-    """The groups of last time brought up to date: (n,) int64, 0.. without gaps, -1 = in none.
+def _update_previous(vectors: FloatArray, method: str, previous: IntArray, n_clusters: int, *, seed: int) -> IntArray:
+    """Update the previous clusters: (n,) int64, 0.. without gaps, -1 = in none.
 
-    k-means goes on from their middles. The other two have no middles to go on from: products stay where they were,
-    those that came join the middle (HDBSCAN: the neighbours) nearest to them, and so do those whose content has
-    changed so much that another middle is twice as near as their own.
+    k-means continues from their centroids. The other methods have no centroids to continue from: products stay in their
+    cluster; new products join the nearest centroid (HDBSCAN: neighbours), and so do products whose content changed so
+    much that another centroid is twice as near as their own.
     """
-    middles = kmeans.centroids(vectors, last)
+    centroids = kmeans.centroids(vectors, previous)
     if method == "kmeans":
-        return kmeans.kmeans_labels(vectors, number, seed=seed, start=middles)
-    ids = np.unique(last[last >= 0])
-    out = np.where(last >= 0, np.searchsorted(ids, last), last)
-    best, near = kmeans.assign(vectors, middles)
-    held = np.flatnonzero(out >= 0)
-    own = np.einsum("nd,nd->n", vectors[held], middles[out[held]])
-    moved = held[1 - own > _FARTHER * (1 - near[held]) + 1e-6]
-    astray = np.union1d(moved, np.flatnonzero(out == UNKNOWN))
+        return kmeans.kmeans_labels(vectors, n_clusters, seed=seed, start=centroids)
+    ids = np.unique(previous[previous >= 0])
+    out = np.where(previous >= 0, np.searchsorted(ids, previous), previous)
+    nearest, nearest_cosine = kmeans.assign(vectors, centroids)
+    clustered = np.flatnonzero(out >= 0)
+    own_cosine = np.einsum("nd,nd->n", vectors[clustered], centroids[out[clustered]])
+    moved = clustered[1 - own_cosine > _LEAVE_RATIO * (1 - nearest_cosine[clustered]) + 1e-6]
+    unassigned = np.union1d(moved, np.flatnonzero(out == UNKNOWN))
     if method == "agglomerative":
-        none = np.flatnonzero(out < 0)
-        out[moved], out[none] = best[moved], best[none]
-    elif len(astray):
-        known = np.setdiff1d(np.arange(len(out)), astray, assume_unique=True)
-        out[astray] = (
-            density.assign_by_neighbours(vectors[astray], vectors[known], out[known]) if len(known) else density.NONE
+        unclustered = np.flatnonzero(out < 0)
+        out[moved], out[unclustered] = nearest[moved], nearest[unclustered]
+    elif len(unassigned):
+        assigned = np.setdiff1d(np.arange(len(out)), unassigned, assume_unique=True)
+        out[unassigned] = (
+            hdbscan.assign_by_neighbours(vectors[unassigned], vectors[assigned], out[assigned])
+            if len(assigned)
+            else hdbscan.NONE
         )
-    held = np.flatnonzero(out >= 0)
-    out[held] = np.unique(out[held], return_inverse=True)[1]
+    clustered = np.flatnonzero(out >= 0)
+    out[clustered] = np.unique(out[clustered], return_inverse=True)[1]
     return out
 
 
-def _reassign_outliers(taken: ClusteringTrial, settings: ClusterSettings, n: int) -> list[str]:
+def _result_warnings(selected: ClusteringTrial, settings: ClusterSettings, n: int) -> list[str]:
+    """Return warnings about a clustering that differs from the settings."""
     if settings.number > n:
-        return [f"{settings.number} groups were asked for, but there are {n:,} products: {taken.number} groups"]
-    if settings.number > taken.number:
-        return [f"{settings.number} groups were asked for, {taken.number} found: many products have the same vector"]
-    none = int((taken.group < 0).sum())
-    if settings.method == "hdbscan" and 2 * none > n:
-        said = "hdbscan found no group" if none == n else f"hdbscan left {none / n:.0%} of the products in no group"
-        smallest = settings.smallest or density.default_min_cluster_size(n)
+        return [f"[cluster] number is {settings.number}, but there are {n:,} products: {selected.number} clusters"]
+    if settings.number > selected.number:
         return [
-            f"{said} (each is to have {smallest} products or more): lower [cluster] smallest, or take method = kmeans"
+            f"[cluster] number is {settings.number}, but {selected.number} clusters were found: many products have the "
+            "same vector"
         ]
+    n_unclustered = int((selected.group < 0).sum())
+    if settings.method == "hdbscan" and 2 * n_unclustered > n:
+        problem = (
+            "hdbscan found no cluster"
+            if n_unclustered == n
+            else f"hdbscan left {n_unclustered / n:.0%} of the products in no cluster"
+        )
+        min_size = settings.smallest or hdbscan.default_min_cluster_size(n)
+        return [f"{problem} (minimum size {min_size} products); lower [cluster] smallest, or set method = kmeans"]
     return []

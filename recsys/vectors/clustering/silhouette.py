@@ -1,6 +1,6 @@
-"""Which of several groupings to take: silhouettes on a sample, and what counts as clearly better.
+"""Compare clusterings by silhouette on a sample, and select one.
 
-In: unit vectors, groupings of them. Out: the one that is worth it, with the figures it was chosen by.
+In: unit vectors, clusterings of them. Out: the selected clustering, with the statistics of the selection.
 """
 
 from __future__ import annotations
@@ -14,26 +14,28 @@ import numpy as np
 from recsys.types import DoubleArray, FloatArray, IntArray
 
 MOST: Final = 300
-"""Groups at most where nobody says how many: more than that nobody reads."""
+"""Default maximum number of clusters: a reader cannot review more."""
 
-_FEW: Final = 8
-"""Fewer products are one group."""
+_MIN_PRODUCTS: Final = 8
+"""Fewer products form one cluster."""
 
-_STEPS: Final = 7
+_N_CANDIDATES: Final = 7
 _SAMPLE: Final = 4000
-_ERRORS: Final = 2.0
-_NOTED: Final = 0.005
-_GIVEN_UP: Final = 0.02
-"""What a silhouette must gain for more groups to be taken, and for groups that were there to be given up."""
+"""Products on which silhouettes are computed, at most."""
+_STANDARD_ERRORS: Final = 2.0
+_MIN_GAIN: Final = 0.005
+"""Gain in silhouette required for more clusters."""
+_MIN_GAIN_OVER_PREVIOUS: Final = 0.02
+"""Gain in silhouette required to replace the previous clusters."""
 
 
 @dataclass(frozen=True)
 class ClusteringTrial:
-    """One grouping and how well it holds.
+    """One clustering and its silhouettes.
 
     Attributes:
-        group: (n,) int64, below 0 = in no group.
-        kept: whether it is the grouping of last time, brought up to date.
+        group: (n,) int64 cluster of each product, below 0 = in no cluster.
+        kept: whether it is the updated previous clustering.
         values: (s,) silhouettes of the sampled products.
     """
 
@@ -43,26 +45,26 @@ class ClusteringTrial:
 
     @property
     def number(self) -> int:
-        """Groups."""
+        """Number of clusters."""
         return len(np.unique(self.group[self.group >= 0]))
 
     @property
     def silhouette(self) -> float:
-        """Mean of the sample."""
+        """Mean silhouette of the sample."""
         return float(self.values.mean()) if len(self.values) else 0.0
 
-    def clearly_above(self, other: ClusteringTrial, *, least: float = _NOTED) -> bool:
-        """Whether the mean silhouette is higher by more than `least` and by more than chance.
+    def clearly_above(self, other: ClusteringTrial, *, least: float = _MIN_GAIN) -> bool:
+        """Return whether the mean silhouette is higher by more than `least` and by more than chance.
 
-        The same products are compared one by one; chance is two standard errors of the mean difference.
+        The products are compared pairwise; chance is two standard errors of the mean difference.
         """
-        gain = self.values - other.values
-        error = float(gain.std() / max(1, len(gain)) ** 0.5) if len(gain) else 0.0
-        return bool(len(gain)) and float(gain.mean()) > max(least, _ERRORS * error)
+        gains = self.values - other.values
+        standard_error = float(gains.std() / max(1, len(gains)) ** 0.5) if len(gains) else 0.0
+        return bool(len(gains)) and float(gains.mean()) > max(least, _STANDARD_ERRORS * standard_error)
 
 
 class SilhouetteScorer:
-    """Silhouettes (Rousseeuw 1987) by cosine on one sample of the products, at most 4,000, the same for every grouping.
+    """Cosine silhouettes (Rousseeuw 1987) on one sample of at most 4,000 products for all clusterings.
 
     Args:
         vectors: (n, d) unit vectors.
@@ -71,60 +73,65 @@ class SilhouetteScorer:
 
     def __init__(self, vectors: FloatArray, *, seed: int) -> None:
         self._rows = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:_SAMPLE])
-        some = vectors[self._rows]
-        self._apart = np.clip(1 - some @ some.T, 0, 2)
-        np.fill_diagonal(self._apart, 0)
+        sample = vectors[self._rows]
+        self._distances = np.clip(1 - sample @ sample.T, 0, 2)
+        np.fill_diagonal(self._distances, 0)
 
     def judged(self, group: IntArray, *, kept: bool = False) -> ClusteringTrial:
-        """A grouping with its silhouettes; 0 for a product in no group, or alone in its group."""
+        """Return a trial with its silhouettes; 0 for a product in no cluster, or alone in its cluster."""
         from sklearn.metrics import silhouette_samples
 
-        own = group[self._rows]
-        held = np.flatnonzero(own >= 0)
-        values = np.zeros(len(own))
-        number = len(np.unique(own[held]))
-        if 1 < number < len(held):
-            apart = self._apart if len(held) == len(own) else self._apart[np.ix_(held, held)]
-            values[held] = silhouette_samples(apart, own[held], metric="precomputed")
+        sample_labels = group[self._rows]
+        clustered = np.flatnonzero(sample_labels >= 0)
+        values = np.zeros(len(sample_labels))
+        number = len(np.unique(sample_labels[clustered]))
+        if 1 < number < len(clustered):
+            distances = (
+                self._distances
+                if len(clustered) == len(sample_labels)
+                else self._distances[np.ix_(clustered, clustered)]
+            )
+            values[clustered] = silhouette_samples(distances, sample_labels[clustered], metric="precomputed")
         return ClusteringTrial(group, kept, values)
 
 
 def select_trial(trials: Sequence[ClusteringTrial]) -> ClusteringTrial:
-    """The kept grouping unless another is clearly better; of the others the fewest groups not clearly worse than best.
+    """Select the updated previous clustering unless another is clearly better.
 
-    To give up what was kept takes a larger gain than to choose: else a number of groups that was only just chosen
-    would be given up for a breath the next night.
+    Of the others it selects the one with the fewest clusters that is not clearly worse than the best. Replacing the
+    previous clustering requires a larger gain than selecting a number: otherwise a number selected by a narrow margin
+    would be replaced by a negligible difference in the next run.
 
     Args:
-        trials: at least one, judged on the same sample; at most one of them kept.
+        trials: at least one, scored on the same sample; at most one of them `kept`.
     """
-    fresh = sorted((trial for trial in trials if not trial.kept), key=lambda trial: trial.number)
-    kept = next((trial for trial in trials if trial.kept), None)
-    if not fresh:
-        assert kept is not None  # noqa: S101 - the caller gives one at least
-        return kept
-    best = max(fresh, key=lambda trial: trial.silhouette)
-    if kept is not None and not best.clearly_above(kept, least=_GIVEN_UP):
-        return kept
-    return next(trial for trial in fresh if not best.clearly_above(trial))
+    candidates = sorted((trial for trial in trials if not trial.kept), key=lambda trial: trial.number)
+    previous = next((trial for trial in trials if trial.kept), None)
+    if not candidates:
+        assert previous is not None  # noqa: S101 - the caller passes at least one
+        return previous
+    best = max(candidates, key=lambda trial: trial.silhouette)
+    if previous is not None and not best.clearly_above(previous, least=_MIN_GAIN_OVER_PREVIOUS):
+        return previous
+    return next(trial for trial in candidates if not best.clearly_above(trial))
 
 
 def candidate_cluster_counts(n: int) -> list[int]:
-    """Numbers of groups worth trying for n products, ascending.
+    """Return numbers of clusters to try for n products, ascending.
 
     From half to twice the square root of half the products, in seven equal ratios, 300 at most: 35 to 141 for 10,000
-    products, and one group for fewer than eight. Silhouettes alone would often take two or three groups, which tell
-    nobody anything about a catalogue.
+    products, and one cluster for fewer than eight. Silhouettes alone would often select two or three clusters, which
+    say nothing about a catalogue.
     """
-    usual = (n / 2) ** 0.5
-    high = min(round(2 * usual), MOST, n - 1)
-    low = min(max(2, round(usual / 2)), MOST // 3)
-    if n < _FEW:
+    centre = (n / 2) ** 0.5
+    high = min(round(2 * centre), MOST, n - 1)
+    low = min(max(2, round(centre / 2)), MOST // 3)
+    if n < _MIN_PRODUCTS:
         return [1]
-    return sorted({round(float(value)) for value in np.geomspace(low, high, _STEPS)})
+    return sorted({round(float(value)) for value in np.geomspace(low, high, _N_CANDIDATES)})
 
 
 def is_acceptable_count(number: int, n: int) -> bool:
-    """Whether so many groups may stay as they are: within the numbers worth trying, or a quarter beside them."""
-    tried = candidate_cluster_counts(n)
-    return tried[0] / 1.25 <= number <= tried[-1] * 1.25
+    """Return whether a number of clusters may stay: within the candidates, or a quarter beyond."""
+    candidates = candidate_cluster_counts(n)
+    return candidates[0] / 1.25 <= number <= candidates[-1] * 1.25

@@ -1,6 +1,6 @@
-"""What tells vectors apart: a number for each row, and one text for a whole table.
+"""Hashes of embedding rows, and one hash of a full table.
 
-In: vectors (n, d), ids. Out: digests (n,) uint64, and the state an index file belongs to.
+In: vectors (n, d), ids. Out: digests (n,) uint64, and the digest that ties an index file to its table.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _CHUNK: Final = 4096
 
 
 def row_hashes(vectors: FloatArray) -> Digests:
-    """A digest of each row's bytes: (n,) uint64.
+    """Return a digest of each row's bytes: (n,) uint64.
 
-    Multilinear hashing (Carter and Wegman 1979): the row's 32-bit words times fixed odd numbers of 64 bits, summed.
-    Rows that differ in one word never share a digest, others with a chance below 2**-32. It guards against nothing but
-    chance: what an index does not know of a changed row costs recall, never a wrong score.
+    Multilinear hashing (Carter and Wegman 1979): the row's 32-bit words times fixed odd 64-bit numbers, summed. Rows
+    that differ in one word never share a digest, others with a chance below 2**-32. It protects against chance only,
+    which is enough: a changed row the index misses costs recall, never a wrong score.
     """
     out = np.empty(len(vectors), np.uint64)
     factors = np.random.default_rng(20_260_000).integers(1 << 63, size=vectors.shape[1], dtype=np.uint64) * 2 + 1
@@ -35,7 +35,7 @@ def row_hashes(vectors: FloatArray) -> Digests:
 
 
 def table_hash(ids: Sequence[str], digests: Digests) -> str:
-    """A digest of ids and their rows' digests, in their order; hexadecimal."""
+    """Return a hexadecimal digest of the ids and their rows' digests, in order."""
     state = hashlib.sha256(np.fromiter(map(len, ids), np.int64, len(ids)).tobytes())
     state.update("".join(ids).encode("utf-8", "surrogatepass"))
     state.update(digests.tobytes())

@@ -1,6 +1,6 @@
-"""The products' vectors, and of what content and which model each was made.
+"""Embedding table: the product vectors, with the content hash and the model version of each.
 
-In: ids, vectors and content hashes in the catalogue's row order. Out: which rows are stale, a folder on disk.
+In: ids, vectors and content hashes in the catalogue's row order. Out: the stale rows, a folder on disk.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from typing import Literal, Protocol, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from recsys.artifacts import file_set as sealed
+from recsys.artifacts import file_set
 from recsys.data.catalogue import Catalogue
 from recsys.data.id_map import IdMap
 from recsys.errors import DataContractError, ModelFolderError
 from recsys.types import FloatArray, IntArray
-from recsys.vectors.embeddings import quantization as codes
+from recsys.vectors.embeddings.quantization import dequantize_int8, quantize_int8
 
 _NAME = "embeddings"
 _ID, _HASH = "product_id", "content_hash"
 
 Storage = Literal["float32", "int8"]
-"""How the numbers of a table lie on disk; in memory they are float32."""
+"""Number format of a table on disk; in memory vectors are float32."""
 
 
 class ProductEncoderProtocol(Protocol):
-    """What is asked of a model: which content it looks at, and vectors."""
+    """Interface of a product encoder: the columns it reads, and vectors."""
 
     @property
     def content_version(self) -> str:
-        """Names the weights that product vectors come from; other weights, other version."""
+        """Version of the weights that compute product vectors; changes with the weights."""
         ...
 
     @property
     def columns(self) -> Sequence[str]:
-        """Catalogue columns that decide a product's vector."""
+        """Catalogue columns that determine a product's vector."""
         ...
 
     def encode(self, catalogue: Catalogue, rows: IntArray) -> FloatArray:
-        """Vectors of some products: (m, d) float32, unit length."""
+        """Return vectors of some products: (m, d) float32, unit length."""
         ...
 
 
@@ -52,10 +52,10 @@ class EmbeddingTable:
 
     Attributes:
         ids: product ids.
-        vectors: (n, d) float32, unit length, read-only; memory-mapped where they lie on disk as float32.
-        hashes: (n,) uint64, hash of the content each vector was made of.
-        model_id: version of the model that made them.
-        storage: how `save` writes the vectors; one that was saved as int8 and loaded again holds what came back.
+        vectors: (n, d) float32, unit length, read-only; memory-mapped where stored as float32.
+        hashes: (n,) uint64, hash of the content each vector was computed from.
+        model_id: version of the model that computed the vectors.
+        storage: format `save` writes; a table saved as int8 and loaded again holds the decoded vectors.
     """
 
     ids: IdMap
@@ -82,24 +82,27 @@ class EmbeddingTable:
 
     @property
     def dim(self) -> int:
-        """d."""
+        """Vector length d."""
         return int(self.vectors.shape[1])
 
     @staticmethod
     def empty(dim: int, model_id: str) -> EmbeddingTable:
-        """A table without products."""
+        """Return a table without products."""
         return EmbeddingTable(IdMap(()), np.zeros((0, dim), np.float32), np.zeros(0, np.uint64), model_id)
 
     def stale_rows(self, catalogue: Catalogue, model: ProductEncoderProtocol) -> IntArray:
-        """Catalogue rows without a vector of this model and of their present content, ascending: (m,) int64."""
+        """Return catalogue rows without a current vector of this model: (m,) int64, ascending.
+
+        A vector is current when it was computed from the product's present content.
+        """
         if self.model_id != model.content_version:
             return np.arange(len(catalogue), dtype=np.int64)
-        wanted = catalogue.hashes(model.columns)
+        expected = catalogue.hashes(model.columns)
         if self.ids.texts == catalogue.ids.texts:
-            return np.flatnonzero(self.hashes != wanted).astype(np.int64)
-        own = self.ids.rows(catalogue.ids.texts)
-        current = own >= 0
-        current[current] = self.hashes[own[current]] == wanted[current]
+            return np.flatnonzero(self.hashes != expected).astype(np.int64)
+        table_rows = self.ids.rows(catalogue.ids.texts)
+        current = table_rows >= 0
+        current[current] = self.hashes[table_rows[current]] == expected[current]
         return np.flatnonzero(~current).astype(np.int64)
 
     def with_updates(
@@ -111,42 +114,51 @@ class EmbeddingTable:
         vectors: FloatArray,
         storage: Storage = "float32",
     ) -> EmbeddingTable:
-        """A table in the catalogue's row order: `vectors` (m, d) at its `rows` (m,), this table's own elsewhere.
+        """Return a table in the catalogue's row order with new vectors for some products.
 
-        `storage` says how the new table is saved.
+        Args:
+            catalogue: the products of the new table.
+            model: the encoder of the new vectors.
+            rows: (m,) catalogue rows that get a new vector; the others keep the one of this table.
+            vectors: (m, d) the new vectors.
+            storage: format in which the new table is saved.
 
         Raises:
             DataContractError: a vector is not finite, or a product is neither in `rows` nor in this table.
         """
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if len(bad):
-            product = catalogue.ids.texts[int(rows[bad[0]])]
+        invalid = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(invalid):
+            product = catalogue.ids.texts[int(rows[invalid[0]])]
             raise DataContractError(
-                f"the model gave product {product!r} a vector that is not a number ({len(bad)} such); train it again"
+                f"the model gave product {product!r} a vector that is not a number ({len(invalid)} such); "
+                f"train it again"
             )
         out = np.empty((len(catalogue), vectors.shape[1]), np.float32)
-        fresh = np.zeros(len(catalogue), np.bool_)
-        fresh[rows] = True
-        kept = np.flatnonzero(~fresh)
-        own = self.ids.rows(catalogue.ids.ids(kept))
-        if len(kept) and (own.min() < 0 or self.dim != out.shape[1]):
-            raise DataContractError(f"{len(kept)} products are to keep vectors that this table does not have")
-        if len(kept):
-            out[kept] = self.vectors[own]
+        is_new = np.zeros(len(catalogue), np.bool_)
+        is_new[rows] = True
+        unchanged = np.flatnonzero(~is_new)
+        table_rows = self.ids.rows(catalogue.ids.ids(unchanged))
+        if len(unchanged) and (table_rows.min() < 0 or self.dim != out.shape[1]):
+            raise DataContractError(
+                f"embeddings: {len(unchanged)} unchanged products have no vector in the previous table; "
+                "run 'recsys embed --full'"
+            )
+        if len(unchanged):
+            out[unchanged] = self.vectors[table_rows]
         out[rows] = vectors
         return EmbeddingTable(catalogue.ids, out, catalogue.hashes(model.columns), model.content_version, storage)
 
     def save(self, folder: Path) -> None:
-        """Write the table; a reader sees the old one or this one, never a mix."""
+        """Write the table atomically: a reader sees the previous table or this one, never a mix."""
         import polars as pl
 
         frame = pl.DataFrame({_ID: list(self.ids.texts), _HASH: self.hashes}, schema={_ID: pl.String, _HASH: pl.UInt64})
         if self.storage == "int8":
-            numbers, scales = codes.quantize_int8(self.vectors)
-            arrays: dict[str, npt.NDArray[np.generic]] = {"codes.npy": numbers, "scales.npy": scales}
+            codes, scales = quantize_int8(self.vectors)
+            arrays: dict[str, npt.NDArray[np.generic]] = {"codes.npy": codes, "scales.npy": scales}
         else:
             arrays = {"vectors.npy": self.vectors}
-        sealed.write_file_set(
+        file_set.write_file_set(
             folder,
             _NAME,
             parts={
@@ -163,41 +175,43 @@ class EmbeddingTable:
 
     @staticmethod
     def load(folder: Path) -> EmbeddingTable:
-        """Read a table back: float32 vectors memory-mapped, int8 ones decoded.
+        """Read a table: float32 vectors are memory-mapped, int8 ones decoded.
 
         Raises:
-            ModelFolderError: there is none, or a file is not the one that was written.
+            ModelFolderError: there is no table, or a file differs from the one that was written.
         """
         try:
-            return sealed.read_file_set(folder, _NAME, _read)
+            return file_set.read_file_set(folder, _NAME, _read_table)
         except FileNotFoundError as error:
             raise ModelFolderError(f"no embeddings in {folder}; run 'recsys embed'") from error
 
     @staticmethod
     def exists(folder: Path) -> bool:
-        """Whether a table was ever saved in the folder."""
+        """Return whether a table was ever saved in the folder."""
         return (folder / f"{_NAME}.json").exists()
 
 
 def _write_array(array: npt.NDArray[np.generic], path: Path) -> None:
+    """Write an array in the .npy format."""
     with path.open("wb") as file:
         np.lib.format.write_array(file, np.ascontiguousarray(array))
 
 
-def _read(facts: sealed.Facts, paths: dict[str, Path]) -> EmbeddingTable:
+def _read_table(metadata: file_set.Facts, paths: dict[str, Path]) -> EmbeddingTable:
+    """Build a table from the verified files of its folder."""
     import polars as pl
 
-    storage = str(facts.get("storage", "float32"))  # the first tables did not tell: there was only one way
+    storage = str(metadata.get("storage", "float32"))  # the first tables lack the key; they are float32
     needed = ("codes.npy", "scales.npy") if storage == "int8" else ("vectors.npy",)
     if storage not in get_args(Storage) or not {*needed, "products.parquet"} <= paths.keys():
-        raise ModelFolderError(f"the embeddings' manifest names no vectors as {storage}; run 'recsys embed --full'")
-    held = [np.load(paths[name], mmap_mode="r") for name in needed]
-    vectors = codes.dequantize_int8(*held) if storage == "int8" else held[0]
+        raise ModelFolderError(f"embeddings: the manifest lists no {storage} vectors; run 'recsys embed --full'")
+    arrays = [np.load(paths[name], mmap_mode="r") for name in needed]
+    vectors = dequantize_int8(*arrays) if storage == "int8" else arrays[0]
     frame = pl.read_parquet(paths["products.parquet"])
     return EmbeddingTable(
         IdMap(frame[_ID].to_list()),
         vectors,
         frame[_HASH].to_numpy().copy(),
-        str(facts["model_version"]),
+        str(metadata["model_version"]),
         cast(Storage, storage),
     )

@@ -1,6 +1,6 @@
-"""Vectors brought up to date: only products whose content or model changed are encoded.
+"""Incremental update of the embedding table: encodes only products whose content or model changed.
 
-In: a catalogue, a model, the folder of the last table. Out: a table in the catalogue's order, and what was encoded.
+In: a catalogue, a model, the folder of the previous table. Out: a table in the catalogue's order, and counts.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from recsys.vectors.embeddings.table import EmbeddingTable, ProductEncoderProtoc
 logger = logging.getLogger(__name__)
 
 _CHUNK = 4096
-"""Products handed to the model at a time: a safe point to stop at, and a step of the progress bar."""
+"""Products encoded at a time: a safe point to stop, and a step of the progress bar."""
 
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What `update_embeddings` did.
+    """Result of `update_embeddings`.
 
     Attributes:
         table: vectors of every product of the catalogue.
-        encoded: products that went through the model.
-        removed: products of the last table that the catalogue no longer has.
-        rewritten: whether the table lies in another storage than the last time.
+        encoded: products that were encoded.
+        removed: products of the previous table that are no longer in the catalogue.
+        rewritten: whether the storage format changed.
     """
 
     table: EmbeddingTable
@@ -48,47 +48,47 @@ def update_embeddings(
     storage: Storage = "float32",
     progress: Progress | None = None,
 ) -> UpdateResult:
-    """Encode what is stale, keep the rest, and save the table if it changed.
+    """Encode stale products, keep the other vectors, and save the table if it changed.
 
-    Another `storage` than the last table's writes it anew and encodes nothing. Going to int8 rounds the vectors, and
-    coming back from it keeps them rounded, until they are encoded again.
+    A `storage` other than the previous table's rewrites it and encodes nothing. Changing to int8 rounds the vectors,
+    and changing back keeps them rounded until they are encoded again.
 
     Args:
         catalogue: n products; their order is the table's order.
-        model: gives the vectors; its `columns` decide what counts as changed content.
-        folder: where the last table lies and the new one goes.
+        model: computes the vectors; its `columns` decide which content changes count.
+        folder: folder of the previous and the new table.
         full: encode every product.
-        storage: how the table lies on disk.
-        progress: told how many of the stale products are done.
+        storage: format of the table on disk.
+        progress: called with the number of stale products encoded so far.
 
     Raises:
-        DataContractError: the model gave a vector that is not a number.
+        DataContractError: the model returned a vector that is not a number.
     """
-    before = _last(folder)
-    stale = before.stale_rows(catalogue, model) if before is not None and not full else np.arange(len(catalogue))
-    removed = 0 if before is None else int((catalogue.ids.rows(before.ids.texts) < 0).sum())
-    rewritten = before is not None and before.storage != storage
-    if before is not None and not (full or rewritten or len(stale)) and before.ids.texts == catalogue.ids.texts:
-        return UpdateResult(before, 0, 0)
+    previous = _load_previous(folder)
+    stale = previous.stale_rows(catalogue, model) if previous is not None and not full else np.arange(len(catalogue))
+    removed = 0 if previous is None else int((catalogue.ids.rows(previous.ids.texts) < 0).sum())
+    rewritten = previous is not None and previous.storage != storage
+    if previous is not None and not (full or rewritten or len(stale)) and previous.ids.texts == catalogue.ids.texts:
+        return UpdateResult(previous, 0, 0)
     blocks = []
     for start in range(0, len(stale), _CHUNK):
         rows = stale[start : start + _CHUNK]
         blocks.append(np.asarray(model.encode(catalogue, rows), np.float32))
         if progress is not None:
             progress(start + len(rows), len(stale))
-    old = before if before is not None else EmbeddingTable.empty(0, model.content_version)
-    vectors = np.concatenate(blocks) if blocks else np.zeros((0, old.dim), np.float32)
-    old.with_updates(catalogue, model, rows=stale, vectors=vectors, storage=storage).save(folder)
-    return UpdateResult(
-        EmbeddingTable.load(folder), len(stale), removed, rewritten
-    )  # from disk: memory-mapped, and checked
+    base = previous if previous is not None else EmbeddingTable.empty(0, model.content_version)
+    vectors = np.concatenate(blocks) if blocks else np.zeros((0, base.dim), np.float32)
+    base.with_updates(catalogue, model, rows=stale, vectors=vectors, storage=storage).save(folder)
+    # read back: memory-mapped and verified
+    return UpdateResult(EmbeddingTable.load(folder), len(stale), removed, rewritten)
 
 
-def _last(folder: Path) -> EmbeddingTable | None:
+def _load_previous(folder: Path) -> EmbeddingTable | None:
+    """Return the saved table, or None where there is none or it cannot be used."""
     if not EmbeddingTable.exists(folder):
         return None
     try:
         return EmbeddingTable.load(folder)
     except ModelFolderError as error:
-        logger.warning("the saved embeddings cannot be used, so every product is encoded again: %s", error)
+        logger.warning("embeddings: the saved table cannot be used (%s); encoding every product", error)
         return None

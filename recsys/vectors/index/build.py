@@ -1,6 +1,6 @@
-"""The vector index: which kind, and how much effort for how much found.
+"""Build a vector index: select its kind and tune its search effort for a target recall.
 
-In: vectors (n, d) and a kind. Out: a `VectorIndex`; every kind keeps the same promises, and only what is found differs.
+In: vectors (n, d) and a kind. Out: a `VectorIndex`; all kinds share the contract, and only the recall differs.
 """
 
 from __future__ import annotations
@@ -13,26 +13,25 @@ import numpy as np
 
 from recsys.errors import UsageError, suggestion
 from recsys.types import BoolArray, Device, FloatArray, IntArray
-from recsys.vectors.index import faiss_factory as engines
-from recsys.vectors.index import faiss_gpu as gpu
-from recsys.vectors.index import faiss_index as approximate
-from recsys.vectors.index import recall as yardstick
+from recsys.vectors.index import faiss_factory, faiss_index
+from recsys.vectors.index import recall as recall_metrics
+from recsys.vectors.index.faiss_gpu import gpu_available
 from recsys.vectors.index.faiss_index import FaissIndex
 from recsys.vectors.index.flat import FlatIndex
 from recsys.vectors.index.recall import RecallBenchmark
 
 logger = logging.getLogger(__name__)
 
-KINDS: Final = ("flat", *engines.KINDS)
+KINDS: Final = ("flat", *faiss_factory.KINDS)
 
 EXACT_UP_TO: Final = 50_000
-"""Products up to which `auto` searches exactly; a query there costs a few milliseconds."""
+"""Products up to which `auto` searches exactly; a query there takes a few milliseconds."""
 
 VECTORS_UP_TO: Final = 2_000_000
-"""Products up to which `auto` keeps whole vectors in its lists; above, codes of a sixteenth of their size."""
+"""Products up to which `auto` stores full vectors; above, codes of a sixteenth of their size."""
 
 TARGET_RECALL: Final = 0.97
-"""What the effort of an approximate index is raised for."""
+"""Recall for which the search effort of an approximate index is raised."""
 
 
 class VectorIndex(Protocol):
@@ -44,30 +43,30 @@ class VectorIndex(Protocol):
         ...
 
     def __len__(self) -> int:
-        """n."""
+        """Return the number of vectors n."""
         ...
 
     def search(self, queries: FloatArray, k: int, *, allow: BoolArray | None = None) -> tuple[FloatArray, IntArray]:
-        """Look for the k best rows of each query.
+        """Return the k best rows of each query.
 
         Args:
             queries: (q, d) float32.
-            k: rows wanted per query.
-            allow: (n,) bool, the rows that count; all of them when None.
+            k: results per query.
+            allow: (n,) bool, the allowed rows; all of them when None.
 
         Returns:
-            Scores (q, k) float32 descending and rows (q, k) int64, ties by lower row. min(k, rows that count) places
-            are always filled; the others are (-inf, -1).
+            Scores (q, k) float32 descending and rows (q, k) int64, ties by lower row. min(k, number of allowed rows)
+            positions are always filled; the others are (-inf, -1).
 
         Raises:
-            UsageError: the shape is not that of the index, or a query is not finite.
-            ConfigError: it is to search on a GPU, and there is none.
+            UsageError: the shape does not fit the index, or a query is not finite.
+            ConfigError: a GPU is requested, and there is none.
         """
         ...
 
 
 def build_index(vectors: FloatArray, kind: str = "auto", *, seed: int = 0, device: Device = "cpu") -> VectorIndex:
-    """Index vectors; an approximate kind raises its effort until a sample finds TARGET_RECALL of the true neighbours.
+    """Build an index; the effort of an approximate kind is raised until a sample reaches TARGET_RECALL.
 
     Args:
         vectors: (n, d) float32, finite.
@@ -77,17 +76,17 @@ def build_index(vectors: FloatArray, kind: str = "auto", *, seed: int = 0, devic
 
     Raises:
         UsageError: the kind is unknown, or a vector is not finite.
-        ConfigError: it is to be done on a GPU, and there is none.
+        ConfigError: a GPU is requested, and there is none.
     """
     check_finite(vectors, np.arange(len(vectors)))
-    chosen = resolve_kind(kind, len(vectors))
-    if chosen == "flat":
+    resolved_kind = resolve_kind(kind, len(vectors))
+    if resolved_kind == "flat":
         return FlatIndex(vectors, device)
-    return tune_faiss_index(vectors, chosen, RecallBenchmark.of(vectors, seed=seed), seed=seed, device=device)
+    return tune_faiss_index(vectors, resolved_kind, RecallBenchmark.of(vectors, seed=seed), seed=seed, device=device)
 
 
 def recall_at_k(index: VectorIndex, vectors: FloatArray, queries: FloatArray, *, k: int = 10) -> float:
-    """Share of the true k best that the index finds; one as good as the true k-th counts (ties are no misses).
+    """Return the share of the true k best that the index finds; ties with the true k-th are not misses.
 
     Args:
         index: over `vectors`.
@@ -95,51 +94,68 @@ def recall_at_k(index: VectorIndex, vectors: FloatArray, queries: FloatArray, *,
         queries: (q, d).
         k: neighbours compared.
     """
-    return yardstick.recall_at_k(index.search(queries, k)[0], FlatIndex(vectors).search(queries, k)[0])
+    return recall_metrics.recall_at_k(index.search(queries, k)[0], FlatIndex(vectors).search(queries, k)[0])
 
 
 def tune_faiss_index(
     vectors: FloatArray, kind: str, stick: RecallBenchmark, *, seed: int, device: Device = "cpu"
 ) -> FaissIndex:
-    """An index of an approximate kind over vectors (n, d), n > 0, with the least effort that finds TARGET_RECALL."""
-    made = FaissIndex(
-        vectors, kind, engines.create_faiss_index(vectors, kind, seed=seed, on_gpu=gpu.gpu_available(device)), 0
+    """Build an approximate index with the lowest effort that reaches TARGET_RECALL.
+
+    Args:
+        vectors: (n, d), n > 0.
+        kind: one of `faiss_factory.KINDS`.
+        stick: queries with their true scores.
+        seed: of k-means.
+        device: where FAISS trains and searches.
+    """
+    index = FaissIndex(
+        vectors, kind, faiss_factory.create_faiss_index(vectors, kind, seed=seed, on_gpu=gpu_available(device)), 0
     )
-    efforts, widths = approximate.EFFORTS[kind], approximate.WIDTHS[kind]
-    for width in widths:  # the fewest that hold enough, when the search itself leaves nothing out
-        made = replace(made, effort=efforts[-1], width=width)
-        if len(widths) == 1 or min(stick.recall(made).values()) >= (1 + TARGET_RECALL) / 2:
+    efforts, widths = faiss_index.EFFORTS[kind], faiss_index.WIDTHS[kind]
+    for width in widths:  # the lowest that suffices when the search itself probes everything
+        index = replace(index, effort=efforts[-1], width=width)
+        if len(widths) == 1 or min(stick.recall(index).values()) >= (1 + TARGET_RECALL) / 2:
             break
     for effort in efforts:
-        made = replace(made, effort=effort)
-        found = min(stick.recall(made).values())
-        if found >= TARGET_RECALL:
+        index = replace(index, effort=effort)
+        recall = min(stick.recall(index).values())
+        if recall >= TARGET_RECALL:
             break
     else:
-        logger.warning("the %s index finds only %.1f %% of the true neighbours; kind flat finds all", kind, 100 * found)
-    return replace(made, device=device)
+        logger.warning(
+            "the %s index finds only %.1f %% of the true neighbours; kind flat finds all", kind, 100 * recall
+        )
+    return replace(index, device=device)
 
 
 def check_finite(vectors: FloatArray, rows: IntArray) -> None:
-    """Look at some rows of vectors (n, d).
+    """Check some rows of vectors (n, d).
 
     Raises:
-        UsageError: a number of theirs is none.
+        UsageError: a number is not finite.
     """
-    bad = [row for start in range(0, len(rows), 65_536) for row in _broken(vectors, rows[start : start + 65_536])]
-    if bad:
-        raise UsageError(f"vector of row {bad[0]} is not a number ({len(bad)} such); build the embeddings again")
+    invalid = [
+        row for start in range(0, len(rows), 65_536) for row in _invalid_rows(vectors, rows[start : start + 65_536])
+    ]
+    if invalid:
+        raise UsageError(
+            f"vector of row {invalid[0]} is not a number ({len(invalid)} such); build the embeddings again"
+        )
 
 
-def _broken(vectors: FloatArray, rows: IntArray) -> list[int]:
+def _invalid_rows(vectors: FloatArray, rows: IntArray) -> list[int]:
+    """Return the rows with a number that is not finite."""
     return [int(row) for row in rows[~np.isfinite(vectors[rows]).all(axis=1)]]
 
 
 def resolve_kind(kind: str, n: int) -> str:
-    """The kind that `auto` is for n products, and any kind but for an empty catalogue: nothing can be learnt from it.
+    """Resolve `auto` for n products.
+
+    An empty catalogue is always flat, since nothing can be trained on it.
 
     Raises:
-        UsageError: there is no such kind.
+        UsageError: the kind is unknown.
     """
     if kind == "auto":
         kind = "flat" if n <= EXACT_UP_TO else "ivf" if n <= VECTORS_UP_TO else "pq"

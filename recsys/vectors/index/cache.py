@@ -1,6 +1,7 @@
-"""The saved index of a table: loaded, brought up to date, or built; its file is only a cache.
+"""Cached index of an embedding table: loaded, updated or rebuilt as needed.
 
-In: an embedding table, settings, a folder. Out: an index over exactly this table, how much it finds, and what was done.
+In: an embedding table, settings, a folder. Out: an index over exactly this table, its metrics, and what was done. The
+file is only a cache.
 """
 
 from __future__ import annotations
@@ -14,16 +15,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from recsys.artifacts import file_set as sealed
+from recsys.artifacts import file_set
 from recsys.config import IndexSettings
 from recsys.errors import ModelFolderError
-from recsys.vectors.embeddings import hashing as digests
-from recsys.vectors.embeddings.hashing import Digests
+from recsys.vectors.embeddings.hashing import Digests, row_hashes, table_hash
 from recsys.vectors.embeddings.table import EmbeddingTable
-from recsys.vectors.index import build as index
-from recsys.vectors.index import faiss_factory as engines
-from recsys.vectors.index import update as renewal
-from recsys.vectors.index.build import VectorIndex
+from recsys.vectors.index import faiss_factory, update
+from recsys.vectors.index.build import VectorIndex, check_finite, resolve_kind, tune_faiss_index
 from recsys.vectors.index.faiss_index import FaissIndex
 from recsys.vectors.index.flat import BRUTE_FORCE_QUERIES, FlatIndex
 from recsys.vectors.index.recall import IndexMetrics, RecallBenchmark
@@ -36,14 +34,14 @@ _NAME: Final = "index"
 
 @dataclass(frozen=True)
 class IndexHandle:
-    """An index ready to use.
+    """An open index and its metrics.
 
     Attributes:
         index: the index.
-        measured: its recall and speed when it was last built or changed; None for an exact one nobody measured.
-        built: why it was built now; None = it was not.
-        change: what was added, removed and changed in it now; None = nothing.
-        first: whether there was none before.
+        measured: its recall and latency when it was last built or updated; None for an exact one that was not measured.
+        built: reason it was built now; None = it was not.
+        change: the update applied now; None = none.
+        first: whether there was no saved index before.
     """
 
     index: VectorIndex
@@ -54,12 +52,12 @@ class IndexHandle:
 
     @property
     def recall(self) -> float:
-        """Share of the true ten nearest neighbours it finds, for products or points between, whichever is less."""
+        """Share of the true ten nearest neighbours found, lowest over the kinds of query."""
         return 1.0 if self.measured is None else self.measured.min_recall
 
     @property
     def status(self) -> str:
-        """What was done, in a few words."""
+        """Short description of what was done."""
         if self.built is not None:
             return f"{'built' if self.first else 'rebuilt'}: {self.built}"
         return "unchanged" if self.change is None else f"updated: {self.change}"
@@ -75,45 +73,45 @@ def open_index(
     measure: bool = False,
     queries: int | None = None,
 ) -> IndexHandle:
-    """The index of a table: the saved one, with what has changed in the table put in and out, else a new one.
+    """Open the index of a table: load and update the saved one, or build a new one.
 
-    What was built or changed is measured and saved.
+    An index that was built or updated is measured and saved.
 
     Args:
         table: n products.
-        settings: which kind, where, and when a change is too much to be made in place.
-        folder: where the cache lies.
-        seed: as in `index.build_index`.
-        fresh: build it in any case.
-        measure: measure and note it also where nothing is built, as for exact search.
-        queries: how many there will be, when that is known: for a few, `auto` reads no index, it scans.
+        settings: kind, device, and limits of an update in place.
+        folder: folder of the cache.
+        seed: as in `build.build_index`.
+        force_rebuild: rebuild in any case.
+        measure: measure and save the metrics also where nothing is built, as for exact search.
+        queries: number of expected queries, if known: for a few, `auto` loads no index and scans.
 
     Raises:
         UsageError: a vector is not finite.
-        ConfigError: it is to be searched on a GPU, and there is none.
+        ConfigError: a GPU is requested, and there is none.
     """
-    chosen = index.resolve_kind(settings.kind, len(table))
+    kind = resolve_kind(settings.kind, len(table))
     few = settings.kind == "auto" and queries is not None and queries <= BRUTE_FORCE_QUERIES
-    if not (force_rebuild or measure) and (chosen == "flat" or few):
+    if not (force_rebuild or measure) and (kind == "flat" or few):
         return IndexHandle(FlatIndex(table.vectors, settings.device))  # the vectors are the index
-    keeper = _IndexCache(table, settings, chosen, folder, seed)
-    why, first = "asked for", not (folder / f"{_NAME}.json").exists()
+    index_cache = _IndexCache(table, settings, kind, folder, seed)
+    reason, first = "asked for", not (folder / f"{_NAME}.json").exists()
     if not force_rebuild:
         try:
-            return keeper.brought_up_to_date(sealed.read_file_set(folder, _NAME, keeper.read))
+            return index_cache.update_saved(file_set.read_file_set(folder, _NAME, index_cache.read))
         except FileNotFoundError:
-            why = "none was saved"
+            reason = "none was saved"
         except ModelFolderError as error:
-            why = str(error)
-        told = measure and (first or chosen == "flat")  # by what is returned; nobody waits for it either
-        level = logging.INFO if told else logging.WARNING
-        logger.log(level, "building the %s index of %d vectors: %s", chosen, len(table), why)
-    return keeper.built(why, first=first)
+            reason = str(error)
+        expected = measure and (first or kind == "flat")  # the caller reports the build itself
+        level = logging.INFO if expected else logging.WARNING
+        logger.log(level, "building the %s index of %d vectors: %s", kind, len(table), reason)
+    return index_cache.build(reason, first=first)
 
 
 @dataclass(frozen=True)
 class _IndexHistory:
-    """What an approximate index has been through.
+    """Training parameters and update history of an approximate index.
 
     Attributes:
         effort: see `FaissIndex`.
@@ -130,48 +128,52 @@ class _IndexHistory:
     best: float
 
     @staticmethod
-    def of(facts: sealed.Facts) -> _IndexHistory:
+    def from_metadata(facts: file_set.Facts) -> _IndexHistory:
+        """Rebuild a history from the metadata of a file set."""
         effort, width, trained, moved = (int(facts[name]) for name in ("effort", "width", "trained", "moved"))
         return _IndexHistory(effort, width, trained, moved, float(facts["best"]))
 
 
 @dataclass(frozen=True)
 class _CachedIndex:
-    """What lay in the folder: for an approximate index the FAISS part too, and its products where they differ."""
+    """Content of the folder: metrics, and for an approximate index the FAISS index and its history.
+
+    `previous_rows` are its ids and digests where they differ from the table's.
+    """
 
     measured: IndexMetrics
     engine: Any = None
-    past: _IndexHistory | None = None
-    older: tuple[list[str], Digests] | None = None
+    history: _IndexHistory | None = None
+    previous_rows: tuple[list[str], Digests] | None = None
 
 
 class _IndexCache:
-    """Reads, changes, builds and saves the index of one table."""
+    """Reads, updates, builds and saves the index of one table."""
 
     def __init__(self, table: EmbeddingTable, settings: IndexSettings, kind: str, folder: Path, seed: int) -> None:
         self.table, self.settings, self.kind, self.folder, self.seed = table, settings, kind, folder, seed
-        self.digests = digests.row_hashes(table.vectors)
-        self.state = digests.table_hash(table.ids.texts, self.digests)
+        self.digests = row_hashes(table.vectors)
+        self.state = table_hash(table.ids.texts, self.digests)
 
-    def key(self) -> dict[str, Any]:
-        """What an index file depends on besides its rows; any difference makes it useless."""
-        version = None
+    def cache_key(self) -> dict[str, Any]:
+        """Return the parameters of an index file besides its rows; any difference invalidates it."""
+        faiss_version = None
         if self.kind != "flat":
             import faiss
 
-            version = faiss.__version__
-        own = {"kind": self.kind, "seed": self.seed, "dim": self.table.dim, "faiss": version}
-        return {**own, "recipe": engines.FORMAT_VERSION}
+            faiss_version = faiss.__version__
+        parameters = {"kind": self.kind, "seed": self.seed, "dim": self.table.dim, "faiss": faiss_version}
+        return {**parameters, "recipe": faiss_factory.FORMAT_VERSION}
 
-    def read(self, facts: sealed.Facts, paths: dict[str, Path]) -> _CachedIndex:
-        """What was saved.
+    def read(self, facts: file_set.Facts, paths: dict[str, Path]) -> _CachedIndex:
+        """Load the saved index.
 
         Raises:
-            ModelFolderError: it is of no use here.
+            ModelFolderError: it does not match, or cannot be read.
         """
-        other = sorted(name for name, value in self.key().items() if facts.get(name) != value)
-        if other:
-            raise ModelFolderError(f"the saved one differs in {', '.join(other)}")
+        differing = sorted(name for name, value in self.cache_key().items() if facts.get(name) != value)
+        if differing:
+            raise ModelFolderError(f"the saved index differs in {', '.join(differing)}")
         try:
             same = facts["state"] == self.state
             measured = IndexMetrics.of(facts["measured"])
@@ -181,66 +183,73 @@ class _IndexCache:
                 return _CachedIndex(measured)
             import faiss
 
-            past = _IndexHistory.of(facts)
+            history = _IndexHistory.from_metadata(facts)
             engine = faiss.read_index(str(paths["engine.faiss"]))
-            older = None if same else renewal.read_rows(paths["products.parquet"])
-            n = len(self.table) if older is None else len(older[0])
+            previous_rows = None if same else update.read_rows(paths["products.parquet"])
+            n = len(self.table) if previous_rows is None else len(previous_rows[0])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ModelFolderError(f"the saved one cannot be read ({type(error).__name__}: {error})") from error
+            raise ModelFolderError(f"the saved index cannot be read ({type(error).__name__}: {error})") from error
         if engine.d != self.table.dim or engine.ntotal < n:
-            raise ModelFolderError("the saved one is of other vectors than its facts say")
-        return _CachedIndex(measured, engine, past, older)
+            raise ModelFolderError("the saved index does not match its manifest")
+        return _CachedIndex(measured, engine, history, previous_rows)
 
-    def brought_up_to_date(self, saved: _CachedIndex) -> IndexHandle:
-        """The saved index as it is, or after the change of the table.
+    def update_saved(self, saved: _CachedIndex) -> IndexHandle:
+        """Return the saved index unchanged, or updated to the current table.
 
         Raises:
-            ModelFolderError: the change is too much for it.
+            ModelFolderError: the update exceeds a limit of the settings.
         """
         vectors, device = self.table.vectors, self.settings.device
-        past = saved.past
-        if past is None:
+        history = saved.history
+        if history is None:
             return IndexHandle(FlatIndex(vectors, device), saved.measured)
-        found = FaissIndex(vectors, self.kind, saved.engine, past.effort, past.width, device)
-        if saved.older is None:
-            return IndexHandle(found, saved.measured)
-        change = IndexDelta.between(self.table.ids, self.digests, old_ids=saved.older[0], old_digests=saved.older[1])
-        why = renewal.rebuild_reason(change, saved.engine, self.settings, trained=past.trained, moved=past.moved)
-        if why is not None:
-            raise ModelFolderError(why)
-        index.check_finite(vectors, change.fresh)
-        renewal.apply_delta(saved.engine, change, vectors)
-        measured = RecallBenchmark.of(vectors, seed=self.seed).measured(found)
-        if past.best - measured.min_recall > self.settings.max_recall_loss:
+        faiss_index = FaissIndex(vectors, self.kind, saved.engine, history.effort, history.width, device)
+        if saved.previous_rows is None:
+            return IndexHandle(faiss_index, saved.measured)
+        delta = IndexDelta.between(
+            self.table.ids, self.digests, old_ids=saved.previous_rows[0], old_digests=saved.previous_rows[1]
+        )
+        reason = update.rebuild_reason(delta, saved.engine, self.settings, trained=history.trained, moved=history.moved)
+        if reason is not None:
+            raise ModelFolderError(reason)
+        check_finite(vectors, delta.fresh)
+        update.apply_delta(saved.engine, delta, vectors)
+        measured = RecallBenchmark.of(vectors, seed=self.seed).measured(faiss_index)
+        if history.best - measured.min_recall > self.settings.max_recall_loss:
             raise ModelFolderError(
-                f"its recall fell from {past.best:.4f} to {measured.min_recall:.4f}, by more than [index] max_recall_loss = "
-                f"{self.settings.max_recall_loss}"
+                f"its recall fell from {history.best:.4f} to {measured.min_recall:.4f}, by more than [index] "
+                f"max_recall_loss = {self.settings.max_recall_loss}"
             )
-        self._save(found, measured, replace(past, moved=past.moved + change.size))
-        return IndexHandle(found, measured, change=change)
+        self._save(faiss_index, measured, replace(history, moved=history.moved + delta.size))
+        return IndexHandle(faiss_index, measured, change=delta)
 
-    def built(self, why: str, *, first: bool) -> IndexHandle:
-        """A new index, measured and saved."""
+    def build(self, reason: str, *, first: bool) -> IndexHandle:
+        """Build, measure and save a new index."""
         vectors, device = self.table.vectors, self.settings.device
-        index.check_finite(vectors, np.arange(len(vectors)))
+        check_finite(vectors, np.arange(len(vectors)))
         if not len(vectors):
-            return IndexHandle(FlatIndex(vectors, device), built=why, first=first)
-        stick = RecallBenchmark.of(vectors, seed=self.seed)
+            return IndexHandle(FlatIndex(vectors, device), built=reason, first=first)
+        benchmark = RecallBenchmark.of(vectors, seed=self.seed)
         if self.kind == "flat":
             exact = FlatIndex(vectors, device)
-            measured = stick.measured(exact)
+            measured = benchmark.measured(exact)
             self._save(exact, measured, None)
-            return IndexHandle(exact, measured, built=why, first=first)
-        made = index.tune_faiss_index(vectors, self.kind, stick, seed=self.seed, device=device)
-        measured = stick.measured(made)
-        self._save(made, measured, _IndexHistory(made.effort, made.width, len(vectors), 0, measured.min_recall))
-        return IndexHandle(made, measured, built=why, first=first)
+            return IndexHandle(exact, measured, built=reason, first=first)
+        faiss_index = tune_faiss_index(vectors, self.kind, benchmark, seed=self.seed, device=device)
+        measured = benchmark.measured(faiss_index)
+        self._save(
+            faiss_index,
+            measured,
+            _IndexHistory(faiss_index.effort, faiss_index.width, len(vectors), 0, measured.min_recall),
+        )
+        return IndexHandle(faiss_index, measured, built=reason, first=first)
 
-    def _save(self, made: VectorIndex, measured: IndexMetrics, past: _IndexHistory | None) -> None:
-        facts = {**self.key(), "state": self.state, "products": len(self.table), "measured": measured.facts()}
+    def _save(self, index: VectorIndex, measured: IndexMetrics, history: _IndexHistory | None) -> None:
+        """Write the index and its metrics to the folder."""
+        facts = {**self.cache_key(), "state": self.state, "products": len(self.table), "measured": measured.facts()}
         parts: dict[str, Callable[[Path], None]] = {}
-        if isinstance(made, FaissIndex) and past is not None:
-            facts |= asdict(past)
-            note = partial(renewal.write_rows, self.table.ids, self.digests)
-            parts = {"engine.faiss": made.save, "products.parquet": note}
-        sealed.write_file_set(self.folder, _NAME, parts=parts, metadata=facts)
+        if isinstance(index, FaissIndex) and history is not None:
+            facts |= asdict(history)
+            write_rows = partial(update.write_rows, self.table.ids, self.digests)
+            parts = {"engine.faiss": index.save, "products.parquet": write_rows}
+        file_set.write_file_set(self.folder, _NAME, parts=parts, metadata=facts)

@@ -1,6 +1,6 @@
-"""FAISS on a GPU, where there is one: exact search over vectors, and copies of indexes to search in.
+"""FAISS on a GPU: exact search over vectors, and GPU copies of indexes.
 
-In: what the settings say of the device. Out: the same rows as on the CPU but for rounding; they are scored again there.
+In: the device setting. Out: the same rows as on the CPU except for rounding; the CPU scores them again.
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ from recsys.errors import ConfigError
 from recsys.types import Device, FloatArray, IntArray
 
 MOST: Final = 2048
-"""Rows a query that FAISS can fetch, and lists it can visit, on a GPU."""
+"""Rows per query that FAISS can fetch, and inverted lists it can probe, on a GPU."""
 
 
 def gpu_available(device: Device) -> bool:
-    """Whether to search on a GPU.
+    """Return whether to search on a GPU.
 
     Raises:
-        ConfigError: cuda is asked for and FAISS sees none.
+        ConfigError: cuda is requested and FAISS sees no GPU.
     """
     if device == "cpu":
         return False
     import faiss
 
-    found = bool(faiss.get_num_gpus() > 0)
-    if device == "cuda" and not found:
+    has_gpu = bool(faiss.get_num_gpus() > 0)
+    if device == "cuda" and not has_gpu:
         raise ConfigError('[index] device = "cuda", but FAISS sees no GPU; set it to "auto" or "cpu"')
-    return found
+    return has_gpu
 
 
 def gpu_knn(queries: FloatArray, pool: FloatArray, k: int, *, device: Device) -> tuple[FloatArray, IntArray]:
-    """The k rows of `pool` (m, d) with the highest inner products, as FAISS rounds them: scores (q, k), rows (q, k).
+    """Return the k rows of `pool` (m, d) with the highest inner products, as rounded by FAISS.
+
+    Returns scores (q, k) and rows (q, k); without a GPU it searches on the CPU.
 
     Raises:
         ConfigError: see `gpu_available`.
@@ -40,22 +42,22 @@ def gpu_knn(queries: FloatArray, pool: FloatArray, k: int, *, device: Device) ->
     import faiss
 
     if gpu_available(device) and k <= MOST:
-        found = faiss.knn_gpu(_resources(), queries, pool, k, metric=faiss.METRIC_INNER_PRODUCT)
+        result = faiss.knn_gpu(_resources(), queries, pool, k, metric=faiss.METRIC_INNER_PRODUCT)
     else:
-        found = faiss.knn(queries, pool, k, metric=faiss.METRIC_INNER_PRODUCT)
-    scores, rows = found
+        result = faiss.knn(queries, pool, k, metric=faiss.METRIC_INNER_PRODUCT)
+    scores, rows = result
     return scores, rows
 
 
 def copy_to_gpu(engine: Any) -> Any:
-    """An inverted file, copied to the first GPU."""
+    """Copy an inverted file to the first GPU."""
     import faiss
 
     return faiss.index_cpu_to_gpu(_resources(), 0, engine)
 
 
 def gpu_training_index(dim: int) -> Any:
-    """An index that k-means can look for the nearest centroids in."""
+    """Return a GPU index in which k-means finds the nearest centroids."""
     import faiss
 
     return faiss.index_cpu_to_gpu(_resources(), 0, faiss.IndexFlatIP(dim))
@@ -63,6 +65,7 @@ def gpu_training_index(dim: int) -> Any:
 
 @cache
 def _resources() -> Any:
+    """Return the GPU resources, created once per process."""
     import faiss
 
     return faiss.StandardGpuResources()

@@ -1,7 +1,7 @@
-"""Approximate search by FAISS, for catalogues too large to scan: inverted files of vectors or codes, or a graph.
+"""Approximate search by FAISS: inverted files of vectors or codes, or a graph.
 
-In: vectors (n, d), a FAISS index over them. Out: an index that finds most of the true neighbours in a small part of the
-time; what FAISS finds is scored again by the vectors themselves.
+In: vectors (n, d), a FAISS index over them. Out: an index that finds most of the true neighbours in a fraction of the
+time of a scan; the rows FAISS returns are scored again with the full vectors.
 """
 
 from __future__ import annotations
@@ -15,40 +15,42 @@ from typing import Any, Final
 import numpy as np
 
 from recsys.types import BoolArray, Device, FloatArray, IntArray
-from recsys.vectors.index import faiss_factory as engines
-from recsys.vectors.index import faiss_gpu as gpu
-from recsys.vectors.index import flat as exact
-from recsys.vectors.index.flat import FlatIndex
+from recsys.vectors.index import faiss_gpu
+from recsys.vectors.index.faiss_factory import create_faiss_index
+from recsys.vectors.index.flat import FlatIndex, rescore, validate_queries
 
 EFFORTS: Final[dict[str, tuple[int, ...]]] = {
     "ivf": (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
     "hnsw": (32, 48, 64, 96, 128, 192, 256, 384, 512),
     "pq": (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
 }
-"""Efforts to try by kind, cheapest first."""
+"""Search efforts to try by kind, cheapest first."""
 
 WIDTHS: Final = {"ivf": (1,), "hnsw": (1,), "pq": (10, 20, 40, 80)}
-"""Rows to fetch for each row wanted, so that the best by codes hold the best by vectors; to try, fewest first."""
+"""Factors of rows to fetch, to try, lowest first, so that the best by code contain the best by vector."""
 
-_LEAST: Final = 10
-"""Rows counted as wanted at least, where more are fetched: the very nearest may not be so by its code."""
+_MIN_K: Final = 10
+"""Lowest k assumed where more rows are fetched: the very nearest by vector may not be so by code."""
 
-_BEGUN, _PASSED, _MET, _GATHERED, _MULTIPLIED = 50_000.0, 5.0, 3000.0, 150.0, 15.0
-"""Nanoseconds of searches with a filter, as measured with vectors of length 128: to find the lists to visit, to pass a
-row in one, to go on to another row of a graph; to gather a row that is scanned, to multiply it with a query."""
+_LIST_SELECTION_NS, _LIST_ROW_NS, _GRAPH_NODE_NS, _GATHER_NS, _MULTIPLY_NS = 50_000.0, 5.0, 3000.0, 150.0, 15.0
+"""Nanoseconds of the steps of filtered searches, as measured with vectors of length 128.
+
+In order: to select the lists to probe, to pass a row in a list, to visit another node of a graph; to gather a scanned
+row, to multiply it with a query.
+"""
 
 
 @dataclass(frozen=True)
 class FaissIndex:
-    """What FAISS finds is scored again, and a query it finds fewer than k rows for is scanned.
+    """FAISS search with exact rescoring; a query with fewer than k rows found is scanned.
 
     Attributes:
         vectors: (n, d) float32.
         kind: "ivf", "hnsw" or "pq".
         engine: the FAISS index over the same rows.
-        effort: lists visited (ivf, pq) or length of the candidate queue (hnsw).
-        width: rows fetched for each row wanted.
-        device: where FAISS searches; only an inverted file of vectors can on a GPU, and only without a filter.
+        effort: lists probed (ivf, pq) or length of the candidate queue (hnsw).
+        width: rows fetched per result.
+        device: where FAISS searches; only an inverted file of vectors can use a GPU, and only without a filter.
     """
 
     vectors: FloatArray = field(repr=False)
@@ -63,92 +65,102 @@ class FaissIndex:
 
     @property
     def removed_count(self) -> int:
-        """Places of the FAISS index that belong to no product any more."""
+        """Slots of the FAISS index that hold removed products."""
         return int(self.engine.ntotal) - len(self)
 
     @cached_property
     def on_gpu(self) -> bool:
-        """Whether searches without a filter go to a GPU."""
-        return gpu.gpu_available(self.device) and self.kind == "ivf" and self.effort <= gpu.MOST
+        """Whether unfiltered searches run on a GPU."""
+        return faiss_gpu.gpu_available(self.device) and self.kind == "ivf" and self.effort <= faiss_gpu.MOST
 
     @cached_property
-    def _usual(self) -> tuple[Any, Any, int]:
-        """For a search without a filter: where, with which parameters, and up to how many rows so."""
-        most = self.effort if self.kind == "hnsw" else gpu.MOST if self.on_gpu else len(self)
+    def _unfiltered(self) -> tuple[Any, Any, int]:
+        """FAISS index, parameters and largest number of rows of an unfiltered search."""
+        max_rows = self.effort if self.kind == "hnsw" else faiss_gpu.MOST if self.on_gpu else len(self)
         on_gpu = self.on_gpu and not self.removed_count
-        return gpu.copy_to_gpu(self.engine) if on_gpu else self.engine, self._parameters(1, None, len(self)), most
+        return (
+            faiss_gpu.copy_to_gpu(self.engine) if on_gpu else self.engine,
+            self._search_parameters(1, None, len(self)),
+            max_rows,
+        )
 
     def search(self, queries: FloatArray, k: int, *, allow: BoolArray | None = None) -> tuple[FloatArray, IntArray]:
-        queries = exact.validate_queries(queries, self.vectors, k, allow)
-        counted = len(self) if allow is None else int(np.count_nonzero(allow))
-        if allow is not None and self._scanned(counted, len(queries)):
+        """Return the k best rows of each query; see `recsys.vectors.index.build.VectorIndex.search`."""
+        queries = validate_queries(queries, self.vectors, k, allow)
+        n_allowed = len(self) if allow is None else int(np.count_nonzero(allow))
+        if allow is not None and self._scan_is_faster(n_allowed, len(queries)):
             return FlatIndex(self.vectors, self.device).search(queries, k, allow=allow)
-        fetched = min(len(self), k if self.width == 1 else max(k, _LEAST) * self.width)
-        engine, parameters, most = self._usual
-        if allow is not None or fetched > most:
-            engine, parameters = self.engine, self._parameters(fetched, allow, counted)
-        found = engine.search(queries, fetched, params=parameters)[1]
-        unsure = found[:, min(k, counted) - 1] < 0
-        if fetched > k:
-            found = _best(self.vectors, queries, found, k)
-        return exact.rescore(self.vectors, queries, k, found, unsure=unsure, allow=allow)
+        n_fetched = min(len(self), k if self.width == 1 else max(k, _MIN_K) * self.width)
+        engine, parameters, max_rows = self._unfiltered
+        if allow is not None or n_fetched > max_rows:
+            engine, parameters = self.engine, self._search_parameters(n_fetched, allow, n_allowed)
+        rows = engine.search(queries, n_fetched, params=parameters)[1]
+        incomplete = rows[:, min(k, n_allowed) - 1] < 0
+        if n_fetched > k:
+            rows = _best_by_vector(self.vectors, queries, rows, k)
+        return rescore(self.vectors, queries, k, rows, unsure=incomplete, allow=allow)
 
     def save(self, path: Path) -> None:
-        """Write the FAISS part; the vectors themselves lie in the embedding table."""
+        """Write the FAISS index; the vectors are stored in the embedding table."""
         import faiss
 
         faiss.write_index(self.engine, str(path))
 
-    def _parameters(self, fetched: int, allow: BoolArray | None, counted: int) -> Any:
+    def _search_parameters(self, n_fetched: int, allow: BoolArray | None, n_allowed: int) -> Any:
+        """Return FAISS parameters of a search among the allowed rows."""
         if allow is None and not self.removed_count:
-            return default_search_params(self.kind, max(self.effort, fetched) if self.kind == "hnsw" else self.effort)
-        effort = max(self.effort_among(counted), fetched if self.kind == "hnsw" else 1)
-        return search_params(self.kind, effort, self._present if allow is None else selector(allow))
+            return default_search_params(self.kind, max(self.effort, n_fetched) if self.kind == "hnsw" else self.effort)
+        effort = max(self.effort_among(n_allowed), n_fetched if self.kind == "hnsw" else 1)
+        return search_params(self.kind, effort, self._all_rows if allow is None else selector(allow))
 
     def effort_among(self, counted: int) -> int:
-        """The effort that finds as much among `counted` of the places as the usual one does among all.
+        """Return the effort that reaches the usual recall when only `counted` rows are allowed.
 
         The best ten of a twentieth of the products lie as far from the query as the best 200 of all. In a graph the
-        others on the way take up the queue; the lists that have to be visited grow with the root only, as measured.
+        other nodes on the way fill the queue; the number of lists to probe grows with the square root only, as
+        measured.
         """
         share = max(counted, 1) / int(self.engine.ntotal)
         if self.kind == "hnsw":
             return min(len(self), round(self.effort / share))
         return min(int(self.engine.nlist), round(self.effort / math.sqrt(share)))
 
-    def _scanned(self, counted: int, queries: int) -> bool:
-        """Whether to look at every row that counts takes no longer than to search among them."""
-        effort = self.effort_among(counted)
-        visited = effort * _MET if self.kind == "hnsw" else len(self) / self.engine.nlist * effort * _PASSED
-        return counted * (_GATHERED / max(1, queries) + _MULTIPLIED) <= _BEGUN + visited
+    def _scan_is_faster(self, n_allowed: int, n_queries: int) -> bool:
+        """Return whether scanning all allowed rows takes no longer than a filtered search."""
+        effort = self.effort_among(n_allowed)
+        search_ns = (
+            effort * _GRAPH_NODE_NS if self.kind == "hnsw" else len(self) / self.engine.nlist * effort * _LIST_ROW_NS
+        )
+        return n_allowed * (_GATHER_NS / max(1, n_queries) + _MULTIPLY_NS) <= _LIST_SELECTION_NS + search_ns
 
     @cached_property
-    def _present(self) -> Any:
+    def _all_rows(self) -> Any:
+        """Selector of all rows, which leaves out removed slots."""
         return selector(np.ones(len(self), np.bool_))
 
 
-def _best(vectors: FloatArray, queries: FloatArray, found: IntArray, k: int) -> IntArray:
-    """The k best of each line of found rows (q, f), -1 = none, by the vectors as FAISS multiplies them."""
+def _best_by_vector(vectors: FloatArray, queries: FloatArray, rows: IntArray, k: int) -> IntArray:
+    """Return the k best of retrieved rows (q, f), -1 = none, by inner products as FAISS computes them."""
     import faiss
 
-    scores = np.empty(found.shape, np.float32)
-    held = np.ascontiguousarray(vectors)
-    pointers = map(faiss.swig_ptr, (scores, queries, held, found))
-    faiss.fvec_inner_products_by_idx(*pointers, held.shape[1], *found.shape)  # -inf where there is no row
+    scores = np.empty(rows.shape, np.float32)
+    contiguous = np.ascontiguousarray(vectors)
+    pointers = map(faiss.swig_ptr, (scores, queries, contiguous, rows))
+    faiss.fvec_inner_products_by_idx(*pointers, contiguous.shape[1], *rows.shape)  # -inf where there is no row
     best = np.argpartition(scores, -k, axis=1)[:, -k:]
-    out: IntArray = found[np.arange(len(found))[:, None], best]
+    out: IntArray = rows[np.arange(len(rows))[:, None], best]
     return out
 
 
 def selector(allow: BoolArray) -> Any:
-    """FAISS' own form of a mask (n,); a row of -1 is not in it."""
+    """Return a mask (n,) as a FAISS selector; id -1 is not selected."""
     import faiss
 
     return faiss.IDSelectorBitmap(np.packbits(allow, bitorder="little"))
 
 
 def search_params(kind: str, effort: int, rows: Any) -> Any:
-    """Parameters of one search among the rows that a selector lets through."""
+    """Return FAISS parameters of a search among the rows of a selector."""
     import faiss
 
     if kind == "hnsw":
@@ -158,7 +170,10 @@ def search_params(kind: str, effort: int, rows: Any) -> Any:
 
 @cache
 def default_search_params(kind: str, effort: int) -> Any:
-    """Parameters of a search among all rows; kept, since making them takes as long as looking into a list."""
+    """Return FAISS parameters of an unfiltered search.
+
+    Cached, since creating them takes as long as probing a list.
+    """
     import faiss
 
     return faiss.SearchParametersHNSW(efSearch=effort) if kind == "hnsw" else faiss.SearchParametersIVF(nprobe=effort)
@@ -166,4 +181,4 @@ def default_search_params(kind: str, effort: int) -> Any:
 
 def engine(vectors: FloatArray, kind: str, *, seed: int, device: Device = "cpu") -> Any:
     """Train and fill the FAISS index of a kind with vectors (n, d), n > 0."""
-    return engines.create_faiss_index(vectors, kind, seed=seed, on_gpu=gpu.gpu_available(device))
+    return create_faiss_index(vectors, kind, seed=seed, on_gpu=faiss_gpu.gpu_available(device))

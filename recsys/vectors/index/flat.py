@@ -1,6 +1,6 @@
-"""Exact search by inner product: the answer the other indexes are measured against, and their help in corner cases.
+"""Exact search by inner product: the reference for other indexes and their fallback.
 
-In: vectors (n, d), queries (q, d), which rows count. Out: the k best rows of each query, ties by lower row.
+In: vectors (n, d), queries (q, d), a mask of allowed rows. Out: the k best rows of each query, ties by lower row.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from recsys.errors import UsageError
 from recsys.types import BoolArray, Device, FloatArray, IntArray
 
 SLACK = 16
-"""Rows fetched beyond k, to be scored again: FAISS breaks ties, and rounds, in its own way."""
+"""Rows fetched beyond k and scored again: FAISS breaks ties, and rounds, in its own way."""
 
 _EPSILON = 1e-5
-"""More than the rounding error of float32 inner products of unit vectors, in whatever order they are summed."""
+"""Exceeds the float32 rounding error of inner products of unit vectors, in any summation order."""
 
 _BLOCK = 1 << 18
-"""Numbers gathered at a time when rows are scored again: what stays in a core's cache."""
+"""Numbers gathered at a time for rescoring: they fit into a core's cache."""
 
 BRUTE_FORCE_QUERIES: Final = 8
-"""Up to here a scan per query is done before an index is filled or read from disk; `similar` then never loads FAISS."""
+"""Up to this number of queries each is scanned without an index; `similar` then never loads FAISS."""
 
 
 @dataclass(frozen=True)
 class FlatIndex:
-    """Exact search: a scan for few queries, FAISS for many; both give the same answer to the last bit.
+    """Exact search: a scan for few queries, FAISS for many; both give the same result to the last bit.
 
     Attributes:
         vectors: (n, d) float32.
@@ -43,23 +43,35 @@ class FlatIndex:
         return len(self.vectors)
 
     def search(self, queries: FloatArray, k: int, *, allow: BoolArray | None = None) -> tuple[FloatArray, IntArray]:
+        """Return the k best rows of each query; see `recsys.vectors.index.build.VectorIndex.search`."""
         queries = validate_queries(queries, self.vectors, k, allow)
-        among = None if allow is None else np.flatnonzero(allow).astype(np.int64)
-        pool = self.vectors if among is None or len(queries) <= BRUTE_FORCE_QUERIES else self.vectors[among]
+        allowed_rows = None if allow is None else np.flatnonzero(allow).astype(np.int64)
+        pool = (
+            self.vectors if allowed_rows is None or len(queries) <= BRUTE_FORCE_QUERIES else self.vectors[allowed_rows]
+        )
         if len(queries) <= BRUTE_FORCE_QUERIES or not len(pool):
-            return brute_force_search(self.vectors, queries, k, among=among)
-        from recsys.vectors.index import faiss_gpu as gpu
+            return brute_force_search(self.vectors, queries, k, among=allowed_rows)
+        from recsys.vectors.index.faiss_gpu import gpu_knn
 
-        fetched = min(len(pool), k + SLACK)
-        rough, found = gpu.gpu_knn(queries, np.ascontiguousarray(pool), fetched, device=self.device)
-        # Where the last row fetched is as good as the k-th, rows left behind may tie with it: scan those queries.
-        slack = _EPSILON * np.maximum(1.0, np.abs(rough).max(axis=1))
-        unsure = (rough[:, min(k, fetched) - 1] - rough[:, -1] <= slack) & (fetched < len(pool))
-        return rescore(self.vectors, queries, k, found if among is None else among[found], unsure=unsure, allow=allow)
+        n_fetched = min(len(pool), k + SLACK)
+        approximate_scores, positions = gpu_knn(queries, np.ascontiguousarray(pool), n_fetched, device=self.device)
+        # Where the last fetched row scores like the k-th, rows not fetched may tie with it: scan those queries.
+        tolerance = _EPSILON * np.maximum(1.0, np.abs(approximate_scores).max(axis=1))
+        may_tie = (approximate_scores[:, min(k, n_fetched) - 1] - approximate_scores[:, -1] <= tolerance) & (
+            n_fetched < len(pool)
+        )
+        return rescore(
+            self.vectors,
+            queries,
+            k,
+            positions if allowed_rows is None else allowed_rows[positions],
+            unsure=may_tie,
+            allow=allow,
+        )
 
 
 def validate_queries(queries: FloatArray, vectors: FloatArray, k: int, allow: BoolArray | None) -> FloatArray:
-    """The queries as FAISS wants them.
+    """Return the queries as contiguous float32, as FAISS expects.
 
     Raises:
         UsageError: a shape does not fit, k is below 1, or a query is not finite.
@@ -78,81 +90,93 @@ def validate_queries(queries: FloatArray, vectors: FloatArray, k: int, allow: Bo
 def rescore(
     vectors: FloatArray, queries: FloatArray, k: int, found: IntArray, *, unsure: BoolArray, allow: BoolArray | None
 ) -> tuple[FloatArray, IntArray]:
-    """Score found rows again, order them, cut at k; scan all that count for the queries marked `unsure`.
+    """Score retrieved rows exactly, sort and cut at k; scan all allowed rows for `unsure` queries.
 
     Args:
         vectors: (n, d).
         queries: (q, d).
-        k: rows wanted.
+        k: results per query.
         found: (q, f) rows in any order, -1 = none.
-        unsure: (q,) bool, is what was found not enough.
-        allow: (n,) bool, the rows that count; all of them when None.
+        unsure: (q,) bool, queries whose retrieved rows may be incomplete.
+        allow: (n,) bool, the allowed rows; all of them when None.
     """
     if len(found) == 1 and found.shape[1] >= k and not unsure[0]:
-        return _settled_one(vectors, queries[0], k, found[0])
-    scores, rows = _blank(len(queries), k)
-    kept = min(k, found.shape[1])
+        return _rescore_single(vectors, queries[0], k, found[0])
+    scores, best_rows = _empty_results(len(queries), k)
+    n_results = min(k, found.shape[1])
     step = max(1, _BLOCK // max(1, found.shape[1] * vectors.shape[1]))
     for start in range(0, len(queries), step):
-        some = slice(start, start + step)
-        hits = found[some]
-        again = _score(vectors, hits, queries[some][:, None, :])
-        again[hits < 0] = -np.inf
-        line, order = np.arange(len(hits))[:, None], np.lexsort((hits, -again), axis=1)[:, :kept]
-        scores[some, :kept], rows[some, :kept] = again[line, order], hits[line, order]
+        chunk = slice(start, start + step)
+        candidates = found[chunk]
+        exact_scores = _score(vectors, candidates, queries[chunk][:, None, :])
+        exact_scores[candidates < 0] = -np.inf
+        query_index, order = (
+            np.arange(len(candidates))[:, None],
+            np.lexsort((candidates, -exact_scores), axis=1)[:, :n_results],
+        )
+        scores[chunk, :n_results], best_rows[chunk, :n_results] = (
+            exact_scores[query_index, order],
+            candidates[query_index, order],
+        )
     if unsure.any():
-        doubtful = np.flatnonzero(unsure)
-        among = None if allow is None else np.flatnonzero(allow).astype(np.int64)
-        scores[doubtful], rows[doubtful] = brute_force_search(vectors, queries[doubtful], k, among=among)
-    return scores, rows
+        rescan = np.flatnonzero(unsure)
+        allowed_rows = None if allow is None else np.flatnonzero(allow).astype(np.int64)
+        scores[rescan], best_rows[rescan] = brute_force_search(vectors, queries[rescan], k, among=allowed_rows)
+    return scores, best_rows
 
 
-def _settled_one(vectors: FloatArray, query: FloatArray, k: int, hits: IntArray) -> tuple[FloatArray, IntArray]:
-    """The same for one query: with so little to count, every step between costs more than the counting."""
-    again = _score(vectors, hits, query)
-    if hits.min() < 0:
-        again[hits < 0] = -np.inf
-    order = np.lexsort((hits, -again))[None, :k]
-    return again[order], hits[order]
+def _rescore_single(
+    vectors: FloatArray, query: FloatArray, k: int, candidates: IntArray
+) -> tuple[FloatArray, IntArray]:
+    """Rescore a single query.
+
+    With so few rows, each step of the batch version costs more than the arithmetic.
+    """
+    exact_scores = _score(vectors, candidates, query)
+    if candidates.min() < 0:
+        exact_scores[candidates < 0] = -np.inf
+    order = np.lexsort((candidates, -exact_scores))[None, :k]
+    return exact_scores[order], candidates[order]
 
 
 def brute_force_search(
     vectors: FloatArray, queries: FloatArray, k: int, *, among: IntArray | None = None
 ) -> tuple[FloatArray, IntArray]:
-    """Look at every row, or at every row of `among`, query by query: scores (q, k), rows (q, k)."""
-    scores, rows = _blank(len(queries), k)
+    """Score every row, or every row of `among`, query by query: scores (q, k), rows (q, k)."""
+    scores, best_rows = _empty_results(len(queries), k)
     pool = vectors if among is None else vectors[among]
     step = max(1, _BLOCK // max(1, vectors.shape[1]))
-    for at, query in enumerate(queries):
-        near = _contenders(pool @ query, k)
-        own = near if among is None else among[near]
-        again = np.empty(len(own), np.float32)
-        for start in range(0, len(own), step):
-            again[start : start + step] = _score(vectors, own[start : start + step], query)
-        order = np.lexsort((own, -again))[:k]
-        scores[at, : len(order)], rows[at, : len(order)] = again[order], own[order]
-    return scores, rows
+    for i, query in enumerate(queries):
+        positions = _candidate_positions(pool @ query, k)
+        candidates = positions if among is None else among[positions]
+        exact_scores = np.empty(len(candidates), np.float32)
+        for start in range(0, len(candidates), step):
+            exact_scores[start : start + step] = _score(vectors, candidates[start : start + step], query)
+        order = np.lexsort((candidates, -exact_scores))[:k]
+        scores[i, : len(order)], best_rows[i, : len(order)] = exact_scores[order], candidates[order]
+    return scores, best_rows
 
 
-def _contenders(rough: FloatArray, k: int) -> IntArray:
-    """Positions that may be among the k best once they are scored exactly."""
-    if len(rough) <= k:
-        return np.arange(len(rough), dtype=np.int64)
-    bar = np.partition(rough, len(rough) - k)[len(rough) - k]
-    slack = _EPSILON * max(1.0, float(np.abs(rough).max()))
-    return np.flatnonzero(rough >= bar - slack).astype(np.int64)
+def _candidate_positions(approximate_scores: FloatArray, k: int) -> IntArray:
+    """Return positions that may be among the k best once they are scored exactly."""
+    if len(approximate_scores) <= k:
+        return np.arange(len(approximate_scores), dtype=np.int64)
+    kth_score = np.partition(approximate_scores, len(approximate_scores) - k)[len(approximate_scores) - k]
+    tolerance = _EPSILON * max(1.0, float(np.abs(approximate_scores).max()))
+    return np.flatnonzero(approximate_scores >= kth_score - tolerance).astype(np.int64)
 
 
 def _score(vectors: FloatArray, rows: IntArray, queries: FloatArray) -> FloatArray:
-    """Inner products of rows (..., m) with their query (..., 1, d): (..., m) float32.
+    """Return inner products of rows (..., m) with their query (..., 1, d): (..., m) float32.
 
-    A matrix product may round the same two vectors differently in another place of the matrix, and then equal products
-    would not tie. Here each pair is summed by itself, in float64.
+    A matrix product may round the same two vectors differently at another position of the matrix, and then equal
+    products would not tie. Here each pair is summed separately, in float64.
     """
-    wide = vectors[rows].astype(np.float64)
-    out: FloatArray = np.vecdot(wide, queries.astype(np.float64)).astype(np.float32)
+    double = vectors[rows].astype(np.float64)
+    out: FloatArray = np.vecdot(double, queries.astype(np.float64)).astype(np.float32)
     return out
 
 
-def _blank(queries: int, k: int) -> tuple[FloatArray, IntArray]:
+def _empty_results(queries: int, k: int) -> tuple[FloatArray, IntArray]:
+    """Return scores of -inf and rows of -1: (queries, k) each."""
     return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)

@@ -1,7 +1,7 @@
-"""An index kept in step with its table: only what was added, removed or changed goes in and out.
+"""Incremental update of a FAISS index: only added, removed and changed products are written.
 
-In: the FAISS index of older vectors, what it knew of them, today's table. Out: the same index over today's rows, or why
-it has to be built anew.
+In: the FAISS index of an earlier table with its ids and digests, the current table. Out: the same index over the
+current rows, or the reason to rebuild it.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from recsys.config import IndexSettings
 from recsys.data.id_map import IdMap
 from recsys.types import FloatArray, IntArray
 from recsys.vectors.embeddings.hashing import Digests
-from recsys.vectors.index import faiss_factory as engines
+from recsys.vectors.index import faiss_factory
 
 _ID, _DIGEST = "product_id", "digest"
 
 
 @dataclass(frozen=True)
 class IndexDelta:
-    """What became of the rows of an older table.
+    """Differences between an earlier table and the current one.
 
     Attributes:
-        to: (m,) int64, today's row of each older row; -1 where the product is gone or its vector is another.
-        fresh: today's rows to put in, ascending.
-        added: products that are new.
-        removed: products that are gone.
-        changed: products whose vector is another.
+        to: (m,) int64, current row of each earlier row; -1 where the product was removed or its vector changed.
+        fresh: current rows to add, ascending.
+        added: number of new products.
+        removed: number of removed products.
+        changed: number of products with a changed vector.
     """
 
     to: IntArray = field(repr=False)
@@ -42,21 +42,23 @@ class IndexDelta:
 
     @staticmethod
     def between(ids: IdMap, digests: Digests, *, old_ids: list[str], old_digests: Digests) -> IndexDelta:
-        """Compare today's products and digests of their vectors with the older ones, product by product."""
-        own = ids.rows(old_ids)
-        kept = own >= 0
-        same = kept.copy()
-        same[kept] = digests[own[kept]] == old_digests[kept]
-        to = np.where(same, own, -1)
-        fresh = np.ones(len(ids), np.bool_)
-        fresh[to[same]] = False
-        changed = int(kept.sum() - same.sum())
-        removed = len(old_ids) - int(kept.sum())
-        return IndexDelta(to, np.flatnonzero(fresh).astype(np.int64), int(fresh.sum()) - changed, removed, changed)
+        """Compare current products and vector digests with the earlier ones."""
+        current_rows = ids.rows(old_ids)
+        is_present = current_rows >= 0
+        is_unchanged = is_present.copy()
+        is_unchanged[is_present] = digests[current_rows[is_present]] == old_digests[is_present]
+        new_rows = np.where(is_unchanged, current_rows, -1)
+        is_fresh = np.ones(len(ids), np.bool_)
+        is_fresh[new_rows[is_unchanged]] = False
+        changed = int(is_present.sum() - is_unchanged.sum())
+        removed = len(old_ids) - int(is_present.sum())
+        return IndexDelta(
+            new_rows, np.flatnonzero(is_fresh).astype(np.int64), int(is_fresh.sum()) - changed, removed, changed
+        )
 
     @property
     def size(self) -> int:
-        """Products it touches."""
+        """Number of products that were added, removed or changed."""
         return self.added + self.removed + self.changed
 
     def __str__(self) -> str:
@@ -65,14 +67,14 @@ class IndexDelta:
 
 
 def rebuild_reason(change: IndexDelta, engine: Any, settings: IndexSettings, *, trained: int, moved: int) -> str | None:
-    """Why a change should not be made in place; None when it can.
+    """Return why an index should be rebuilt instead of updated; None when it can be updated.
 
     Args:
-        change: to be made.
-        engine: the FAISS index as it was saved.
-        settings: the bounds.
+        change: the update to apply.
+        engine: the FAISS index as saved.
+        settings: limits.
         trained: products the index was trained on.
-        moved: products added, removed or changed since, this change not counted.
+        moved: products added, removed or changed since training, without this update.
     """
     drift = (moved + change.size) / max(1, trained)
     if drift > settings.max_changed:
@@ -80,30 +82,30 @@ def rebuild_reason(change: IndexDelta, engine: Any, settings: IndexSettings, *, 
             f"{drift:.1%} of the products were added, removed or changed since it was trained, more than [index] "
             f"max_changed = {settings.max_changed:.1%}"
         )
-    left = int((change.to >= 0).sum())
-    gone = engines.slots_after(engine, left) - left
-    if gone > settings.max_removed * (gone + left + len(change.fresh)):
+    remaining = int((change.to >= 0).sum())
+    free_slots = faiss_factory.slots_after(engine, remaining) - remaining
+    if free_slots > settings.max_removed * (free_slots + remaining + len(change.fresh)):
         return (
-            f"{gone:,} of its places belong to no product any more, more than [index] max_removed = "
+            f"{free_slots:,} of its slots hold removed products, more than [index] max_removed = "
             f"{settings.max_removed:.1%}"
         )
     return None
 
 
 def apply_delta(engine: Any, change: IndexDelta, vectors: FloatArray) -> None:
-    """Make a change in a FAISS index, so that it is over today's vectors (n, d)."""
-    engines.renumber(engine, change.to)
-    engines.add_rows(engine, vectors[change.fresh], change.fresh)
+    """Update a FAISS index in place, so that it covers the current vectors (n, d)."""
+    faiss_factory.renumber(engine, change.to)
+    faiss_factory.add_rows(engine, vectors[change.fresh], change.fresh)
 
 
 def write_rows(ids: IdMap, digests: Digests, path: Path) -> None:
-    """Note what an index knows: products in the order of its rows, and the digests of their vectors."""
+    """Write the products of an index in row order, with the digests of their vectors."""
     pl.DataFrame({_ID: list(ids.texts), _DIGEST: digests}, schema={_ID: pl.String, _DIGEST: pl.UInt64}).write_parquet(
         path
     )
 
 
 def read_rows(path: Path) -> tuple[list[str], Digests]:
-    """What `write_rows` wrote."""
+    """Read the ids and digests that `write_rows` wrote."""
     frame = pl.read_parquet(path)
     return frame[_ID].to_list(), frame[_DIGEST].to_numpy().copy()

@@ -1,7 +1,7 @@
-"""Search by words: BM25 over titles, brands, categories and attribute values, and its file, which is only a cache.
+"""BM25 search over titles, brands, categories and attribute values, with a cached index file.
 
-In: a catalogue; words. Out: how well each product answers to them. The formula is bm25s' (Lù 2024; Robertson and
-Zaragoza 2009), in the variant of Lucene.
+In: a catalogue; a text. Out: the score of each product. The formula is bm25s' (Lù 2024; Robertson and Zaragoza 2009),
+in the variant of Lucene.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recsys.artifacts import file_set as sealed
+from recsys.artifacts import file_set
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.tokenize import tokenize
@@ -30,21 +30,21 @@ logger = logging.getLogger(__name__)
 
 _NAME: Final = "words"
 _FORMAT: Final = 1
-"""To be raised when a text is cut into words in another way."""
+"""Version of the tokenization; increase it with every change of the words a text is split into."""
 _COLUMNS: Final = (schema.TITLE, schema.BRAND, schema.CATEGORY)
 _ARRAYS: Final = ("data", "indices", "indptr")
 
 
 @dataclass(frozen=True)
 class Bm25Index:
-    """BM25 of n products: what each word of the catalogue adds to the score of each product that has it.
+    """BM25 weights of n products: the contribution of each word to the score of each product that has it.
 
     Attributes:
-        n: products.
-        numbers: of each word.
+        n: number of products.
+        numbers: number of each word.
         data: (w,) float32 scores, word by word.
-        indices: (w,) the product of each.
-        indptr: (words + 1,) where each word begins.
+        indices: (w,) product of each score.
+        indptr: (words + 1,) start of each word.
     """
 
     n: int
@@ -72,31 +72,31 @@ class Bm25Index:
         return Bm25Index(len(catalogue), numbers, *(np.asarray(engine.scores[name]) for name in _ARRAYS))
 
     def scores(self, words: Sequence[str]) -> FloatArray:
-        """BM25 of each product for some words, each counted once: (n,) float32, 0 = it has none of them.
+        """Return the BM25 score of each product, each word counted once: (n,) float32, 0 = no match.
 
-        The library has worked out every word's scores when the index was built; here they are only added up, so that a
+        The library computed the score of every word when the index was built; here they are only added, so that a
         search does not load it.
         """
         out = np.zeros(self.n, np.float32)
         for word in dict.fromkeys(words):
             number = self.numbers.get(word)
             if number is not None:
-                own = slice(int(self.indptr[number]), int(self.indptr[number + 1]))
-                out[self.indices[own]] += self.data[own]  # a product stands once under a word
+                entries = slice(int(self.indptr[number]), int(self.indptr[number + 1]))
+                out[self.indices[entries]] += self.data[entries]  # a product occurs once per word
         return out
 
     def top_k(
         self, text: str, k: int, *, minus: str = "", allow: BoolArray, kin: IntArray | None = None, barred: IntArray
     ) -> tuple[FloatArray, IntArray]:
-        """The k products that answer best to the words of a text, one a family; only those that have one of them.
+        """Return the k best matches of a text, one per variant group; at least one word must match.
 
         Args:
-            text: what is looked for.
-            k: how many.
-            minus: words that are not wanted; their score is taken off.
-            allow: (n,) bool, products that count.
-            kin: (n,) family of each product; None = each its own.
-            barred: families that are left out.
+            text: text to search.
+            k: results.
+            minus: unwanted words; their score is subtracted.
+            allow: (n,) bool, the allowed products.
+            kin: (n,) variant group of each product; None = each its own.
+            barred: excluded groups.
 
         Returns:
             Scores and rows, at most k, descending, ties by lower row.
@@ -110,58 +110,60 @@ class Bm25Index:
         return scores[rows], rows
 
     def save(self, folder: Path, key: dict[str, Any]) -> None:
-        """Write the weights; a reader sees the old ones or these."""
-        arrays = {f"{name}.npy": partial(_write, getattr(self, name)) for name in _ARRAYS}
+        """Write the weights atomically: a reader sees the previous ones or these."""
+        arrays = {f"{name}.npy": partial(_write_array, getattr(self, name)) for name in _ARRAYS}
         words = pl.DataFrame({"word": list(self.numbers)}, schema={"word": pl.String})
-        sealed.write_file_set(folder, _NAME, parts={**arrays, "words.parquet": words.write_parquet}, metadata=key)
+        file_set.write_file_set(folder, _NAME, parts={**arrays, "words.parquet": words.write_parquet}, metadata=key)
 
 
 def open_bm25(catalogue: Catalogue, folder: Path) -> Bm25Index:
-    """Load the saved index of exactly these texts, or build it, say why, and save it."""
-    key = _key(catalogue)
+    """Load the saved index of exactly these texts, or build and save it with a logged reason."""
+    key = _cache_key(catalogue)
     try:
-        return sealed.read_file_set(folder, _NAME, lambda facts, paths: _read(key, facts, paths))
+        return file_set.read_file_set(folder, _NAME, lambda facts, paths: _read_index(key, facts, paths))
     except FileNotFoundError:
-        why = "none was saved"
+        reason = "none was saved"
     except ModelFolderError as error:
-        why = str(error)
-    logger.warning("building the index of words of %d products: %s", len(catalogue), why)
-    built = Bm25Index.build(catalogue)
-    built.save(folder, key)
-    return built
+        reason = str(error)
+    logger.warning("building the index of words of %d products: %s", len(catalogue), reason)
+    index = Bm25Index.build(catalogue)
+    index.save(folder, key)
+    return index
 
 
-def _columns(catalogue: Catalogue) -> list[str]:
-    """Columns that are searched: names, and attributes that hold words."""
-    held = catalogue.frame.schema
-    named = [name for name in _COLUMNS if name in held]
-    return named + [name for name in held if name.startswith(schema.ATTRIBUTE_PREFIX) and held[name] == pl.String]
+def _searched_columns(catalogue: Catalogue) -> list[str]:
+    """Return the searched columns: names, and text attributes."""
+    dtypes = catalogue.frame.schema
+    columns = [name for name in _COLUMNS if name in dtypes]
+    return columns + [name for name in dtypes if name.startswith(schema.ATTRIBUTE_PREFIX) and dtypes[name] == pl.String]
 
 
 def searchable_text(catalogue: Catalogue) -> list[str]:
-    """What is searched of each product, a column a line."""
-    cells = [pl.col(name).cast(pl.String).fill_null("") for name in _columns(catalogue)]
+    """Return the searched text of each product, one line per column."""
+    cells = [pl.col(name).cast(pl.String).fill_null("") for name in _searched_columns(catalogue)]
     return catalogue.frame.select(pl.concat_str(cells, separator="\n")).to_series().to_list() if cells else []
 
 
-def _key(catalogue: Catalogue) -> dict[str, Any]:
-    """What an index depends on; any difference makes it useless."""
+def _cache_key(catalogue: Catalogue) -> dict[str, Any]:
+    """Return the parameters of an index; any difference invalidates the saved one."""
     from importlib.metadata import version
 
     digest = hashlib.sha256("\x1f".join(catalogue.ids.texts).encode())
-    digest.update(catalogue.hashes(_columns(catalogue)).tobytes())
+    digest.update(catalogue.hashes(_searched_columns(catalogue)).tobytes())
     return {"format": _FORMAT, "texts": digest.hexdigest(), "products": len(catalogue), "bm25s": version("bm25s")}
 
 
-def _read(key: dict[str, Any], facts: sealed.Facts, paths: dict[str, Path]) -> Bm25Index:
-    other = sorted(name for name, value in key.items() if facts.get(name) != value)
-    if other:
-        raise ModelFolderError(f"the saved one differs in {', '.join(other)}")
+def _read_index(key: dict[str, Any], facts: file_set.Facts, paths: dict[str, Path]) -> Bm25Index:
+    """Read a saved index; raises ModelFolderError where it differs from `key`."""
+    differing = sorted(name for name, value in key.items() if facts.get(name) != value)
+    if differing:
+        raise ModelFolderError(f"the saved index differs in {', '.join(differing)}")
     words = pl.read_parquet(paths["words.parquet"])["word"].to_list()
-    held = [np.load(paths[f"{name}.npy"], mmap_mode="r") for name in _ARRAYS]
-    return Bm25Index(int(key["products"]), {word: at for at, word in enumerate(words)}, *held)
+    arrays = [np.load(paths[f"{name}.npy"], mmap_mode="r") for name in _ARRAYS]
+    return Bm25Index(int(key["products"]), {word: number for number, word in enumerate(words)}, *arrays)
 
 
-def _write(array: npt.NDArray[np.generic], path: Path) -> None:
+def _write_array(array: npt.NDArray[np.generic], path: Path) -> None:
+    """Write an array in the .npy format."""
     with path.open("wb") as file:
         np.lib.format.write_array(file, np.ascontiguousarray(array))

@@ -1,7 +1,7 @@
-"""What answers queries over one catalogue: conditions, vectors, words and variants brought together.
+"""Search engine over one catalogue: combines filters, vector search, BM25 and variant groups.
 
-In: queries, the catalogue, its vectors and their index. Out: for each query a frame, or what is wrong with it. The
-model is only asked for when there is a text or a picture to encode, so that a search by product starts without it.
+In: queries, the catalogue, its vectors and their index. Out: for each query a frame or an error. The model is loaded
+only for queries with a text or an image, so that a search by product starts without it.
 """
 
 from __future__ import annotations
@@ -30,37 +30,38 @@ from recsys.vectors.search.rank_fusion import reciprocal_rank_fusion
 SCORE: Final = "score"
 SCHEMA: Final = {schema.PRODUCT_ID: pl.String, SCORE: pl.Float32, schema.TITLE: pl.String}
 _MASKS: Final = 32
-"""Conditions whose products are remembered."""
+"""Filter masks cached."""
 
 Mode = Literal["vector", "lexical", "hybrid"]
+"""How products are scored."""
 
 
 class QueryEncoder(Protocol):
-    """What is asked of a model to search by text or picture."""
+    """Interface of a model that encodes texts and images."""
 
     @property
     def content_version(self) -> str:
-        """Names the weights that vectors come from."""
+        """Version of the weights that compute the vectors."""
         ...
 
     def encode_text(self, texts: Sequence[str]) -> FloatArray:
-        """Vectors of texts: (q, d) float32, unit length."""
+        """Return vectors of texts: (q, d) float32, unit length."""
         ...
 
     def encode_images(self, pixels: Pixels) -> FloatArray:
-        """Vectors of pictures (q, 3, S, S) uint8: (q, d) float32, unit length."""
+        """Return vectors of images (q, 3, S, S) uint8: (q, d) float32, unit length."""
         ...
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How to look.
+    """Options of a search.
 
     Attributes:
         mode: by vectors, by words, or by both.
-        variants: show every variant of a product instead of the best one.
+        variants: return every variant of a product instead of the best one.
         sellable_only: leave out products that may not be sold now.
-        depth: places of each list that `hybrid` fuses, at least k.
+        depth: length of each ranking that `hybrid` fuses, at least k.
         fusion: constant of reciprocal rank fusion.
     """
 
@@ -73,11 +74,11 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class _ResolvedQuery:
-    """A query whose products, condition and pictures have been found."""
+    """A query with its filter mask, the table rows of its products, and its decoded images."""
 
     query: Query
     allow: BoolArray
-    own: IntArray
+    rows: IntArray
     pixels: dict[str, Pixels]
 
 
@@ -85,13 +86,13 @@ class SearchEngine:
     """Answers queries over one catalogue.
 
     Args:
-        catalogue: n products: titles, variants, columns for conditions; one newer than the table has no vector yet.
+        catalogue: n products: titles, variants, columns for filters; one newer than the table has no vector yet.
         table: vectors of products.
         index: over the table's vectors.
-        model_loader: gives the model that made the table; called for a text or a picture only.
-        lexical_loader: gives the index of words; called when `way.mode` needs it.
-        images: limits for picture files.
-        way: how to look.
+        model_loader: loads the model that computed the table; called for texts and images only.
+        lexical_loader: loads the BM25 index; called when `way.mode` needs it.
+        images: limits for image files.
+        way: search options.
     """
 
     def __init__(
@@ -106,67 +107,69 @@ class SearchEngine:
         way: SearchOptions,
     ) -> None:
         self.catalogue, self.table, self.index, self.images, self.way = catalogue, table, index, images, way
-        self._load, self._load_lexical = model_loader, lexical_loader
+        self._load_model, self._load_lexical = model_loader, lexical_loader
         same = catalogue.ids.texts == table.ids.texts
-        self._at = np.arange(len(table), dtype=np.int64) if same else catalogue.ids.rows(table.ids.texts)
+        self._catalogue_rows = np.arange(len(table), dtype=np.int64) if same else catalogue.ids.rows(table.ids.texts)
         self._variant_groups = None if way.variants else variants.variant_groups(catalogue)
-        self._allowed = lru_cache(_MASKS)(self._filter_mask)
+        self._cached_mask = lru_cache(_MASKS)(self._filter_mask)
 
     def search(
         self, queries: Sequence[Query], k: int, *, where: Sequence[str | None] | None = None
     ) -> list[pl.DataFrame | UsageError]:
-        """The k products nearest to each query; what a query names is not among its answers.
+        """Return the k nearest products to each query; products a query names are not among its results.
 
         Args:
-            queries: what to look for.
-            k: how many.
-            where: for each query, only products that meet this condition (`filters`).
+            queries: the queries.
+            k: results per query.
+            where: for each query, a filter its results must pass (`filters`).
 
         Returns:
-            For each query a frame (product_id, score, title), fewer than k rows only where fewer products count; or
-            what is wrong with it. The score is a cosine, by words BM25, by both a sum of reciprocal ranks.
+            For each query a frame (product_id, score, title), with fewer than k rows only where fewer products are
+            allowed; or the error of the query. The score is a cosine, for words BM25, for both a sum of reciprocal
+            ranks.
 
         Raises:
-            ModelFolderError: the table was made by another model than the one loaded.
+            ModelFolderError: the table was computed by another model than the one loaded.
         """
         if k < 1:
             raise UsageError(f"k is {k}; it must be at least 1")
-        out: list[pl.DataFrame | UsageError | None] = [None] * len(queries)
-        asked: dict[int, _ResolvedQuery] = {}
-        for at, query in enumerate(queries):
+        results: list[pl.DataFrame | UsageError | None] = [None] * len(queries)
+        resolved: dict[int, _ResolvedQuery] = {}
+        for i, query in enumerate(queries):
             try:
-                asked[at] = self._asked(query, where[at] if where is not None else None)
+                resolved[i] = self._resolve(query, where[i] if where is not None else None)
             except UsageError as error:
-                out[at] = error
-        vectors, wrong = self._vectors(asked) if self.way.mode != "lexical" else ({}, {})
-        for at, trouble in wrong.items():
-            out[at] = trouble
-            asked.pop(at)
-        near = self._nearest(asked, vectors, k)
-        for at, one in asked.items():
-            out[at] = self._frame(*self._ranked(one, near.get(at), k))
-        return [one for one in out if one is not None]
+                results[i] = error
+        vectors, errors = self._query_vectors(resolved) if self.way.mode != "lexical" else ({}, {})
+        for i, problem in errors.items():
+            results[i] = problem
+            resolved.pop(i)
+        by_vector = self._search_vectors(resolved, vectors, k)
+        for i, resolved_query in resolved.items():
+            results[i] = self._result_frame(*self._rank(resolved_query, by_vector.get(i), k))
+        return [result for result in results if result is not None]
 
-    def _asked(self, query: Query, where: str | None) -> _ResolvedQuery:
+    def _resolve(self, query: Query, where: str | None) -> _ResolvedQuery:
+        """Resolve the products, the filter and the images of a query."""
         if self.way.mode == "lexical" and any(part.kind != "text" for part in (*query.plus_parts, *query.minus_parts)):
-            raise UsageError("a search by words alone takes texts; look by vector or hybrid for products and pictures")
-        named = [*query.values("product"), *query.values("product", minus=True)]
-        own = np.array([self._row(product) for product in named], np.int64)
+            raise UsageError("lexical search takes texts only; use mode vector or hybrid for products and images")
+        products = [*query.values("product"), *query.values("product", minus=True)]
+        rows = np.array([self._table_row(product) for product in products], np.int64)
         paths = dict.fromkeys([*query.values("image"), *query.values("image", minus=True)])
-        return _ResolvedQuery(query, self._allowed(where), own, {path: self.picture(path) for path in paths})
+        return _ResolvedQuery(query, self._cached_mask(where), rows, {path: self.picture(path) for path in paths})
 
     def picture(self, path: str) -> Pixels:
-        """The picture a query names: (3, S, S)."""
+        """Return the decoded image of a query: (3, S, S)."""
         return load_image(path, self.images)
 
     def _filter_mask(self, where: str | None) -> BoolArray:
-        """Products that may be an answer: (n,) bool in catalogue rows."""
-        everything = np.ones(len(self.catalogue), np.bool_)
-        allowed = self.catalogue.sellable if self.way.sellable_only else everything
+        """Return the products that may be a result: (n,) bool in catalogue rows."""
+        all_products = np.ones(len(self.catalogue), np.bool_)
+        allowed = self.catalogue.sellable if self.way.sellable_only else all_products
         return allowed if where is None else allowed & filters.parse(where, self.catalogue.frame)
 
-    def _row(self, product: str) -> int:
-        """The table's row of a product."""
+    def _table_row(self, product: str) -> int:
+        """Return the table row of a product."""
         row = int(self.table.ids.rows([product])[0])
         if row >= 0:
             return row
@@ -174,15 +177,19 @@ class SearchEngine:
             raise NotFoundError(f"product '{product}' has no vector yet; run 'recsys embed'")
         raise self.catalogue.ids.unknown("product", product)
 
-    def _barred(self, one: _ResolvedQuery) -> IntArray:
-        """Families of the products that a query names; of one that has left the catalogue nothing is there to bar."""
-        own = self._at[one.own]
-        own = own[own >= 0]
-        return own if self._variant_groups is None else self._variant_groups[own]
+    def _excluded_groups(self, resolved_query: _ResolvedQuery) -> IntArray:
+        """Return the variant groups of the products a query names, which are excluded from its results.
+
+        A product that has left the catalogue has no group to exclude.
+        """
+        rows = self._catalogue_rows[resolved_query.rows]
+        rows = rows[rows >= 0]
+        return rows if self._variant_groups is None else self._variant_groups[rows]
 
     @cached_property
     def _model(self) -> QueryEncoder:
-        model = self._load()
+        """Model of the table, loaded on first use."""
+        model = self._load_model()
         if model.content_version != self.table.model_id:
             raise ModelFolderError(
                 f"the embeddings are of model {self.table.model_id}, not of {model.content_version}; run 'recsys embed'"
@@ -191,79 +198,98 @@ class SearchEngine:
 
     @cached_property
     def _lexical(self) -> Bm25Index:
+        """BM25 index, loaded on first use."""
         return self._load_lexical()
 
-    def _vectors(self, asked: dict[int, _ResolvedQuery]) -> tuple[dict[int, FloatArray], dict[int, UsageError]]:
-        """The vector of each query; texts and pictures of all of them go through the model together."""
-        parts = [part for one in asked.values() for part in (*one.query.plus_parts, *one.query.minus_parts)]
+    def _query_vectors(
+        self, resolved: dict[int, _ResolvedQuery]
+    ) -> tuple[dict[int, FloatArray], dict[int, UsageError]]:
+        """Return the vector or the error of each query; all texts and images are encoded together."""
+        parts = [
+            part
+            for resolved_query in resolved.values()
+            for part in (*resolved_query.query.plus_parts, *resolved_query.query.minus_parts)
+        ]
         texts = list(dict.fromkeys(part.value for part in parts if part.kind == "text"))
-        pictures = {path: held for one in asked.values() for path, held in one.pixels.items()}
-        known: dict[tuple[str, str], FloatArray] = {}
+        images = {
+            path: pixels for resolved_query in resolved.values() for path, pixels in resolved_query.pixels.items()
+        }
+        encoded: dict[tuple[str, str], FloatArray] = {}
         if texts:
-            known |= {("text", text): v for text, v in zip(texts, self._model.encode_text(texts), strict=True)}
-        if pictures:
-            encoded = self._model.encode_images(np.stack(list(pictures.values())))
-            known |= {("image", path): v for path, v in zip(pictures, encoded, strict=True)}
+            encoded |= {("text", text): v for text, v in zip(texts, self._model.encode_text(texts), strict=True)}
+        if images:
+            image_vectors = self._model.encode_images(np.stack(list(images.values())))
+            encoded |= {("image", path): v for path, v in zip(images, image_vectors, strict=True)}
 
-        def of(part: QueryPart) -> tuple[float, FloatArray]:
+        def weighted_vector(part: QueryPart) -> tuple[float, FloatArray]:
+            """Return weight and vector of a query part."""
             if part.kind == "product":
-                return part.weight, self.table.vectors[self._row(part.value)]
-            return part.weight, known[part.kind, part.value]
+                return part.weight, self.table.vectors[self._table_row(part.value)]
+            return part.weight, encoded[part.kind, part.value]
 
-        out: dict[int, FloatArray] = {}
-        wrong: dict[int, UsageError] = {}
-        for at, one in asked.items():
+        vectors: dict[int, FloatArray] = {}
+        errors: dict[int, UsageError] = {}
+        for i, resolved_query in resolved.items():
             try:
-                out[at] = combine_query_vectors(
-                    [of(p) for p in one.query.plus_parts], [of(p) for p in one.query.minus_parts]
+                vectors[i] = combine_query_vectors(
+                    [weighted_vector(p) for p in resolved_query.query.plus_parts],
+                    [weighted_vector(p) for p in resolved_query.query.minus_parts],
                 )
             except UsageError as error:
-                wrong[at] = error
-        return out, wrong
+                errors[i] = error
+        return vectors, errors
 
-    def _nearest(
-        self, asked: dict[int, _ResolvedQuery], vectors: dict[int, FloatArray], k: int
+    def _search_vectors(
+        self, resolved: dict[int, _ResolvedQuery], vectors: dict[int, FloatArray], k: int
     ) -> dict[int, tuple[FloatArray, IntArray]]:
-        """Scores and catalogue rows by vector, one a family; queries with the same condition go together."""
-        together: dict[int, list[int]] = {}
-        for at in vectors:
-            together.setdefault(id(asked[at].allow), []).append(at)
-        held = self._at >= 0
-        kin = None if self._variant_groups is None else np.where(held, self._variant_groups[self._at], -1)
-        out = {}
-        for members in together.values():
+        """Return scores and catalogue rows by vector, one per group; queries with the same filter go together."""
+        batches: dict[int, list[int]] = {}
+        for i in vectors:
+            batches.setdefault(id(resolved[i].allow), []).append(i)
+        in_catalogue = self._catalogue_rows >= 0
+        groups = (
+            None
+            if self._variant_groups is None
+            else np.where(in_catalogue, self._variant_groups[self._catalogue_rows], -1)
+        )
+        results = {}
+        for members in batches.values():
             allow = np.zeros(len(self.table), np.bool_)
-            allow[held] = asked[members[0]].allow[self._at[held]]
-            barred = [self._barred(asked[at]) if kin is not None else asked[at].own for at in members]
-            wanted = max(k, self.way.depth) if self.way.mode == "hybrid" else k
-            queries = np.stack([vectors[at] for at in members])
-            found = variants.search_distinct(self.index, queries, wanted, allow=allow, kin=kin, barred=barred)
-            for at, scores, rows in zip(members, *found, strict=True):
-                real = rows >= 0
-                out[at] = scores[real], self._at[rows[real]]
-        return out
+            allow[in_catalogue] = resolved[members[0]].allow[self._catalogue_rows[in_catalogue]]
+            excluded = [self._excluded_groups(resolved[i]) if groups is not None else resolved[i].rows for i in members]
+            depth = max(k, self.way.depth) if self.way.mode == "hybrid" else k
+            queries = np.stack([vectors[i] for i in members])
+            result = variants.search_distinct(self.index, queries, depth, allow=allow, kin=groups, barred=excluded)
+            for i, scores, rows in zip(members, *result, strict=True):
+                exists = rows >= 0
+                results[i] = scores[exists], self._catalogue_rows[rows[exists]]
+        return results
 
-    def _ranked(
-        self, one: _ResolvedQuery, near: tuple[FloatArray, IntArray] | None, k: int
+    def _rank(
+        self, resolved_query: _ResolvedQuery, by_vector: tuple[FloatArray, IntArray] | None, k: int
     ) -> tuple[FloatArray, IntArray]:
-        texts, unwanted = one.query.values("text"), one.query.values("text", minus=True)
-        if near is not None and (self.way.mode == "vector" or not texts):
-            return near[0][:k], near[1][:k]
-        deep = k if near is None else max(k, self.way.depth)
-        found = self._lexical.top_k(
+        """Rank the results of a query by vector, by words, or by the fusion of both."""
+        texts, unwanted = resolved_query.query.values("text"), resolved_query.query.values("text", minus=True)
+        if by_vector is not None and (self.way.mode == "vector" or not texts):
+            return by_vector[0][:k], by_vector[1][:k]
+        depth = k if by_vector is None else max(k, self.way.depth)
+        by_words = self._lexical.top_k(
             " ".join(texts),
-            deep,
+            depth,
             minus=" ".join(unwanted),
-            allow=one.allow,
+            allow=resolved_query.allow,
             kin=self._variant_groups,
-            barred=self._barred(one),
+            barred=self._excluded_groups(resolved_query),
         )
         return (
-            found
-            if near is None
-            else reciprocal_rank_fusion([near[1], found[1]], k, constant=self.way.fusion, kin=self._variant_groups)
+            by_words
+            if by_vector is None
+            else reciprocal_rank_fusion(
+                [by_vector[1], by_words[1]], k, constant=self.way.fusion, kin=self._variant_groups
+            )
         )
 
-    def _frame(self, scores: FloatArray, rows: IntArray) -> pl.DataFrame:
+    def _result_frame(self, scores: FloatArray, rows: IntArray) -> pl.DataFrame:
+        """Return results as a frame (product_id, score, title)."""
         ids, titles = self.catalogue.ids.ids(rows), self.catalogue.titles(rows)
         return pl.DataFrame({schema.PRODUCT_ID: ids, SCORE: scores, schema.TITLE: titles}, schema=SCHEMA)

@@ -1,4 +1,4 @@
-"""The nearest products of every product, for the table consumers read.
+"""Table of the nearest products of every product.
 
 In: vectors and their index. Out: rows product_id, rank, neighbour_id, score.
 """
@@ -23,6 +23,7 @@ SCORE: Final = "score"
 
 _SCHEMA: Final = {schema.PRODUCT_ID: pl.String, RANK: pl.Int32, NEIGHBOUR_ID: pl.String, SCORE: pl.Float32}
 _BLOCK = 2048
+"""Products searched at a time."""
 
 
 def nearest_neighbours(
@@ -34,44 +35,44 @@ def nearest_neighbours(
     kin: IntArray | None = None,
     progress: Progress | None = None,
 ) -> pl.DataFrame:
-    """The k nearest other products of each product, best first, ranks 1..k.
+    """Return the k nearest other products of each product, best first, ranks 1..k.
 
-    A product that may not be a neighbour, such as one that is sold out, has neighbours all the same: they are what its
-    page can offer instead.
+    A product that may not be a neighbour, such as one that is sold out, still gets neighbours: they are the
+    alternatives on its page.
 
     Args:
         table: vectors of n products.
         index: over the same vectors.
-        k: neighbours wanted; a product has fewer where fewer others count.
+        k: neighbours per product; fewer where fewer other products are allowed.
         allow: (n,) bool, products that may be a neighbour; all when None.
-        kin: (n,) int64, variants of one product have the same number (`variants.variant_groups`): one of them stands for all,
+        kin: (n,) int64 variant group of each product (`variants.variant_groups`): one variant represents its group,
             and a product's own variants are not its neighbours. None = no two products are variants.
-        progress: told how many products are done.
+        progress: called with the number of products done.
 
     Returns:
         Frame (product_id, rank, neighbour_id, score) in row order of the table.
     """
-    texts = np.array(table.ids.texts, dtype=np.object_)
-    family = np.arange(len(table), dtype=np.int64) if kin is None else kin
+    product_ids = np.array(table.ids.texts, dtype=np.object_)
+    product_groups = np.arange(len(table), dtype=np.int64) if kin is None else kin
     blocks = []
     for start in range(0, len(table), _BLOCK):
-        own = np.arange(start, min(start + _BLOCK, len(table)))
-        queries = np.ascontiguousarray(table.vectors[own])
-        barred = list(family[own][:, None])
-        scores, rows = variants.search_distinct(index, queries, k, allow=allow, kin=kin, barred=barred)
-        real = rows >= 0
-        rank = np.broadcast_to(np.arange(1, k + 1), real.shape)[real]
-        product = np.broadcast_to(own[:, None], real.shape)[real]
+        block_rows = np.arange(start, min(start + _BLOCK, len(table)))
+        queries = np.ascontiguousarray(table.vectors[block_rows])
+        excluded = list(product_groups[block_rows][:, None])
+        scores, rows = variants.search_distinct(index, queries, k, allow=allow, kin=kin, barred=excluded)
+        exists = rows >= 0
+        rank = np.broadcast_to(np.arange(1, k + 1), exists.shape)[exists]
+        product = np.broadcast_to(block_rows[:, None], exists.shape)[exists]
         blocks.append(
             pl.DataFrame(
                 {
-                    schema.PRODUCT_ID: pl.Series(texts[product].tolist(), dtype=pl.String),
+                    schema.PRODUCT_ID: pl.Series(product_ids[product].tolist(), dtype=pl.String),
                     RANK: rank.astype(np.int32),
-                    NEIGHBOUR_ID: pl.Series(texts[rows[real]].tolist(), dtype=pl.String),
-                    SCORE: scores[real],
+                    NEIGHBOUR_ID: pl.Series(product_ids[rows[exists]].tolist(), dtype=pl.String),
+                    SCORE: scores[exists],
                 }
             )
         )
         if progress is not None:
-            progress(start + len(own), len(table))
+            progress(start + len(block_rows), len(table))
     return pl.concat(blocks) if blocks else pl.DataFrame(schema=_SCHEMA)

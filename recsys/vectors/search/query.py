@@ -1,6 +1,6 @@
-"""What somebody looks for: products, texts and pictures, how much each counts, and what it shall not be like.
+"""Search query: products, texts and images with weights, both wanted and unwanted.
 
-In: ids, texts, picture files, one or several of each. Out: a checked `Query`, made of parts with weights.
+In: ids, texts, image files, one or several of each. Out: a validated `Query` of weighted parts.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from recsys.errors import UsageError, suggestion
 logger = logging.getLogger(__name__)
 
 KINDS: Final = ("product", "text", "image")
+"""Kinds of query parts."""
 NOT: Final = "not_"
-"""Before a kind, in the names of weights: what is not wanted."""
+"""Prefix of a kind in the names of weights, for unwanted parts."""
 LONGEST: Final = 2_000
-"""Characters of a text that are read: several times what the encoder takes."""
+"""Characters of a text that are read: several times the encoder's limit."""
 MOST: Final = 100
-"""Parts of one query."""
+"""Largest number of parts of one query."""
 
 One = str | os.PathLike[str]
 OneOrMany = One | Sequence[One] | None
@@ -36,12 +37,12 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class QueryPart:
-    """One thing that is wanted, or not wanted.
+    """One wanted or unwanted part of a query.
 
     Attributes:
         kind: one of KINDS.
-        value: a product id, a text, or the path of a picture.
-        weight: how much it counts, above 0.
+        value: a product id, a text, or the path of an image.
+        weight: above 0.
     """
 
     kind: str
@@ -51,20 +52,20 @@ class QueryPart:
 
 @dataclass(frozen=True)
 class Query:
-    """What to look for: one thing, or several mixed.
+    """A search query of one or several parts.
 
     Attributes:
         product: a product id, or several.
         text: any text, or several.
-        image: a picture file, or several.
-        minus: what it shall not be like: "product", "text", "image" to one or several.
-        weights: "product", "text", "image", and the same after "not_", to a number that all of this kind share, or to
-            one number each; 1 unless named, so that three products count as much as one text.
-        plus_parts: all that is wanted.
-        minus_parts: all that is not.
+        image: an image file, or several.
+        minus: unwanted parts: "product", "text", "image" to one or several.
+        weights: "product", "text", "image", and the same after "not_", to a number that all parts of this kind share,
+            or to one number each; the default is 1 per kind, so that three products count as much as one text.
+        plus_parts: all wanted parts.
+        minus_parts: all unwanted parts.
 
     Raises:
-        UsageError: nothing is wanted, a text is empty, or a name or a weight cannot be used.
+        UsageError: nothing is wanted, a text is empty, or a name or a weight is invalid.
     """
 
     product: OneOrMany = None
@@ -76,71 +77,78 @@ class Query:
     minus_parts: tuple[QueryPart, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        wanted = {"product": _several(self.product), "text": _several(self.text), "image": _several(self.image)}
+        plus = {"product": _to_texts(self.product), "text": _to_texts(self.text), "image": _to_texts(self.image)}
         for name in self.minus:
             if name not in KINDS:
                 raise UsageError(f"minus knows {', '.join(KINDS)}, not '{name}'{suggestion(name, KINDS)}")
-        unwanted = {name: _several(self.minus.get(name)) for name in KINDS}
+        minus = {name: _to_texts(self.minus.get(name)) for name in KINDS}
         weights = {name.replace("-", "_"): weight for name, weight in self.weights.items()}
         counts = {
-            **{name: len(held) for name, held in wanted.items()},
-            **{NOT + name: len(held) for name, held in unwanted.items()},
+            **{name: len(values) for name, values in plus.items()},
+            **{NOT + name: len(values) for name, values in minus.items()},
         }
-        _check(weights, counts)
-        if not any(wanted.values()):
-            raise UsageError("nothing to look for: name a product, a text or a picture")
+        _check_weights(weights, counts)
+        if not any(plus.values()):
+            raise UsageError("nothing to look for: name a product, a text or an image")
         if sum(counts.values()) > MOST:
             raise UsageError(f"a query has at most {MOST} parts, not {sum(counts.values())}; ask several times")
-        object.__setattr__(self, "plus_parts", _parts(wanted, weights, ""))
-        object.__setattr__(self, "minus_parts", _parts(unwanted, weights, NOT))
+        object.__setattr__(self, "plus_parts", _parts(plus, weights, ""))
+        object.__setattr__(self, "minus_parts", _parts(minus, weights, NOT))
 
     def values(self, kind: str, *, minus: bool = False) -> list[str]:
-        """All of one kind that is wanted, or not wanted."""
+        """Return all wanted or unwanted values of one kind."""
         return [part.value for part in (self.minus_parts if minus else self.plus_parts) if part.kind == kind]
 
 
-def _several(given: OneOrMany) -> list[str]:
-    """What was named of one kind, as texts."""
-    if given is None:
+def _to_texts(values: OneOrMany) -> list[str]:
+    """Return the values of one kind as texts."""
+    if values is None:
         return []
-    held = list(given) if isinstance(given, Iterable) and not isinstance(given, str | os.PathLike) else [given]
-    for one in held:
-        if not isinstance(one, str | os.PathLike):
-            raise UsageError(f"a product, a text or a picture is named by a text, not by {type(one).__name__} {one!r}")
-    return [os.fspath(one) for one in held]
+    items = list(values) if isinstance(values, Iterable) and not isinstance(values, str | os.PathLike) else [values]
+    for item in items:
+        if not isinstance(item, str | os.PathLike):
+            raise UsageError(f"a product, a text or an image is named by a text, not by {type(item).__name__} {item!r}")
+    return [os.fspath(item) for item in items]
 
 
-def _check(weights: Mapping[str, Weight], counts: Mapping[str, int]) -> None:
+def _check_weights(weights: Mapping[str, Weight], counts: Mapping[str, int]) -> None:
+    """Check names and values of the weights against the number of parts."""
     for name, weight in weights.items():
         if name not in counts:
             raise UsageError(f"there is no weight '{name}'{suggestion(name, counts)}; there are {', '.join(counts)}")
         if not counts[name]:
             raise UsageError(f"there is a weight for '{name}', but nothing to weigh; leave it out")
         each = [weight] if isinstance(weight, int | float) else list(weight)
-        if any(isinstance(one, bool) or not isinstance(one, int | float) for one in each):
+        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in each):
             raise UsageError(f"weight of '{name}' is {weight!r}; give a number")
-        if not all(np.isfinite(one) and one > 0 for one in each):
+        if not all(np.isfinite(value) and value > 0 for value in each):
             raise UsageError(
-                f"weight of '{name}' is {weight}; weights are above 0. What shall be left out is named by minus "
+                f"weight of '{name}' is {weight}; it must be above 0. Name unwanted parts by minus "
                 "(--not-product, --not-text, --not-image)"
             )
         if not isinstance(weight, int | float) and len(each) != counts[name]:
             raise UsageError(f"{len(each)} weights for {counts[name]} times '{name}'; give one, or one for each")
 
 
-def _parts(named: Mapping[str, Sequence[str]], weights: Mapping[str, Weight], before: str) -> tuple[QueryPart, ...]:
+def _parts(
+    values_by_kind: Mapping[str, Sequence[str]], weights: Mapping[str, Weight], prefix: str
+) -> tuple[QueryPart, ...]:
+    """Return the parts of all kinds; a single weight is divided among the parts of a kind."""
     out = []
-    for kind, values in named.items():
+    for kind, values in values_by_kind.items():
         if not values:
             continue
-        weight = weights.get(before + kind, 1.0)
-        each = [float(weight) / len(values)] * len(values) if isinstance(weight, int | float) else weight
-        out += [QueryPart(kind, _said(kind, value), float(one)) for value, one in zip(values, each, strict=True)]
+        weight = weights.get(prefix + kind, 1.0)
+        part_weights = [float(weight) / len(values)] * len(values) if isinstance(weight, int | float) else weight
+        out += [
+            QueryPart(kind, _normalize_value(kind, value), float(part_weight))
+            for value, part_weight in zip(values, part_weights, strict=True)
+        ]
     return tuple(out)
 
 
-def _said(kind: str, value: str) -> str:
-    """The value as it is looked for."""
+def _normalize_value(kind: str, value: str) -> str:
+    """Validate a value and return it in the form that is searched."""
     if kind == "image":
         return str(Path(value))
     if kind == "product":
@@ -148,7 +156,7 @@ def _said(kind: str, value: str) -> str:
     if not value.strip():
         raise UsageError("the text is empty; write what to look for, or leave the text out")
     if "\0" in value or value.encode("utf-8", "replace").decode() != value:
-        raise UsageError("the text holds a NUL or half a character; mend it")
+        raise UsageError("the text holds a NUL or half a character; remove it")
     text = value.strip()
     if len(text) > LONGEST:
         logger.warning("the text has %d characters; only the first %d are read", len(text), LONGEST)
@@ -156,19 +164,19 @@ def _said(kind: str, value: str) -> str:
 
 
 def load_image(file: str, settings: ImageSettings) -> Pixels:
-    """The picture of a file: (3, S, S).
+    """Read and decode an image file: (3, S, S).
 
     Raises:
-        UsageError: there is none, or it cannot be used; the message says why.
+        UsageError: there is no file, or it cannot be used; the message says why.
     """
     from recsys.data.image_decoding import ImageError, decode_image
 
     path = Path(file)
     if not path.is_file():
-        raise UsageError(f"there is no picture {path}")
+        raise UsageError(f"there is no image {path}")
     if path.stat().st_size > settings.max_megabytes * 1e6:
-        raise UsageError(f"picture {path} is larger than {settings.max_megabytes} MB; see [images] max_megabytes")
+        raise UsageError(f"image {path} is larger than {settings.max_megabytes} MB; see [images] max_megabytes")
     try:
         return decode_image(path.read_bytes(), settings)
     except ImageError as error:
-        raise UsageError(f"picture {path} cannot be used ({error.code}); give a JPEG, PNG, GIF or WebP") from error
+        raise UsageError(f"image {path} cannot be used ({error.code}); give a JPEG, PNG, GIF or WebP") from error

@@ -1,6 +1,6 @@
-"""Two rankings made one: reciprocal rank fusion.
+"""Reciprocal rank fusion of several rankings.
 
-In: rows in the order of each ranking. Out: the best k rows of all of them together.
+In: rows in the order of each ranking. Out: the best k rows of the fused ranking.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from recsys.types import FloatArray, IntArray
 def reciprocal_rank_fusion(
     rankings: Sequence[IntArray], k: int, *, constant: float = 60, kin: IntArray | None = None
 ) -> tuple[FloatArray, IntArray]:
-    """Sum 1 / (constant + place) over the rankings, places counted from 1.
+    """Sum 1 / (constant + rank) over the rankings, ranks counted from 1.
 
-    Only places count, so scores that cannot be compared (cosines, BM25) need no scaling. Cormack, Clarke and Buettcher
+    Only ranks count, so scores that cannot be compared (cosines, BM25) need no scaling. Cormack, Clarke and Buettcher
     2009.
 
     Args:
-        rankings: rows (m,) each, best first, a family at most once in each.
-        k: rows wanted.
-        constant: larger = the first places count less.
-        kin: (n,) family of each row; variants of one product share their points, and the one placed best stands for
-            them.
+        rankings: rows (m,) each, best first, a variant group at most once in each.
+        k: results.
+        constant: a larger one reduces the weight of the first ranks.
+        kin: (n,) variant group of each row; variants of one product share their score, and the one with the best
+            rank represents them.
 
     Returns:
         Scores and rows, at most k, descending, ties by lower row.
     """
-    points: dict[int, float] = {}
+    scores_by_group: dict[int, float] = {}
     best: dict[int, tuple[int, int]] = {}
     for ranking in rankings:
-        for place, row in enumerate(ranking.tolist(), start=1):
-            family = row if kin is None else int(kin[row])
-            points[family] = points.get(family, 0.0) + 1.0 / (constant + place)
-            best[family] = min(best.get(family, (place, row)), (place, row))
-    rows = np.array([best[family][1] for family in points], np.int64)
-    scores = np.array(list(points.values()), np.float32)
+        for rank, row in enumerate(ranking.tolist(), start=1):
+            group = row if kin is None else int(kin[row])
+            scores_by_group[group] = scores_by_group.get(group, 0.0) + 1.0 / (constant + rank)
+            best[group] = min(best.get(group, (rank, row)), (rank, row))
+    rows = np.array([best[group][1] for group in scores_by_group], np.int64)
+    scores = np.array(list(scores_by_group.values()), np.float32)
     order = np.lexsort((rows, -scores))[:k]
     return scores[order], rows[order]

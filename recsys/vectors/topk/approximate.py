@@ -1,9 +1,11 @@
-"""Approximate scoring: each query looks only at the groups of items that point its way, as many as the recall asks for.
+"""Approximate top-k search: each query is scored only against the item clusters nearest to it.
 
-In: items (n, d), a sample of the queries to come, the recall wanted. Out: what `ExactScorer` gives, most of it.
+In: items (n, d), a sample of the expected queries, the target recall. Out: the result of `ExactScorer`, up to that
+recall.
 
-An inverted file (Jegou et al. 2011) searched for thousands of queries at once: group by group, all queries that look
-into it are multiplied with it in one product, which a processor does much faster than a search query by query.
+An inverted file (Jegou et al. 2011) searched for thousands of queries at once, cluster by cluster: all queries that
+probe a cluster are multiplied with it in one matrix product, which a processor computes much faster than a search
+query by query.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import torch
 from recsys.errors import UsageError
 from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors.clustering.kmeans import kmeans_fit_subset
-from recsys.vectors.topk import rescore as topk_exact
+from recsys.vectors.topk import rescore
 from recsys.vectors.topk.exclusions import Exclusions
 from recsys.vectors.topk.low_precision import LowPrecisionItems, supports_bf16
 from recsys.vectors.topk.scorer import ExactScorer, check_finite, select_threshold_filter
@@ -26,15 +28,18 @@ from recsys.vectors.topk.threshold import STRIDE
 
 logger = logging.getLogger(__name__)
 
-_SIZE, _MOST = 256, 2048
-"""Items of a group, and groups at most."""
+_CLUSTER_SIZE, _MAX_CLUSTERS = 256, 2048
+"""Average number of items in a cluster, and the largest number of clusters."""
 
-_QUERIES = 4096
-"""Queries a thread does at once, so that each group has many."""
+_QUERY_BLOCK = 4096
+"""Queries in one block of a thread, so that each cluster is multiplied with many queries at once."""
 
 
 class ApproximateScorer:
-    """Items in groups. `recall` is what was measured on the sample, `effort` the groups a query looks into."""
+    """Inverted file over the items.
+
+    `recall` is the recall measured on the sample, `n_probe` the number of clusters scored for each query.
+    """
 
     def __init__(
         self,
@@ -48,122 +53,149 @@ class ApproximateScorer:
         device: str = "cpu",
         sieve: str = "auto",
     ) -> None:
-        """Group the items, and raise the effort until the sample's lists hold the recall asked for.
+        """Cluster the items and raise `n_probe` until the sample reaches the requested recall.
 
         Args:
             items: (n, d).
-            sample: (s, d) queries like those to come.
-            k: length of the lists the recall is measured on.
+            sample: (s, d) queries like those expected.
+            k: list length at which the recall is measured.
             recall: share of the true k best that must be found, on average.
             allowed: (n,) bool, items that may be returned; default all.
-            seed: of the groups.
-            device: where the rough products are taken.
-            sieve: as for `ExactScorer`.
+            seed: random seed of the clustering.
+            device: device of the approximate products.
+            sieve: implementation of the threshold filter, as for `ExactScorer`.
 
         Raises:
-            UsageError: a vector is not finite, or recall is not above 0 and up to 1.
+            UsageError: a vector is not finite, or recall is not above 0 and at most 1.
         """
         if not 0 < recall <= 1:
             raise UsageError(f"recall is {recall}; it must be above 0 and at most 1")
         self.exact = ExactScorer(items, allowed=allowed, device=device, sieve=sieve)
-        self.items, self.device, self._sieve, self._looked = items, self.exact.device, sieve, 0
-        known = self.exact.rows
-        lengths = np.linalg.norm(items, axis=1, keepdims=True)
-        unit = np.divide(items, lengths, out=np.zeros_like(items), where=lengths > 0)
-        group = kmeans_fit_subset(unit, seed=seed, among=known, number=min(_MOST, max(1, len(known) // _SIZE)))[known]
-        order = np.argsort(group, kind="stable")
-        ends = np.cumsum(np.bincount(group)) if len(known) else np.zeros(0, np.int64)
-        self.bounds = np.concatenate([[0], ends]).astype(np.int64)
-        sums = np.add.reduceat(unit[known[order]].astype(np.float64), self.bounds[:-1], axis=0) if len(known) else unit
-        self.middles = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+        self.items, self.device, self._filter_backend, self._scored_pairs = items, self.exact.device, sieve, 0
+        rows = self.exact.rows
+        norms = np.linalg.norm(items, axis=1, keepdims=True)
+        unit = np.divide(items, norms, out=np.zeros_like(items), where=norms > 0)
+        cluster = kmeans_fit_subset(
+            unit, seed=seed, among=rows, number=min(_MAX_CLUSTERS, max(1, len(rows) // _CLUSTER_SIZE))
+        )[rows]
+        order = np.argsort(cluster, kind="stable")
+        cluster_ends = np.cumsum(np.bincount(cluster)) if len(rows) else np.zeros(0, np.int64)
+        self.bounds = np.concatenate([[0], cluster_ends]).astype(np.int64)
+        sums = np.add.reduceat(unit[rows[order]].astype(np.float64), self.bounds[:-1], axis=0) if len(rows) else unit
+        self.centroids = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
         dtype = torch.bfloat16 if supports_bf16(self.device) else torch.float32
-        self.rough = LowPrecisionItems(items, known[order], self.bounds, dtype=dtype, device=self.device, kept=True)
-        self.n_probe, self.recall = self._calibrated(check_finite(sample, "sample query"), k, recall)
+        self.low_precision = LowPrecisionItems(
+            items, rows[order], self.bounds, dtype=dtype, device=self.device, kept=True
+        )
+        self.n_probe, self.recall = self._calibrate_n_probe(check_finite(sample, "sample query"), k, recall)
 
     def top_k(
         self, queries: FloatArray, k: int, *, excluded: tuple[IntArray, IntArray] | None = None
     ) -> tuple[FloatArray, IntArray]:
-        """As `ExactScorer.top_k`, with items missing that stand in groups not looked into; scores are true ones.
+        """Find the k best items of each query among the probed clusters; returned scores are exact.
 
-        Queries whose groups hold fewer than k items, and those the sieve gives up, are answered exactly.
+        Arguments and result are those of `ExactScorer.top_k`, except that items of clusters that are not probed are
+        missing. Queries whose clusters hold fewer than k items, and queries whose threshold filter overflows, are
+        answered by exact search.
         """
         queries = check_finite(queries, "query")
         b = len(queries)
         scores, rows = np.full((b, k), -np.inf, np.float32), np.full((b, k), -1, np.int64)
-        seen = Exclusions(excluded, b)
-        some = queries.any(axis=1) & (not self.rough.zero)
-        todo = np.flatnonzero(some) if self.n_probe < len(self.middles) else np.zeros(0, np.int64)
-        if len(todo) and k:
-            self._looked += len(todo) * len(self.rough.order)
-            kind = select_threshold_filter(self._sieve, self.device, work=self._looked)
-            work = partial(self._block, kind, queries, seen, scores, rows)
-            run_in_threads(work, todo, height=_QUERIES, device=self.device)
-        left = np.flatnonzero((rows < 0).any(axis=1)) if k else np.zeros(0, np.int64)
-        if len(left):
-            scores[left], rows[left] = self.exact.top_k(queries[left], k, excluded=seen.only(left))
+        exclusions = Exclusions(excluded, b)
+        nonzero = queries.any(axis=1) & (not self.low_precision.zero)
+        pending = np.flatnonzero(nonzero) if self.n_probe < len(self.centroids) else np.zeros(0, np.int64)
+        if len(pending) and k:
+            self._scored_pairs += len(pending) * len(self.low_precision.order)
+            filter_class = select_threshold_filter(self._filter_backend, self.device, work=self._scored_pairs)
+            score_block = partial(self._score_block, filter_class, queries, exclusions, scores, rows)
+            run_in_threads(score_block, pending, height=_QUERY_BLOCK, device=self.device)
+        incomplete = np.flatnonzero((rows < 0).any(axis=1)) if k else np.zeros(0, np.int64)
+        if len(incomplete):
+            scores[incomplete], rows[incomplete] = self.exact.top_k(
+                queries[incomplete], k, excluded=exclusions.only(incomplete)
+            )
         return scores, rows
 
-    def _calibrated(self, sample: FloatArray, k: int, recall: float) -> tuple[int, float]:
-        """The lowest effort that finds enough, and what it finds; all groups are the exact answer."""
-        most, self.n_probe = len(self.middles), 1
-        if not len(sample) or not k or not most:
-            return max(1, most), 1.0
-        true = self.exact.top_k(sample, k)[1]
-        while self.n_probe < most:
-            rows = self.top_k(sample, k)[1]
-            hits = sum(len(np.intersect1d(a[a >= 0], b)) for a, b in zip(true, rows, strict=True))
-            found = hits / max(1, int((true >= 0).sum()))
-            if found >= recall:
-                return self.n_probe, found
-            self.n_probe = max(self.n_probe + 1, round(self.n_probe * 1.2))
-        logger.warning("no part of the items gives a recall of %g: every item is looked at, as without it", recall)
-        return most, 1.0
+    def _calibrate_n_probe(self, sample: FloatArray, k: int, recall: float) -> tuple[int, float]:
+        """Return the lowest `n_probe` that reaches the recall, and the measured recall.
 
-    def _block(
-        self, kind: type, queries: FloatArray, seen: Exclusions, scores: FloatArray, rows: IntArray, part: IntArray
+        Where no smaller number does, all clusters are probed, which is exact search.
+        """
+        n_clusters, self.n_probe = len(self.centroids), 1
+        if not len(sample) or not k or not n_clusters:
+            return max(1, n_clusters), 1.0
+        true_rows = self.exact.top_k(sample, k)[1]
+        while self.n_probe < n_clusters:
+            rows = self.top_k(sample, k)[1]
+            hits = sum(len(np.intersect1d(a[a >= 0], b)) for a, b in zip(true_rows, rows, strict=True))
+            measured = hits / max(1, int((true_rows >= 0).sum()))
+            if measured >= recall:
+                return self.n_probe, measured
+            self.n_probe = max(self.n_probe + 1, round(self.n_probe * 1.2))
+        logger.warning("approximate search: the sample does not reach recall %g; falling back to exact search", recall)
+        return n_clusters, 1.0
+
+    def _score_block(
+        self,
+        filter_class: type,
+        queries: FloatArray,
+        exclusions: Exclusions,
+        scores: FloatArray,
+        rows: IntArray,
+        part: IntArray,
     ) -> IntArray:
+        """Write the results of the queries `part` into `scores` and `rows`; skip those that overflow."""
         k = scores.shape[1]
-        own = np.ascontiguousarray(queries[part])
-        asked, off = self.rough.queries(own)
-        sieve = kind(off, k, dtype=self.rough.dtype, most=16 * k + 1024)
-        near = own.astype(np.float64) @ self.middles.T
-        at = len(self.middles) - self.n_probe
-        group, user = np.nonzero((near >= np.partition(near, at, axis=1)[:, at : at + 1]).T)
-        starts = np.searchsorted(group, np.arange(len(self.middles) + 1))
-        barred = self._barred(seen, part, group * len(part) + user, starts)
-        for one in np.flatnonzero(np.diff(starts)).tolist():
-            who = torch.from_numpy(user[starts[one] : starts[one + 1]]).to(self.device)
-            first, last = int(self.bounds[one]), int(self.bounds[one + 1])
-            product = torch.empty((len(who), -(-(last - first) // STRIDE) * STRIDE), dtype=self.rough.dtype)
+        block_queries = np.ascontiguousarray(queries[part])
+        rounded_queries, error_bound = self.low_precision.queries(block_queries)
+        threshold_filter = filter_class(error_bound, k, dtype=self.low_precision.dtype, max_candidates=16 * k + 1024)
+        similarity = block_queries.astype(np.float64) @ self.centroids.T
+        kth = len(self.centroids) - self.n_probe
+        cluster, user = np.nonzero((similarity >= np.partition(similarity, kth, axis=1)[:, kth : kth + 1]).T)
+        starts = np.searchsorted(cluster, np.arange(len(self.centroids) + 1))
+        excluded = self._excluded_by_cluster(exclusions, part, cluster * len(part) + user, starts)
+        for probed in np.flatnonzero(np.diff(starts)).tolist():
+            query = torch.from_numpy(user[starts[probed] : starts[probed + 1]]).to(self.device)
+            first, last = int(self.bounds[probed]), int(self.bounds[probed + 1])
+            product = torch.empty((len(query), -(-(last - first) // STRIDE) * STRIDE), dtype=self.low_precision.dtype)
             product = product.to(self.device)
             product[:, last - first :] = -torch.inf
-            torch.mm(asked[who], self.rough.block(one), out=product[:, : last - first])
-            if one in barred:
-                line, column = barred[one]
-                product[torch.from_numpy(line).to(self.device), torch.from_numpy(column).to(self.device)] = -torch.inf
-            sieve.add(product, first, who=who)
-        user, place = (found.cpu().numpy() for found in sieve.candidates())
-        row = self.rough.order[place]
-        best, found = topk_exact.rank_per_query(
-            topk_exact.exact_scores(own, self.items, user, row), user, row, b=len(part), k=k
+            torch.mm(rounded_queries[query], self.low_precision.block(probed), out=product[:, : last - first])
+            if probed in excluded:
+                excluded_query, excluded_column = excluded[probed]
+                product[
+                    torch.from_numpy(excluded_query).to(self.device), torch.from_numpy(excluded_column).to(self.device)
+                ] = -torch.inf
+            threshold_filter.add(product, first, who=query)
+        user, position = (values.cpu().numpy() for values in threshold_filter.candidates())
+        row = self.low_precision.order[position]
+        best_scores, best_rows = rescore.rank_per_query(
+            rescore.exact_scores(block_queries, self.items, user, row), user, row, b=len(part), k=k
         )
-        proven = ~sieve.overflowed.cpu().numpy()
-        scores[part[proven]], rows[part[proven]] = best[proven], found[proven]
+        complete = ~threshold_filter.overflowed.cpu().numpy()
+        scores[part[complete]], rows[part[complete]] = best_scores[complete], best_rows[complete]
         return part[:0]
 
-    def _barred(
-        self, seen: Exclusions, part: IntArray, looked: IntArray, starts: IntArray
+    def _excluded_by_cluster(
+        self, exclusions: Exclusions, part: IntArray, probed_keys: IntArray, starts: IntArray
     ) -> dict[int, tuple[IntArray, IntArray]]:
-        """For groups with items that may not be returned: rows and columns of the product."""
-        user, place = seen.places(part, self.rough)
-        group = np.searchsorted(self.bounds, place, side="right") - 1
-        wanted = group * len(part) + user
-        line = np.searchsorted(looked, wanted)
-        there = looked[np.minimum(line, len(looked) - 1)] == wanted
-        group, line, place = group[there], line[there], place[there]
-        order = np.argsort(group, kind="stable")
-        group, line, place = group[order], line[order], place[order]
-        line, column = line - starts[group], place - self.bounds[group]
-        cuts = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
+        """Map each cluster that holds excluded items to their (rows, columns) in its block of scores.
+
+        Args:
+            exclusions: the excluded pairs.
+            part: (b,) query numbers of the block.
+            probed_keys: (p,) ascending keys `cluster * b + query` of the probed pairs.
+            starts: (clusters + 1,) first probed pair of each cluster.
+        """
+        user, position = exclusions.places(part, self.low_precision)
+        cluster = np.searchsorted(self.bounds, position, side="right") - 1
+        keys = cluster * len(part) + user
+        probe = np.searchsorted(probed_keys, keys)
+        is_probed = probed_keys[np.minimum(probe, len(probed_keys) - 1)] == keys
+        cluster, probe, position = cluster[is_probed], probe[is_probed], position[is_probed]
+        order = np.argsort(cluster, kind="stable")
+        cluster, probe, position = cluster[order], probe[order], position[order]
+        probe_row, column = probe - starts[cluster], position - self.bounds[cluster]
+        cuts = np.flatnonzero(np.diff(cluster, prepend=-1, append=-1))
         pairs = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
-        return {int(group[a]): (line[a:b], column[a:b]) for a, b in pairs}
+        return {int(cluster[a]): (probe_row[a:b], column[a:b]) for a, b in pairs}

@@ -1,6 +1,6 @@
-"""Blocks of queries shared among threads, with float32 products that are float32.
+"""Run blocks of queries in threads, with float32 products in full float32 precision.
 
-In: queries to do and what to do with a block of them. Out: what each block gives back, in order.
+In: query numbers and a function of a block of them. Out: the concatenated results of the blocks, in order.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from recsys.types import IntArray
 def run_in_threads(
     work: Callable[[IntArray], IntArray], todo: IntArray, *, height: int, device: torch.device
 ) -> IntArray:
-    """Do `todo` in blocks of at most `height`; what the blocks give back, joined.
+    """Apply `work` to blocks of at most `height` queries; returns the concatenated results.
 
-    On a processor each thread takes blocks of its own, from the product to the list: nobody waits for anybody, and the
-    rough scores stay in the cache of the core that made them.
+    On a CPU each thread takes whole blocks, from the product to the result: no thread waits for another, and the
+    approximate scores stay in the cache of the core that computed them.
     """
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     height = max(1, min(height, -(-len(todo) // threads)))
     parts = [todo[start : start + height] for start in range(0, len(todo), height)]
-    with _plain():
+    with _full_precision():
         if threads == 1 or len(parts) <= 1:
             return np.concatenate([todo[:0], *map(work, parts)])
         try:
@@ -37,14 +37,17 @@ def run_in_threads(
 
 
 @contextmanager
-def _plain() -> Iterator[None]:
-    """Float32 products in float32, whatever is set: TF32 and its like round more than the bound says."""
+def _full_precision() -> Iterator[None]:
+    """Compute float32 products in float32, whatever the settings.
+
+    TF32 and the like round more than the error bound allows.
+    """
     matmul = torch.backends.cuda.matmul
-    before, reduced = torch.get_float32_matmul_precision(), matmul.allow_bf16_reduced_precision_reduction
+    precision, reduced_precision = torch.get_float32_matmul_precision(), matmul.allow_bf16_reduced_precision_reduction
     torch.set_float32_matmul_precision("highest")
     matmul.allow_bf16_reduced_precision_reduction = False
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
-        matmul.allow_bf16_reduced_precision_reduction = reduced
+        torch.set_float32_matmul_precision(precision)
+        matmul.allow_bf16_reduced_precision_reduction = reduced_precision

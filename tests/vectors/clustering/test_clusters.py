@@ -176,9 +176,7 @@ def test_ids_of_groups_that_went_are_not_given_again_nights_later():
 
 def test_what_cannot_be_done_as_asked_is_said():
     vectors, _ = blobs([6, 5])
-    assert (
-        "9 groups were asked for, but there are 5 products: 5 groups" in grouped(vectors[:5], number=9)[0].warnings[0]
-    )
+    assert "number is 9, but there are 5 products: 5 clusters" in grouped(vectors[:5], number=9)[0].warnings[0]
     same = np.tile(np.float32([1, 0]), (40, 1))
     for method in ("kmeans", "agglomerative", "hdbscan"):
         found, _ = grouped(same, method=method)
@@ -187,7 +185,7 @@ def test_what_cannot_be_done_as_asked_is_said():
             small, _ = grouped(vectors[:few], catalogue({"title": [None] * few}), method=method)
             assert len(small.cluster_id) == few and small.groups.height == small.frame.height
     twins = np.repeat(np.eye(2, 4, dtype=np.float32), 20, axis=0)
-    assert "5 groups were asked for, 2 found" in grouped(twins, number=5)[0].warnings[0]
+    assert "number is 5, but 2 clusters were found" in grouped(twins, number=5)[0].warnings[0]
 
 
 def test_density_that_finds_nothing_says_what_to_do():
@@ -199,7 +197,7 @@ def test_density_that_finds_nothing_says_what_to_do():
     assert found.frame.rows() == [(-1, "no group", 60, "[]")]
     assert found.groups["exemplars"].to_list() == [[]] and found.groups["parent_label"].to_list() == ["no group"]
     (said,) = found.warnings
-    assert "found no group" in said and "25 products" in said and "[cluster] smallest" in said and "kmeans" in said
+    assert "found no cluster" in said and "25 products" in said and "[cluster] smallest" in said and "kmeans" in said
     after, _ = grouped(vectors, shop, PreviousClusters(found.members(shop.ids), {}, "hdbscan 25", 0), number=3)
     assert after.number == 3 and sorted(set(after.cluster_id)) == [0, 1, 2]
 
@@ -224,7 +222,7 @@ def test_groups_have_parents_and_examples():
 def test_a_table_of_other_products_is_refused():
     shop = catalogue({"title": [None] * 3})
     table = EmbeddingTable.empty(4, "v1")
-    with pytest.raises(DataContractError, match="other products"):
+    with pytest.raises(DataContractError, match="different products"):
         cluster_products(table, shop, ClusterSettings(), seed=0)
 
 

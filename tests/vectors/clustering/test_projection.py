@@ -73,5 +73,5 @@ def test_hardly_anything_to_draw(kind, n):
 
 def test_umap_that_is_not_there_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install 'recsys\[umap\]', or take tsne or pca"):
+    with pytest.raises(UsageError, match=r"pip install 'recsys\[umap\]', or set tsne or pca"):
         plane.project_2d(clustered(30, 4, seed=0), "umap", seed=0)

@@ -133,5 +133,5 @@ class TestTable:
         update_embeddings(catalogue({"title": TITLES}), StubModel(), folder=tmp_path)
         path = tmp_path / "embeddings.json"
         path.write_text(path.read_text().replace('"float32"', f'"{storage}"'))
-        with pytest.raises(ModelFolderError, match=f"no vectors as {storage}"):
+        with pytest.raises(ModelFolderError, match=f"no {storage} vectors"):
             EmbeddingTable.load(tmp_path)

@@ -205,7 +205,9 @@ class TestUpdates:
         for kind in APPROXIMATE:
             opened(kind, tmp_path / kind, vectors, ids)
             said = opened(kind, tmp_path / kind, vectors[150:], ids[150:]).status
-            assert said.startswith("updated: 150 removed" if kind == "ivf" else "rebuilt: 150 of its places belong")
+            assert said.startswith(
+                "updated: 150 removed" if kind == "ivf" else "rebuilt: 150 of its slots hold removed"
+            )
 
     def test_lost_recall_rebuilds_it(self, tmp_path, monkeypatch):
         vectors, ids = clustered(2000, 16, seed=6), [f"p{row}" for row in range(2000)]

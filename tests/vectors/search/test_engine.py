@@ -119,7 +119,7 @@ def test_a_picture_and_mixes(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("photo.jpg", None, "there is no picture"),
+        ("photo.jpg", None, "there is no image"),
         ("photo.jpg", b"just text", "image_not_a_picture"),
         ("photo.jpg", b"\xff\xd8\xff\xe0", "cannot be used"),
         ("photo.jpg", b"\xff\xd8\xff" + bytes(2_000_000), "larger than 1.0 MB"),
@@ -229,7 +229,7 @@ class TestWords:
         assert found["product_id"].to_list() == ["0010", "0020"] and found["score"][0] > found["score"][1] > 0
         found = ask(Query(text="boots", minus={"text": "red"}), loader=never, k=4, way=SearchOptions(mode="lexical"))
         assert found["product_id"].to_list() == ["0020"]
-        with pytest.raises(UsageError, match="by words alone"):
+        with pytest.raises(UsageError, match="lexical search takes texts only"):
             ask(Query(product="0010", text="red"), loader=never, way=SearchOptions(mode="lexical"))
 
     def test_both_halves_keep_to_conditions_and_sellable(self):

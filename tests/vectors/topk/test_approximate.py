@@ -28,7 +28,7 @@ def test_it_finds_what_it_says_with_true_scores(scorer):
     pairs = np.repeat(np.arange(300), 5), g.integers(6000, size=1500)
     scores, rows = scorer.top_k(QUERIES, 10, excluded=pairs)
     true = top_k(QUERIES, ITEMS, 10, excluded=pairs)
-    assert 0.9 <= scorer.recall <= 1 and 1 <= scorer.n_probe < len(scorer.middles)
+    assert 0.9 <= scorer.recall <= 1 and 1 <= scorer.n_probe < len(scorer.centroids)
     assert 0.85 < recall(rows, true[1]) < 1
     products = np.einsum("qd,qkd->qk", QUERIES.astype(np.float64), ITEMS[rows].astype(np.float64))
     np.testing.assert_array_equal(scores, products.astype(np.float32))
@@ -59,7 +59,9 @@ def test_everything_asked_is_everything_looked_at(caplog):
     allowed = np.arange(3000) % 2 == 0
     with caplog.at_level(logging.WARNING):
         scorer = ApproximateScorer(items, queries, 10, recall=1.0, allowed=allowed)
-    assert scorer.recall == 1 and scorer.n_probe == len(scorer.middles) and "every item is looked at" in caplog.text
+    assert (
+        scorer.recall == 1 and scorer.n_probe == len(scorer.centroids) and "falling back to exact search" in caplog.text
+    )
     found, true = scorer.top_k(queries, 10), top_k(queries, items, 10, allowed=allowed)
     assert (found[1] == true[1]).all()
 

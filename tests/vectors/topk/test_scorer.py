@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigError, UsageError
-from recsys.vectors.topk import rescore as topk_exact
+from recsys.vectors.topk import rescore
 from recsys.vectors.topk.low_precision import LowPrecisionItems
 from recsys.vectors.topk.scorer import ExactScorer, dense_top_k, top_k
 from recsys.vectors.topk.threshold import ThresholdFilter
@@ -192,7 +192,7 @@ def test_the_sieve_keeps_all_it_must_or_gives_up(seed, k, most, way):
         from recsys.vectors.topk.threshold_numba import NumbaThresholdFilter as Kind
     else:
         Kind = ThresholdFilter  # noqa: N806
-    sieve = Kind(torch.full((6,), off * 1.001, dtype=torch.float64), k, dtype=dtype, most=most)
+    sieve = Kind(torch.full((6,), off * 1.001, dtype=torch.float64), k, dtype=dtype, max_candidates=most)
     for first in range(0, 512, 128):
         sieve.add(scores[:, first : first + 128].contiguous(), first)
     user, place = sieve.candidates()
@@ -237,7 +237,7 @@ def test_ranking_by_one_number_is_ranking_by_score_then_row(seed, k):
     user = np.sort(g.integers(4, size=25))
     row = np.concatenate([g.choice(99, (user == at).sum(), replace=False) for at in range(4)])
     scores = g.choice(np.float32([-3e38, -1.5, -1e-45, 0, 1e-45, 2, 3e38]), size=25)
-    value, found = topk_exact.rank_per_query(scores, user, row, b=4, k=k)
+    value, found = rescore.rank_per_query(scores, user, row, b=4, k=k)
     for at in range(4):
         best = sorted(zip((-scores[user == at]).tolist(), row[user == at].tolist(), strict=True))[:k]
         held = found[at] >= 0
