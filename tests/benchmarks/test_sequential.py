@@ -146,10 +146,12 @@ def test_what_cannot_be_read_is_one_line_of_error(tmp_path):
     assert done.stderr.splitlines() == [f"sequential: {tmp_path / 'nothing.txt'}: no such file"]
 
 
-def test_the_real_file(shared_data):
+def test_lines_of_the_real_file(shared_data, tmp_path):
     file = shared_data / "amazon-sequential" / "Beauty.txt"
     if not file.is_file():
         pytest.skip(f"no real data: {file} is missing")
-    last, rows = answer(run(file, "--only", "recsys"))
+    part = tmp_path / file.name  # all products make the closed-form sources slow and prove nothing more
+    part.write_text("".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[:1500]), encoding="utf-8")
+    last, rows = answer(run(part, "--only", "recsys"))
     assert set(rows) == {("recsys", "ndcg@10"), ("recsys", "hr@10")} and last["file"] == "Beauty.txt"
     assert 0 < rows["recsys", "ndcg@10"]["value"] < 0.2
