@@ -63,5 +63,5 @@ def test_the_order_among_the_drawn_is_the_systems(monkeypatch):
     cases, drawn = cases_of([[0], [1]], [[9], [8, 6]]), [np.array([7, 1]), np.array([4])]
     found = candidates.rank_among_negatives(ordered(orders), cases, drawn, n=N, k=3)
     assert found.tolist() == [[1, 9, 7], [4, 8, -1]]  # product 6 is never listed
-    monkeypatch.setattr(candidates, "_BLOCK", 1)
+    monkeypatch.setattr(candidates, "_MAX_CELLS", 1)
     assert candidates.rank_among_negatives(ordered(orders), cases, drawn, n=N, k=3).tolist() == found.tolist()
