@@ -1,7 +1,7 @@
 """Render the report as self-contained HTML and as JSON.
 
-In: `ReportContent`. Out: text, byte for byte the same for the same content. Jinja2 escapes all texts, the script data is JSON
-without `<`, `>` and `&`, and a content security policy forbids every style, script and URL that is not in the page.
+In: `ReportContent`. Out: text, byte for byte the same for the same content. Jinja2 escapes all texts, the script's data
+is JSON without `<`, `>` and `&`, and a content security policy forbids every style, script and URL not in the page.
 """
 
 from __future__ import annotations
