@@ -177,7 +177,7 @@ def train(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint.")] = False,
-    start: Annotated[
+    initial_model: Annotated[
         str | None,
         typer.Option("--from", metavar="MODEL", help="Start from a model folder, e.g. of another shop, or 'current'."),
     ] = None,
@@ -198,7 +198,7 @@ def train(
     from recsys.pipeline.train import train as run_training
     from recsys.pipeline.train_recipe import TrainingRecipe
 
-    products_only = (labels, start, distill) != (None, None, None)
+    products_only = (labels, initial_model, distill) != (None, None, None)
     flags = {
         "training.epochs": None if products_only else epochs,
         "training.user_epochs": None if products_only else epochs,
@@ -206,7 +206,11 @@ def train(
     }
     with context.open_project(flags, writes=not is_helper()) as project:
         recipe = TrainingRecipe(
-            project, labels=labels, initial_model=start, distill=distill, epochs=epochs if products_only else None
+            project,
+            labels=labels,
+            initial_model=initial_model,
+            distill=distill,
+            epochs=epochs if products_only else None,
         )
         return run_training(project, parts=(part.value,) if part else PARTS, resume=resume, way=recipe)
 
@@ -239,12 +243,15 @@ def cluster(
             help="Number of clusters; chosen automatically by default.",
         ),
     ] = None,
-    drawn: Annotated[MapMethod | None, typer.Option("--map", help="Method for the 2-D map.")] = None,
+    map_method: Annotated[MapMethod | None, typer.Option("--map", help="Method for the 2-D map.")] = None,
 ) -> CommandResult:
     """Cluster the products, label the clusters, compute a 2-D map; clusters keep their ids between runs."""
     from recsys.pipeline.cluster import cluster_products
 
-    flags = {"cluster.method": method.value if method else None, "cluster.map": drawn.value if drawn else None}
+    flags = {
+        "cluster.method": method.value if method else None,
+        "cluster.map": map_method.value if map_method else None,
+    }
     with context.open_project({**flags, "cluster.number": number}) as project:
         return cluster_products(project)
 

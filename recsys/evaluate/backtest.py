@@ -66,11 +66,11 @@ class _SystemLists:
     """Recommendations of one system: unchanged, without earlier purchases, among sampled negatives."""
 
     unchanged: IntArray
-    unbought: IntArray
+    without_purchased: IntArray
     sampled: IntArray | None
 
     def select(self, part: Slice) -> IntArray:
-        return (self.unbought if part.unbought else self.unchanged)[part.rows]
+        return (self.without_purchased if part.unbought else self.unchanged)[part.rows]
 
 
 @dataclass(frozen=True)

@@ -72,13 +72,13 @@ def calibration(lists: Lists, history: Lists, groups: IntArray, *, alpha: float 
     Returns:
         NaN for users whose history has no product of a known category.
     """
-    n_groups = int(groups.max(initial=UNKNOWN)) + 1
+    n_categories = int(groups.max(initial=UNKNOWN)) + 1
     out = np.full(len(lists), np.nan)
-    if not n_groups:
+    if not n_categories:
         return out
     for start in range(0, len(lists), _BATCH_SIZE):
-        p = _compute_shares(history[start : start + _BATCH_SIZE], groups, n_groups)
-        q = _compute_shares(lists[start : start + _BATCH_SIZE], groups, n_groups)
+        p = _compute_shares(history[start : start + _BATCH_SIZE], groups, n_categories)
+        q = _compute_shares(lists[start : start + _BATCH_SIZE], groups, n_categories)
         ratio = np.divide(p, (1 - alpha) * q + alpha * p, out=np.ones_like(p), where=p > 0)
         divergence = (p * np.log(ratio)).sum(axis=1)
         out[start : start + len(p)] = np.where(p.sum(axis=1) > 0, np.maximum(divergence, 0.0), np.nan)
@@ -128,13 +128,13 @@ def gini(lists: Lists, sellable: BoolArray) -> float:
     return float(2 * (np.arange(1, n + 1) * exposure).sum() / (n * total) - (n + 1) / n)
 
 
-def _compute_shares(items: Lists, groups: IntArray, n_groups: int) -> DoubleArray:
-    """Compute the category shares of each row: (b, n_groups), zeros if no category is known."""
+def _compute_shares(items: Lists, categories: IntArray, n_categories: int) -> DoubleArray:
+    """Compute the category shares of each row: (b, n_categories), zeros if no category is known."""
     row, column = np.nonzero(items >= 0)
-    group = groups[items[row, column]]
-    is_known = group != UNKNOWN
-    flat_counts = np.bincount(row[is_known] * n_groups + group[is_known], minlength=len(items) * n_groups)
-    counts = flat_counts.reshape(len(items), n_groups)
+    category = categories[items[row, column]]
+    is_known = category != UNKNOWN
+    flat_counts = np.bincount(row[is_known] * n_categories + category[is_known], minlength=len(items) * n_categories)
+    counts = flat_counts.reshape(len(items), n_categories)
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 
 

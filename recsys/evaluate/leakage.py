@@ -97,14 +97,14 @@ def find_leaks(build: Build, changed: Mapping[str, ShopView], histories: Histori
 
 
 def _replace_targets(
-    catalogue: Catalogue, interactions: Interactions, held: Split, g: np.random.Generator
+    catalogue: Catalogue, interactions: Interactions, split: Split, g: np.random.Generator
 ) -> dict[str, ShopView]:
     """Replace the product of each target, a second later so that it stays the newest event.
 
     All other held-out events are removed, so that only the targets differ.
     """
-    events = interactions.where(~held.back | (interactions.event_type == PURCHASE_CODE))
-    is_target = held.back[~held.back | (interactions.event_type == PURCHASE_CODE)]
+    events = interactions.where(~split.back | (interactions.event_type == PURCHASE_CODE))
+    is_target = split.back[~split.back | (interactions.event_type == PURCHASE_CODE)]
     time, item = events.time + is_target, events.item.copy()
     for event in np.flatnonzero(is_target).tolist():
         user_items = events.item[events.starts[events.user[event]] : events.starts[events.user[event] + 1]]

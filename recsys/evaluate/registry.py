@@ -17,27 +17,27 @@ OWN_SYSTEM = "recsys"
 _RECENT_DAYS = 7
 
 
-def _create_recent_popularity(past: TrainingView) -> Scorer:
-    return baselines.popular(past.train, days=_RECENT_DAYS, now=past.now)
+def _create_recent_popularity(view: TrainingView) -> Scorer:
+    return baselines.popular(view.train, days=_RECENT_DAYS, now=view.now)
 
 
-def _create_ease(past: TrainingView) -> Scorer:
-    return linear_baselines.ease(past.train)
+def _create_ease(view: TrainingView) -> Scorer:
+    return linear_baselines.ease(view.train)
 
 
-def _create_chain(past: TrainingView) -> Scorer:
-    repurchase = baselines.repurchase(len(past.catalogue))
-    return baselines.chain(repurchase, baselines.item_item(past.train), _create_recent_popularity(past))
+def _create_chain(view: TrainingView) -> Scorer:
+    repurchase = baselines.repurchase(len(view.catalogue))
+    return baselines.chain(repurchase, baselines.item_item(view.train), _create_recent_popularity(view))
 
 
 BASELINES: dict[str, Callable[[TrainingView], Scorer]] = {
-    "popular": lambda past: baselines.popular(past.train),
+    "popular": lambda view: baselines.popular(view.train),
     "popular-7d": _create_recent_popularity,
-    "repurchase": lambda past: baselines.repurchase(len(past.catalogue)),
-    "item-item": lambda past: baselines.item_item(past.train),
+    "repurchase": lambda view: baselines.repurchase(len(view.catalogue)),
+    "item-item": lambda view: baselines.item_item(view.train),
     "ease": _create_ease,
-    "als": lambda past: linear_baselines.als(past.train, seed=past.seed),
-    "tf-idf": lambda past: baselines.tfidf(past.catalogue, known=past.known),
+    "als": lambda view: linear_baselines.als(view.train, seed=view.seed),
+    "tf-idf": lambda view: baselines.tfidf(view.catalogue, known=view.known),
     "repurchase+item-item+popular": _create_chain,
 }
 """Scorer factories by the name `--models` takes; `recsys` is added by the caller."""

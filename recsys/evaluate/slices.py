@@ -59,7 +59,7 @@ def slices(cases: HoldoutCases, catalogue: Catalogue, train: Interactions, *, cu
     out = [Slice("all", all_rows, cases.targets)]
     bought_before = purchased_products(cases, train)
     new = [np.setdiff1d(items, bought) for items, bought in zip(cases.targets, bought_before, strict=True)]
-    out.append(_slice_by_targets(NEW_PURCHASES, new, unbought=True))
+    out.append(_slice_by_targets(NEW_PURCHASES, new, exclude_purchased=True))
     by_user = {
         "with_history": history_length > 0,
         "no_history": history_length == 0,
@@ -113,7 +113,7 @@ def purchased_products(cases: HoldoutCases, train: Interactions) -> Targets:
     return tuple(out)
 
 
-def _slice_by_targets(name: str, targets: list[IntArray], *, unbought: bool = False) -> Slice:
+def _slice_by_targets(name: str, targets: list[IntArray], *, exclude_purchased: bool = False) -> Slice:
     """Create a slice of the users who have at least one of these targets."""
     rows = np.array([row for row, items in enumerate(targets) if len(items)], np.int64)
-    return Slice(name, rows, tuple(targets[row] for row in rows.tolist()), unbought)
+    return Slice(name, rows, tuple(targets[row] for row in rows.tolist()), exclude_purchased)

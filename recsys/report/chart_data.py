@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from recsys.report import chart_geometry, tables
+from recsys.report import chart_geometry
 from recsys.report.chart_geometry import Axis, Line, Whisker
 from recsys.report.content import ClusterCard, ReportContent
 from recsys.report.measurements import Cell, Figure, Grid
 from recsys.report.summary import METRIC, WHOLE
+from recsys.report.tables import Grids
 
 OURS = "recsys"
 _N_COLOURS = 7
@@ -207,9 +208,9 @@ class ChartData:
         )
 
     @property
-    def grids(self) -> tables.Grids:
+    def tables(self) -> Grids:
         """The tables with the numbers of the charts."""
-        return tables.Grids(self.content)
+        return Grids(self.content)
 
 
 def _parent_key(cluster: ClusterCard) -> str:

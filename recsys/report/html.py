@@ -137,20 +137,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in (
-        "clean_text",
-        "initial",
-        "number",
-        "measure",
-        "percent",
-        "cell",
-        "moment",
-        "day",
-        "ago",
-        "pluralize",
-        "format_p_value",
-    ):
-        environment.filters[name] = getattr(formatting, name)
+    environment.filters |= {
+        "clean_text": formatting.clean_text,
+        "initial": formatting.initial,
+        "number": formatting.number,
+        "metric": formatting.measure,
+        "percent": formatting.percent,
+        "cell": formatting.cell,
+        "time": formatting.moment,
+        "date": formatting.day,
+        "age": formatting.ago,
+        "pluralize": formatting.pluralize,
+    }
     environment.globals["geometry"] = chart_geometry
     return environment
 

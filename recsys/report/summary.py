@@ -12,7 +12,8 @@ from recsys.report.content import ReportContent
 from recsys.report.formatting import ago, format_p_value, measure, percent, pluralize
 from recsys.report.measurements import Evaluation, Pair
 
-METRIC, WHOLE = "ndcg@10", "all"
+METRIC = "ndcg@10"
+WHOLE = "all"
 _LEVEL = 0.05
 _MAX_EVALUATION_DAYS = 14
 _MIN_COVERAGE, _MAX_GINI, _MIN_OVERLAP, _MAX_WITHOUT_IMAGE = 0.1, 0.9, 0.3, 0.3

@@ -19,13 +19,13 @@ class Grids:
     content: ReportContent
 
     @property
-    def agreements(self) -> Grid:
+    def neighbour_agreement(self) -> Grid:
         """How often neighbours share an attribute value."""
         rows = tuple((row.slice, row.system, row.value, row.low, row.high) for row in self.content.agreement)
         return Grid("Neighbours with the same value", ("attribute", "neighbours by", "share", "low", "high"), rows)
 
     @property
-    def tenths(self) -> Grid:
+    def sales_deciles(self) -> Grid:
         """Shares by decile of sales."""
         return self._create_share_grid("By sales", "decile", self._select_exposure("tenths"))
 
@@ -48,7 +48,7 @@ class Grids:
         return Grid("Lorenz curves of list positions and purchases", columns, tuple(sample))
 
     @property
-    def groups(self) -> Grid:
+    def clusters(self) -> Grid:
         """The clusters of products."""
         clusters = self.content.clusters.groups if self.content.clusters else ()
         rows = tuple((card.id, card.label, card.size, card.parent or None, ", ".join(card.terms)) for card in clusters)
