@@ -121,11 +121,16 @@ def gini(lists: Lists, sellable: BoolArray) -> float:
     NaN if no list contains a product.
     """
     counts = np.bincount(lists[lists >= 0], minlength=len(sellable))
-    exposure = np.sort(counts[sellable | (counts > 0)]).astype(np.float64)
-    n, total = len(exposure), exposure.sum()
+    return gini_index(counts[sellable | (counts > 0)])
+
+
+def gini_index(counts: npt.NDArray[np.integer]) -> float:
+    """Gini index of counts: 0 = all equal, towards 1 = concentrated on one; NaN if all are 0."""
+    ascending = np.sort(counts).astype(np.float64)
+    n, total = len(ascending), ascending.sum()
     if not total:
         return float("nan")
-    return float(2 * (np.arange(1, n + 1) * exposure).sum() / (n * total) - (n + 1) / n)
+    return float(2 * (np.arange(1, n + 1) * ascending).sum() / (n * total) - (n + 1) / n)
 
 
 def _compute_shares(items: Lists, categories: IntArray, n_categories: int) -> DoubleArray:
