@@ -52,8 +52,8 @@ def test_negatives_are_sold_and_neither_bought_nor_wanted(seed, number):
 
 
 def test_negatives_are_uniform():
-    drawn = candidates.sample_negatives(cases_of([[0]] * 4000, [[0]] * 4000), (np.zeros(0, int),) * 4000, np.ones(N, bool),
-                                 number=3, seed=1)  # fmt: skip
+    cases, purchased = cases_of([[0]] * 4000, [[0]] * 4000), (np.zeros(0, int),) * 4000
+    drawn = candidates.sample_negatives(cases, purchased, np.ones(N, bool), number=3, seed=1)
     share = np.bincount(np.concatenate(drawn), minlength=N)[1:] / 12_000
     assert np.allclose(share, 1 / 14, atol=0.01)
 
