@@ -68,12 +68,7 @@ def recommend(
     full: Annotated[
         bool, typer.Option("--full", help="Recompute all lists although recommend.incremental is on.")
     ] = False,
-    engine: Annotated[
-        ExecutionEngine | None,
-        typer.Option(
-            help="Executor: this process, several processes, or Ray.",
-        ),
-    ] = None,
+    engine: Annotated[ExecutionEngine | None, typer.Option(help="Executor of the run.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of processes or Ray actors.")] = None,
     shard_index: Annotated[
         int | None,
@@ -151,9 +146,7 @@ def similar(
     not_product: Annotated[list[str] | None, typer.Option(help="But not similar to this product; repeatable.")] = None,
     not_text: Annotated[
         list[str] | None,
-        typer.Option(
-            help="But not similar to this text, e.g. red; repeatable.",
-        ),
+        typer.Option(help="But not similar to this text, e.g. red; repeatable."),
     ] = None,
     not_image: Annotated[list[Path] | None, typer.Option(help="But not similar to this image; repeatable.")] = None,
     weight: Annotated[
@@ -170,10 +163,7 @@ def similar(
     search: Annotated[SearchMode | None, typer.Option(help="Search text by meaning, by words, or both.")] = None,
     variants: Annotated[
         bool | None,
-        typer.Option(
-            "--variants/--no-variants",
-            help="Return all variants of a product, not only the best one.",
-        ),
+        typer.Option("--variants/--no-variants", help="Return all variants of a product."),
     ] = None,
     queries: Annotated[
         Path | None,
@@ -231,9 +221,7 @@ def complete(
     attribute: Annotated[
         list[str] | None, typer.Option(help="Only this attribute, e.g. category, brand, colour; repeatable.")
     ] = None,
-    min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, metavar="P", help="Minimum confidence of a prediction.")
-    ] = 0.5,
+    min_confidence: Annotated[float, typer.Option(min=0, max=1, metavar="P", help="Minimum confidence.")] = 0.5,
 ) -> CommandResult:
     """Predict missing categories, brands and attributes with a confidence, and report the accuracy."""
     from recsys.pipeline.complete import complete_attributes
