@@ -1,1 +1,4 @@
-"""What a scheduler starts: `nightly`, `rebuild_embeddings`, `generate_recommendations`; each returns an exit code."""
+"""Entry points for schedulers; each returns an exit code.
+
+`nightly`, `rebuild_embeddings` and `generate_recommendations` run commands; `airflow_dag` is a DAG for Airflow.
+"""

@@ -1,12 +1,12 @@
-"""The night as an Airflow DAG: ingest, vectors, groups, index, then the lists in parts on as many workers as wanted.
+"""The nightly run as an Airflow DAG: ingest, embed, cluster, index, then parallel recommend tasks.
 
 In: Airflow 2.9 or newer; its variables `recsys_project` (the project folder, the same on every worker) and
 `recsys_parts`; on the workers the environment variables RECSYS_DATABASE and RECSYS_SOURCE__URL.
-Out: a DAG `recsys_nightly`. Copy this file into the folder of DAGs.
+Out: a DAG `recsys_nightly`. Copy this file into the DAGs folder.
 
-Each task is a command line, so it runs wherever `recsys` is installed. A task that is started again goes on where it
-stopped, and one that was done changes nothing. The part that completes the run publishes it. Models are trained by a
-DAG of their own, as often as wanted: `recsys train`.
+Each task is a command line, so it runs wherever `recsys` is installed. A restarted task resumes where it stopped, and
+a finished task that is repeated changes nothing. The part that completes the run publishes it. Train the models with
+`recsys train` in a separate DAG, as often as needed.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from importlib.util import find_spec
 from typing import Any
 
 PARTS = 4
-"""Parts of the lists when the variable `recsys_parts` is not set."""
+"""Number of recommend tasks if the variable `recsys_parts` is not set."""
 RETRY = {"retries": 3, "retry_delay": timedelta(minutes=5)}
-"""Exit code 75 (the store is in use, the database is away) and 143 (stopped) mean: call again."""
+"""Retry after exit codes 75 (store in use, or database unavailable) and 143 (stopped by a signal)."""
 
 
 def commands(project: str, parts: int) -> tuple[dict[str, str], dict[str, str]]:
-    """The tasks by name: those that run one after the other, and the parts of the lists, which run side by side."""
-    place = f"-C {shlex.quote(project)} -q"
+    """Return the commands by task name: the sequential steps, and the parallel recommend tasks."""
+    options = f"-C {shlex.quote(project)} -q"
     steps = {
-        "ingest": f'recsys ingest --from-sql "$RECSYS_SOURCE__URL" {place}',
-        "embed": f"recsys embed {place}",
-        "cluster": f"recsys cluster {place}",
-        "index": f"recsys index {place}",
+        "ingest": f'recsys ingest --from-sql "$RECSYS_SOURCE__URL" {options}',
+        "embed": f"recsys embed {options}",
+        "cluster": f"recsys cluster {options}",
+        "index": f"recsys index {options}",
     }
-    lists = {
-        f"recommend_{part}": f"recsys recommend --shard-index {part} --num-shards {parts} {place}"
+    parallel = {
+        f"recommend_{part}": f"recsys recommend --shard-index {part} --num-shards {parts} {options}"
         for part in range(parts)
     }
-    return steps, lists
+    return steps, parallel
 
 
 def dag() -> Any:
-    """The DAG; needs Airflow."""
+    """Create the DAG; needs Airflow."""
     from airflow import DAG
     from airflow.models import Variable
 
@@ -49,7 +49,7 @@ def dag() -> Any:
         from airflow.operators.bash import BashOperator
 
     project = Variable.get("recsys_project", default_var="/srv/shop")
-    steps, lists = commands(project, int(Variable.get("recsys_parts", default_var=PARTS)))
+    steps, parallel = commands(project, int(Variable.get("recsys_parts", default_var=PARTS)))
     with DAG(
         "recsys_nightly",
         schedule="30 2 * * *",
@@ -58,17 +58,17 @@ def dag() -> Any:
         max_active_runs=1,
         default_args=RETRY,
         tags=["recsys"],
-    ) as made:
-        before: Any = None
+    ) as nightly:
+        previous: Any = None
         for name, command in steps.items():
             task = BashOperator(task_id=name, bash_command=command)
-            if before is not None:
-                before.set_downstream(task)
-            before = task
-        for name, command in lists.items():
-            before.set_downstream(BashOperator(task_id=name, bash_command=command))
-    return made
+            if previous is not None:
+                previous.set_downstream(task)
+            previous = task
+        for name, command in parallel.items():
+            previous.set_downstream(BashOperator(task_id=name, bash_command=command))
+    return nightly
 
 
-if find_spec("airflow") is not None:  # this package is also installed where no Airflow is
+if find_spec("airflow") is not None:  # the package is also installed without Airflow
     recsys_nightly = dag()

@@ -1,6 +1,8 @@
-"""The lists: score all users with the models at hand and publish. Run it between nights to catch up with new events.
+"""Compute and publish recommendations with the existing models.
 
-In: the options of `recsys recommend`, above all `-C FOLDER`. Out: its exit code; 75 and 143 mean call again.
+Run it between nightly runs to take new events into account.
+
+In: the options of `recsys recommend`, usually `-C FOLDER`. Out: its exit code; after 75 and 143 run it again.
 
     python -m recsys.jobs.generate_recommendations -C /srv/shop
 """
@@ -14,9 +16,9 @@ from recsys.cli.app import main as recsys
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Score, write and publish once, and return the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    return recsys(["recommend", *given])
+    """Compute and publish the recommendations once and return the exit code."""
+    options = list(sys.argv[1:] if arguments is None else arguments)
+    return recsys(["recommend", *options])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The space of products: embed what changed, group it, index it. Run it after the catalogue or the model has changed.
+"""Update embeddings, clusters and index. Run it after the catalogue or the model has changed.
 
-In: the options every command shares, above all `-C FOLDER`. Out: the exit code of the first step that failed, else 0.
+In: the options shared by all commands, usually `-C FOLDER`. Out: the exit code of the first failed step, else 0.
 
     python -m recsys.jobs.rebuild_embeddings -C /srv/shop
 """
@@ -16,10 +16,10 @@ STEPS = ("embed", "cluster", "index")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the steps one after the other; the first that fails ends the job."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run the steps in order and stop at the first that fails."""
+    options = list(sys.argv[1:] if arguments is None else arguments)
     for step in STEPS:
-        code = recsys([step, *given])
+        code = recsys([step, *options])
         if code:
             return code
     return 0

@@ -1,4 +1,4 @@
-"""`python -m recsys` is the program `recsys`."""
+"""Entry point of `python -m recsys`, the same program as `recsys`."""
 
 import sys
 

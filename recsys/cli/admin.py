@@ -1,6 +1,6 @@
-"""Commands that look after a project: runs, forget, doctor, config.
+"""Administration commands: runs, forget, doctor, config.
 
-In: command lines. Out: reports of `recsys.pipeline.runs`, `.forgetting` and `.health`.
+In: command lines. Out: results of `recsys.pipeline.runs`, `.forget` and `.doctor`; imported when a command runs.
 """
 
 from __future__ import annotations
@@ -15,89 +15,101 @@ from recsys.pipeline.result import CommandResult
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    runs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The run ledger.")
+    """Add the commands to the app."""
+    runs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and prune runs.")
     command(runs, "list")(runs_list)
     command(runs, "show")(runs_show)
     command(runs, "prune")(runs_prune)
     app.add_typer(runs, name="runs")
     command(app, "forget")(forget)
     command(app, "doctor")(doctor)
-    config = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The settings.")
+    config = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show the settings.")
     command(config, "show")(config_show)
     app.add_typer(config, name="config")
 
 
-def runs_list(call: CommandContext) -> CommandResult:
+def runs_list(context: CommandContext) -> CommandResult:
     """List all runs, newest first."""
-    from recsys.pipeline import runs as ledger
+    from recsys.pipeline.runs import list_runs
 
-    with call.open_project(writes=False) as bench:
-        return ledger.list_runs(bench)
+    with context.open_project(writes=False) as project:
+        return list_runs(project)
 
 
 def runs_show(
-    call: CommandContext, run: Annotated[str, typer.Argument(help="Run id, or 'latest'.")] = "latest"
+    context: CommandContext, run: Annotated[str, typer.Argument(help="Run id, or 'latest'.")] = "latest"
 ) -> CommandResult:
-    """Show everything noted about one run."""
-    from recsys.pipeline import runs as ledger
+    """Show all recorded facts of a run."""
+    from recsys.pipeline.runs import show_run
 
-    with call.open_project(writes=False) as bench:
-        return ledger.show_run(bench, run)
+    with context.open_project(writes=False) as project:
+        return show_run(project, run)
 
 
 def runs_prune(
-    call: CommandContext,
-    keep: Annotated[int | None, typer.Option(min=1, help="Runs kept; default [publish] keep_runs.")] = None,
+    context: CommandContext,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Published runs to keep; default [publish] keep_runs.",
+        ),
+    ] = None,
 ) -> CommandResult:
-    """Delete the rows of runs that are neither published nor among the last ones."""
-    from recsys.pipeline import runs as ledger
+    """Delete the rows of all runs except the published one and the latest ones."""
+    from recsys.pipeline.runs import prune
 
-    with call.open_project({"publish.keep_runs": keep}) as bench:
-        return ledger.prune(bench)
+    with context.open_project({"publish.keep_runs": keep}) as project:
+        return prune(project)
 
 
 def forget(
-    call: CommandContext,
+    context: CommandContext,
     user: Annotated[list[str] | None, typer.Argument(help="Ids of the users.")] = None,
-    users: Annotated[Path | None, typer.Option(help="The users in this file, one a line.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    users: Annotated[Path | None, typer.Option(help="File with one user id per line.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> CommandResult:
-    """Erase users everywhere, for good: rows, lists of all runs, rejected rows; also on later ingests."""
-    from recsys.pipeline import forget as forgetting
-    from recsys.pipeline import recommend as lists
+    """Erase all data of users permanently, in all runs and rejected rows; later ingests skip them too."""
+    from recsys.pipeline.forget import forget_users
+    from recsys.pipeline.recommend import read_user_ids
 
-    named = lists.read_user_ids(user or (), users) if user or users else []
-    if named:
-        call.confirm(f"Erase {len(named)} users for good?", yes=yes)
-    with call.open_project() as bench:
-        return forgetting.forget_users(bench, named)
+    user_ids = read_user_ids(user or (), users) if user or users else []
+    if user_ids:
+        context.confirm(f"Erase {len(user_ids)} users permanently?", yes=yes)
+    with context.open_project() as project:
+        return forget_users(project, user_ids)
 
 
-def doctor(call: CommandContext) -> CommandResult:
-    """Look at the machine, the libraries, the database, the disk and the memory this shop needs."""
-    from recsys.pipeline import doctor as health
+def doctor(context: CommandContext) -> CommandResult:
+    """Check the machine, the libraries, the database, and the disk space and memory this shop needs."""
+    from recsys.pipeline.doctor import check_environment
 
-    with call.open_project(writes=False) as bench:
-        return health.check_environment(bench)
+    with context.open_project(writes=False) as project:
+        return check_environment(project)
 
 
 def config_show(
-    call: CommandContext,
-    changed: Annotated[bool, typer.Option("--changed", help="Only settings that are not the default.")] = False,
+    context: CommandContext,
+    changed: Annotated[
+        bool,
+        typer.Option(
+            "--changed",
+            help="Show only settings that differ from their default.",
+        ),
+    ] = False,
 ) -> CommandResult:
-    """Show every setting, its value and where it came from; secrets are masked."""
+    """Show every setting with its value and origin; secrets are masked."""
     from recsys.config import read, value_of
     from recsys.log import redact
     from recsys.pipeline.result import Table
 
-    layered = read(call.project_dir, flags={"database.url": call.database})
+    layered = read(context.project_dir, flags={"database.url": context.database})
     rows = []
     for name, origin in layered.origins.items():
         value = value_of(layered.settings, name)
         if changed and origin == "default":
             continue
-        if name == "database.url":  # the address is worth seeing, its password is not
+        if name == "database.url":  # show the host, mask the password
             value = redact(layered.settings.database.url.get_secret_value())
         rows.append(
             (name, str(value) if isinstance(value, Path) or hasattr(value, "get_secret_value") else value, origin)

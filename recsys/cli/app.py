@@ -1,6 +1,6 @@
-"""The program `recsys`: collects the commands and turns a wrong call into one line and exit code 2.
+"""The program `recsys`: registers the commands; usage errors print one line and return exit code 2.
 
-In: the command line. Out: an exit code. Nothing heavy is imported here, so `--help` is instant.
+In: the command line. Out: an exit code. Heavy libraries are imported only by the commands, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -25,45 +25,52 @@ build.register(app)
 serve.register(app)
 admin.register(app)
 
-_WrongCall = typer.BadParameter.__mro__[1]  # click's UsageError, wherever this Typer keeps click
+_ClickUsageError = typer.BadParameter.__mro__[1]  # click's UsageError; its module depends on the Typer version
 
 
-def _version(asked: bool) -> None:  # noqa: FBT001
-    if asked:
+def _print_version(requested: bool) -> None:  # noqa: FBT001
+    if requested:
         typer.echo(__version__)
         raise typer.Exit
 
 
 @app.callback()
-def _program(
+def _callback(
     *,
-    version: bool = typer.Option(False, "--version", is_eager=True, callback=_version, help="Show the version."),  # noqa: ARG001
+    version: bool = typer.Option(
+        False,
+        "--version",
+        is_eager=True,
+        callback=_print_version,
+        help="Show the version.",
+    ),  # noqa: ARG001
 ) -> None:
     """Recommendations for a shop, from its tables back to its tables."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
-    broken = next((text for text in given if text.encode("utf-8", "replace").decode() != text), None)
-    if broken is not None:
-        return _refused("", f"the argument {broken!r} is not UTF-8; mend it", json="--json" in given)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    invalid = next((text for text in arguments if text.encode("utf-8", "replace").decode() != text), None)
+    if invalid is not None:
+        message = f"the argument {invalid!r} is not UTF-8; pass it in UTF-8"
+        return _report_usage_error("", message, json="--json" in arguments)
     try:
-        code = app(given, standalone_mode=False, prog_name="recsys")
+        code = app(arguments, standalone_mode=False, prog_name="recsys")
     except typer.Abort:
         return 1
-    except BrokenPipeError:  # the reader of our output has gone, as in `recsys similar ... | head`
+    except BrokenPipeError:  # the reader of stdout has exited, as in `recsys similar ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if not isinstance(error, _WrongCall):
+        if not isinstance(error, _ClickUsageError):
             raise
-        return _wrong_call(given, error)
+        return _handle_usage_error(arguments, error)
     return int(code or 0)
 
 
-def _wrong_call(given: list[str], error: Exception) -> int:
-    """An unknown command or option: click's message, in our form."""
+def _handle_usage_error(arguments: list[str], error: Exception) -> int:
+    """Report an unknown command or option with click's message in the program's own format."""
     context = getattr(error, "ctx", None)
     message = error.format_message()  # type: ignore[attr-defined]
     if not message or type(error).__name__ == "NoArgsIsHelpError":
@@ -71,13 +78,13 @@ def _wrong_call(given: list[str], error: Exception) -> int:
         return 2
     path = context.command_path if context else "recsys"
     message = f"{message.rstrip('.')}; see '{path} --help'"
-    return _refused(path.removeprefix("recsys").strip(), message, json="--json" in given)
+    return _report_usage_error(path.removeprefix("recsys").strip(), message, json="--json" in arguments)
 
 
-def _refused(command: str, message: str, *, json: bool) -> int:
-    from recsys.cli import console as output
+def _report_usage_error(command: str, message: str, *, json: bool) -> int:
+    from recsys.cli.console import error_document, show_error, show_json
 
     if json:
-        output.show_json(output.error_document(command, message, exit_code=2, warnings=()))
-    output.show_error(message)
+        show_json(error_document(command, message, exit_code=2, warnings=()))
+    show_error(message)
     return 2

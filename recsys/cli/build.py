@@ -1,6 +1,6 @@
-"""Commands that build: demo, init, ingest, check, train, embed, cluster, index, run.
+"""Commands that build the artifacts: demo, init, ingest, check, train, embed, cluster, index, run.
 
-In: command lines. Out: reports of the pipeline; every import of it waits until a command runs.
+In: command lines. Out: results of the pipeline, which is imported only when a command runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from recsys.cli.context import CommandContext, command
-from recsys.execution import torchrun as crew
+from recsys.execution.torchrun import is_helper
 from recsys.pipeline.result import CommandResult
 
 
@@ -25,14 +25,14 @@ class InputTable(StrEnum):
 
 
 class TrainPart(StrEnum):
-    """What there is to train."""
+    """Trainable parts."""
 
     encoder = "encoder"
     ranker = "ranker"
 
 
 class Device(StrEnum):
-    """Where to train."""
+    """Devices for training."""
 
     auto = "auto"
     cpu = "cpu"
@@ -40,7 +40,7 @@ class Device(StrEnum):
 
 
 class IndexKind(StrEnum):
-    """Kinds of vector index."""
+    """Types of vector index."""
 
     auto = "auto"
     flat = "flat"
@@ -50,7 +50,7 @@ class IndexKind(StrEnum):
 
 
 class ClusterMethod(StrEnum):
-    """Ways of grouping products."""
+    """Clustering methods."""
 
     kmeans = "kmeans"
     hdbscan = "hdbscan"
@@ -58,7 +58,7 @@ class ClusterMethod(StrEnum):
 
 
 class MapMethod(StrEnum):
-    """Kinds of map."""
+    """Methods for the 2-D map."""
 
     pca = "pca"
     tsne = "tsne"
@@ -67,7 +67,7 @@ class MapMethod(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
+    """Add the commands to the app."""
     command(app, "demo")(demo)
     command(app, "init")(init)
     command(app, "ingest")(ingest)
@@ -80,51 +80,56 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    call: CommandContext,
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to make the shop.")] = Path("demo-shop"),
-    products: Annotated[int, typer.Option(min=20, help="Products to draw.")] = 600,
-    users: Annotated[int, typer.Option(min=10, help="Users to draw.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawing.")] = 0,
+    context: CommandContext,
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder of the demo shop.")] = Path("demo-shop"),
+    products: Annotated[int, typer.Option(min=20, help="Number of products.")] = 600,
+    users: Annotated[int, typer.Option(min=10, help="Number of users.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
 ) -> CommandResult:
-    """Draw a shop, run the whole line on it, show recommendations with reasons."""
-    from recsys.pipeline import demo as showcase
+    """Generate a demo shop, run the complete pipeline on it, show recommendations with reasons."""
+    from recsys.pipeline.demo import run_demo
 
-    return showcase.run_demo(
-        directory, call.progress(), products=products, users=users, seed=seed, database=call.database
-    )
+    return run_demo(directory, context.progress(), products=products, users=users, seed=seed, database=context.database)
 
 
 def init(
-    call: CommandContext,
-    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Project folder to make.")] = None,
+    context: CommandContext,
+    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Project folder to create.")] = None,
 ) -> CommandResult:
-    """Make a project folder with a commented recsys.toml, and the tables in the database."""
-    from recsys.pipeline import init as project
+    """Create a project folder with a commented recsys.toml, and the tables in the database."""
+    from recsys.pipeline.init import init_project
 
-    return project.init_project(directory or call.project_dir, database=call.database)
+    return init_project(directory or context.project_dir, database=context.database)
 
 
 def ingest(
-    call: CommandContext,
+    context: CommandContext,
     paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Files or folders to read.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Shape of the files, e.g. hm, personalize.")] = None,
-    table: Annotated[InputTable | None, typer.Option("--as", help="What the files hold.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Format of the files, e.g. hm, personalize.")] = None,
+    table: Annotated[InputTable | None, typer.Option("--as", help="Table that the files contain.")] = None,
     mapping: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="NAME=COLUMN", help="Canonical name = their column; repeatable."),
+        typer.Option("--map", metavar="NAME=COLUMN", help="Canonical column name = column in the files; repeatable."),
     ] = None,
-    images: Annotated[list[Path] | None, typer.Option(help="Folder or zip of pictures; repeatable.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge the rows, write nothing.")] = False,
-    from_sql: Annotated[str | None, typer.Option(metavar="URL", help="Read somebody's own database instead.")] = None,
-    products_query: Annotated[str | None, typer.Option(help="SELECT of the products, or @file.sql.")] = None,
-    events_query: Annotated[str | None, typer.Option(help="SELECT of the events, or @file.sql.")] = None,
-    users_query: Annotated[str | None, typer.Option(help="SELECT of the users, or @file.sql.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Of a database read also what was read before.")] = False,
+    images: Annotated[list[Path] | None, typer.Option(help="Folder or zip file of images; repeatable.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate the rows, write nothing.")] = False,
+    from_sql: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Read the shop's own database instead of files.",
+        ),
+    ] = None,
+    products_query: Annotated[str | None, typer.Option(help="SELECT for the products, or @file.sql.")] = None,
+    events_query: Annotated[str | None, typer.Option(help="SELECT for the events, or @file.sql.")] = None,
+    users_query: Annotated[str | None, typer.Option(help="SELECT for the users, or @file.sql.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Re-read all rows of the database, not only new ones.")] = False,
 ) -> CommandResult:
-    """Read products, events, users and pictures into the store; rows that cannot be used go to rejected_rows."""
-    from recsys.pipeline import ingest as intake
+    """Read products, events, users and images into the store; invalid rows go to rejected_rows."""
+    from recsys.pipeline.ingest import IngestRequest
+    from recsys.pipeline.ingest import ingest as run_ingest
 
-    wanted = intake.IngestRequest.of(
+    request = IngestRequest.of(
         paths or (),
         preset=preset,
         table=table.value if table else None,
@@ -139,109 +144,136 @@ def ingest(
         "source.events_query": events_query,
         "source.users_query": users_query,
     }
-    with call.open_project(source, writes=not dry_run) as bench:
-        return intake.ingest(bench, wanted, dry_run=dry_run)
+    with context.open_project(source, writes=not dry_run) as project:
+        return run_ingest(project, request, dry_run=dry_run)
 
 
 def check(
-    call: CommandContext,
+    context: CommandContext,
     odd: Annotated[
-        bool, typer.Option("--odd", help="Also find products whose text, picture and attributes disagree.")
+        bool, typer.Option("--odd", help="Also find products whose text, image and attributes contradict each other.")
     ] = False,
 ) -> CommandResult:
-    """Say what the store holds: counts, gaps, duplicates, time span, rejects, what each part of the model gets."""
-    from recsys.pipeline import check as checking
+    """Report on the stored data: counts, missing values, duplicates, time span, rejects, model inputs."""
+    from recsys.pipeline.check import check_data
 
-    with call.open_project(writes=False) as bench:
-        report = checking.check_data(bench)
+    with context.open_project(writes=False) as project:
+        result = check_data(project)
         if odd:
-            from recsys.pipeline import complete as gaps
+            from recsys.pipeline.complete import add_inconsistencies
 
-            return gaps.add_inconsistencies(bench, report)
-        return report
+            return add_inconsistencies(project, result)
+        return result
 
 
 def train(
-    call: CommandContext,
-    part: Annotated[TrainPart | None, typer.Argument(help="Only this part; both when none is named.")] = None,
+    context: CommandContext,
+    part: Annotated[TrainPart | None, typer.Argument(help="Train only this part; default both.")] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Passes over products and users; with the options below over products alone."),
+        typer.Option(
+            min=1,
+            help="Passes over products and users; with --from, --labels or --distill over products only.",
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
-    start: Annotated[
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint.")] = False,
+    initial_model: Annotated[
         str | None,
-        typer.Option("--from", metavar="MODEL", help="Start from a model folder, e.g. another shop's; or 'current'."),
+        typer.Option("--from", metavar="MODEL", help="Start from a model folder, e.g. of another shop, or 'current'."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Labels of some products to learn; goes on from a model.")
+        Path | None, typer.Option(metavar="FILE", help="Product labels to learn; starts from an existing model.")
     ] = None,
     distill: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Train a smaller encoder to be like this one; or 'current'.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Train a smaller encoder to imitate this model folder, or 'current'.",
+        ),
     ] = None,
-    device: Annotated[Device | None, typer.Option(help="Where to train.")] = None,
+    device: Annotated[Device | None, typer.Option(help="Device for training.")] = None,
 ) -> CommandResult:
     """Train the product and user encoders, and fit the ranker."""
-    from recsys.pipeline import train as training
+    from recsys.pipeline.train import PARTS
+    from recsys.pipeline.train import train as run_training
     from recsys.pipeline.train_recipe import TrainingRecipe
 
-    other = (labels, start, distill) != (None, None, None)
+    products_only = (labels, initial_model, distill) != (None, None, None)
     flags = {
-        "training.epochs": None if other else epochs,
-        "training.user_epochs": None if other else epochs,
+        "training.epochs": None if products_only else epochs,
+        "training.user_epochs": None if products_only else epochs,
         "training.device": device.value if device else None,
     }
-    with call.open_project(flags, writes=not crew.is_helper()) as bench:
-        way = TrainingRecipe(
-            bench, labels=labels, initial_model=start, distill=distill, epochs=epochs if other else None
+    with context.open_project(flags, writes=not is_helper()) as project:
+        recipe = TrainingRecipe(
+            project,
+            labels=labels,
+            initial_model=initial_model,
+            distill=distill,
+            epochs=epochs if products_only else None,
         )
-        return training.train(bench, parts=(part.value,) if part else training.PARTS, resume=resume, way=way)
+        return run_training(project, parts=(part.value,) if part else PARTS, resume=resume, way=recipe)
 
 
 def embed(
-    call: CommandContext,
-    full: Annotated[bool, typer.Option("--full", help="Encode every product again.")] = False,
-    fail_if_noop: Annotated[bool, typer.Option("--fail-if-noop", help="Exit 5 when there was nothing to do.")] = False,
+    context: CommandContext,
+    full: Annotated[bool, typer.Option("--full", help="Encode all products again.")] = False,
+    fail_if_noop: Annotated[
+        bool,
+        typer.Option(
+            "--fail-if-noop",
+            help="Exit with code 5 if there is nothing to do.",
+        ),
+    ] = False,
 ) -> CommandResult:
-    """Encode the products whose content or model changed."""
-    from recsys.pipeline import embed as space
+    """Encode the products whose content changed, or all products after a change of the model."""
+    from recsys.pipeline.embed import embed_products
 
-    with call.open_project() as bench:
-        return space.embed_products(bench, full=full, fail_if_noop=fail_if_noop)
+    with context.open_project() as project:
+        return embed_products(project, full=full, fail_if_noop=fail_if_noop)
 
 
 def cluster(
-    call: CommandContext,
-    method: Annotated[ClusterMethod | None, typer.Option(help="How to group.")] = None,
-    number: Annotated[int | None, typer.Option(min=1, help="Number of groups; chosen when not given.")] = None,
-    drawn: Annotated[MapMethod | None, typer.Option("--map", help="Kind of map to draw.")] = None,
+    context: CommandContext,
+    method: Annotated[ClusterMethod | None, typer.Option(help="Clustering method.")] = None,
+    number: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of clusters; chosen automatically by default.",
+        ),
+    ] = None,
+    map_method: Annotated[MapMethod | None, typer.Option("--map", help="Method for the 2-D map.")] = None,
 ) -> CommandResult:
-    """Group the products, label the groups, draw a map of them; groups keep their ids."""
-    from recsys.pipeline import cluster as grouping
+    """Cluster the products, label the clusters, compute a 2-D map; clusters keep their ids between runs."""
+    from recsys.pipeline.cluster import cluster_products
 
-    flags = {"cluster.method": method.value if method else None, "cluster.map": drawn.value if drawn else None}
-    with call.open_project({**flags, "cluster.number": number}) as bench:
-        return grouping.cluster_products(bench)
+    flags = {
+        "cluster.method": method.value if method else None,
+        "cluster.map": map_method.value if map_method else None,
+    }
+    with context.open_project({**flags, "cluster.number": number}) as project:
+        return cluster_products(project)
 
 
 def index(
-    call: CommandContext,
-    kind: Annotated[IndexKind | None, typer.Option(help="Kind of index.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Build it anew, also where little changed.")] = False,
+    context: CommandContext,
+    kind: Annotated[IndexKind | None, typer.Option(help="Index type.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Rebuild the index even if little changed.")] = False,
 ) -> CommandResult:
-    """Bring the vector index up to date, or build it, and measure its recall and speed against exact search."""
-    from recsys.pipeline import index as indexing
+    """Update or build the vector index, and measure its recall and speed against exact search."""
+    from recsys.pipeline.index import build_index
 
-    with call.open_project({"index.kind": kind.value if kind else None}) as bench:
-        return indexing.build_index(bench, full=full)
+    with context.open_project({"index.kind": kind.value if kind else None}) as project:
+        return build_index(project, full=full)
 
 
 def run(
-    call: CommandContext,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")] = False,
+    context: CommandContext,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
 ) -> CommandResult:
-    """The nightly chain: ingest, train when stale, embed, cluster, index, recommend, publish, report."""
-    from recsys.pipeline import run as night
+    """Run the nightly pipeline: ingest, train if stale, embed, cluster, index, recommend, publish, report."""
+    from recsys.pipeline.run import plan_run, run_nightly
 
-    with call.open_project(writes=not dry_run) as bench:
-        return night.plan_run(bench) if dry_run else night.run_nightly(bench)
+    with context.open_project(writes=not dry_run) as project:
+        return plan_run(project) if dry_run else run_nightly(project)

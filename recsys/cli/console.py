@@ -1,7 +1,7 @@
-"""What the user sees: data on stdout, messages on stderr, one JSON document with `--json`.
+"""Console output: data on stdout, messages on stderr, one JSON document with `--json`.
 
-In: a `CommandResult` or an error. Out: rich tables and lines, or JSON. Text from the shop's data is stripped of control
-characters and never read as markup.
+In: a `CommandResult` or an error. Out: rich tables and lines, or JSON. Control characters are stripped from the shop's
+texts, which are never interpreted as markup.
 """
 
 from __future__ import annotations
@@ -21,28 +21,31 @@ from recsys.log import printable, redact
 from recsys.pipeline.result import SCHEMA_VERSION, CommandResult, Table
 
 _PIPE_WIDTH = 200
-_LINE_SECONDS = 30.0
+_PROGRESS_SECONDS = 30.0
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console for one stream; rich itself respects NO_COLOR. A pipe has no width, so lines are kept long there."""
+    """Create a console for one stream.
+
+    Rich itself respects NO_COLOR. A pipe has no width, so a large one is set to keep lines whole.
+    """
     stream = sys.stderr if stderr else sys.stdout
     return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=stderr)
 
 
 def print_result(report: CommandResult, *, quiet: bool) -> None:
-    """Print a report for people."""
+    """Print a result as text."""
     out, err = console(), console(stderr=True)
-    for at, table in enumerate(report.tables):
-        if table.rows or at == 0:
-            out.print(_drawn(table.display or table))
+    for i, table in enumerate(report.tables):
+        if table.rows or i == 0:
+            out.print(_to_rich_table(table.display or table))
     if quiet:
         return
     for warning in report.warnings:
         err.print(Text(f"warning: {printable(redact(warning))}", style="yellow"))
-    flat = {name: value for name, value in report.counts.items() if not isinstance(value, dict)}
-    if flat:
-        err.print(Text("  ".join(f"{name} {_cell(value)}" for name, value in flat.items())))
+    counts = {name: value for name, value in report.counts.items() if not isinstance(value, dict)}
+    if counts:
+        err.print(Text("  ".join(f"{name} {_format_cell(value)}" for name, value in counts.items())))
     for name, path in report.artifacts.items():
         err.print(Text(f"{name}: {printable(str(path))}"))
     for note in report.notes:
@@ -50,33 +53,33 @@ def print_result(report: CommandResult, *, quiet: bool) -> None:
 
 
 def show_json(document: dict[str, Any]) -> None:
-    """Print the one JSON document."""
+    """Print the JSON document."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
 def error_document(command: str, message: str, *, exit_code: int, warnings: Sequence[str]) -> dict[str, Any]:
-    """The JSON document of a command that failed."""
-    report = CommandResult(command, status="error", warnings=warnings)
-    return {**report.to_json(), "schema_version": SCHEMA_VERSION, "error": message, "exit_code": exit_code}
+    """Create the JSON document of a failed command."""
+    result = CommandResult(command, status="error", warnings=warnings)
+    return {**result.to_json(), "schema_version": SCHEMA_VERSION, "error": message, "exit_code": exit_code}
 
 
 def show_error(message: str) -> None:
-    """Print the one line of an error."""
+    """Print an error in one line."""
     console(stderr=True).print(Text.assemble(("error: ", "bold red"), printable(redact(message))))
 
 
-def _drawn(table: Table) -> RichTable:
-    drawn = RichTable(title=Text(printable(table.name)), title_justify="left", box=None, pad_edge=False)
-    for at, name in enumerate(table.columns):
-        numeric = any(isinstance(row[at], int | float) and not isinstance(row[at], bool) for row in table.rows)
-        drawn.add_column(Text(printable(name)), justify="right" if numeric else "left", overflow="fold")
+def _to_rich_table(table: Table) -> RichTable:
+    rich_table = RichTable(title=Text(printable(table.name)), title_justify="left", box=None, pad_edge=False)
+    for i, name in enumerate(table.columns):
+        is_numeric = any(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in table.rows)
+        rich_table.add_column(Text(printable(name)), justify="right" if is_numeric else "left", overflow="fold")
     for row in table.rows:
-        drawn.add_row(*(Text(_cell(value)) for value in row))
-    return drawn
+        rich_table.add_row(*(Text(_format_cell(value)) for value in row))
+    return rich_table
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
@@ -87,7 +90,7 @@ def _cell(value: Any) -> str:
 
 
 class ProgressBars:
-    """Progress bars for a terminal."""
+    """Progress bars on a terminal."""
 
     def __init__(self) -> None:
         self._bars = Progress(
@@ -102,21 +105,21 @@ class ProgressBars:
         self._task: TaskID | None = None
 
     def begin(self, stage: str) -> None:
-        """Show a bar of unknown length."""
-        if self._task is None:  # a stage inside a stage keeps the outer bar
+        """Show a bar of unknown length for a stage."""
+        if self._task is None:  # a nested stage reuses the bar of the outer one
             self._bars.start()
             self._task = self._bars.add_task(stage, total=None, figures="")
 
     def update(self, stage: str, done: int, total: int, figures: dict[str, float]) -> None:
-        """Move the bar."""
+        """Update the bar."""
         if self._task is not None:
-            named = " ".join(f"{name} {value:.3g}" for name, value in figures.items())
+            values = " ".join(f"{name} {value:.3g}" for name, value in figures.items())
             self._bars.update(
-                self._task, description=stage, completed=done, total=total, figures=f"{done:,}/{total:,} {named}"
+                self._task, description=stage, completed=done, total=total, figures=f"{done:,}/{total:,} {values}"
             )
 
     def end(self, stage: str, seconds: float) -> None:
-        """Take the bar away and leave one line."""
+        """Replace the bar by one line with the duration."""
         if self._task is not None:
             self._bars.remove_task(self._task)
             self._bars.stop()
@@ -125,25 +128,25 @@ class ProgressBars:
 
 
 class ProgressLines:
-    """One line per 30 seconds, for logs and pipes."""
+    """One line every 30 seconds, for logs and pipes."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
     def begin(self, stage: str) -> None:  # noqa: ARG002 - the line at the end names the stage
-        """Start the clock."""
+        """Start the timer."""
         self._last = time.monotonic()
 
     def update(self, stage: str, done: int, total: int, figures: dict[str, float]) -> None:
-        """Print when 30 s have gone by since the last line."""
-        if time.monotonic() - self._last < _LINE_SECONDS:
+        """Print a line if the last one is at least 30 s old."""
+        if time.monotonic() - self._last < _PROGRESS_SECONDS:
             return
         self._last = time.monotonic()
-        named = "".join(f" {name} {value:.3g}" for name, value in figures.items())
-        sys.stderr.write(f"{stage}: {done}/{total}{named}\n")
+        values = "".join(f" {name} {value:.3g}" for name, value in figures.items())
+        sys.stderr.write(f"{stage}: {done}/{total}{values}\n")
         sys.stderr.flush()
 
     def end(self, stage: str, seconds: float) -> None:
-        """Say what it took."""
+        """Print the duration of the stage."""
         sys.stderr.write(f"{stage}: {seconds:.1f} s\n")
         sys.stderr.flush()

@@ -1,6 +1,6 @@
-"""One call of one command: the options every command shares, and what happens to its result or its error.
+"""Command invocation: the options shared by all commands, and the handling of results and errors.
 
-In: a function `(call, own options) -> Report`. Out: a Typer command with the shared options appended, an exit code.
+In: a function `(context, options) -> CommandResult`. Out: a Typer command with the shared options, an exit code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from recsys.execution import torchrun as crew
+from recsys.execution.torchrun import is_helper
 
 if TYPE_CHECKING:
     from recsys.config import Settings
@@ -31,15 +31,26 @@ SHARED: Mapping[str, Any] = {
     "project_dir": (Annotated[Path, typer.Option("-C", "--project-dir", help="Project folder.")], Path()),
     "database": (Annotated[str | None, typer.Option(help="Database URL [env: RECSYS_DATABASE].")], None),
     "json": (Annotated[bool, typer.Option("--json", help="Print one JSON document.")], False),
-    "quiet": (Annotated[bool, typer.Option("-q", "--quiet", help="Only errors and data.")], False),
-    "verbose": (Annotated[int, typer.Option("-v", "--verbose", count=True, help="Say more; twice for details.")], 0),
+    "quiet": (Annotated[bool, typer.Option("-q", "--quiet", help="Print only data and errors.")], False),
+    "verbose": (
+        Annotated[
+            int,
+            typer.Option(
+                "-v",
+                "--verbose",
+                count=True,
+                help="Print more messages; twice for details.",
+            ),
+        ],
+        0,
+    ),
     "debug": (Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")], False),
 }
 
 
 @dataclass
 class CommandContext:
-    """The shared options of one call, and what was warned about while it ran."""
+    """Shared options of a command invocation, and the warnings logged while it runs."""
 
     command: str
     project_dir: Path
@@ -51,10 +62,10 @@ class CommandContext:
     warnings: list[str] = field(default_factory=list)
 
     def settings(self, flags: Mapping[str, Any] | None = None, *, project: Path | None = None) -> Settings:
-        """All layers of settings with this command's flags on top.
+        """Load the settings with this command's flags as the top layer.
 
         Raises:
-            UsageError: there is no project here and no database is named either.
+            UsageError: the folder is no project and no database is named.
             ConfigError: see `recsys.config.read`.
         """
         from recsys.config import FILE, read
@@ -62,10 +73,10 @@ class CommandContext:
 
         folder = project or self.project_dir
         layered = read(folder, flags={"database.url": self.database, **(flags or {})})
-        named = layered.origins["database.url"] in {"flag", "environment"}
-        if not (folder / FILE).exists() and not named:
+        is_database_named = layered.origins["database.url"] in {"flag", "environment"}
+        if not (folder / FILE).exists() and not is_database_named:
             raise UsageError(
-                f"no {FILE} in {folder.absolute()}: make a project with 'recsys init DIR', "
+                f"no {FILE} in {folder.absolute()}; create a project with 'recsys init DIR', "
                 "or name its folder with -C, or a database with --database"
             )
         return layered.settings
@@ -73,22 +84,22 @@ class CommandContext:
     def open_project(
         self, flags: Mapping[str, Any] | None = None, *, writes: bool = True, part: bool = False
     ) -> Project:
-        """The project at work; use it in a `with` block."""
+        """Open the project; use it in a `with` block."""
         from recsys.pipeline.project import Project
 
         return Project(self.settings(flags), self.progress(), writes=writes, part=part)
 
     def progress(self) -> StageTimer:
-        """Progress on stderr: bars on a terminal, else a line now and then, nothing with --quiet."""
-        from recsys.cli import console as output
+        """Return the progress display on stderr: bars on a terminal, else lines; none with --quiet."""
+        from recsys.cli.console import ProgressBars, ProgressLines
         from recsys.execution.progress import StageTimer
 
-        if self.quiet or crew.is_helper():
+        if self.quiet or is_helper():
             return StageTimer()
-        return StageTimer(output.ProgressBars() if sys.stderr.isatty() else output.ProgressLines())
+        return StageTimer(ProgressBars() if sys.stderr.isatty() else ProgressLines())
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask on a terminal unless --yes was given; a script is not asked.
+        """Ask for confirmation on a terminal unless --yes was given; scripts are not asked.
 
         Raises:
             UsageError: the answer was no.
@@ -99,33 +110,34 @@ class CommandContext:
             raise UsageError("nothing was changed")
 
 
-class _Warnings(logging.Handler):
-    """Collects what the rooms warn about, for the report's list."""
+class _WarningCollector(logging.Handler):
+    """Collects logged warnings for the result of the command."""
 
-    def __init__(self, into: list[str]) -> None:
+    def __init__(self, warnings: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self._into = into
+        self._warnings = warnings
 
     def emit(self, record: logging.LogRecord) -> None:
         from recsys.log import redact
 
         text = redact(record.getMessage())
-        if text not in self._into:
-            self._into.append(text)
+        if text not in self._warnings:
+            self._warnings.append(text)
 
 
 @contextlib.contextmanager
-def _logged(call: CommandContext) -> Iterator[None]:
+def _configure_logging(context: CommandContext) -> Iterator[None]:
+    """Set up the log for a command, collect its warnings, and restore the previous handlers at the end."""
     from recsys.log import set_up
 
     logger = logging.getLogger("recsys")
-    before = logger.handlers[:], logger.level, logger.propagate
-    set_up(-1 if call.quiet else call.verbose)
-    logger.addHandler(_Warnings(call.warnings))
+    previous = logger.handlers[:], logger.level, logger.propagate
+    set_up(-1 if context.quiet else context.verbose)
+    logger.addHandler(_WarningCollector(context.warnings))
     try:
         yield
-    finally:  # a program that calls `main` gets its own log back
-        logger.handlers[:], logger.level, logger.propagate = before
+    finally:  # a program that calls `main` has its own log
+        logger.handlers[:], logger.level, logger.propagate = previous
 
 
 def command(
@@ -135,13 +147,13 @@ def command(
 
     Args:
         app: where to register it.
-        name: what the user types.
-        settings: handed to Typer's own `command`.
+        name: of the command on the command line.
+        settings: passed to Typer's `command`.
     """
 
     def register(function: Callable[..., CommandResult]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
-        own = [
+        options = [
             parameter.replace(annotation=hints[parameter.name])
             for parameter in list(inspect.signature(function).parameters.values())[1:]
         ]
@@ -149,57 +161,57 @@ def command(
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
             for key, (kind, default) in SHARED.items()
         ]
-        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own] + shared
+        parameters = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options] + shared
 
-        def called(**given: Any) -> None:
-            call = CommandContext(function.__name__.rstrip("_"), **{key: given.pop(key) for key in SHARED})
-            code = run_command(call, lambda: function(call, **given))
+        def wrapper(**values: Any) -> None:
+            context = CommandContext(function.__name__.rstrip("_"), **{key: values.pop(key) for key in SHARED})
+            code = run_command(context, lambda: function(context, **values))
             if code:
                 raise typer.Exit(code)
 
-        called.__name__ = function.__name__
-        called.__doc__ = function.__doc__
-        called.__annotations__ = {one.name: one.annotation for one in parameters}
-        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        app.command(name, **settings)(called)
-        return called
+        wrapper.__name__ = function.__name__
+        wrapper.__doc__ = function.__doc__
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        app.command(name, **settings)(wrapper)
+        return wrapper
 
     return register
 
 
-def run_command(call: CommandContext, work: Callable[[], CommandResult]) -> int:
-    """Do the work, print its report or its error, return the exit code."""
-    from recsys.cli import console as output
-    from recsys.execution import signals as stop
+def run_command(context: CommandContext, work: Callable[[], CommandResult]) -> int:
+    """Run a command, print its result or error, and return the exit code."""
+    from recsys.cli.console import error_document, print_result, show_error, show_json
+    from recsys.execution.signals import handle_signals
 
     try:
-        with _logged(call), stop.handle_signals():
-            report = work()
+        with _configure_logging(context), handle_signals():
+            result = work()
     except BrokenPipeError:
         raise
     except Exception as error:
-        message, code = _explained(error)
-        if call.debug:
+        message, code = _describe_error(error)
+        if context.debug:
             import traceback
 
             traceback.print_exc(file=sys.stderr)
-        if call.json and not crew.is_helper():
-            output.show_json(output.error_document(call.command, message, exit_code=code, warnings=call.warnings))
-        output.show_error(message)
+        if context.json and not is_helper():
+            show_json(error_document(context.command, message, exit_code=code, warnings=context.warnings))
+        show_error(message)
         return code
-    if crew.is_helper():
-        return 0  # the first process tells what came out
-    if call.json:
-        document = report.to_json()
-        document["warnings"] = list(dict.fromkeys([*document["warnings"], *call.warnings]))
-        output.show_json(document)
+    if is_helper():
+        return 0  # the main process prints the result
+    if context.json:
+        document = result.to_json()
+        document["warnings"] = list(dict.fromkeys([*document["warnings"], *context.warnings]))
+        show_json(document)
     else:
-        output.print_result(report, quiet=call.quiet)
+        print_result(result, quiet=context.quiet)
     return 0
 
 
-def _explained(error: Exception) -> tuple[str, int]:
-    """The one line and the exit code of an error."""
+def _describe_error(error: Exception) -> tuple[str, int]:
+    """Return the one-line message and the exit code of an error."""
     import errno
 
     from recsys.errors import RecsysError
@@ -209,7 +221,7 @@ def _explained(error: Exception) -> tuple[str, int]:
         return redact(str(error)), error.exit_code
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return f"the disk is full ({error.filename or error.strerror}); free some space and repeat the command", 75
-    if os.strerror(errno.ENOSPC) in str(error):  # libraries that are not Python have errors of their own
+    if os.strerror(errno.ENOSPC) in str(error):  # native libraries raise errors of their own types
         return "the disk is full; free some space and repeat the command", 75
     if isinstance(error, PermissionError):
         return f"not allowed: {error.filename or error}; check who owns it", 1

@@ -1,6 +1,6 @@
-"""Commands that serve: recommend, publish, rollback, similar, audience, complete, evaluate, report.
+"""Commands that use the models: recommend, similar, audience, complete, evaluate, and others.
 
-In: command lines. Out: reports of the pipeline; every import of it waits until a command runs.
+In: command lines. Out: results of the pipeline, which is imported only when a command runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from recsys.pipeline.result import CommandResult
 
 
 class SplitMethod(StrEnum):
-    """What to hold back."""
+    """Train-test splits."""
 
     time = "time"
     last = "last"
@@ -24,7 +24,7 @@ class SplitMethod(StrEnum):
 
 
 class ExecutionEngine(StrEnum):
-    """Where lists are made."""
+    """Executors."""
 
     local = "local"
     processes = "processes"
@@ -32,18 +32,18 @@ class ExecutionEngine(StrEnum):
 
 
 class SearchMode(StrEnum):
-    """How a text is looked for."""
+    """Text search modes."""
 
     vector = "vector"
     lexical = "lexical"
     hybrid = "hybrid"
 
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
+    """Add the commands to the app."""
     command(app, "recommend")(recommend)
     command(app, "publish")(publish)
     command(app, "rollback")(rollback)
@@ -55,44 +55,54 @@ def register(app: typer.Typer) -> None:
 
 
 def recommend(
-    call: CommandContext,
-    user: Annotated[list[str] | None, typer.Option(help="Only show this user's list; repeatable.")] = None,
+    context: CommandContext,
+    user: Annotated[list[str] | None, typer.Option(help="Only show this user's recommendations; repeatable.")] = None,
     users: Annotated[
-        Path | None, typer.Option(help="Only show the lists of the users in this file, one a line.")
+        Path | None, typer.Option(help="Only show recommendations of the users in this file, one id per line.")
     ] = None,
-    k: Annotated[int | None, typer.Option("-k", min=1, help="Products a list.")] = None,
-    no_publish: Annotated[bool, typer.Option("--no-publish", help="Write the run, leave the published one.")] = False,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Recommendations per user.")] = None,
+    no_publish: Annotated[bool, typer.Option("--no-publish", help="Write the run without publishing it.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on with an unfinished run of the same data and settings.")
+        bool, typer.Option("--resume/--no-resume", help="Resume an unfinished run with the same data and settings.")
     ] = True,
     full: Annotated[
-        bool, typer.Option("--full", help="Make every list anew although recommend.incremental is on.")
+        bool, typer.Option("--full", help="Recompute all lists although recommend.incremental is on.")
     ] = False,
-    engine: Annotated[ExecutionEngine | None, typer.Option(help="Where lists are made.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many processes or Ray actors.")] = None,
+    engine: Annotated[ExecutionEngine | None, typer.Option(help="Executor of the run.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of processes or Ray actors.")] = None,
     shard_index: Annotated[
         int | None,
-        typer.Option(min=0, metavar="I", help="Make only part I of N of the run, from 0; with --num-shards."),
+        typer.Option(
+            min=0,
+            metavar="I",
+            help="Compute only part I of N of the run, counted from 0; needs --num-shards.",
+        ),
     ] = None,
     num_shards: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="How many processes, on any machines, make the run together.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of processes, on any machines, that compute the run together.",
+        ),
     ] = None,
 ) -> CommandResult:
-    """Make the list of every user, write it as a run, publish it; or show the lists of some users."""
-    from recsys.pipeline import recommend as lists
+    """Compute recommendations for all users, write and publish them as a run; or show those of some users."""
+    from recsys.pipeline.recommend import RecommendOptions, read_user_ids, show_recommendations
+    from recsys.pipeline.recommend import recommend as run_recommend
 
-    only = lists.read_user_ids(user or (), users) if user or users else None
-    part, parts = _part(shard_index, num_shards)
+    user_ids = read_user_ids(user or (), users) if user or users else None
+    part, parts = _parse_part(shard_index, num_shards)
     flags = {"recommend.k": k, "recommend.engine": engine.value if engine else None, "recommend.workers": workers}
-    with call.open_project(flags, writes=only is None and not parts, part=parts > 0) as bench:
-        if only is not None:
-            return lists.show_recommendations(bench, only)
-        way = lists.RecommendOptions(publish=not no_publish, resume=resume, full=full, part=part, parts=parts)
-        return lists.recommend(bench, way)
+    with context.open_project(flags, writes=user_ids is None and not parts, part=parts > 0) as project:
+        if user_ids is not None:
+            return show_recommendations(project, user_ids)
+        options = RecommendOptions(publish=not no_publish, resume=resume, full=full, part=part, parts=parts)
+        return run_recommend(project, options)
 
 
-def _part(index: int | None, number: int | None) -> tuple[int, int]:
-    """Which part of how many; (0, 0) when the run is not made in parts."""
+def _parse_part(index: int | None, number: int | None) -> tuple[int, int]:
+    """Return part and number of parts; (0, 0) if the run is not split into parts."""
     from recsys.errors import UsageError
 
     if index is None and number is None:
@@ -105,139 +115,151 @@ def _part(index: int | None, number: int | None) -> tuple[int, int]:
 
 
 def publish(
-    call: CommandContext,
-    run: Annotated[str | None, typer.Argument(help="Run id; the newest finished one when none is named.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Publish although a guard refuses.")] = False,
+    context: CommandContext,
+    run: Annotated[str | None, typer.Argument(help="Run id; default the latest finished run.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Publish even if a guard fails.")] = False,
     yes: Yes = False,
 ) -> CommandResult:
-    """Make a finished run the one that consumers read."""
-    from recsys.pipeline import runs as ledger
+    """Publish a finished run, so that consumers read its recommendations."""
+    from recsys.pipeline.runs import publish as publish_run
 
     if force:
-        call.confirm("Publish past the guards?", yes=yes)
-    with call.open_project() as bench:
-        return ledger.publish(bench, run, force=force)
+        context.confirm("Publish even if a guard fails?", yes=yes)
+    with context.open_project() as project:
+        return publish_run(project, run, force=force)
 
 
-def rollback(call: CommandContext, yes: Yes = False) -> CommandResult:
-    """Go back to the run that was published before."""
-    from recsys.pipeline import runs as ledger
+def rollback(context: CommandContext, yes: Yes = False) -> CommandResult:
+    """Publish the previously published run again."""
+    from recsys.pipeline.runs import rollback as roll_back_run
 
-    call.confirm("Go back to the run before?", yes=yes)
-    with call.open_project() as bench:
-        return ledger.rollback(bench)
+    context.confirm("Roll back to the previously published run?", yes=yes)
+    with context.open_project() as project:
+        return roll_back_run(project)
 
 
 def similar(
-    call: CommandContext,
-    product: Annotated[list[str] | None, typer.Option(help="Like this product (its id); repeatable.")] = None,
-    text: Annotated[list[str] | None, typer.Option(help="Like this text; repeatable.")] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="Like this picture; repeatable.")] = None,
-    not_product: Annotated[list[str] | None, typer.Option(help="But not like this product; repeatable.")] = None,
-    not_text: Annotated[list[str] | None, typer.Option(help="But not like this text, e.g. red; repeatable.")] = None,
-    not_image: Annotated[list[Path] | None, typer.Option(help="But not like this picture; repeatable.")] = None,
+    context: CommandContext,
+    product: Annotated[list[str] | None, typer.Option(help="Similar to this product (id); repeatable.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Similar to this text; repeatable.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="Similar to this image; repeatable.")] = None,
+    not_product: Annotated[list[str] | None, typer.Option(help="But not similar to this product; repeatable.")] = None,
+    not_text: Annotated[
+        list[str] | None,
+        typer.Option(help="But not similar to this text, e.g. red; repeatable."),
+    ] = None,
+    not_image: Annotated[list[Path] | None, typer.Option(help="But not similar to this image; repeatable.")] = None,
     weight: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KIND=N",
-            help="How much a kind counts in a mix, e.g. text=2, not-text=0.5, or product=2,1 for two; 1 by default.",
+            help="Weight of an input kind, e.g. text=2, not-text=0.5, or product=2,1 for two products; default 1.",
         ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
     where: Annotated[
         str | None, typer.Option(help="Only products with, e.g. \"price < 50 and brand = 'Aro'\".")
     ] = None,
-    search: Annotated[
-        SearchMode | None, typer.Option(help="How to take a text: by meaning, by its words, or both.")
-    ] = None,
+    search: Annotated[SearchMode | None, typer.Option(help="Search text by meaning, by words, or both.")] = None,
     variants: Annotated[
-        bool | None, typer.Option("--variants/--no-variants", help="Show all variants of a product, not the best one.")
+        bool | None,
+        typer.Option("--variants/--no-variants", help="Return all variants of a product."),
     ] = None,
     queries: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Answer a file of queries: query_id, product, text, image, where, not_product, not_text, not_image.",
+            help="Run a file of queries with columns query_id, product, text, image, where, not_product, not_text, "
+            "not_image.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to FILE.parquet, .csv or .jsonl.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Write results to FILE.parquet, .csv or .jsonl.",
+        ),
     ] = None,
 ) -> CommandResult:
-    """Find products like a product, a text, a picture, or a mix of them; or answer a file of such queries."""
+    """Find products similar to products, texts, images or a mix of them; or run a file of such queries."""
     from recsys.errors import UsageError
-    from recsys.pipeline import similar as finding
+    from recsys.pipeline.similar import find_similar, parse_query
 
     minus = {"product": not_product, "text": not_text, "image": not_image}
-    own = (product, text, image, *minus.values(), weight, where)
-    with call.open_project(
+    query_options = (product, text, image, *minus.values(), weight, where)
+    with context.open_project(
         {"search.mode": search.value if search else None, "search.variants": variants}, writes=False
-    ) as bench:
+    ) as project:
         if queries is not None:
-            from recsys.pipeline import similar_batch as batch
+            from recsys.pipeline.similar_batch import search_file
 
-            if any(own):
+            if any(query_options):
                 raise UsageError(
-                    "--queries goes with -k, -o, --search and --variants alone; the file says what to find"
+                    "--queries can be combined only with -k, -o, --search and --variants; put the queries into the file"
                 )
-            return batch.search_file(bench, queries, k=k, output=output)
-        query = finding.parse_query(product=product, text=text, image=image, minus=minus, weights=weight or ())
-        return finding.find_similar(bench, query, k=k, where=where, output=output)
+            return search_file(project, queries, k=k, output=output)
+        query = parse_query(product=product, text=text, image=image, minus=minus, weights=weight or ())
+        return find_similar(project, query, k=k, where=where, output=output)
 
 
 def audience(
-    call: CommandContext,
+    context: CommandContext,
     product: Annotated[str, typer.Argument(help="Id of the product.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many users.")] = 100,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of users.")] = 100,
 ) -> CommandResult:
-    """Find the users most likely to want a product."""
-    from recsys.pipeline import audience as who
+    """Find the users most likely to buy a product."""
+    from recsys.pipeline.audience import audience as find_audience
 
-    with call.open_project(writes=False) as bench:
-        return who.audience(bench, product, k=k)
+    with context.open_project(writes=False) as project:
+        return find_audience(project, product, k=k)
 
 
 def complete(
-    call: CommandContext,
+    context: CommandContext,
     attribute: Annotated[
-        list[str] | None, typer.Option(help="Only this one, e.g. category, brand, colour; repeatable.")
+        list[str] | None, typer.Option(help="Only this attribute, e.g. category, brand, colour; repeatable.")
     ] = None,
-    min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, metavar="P", help="Leave guesses out that are less sure than this.")
-    ] = 0.5,
+    min_confidence: Annotated[float, typer.Option(min=0, max=1, metavar="P", help="Minimum confidence.")] = 0.5,
 ) -> CommandResult:
-    """Guess missing categories, brands and attributes, say how often that is right, write them with a confidence."""
-    from recsys.pipeline import complete as gaps
+    """Predict missing categories, brands and attributes with a confidence, and report the accuracy."""
+    from recsys.pipeline.complete import complete_attributes
 
-    with call.open_project() as bench:
-        return gaps.complete_attributes(bench, attribute or (), min_confidence=min_confidence)
+    with context.open_project() as project:
+        return complete_attributes(project, attribute or (), min_confidence=min_confidence)
 
 
 def evaluate(
-    call: CommandContext,
+    context: CommandContext,
     models: Annotated[
         str | None,
         typer.Option(
-            metavar="NAMES", help="Systems to compare, with commas between, e.g. recsys,popular-7d,item-item."
+            metavar="NAMES", help="Systems to compare, separated by commas, e.g. recsys,popular-7d,item-item."
         ),
     ] = None,
-    split: Annotated[SplitMethod | None, typer.Option(help="What is held back as the test.")] = None,
+    split: Annotated[SplitMethod | None, typer.Option(help="Train-test split.")] = None,
     test_days: Annotated[
-        float | None, typer.Option(min=0.01, help="Last days held out as the test of the split by time.")
+        float | None, typer.Option(min=0.01, help="Days at the end of the log held out by the split by time.")
     ] = None,
-    k: Annotated[int | None, typer.Option("-k", "--k", min=1, help="Length of the judged lists.")] = None,
+    k: Annotated[int | None, typer.Option("-k", "--k", min=1, help="Length of the evaluated lists.")] = None,
     sampled: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Also rank among N drawn products; labelled as such.")
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Also rank the purchases among N sampled products; such metrics are labelled.",
+        ),
     ] = None,
     check_leaks: Annotated[
-        bool, typer.Option("--check-leaks", help="First check that no baseline sees what is held back.")
+        bool, typer.Option("--check-leaks", help="First check that no baseline uses the holdout.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write all figures to FILE.csv or .parquet.")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write all metrics to FILE.csv or .parquet.")
     ] = None,
 ) -> CommandResult:
-    """Hold purchases back, recommend without them, compare with baselines; says who is ahead and how sure that is."""
-    from recsys.pipeline import evaluate as judgement
+    """Evaluate on held-out purchases and compare with baselines, with confidence intervals and tests."""
+    from recsys.pipeline.evaluate import run_evaluation
 
     flags = {
         "evaluate.models": models.split(",") if models is not None else None,
@@ -246,19 +268,24 @@ def evaluate(
         "evaluate.k": k,
         "evaluate.sampled": sampled,
     }
-    with call.open_project(flags, writes=False) as bench:
-        return judgement.run_evaluation(bench, check_leaks=check_leaks, output=output, all_figures=call.json)
+    with context.open_project(flags, writes=False) as project:
+        return run_evaluation(project, check_leaks=check_leaks, output=output, all_figures=context.json)
 
 
 def report(
-    call: CommandContext,
+    context: CommandContext,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Write FILE.html; default [report] path in the project."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Write to FILE.html; default [report] path in the project.",
+        ),
     ] = None,
 ) -> CommandResult:
-    """Write one HTML page that shows what the recommender knows and does, and its numbers as JSON beside it."""
-    from recsys.pipeline import report as reporting
+    """Write a self-contained HTML report on data, models and recommendations, and its numbers as JSON."""
+    from recsys.pipeline.report import write_report
 
-    with call.open_project(writes=False) as bench:
-        return reporting.write_report(bench, output)
+    with context.open_project(writes=False) as project:
+        return write_report(project, output)

@@ -1,4 +1,4 @@
-"""Every setting there is (`sections`), and where each one comes from (`layers`).
+"""The settings: their definitions (`settings`), and how they are loaded (`loading`).
 
 In: flags, environment `RECSYS_*`, `recsys.toml`, defaults, in this order of precedence. Out: frozen `Settings`.
 """

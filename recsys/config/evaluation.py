@@ -1,6 +1,6 @@
-"""The sections about judging what comes out, and showing it.
+"""Settings of evaluation and report: [evaluate], [report].
 
-In: values. Out: frozen, checked sections.
+In: values. Out: frozen, validated sections.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ class EvaluateSettings(Section):
 
     split: Literal["time", "last", "users"] = Field(
         "time",
-        description="what is held back: the last days, the last purchase of each user, or a fifth of the users",
+        description="holdout: time = the last days, last = the last purchase of each user, users = a fifth of the "
+        "users",
     )
-    test_days: float = Field(2, gt=0, description="last days of the log, held out as the test of the split by time")
+    test_days: float = Field(2, gt=0, description="days at the end of the log held out by the split by time")
     models: list[str] = Field(
         [
             "popular",
@@ -34,24 +35,25 @@ class EvaluateSettings(Section):
         ],
         description="systems to compare",
     )
-    k: int = Field(12, ge=1, description="length of the judged lists; NDCG, HR and MRR are always at 10")
+    k: int = Field(12, ge=1, description="length of the evaluated lists; NDCG, HR and MRR are always at 10")
     sampled: int = Field(
-        0, ge=0, description="also rank the purchases among so many drawn products; 0 = only among all products"
+        0, ge=0, description="also rank the purchases among this many sampled products; 0 = among all products only"
     )
-    bootstrap: int = Field(1000, ge=0, description="bootstrap samples over users for the intervals")
-    max_users: int = Field(50_000, ge=1, description="test users at most, drawn by the seed")
+    bootstrap: int = Field(
+        1000, ge=0, description="bootstrap samples over users for the confidence intervals; 0 = no intervals"
+    )
+    max_users: int = Field(50_000, ge=1, description="maximum number of test users, sampled with the seed")
 
 
 class ReportSettings(Section):
-    """The page that shows what the recommender knows and does."""
+    """The HTML report."""
 
-    nightly: bool = Field(True, description="write it at the end of `recsys run`")
+    nightly: bool = Field(True, description="write the report at the end of `recsys run`")
     path: str = Field(
         "report.html",
         min_length=1,
-        description="the HTML file, relative to the project folder; its numbers stand beside it as .json",
+        description="path of the HTML file, relative to the project folder; its numbers are written next to it as "
+        ".json",
     )
-    users: int = Field(
-        20, ge=0, le=100, description="users shown with their history and list; 0 keeps users out of the page"
-    )
-    products: int = Field(300, ge=0, le=1000, description="products that can be chosen in the explorer of similar ones")
+    users: int = Field(20, ge=0, le=100, description="users shown with their history and recommendations; 0 = none")
+    products: int = Field(300, ge=0, le=1000, description="products selectable in the explorer of similar products")

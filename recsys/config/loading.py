@@ -1,8 +1,9 @@
-"""Where a setting comes from: flag > environment `RECSYS_*` > `recsys.toml` > default.
+"""Load settings from their layers: flag > environment `RECSYS_*` > `recsys.toml` > default.
 
-In: a project folder, flags by dotted name (`recommend.k`), the environment. Out: `LayeredSettings`: settings and their origins.
-Written by hand over pydantic-settings because every unknown name, in the file and in the environment, is refused with
-its place and a suggestion, and because that library alone takes longer to import than `recsys doctor` to run.
+In: a project folder, flags by dotted name (`recommend.k`), the environment. Out: `LayeredSettings`.
+
+This replaces pydantic-settings because every unknown name, in the file and in the environment, is refused with its
+location and a suggestion, and because importing that library alone takes longer than running `recsys doctor`.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from recsys.log import redact
 FILE = "recsys.toml"
 ENV_PREFIX = "RECSYS_"
 NO_SETTINGS = frozenset({"RECSYS_FAILPOINTS"})
-"""Variables of that prefix for tests of the program; see `execution.failpoints`."""
+"""Variables with this prefix that are not settings but for tests; see `execution.failpoints`."""
 ENV_DATABASE = "RECSYS_DATABASE"
-"""Short for `RECSYS_DATABASE__URL`."""
+"""Short form of `RECSYS_DATABASE__URL`."""
 
 
 @dataclass(frozen=True)
 class LayeredSettings:
-    """Settings with, for each dotted name, the layer that decided: 'flag', 'environment', 'recsys.toml', 'default'."""
+    """Settings, and by dotted name their layer: 'flag', 'environment', 'recsys.toml' or 'default'."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -41,25 +42,25 @@ class LayeredSettings:
 
 @dataclass(frozen=True)
 class _LayerValue:
-    """A value some layer gives: `place` is how a message names it ('recsys.toml line 3')."""
+    """A value of a layer; `location` names it in messages ('recsys.toml line 3')."""
 
     value: Any
     layer: str
-    place: str
+    location: str
 
 
 def names() -> dict[str, type[Section]]:
-    """Every setting there is by dotted name, with the section class it stands in."""
-    found: dict[str, type[Section]] = {}
+    """Return the dotted names of all settings, with their section class."""
+    sections: dict[str, type[Section]] = {}
     for section, field in Settings.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
-            found |= {f"{section}.{key}": kind for key in kind.model_fields}
-    return found
+            sections |= {f"{section}.{key}": kind for key in kind.model_fields}
+    return sections
 
 
 def value_of(settings: Settings, name: str) -> Any:
-    """The value of a dotted name; secrets stay wrapped."""
+    """Return the value of a dotted name; secrets stay wrapped."""
     section, key = name.split(".")
     return getattr(getattr(settings, section), key)
 
@@ -67,58 +68,61 @@ def value_of(settings: Settings, name: str) -> Any:
 def read(
     project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
 ) -> LayeredSettings:
-    """Read all layers.
+    """Read and merge all layers.
 
     Args:
         project: the project folder; `recsys.toml` in it may be missing.
-        flags: values from the command line by dotted name; None means the flag was not given.
-        env: the environment, `os.environ` when not given.
+        flags: values from the command line by dotted name; None = flag not given.
+        env: the environment; None = `os.environ`.
 
     Raises:
-        ConfigError: a name is unknown (with the nearest known one), a value does not fit, the file is not TOML.
+        ConfigError: a name is unknown (with the nearest known name), a value is invalid, or the file is not TOML.
     """
-    given: dict[str, _LayerValue] = _from_file(project / FILE)
-    given |= _from_environment(os.environ if env is None else env)
+    values: dict[str, _LayerValue] = _read_file(project / FILE)
+    values |= _read_environment(os.environ if env is None else env)
     for name, value in (flags or {}).items():
         if value is not None:
             _refuse_unknown(name, f"flag {name}")
-            given[name] = _LayerValue(value, "flag", f"flag {name}")
-    _read_secret_file(project, given)
+            values[name] = _LayerValue(value, "flag", f"flag {name}")
+    _read_secret_file(project, values)
 
     nested: dict[str, dict[str, Any]] = {}
-    for name, item in given.items():
+    for name, item in values.items():
         section, key = name.split(".")
         nested.setdefault(section, {})[key] = item.value
     try:
         settings = Settings.model_validate({"project": project, **nested})
     except ValidationError as error:
-        raise ConfigError(_complaint(error, given)) from None
-    return LayeredSettings(settings, {name: given[name].layer if name in given else "default" for name in names()})
+        raise ConfigError(_format_validation_error(error, values)) from None
+    return LayeredSettings(settings, {name: values[name].layer if name in values else "default" for name in names()})
 
 
 def load(project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Settings:
-    """Read all layers and keep only the settings; see `read`."""
+    """Read all layers and return only the settings; see `read`."""
     return read(project, flags=flags, env=env).settings
 
 
-def _refuse_unknown(name: str, place: str, *, spell: Any = str) -> None:
-    known = names()
-    if name in known:
+def _refuse_unknown(name: str, location: str, *, display_name: str | None = None) -> None:
+    """Raise ConfigError with a suggestion if there is no setting of this dotted name."""
+    settings = names()
+    if name in settings:
         return
     section, _, key = name.partition(".")
-    sections = {known_name.split(".")[0] for known_name in known}
+    sections = {setting.split(".")[0] for setting in settings}
     if section in sections and key:
-        same = [known_name for known_name in known if known_name.startswith(section + ".")]
-        nearest = suggestion(name, same) or suggestion(name, known)
-        hint = nearest or f"; [{section}] has {', '.join(known_name.split('.')[1] for known_name in same)}"
+        siblings = [setting for setting in settings if setting.startswith(section + ".")]
+        nearest = suggestion(name, siblings) or suggestion(name, settings)
+        hint = nearest or f"; [{section}] has {', '.join(setting.split('.')[1] for setting in siblings)}"
     else:
-        bare = next((f"; did you mean '{full}'?" for full in known if full.endswith(f".{name}")), "")
-        hint = bare or suggestion(name, known) or suggestion(section, sections)
+        with_section = next(
+            (f"; did you mean '{setting}'?" for setting in settings if setting.endswith(f".{name}")), ""
+        )
+        hint = with_section or suggestion(name, settings) or suggestion(section, sections)
         hint = hint or f"; the sections are {', '.join(sorted(sections))}"
-    raise ConfigError(f"{place}: unknown setting '{spell(name)}'{hint}")
+    raise ConfigError(f"{location}: unknown setting '{display_name or name}'{hint}")
 
 
-def _from_file(path: Path) -> dict[str, _LayerValue]:
+def _read_file(path: Path) -> dict[str, _LayerValue]:
     if not path.exists():
         return {}
     try:
@@ -131,88 +135,88 @@ def _from_file(path: Path) -> dict[str, _LayerValue]:
     for section, body in tree.items():
         for key, value in body.items() if isinstance(body, dict) else [(None, body)]:
             name = section if key is None else f"{section}.{key}"
-            place = f"{FILE} line {lines.get(name, lines.get(section, 1))}"
-            _refuse_unknown(name, place)
-            out[name] = _LayerValue(value, FILE, place)
+            location = f"{FILE} line {lines.get(name, lines.get(section, 1))}"
+            _refuse_unknown(name, location)
+            out[name] = _LayerValue(value, FILE, location)
         if isinstance(body, dict) and not body and not any(name.startswith(section + ".") for name in names()):
             _refuse_unknown(section, f"{FILE} line {lines.get(section, 1)}")
     return out
 
 
 def _line_numbers(text: str) -> dict[str, int]:
-    """Line of each section header and key, for messages (tomllib does not tell)."""
-    found: dict[str, int] = {}
+    """Return the line number of each section header and key, which tomllib does not report."""
+    numbers: dict[str, int] = {}
     section = ""
     for number, line in enumerate(text.splitlines(), 1):
         if head := re.match(r"\s*\[([^\[\]]+)\]", line):
             section = head[1].strip()
-            found.setdefault(section, number)
+            numbers.setdefault(section, number)
         elif key := re.match(r"\s*([A-Za-z0-9_.\-]+)\s*=", line):
-            found.setdefault(f"{section}.{key[1]}" if section else key[1], number)
-    return found
+            numbers.setdefault(f"{section}.{key[1]}" if section else key[1], number)
+    return numbers
 
 
-def _from_environment(env: Mapping[str, str]) -> dict[str, _LayerValue]:
+def _read_environment(env: Mapping[str, str]) -> dict[str, _LayerValue]:
     out: dict[str, _LayerValue] = {}
     for variable in sorted(env):
         if not variable.startswith(ENV_PREFIX) or variable in NO_SETTINGS:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
         name = "database.url" if variable == ENV_DATABASE else name
-        _refuse_unknown(name, f"environment {variable}", spell=lambda _, variable=variable: variable)
-        out[name] = _LayerValue(
-            _parsed(env[variable], f"environment {variable}"), "environment", f"environment {variable}"
-        )
+        location = f"environment {variable}"
+        _refuse_unknown(name, location, display_name=variable)
+        out[name] = _LayerValue(_parse_variable(env[variable], location), "environment", location)
     return out
 
 
-def _parsed(text: str, place: str) -> Any:
-    """A list or table in JSON, anything else as it stands; pydantic turns '12' into 12."""
+def _parse_variable(text: str, location: str) -> Any:
+    """Parse a list or table from JSON, return any other text unchanged; pydantic converts '12' to 12."""
     if not text.lstrip().startswith(("[", "{")):
         return text
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"{place}: not JSON: {error}") from None
+        raise ConfigError(f"{location}: not JSON: {error}") from None
 
 
-def _read_secret_file(project: Path, given: dict[str, _LayerValue]) -> None:
-    """Let `database.url_file` stand for `database.url` unless a higher layer gives the URL itself."""
+def _read_secret_file(project: Path, values: dict[str, _LayerValue]) -> None:
+    """Set `database.url` from `database.url_file` unless a higher layer sets the URL itself."""
     order = ["default", FILE, "environment", "flag"]
-    named, url = given.get("database.url_file"), given.get("database.url")
-    if named is None or (url is not None and order.index(url.layer) > order.index(named.layer)):
+    url_file, url = values.get("database.url_file"), values.get("database.url")
+    if url_file is None or (url is not None and order.index(url.layer) > order.index(url_file.layer)):
         return
-    path = project / str(named.value)
+    path = project / str(url_file.value)
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{named.place}: database.url_file {path} cannot be read: {error}") from None
-    given["database.url"] = _LayerValue(SecretStr(text), named.layer, named.place)
+        raise ConfigError(f"{url_file.location}: database.url_file {path} cannot be read: {error}") from None
+    values["database.url"] = _LayerValue(SecretStr(text), url_file.layer, url_file.location)
 
 
-def _complaint(error: ValidationError, given: Mapping[str, _LayerValue]) -> str:
+def _format_validation_error(error: ValidationError, values: Mapping[str, _LayerValue]) -> str:
+    """Return one line with location, name and value of the first invalid setting; secrets are left out."""
     first = error.errors(include_url=False)[0]
     parts = [str(part) for part in first["loc"]]
     name = ".".join(parts[:2])
-    item = given.get(name)
+    item = values.get(name)
     message = redact(str(first["msg"]).removeprefix("Value error, "))
-    if item is None:  # two keys of a section do not fit each other: name the places where it was changed
-        places = [held.place for full, held in given.items() if full.startswith(f"{parts[0]}.")]
-        return f"{', '.join(places) or 'defaults'}: [{parts[0]}]: {message}"
-    secret = "url" in name or "query" in name
-    shown = "" if secret else f" = {json.dumps(item.value, default=str, ensure_ascii=False)[:80]}"
-    return f"{item.place}: {name}{shown}: {message}"
+    if item is None:  # two keys of a section contradict each other: name all locations that set keys of the section
+        locations = [value.location for full_name, value in values.items() if full_name.startswith(f"{parts[0]}.")]
+        return f"{', '.join(locations) or 'defaults'}: [{parts[0]}]: {message}"
+    is_secret = "url" in name or "query" in name
+    value_text = "" if is_secret else f" = {json.dumps(item.value, default=str, ensure_ascii=False)[:80]}"
+    return f"{item.location}: {name}{value_text}: {message}"
 
 
 def template(values: Mapping[str, Any] | None = None) -> str:
-    """The text of a new `recsys.toml`: every key with its default, commented out, and one line of explanation.
+    """Create the text of a new `recsys.toml`: every key commented out, with its default and a description.
 
     Args:
-        values: by dotted name, written as settings and not as comments.
+        values: by dotted name, written as settings instead of comments.
     """
-    chosen = dict(values or {})
+    custom = dict(values or {})
     blocks = [
-        "# Settings of this shop. A line like '#k = 12' shows the default; take the '#' away to change it.",
+        "# Settings of this shop. A line like '#k = 12' shows the default; remove the '#' to change it.",
         "# Precedence: flag > environment (RECSYS_RECOMMEND__K=20, RECSYS_DATABASE=...) > this file > default.",
     ]
     for section, field in Settings.model_fields.items():
@@ -222,25 +226,25 @@ def template(values: Mapping[str, Any] | None = None) -> str:
         lines = ["", f"# {(kind.__doc__ or '').strip()}", f"[{section}]"]
         for key, setting in kind.model_fields.items():
             lines.append(f"# {setting.description}")
-            if f"{section}.{key}" in chosen:
-                lines.append(f"{key} = {_toml(chosen[f'{section}.{key}'])}")
+            if f"{section}.{key}" in custom:
+                lines.append(f"{key} = {_format_toml(custom[f'{section}.{key}'])}")
             elif setting.default is None:
                 lines.append(f'#{key} = "..."')
             else:
-                lines.append(f"#{key} = {_toml(setting.default)}")
+                lines.append(f"#{key} = {_format_toml(setting.default)}")
         blocks.append("\n".join(lines))
     return "\n".join(blocks) + "\n"
 
 
-def _toml(value: Any) -> str:
+def _format_toml(value: Any) -> str:
     if isinstance(value, SecretStr):
-        return _toml(value.get_secret_value())
+        return _format_toml(value.get_secret_value())
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml_key(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{_format_toml_key(key)} = {_format_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(_format_toml(item) for item in value) + "]"
     return json.dumps(value, ensure_ascii=False)
 
 
-def _toml_key(key: str) -> str:
+def _format_toml_key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)

@@ -1,6 +1,6 @@
-"""The section about looking for products: `similar` and the table of similar products.
+"""Settings of embeddings, index, search and clusters: [embeddings], [index], [search], [cluster].
 
-In: values. Out: a frozen, checked section.
+In: values. Out: frozen, validated sections.
 """
 
 from __future__ import annotations
@@ -13,84 +13,88 @@ from recsys.config.section import Section
 
 
 class SearchSettings(Section):
-    """Looking for products."""
+    """Search for similar products."""
 
     mode: Literal["vector", "lexical", "hybrid"] = Field(
         "vector",
-        description="how `similar` takes a text: vector = by its meaning, lexical = by its words (BM25), hybrid = by "
-        "both",
+        description="how `similar` searches by text: vector = by meaning, lexical = by words (BM25), hybrid = both",
     )
     variants: bool = Field(
-        False, description="show every variant of a product; false = the best one of each group_id, also at night"
+        False,
+        description="return all variants of a product; false = the best one per group_id, also in the nightly run",
     )
-    depth: int = Field(100, ge=10, description="places of each list that hybrid search fuses, at least k")
+    depth: int = Field(100, ge=10, description="results of each search that hybrid search fuses, at least k")
     fusion: float = Field(
-        60, gt=0, description="constant of reciprocal rank fusion; larger = the first places count less"
+        60, gt=0, description="constant of reciprocal rank fusion; larger = the first ranks count less"
     )
 
 
 class EmbeddingSettings(Section):
-    """The products' vectors on disk."""
+    """Storage of the product embeddings."""
 
     storage: Literal["float32", "int8"] = Field(
         "float32",
-        description="how the table keeps its numbers; int8 = a quarter of the size, neighbours nearly the same; the "
-        "database has float32 either way",
+        description="number format of the embedding table; int8 = a quarter of the size, neighbours nearly the same; "
+        "the database always stores float32",
     )
 
 
 class IndexSettings(Section):
-    """The vector index behind `similar`."""
+    """The vector index used by `similar`."""
 
     kind: Literal["auto", "flat", "ivf", "hnsw", "pq"] = Field(
-        "auto", description="auto = exact up to 50,000 products, ivf up to 2,000,000, pq above"
+        "auto", description="index type; auto = flat (exact) up to 50,000 products, ivf up to 2,000,000, pq above"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where FAISS searches; auto = flat and ivf on a GPU where FAISS sees one"
+        "auto", description="device of FAISS; auto = flat and ivf use a GPU if FAISS finds one"
     )
     max_changed: float = Field(
         0.2,
         ge=0,
-        description="share of the products added, removed or changed since the index was trained above which it is "
-        "built anew",
+        description="rebuild the index when more than this share of the products was added, removed or changed since "
+        "it was trained",
     )
     max_removed: float = Field(
-        0.1, ge=0, le=1, description="share of places (hnsw, pq) without a product above which it is built anew"
+        0.1,
+        ge=0,
+        le=1,
+        description="rebuild an hnsw or pq index when more than this share of its entries is removed products",
     )
     max_recall_loss: float = Field(
-        0.02, ge=0, le=1, description="recall lost since the index was trained above which it is built anew"
+        0.02, ge=0, le=1, description="rebuild the index when its recall dropped by more than this since it was trained"
     )
 
 
 class ClusterSettings(Section):
-    """Groups of products."""
+    """Clusters of products."""
 
     method: Literal["kmeans", "hdbscan", "agglomerative"] = Field(
         "kmeans",
-        description="how products are grouped: kmeans = so many middles, agglomerative = a tree cut at so many, "
-        "hdbscan = where products lie densely, the others in no group",
+        description="clustering method: kmeans and agglomerative = a given number of clusters, hdbscan = dense "
+        "regions, products outside them are in no cluster",
     )
     number: int = Field(
-        0, ge=0, description="number of groups; 0 = chosen by silhouette; hdbscan finds the number itself"
+        0, ge=0, description="number of clusters; 0 = chosen by silhouette; hdbscan determines it itself"
     )
     smallest: int = Field(
         0,
         ge=0,
-        description="hdbscan: fewest products of a group; 0 = a quarter of the root of the products, 5 at least",
+        description="hdbscan: minimum cluster size; 0 = a quarter of the square root of the number of products, at "
+        "least 5",
     )
-    terms: int = Field(4, ge=1, description="words in a group's label")
-    exemplars: int = Field(6, ge=0, description="products named as examples of a group")
+    terms: int = Field(4, ge=1, description="words in a cluster's label")
+    exemplars: int = Field(6, ge=0, description="example products per cluster")
     map: Literal["pca", "tsne", "umap", "none"] = Field(
         "tsne",
-        description="map of the products: tsne, pca (quicker, less clear), umap (needs recsys[umap]), or none",
+        description="2-D map of the products: tsne, pca (faster, less clear), umap (needs recsys[umap]), or none",
     )
 
     @model_validator(mode="after")
-    def _hdbscan_counts_itself(self) -> ClusterSettings:
+    def _check_hdbscan(self) -> ClusterSettings:
         if self.method == "hdbscan" and self.number:
             raise ValueError(
-                f"hdbscan finds the number of groups itself, so number ({self.number}) cannot be given; leave it 0, or "
-                "take kmeans or agglomerative"
+                f"hdbscan determines the number of clusters itself, so number ({self.number}) cannot be set; set it to "
+                "0, or use kmeans or agglomerative"
             )
         if self.smallest == 1:
             raise ValueError("smallest (1) must be 0 or at least 2")

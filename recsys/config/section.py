@@ -1,6 +1,6 @@
-"""What every section of `recsys.toml` has in common.
+"""Base class of the sections of `recsys.toml`.
 
-In: nothing. Out: the class they are made of.
+In: nothing. Out: `Section`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A section of `recsys.toml`: frozen, unknown keys refused."""
+    """A section of `recsys.toml`: frozen; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

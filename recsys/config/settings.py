@@ -1,6 +1,6 @@
-"""Every setting there is, one class a section; the description of a field is its line in `recsys.toml`.
+"""All settings, one class per section; the description of a field is its comment in `recsys.toml`.
 
-In: values. Out: frozen, checked sections, and `Settings` with all of them.
+In: values. Out: frozen, validated sections, and `Settings` with all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from recsys.config.training import EncoderSettings, ObjectiveSettings, RankerSet
 
 
 class DatabaseSettings(Section):
-    """Where recommendations are written and products, users and events are kept."""
+    """The store: database of recommendations, products, users and events."""
 
     url: SecretStr = Field(
         SecretStr("sqlite:///recsys.db"),
@@ -30,45 +30,47 @@ class DatabaseSettings(Section):
 class SourceSettings(Section):
     """The shop's own database, read by `ingest --from-sql` and `run`."""
 
-    url: SecretStr | None = Field(None, description="SQLAlchemy URL of the shop's database; read only")
-    products_query: str | None = Field(None, description="SELECT giving the canonical product columns, or @file.sql")
-    events_query: str | None = Field(None, description="SELECT giving the canonical event columns, or @file.sql")
-    users_query: str | None = Field(None, description="SELECT giving the canonical user columns, or @file.sql")
-    overlap_hours: float = Field(
-        48, ge=0, description="hours before the newest row known from which a query with :since reads again"
+    url: SecretStr | None = Field(None, description="SQLAlchemy URL of the shop's database, which is only read")
+    products_query: str | None = Field(
+        None, description="SELECT that returns the canonical product columns, or @file.sql"
     )
-    batch_rows: int = Field(50_000, ge=1, description="rows read, judged and written at a time")
+    events_query: str | None = Field(None, description="SELECT that returns the canonical event columns, or @file.sql")
+    users_query: str | None = Field(None, description="SELECT that returns the canonical user columns, or @file.sql")
+    overlap_hours: float = Field(
+        48, ge=0, description="hours before the newest stored row from which a query with :since reads again"
+    )
+    batch_rows: int = Field(50_000, ge=1, description="rows read, validated and written per batch")
 
 
 class DataSettings(Section):
-    """How input rows are read and judged."""
+    """Reading and validation of input rows."""
 
     decimal: Literal[".", ","] = Field(".", description="decimal mark of numbers in text files")
     max_bad_fraction: float = Field(
-        0.05, ge=0, le=1, description="share of rejected rows above which an ingest fails with exit code 3"
+        0.05, ge=0, le=1, description="maximum share of rejected rows; above it an ingest fails with exit code 3"
     )
     catalogue: Literal["auto", "bought_or_pictured", "all"] = Field(
         "auto",
-        description="which products belong: all, only those with a purchase or a picture, or (auto) all but those "
-        "without either whose availability nobody knows",
+        description="products to include: all, bought_or_pictured = with a purchase or an image, auto = all except "
+        "those with neither and with unknown availability",
     )
     event_weights: dict[str, float] = Field(
         {"purchase": 1.0, "add_to_cart": 0.5, "view": 0.2, "wishlist": 0.4, "rating": 0.7, "return": 0.0},
-        description="what an event of each type is worth as a sign of taste",
+        description="weight of each event type as a signal of preference",
     )
 
 
 class ImageSettings(Section):
-    """Decoding of product pictures."""
+    """Decoding of product images."""
 
-    size: int = Field(64, ge=16, le=512, description="side in pixels of the decoded pictures")
-    max_megapixels: float = Field(25, gt=0, description="larger pictures are refused before decoding")
-    max_megabytes: float = Field(20, gt=0, description="larger files are refused before reading")
-    max_aspect: float = Field(50, ge=1, description="pictures longer than this many times their width are refused")
+    size: int = Field(64, ge=16, le=512, description="side length of decoded images in pixels")
+    max_megapixels: float = Field(25, gt=0, description="images with more megapixels are rejected before decoding")
+    max_megabytes: float = Field(20, gt=0, description="larger image files are rejected before reading")
+    max_aspect: float = Field(50, ge=1, description="images with a larger ratio of long to short side are rejected")
 
 
 class Settings(Section):
-    """All sections. A room gets its own section, never all of them."""
+    """All sections. A package receives its own section, never all of them."""
 
     project: Path = Field(Path(), description="the project folder")
     database: DatabaseSettings = DatabaseSettings()
@@ -91,14 +93,18 @@ class Settings(Section):
 
     @property
     def artifacts(self) -> Path:
-        """Folder of models, embeddings, indexes and the picture cache."""
+        """Folder of models, embeddings, indexes and the image cache."""
         return self.project / "artifacts"
 
     @property
     def database_url(self) -> str:
-        """The store's URL in clear, a relative SQLite path made absolute from the project folder."""
+        """The store's URL with password; a relative SQLite path is made absolute from the project folder."""
         url = self.database.url.get_secret_value()
-        head, mark, path = url.partition(":///")
-        if not (mark and head.split("+")[0] == "sqlite") or path.startswith(("/", ":memory:", "file:")) or not path:
+        driver, separator, path = url.partition(":///")
+        if (
+            not (separator and driver.split("+")[0] == "sqlite")
+            or path.startswith(("/", ":memory:", "file:"))
+            or not path
+        ):
             return url
-        return f"{head}:///{(self.project / path).absolute()}"
+        return f"{driver}:///{(self.project / path).absolute()}"

@@ -1,7 +1,7 @@
-"""How good lists are on held-back purchases: metrics with intervals by slices, and systems compared in pairs.
+"""Evaluate systems on holdout purchases: metrics with intervals by slice, and paired comparisons.
 
-In: `HoldoutCases`, what was learned from, systems (histories, k) -> (b, k) rows. Out: a frame, one row a system, slice,
-metric; a frame of differences.
+In: `HoldoutCases`, the training events, systems (histories, k) -> (b, k) rows. Out: a frame with one row per system,
+slice and metric; a frame of paired differences.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from scipy import sparse
 from recsys.data.catalogue import Catalogue
 from recsys.data.holdout import HoldoutCases
 from recsys.data.interactions import Interactions
-from recsys.evaluate import beyond_accuracy as shape
-from recsys.evaluate import metrics
-from recsys.evaluate import sampled_lists as candidates
-from recsys.evaluate import significance as intervals
+from recsys.evaluate import beyond_accuracy, metrics
 from recsys.evaluate.baselines import System, purchases
+from recsys.evaluate.sampled_lists import drop_purchased, rank_among_negatives, sample_negatives
+from recsys.evaluate.significance import bootstrap_means, paired_test, percentile_interval
 from recsys.evaluate.slices import NEW_PURCHASES, Slice, Targets, purchased_products, slices
 from recsys.types import DoubleArray, IntArray
 
@@ -46,16 +45,16 @@ PAIRED_SCHEMA = {
     "p_signflip": pl.Float64,
     "users": pl.Int64,
 }
-_PAIRED = ("all", NEW_PURCHASES)
+_PAIRED_SLICES = ("all", NEW_PURCHASES)
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What came out.
+    """Metrics of all systems and their paired differences.
 
     Attributes:
         frame: columns of SCHEMA.
-        paired: columns of PAIRED_SCHEMA; NDCG, HR and MAP of one system minus those of each other one.
+        paired: columns of PAIRED_SCHEMA; NDCG, HR and MAP of one system minus those of each other system.
     """
 
     frame: pl.DataFrame
@@ -63,31 +62,31 @@ class EvaluationResult:
 
 
 @dataclass(frozen=True)
-class _Lists:
-    """One system's lists: as they are, without what was bought before, among drawn negatives."""
+class _SystemLists:
+    """Recommendations of one system: unchanged, without earlier purchases, among sampled negatives."""
 
-    whole: IntArray
-    unbought: IntArray
-    drawn: IntArray | None
+    unchanged: IntArray
+    without_purchased: IntArray
+    sampled: IntArray | None
 
-    def judged_by(self, part: Slice) -> IntArray:
-        return (self.unbought if part.unbought else self.whole)[part.rows]
+    def select(self, part: Slice) -> IntArray:
+        return (self.without_purchased if part.unbought else self.unchanged)[part.rows]
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """How lists are judged.
+    """Settings of an evaluation.
 
     Attributes:
-        catalogue: for pictures, prices, categories and for what may be recommended.
-        train: the events the systems learned from, for slices and metrics by how often a product was bought.
+        catalogue: for images, prices, categories and the sellable products.
+        train: the events the systems learned from, for slices and metrics by product popularity.
         k: length of the lists; HR, NDCG and MRR are always at 10.
-        samples: of the bootstrap over users; the sign flips are ten times as many.
+        samples: of the bootstrap over users; there are ten times as many sign flips.
         seed: of bootstrap, sign flips and negatives.
-        cut: UTC seconds from which on the purchases are held back, if there is one moment for all.
-        sampled: draw so many negatives a user, too, and rank the targets among them; 0 = do not.
-        content: (n, d) rows of unit length, for diversity; left out without.
-        first: the system the others are compared with; that with the best NDCG when it is not there.
+        cut: UTC seconds from which on the purchases are held out, if all users share one cutoff.
+        sampled: also rank the targets among this many sampled negatives per user; 0 = off.
+        content: (n, d) rows of unit length, for diversity; without it diversity is left out.
+        first: the system the others are compared with; if it is missing, the system with the best NDCG.
     """
 
     catalogue: Catalogue
@@ -101,92 +100,97 @@ class Evaluator:
     first: str = "recsys"
 
     def judge(self, cases: HoldoutCases, systems: Mapping[str, System]) -> EvaluationResult:
-        """Judge one system or more on the same cases; all get the same histories."""
-        own = purchased_products(cases, self.train)
-        lists = {name: self._asked(cases, system, own) for name, system in systems.items()}
+        """Evaluate one or more systems on the same cases and histories."""
+        bought_before = purchased_products(cases, self.train)
+        lists = {name: self._recommend(cases, system, bought_before) for name, system in systems.items()}
         names = list(systems)
-        worth = metrics.rarity(_purchases(self.train))
+        weights = metrics.rarity(_count_purchases(self.train))
         rows: list[tuple[int, tuple[object, ...]]] = []
-        apart: list[tuple[object, ...]] = []
+        paired_rows: list[tuple[object, ...]] = []
         for part in slices(cases, self.catalogue, self.train, cut=self.cut):
-            measured = [self._measured(lists[name], part, worth) for name in names]
-            rows += self._figures(part.name, names, measured)
-            if part.name in _PAIRED and len(names) > 1:
-                apart += self._differences(part.name, names, measured)
-        looks = [self._shape(cases, lists[name].whole) for name in names]
-        rows += self._figures("all", names, looks)
-        for place, name in enumerate(names):
-            rows += [(place, row) for row in self._together(name, lists[name].whole, len(cases))]
+            accuracy = [self._compute_accuracy(lists[name], part, weights) for name in names]
+            rows += self._summarize(part.name, names, accuracy)
+            if part.name in _PAIRED_SLICES and len(names) > 1:
+                paired_rows += self._compare(part.name, names, accuracy)
+        beyond = [self._compute_beyond_accuracy(cases, lists[name].unchanged) for name in names]
+        rows += self._summarize("all", names, beyond)
+        for position, name in enumerate(names):
+            catalogue_rows = self._compute_catalogue_metrics(name, lists[name].unchanged, len(cases))
+            rows += [(position, row) for row in catalogue_rows]
         ordered = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
         return EvaluationResult(
             pl.DataFrame(ordered, schema=SCHEMA, orient="row"),
-            pl.DataFrame(apart, schema=PAIRED_SCHEMA, orient="row"),
+            pl.DataFrame(paired_rows, schema=PAIRED_SCHEMA, orient="row"),
         )
 
-    def _asked(self, cases: HoldoutCases, system: System, own: Targets) -> _Lists:
-        whole = system(cases.histories, max(10, self.k))
-        drawn = None
+    def _recommend(self, cases: HoldoutCases, system: System, bought_before: Targets) -> _SystemLists:
+        unchanged = system(cases.histories, max(10, self.k))
+        sampled = None
         if self.sampled:
             sellable = self.catalogue.sellable
-            some = candidates.sample_negatives(cases, own, sellable, number=self.sampled, seed=self.seed)
-            drawn = candidates.rank_among_negatives(system, cases, some, n=len(sellable), k=max(10, self.k))
-        return _Lists(whole, candidates.drop_purchased(system, cases, whole, own), drawn)
+            negatives = sample_negatives(cases, bought_before, sellable, number=self.sampled, seed=self.seed)
+            sampled = rank_among_negatives(system, cases, negatives, n=len(sellable), k=max(10, self.k))
+        return _SystemLists(unchanged, drop_purchased(system, cases, unchanged, bought_before), sampled)
 
-    def _measured(self, lists: _Lists, part: Slice, worth: DoubleArray) -> dict[str, DoubleArray]:
-        out = metric_values(lists.judged_by(part), part.targets, self.k, worth=worth)
-        if lists.drawn is not None and not part.unbought:
-            found = metric_values(lists.drawn[part.rows], part.targets, self.k, worth=worth)
-            out |= {f"{metric} (sampled {self.sampled})": values for metric, values in found.items()}
+    def _compute_accuracy(self, lists: _SystemLists, part: Slice, weights: DoubleArray) -> dict[str, DoubleArray]:
+        out = metric_values(lists.select(part), part.targets, self.k, worth=weights)
+        if lists.sampled is not None and not part.unbought:
+            sampled = metric_values(lists.sampled[part.rows], part.targets, self.k, worth=weights)
+            out |= {f"{metric} (sampled {self.sampled})": values for metric, values in sampled.items()}
         return out
 
-    def _shape(self, cases: HoldoutCases, lists: IntArray) -> dict[str, DoubleArray]:
-        shown, given = lists[:, : self.k], cases.histories.items
-        out = {"novelty": shape.novelty(shown, _purchases(self.train))}
+    def _compute_beyond_accuracy(self, cases: HoldoutCases, lists: IntArray) -> dict[str, DoubleArray]:
+        top_k, history = lists[:, : self.k], cases.histories.items
+        out = {"novelty": beyond_accuracy.novelty(top_k, _count_purchases(self.train))}
         if self.content is not None:
-            out["diversity"] = shape.diversity(shown, self.content)
-        out["category_calibration"] = shape.calibration(shown, given, shape.categories(self.catalogue))
-        out["price_calibration"] = shape.calibration(shown, given, shape.prices(self.catalogue))
+            out["diversity"] = beyond_accuracy.diversity(top_k, self.content)
+        categories, prices = beyond_accuracy.categories(self.catalogue), beyond_accuracy.prices(self.catalogue)
+        out["category_calibration"] = beyond_accuracy.calibration(top_k, history, categories)
+        out["price_calibration"] = beyond_accuracy.calibration(top_k, history, prices)
         return {f"{name}@{self.k}": values for name, values in out.items()}
 
-    def _together(self, name: str, lists: IntArray, users: int) -> list[tuple[object, ...]]:
-        shown, sellable = lists[:, : self.k], self.catalogue.sellable
-        found = {"coverage": shape.coverage(shown, sellable), "gini": shape.gini(shown, sellable)}
-        return [(name, "all", f"{kind}@{self.k}", value, value, value, users) for kind, value in found.items()]
+    def _compute_catalogue_metrics(self, name: str, lists: IntArray, users: int) -> list[tuple[object, ...]]:
+        """Return one row per metric of all lists together; such a metric has no interval over users."""
+        top_k, sellable = lists[:, : self.k], self.catalogue.sellable
+        values = {
+            "coverage": beyond_accuracy.coverage(top_k, sellable),
+            "gini": beyond_accuracy.gini(top_k, sellable),
+        }
+        return [(name, "all", f"{metric}@{self.k}", value, value, value, users) for metric, value in values.items()]
 
-    def _figures(
-        self, part: str, names: list[str], measured: list[dict[str, DoubleArray]]
+    def _summarize(
+        self, part: str, names: list[str], per_system: list[dict[str, DoubleArray]]
     ) -> list[tuple[int, tuple[object, ...]]]:
-        """One row a system and metric; all columns are resampled together, so that it is done once a slice."""
-        columns = [(place, metric) for place, found in enumerate(measured) for metric in found]
-        values = np.stack([measured[place][metric] for place, metric in columns], axis=1)
-        low, high = intervals.percentile_interval(
-            intervals.bootstrap_means(values, samples=self.samples, seed=self.seed)
-        )
-        held = ~np.isnan(values)
+        """Return one row per system and metric; all columns share one bootstrap per slice."""
+        columns = [(position, metric) for position, values in enumerate(per_system) for metric in values]
+        values = np.stack([per_system[position][metric] for position, metric in columns], axis=1)
+        low, high = percentile_interval(bootstrap_means(values, samples=self.samples, seed=self.seed))
+        is_defined = ~np.isnan(values)
         out: list[tuple[int, tuple[object, ...]]] = []
-        for at, (place, metric) in enumerate(columns):
-            users = int(held[:, at].sum())
-            mean = float(values[held[:, at], at].mean()) if users else float("nan")
-            out.append((place, (names[place], part, metric, mean, float(low[at]), float(high[at]), users)))
+        for column, (position, metric) in enumerate(columns):
+            users = int(is_defined[:, column].sum())
+            mean = float(values[is_defined[:, column], column].mean()) if users else float("nan")
+            row = (names[position], part, metric, mean, float(low[column]), float(high[column]), users)
+            out.append((position, row))
         return out
 
-    def _differences(
-        self, part: str, names: list[str], measured: list[dict[str, DoubleArray]]
+    def _compare(
+        self, part: str, names: list[str], per_system: list[dict[str, DoubleArray]]
     ) -> list[tuple[object, ...]]:
+        """Return one row per metric and other system: the difference to the reference system and its tests."""
         if self.first in names:
-            one = names.index(self.first)
+            reference = names.index(self.first)
         else:
-            one = int(np.argmax([found["ndcg@10"].mean() for found in measured]))
-        others = [place for place in range(len(names)) if place != one]
+            reference = int(np.argmax([values["ndcg@10"].mean() for values in per_system]))
+        others = [position for position in range(len(names)) if position != reference]
         out: list[tuple[object, ...]] = []
         for metric in ("ndcg@10", "hr@10", f"map@{self.k}"):
-            mine = measured[one][metric]
-            theirs = np.stack([measured[place][metric] for place in others], axis=1)
-            for place, found in zip(
-                others, intervals.paired_test(mine, theirs, samples=self.samples, seed=self.seed), strict=True
-            ):
-                figures = (found.difference, found.low, found.high, found.p_bootstrap, found.p_signflip)
-                out.append((part, metric, names[one], names[place], *figures, len(mine)))
+            reference_values = per_system[reference][metric]
+            other_values = np.stack([per_system[position][metric] for position in others], axis=1)
+            results = paired_test(reference_values, other_values, samples=self.samples, seed=self.seed)
+            for position, result in zip(others, results, strict=True):
+                numbers = (result.difference, result.low, result.high, result.p_bootstrap, result.p_signflip)
+                out.append((part, metric, names[reference], names[position], *numbers, len(reference_values)))
         return out
 
 
@@ -201,10 +205,10 @@ def backtest(
     seed: int = 0,
     content: npt.NDArray[np.floating] | sparse.csr_matrix | None = None,
 ) -> pl.DataFrame:
-    """Judge systems on the same cases.
+    """Evaluate systems on the same cases.
 
     Args:
-        cases: users, what they did, what they bought then.
+        cases: users with their histories and held-out purchases.
         systems: by name, in the order of the table.
         catalogue: as in `Evaluator`.
         train: as in `Evaluator`.
@@ -222,20 +226,20 @@ def backtest(
 
 
 def metric_values(lists: IntArray, targets: Targets, k: int, *, worth: DoubleArray) -> dict[str, DoubleArray]:
-    """Each metric of each list; `worth` (n,) is what finding a product counts in the debiased recall."""
-    found, size = metrics.hits(lists, targets), metrics.sizes(targets)
-    of: dict[str, Callable[[], DoubleArray]] = {
-        "ndcg@10": lambda: metrics.ndcg(found, size, 10),
-        "hr@10": lambda: metrics.hr(found, 10),
-        "mrr@10": lambda: metrics.reciprocal_rank(found, 10),
-        f"map@{k}": lambda: metrics.average_precision(found, size, k),
-        f"recall@{k}": lambda: metrics.recall(found, size, k),
-        f"precision@{k}": lambda: metrics.precision(found, k),
-        f"debiased_recall@{k}": lambda: metrics.debiased_recall(lists, found, targets, worth, k=k),
+    """Compute each metric per user; `worth` (n,) weights the products in the debiased recall."""
+    hits, n_targets = metrics.hits(lists, targets), metrics.sizes(targets)
+    functions: dict[str, Callable[[], DoubleArray]] = {
+        "ndcg@10": lambda: metrics.ndcg(hits, n_targets, 10),
+        "hr@10": lambda: metrics.hr(hits, 10),
+        "mrr@10": lambda: metrics.reciprocal_rank(hits, 10),
+        f"map@{k}": lambda: metrics.average_precision(hits, n_targets, k),
+        f"recall@{k}": lambda: metrics.recall(hits, n_targets, k),
+        f"precision@{k}": lambda: metrics.precision(hits, k),
+        f"debiased_recall@{k}": lambda: metrics.debiased_recall(lists, hits, targets, worth, k=k),
     }
-    return {name: values() for name, values in of.items()}
+    return {name: compute() for name, compute in functions.items()}
 
 
-def _purchases(train: Interactions) -> IntArray:
-    """Purchases of each product: (n,)."""
+def _count_purchases(train: Interactions) -> IntArray:
+    """Count the purchases of each product: (n,)."""
     return purchases(train).counts()

@@ -1,8 +1,8 @@
-"""The plain systems ours must beat: popularity, repurchase, item-item, TF-IDF, and simple sums of them.
+"""Baseline recommenders: popularity, repurchase, item-item kNN, TF-IDF, and combinations of them.
 
-In: what was before the cut. Out: callables (histories, k) -> (b, k) product rows, best first, -1 = none.
+In: the data before the cutoff. Out: callables (histories, k) -> (b, k) product rows, best first, -1 = empty.
 
-Written dense and without the rooms' own scoring code, so that a mistake there cannot hide here.
+The code is dense and independent of the package's retrieval code, so that a bug there cannot repeat here.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from recsys.data.tfidf import product_tfidf
 from recsys.types import BoolArray, DoubleArray, IntArray
 
 Scorer = Callable[[Histories], DoubleArray]
-"""Histories of b users to (b, n) scores; what must not be listed is -inf, 0 or less says nothing."""
+"""Maps histories of b users to (b, n) scores; -inf = must not be listed, 0 or less = not recommended."""
 System = Callable[[Histories, int], IntArray]
 
 
 def purchases(interactions: Interactions) -> Interactions:
-    """The purchases among the events."""
+    """Return the purchase events."""
     return interactions.where(interactions.event_type == PURCHASE_CODE)
 
 
 def matrix(interactions: Interactions) -> sparse.csr_matrix:
-    """Who bought what, however often: (u, n) float32 of ones."""
+    """Build the binary user-product matrix of purchases, repeats counted once: (u, n) float32."""
     bought = purchases(interactions)
-    pairs = sparse.csr_matrix(
+    user_items = sparse.csr_matrix(
         (np.ones(len(bought), np.float32), (bought.user, bought.item)), shape=(bought.n_users, bought.n_items)
     )
-    pairs.data[:] = 1.0
-    return pairs
+    user_items.data[:] = 1.0
+    return user_items
 
 
 def popular(interactions: Interactions, *, days: float | None = None, now: int | None = None) -> Scorer:
-    """Purchases of each product, in the last `days` days before `now` if given."""
+    """Score products by their number of purchases, in the last `days` days before `now` if both are given."""
     bought = purchases(interactions)
     if days is not None and now is not None:
         bought = bought.where(bought.time >= now - int(days * DAY))
@@ -49,34 +49,43 @@ def popular(interactions: Interactions, *, days: float | None = None, now: int |
 
 
 def repurchase(n_items: int) -> Scorer:
-    """The products of the user's events, bought or looked at, the latest first."""
+    """Score the products of the user's own events of any type, the latest first."""
 
     def scores(histories: Histories) -> DoubleArray:
         out = np.zeros((len(histories), n_items))
-        for at in range(histories.items.shape[1]):
-            rows = np.flatnonzero(histories.items[:, at] >= 0)
-            out[rows, histories.items[rows, at]] = at + 1.0
+        for position in range(histories.items.shape[1]):
+            rows = np.flatnonzero(histories.items[:, position] >= 0)
+            out[rows, histories.items[rows, position]] = position + 1.0
         return out
 
     return scores
 
 
 def item_item(interactions: Interactions, *, shrinkage: float = 10.0, decay: float = 0.8) -> Scorer:
-    """Cosine of the users two products share, shrunk, summed over the history decayed per item back (Sarwar 2001)."""
-    pairs = matrix(interactions)
-    users = np.asarray(pairs.sum(axis=0)).ravel()
-    shared = (pairs.T @ pairs).tocoo()
-    off = shared.row != shared.col
-    row, col = shared.row[off], shared.col[off]
-    cosine = shared.data[off] / (np.sqrt(users[row] * users[col]) + shrinkage)
-    similar = sparse.csr_matrix((cosine, (row, col)), shape=shared.shape)
+    """Item-item kNN: shrunk cosine over users (Sarwar et al. 2001).
+
+    The cosines are summed over the history, each weighted by decay ** p for the p-th product back.
+    """
+    user_items = matrix(interactions)
+    n_buyers = np.asarray(user_items.sum(axis=0)).ravel()
+    shared = (user_items.T @ user_items).tocoo()
+    off_diagonal = shared.row != shared.col
+    row, col = shared.row[off_diagonal], shared.col[off_diagonal]
+    cosine = shared.data[off_diagonal] / (np.sqrt(n_buyers[row] * n_buyers[col]) + shrinkage)
+    similarity = sparse.csr_matrix((cosine, (row, col)), shape=shared.shape)
     return lambda histories: np.asarray(
-        (history_weights(histories, interactions.n_items, decay) @ similar).todense(), np.float64
+        (history_weights(histories, interactions.n_items, decay) @ similarity).todense(), np.float64
     )
 
 
 def tfidf(catalogue: Catalogue, *, decay: float = 0.8, known: BoolArray | None = None) -> Scorer:
-    """Cosine of TF-IDF over all text columns, summed over the history decayed per item back; `known`: see `product_tfidf`."""
+    """Score products by TF-IDF cosine with the history, which decays per item back.
+
+    Args:
+        catalogue: n products.
+        decay: weight of an item against the one after it.
+        known: (n,) products that words and document frequencies are counted in, see `product_tfidf`.
+    """
     rows = product_tfidf(catalogue, fit_on=known)
     across = rows.T.tocsc()
 
@@ -87,15 +96,16 @@ def tfidf(catalogue: Catalogue, *, decay: float = 0.8, known: BoolArray | None =
 
 
 def chain(*scorers: Scorer) -> Scorer:
-    """One list after another: what an earlier scorer proposes at all comes before what only a later one proposes."""
+    """Chain scorers: products scored by an earlier scorer rank before those scored only by a later one."""
 
     def scores(histories: Histories) -> DoubleArray:
         out: DoubleArray | None = None
-        for place, scorer in enumerate(scorers):
-            part = scorer(histories)
-            top = part.max(axis=1, keepdims=True)
-            lifted = np.where(part > 0, part / np.where(top > 0, top, 1.0) + 2.0 * (len(scorers) - place), 0.0)
-            out = lifted if out is None else np.maximum(out, lifted)
+        for position, scorer in enumerate(scorers):
+            scores = scorer(histories)
+            top = scores.max(axis=1, keepdims=True)
+            offset = 2.0 * (len(scorers) - position)
+            shifted = np.where(scores > 0, scores / np.where(top > 0, top, 1.0) + offset, 0.0)
+            out = shifted if out is None else np.maximum(out, shifted)
         assert out is not None
         return out
 
@@ -103,7 +113,7 @@ def chain(*scorers: Scorer) -> Scorer:
 
 
 def weighted_sum(parts: Sequence[tuple[float, Scorer]]) -> Scorer:
-    """Weighted sum of scores as they are."""
+    """Sum the scorers' unscaled scores with weights."""
 
     def scores(histories: Histories) -> DoubleArray:
         return np.asarray(np.sum([weight * scorer(histories) for weight, scorer in parts], axis=0))
@@ -112,7 +122,7 @@ def weighted_sum(parts: Sequence[tuple[float, Scorer]]) -> Scorer:
 
 
 def relative(scorer: Scorer) -> Scorer:
-    """Each user's scores divided by the user's largest."""
+    """Divide each user's scores by the user's largest score."""
 
     def scores(histories: Histories) -> DoubleArray:
         out = scorer(histories)
@@ -123,33 +133,36 @@ def relative(scorer: Scorer) -> Scorer:
 
 
 def log1p_scores(scorer: Scorer) -> Scorer:
-    """log(1 + score)."""
+    """Transform scores to log(1 + score)."""
     return lambda histories: np.log1p(scorer(histories))
 
 
 def to_ranked_lists(
     scorer: Scorer, *, exclude_seen: bool, allowed: BoolArray | None = None, block: int = 256
 ) -> System:
-    """Turn scores into lists: scores above 0 only, ties by lower row, what was bought left out if `exclude_seen`."""
+    """Turn scores into ranked lists of products with a score above 0, ties by lower row.
+
+    With `exclude_seen`, the products the user has bought are removed.
+    """
 
     def system(histories: Histories, k: int) -> IntArray:
         out = np.full((len(histories), k), -1, np.int64)
         for start in range(0, len(histories), block):
-            part = take_histories(histories, np.arange(start, min(start + block, len(histories))))
-            scores = scorer(part)
+            batch = take_histories(histories, np.arange(start, min(start + block, len(histories))))
+            scores = scorer(batch)
             if allowed is not None:
                 scores[:, ~allowed] = -np.inf
             if exclude_seen:
-                user, at = np.nonzero(part.mask & (part.event_types == PURCHASE_CODE))
-                scores[user, part.items[user, at]] = -np.inf
-            # The k-th best score bounds what need be sorted: all above 0 that reach it, ties included. Where little is
-            # above 0 that is bound enough.
-            bound = np.zeros(len(part))
-            crowded = np.flatnonzero((scores > 0).sum(axis=1) > 8 * k)
-            if len(crowded):
-                bound[crowded] = np.partition(scores[crowded], -k, axis=1)[:, -k]
-            for row in range(len(part)):
-                items = np.flatnonzero((scores[row] >= bound[row]) & (scores[row] > 0))
+                user, column = np.nonzero(batch.mask & (batch.event_types == PURCHASE_CODE))
+                scores[user, batch.items[user, column]] = -np.inf
+            # Only scores that reach the k-th best, ties included, have to be sorted. Rows with few positive scores are
+            # sorted without that threshold.
+            threshold = np.zeros(len(batch))
+            many = np.flatnonzero((scores > 0).sum(axis=1) > 8 * k)
+            if len(many):
+                threshold[many] = np.partition(scores[many], -k, axis=1)[:, -k]
+            for row in range(len(batch)):
+                items = np.flatnonzero((scores[row] >= threshold[row]) & (scores[row] > 0))
                 best = items[np.argsort(-scores[row, items], kind="stable")[:k]]
                 out[start + row, : len(best)] = best
         return out
@@ -158,7 +171,7 @@ def to_ranked_lists(
 
 
 def history_weights(histories: Histories, n_items: int, decay: float) -> sparse.csr_matrix:
-    """(b, n): decay ** p for the p-th product back; a product that stands twice counts where it is newest."""
+    """Weight the history by decay ** p for the p-th product back, repeats at their newest one: (b, n)."""
     user, item, weight = [], [], []
     for row in range(len(histories)):
         items = histories.items[row][histories.mask[row]][::-1].tolist()

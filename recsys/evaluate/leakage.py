@@ -1,9 +1,9 @@
-"""Whether a system saw what is held back: build it on worlds that differ in that part alone, demand the same lists.
+"""Detect leakage: rebuild a system on shops that differ only in the holdout and compare its lists.
 
-In: a way to build a system from a whole shop, held-back part included. Out: the names of the changes it noticed.
+In: a function that builds a system from a complete shop, holdout included. Out: names of the changes that alter a list.
 
-In every world the products created since the cut may not be sold: they stand in no list, so that a list changes only
-when something was learned from them.
+In every changed shop the products created at or after the cutoff are not sellable: they appear in no list, so that a
+list changes only if something was learned from them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from recsys.types import BoolArray, IntArray
 
 @dataclass(frozen=True)
 class ShopView:
-    """A whole shop, what is held back included.
+    """A complete shop, holdout included.
 
     Attributes:
         catalogue: n products.
@@ -39,103 +39,106 @@ class ShopView:
 
 
 Build = Callable[[ShopView], System]
-AS_IS = "as it is"
+AS_IS = "unchanged"
 
 
 def perturbed_views(
     catalogue: Catalogue, interactions: Interactions, held: Split, *, seed: int = 0
 ) -> dict[str, ShopView]:
-    """The shop as it is, and the same with the held-back part changed at random.
+    """Return the shop unchanged, and copies whose holdout is changed at random.
 
     Args:
         catalogue: n products.
         interactions: all events.
-        held: what of them is held back.
+        held: the split of these events.
         seed: of the changes.
 
     Returns:
-        By the name of the change, `AS_IS` first. With a cut: other events (`events`), three times as many (`counts`),
-        none (`nothing`), other texts, prices and pictures of the products created since (`texts`, where there are such
-        products). Without one: other products for the targets (`targets`).
+        By the name of the change, `AS_IS` first. With a cutoff: other events (`events`), three times as many
+        (`counts`), none (`nothing`), other texts, prices and images of the products created since (`texts`, if there
+        are such products). Without one: other products as targets (`targets`).
     """
     g = np.random.default_rng(seed)
     if held.cut is None:
-        return _retargeted(catalogue, interactions, held, g)
+        return _replace_targets(catalogue, interactions, held, g)
     past = TrainingView.of(catalogue, held.train, now=held.cut, cut=held.cut)
-    unsold = dataclasses.replace(catalogue, sellable=catalogue.sellable & past.known)
+    without_new = dataclasses.replace(catalogue, sellable=catalogue.sellable & past.known)
     back = held.back
-    # products that are not known to have been there may be bought after the cut, in any world
+    # products unknown at the cutoff may be bought after it in every shop
     user, item = interactions.user.copy(), interactions.item.copy()
     user[back] = g.integers(0, interactions.n_users, int(back.sum()))
     item[back] = g.integers(0, interactions.n_items, int(back.sum()))
     out = {
-        AS_IS: ShopView(unsold, interactions),
-        "events": ShopView(unsold, _with(interactions, user=user, item=item)),
-        "counts": ShopView(unsold, _repeated(interactions, np.where(back, 3, 1))),
-        "nothing": ShopView(unsold, interactions.where(~back)),
+        AS_IS: ShopView(without_new, interactions),
+        "events": ShopView(without_new, _replace_columns(interactions, user=user, item=item)),
+        "counts": ShopView(without_new, _repeat_events(interactions, np.where(back, 3, 1))),
+        "nothing": ShopView(without_new, interactions.where(~back)),
     }
     if not past.known.all():
-        out["texts"] = ShopView(_rewritten(unsold, ~past.known, g), interactions)
+        out["texts"] = ShopView(_replace_content(without_new, ~past.known, g), interactions)
     return out
 
 
 def find_leaks(build: Build, changed: Mapping[str, ShopView], histories: Histories, *, k: int = 20) -> list[str]:
-    """Names of the changes that change any list: none, if the system saw nothing of what is held back.
+    """Return the names of the changes that alter any list: none if the system uses nothing of the holdout.
 
     Args:
-        build: makes the system from a world; it holds back by itself, as it does when it is judged.
+        build: creates the system from a shop; it splits off the holdout itself, as it does in an evaluation.
         changed: by `perturbed_views`.
-        histories: of b users, before the cut.
+        histories: of b users, before the cutoff.
         k: length of the lists.
     """
     expected = build(changed[AS_IS])(histories, k)
     return [
         name
-        for name, world in changed.items()
-        if name != AS_IS and not np.array_equal(build(world)(histories, k), expected)
+        for name, view in changed.items()
+        if name != AS_IS and not np.array_equal(build(view)(histories, k), expected)
     ]
 
 
-def _retargeted(
-    catalogue: Catalogue, interactions: Interactions, held: Split, g: np.random.Generator
+def _replace_targets(
+    catalogue: Catalogue, interactions: Interactions, split: Split, g: np.random.Generator
 ) -> dict[str, ShopView]:
-    """Each target bought a second later, so that it is the newest whatever its row, and of another product.
+    """Replace the product of each target, a second later so that it stays the newest event.
 
-    What else was held back is left out, so that nothing but the targets differs.
+    All other held-out events are removed, so that only the targets differ.
     """
-    kept = interactions.where(~held.back | (interactions.event_type == PURCHASE_CODE))
-    back = held.back[~held.back | (interactions.event_type == PURCHASE_CODE)]
-    time, item = kept.time + back, kept.item.copy()
-    for at in np.flatnonzero(back).tolist():
-        own = kept.item[kept.starts[kept.user[at]] : kept.starts[kept.user[at] + 1]]
-        others = np.setdiff1d(np.arange(kept.n_items), own)
-        if len(others):
-            item[at] = g.choice(others)
+    events = interactions.where(~split.back | (interactions.event_type == PURCHASE_CODE))
+    is_target = split.back[~split.back | (interactions.event_type == PURCHASE_CODE)]
+    time, item = events.time + is_target, events.item.copy()
+    for event in np.flatnonzero(is_target).tolist():
+        user_items = events.item[events.starts[events.user[event]] : events.starts[events.user[event] + 1]]
+        other_items = np.setdiff1d(np.arange(events.n_items), user_items)
+        if len(other_items):
+            item[event] = g.choice(other_items)
     return {
-        AS_IS: ShopView(catalogue, _with(kept, time=time)),
-        "targets": ShopView(catalogue, _with(kept, time=time, item=item)),
+        AS_IS: ShopView(catalogue, _replace_columns(events, time=time)),
+        "targets": ShopView(catalogue, _replace_columns(events, time=time, item=item)),
     }
 
 
-def _rewritten(catalogue: Catalogue, new: BoolArray, g: np.random.Generator) -> Catalogue:
-    """Other words and prices for some products, and no picture: words that nobody else has, and words of all others."""
-    frame, which = catalogue.frame, pl.Series(new)
-    told = sorted(set(" ".join(value or "" for value in frame[schema.TITLE].to_list()).split())) or ["word"]
-    cells = []
+def _replace_content(catalogue: Catalogue, new: BoolArray, g: np.random.Generator) -> Catalogue:
+    """Give new products other words and prices, and no image.
+
+    The words are one that no product has, and words of all products.
+    """
+    frame, is_new = catalogue.frame, pl.Series(new)
+    vocabulary = sorted(set(" ".join(value or "" for value in frame[schema.TITLE].to_list()).split())) or ["word"]
+    columns = []
     for name, kind in frame.schema.items():
         if name in (schema.PRODUCT_ID, schema.CREATED_AT):
             continue
         if kind == pl.String:
-            said = [" ".join(["unheard", *g.choice(told, min(8, len(told)))]) for _ in range(len(frame))]
-            cells.append(pl.when(which).then(pl.Series(said)).otherwise(pl.col(name)).alias(name))
+            texts = [" ".join(["unheard", *g.choice(vocabulary, min(8, len(vocabulary)))]) for _ in range(len(frame))]
+            columns.append(pl.when(is_new).then(pl.Series(texts)).otherwise(pl.col(name)).alias(name))
         elif name == schema.PRICE:
-            cells.append(pl.when(which).then(pl.col(name) * 1000 + 7).otherwise(pl.col(name)).alias(name))
-    pictures = catalogue.images
-    blind = dataclasses.replace(pictures, rows=np.where(new, -1, pictures.rows))
-    return dataclasses.replace(catalogue, frame=frame.with_columns(cells), images=blind)
+            columns.append(pl.when(is_new).then(pl.col(name) * 1000 + 7).otherwise(pl.col(name)).alias(name))
+    images = catalogue.images
+    without_new = dataclasses.replace(images, rows=np.where(new, -1, images.rows))
+    return dataclasses.replace(catalogue, frame=frame.with_columns(columns), images=without_new)
 
 
-def _with(
+def _replace_columns(
     interactions: Interactions,
     *,
     user: IntArray | None = None,
@@ -153,7 +156,7 @@ def _with(
     )
 
 
-def _repeated(interactions: Interactions, times: IntArray) -> Interactions:
+def _repeat_events(interactions: Interactions, times: IntArray) -> Interactions:
     return Interactions.from_events(
         user=np.repeat(interactions.user, times),
         item=np.repeat(interactions.item, times),

@@ -1,8 +1,8 @@
-"""Two linear models of who bought what: EASE in closed form, and implicit ALS.
+"""Linear baselines of the user-product matrix: EASE in closed form, and implicit ALS.
 
-In: what was before the cut. Out: scorers as in `baselines`.
+In: the data before the cutoff. Out: scorers as in `baselines`.
 
-Written without the rooms' own scoring code, so that a mistake there cannot hide here.
+The code is independent of the package's retrieval code, so that a bug there cannot repeat here.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from recsys.evaluate.baselines import Scorer, history_weights, matrix
 from recsys.types import DoubleArray, FloatArray, IntArray
 
 MOST = 15_000
-"""Products EASE is made for: their square is inverted, 0.9 GB and some minutes of one core at this size."""
-_BLOCK = 500_000
-_MIRROR = 1024
+"""Most products of an EASE model: their square matrix is inverted, 0.9 GB and minutes of one core at this size."""
+_MAX_CELLS = 500_000
+_TILE_SIZE = 1024
 
 
 def ease_products(interactions: Interactions, *, most: int = MOST) -> IntArray:
-    """The products EASE knows: all that were bought, or the `most` bought by most users; ascending rows."""
-    users = np.asarray(matrix(interactions).sum(axis=0)).ravel()
-    order = np.lexsort((np.arange(len(users)), -users))
-    return np.sort(order[: min(most, int((users > 0).sum()))])
+    """Select the at most `most` products with the most buyers for EASE, ascending rows."""
+    n_buyers = np.asarray(matrix(interactions).sum(axis=0)).ravel()
+    order = np.lexsort((np.arange(len(n_buyers)), -n_buyers))
+    return np.sort(order[: min(most, int((n_buyers > 0).sum()))])
 
 
 def ease(interactions: Interactions, *, regularization: float = 150.0, decay: float = 0.8, most: int = MOST) -> Scorer:
-    """Item-item weights that give each purchase from the user's others by ridge regression, diagonal 0 (Steck 2019).
+    """EASE: ridge regression of each purchase on the user's other purchases, zero diagonal (Steck 2019).
 
     B = I - P diag(P)^-1 with P = (X'X + regularization I)^-1.
 
     Args:
-        interactions: what may be learned from.
+        interactions: the training events.
         regularization: ridge.
-        decay: weight of each further product back in the history.
-        most: products at most; of the others nothing is said.
+        decay: factor on the weight of each product further back in the history.
+        most: products at most; the others score 0.
     """
     items = ease_products(interactions, most=most)
-    bought = matrix(interactions)[:, items]
-    gram = np.asarray((bought.T @ bought).todense(), np.float32)
+    user_items = matrix(interactions)[:, items]
+    gram = np.asarray((user_items.T @ user_items).todense(), np.float32)
     gram[np.diag_indices(len(items))] += np.float32(regularization)
     weights = inverse(gram)
     weights /= -np.diag(weights).copy()
@@ -50,7 +50,7 @@ def ease(interactions: Interactions, *, regularization: float = 150.0, decay: fl
 
     def scores(histories: Histories) -> DoubleArray:
         out = np.zeros((len(histories), interactions.n_items))
-        # in the weights' own precision: a wider query would copy all of them
+        # a query in a wider precision than the weights would copy all of them
         out[:, items] = history_weights(histories, interactions.n_items, decay).astype(np.float32)[:, items] @ weights
         return out
 
@@ -58,25 +58,26 @@ def ease(interactions: Interactions, *, regularization: float = 150.0, decay: fl
 
 
 def inverse(gram: FloatArray) -> FloatArray:
-    """Inverse of a symmetric positive definite matrix by Cholesky, in place of it where LAPACK can: (m, m).
+    """Invert a symmetric positive definite matrix by Cholesky, in place where LAPACK can: (m, m).
 
     Raises:
         DataContractError: the matrix is not positive definite.
     """
     if not len(gram):
         return gram
-    # the transpose of a symmetric matrix is itself, in the order of memory LAPACK works in without a copy
-    held, failed = lapack.spotrf(gram.T, lower=True, overwrite_a=True)
+    # the transpose of a symmetric matrix is the matrix itself, in the memory order LAPACK uses without a copy
+    inverted, failed = lapack.spotrf(gram.T, lower=True, overwrite_a=True)
     if not failed:
-        held, failed = lapack.spotri(held, lower=True, overwrite_c=True)
+        inverted, failed = lapack.spotri(inverted, lower=True, overwrite_c=True)
     if failed:
         raise DataContractError("EASE: X'X cannot be inverted; raise its regularization, or leave it out with --models")
-    for start in range(0, len(held), _MIRROR):
-        stop = min(start + _MIRROR, len(held))
-        held[start:stop, stop:] = held[stop:, start:stop].T
-        corner = np.tril(held[start:stop, start:stop])
-        held[start:stop, start:stop] = corner + np.tril(corner, -1).T
-    return np.asarray(held)
+    # LAPACK fills only the lower triangle
+    for start in range(0, len(inverted), _TILE_SIZE):
+        stop = min(start + _TILE_SIZE, len(inverted))
+        inverted[start:stop, stop:] = inverted[stop:, start:stop].T
+        lower = np.tril(inverted[start:stop, start:stop])
+        inverted[start:stop, start:stop] = lower + np.tril(lower, -1).T
+    return np.asarray(inverted)
 
 
 def als(
@@ -88,36 +89,35 @@ def als(
     sweeps: int = 10,
     seed: int = 0,
 ) -> Scorer:
-    """Factors of users and products by alternating weighted least squares (Hu, Koren & Volinsky 2008).
+    """Implicit ALS: alternating weighted least squares (Hu, Koren & Volinsky 2008).
 
-    Each cell of who bought what is 1 with confidence 1 + alpha where bought, else 0 with confidence 1. The least
-    squares are solved by a few steps of conjugate gradients from the last sweep's solution (Takács, Pilászy & Tikk
-    2011). A user is folded in from the history: the factors that fit its products, so that users not learned from have
-    some too.
+    Each cell of the user-product matrix is 1 with confidence 1 + alpha if bought, else 0 with confidence 1. The least
+    squares are solved by a few conjugate gradient steps from the previous sweep's solution (Takács, Pilászy & Tikk
+    2011). A user's factors are folded in from the history, so that users without training events have some too.
 
     Args:
-        interactions: what may be learned from.
+        interactions: the training events.
         factors: f.
-        alpha: what a purchase adds to the confidence.
+        alpha: added to the confidence by a purchase.
         regularization: ridge on the factors.
         sweeps: over users and products.
-        seed: of the products' first factors.
+        seed: of the products' initial factors.
     """
-    bought = matrix(interactions)
-    bought = bought[np.diff(bought.indptr) > 0]
-    across = sparse.csr_matrix(bought.T)
-    items = np.random.default_rng(seed).normal(0, factors**-0.5, (bought.shape[1], factors)).astype(np.float32)
-    items[np.diff(across.indptr) == 0] = 0.0
-    users = np.zeros((bought.shape[0], factors), np.float32)
+    user_items = matrix(interactions)
+    user_items = user_items[np.diff(user_items.indptr) > 0]
+    item_users = sparse.csr_matrix(user_items.T)
+    items = np.random.default_rng(seed).normal(0, factors**-0.5, (user_items.shape[1], factors)).astype(np.float32)
+    items[np.diff(item_users.indptr) == 0] = 0.0
+    users = np.zeros((user_items.shape[0], factors), np.float32)
     for _ in range(sweeps):
-        users = conjugate_gradient(bought, items, start=users, alpha=alpha, regularization=regularization)
-        items = conjugate_gradient(across, users, start=items, alpha=alpha, regularization=regularization)
+        users = conjugate_gradient(user_items, items, start=users, alpha=alpha, regularization=regularization)
+        items = conjugate_gradient(item_users, users, start=items, alpha=alpha, regularization=regularization)
 
     def scores(histories: Histories) -> DoubleArray:
-        own = history_weights(histories, interactions.n_items, 1.0).astype(np.float32)
-        nobody = np.zeros((len(histories), factors), np.float32)
-        mine = conjugate_gradient(own, items, start=nobody, alpha=alpha, regularization=regularization, steps=20)
-        return np.asarray(mine @ items.T, np.float64)
+        bought = history_weights(histories, interactions.n_items, 1.0).astype(np.float32)
+        zeros = np.zeros((len(histories), factors), np.float32)
+        folded_in = conjugate_gradient(bought, items, start=zeros, alpha=alpha, regularization=regularization, steps=20)
+        return np.asarray(folded_in @ items.T, np.float64)
 
     return scores
 
@@ -131,15 +131,15 @@ def conjugate_gradient(
     regularization: float,
     steps: int = 3,
 ) -> FloatArray:
-    """Conjugate gradients for all rows at once on (O'O + alpha O'_row O_row + regularization I) x = (1 + alpha) sum O.
+    """Solve (O'O + alpha O'_row O_row + regularization I) x = (1 + alpha) sum O_row for all rows at once.
 
     Args:
         pairs: (b, m) ones.
-        other: (m, f), the side that stands still.
-        start: (b, f) first guess.
-        alpha: what a pair adds to the confidence.
+        other: (m, f) factors of the other side, which are fixed.
+        start: (b, f) initial solution.
+        alpha: added to the confidence by a pair.
         regularization: ridge.
-        steps: of conjugate gradients; f steps solve it exactly.
+        steps: of conjugate gradients; f steps solve the system exactly.
 
     Returns:
         (b, f), zeros for a row without a pair.
@@ -147,23 +147,23 @@ def conjugate_gradient(
     gram = other.T @ other + np.float32(regularization) * np.eye(other.shape[1], dtype=np.float32)
     row = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
 
-    def applied(x: FloatArray) -> FloatArray:
+    def multiply(x: FloatArray) -> FloatArray:
         inner = np.empty(len(row), np.float32)
-        for at in range(0, len(row), _BLOCK):
-            some = slice(at, at + _BLOCK)
-            inner[some] = np.einsum("mf,mf->m", x[row[some]], other[pairs.indices[some]])
+        for first in range(0, len(row), _MAX_CELLS):
+            block = slice(first, first + _MAX_CELLS)
+            inner[block] = np.einsum("mf,mf->m", x[row[block]], other[pairs.indices[block]])
         weighted = sparse.csr_matrix((inner * np.float32(alpha), pairs.indices, pairs.indptr), shape=pairs.shape)
         return np.asarray(x @ gram + weighted @ other, np.float32)
 
     x = np.where((np.diff(pairs.indptr) > 0)[:, None], start, np.float32(0))
-    left = np.asarray((1 + alpha) * (pairs @ other), np.float32) - applied(x)
-    along, size = left.copy(), (left * left).sum(axis=1)
+    residual = np.asarray((1 + alpha) * (pairs @ other), np.float32) - multiply(x)
+    direction, squared_norm = residual.copy(), (residual * residual).sum(axis=1)
     tiny = np.float32(1e-20)
     for _ in range(steps):
-        ahead = applied(along)
-        step = size / np.maximum((along * ahead).sum(axis=1), tiny)
-        x = x + step[:, None] * along
-        left = left - step[:, None] * ahead
-        before, size = size, (left * left).sum(axis=1)
-        along = left + (size / np.maximum(before, tiny))[:, None] * along
+        product = multiply(direction)
+        step = squared_norm / np.maximum((direction * product).sum(axis=1), tiny)
+        x = x + step[:, None] * direction
+        residual = residual - step[:, None] * product
+        previous, squared_norm = squared_norm, (residual * residual).sum(axis=1)
+        direction = residual + (squared_norm / np.maximum(previous, tiny))[:, None] * direction
     return np.asarray(x, np.float32)

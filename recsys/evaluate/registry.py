@@ -1,6 +1,6 @@
-"""The systems of the comparison by name, each made from a `TrainingView`.
+"""Baseline systems by name, each created from a `TrainingView`.
 
-In: names, what may be known at the cut. Out: systems (histories, k) -> (b, k) product rows, by the name to show.
+In: names, the data known at the cutoff. Out: systems (histories, k) -> (b, k) product rows, by display name.
 """
 
 from __future__ import annotations
@@ -8,67 +8,70 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from recsys.errors import UsageError, suggestion
-from recsys.evaluate import baselines
-from recsys.evaluate import linear_baselines as linear
+from recsys.evaluate import baselines, linear_baselines
 from recsys.evaluate.baselines import Scorer, System
 from recsys.evaluate.training_view import TrainingView
 
 OWN_SYSTEM = "recsys"
-"""The one system that is not made here."""
-_DAYS = 7
+"""Name of the trained recommender, the only system that is not a baseline."""
+_RECENT_DAYS = 7
 
 
-def _popular_lately(past: TrainingView) -> Scorer:
-    return baselines.popular(past.train, days=_DAYS, now=past.now)
+def _create_recent_popularity(view: TrainingView) -> Scorer:
+    return baselines.popular(view.train, days=_RECENT_DAYS, now=view.now)
 
 
-def _ease(past: TrainingView) -> Scorer:
-    return linear.ease(past.train)
+def _create_ease(view: TrainingView) -> Scorer:
+    return linear_baselines.ease(view.train)
 
 
-def _stacked(past: TrainingView) -> Scorer:
-    again = baselines.repurchase(len(past.catalogue))
-    return baselines.chain(again, baselines.item_item(past.train), _popular_lately(past))
+def _create_chain(view: TrainingView) -> Scorer:
+    repurchase = baselines.repurchase(len(view.catalogue))
+    return baselines.chain(repurchase, baselines.item_item(view.train), _create_recent_popularity(view))
 
 
 BASELINES: dict[str, Callable[[TrainingView], Scorer]] = {
-    "popular": lambda past: baselines.popular(past.train),
-    "popular-7d": _popular_lately,
-    "repurchase": lambda past: baselines.repurchase(len(past.catalogue)),
-    "item-item": lambda past: baselines.item_item(past.train),
-    "ease": _ease,
-    "als": lambda past: linear.als(past.train, seed=past.seed),
-    "tf-idf": lambda past: baselines.tfidf(past.catalogue, known=past.known),
-    "repurchase+item-item+popular": _stacked,
+    "popular": lambda view: baselines.popular(view.train),
+    "popular-7d": _create_recent_popularity,
+    "repurchase": lambda view: baselines.repurchase(len(view.catalogue)),
+    "item-item": lambda view: baselines.item_item(view.train),
+    "ease": _create_ease,
+    "als": lambda view: linear_baselines.als(view.train, seed=view.seed),
+    "tf-idf": lambda view: baselines.tfidf(view.catalogue, known=view.known),
+    "repurchase+item-item+popular": _create_chain,
 }
-"""What scores, by the name `--models` takes; `recsys` comes beside them."""
-_AGAIN = ("repurchase", "repurchase+item-item+popular")
-"""They list what the user has bought; the others leave it out."""
+"""Scorer factories by the name `--models` takes; `recsys` is added by the caller."""
+_WITH_REPURCHASES = ("repurchase", "repurchase+item-item+popular")
+"""Baselines that may list products the user has bought; the others exclude them."""
 
 
 def resolve_names(names: Sequence[str]) -> list[str]:
-    """The names, each once.
+    """Validate the names and drop duplicates.
 
     Raises:
-        UsageError: a name is unknown, or none is named.
+        UsageError: a name is unknown, or there is no name.
     """
-    known = [*BASELINES, OWN_SYSTEM]
-    out = list(dict.fromkeys(name.strip() for name in names if name.strip()))
-    for name in out:
-        if name not in known:
-            raise UsageError(f"unknown model '{name}'{suggestion(name, known)} (known: {', '.join(known)})")
-    if not out:
-        raise UsageError(f"no model is named; choose some of {', '.join(known)}")
-    return out
+    allowed = [*BASELINES, OWN_SYSTEM]
+    unique_names = list(dict.fromkeys(name.strip() for name in names if name.strip()))
+    for name in unique_names:
+        if name not in allowed:
+            raise UsageError(f"unknown model '{name}'{suggestion(name, allowed)} (known: {', '.join(allowed)})")
+    if not unique_names:
+        raise UsageError(f"no model is named; choose some of {', '.join(allowed)}")
+    return unique_names
 
 
 def create_baseline(name: str, past: TrainingView) -> tuple[str, System]:
-    """One system and the name to show: EASE says so where it does not know all products that were bought."""
-    shown = name
+    """Create a system and its display name.
+
+    The name of EASE states its product limit if some bought products are left out.
+    """
+    display_name = name
     if name == "ease":
-        bought = int((baselines.purchases(past.train).counts() > 0).sum())
-        shown = name if bought <= linear.MOST else f"{name} ({linear.MOST:,} most bought)"
+        n_bought = int((baselines.purchases(past.train).counts() > 0).sum())
+        if n_bought > linear_baselines.MOST:
+            display_name = f"{name} ({linear_baselines.MOST:,} most bought)"
     system = baselines.to_ranked_lists(
-        BASELINES[name](past), exclude_seen=name not in _AGAIN, allowed=past.catalogue.sellable
+        BASELINES[name](past), exclude_seen=name not in _WITH_REPURCHASES, allowed=past.catalogue.sellable
     )
-    return shown, system
+    return display_name, system

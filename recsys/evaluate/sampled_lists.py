@@ -1,6 +1,6 @@
-"""Lists cut down: to products the user had not bought, or to the targets among drawn negatives.
+"""Recommendation lists without earlier purchases, or restricted to targets and sampled negatives.
 
-In: a system and cases. Out: (b, k) product rows, best first, -1 = none.
+In: a system and holdout cases. Out: (b, k) product rows, best first, -1 = empty.
 """
 
 from __future__ import annotations
@@ -12,65 +12,69 @@ from recsys.evaluate.baselines import System
 from recsys.evaluate.slices import Targets
 from recsys.types import BoolArray, IntArray
 
-_BLOCK = 4_000_000
-"""Places of whole lists held at once."""
+_MAX_CELLS = 4_000_000
+"""Cells of full-length lists held in memory at once."""
 
 
 def drop_purchased(system: System, cases: HoldoutCases, lists: IntArray, own: Targets) -> IntArray:
-    """The lists as they are without what each user had bought, filled up from further down.
+    """Remove what each user had bought from the lists and fill the gaps with the next best products.
 
-    Only users in whose list such a product stands are asked for again, for a list longer by all they had bought.
+    The system is called again only for users whose list contains such a product, with a list longer by the number of
+    products they had bought.
 
     Args:
-        system: asked again.
+        system: called again.
         cases: b users.
-        lists: (b, k) what it said.
+        lists: (b, k) its recommendations.
         own: b arrays of distinct products each user had bought.
     """
     k = lists.shape[1]
-    again = np.flatnonzero([bool(np.isin(row, mine).any()) for row, mine in zip(lists, own, strict=True)])
+    affected = np.flatnonzero([bool(np.isin(row, bought).any()) for row, bought in zip(lists, own, strict=True)])
     out = lists.copy()
-    if len(again):
-        deeper = k + max(len(own[row]) for row in again.tolist())
-        for row, items in zip(again.tolist(), system(take_histories(cases.histories, again), deeper), strict=True):
-            kept = items[(items >= 0) & ~np.isin(items, own[row])][:k]
+    if len(affected):
+        deeper_k = k + max(len(own[row]) for row in affected.tolist())
+        deeper = system(take_histories(cases.histories, affected), deeper_k)
+        for row, items in zip(affected.tolist(), deeper, strict=True):
+            remaining = items[(items >= 0) & ~np.isin(items, own[row])][:k]
             out[row] = -1
-            out[row, : len(kept)] = kept
+            out[row, : len(remaining)] = remaining
     return out
 
 
 def sample_negatives(
     cases: HoldoutCases, own: Targets, sellable: BoolArray, *, number: int, seed: int
 ) -> list[IntArray]:
-    """For each user, `number` products drawn uniformly of those sold that it neither buys nor had bought.
+    """Draw `number` sellable products per user that the user neither buys nor had bought, uniformly.
 
-    All of them where there are no more.
+    A user for whom fewer are left gets all of them.
     """
     g = np.random.default_rng(seed)
-    sold = np.flatnonzero(sellable)
+    sellable_rows = np.flatnonzero(sellable)
     out = []
-    for targets, mine in zip(cases.targets, own, strict=True):
-        barred = np.union1d(targets, mine)
-        drawn = g.choice(sold, min(len(sold), number + len(barred)), replace=False)
-        out.append(drawn[~np.isin(drawn, barred)][:number])
+    for targets, bought in zip(cases.targets, own, strict=True):
+        excluded = np.union1d(targets, bought)
+        sample = g.choice(sellable_rows, min(len(sellable_rows), number + len(excluded)), replace=False)
+        out.append(sample[~np.isin(sample, excluded)][:number])
     return out
 
 
 def rank_among_negatives(system: System, cases: HoldoutCases, drawn: list[IntArray], *, n: int, k: int) -> IntArray:
-    """The first k of each user's targets and negatives in the system's whole order; what it never lists is left out.
+    """Rank each user's targets and negatives in the system's full order and return the first k.
+
+    Products the system never lists are left out.
 
     Args:
-        system: asked for lists of all n products.
+        system: called for lists of all n products.
         cases: b users.
         drawn: b arrays of negatives.
-        n: products of the catalogue.
-        k: length.
+        n: products in the catalogue.
+        k: length of the result.
     """
     out = np.full((len(cases), k), -1, np.int64)
-    at_once = max(1, _BLOCK // max(1, n))
-    for start in range(0, len(cases), at_once):
-        rows = np.arange(start, min(start + at_once, len(cases)))
+    batch_size = max(1, _MAX_CELLS // max(1, n))
+    for start in range(0, len(cases), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(cases)))
         for row, items in zip(rows.tolist(), system(take_histories(cases.histories, rows), n), strict=True):
-            kept = items[np.isin(items, np.concatenate([cases.targets[row], drawn[row]]))][:k]
-            out[row, : len(kept)] = kept
+            ranked = items[np.isin(items, np.concatenate([cases.targets[row], drawn[row]]))][:k]
+            out[row, : len(ranked)] = ranked
     return out

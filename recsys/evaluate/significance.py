@@ -1,6 +1,6 @@
-"""How sure a figure is: bootstrap intervals over users, and paired tests between two systems on the same users.
+"""Bootstrap confidence intervals over users, and paired significance tests between systems.
 
-In: one number a user and system. Out: bounds, differences, p values.
+In: one value per user and system. Out: interval bounds, differences, p values.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy as np
 
 from recsys.types import DoubleArray, IntArray
 
-_BLOCK = 4_000_000
-"""Cells of a block of resamples; what bounds memory."""
-_NOTHING = float("nan")
+_MAX_CELLS = 4_000_000
+"""Cells in a block of resamples; bounds the memory."""
+_NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Difference:
 
     Attributes:
         difference: of the means.
-        low: lower bound of its interval.
+        low: lower bound of its 95 % interval.
         high: upper bound.
         p_bootstrap: two-sided, twice the smaller share of resampled differences on either side of 0.
-        p_signflip: two-sided, share of random sign flips of the users' differences with as large a mean.
+        p_signflip: two-sided, share of random sign flips of the users' differences whose mean is at least as large.
     """
 
     difference: float
@@ -36,15 +36,15 @@ class Difference:
 
 
 def bootstrap_means(values: DoubleArray, *, samples: int, seed: int = 0) -> DoubleArray:
-    """Means of m columns over bootstrap resamples of b users, the same users in all columns (Efron 1979).
+    """Compute column means over bootstrap resamples of users, the same in all columns (Efron 1979).
 
     Args:
-        values: (b, m), NaN where a user has no value.
+        values: (b, m), one row per user, NaN where a user has no value.
         samples: s.
-        seed: of the draws.
+        seed: of the resampling.
 
     Returns:
-        (s, m), NaN where a resample holds no user with a value.
+        (s, m), NaN where a resample contains no user with a value.
     """
     b = len(values)
     out = np.full((samples, values.shape[1]), np.nan)
@@ -53,32 +53,32 @@ def bootstrap_means(values: DoubleArray, *, samples: int, seed: int = 0) -> Doub
     g = np.random.default_rng(seed)
     missing = np.isnan(values)
     filled, present = np.where(missing, 0.0, values), (~missing).astype(np.float64)
-    whole = not missing.any()
-    at_once = max(1, _BLOCK // b)
-    for start in range(0, samples, at_once):
-        stop = min(start + at_once, samples)
-        drawn = [np.bincount(g.integers(b, size=b), minlength=b) for _ in range(stop - start)]
-        weight = np.array(drawn, np.float64)
-        users = np.full((stop - start, 1), float(b)) if whole else weight @ present
+    complete = not missing.any()
+    block_size = max(1, _MAX_CELLS // b)
+    for start in range(0, samples, block_size):
+        stop = min(start + block_size, samples)
+        counts = [np.bincount(g.integers(b, size=b), minlength=b) for _ in range(stop - start)]
+        weight = np.array(counts, np.float64)
+        n_users = np.full((stop - start, 1), float(b)) if complete else weight @ present
         with np.errstate(invalid="ignore"):
-            out[start:stop] = (weight @ filled) / users
+            out[start:stop] = (weight @ filled) / n_users
     return out
 
 
 def percentile_interval(means: DoubleArray, *, level: float = 0.95) -> tuple[DoubleArray, DoubleArray]:
-    """Lower and upper percentiles of resampled means, (m,) each; NaN without a sample."""
+    """Return the lower and upper percentiles of resampled means, (m,) each; NaN without a resample."""
     if not len(means):
-        nothing = np.full(means.shape[1], np.nan)
-        return nothing, nothing
+        undefined = np.full(means.shape[1], np.nan)
+        return undefined, undefined
     low, high = np.nanquantile(
         np.where(np.isnan(means).all(axis=0), 0.0, means), [(1 - level) / 2, (1 + level) / 2], axis=0
     )
-    hollow = np.isnan(means).all(axis=0)
-    return np.where(hollow, np.nan, low), np.where(hollow, np.nan, high)
+    is_empty = np.isnan(means).all(axis=0)
+    return np.where(is_empty, np.nan, low), np.where(is_empty, np.nan, high)
 
 
 def bootstrap_interval(values: DoubleArray, *, samples: int, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """Bootstrap interval of the mean over users; (nan, nan) without a user or a sample."""
+    """Return the bootstrap interval of the mean over users; (nan, nan) without a user or a resample."""
     low, high = percentile_interval(
         bootstrap_means(np.asarray(values, np.float64)[:, None], samples=samples, seed=seed), level=level
     )
@@ -91,51 +91,51 @@ def paired_test(
     """Compare one system with m others on the same b users.
 
     Args:
-        one: (b,) its values.
-        others: (b, m) theirs.
+        one: (b,) values of the system.
+        others: (b, m) values of the other systems.
         samples: of the bootstrap; 0 = no interval and no p value.
-        permutations: random sign flips; ten times the samples, less one, when not given.
+        permutations: random sign flips; None = 10 * samples - 1.
         seed: of both.
 
     Returns:
         One `Difference` for each of the others.
     """
-    apart = np.asarray(one, np.float64)[:, None] - np.asarray(others, np.float64)
-    if not len(apart):
-        return [Difference(*[_NOTHING] * 5) for _ in range(apart.shape[1])]
-    means = bootstrap_means(apart, samples=samples, seed=seed)
+    differences = np.asarray(one, np.float64)[:, None] - np.asarray(others, np.float64)
+    if not len(differences):
+        return [Difference(*[_NAN] * 5) for _ in range(differences.shape[1])]
+    means = bootstrap_means(differences, samples=samples, seed=seed)
     low, high = percentile_interval(means)
     if samples:
         below, above = (means <= 0).sum(axis=0), (means >= 0).sum(axis=0)
-        by_bootstrap = np.minimum(1.0, 2 * (np.minimum(below, above) + 1) / (samples + 1))
+        p_bootstrap = np.minimum(1.0, 2 * (np.minimum(below, above) + 1) / (samples + 1))
     else:
-        by_bootstrap = np.full(apart.shape[1], np.nan)
-    flips = 10 * samples - 1 if permutations is None else permutations
-    by_flips = sign_flip_test(apart, permutations=flips, seed=seed)
-    columns = zip(apart.mean(axis=0), low, high, by_bootstrap, by_flips, strict=True)
+        p_bootstrap = np.full(differences.shape[1], np.nan)
+    n_flips = 10 * samples - 1 if permutations is None else permutations
+    p_signflip = sign_flip_test(differences, permutations=n_flips, seed=seed)
+    columns = zip(differences.mean(axis=0), low, high, p_bootstrap, p_signflip, strict=True)
     return [Difference(*(float(value) for value in column)) for column in columns]
 
 
 def sign_flip_test(apart: DoubleArray, *, permutations: int, seed: int = 0) -> DoubleArray:
     """Permutation test of the mean of paired differences (Fisher 1935): two-sided p, (m,).
 
-    Were the two systems alike, each user's difference would as likely have the other sign. Counts the observed signs as
-    one of the permutations, so that p is never 0; a difference of 0 for all users has p = 1.
+    If the two systems were equally good, the sign of each user's difference would be random. The observed signs count
+    as one of the permutations, so that p is never 0; a difference of 0 for all users has p = 1.
 
     Args:
         apart: (b, m) differences.
-        permutations: random flips; none gives NaN.
+        permutations: random flips; 0 gives NaN.
         seed: of the flips.
     """
     if permutations < 1:
         return np.full(apart.shape[1], np.nan)
     g = np.random.default_rng(seed)
-    moved = apart[(apart != 0).any(axis=1)]
-    reached = np.abs(moved.sum(axis=0)) * (1 - 1e-9)
-    beyond: IntArray = np.ones(apart.shape[1], np.int64)
-    at_once = max(1, _BLOCK // max(1, len(moved)))
-    for start in range(0, permutations, at_once):
-        count = min(at_once, permutations - start)
-        signs = g.integers(0, 2, size=(count, len(moved)), dtype=np.int8) * 2 - 1
-        beyond += (np.abs(signs.astype(np.float64) @ moved) >= reached).sum(axis=0)
-    return np.asarray(beyond / (permutations + 1))
+    nonzero = apart[(apart != 0).any(axis=1)]
+    threshold = np.abs(nonzero.sum(axis=0)) * (1 - 1e-9)
+    n_extreme: IntArray = np.ones(apart.shape[1], np.int64)
+    block_size = max(1, _MAX_CELLS // max(1, len(nonzero)))
+    for start in range(0, permutations, block_size):
+        count = min(block_size, permutations - start)
+        signs = g.integers(0, 2, size=(count, len(nonzero)), dtype=np.int8) * 2 - 1
+        n_extreme += (np.abs(signs.astype(np.float64) @ nonzero) >= threshold).sum(axis=0)
+    return np.asarray(n_extreme / (permutations + 1))

@@ -1,6 +1,6 @@
-"""What a system may know at the moment it is judged for: events before it, and products that were there.
+"""The data a system may use in an evaluation: events before the cutoff, products that existed by then.
 
-In: the catalogue of today, the events that may be learned from, the cut. Out: `TrainingView`.
+In: today's catalogue, the training events, the cutoff. Out: `TrainingView`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from recsys.types import BoolArray
 
 @dataclass(frozen=True)
 class TrainingView:
-    """What may be learned from.
+    """The training data of an evaluated system.
 
     Attributes:
         catalogue: n products of today.
-        train: events that may be learned from, on the rows of `catalogue`.
-        now: UTC seconds, the moment the lists are for.
-        known: (n,) bool, products that were there at the cut. Of the others nothing is learned, neither words nor
-            vocabulary nor groups; what they are like may be looked at to list them.
-        seed: for systems that draw.
+        train: training events, on the rows of `catalogue`.
+        now: UTC seconds, the moment the recommendations are for.
+        known: (n,) bool, products that existed at the cutoff. Nothing is learned from the others: no words, no
+            vocabulary, no clusters; their attributes may be read to recommend them.
+        seed: for systems that draw random numbers.
     """
 
     catalogue: Catalogue
@@ -40,9 +40,9 @@ class TrainingView:
 
     @staticmethod
     def of(catalogue: Catalogue, train: Interactions, *, now: int, cut: int | None, seed: int = 0) -> TrainingView:
-        """Leave out what was created from `cut` on and has no event before; None = there is no such moment.
+        """Mark products created since `cut` without an earlier event as unknown; None = no cutoff.
 
-        A product without a date of creation is taken to have been there: that it was not bought before says little.
+        A product without a creation time counts as known: that it had not been bought says little.
         """
         known = np.ones(len(catalogue), np.bool_)
         if cut is not None:
@@ -50,31 +50,31 @@ class TrainingView:
         return TrainingView(catalogue, train, now, known, seed)
 
     def without_new_products(self) -> tuple[Catalogue, Interactions]:
-        """The shop without the products that were not there: rows are places among the `known`."""
+        """Return catalogue and events without the unknown products; rows are positions among the `known`."""
         if self.known.all():
             return self.catalogue, self.train
-        kept = np.flatnonzero(self.known)
-        frame, pictures = self.catalogue.frame[kept.tolist()], self.catalogue.images
+        rows = np.flatnonzero(self.known)
+        frame, images = self.catalogue.frame[rows.tolist()], self.catalogue.images
         catalogue = Catalogue(
-            IdMap(self.catalogue.ids.ids(kept)),
+            IdMap(self.catalogue.ids.ids(rows)),
             frame,
-            self.catalogue.sellable[kept].copy(),
-            Images(pictures.pixels, pictures.rows[kept]),
+            self.catalogue.sellable[rows].copy(),
+            Images(images.pixels, images.rows[rows]),
         )
-        place = np.cumsum(self.known) - 1
+        new_row = np.cumsum(self.known) - 1
         events = Interactions.from_events(
             user=self.train.user,
-            item=place[self.train.item],
+            item=new_row[self.train.item],
             time=self.train.time,
             kind=self.train.event_type,
             weight=self.train.weight,
             n_users=self.train.n_users,
-            n_items=len(kept),
+            n_items=len(rows),
         )
         return catalogue, events
 
     def with_blank_new_texts(self) -> Catalogue:
-        """The catalogue with the texts of the products that were not there left blank, so that no word is counted."""
+        """Return the catalogue with the texts of unknown products blanked, so that no word is counted."""
         if self.known.all():
             return self.catalogue
         known = pl.Series(self.known)

@@ -1,4 +1,4 @@
-"""The report: one HTML file that a shop's people open to see what the recommender knows and does.
+"""The report: one self-contained HTML file that shows the state and the quality of the recommender.
 
-`content` is what there is to tell, as plain data; `page` makes HTML of it and `document` JSON, both pure functions.
+`content` defines its data as plain dataclasses; `html` renders them as HTML and as JSON with pure functions.
 """

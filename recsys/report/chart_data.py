@@ -1,4 +1,4 @@
-"""What each chart of the page shows, chosen and ordered from the content.
+"""Select and order the data of each chart of the page.
 
 In: `ReportContent`. Out: `ChartData`, whose properties are rows for the templates.
 """
@@ -10,53 +10,54 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from recsys.report import chart_geometry as charts
-from recsys.report import tables
+from recsys.report import chart_geometry
+from recsys.report.chart_geometry import Axis, Line, Whisker
 from recsys.report.content import ClusterCard, ReportContent
 from recsys.report.measurements import Cell, Figure, Grid
 from recsys.report.summary import METRIC, WHOLE
+from recsys.report.tables import Grids
 
 OURS = "recsys"
-_HUES = 7
-"""Groups of a map that have a colour of their own; the others are grey."""
-_NAMED = 10
-_ENOUGH = 20
-"""Users below which a slice is left to the table."""
-_MEASURES = ("ndcg@10", "hr@10", "mrr@10", "map@", "recall@", "coverage@", "gini@", "novelty@", "diversity@")
+_N_COLOURS = 7
+"""Clusters of the map with a colour of their own; the others are grey."""
+_MAX_LABELS = 10
+_MIN_USERS = 20
+"""Slices with fewer users appear only in the table."""
+_METRICS = ("ndcg@10", "hr@10", "mrr@10", "map@", "recall@", "coverage@", "gini@", "novelty@", "diversity@")
 SLICES = {
     "all": "all users",
     "new_purchases": "without repeat purchases",
-    "with_history": "users with a history",
+    "with_history": "users with history",
     "no_history": "users without history",
-    "history_1_2": "1–2 products known",
-    "history_3_9": "3–9 products known",
-    "history_10_up": "10 and more known",
-    "unseen_products": "products never sold before",
-    "rare_products": "products sold once or twice",
-    "common_products": "products sold 3 times and more",
-    "pictured_products": "products with a picture",
-    "unpictured_products": "products without a picture",
-    "new_products": "products new since the cut",
+    "history_1_2": "users with 1–2 products",
+    "history_3_9": "users with 3–9 products",
+    "history_10_up": "users with 10 or more products",
+    "unseen_products": "products without an earlier event",
+    "rare_products": "products with 1–2 earlier events",
+    "common_products": "products with 3 or more earlier events",
+    "pictured_products": "products with an image",
+    "unpictured_products": "products without an image",
+    "new_products": "products created since the cutoff",
 }
 
 
 @dataclass(frozen=True)
 class ForestPlot:
-    """Rows with intervals on one axis."""
+    """Rows with intervals on a common axis."""
 
     title: str
-    axis: charts.Axis
-    rows: tuple[charts.Whisker, ...]
+    axis: Axis
+    rows: tuple[Whisker, ...]
 
 
 @dataclass(frozen=True)
 class SliceComparison:
-    """A slice: ours and the best other system."""
+    """The recommender and the best baseline on a slice."""
 
     name: str
     users: int
-    ours: charts.Whisker
-    other: charts.Whisker
+    ours: Whisker
+    other: Whisker
 
 
 @dataclass(frozen=True)
@@ -67,163 +68,172 @@ class ChartData:
 
     @cached_property
     def systems(self) -> ForestPlot | None:
-        """NDCG@10 of every system over all test users, the best first."""
-        found = self.content.evaluation
-        if found is None:
+        """NDCG@10 of every system over all test users, best first."""
+        evaluation = self.content.evaluation
+        if evaluation is None:
             return None
-        chosen = [one for one in found.figures if (one.slice, one.metric) == (WHOLE, METRIC)]
-        chosen.sort(key=lambda one: (-one.value, one.system))
-        return ForestPlot("NDCG@10", *charts.interval_rows(chosen, ours=found.ours)) if chosen else None
+        figures = [row for row in evaluation.figures if (row.slice, row.metric) == (WHOLE, METRIC)]
+        figures.sort(key=lambda row: (-row.value, row.system))
+        if not figures:
+            return None
+        return ForestPlot("NDCG@10", *chart_geometry.interval_rows(figures, ours=evaluation.ours))
 
     @cached_property
-    def measures(self) -> Grid | None:
-        """Every system by the measures people ask for."""
-        found = self.content.evaluation
-        if found is None:
+    def system_metrics(self) -> Grid | None:
+        """The main metrics of every system over all test users."""
+        evaluation = self.content.evaluation
+        if evaluation is None:
             return None
-        whole = [one for one in found.figures if one.slice == WHOLE and "sampled" not in one.metric]
-        names = [name for name in dict.fromkeys(one.metric for one in whole) if name.startswith(_MEASURES)]
-        value = {(one.system, one.metric): one.value for one in whole}
-        systems = list(dict.fromkeys(one.system for one in whole))
+        figures = [row for row in evaluation.figures if row.slice == WHOLE and "sampled" not in row.metric]
+        names = [name for name in dict.fromkeys(row.metric for row in figures) if name.startswith(_METRICS)]
+        value = {(row.system, row.metric): row.value for row in figures}
+        systems = list(dict.fromkeys(row.system for row in figures))
         rows: list[tuple[Cell, ...]] = []
         for system in systems:
             rows.append((system, *(value.get((system, name), math.nan) for name in names)))
         return Grid("All systems, all test users", ("system", *names), tuple(rows))
 
     @cached_property
-    def pairs(self) -> Grid | None:
-        """Ours less each other system, by NDCG@10."""
-        found = self.content.evaluation
-        if found is None or not found.pairs:
+    def paired_differences(self) -> Grid | None:
+        """NDCG@10 of the recommender minus that of each other system."""
+        evaluation = self.content.evaluation
+        if evaluation is None or not evaluation.pairs:
             return None
         rows = tuple(
-            (SLICES.get(one.slice, one.slice), one.other, one.difference, one.low, one.high, one.p, one.users)
-            for one in found.pairs
-            if one.metric == METRIC
+            (SLICES.get(pair.slice, pair.slice), pair.other, pair.difference, pair.low, pair.high, pair.p, pair.users)
+            for pair in evaluation.pairs
+            if pair.metric == METRIC
         )
-        title = f"NDCG@10 of {found.pairs[0].system} less that of the others, same users"
-        return Grid(title, ("slice", "other", "difference", "low", "high", "p", "users"), rows)
+        title = f"Paired differences: NDCG@10 of {evaluation.pairs[0].system} minus NDCG@10 of the other system"
+        return Grid(title, ("slice", "other system", "difference", "low", "high", "p", "users"), rows)
 
     @cached_property
-    def bands(self) -> tuple[charts.Axis, tuple[SliceComparison, ...]] | None:
-        """By slice: ours, and the plain system that is best there."""
-        found = self.content.evaluation
-        if found is None or not found.ours:
+    def slice_comparisons(self) -> tuple[Axis, tuple[SliceComparison, ...]] | None:
+        """NDCG@10 by slice: the recommender and the best baseline on that slice."""
+        evaluation = self.content.evaluation
+        if evaluation is None or not evaluation.ours:
             return None
-        held: dict[str, list[Figure]] = {}
-        for one in found.figures:
-            if one.metric == METRIC and one.users >= _ENOUGH and math.isfinite(one.value):
-                held.setdefault(one.slice, []).append(one)
-        both = [(name, *_best(some, found.ours)) for name, some in held.items()]
-        chosen = [(name, ours, other) for name, ours, other in both if ours is not None and other is not None]
-        if not chosen:
+        by_slice: dict[str, list[Figure]] = {}
+        for figure in evaluation.figures:
+            if figure.metric == METRIC and figure.users >= _MIN_USERS and math.isfinite(figure.value):
+                by_slice.setdefault(figure.slice, []).append(figure)
+        candidates = [(name, *_find_best(figures, evaluation.ours)) for name, figures in by_slice.items()]
+        pairs = [(name, ours, other) for name, ours, other in candidates if ours is not None and other is not None]
+        if not pairs:
             return None
-        scale, rows = charts.interval_rows([one for _, *pair in chosen for one in pair], ours=found.ours)
+        scale, rows = chart_geometry.interval_rows(
+            [figure for _, *pair in pairs for figure in pair], ours=evaluation.ours
+        )
         return scale, tuple(
-            SliceComparison(SLICES.get(name, name), ours.users, rows[2 * at], rows[2 * at + 1])
-            for at, (name, ours, _) in enumerate(chosen)
+            SliceComparison(SLICES.get(name, name), ours.users, rows[2 * i], rows[2 * i + 1])
+            for i, (name, ours, _) in enumerate(pairs)
         )
 
     @cached_property
-    def slices(self) -> Grid | None:
+    def slice_metrics(self) -> Grid | None:
         """NDCG@10 of every system by slice."""
-        found = self.content.evaluation
-        if found is None:
+        evaluation = self.content.evaluation
+        if evaluation is None:
             return None
-        some = [one for one in found.figures if one.metric == METRIC]
-        systems = list(dict.fromkeys(one.system for one in some))
-        value = {(one.slice, one.system): one for one in some}
-        names = list(dict.fromkeys(one.slice for one in some))
+        figures = [row for row in evaluation.figures if row.metric == METRIC]
+        systems = list(dict.fromkeys(row.system for row in figures))
+        by_key = {(row.slice, row.system): row for row in figures}
+        names = list(dict.fromkeys(row.slice for row in figures))
         rows: list[tuple[Cell, ...]] = []
         for name in names:
-            users = max(one.users for one in some if one.slice == name)
-            cells = (value[name, system].value if (name, system) in value else math.nan for system in systems)
+            users = max(row.users for row in figures if row.slice == name)
+            cells = (by_key[name, system].value if (name, system) in by_key else math.nan for system in systems)
             rows.append((SLICES.get(name, name), users, *cells))
         return Grid("NDCG@10 by slice", ("slice", "users", *systems), tuple(rows))
 
     @cached_property
-    def agreement(self) -> tuple[ForestPlot, ...]:
-        """For each attribute: how often neighbours share it, for ours, for words, for chance."""
-        held: dict[str, list[Figure]] = {}
-        for one in self.content.agreement:
-            held.setdefault(one.slice, []).append(one)
-        scale = charts.axis([0.0, 1.0])
+    def neighbour_agreement(self) -> tuple[ForestPlot, ...]:
+        """For each attribute, how often neighbours share it: by vectors, by words, by chance."""
+        by_attribute: dict[str, list[Figure]] = {}
+        for figure in self.content.agreement:
+            by_attribute.setdefault(figure.slice, []).append(figure)
+        scale = chart_geometry.axis([0.0, 1.0])
         return tuple(
-            ForestPlot(name, *charts.interval_rows(some, ours=OURS, scale=scale)) for name, some in held.items()
+            ForestPlot(name, *chart_geometry.interval_rows(figures, ours=OURS, scale=scale))
+            for name, figures in by_attribute.items()
         )
 
     @cached_property
-    def stages(self) -> tuple[tuple[str, tuple[charts.Line, ...]], ...]:
-        """Curves of each trained part."""
+    def training_curves(self) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        """Learning curves by trained part."""
         training = self.content.training
         curves = training.curves if training else ()
-        names = list(dict.fromkeys(one.stage for one in curves))
-        drawn = ((name, charts.lines([one for one in curves if one.stage == name])) for name in names)
-        return tuple((name, lines) for name, lines in drawn if lines)
+        names = list(dict.fromkeys(curve.stage for curve in curves))
+        by_stage = ((name, chart_geometry.lines([curve for curve in curves if curve.stage == name])) for name in names)
+        return tuple((name, lines) for name, lines in by_stage if lines)
 
     @cached_property
-    def hues(self) -> dict[int, int]:
-        """Colour 1 to 7 of each group of products, 0 = grey: groups of a parent share one, the largest come first."""
+    def cluster_colours(self) -> dict[int, int]:
+        """Colour 1 to 7 of each cluster, 0 = grey; clusters with one parent share it, largest parents first."""
         clusters = self.content.clusters
         if clusters is None:
             return {}
         sizes: dict[str, int] = {}
-        for group in clusters.groups:
-            sizes[_kin(group)] = sizes.get(_kin(group), 0) + group.size
-        largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:_HUES]
-        place = {name: at for at, name in enumerate(largest, start=1)}
-        return {group.id: place.get(_kin(group), 0) for group in clusters.groups}
+        for cluster in clusters.groups:
+            sizes[_parent_key(cluster)] = sizes.get(_parent_key(cluster), 0) + cluster.size
+        largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:_N_COLOURS]
+        colour = {name: i for i, name in enumerate(largest, start=1)}
+        return {cluster.id: colour.get(_parent_key(cluster), 0) for cluster in clusters.groups}
 
     @cached_property
-    def legend(self) -> tuple[tuple[int, str], ...]:
-        """Colour and name of each coloured group of groups."""
+    def map_legend(self) -> tuple[tuple[int, str], ...]:
+        """Colour and name of each coloured parent cluster."""
         clusters = self.content.clusters
-        named: dict[int, str] = {}
-        for group in clusters.groups if clusters else ():
-            named.setdefault(self.hues[group.id], group.parent or group.label)
-        return tuple((hue, named[hue]) for hue in sorted(named) if hue)
+        names: dict[int, str] = {}
+        for cluster in clusters.groups if clusters else ():
+            names.setdefault(self.cluster_colours[cluster.id], cluster.parent or cluster.label)
+        return tuple((colour, names[colour]) for colour in sorted(names) if colour)
 
     @cached_property
-    def dots(self) -> tuple[tuple[int, float, float, int], ...]:
-        """The map."""
+    def map_dots(self) -> tuple[tuple[int, float, float, int], ...]:
+        """The products on the map: (product, x, y, cluster), x and y in percent."""
         clusters = self.content.clusters
-        return charts.scale_to_percent(clusters.dots) if clusters else ()
+        return chart_geometry.scale_to_percent(clusters.dots) if clusters else ()
 
     @cached_property
-    def names(self) -> tuple[tuple[float, float, str], ...]:
-        """Where the names of the largest groups stand on the map."""
+    def map_labels(self) -> tuple[tuple[float, float, str], ...]:
+        """Positions and labels of the largest clusters on the map."""
         clusters = self.content.clusters
         if clusters is None:
             return ()
-        middles = charts.cluster_label_positions(self.dots)
-        chosen = [group for group in clusters.groups if group.id in middles][:_NAMED]
-        return tuple(_apart([(*middles[group.id], _brief(group.label)) for group in chosen]))
+        positions = chart_geometry.cluster_label_positions(self.map_dots)
+        labelled = [cluster for cluster in clusters.groups if cluster.id in positions][:_MAX_LABELS]
+        return tuple(
+            _drop_overlapping([(*positions[cluster.id], _shorten_label(cluster.label)) for cluster in labelled])
+        )
 
     @property
-    def grids(self) -> tables.Grids:
-        """The tables behind the charts."""
-        return tables.Grids(self.content)
+    def tables(self) -> Grids:
+        """The tables with the numbers of the charts."""
+        return Grids(self.content)
 
 
-def _kin(group: ClusterCard) -> str:
-    return group.parent or f"\0{group.id}"
+def _parent_key(cluster: ClusterCard) -> str:
+    """Return the parent's label; a cluster without a parent gets a unique key."""
+    return cluster.parent or f"\0{cluster.id}"
 
 
-def _brief(label: str) -> str:
-    """The first two terms of a label."""
+def _shorten_label(label: str) -> str:
+    """Return the first two terms of a label."""
     return " · ".join(label.split(" · ")[:2])
 
 
-def _best(some: list[Figure], ours: str) -> tuple[Figure | None, Figure | None]:
-    mine = next((one for one in some if one.system == ours), None)
-    others = [one for one in some if one.system != ours]
-    return mine, max(others, key=lambda one: (one.value, one.system), default=None)
+def _find_best(figures: list[Figure], ours: str) -> tuple[Figure | None, Figure | None]:
+    """Return the value of `ours` and the best value of the other systems."""
+    our_figure = next((figure for figure in figures if figure.system == ours), None)
+    others = [figure for figure in figures if figure.system != ours]
+    return our_figure, max(others, key=lambda figure: (figure.value, figure.system), default=None)
 
 
-def _apart(names: list[tuple[float, float, str]]) -> Iterator[tuple[float, float, str]]:
-    """Those that do not stand on one that comes before."""
-    taken: list[tuple[float, float]] = []
-    for x, y, name in names:
-        if all(abs(x - left) > 18 or abs(y - top) > 5 for left, top in taken):
-            taken.append((x, y))
+def _drop_overlapping(labels: list[tuple[float, float, str]]) -> Iterator[tuple[float, float, str]]:
+    """Yield the labels that do not overlap an earlier one."""
+    placed: list[tuple[float, float]] = []
+    for x, y, name in labels:
+        if all(abs(x - left) > 18 or abs(y - top) > 5 for left, top in placed):
+            placed.append((x, y))
             yield min(max(x, 12), 88), y, name

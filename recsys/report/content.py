@@ -1,7 +1,7 @@
-"""All that a report tells, as plain frozen data: the page is a function of this and of nothing else.
+"""The content of a report as frozen dataclasses; the page is a pure function of them.
 
-In: numbers and texts that the pipeline has gathered. Out: `ReportContent`, a tree of tuples that knows no table and no model.
-Texts are data of the shop and may hold anything; a product is named by its place in `ReportContent.products`.
+In: numbers and texts collected by the pipeline. Out: `ReportContent`, a tree of tuples without tables or models.
+Texts come from the shop and may contain anything; products are referenced by their index in `ReportContent.products`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from recsys.report.measurements import Evaluation, Figure, Grid, Training
 
 @dataclass(frozen=True)
 class ProductCard:
-    """A product that is shown somewhere.
+    """A product shown in the report.
 
     Attributes:
         id: its id.
-        title: its title, the id where it has none.
-        about: brand, category, price: what stands under the title.
-        picture: row in `ReportContent.pixels`, -1 = none.
+        title: its title, or its id if it has none.
+        about: brand, category and price, shown below the title.
+        picture: row in `ReportContent.pixels`, -1 = no image.
     """
 
     id: str
@@ -33,14 +33,14 @@ class ProductCard:
 
 @dataclass(frozen=True)
 class DataQuality:
-    """What the shop's data is like.
+    """Quality of the shop's data.
 
     Attributes:
         counts: products, users, events and so on by name.
-        span: first and last event, UTC seconds; None = there is none.
-        events: how many of each type.
+        span: first and last event, UTC seconds; None = no event.
+        events: number of events by type.
         missing: column, missing cells, their share.
-        rejects: table, code, what it means, rows, an example, its source.
+        rejects: table, reason code, meaning, rows, an example, its source.
     """
 
     counts: tuple[tuple[str, int], ...]
@@ -52,7 +52,7 @@ class DataQuality:
 
 @dataclass(frozen=True)
 class ExposureShare:
-    """How much of catalogue, sales and places in lists one group of products has, each 0 to 1."""
+    """Shares of a set of products in the catalogue, in sales and in list positions, each 0 to 1."""
 
     name: str
     catalogue: float
@@ -62,19 +62,19 @@ class ExposureShare:
 
 @dataclass(frozen=True)
 class CatalogueExposure:
-    """Which products the published lists show.
+    """Exposure of the products in the published recommendations.
 
     Attributes:
-        listed: products that stand in a list.
-        sellable: products that might.
-        places: places in all lists.
-        gini: of the places over the sellable products, 0 = all as often.
-        gini_sales: the same of the purchases.
-        tenths: the products by tenths of their sales, the best-selling first.
-        lorenz: (share of products, share of places, share of sales), least first.
-        brands: by brand, the most shown first.
-        prices: by price band, the cheapest first.
-        most: product and places of those shown most.
+        listed: products in at least one list.
+        sellable: products that may be listed.
+        places: positions in all lists.
+        gini: of the positions over the sellable products, 0 = all equally often.
+        gini_sales: of the purchases.
+        tenths: by decile of sales, bestsellers first.
+        lorenz: (share of products, share of positions, share of sales), ascending.
+        brands: by brand, most shown first.
+        prices: by price band, cheapest first.
+        most: product and positions of the most shown products.
     """
 
     listed: int
@@ -91,7 +91,16 @@ class CatalogueExposure:
 
 @dataclass(frozen=True)
 class ClusterCard:
-    """A group of products; `parent` names the group of groups, empty = none; `products` are shown on its sheet."""
+    """A cluster of products.
+
+    Attributes:
+        id: its id.
+        label: its label.
+        size: number of products.
+        terms: its characteristic words.
+        parent: label of its parent cluster, empty = none.
+        products: examples.
+    """
 
     id: int
     label: str
@@ -103,7 +112,14 @@ class ClusterCard:
 
 @dataclass(frozen=True)
 class ClusterMap:
-    """Groups, the largest first, and a map: (product, x, y, id of its group), of `whole` products in all."""
+    """Clusters, largest first, and a 2-D map.
+
+    Attributes:
+        groups: the clusters shown.
+        dots: (product, x, y, cluster id) of the products drawn.
+        whole: number of products in total.
+        number: number of clusters in total.
+    """
 
     groups: tuple[ClusterCard, ...]
     dots: tuple[tuple[int, float, float, int], ...]
@@ -113,7 +129,7 @@ class ClusterMap:
 
 @dataclass(frozen=True)
 class UserEvent:
-    """What a user did with a product, in words, and when last (UTC seconds)."""
+    """A user's interaction with a product, in words, and its latest time (UTC seconds)."""
 
     product: int
     kind: str
@@ -122,7 +138,7 @@ class UserEvent:
 
 @dataclass(frozen=True)
 class RankedItem:
-    """A place in a list."""
+    """A recommended product."""
 
     product: int
     reason: str
@@ -131,7 +147,7 @@ class RankedItem:
 
 @dataclass(frozen=True)
 class UserExample:
-    """A user: the newest events, the newest first, how many there are in all, and the list."""
+    """A user: latest events (newest first), total number of events, and the recommendation list."""
 
     id: str
     events: int
@@ -141,7 +157,7 @@ class UserExample:
 
 @dataclass(frozen=True)
 class NeighbourExample:
-    """A product and what is like it: (product, cosine), the most alike first."""
+    """A product and its neighbours: (product, cosine), most similar first."""
 
     product: int
     near: tuple[tuple[int, float], ...]
@@ -149,12 +165,12 @@ class NeighbourExample:
 
 @dataclass(frozen=True)
 class RunChanges:
-    """This run beside the one before.
+    """Comparison of this run with the previous one.
 
     Attributes:
-        before: id of the earlier run.
-        rows: what, before, now.
-        overlap: mean share of a user's earlier list that stayed, None = no user is in both.
+        before: id of the previous run.
+        rows: quantity, previous value, current value.
+        overlap: mean share of a user's previous list that remained, None = no user is in both runs.
         users: users compared.
     """
 
@@ -166,16 +182,16 @@ class RunChanges:
 
 @dataclass(frozen=True)
 class ListSummary:
-    """The published lists.
+    """The published recommendations.
 
     Attributes:
         run_id: their run.
-        published: when, UTC seconds.
-        users: that should have one.
-        covered: that do.
-        k: length wished for.
-        short: lists that are shorter.
-        drops: rule, what, how often.
+        published: time of publication, UTC seconds.
+        users: users expected to have a list.
+        covered: users with a list.
+        k: requested length.
+        short: number of shorter lists.
+        drops: rule, effect, count.
         stages: seconds and memory of the steps of the run.
     """
 
@@ -191,16 +207,18 @@ class ListSummary:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """A whole report; what is None or empty does not exist yet, and the page says which command makes it.
+    """A complete report.
+
+    For a part that is None or empty, because it does not exist yet, the page names the command that creates it.
 
     Attributes:
         shop: name of the project.
-        at: when it was made, UTC seconds.
-        products: those shown anywhere.
-        pixels: (m, 3, S, S) uint8 pictures of theirs.
-        provenance: what, value; secrets masked.
-        settings: those that are not the default; secrets masked.
-        agreement: how often neighbours share an attribute, by system: `slice` names the attribute.
+        at: time of creation, UTC seconds.
+        products: all products shown.
+        pixels: (m, 3, S, S) uint8 images of these products.
+        provenance: name, value; secrets masked.
+        settings: settings that differ from their default; secrets masked.
+        agreement: how often neighbours share an attribute, by system; `slice` names the attribute.
     """
 
     shop: str

@@ -1,7 +1,7 @@
-"""The page and the numbers beside it: HTML that needs nothing but itself, and JSON.
+"""Render the report as self-contained HTML and as JSON.
 
-In: `ReportContent`. Out: text; the same content gives the same bytes. All texts are escaped by Jinja2, what the script reads
-is JSON without `<`, `>` and `&`, and a policy in the page forbids every style, script and address that is not in it.
+In: `ReportContent`. Out: text, byte for byte the same for the same content. Jinja2 escapes all texts, the script's data
+is JSON without `<`, `>` and `&`, and a content security policy forbids every style, script and URL not in the page.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from recsys.report import chart_geometry as charts
-from recsys.report import formatting as words
+from recsys.report import chart_geometry, formatting
 from recsys.report.chart_data import ChartData
 from recsys.report.content import ReportContent
 from recsys.report.summary import verdict
@@ -25,136 +24,137 @@ from recsys.report.thumbnails import BUDGET, thumbnails
 
 SCHEMA_VERSION = 1
 LIMIT = 8_000_000
-"""Bytes that no page may have."""
-_SLACK = 10_000
-"""Bytes by which the pictures of a page that is too large become fewer than it takes."""
+"""Most bytes of a page."""
+_MARGIN = 10_000
+"""Bytes by which the images of a page that is too large are reduced beyond the excess."""
 
 
 def render_html(content: ReportContent, *, budget: int = BUDGET, limit: int = LIMIT) -> str:
-    """The whole report as one HTML document.
+    """Render the report as one HTML document.
 
     Args:
-        content: what it tells.
-        budget: bytes of base64 for its pictures.
-        limit: bytes of the page; where texts take more than usual, pictures get less.
+        content: the data of the report.
+        budget: bytes of base64 for its images.
+        limit: bytes of the page; images get less room if the texts take more.
     """
-    pictures = thumbnails(content.products, content.pixels, budget=budget)
-    made = _page(content, pictures)
-    over = len(made.encode()) - limit
-    if over <= 0:
-        return made
-    left = sum(map(len, pictures)) - over - _SLACK
-    return _page(content, thumbnails(content.products, content.pixels, budget=max(0, left)))
+    images = thumbnails(content.products, content.pixels, budget=budget)
+    page = _render_page(content, images)
+    excess = len(page.encode()) - limit
+    if excess <= 0:
+        return page
+    remaining = sum(map(len, images)) - excess - _MARGIN
+    return _render_page(content, thumbnails(content.products, content.pixels, budget=max(0, remaining)))
 
 
-def _page(content: ReportContent, pictures: tuple[str, ...]) -> str:
-    style, script = _part("style.css"), _part("script.js")
-    rules = "".join(
-        f".p{at}{{background-image:url(data:image/webp;base64,{held})}}\n" for at, held in enumerate(pictures) if held
+def _render_page(content: ReportContent, images: tuple[str, ...]) -> str:
+    style, script = _read_template("style.css"), _read_template("script.js")
+    image_style = "".join(
+        f".p{i}{{background-image:url(data:image/webp;base64,{data})}}\n" for i, data in enumerate(images) if data
     )
     return (
         _environment()
         .get_template("page.html")
         .render(
             content=content,
-            verdict=verdict(content),
-            figures=ChartData(content),
-            pictured=[bool(held) for held in pictures],
+            summary=verdict(content),
+            charts=ChartData(content),
+            has_image=[bool(data) for data in images],
             style=style,
-            rules=rules,
+            image_style=image_style,
             script=script,
-            data=_told(content, pictures),
-            policy=_policy([style, rules], [script]),
+            script_data=_create_script_data(content, images),
+            policy=_create_policy([style, image_style], [script]),
         )
     )
 
 
 def to_json(content: ReportContent) -> dict[str, Any]:
-    """The numbers of the report in JSON's own types; pictures are left out."""
-    said = verdict(content)
-    out: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "verdict": _plain(said)}
+    """Convert the content and its summary to JSON-compatible values; images are left out."""
+    out: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "verdict": _to_plain(verdict(content))}
     for field in dataclasses.fields(content):
         if field.name != "pixels":
-            out[field.name] = _plain(getattr(content, field.name))
+            out[field.name] = _to_plain(getattr(content, field.name))
     return out
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: _to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
 
 
-def _told(content: ReportContent, pictures: tuple[str, ...]) -> str:
-    """What the script needs: products of the explorer and of the map, neighbours, names of groups."""
-    used = {product for one in content.explorer for product in (one.product, *(near for near, _ in one.near))}
+def _create_script_data(content: ReportContent, images: tuple[str, ...]) -> str:
+    """Return the script's JSON: products of the explorer and of the map, neighbours, cluster labels."""
+    used = {i for example in content.explorer for i in (example.product, *(near for near, _ in example.near))}
     used |= {product for product, *_ in content.clusters.dots} if content.clusters else set()
-    told = {
+    data = {
         "products": {
-            at: [
-                words.clean_text(one.title, 90),
-                words.clean_text(one.about, 90),
-                words.clean_text(one.id, 60),
-                int(bool(pictures[at])),
+            i: [
+                formatting.clean_text(product.title, 90),
+                formatting.clean_text(product.about, 90),
+                formatting.clean_text(product.id, 60),
+                int(bool(images[i])),
             ]
-            for at, one in enumerate(content.products)
-            if at in used
+            for i, product in enumerate(content.products)
+            if i in used
         },
-        "near": {one.product: [[near, round(score, 3)] for near, score in one.near] for one in content.explorer},
-        "groups": {one.id: words.clean_text(one.label, 90) for one in content.clusters.groups}
+        "neighbours": {
+            example.product: [[near, round(score, 3)] for near, score in example.near] for example in content.explorer
+        },
+        "clusters": {cluster.id: formatting.clean_text(cluster.label, 90) for cluster in content.clusters.groups}
         if content.clusters
         else {},
     }
-    text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
 
-def _policy(styles: list[str], scripts: list[str]) -> str:
-    def named(texts: list[str]) -> str:
+def _create_policy(styles: list[str], scripts: list[str]) -> str:
+    """Return a content security policy that allows these styles and scripts by hash, and nothing else."""
+
+    def hash_sources(texts: list[str]) -> str:
         digests = (hashlib.sha256(text.encode()).digest() for text in texts)
         return " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests)
 
     return (
-        f"default-src 'none'; img-src data:; style-src {named(styles)}; script-src {named(scripts)}; "
+        f"default-src 'none'; img-src data:; style-src {hash_sources(styles)}; script-src {hash_sources(scripts)}; "
         "base-uri 'none'; form-action 'none'"
     )
 
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("recsys.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in (
-        "clean_text",
-        "initial",
-        "number",
-        "measure",
-        "percent",
-        "cell",
-        "moment",
-        "day",
-        "ago",
-        "pluralize",
-        "format_p_value",
-    ):
-        made.filters[name] = getattr(words, name)
-    made.globals["charts"] = charts
-    return made
+    environment.filters |= {
+        "clean_text": formatting.clean_text,
+        "initial": formatting.initial,
+        "number": formatting.number,
+        "metric": formatting.measure,
+        "percent": formatting.percent,
+        "cell": formatting.cell,
+        "time": formatting.moment,
+        "date": formatting.day,
+        "age": formatting.ago,
+        "pluralize": formatting.pluralize,
+    }
+    environment.globals["geometry"] = chart_geometry
+    return environment
 
 
-def _part(name: str) -> str:
-    """A file of the templates as it stands; neither can end the element it is put into."""
+def _read_template(name: str) -> str:
+    """Return the source of a template file; style and script contain nothing that ends their element."""
     loader = _environment().loader
     assert loader is not None
     return loader.get_source(_environment(), name)[0]

@@ -1,6 +1,6 @@
-"""Numbers that were measured, as plain frozen data: tables, figures with intervals, the last evaluation, curves.
+"""Measured values as frozen dataclasses: tables, metrics with intervals, evaluation, learning curves.
 
-In: numbers and names. Out: parts of `Content`.
+In: numbers and names. Out: parts of `ReportContent`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ class Grid:
     """A table.
 
     Attributes:
-        title: what it is.
+        title: caption.
         columns: names.
-        rows: one tuple a row, as long as `columns`.
+        rows: one tuple per row, as long as `columns`.
     """
 
     title: str
@@ -27,7 +27,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number with its 95 % interval."""
+    """A metric value with its 95 % interval."""
 
     system: str
     slice: str
@@ -40,7 +40,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Pair:
-    """Ours less another system, over the same users."""
+    """The difference between the recommender and another system over the same users."""
 
     slice: str
     metric: str
@@ -58,16 +58,16 @@ class Evaluation:
     """The last offline evaluation.
 
     Attributes:
-        at: when, UTC seconds.
-        said: its verdict.
-        ours: the name of our system in it, empty where it was left out.
-        how: what was held back, in words.
+        at: its time, UTC seconds.
+        said: its summary sentence.
+        ours: the name of the recommender in it, empty if it was left out.
+        how: description of the split.
         k: length of the lists.
         users: test users.
-        same_data: it was made from today's data.
-        same_settings: and with today's settings.
-        figures: all of them.
-        pairs: ours against each other one.
+        same_data: the data has not changed since.
+        same_settings: the settings have not changed since.
+        figures: all metric values.
+        pairs: the recommender against each other system.
     """
 
     at: int
@@ -84,7 +84,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Curve:
-    """A number over the steps of a training; `stage` names the part that was trained."""
+    """A value over the training steps; `stage` names the trained part."""
 
     stage: str
     name: str
@@ -94,12 +94,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Training:
-    """How the encoder in use was trained.
+    """The training of the encoder in use.
 
     Attributes:
-        curves: from its journal, empty where that is gone.
-        last: smoothed numbers at the end.
-        ranker: what is worth knowing of the ranker.
+        curves: from its metric log, empty if the log was deleted.
+        last: smoothed values at the end.
+        ranker: facts about the ranker.
     """
 
     curves: tuple[Curve, ...]

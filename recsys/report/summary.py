@@ -1,6 +1,6 @@
-"""The verdict in words: better than popularity or not, how sure, for how many users, and what to look at.
+"""Summarise the report: better than popularity or not, significance, coverage, and points to check.
 
-In: `ReportContent`. Out: `Summary`; every sentence follows from a number that stands further down in the report.
+In: `ReportContent`. Out: `Summary`; every sentence follows from a number further down in the report.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from recsys.report.content import ReportContent
 from recsys.report.formatting import ago, format_p_value, measure, percent, pluralize
 from recsys.report.measurements import Evaluation, Pair
 
-METRIC, WHOLE = "ndcg@10", "all"
+METRIC = "ndcg@10"
+WHOLE = "all"
 _LEVEL = 0.05
-_OLD_DAYS = 14
-_FEW_LISTED, _UNEVEN, _MOVED, _BLANK = 0.1, 0.9, 0.3, 0.3
+_MAX_EVALUATION_DAYS = 14
+_MIN_COVERAGE, _MAX_GINI, _MIN_OVERLAP, _MAX_WITHOUT_IMAGE = 0.1, 0.9, 0.3, 0.3
+_MAX_MEAN_COSINE = 0.9
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something to look at: a sentence and the section that shows it."""
+    """A point to check: a sentence and the id of the section that shows it."""
 
     text: str
     section: str
@@ -28,7 +30,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Tile:
-    """A number with its name and a word on it; `section` shows more."""
+    """A number with its name and an explanation; `section` is the id of the section with details."""
 
     name: str
     value: str
@@ -38,14 +40,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the report says first.
+    """The first section of the report.
 
     Attributes:
         tone: "good", "open" or "bad".
         headline: one sentence.
-        because: sentences with the figures.
-        tiles: four numbers.
-        look: what to look at, the most urgent first; empty = nothing.
+        because: sentences with the numbers behind it.
+        tiles: four key numbers.
+        look: points to check, most urgent first; may be empty.
     """
 
     tone: str
@@ -56,70 +58,71 @@ class Summary:
 
 
 def verdict(content: ReportContent) -> Summary:
-    """Judge what there is."""
-    tone, headline, because = _judged(content.evaluation)
-    return Summary(tone, headline, because, _tiles(content), tuple(_notes(content)))
+    """Summarise the content."""
+    tone, headline, because = _summarize_evaluation(content.evaluation)
+    return Summary(tone, headline, because, _create_tiles(content), tuple(_create_notes(content)))
 
 
 def popularity(evaluation: Evaluation) -> Pair | None:
-    """Ours against the better of the systems that list what is popular, None where neither was compared."""
-    whole = [pair for pair in evaluation.pairs if (pair.slice, pair.metric) == (WHOLE, METRIC)]
-    known = [pair for pair in whole if pair.other.startswith("popular") and pair.system == evaluation.ours]
-    return min(known, key=lambda pair: pair.difference, default=None)
+    """Return the comparison with the better popularity baseline, None if there is none."""
+    pairs = [pair for pair in evaluation.pairs if (pair.slice, pair.metric) == (WHOLE, METRIC)]
+    popular = [pair for pair in pairs if pair.other.startswith("popular") and pair.system == evaluation.ours]
+    return min(popular, key=lambda pair: pair.difference, default=None)
 
 
 def strongest(evaluation: Evaluation) -> Pair | None:
-    """Ours against the best of all other systems, None where ours was not compared."""
-    whole = [pair for pair in evaluation.pairs if (pair.slice, pair.metric) == (WHOLE, METRIC)]
+    """Return the comparison with the best other system, None if the recommender was not compared."""
+    pairs = [pair for pair in evaluation.pairs if (pair.slice, pair.metric) == (WHOLE, METRIC)]
     return min(
-        (pair for pair in whole if pair.system == evaluation.ours), key=lambda pair: pair.difference, default=None
+        (pair for pair in pairs if pair.system == evaluation.ours), key=lambda pair: pair.difference, default=None
     )
 
 
 def is_significant(pair: Pair) -> bool:
-    """Whether both the interval and the test say that there is a difference."""
+    """Whether the interval excludes 0 and the p value is below 0.05."""
     return pair.p < _LEVEL and (pair.low > 0 or pair.high < 0)
 
 
 def value(evaluation: Evaluation, system: str, metric: str = METRIC, part: str = WHOLE) -> float:
-    """A figure of a system, nan where it was not measured."""
-    found = (one.value for one in evaluation.figures if (one.system, one.metric, one.slice) == (system, metric, part))
-    return next(found, math.nan)
+    """Return a metric value of a system, NaN if it was not measured."""
+    values = (row.value for row in evaluation.figures if (row.system, row.metric, row.slice) == (system, metric, part))
+    return next(values, math.nan)
 
 
-def _judged(found: Evaluation | None) -> tuple[str, str, tuple[str, ...]]:
-    if found is None:
+def _summarize_evaluation(evaluation: Evaluation | None) -> tuple[str, str, tuple[str, ...]]:
+    """Return tone, headline and the sentences with the numbers."""
+    if evaluation is None:
         return "open", "Whether it beats popularity is not known yet.", (
-            "Nothing has been evaluated. Run recsys evaluate: it holds purchases back, learns without them, and "
-            "compares our lists with those of plain systems on the same users.",
+            "There is no evaluation. Run recsys evaluate: it holds out purchases, trains without them, and compares "
+            "the recommendations with those of baselines for the same users.",
         )  # fmt: skip
-    pair = popularity(found) if found.ours else None
+    pair = popularity(evaluation) if evaluation.ours else None
     if pair is None:
-        return "open", "Our lists were not compared with popularity.", (
-            f"The last evaluation says: {found.said}. Leave recsys and popular among [evaluate] models.",
+        return "open", "The recommendations were not compared with popularity.", (
+            f"Result of the last evaluation: {evaluation.said}. Keep recsys and popular in [evaluate] models.",
         )  # fmt: skip
-    ours, theirs = value(found, pair.system), value(found, pair.other)
-    apart = (
-        f"NDCG@10 is {measure(ours)}, the most popular products ({pair.other}) reach {measure(theirs)}. On the same "
-        f"{pluralize(pair.users, 'user')} the difference is {measure(pair.difference)}"
+    our_value, popular_value = value(evaluation, pair.system), value(evaluation, pair.other)
+    numbers = (
+        f"NDCG@10 is {measure(our_value)}, the most popular products ({pair.other}) reach {measure(popular_value)}. "
+        f"On the same {pluralize(pair.users, 'user')} the difference is {measure(pair.difference)}"
     )
     if math.isnan(pair.low):
-        return "open", "How sure the difference to popularity is was not asked for.", (
-            f"{apart}; set [evaluate] bootstrap above 0 for an interval.",
+        return "open", "The difference to popularity has no confidence interval.", (
+            f"{numbers}; set [evaluate] bootstrap above 0 for an interval.",
         )  # fmt: skip
-    apart += f", 95 % interval {measure(pair.low)} to {measure(pair.high)}, {format_p_value(pair.p)}."
-    said = f"Against the strongest plain system: {found.said}."
+    numbers += f", 95 % interval {measure(pair.low)} to {measure(pair.high)}, {format_p_value(pair.p)}."
+    strongest_text = f"Against the strongest baseline: {evaluation.said}."
     if not is_significant(pair):
-        return "open", "No difference to popularity can be shown.", (apart, said)
+        return "open", "No difference to popularity can be shown.", (numbers, strongest_text)
     if pair.difference < 0:
-        return "bad", "Popularity does better than our lists.", (apart, said)
-    times = ours / theirs if theirs > 0 else math.inf
-    how = f", {times:.0f} times as good" if 2.5 <= times < 1000 else ""
-    return "good", f"Yes, better than popularity{how}.", (apart, said)
+        return "bad", "Popularity does better than the recommender.", (numbers, strongest_text)
+    ratio = our_value / popular_value if popular_value > 0 else math.inf
+    ratio_text = f", {ratio:.0f} times as good" if 2.5 <= ratio < 1000 else ""
+    return "good", f"Yes, better than popularity{ratio_text}.", (numbers, strongest_text)
 
 
-def _tiles(content: ReportContent) -> tuple[Tile, ...]:
-    lists, exposure, changes, judged = content.lists, content.exposure, content.changes, content.evaluation
+def _create_tiles(content: ReportContent) -> tuple[Tile, ...]:
+    lists, exposure, changes, evaluation = content.lists, content.exposure, content.changes, content.evaluation
     none = "–"
     covered = Tile("users with a list", none, "nothing is published", "lists")
     if lists is not None:
@@ -130,89 +133,88 @@ def _tiles(content: ReportContent) -> tuple[Tile, ...]:
         share = exposure.listed / exposure.sellable if exposure.sellable else math.nan
         about = f"{exposure.listed:,} of {exposure.sellable:,} sellable"
         shown = Tile("products shown", percent(share), about, "exposure")
-    stayed = Tile("stayed since the last run", none, "there is no earlier run", "changes")
+    overlap = Tile("unchanged since the last run", none, "there is no earlier run", "changes")
     if changes is not None and changes.overlap is not None:
-        stayed = Tile(
-            "stayed since the last run", percent(changes.overlap), f"of {pluralize(changes.users, 'list')}", "changes"
-        )
+        about = f"of {pluralize(changes.users, 'list')}"
+        overlap = Tile("unchanged since the last run", percent(changes.overlap), about, "changes")
     age = Tile("last evaluation", none, "run recsys evaluate", "figures")
-    if judged is not None:
-        fit = "today’s data" if judged.same_data else "earlier data"
-        age = Tile("last evaluation", ago(judged.at, content.at), f"{judged.users:,} test users, {fit}", "figures")
-    return covered, shown, stayed, age
+    if evaluation is not None:
+        data = "today’s data" if evaluation.same_data else "earlier data"
+        about = f"{evaluation.users:,} test users, {data}"
+        age = Tile("last evaluation", ago(evaluation.at, content.at), about, "figures")
+    return covered, shown, overlap, age
 
 
-def _notes(content: ReportContent) -> list[Note]:
-    return [*_of_lists(content), *_of_evaluation(content), *_of_products(content), *_of_training(content)]
+def _create_notes(content: ReportContent) -> list[Note]:
+    return [*_check_lists(content), *_check_evaluation(content), *_check_products(content), *_check_training(content)]
 
 
-def _of_lists(content: ReportContent) -> list[Note]:
+def _check_lists(content: ReportContent) -> list[Note]:
     lists, out = content.lists, list[Note]()
     if lists is None:
-        return [Note("No lists are published; run recsys recommend.", "lists")]
+        return [Note("No recommendations are published; run recsys recommend.", "lists")]
     if lists.covered < lists.users:
-        out.append(Note(f"{pluralize(lists.users - lists.covered, 'user')} have no list of their own.", "lists"))
+        out.append(Note(f"{pluralize(lists.users - lists.covered, 'user')} have no personal list.", "lists"))
     if lists.short:
         out.append(
-            Note(f"{pluralize(lists.short, 'list')} are shorter than {lists.k}: the rules leave no more.", "lists")
+            Note(f"{pluralize(lists.short, 'list')} are shorter than {lists.k}: the rules allow no more.", "lists")
         )
     changes = content.changes
-    if changes is not None and changes.overlap is not None and changes.overlap < _MOVED:
+    if changes is not None and changes.overlap is not None and changes.overlap < _MIN_OVERLAP:
         out.append(
-            Note(f"Lists changed much: only {percent(changes.overlap)} of the last run’s products stayed.", "changes")
+            Note(f"Lists changed much: only {percent(changes.overlap)} of the last run’s products remain.", "changes")
         )
     return out
 
 
-def _of_evaluation(content: ReportContent) -> list[Note]:
-    judged, out = content.evaluation, list[Note]()
-    if judged is None:
-        return [Note("Nothing has been evaluated; run recsys evaluate.", "figures")]
-    if not judged.same_settings:
+def _check_evaluation(content: ReportContent) -> list[Note]:
+    evaluation, out = content.evaluation, list[Note]()
+    if evaluation is None:
+        return [Note("There is no evaluation; run recsys evaluate.", "figures")]
+    if not evaluation.same_settings:
         out.append(Note("Settings have changed since the last evaluation; run recsys evaluate again.", "figures"))
-    elif (content.at - judged.at) / 86_400 > _OLD_DAYS:
-        out.append(Note(f"The last evaluation was {ago(judged.at, content.at)}; run recsys evaluate again.", "figures"))
-    pair = popularity(judged)
+    elif (content.at - evaluation.at) / 86_400 > _MAX_EVALUATION_DAYS:
+        age = ago(evaluation.at, content.at)
+        out.append(Note(f"The last evaluation was {age}; run recsys evaluate again.", "figures"))
+    pair = popularity(evaluation)
     if pair is not None and not is_significant(pair):
         out.append(
-            Note("The test is too small, or our lists too plain, to show a difference to popularity.", "figures")
+            Note("The test is too small, or the lists too similar, to show a difference to popularity.", "figures")
         )
-    best = strongest(judged)
+    best = strongest(evaluation)
     if best is not None and best is not pair and not (is_significant(best) and best.difference > 0):
-        how = "is behind" if is_significant(best) else "shows no gain over"
-        out.append(Note(f"{judged.ours} {how} the strongest plain system ({best.other}).", "figures"))
+        relation = "is behind" if is_significant(best) else "shows no gain over"
+        out.append(Note(f"{evaluation.ours} {relation} the strongest baseline ({best.other}).", "figures"))
     return out
 
 
-def _of_products(content: ReportContent) -> list[Note]:
+def _check_products(content: ReportContent) -> list[Note]:
     counts, out = dict(content.quality.counts), list[Note]()
     rejected = counts.get("rejected rows", 0)
     if rejected:
         out.append(Note(f"{pluralize(rejected, 'row')} of the shop’s data could not be used.", "quality"))
-    products, pictured = counts.get("products", 0), counts.get("products with a picture", 0)
-    if products and pictured < (1 - _BLANK) * products:
+    products, with_image = counts.get("products", 0), counts.get("products with a picture", 0)
+    if products and with_image < (1 - _MAX_WITHOUT_IMAGE) * products:
         out.append(
-            Note(f"{pluralize(products - pictured, 'product')} of {products:,} have no usable picture.", "quality")
+            Note(f"{pluralize(products - with_image, 'product')} of {products:,} have no usable image.", "quality")
         )
     exposure = content.exposure
     if exposure is None:
         return out
-    if exposure.sellable and exposure.listed < _FEW_LISTED * exposure.sellable:
+    if exposure.sellable and exposure.listed < _MIN_COVERAGE * exposure.sellable:
         out.append(
-            Note(f"Only {percent(exposure.listed / exposure.sellable)} of the products stand in a list.", "exposure")
+            Note(f"Only {percent(exposure.listed / exposure.sellable)} of the products are in a list.", "exposure")
         )
-    if exposure.gini is not None and exposure.gini > _UNEVEN:
-        out.append(
-            Note(f"A few products take most places (Gini {exposure.gini:.2f}); see who is left out.", "exposure")
-        )
+    if exposure.gini is not None and exposure.gini > _MAX_GINI:
+        out.append(Note(f"A few products take most list positions (Gini {exposure.gini:.2f}).", "exposure"))
     return out
 
 
-def _of_training(content: ReportContent) -> list[Note]:
+def _check_training(content: ReportContent) -> list[Note]:
     if content.training is None:
         return [Note("There is no trained model; run recsys train.", "training")]
-    last = {str(name): figure for name, figure in content.training.last.rows}
-    alike = last.get("mean_cosine")
-    if isinstance(alike, float) and alike > 0.9:
-        return [Note(f"The product vectors are nearly all alike (mean cosine {alike:.2f}).", "training")]
+    last = {str(name): value for name, value in content.training.last.rows}
+    mean_cosine = last.get("mean_cosine")
+    if isinstance(mean_cosine, float) and mean_cosine > _MAX_MEAN_COSINE:
+        return [Note(f"The product vectors are nearly identical (mean cosine {mean_cosine:.2f}).", "training")]
     return []

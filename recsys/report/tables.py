@@ -1,6 +1,6 @@
-"""The tables behind the charts: the same numbers, to be read or copied.
+"""Tables with the numbers of the charts, to read or copy.
 
-In: `ReportContent`. Out: a `Grid` a chart.
+In: `ReportContent`. Out: one `Grid` per chart.
 """
 
 from __future__ import annotations
@@ -14,50 +14,50 @@ from recsys.report.measurements import Grid
 
 @dataclass(frozen=True)
 class Grids:
-    """The tables of a report's charts; without rows where there is no chart."""
+    """The tables of a report's charts; a table is empty if its chart is missing."""
 
     content: ReportContent
 
     @property
-    def agreements(self) -> Grid:
-        """How often neighbours share an attribute."""
-        rows = tuple((one.slice, one.system, one.value, one.low, one.high) for one in self.content.agreement)
+    def neighbour_agreement(self) -> Grid:
+        """How often neighbours share an attribute value."""
+        rows = tuple((row.slice, row.system, row.value, row.low, row.high) for row in self.content.agreement)
         return Grid("Neighbours with the same value", ("attribute", "neighbours by", "share", "low", "high"), rows)
 
     @property
-    def tenths(self) -> Grid:
-        """Shares by tenths of sales."""
-        return self._shares("By how well it sells", "part", self._of("tenths"))
+    def sales_deciles(self) -> Grid:
+        """Shares by decile of sales."""
+        return self._create_share_grid("By sales", "decile", self._select_exposure("tenths"))
 
     @property
     def brands(self) -> Grid:
         """Shares by brand."""
-        return self._shares("By brand", "brand", self._of("brands"))
+        return self._create_share_grid("By brand", "brand", self._select_exposure("brands"))
 
     @property
     def prices(self) -> Grid:
         """Shares by price band."""
-        return self._shares("By price band", "band", self._of("prices"))
+        return self._create_share_grid("By price band", "band", self._select_exposure("prices"))
 
     @property
     def lorenz(self) -> Grid:
-        """The curve of evenness at every tenth of the products."""
+        """The Lorenz curves at every tenth of the products."""
         points = self.content.exposure.lorenz if self.content.exposure else ()
-        some = points[:: max(1, (len(points) - 1) // 10)]
-        columns = ("least shown share of the products", "share of the places", "least sold: share of the purchases")
-        return Grid("How evenly places and purchases are spread", columns, tuple(some))
+        sample = points[:: max(1, (len(points) - 1) // 10)]
+        columns = ("share of products, ascending", "share of list positions", "share of purchases")
+        return Grid("Lorenz curves of list positions and purchases", columns, tuple(sample))
 
     @property
-    def groups(self) -> Grid:
-        """The groups of products."""
-        groups = self.content.clusters.groups if self.content.clusters else ()
-        rows = tuple((one.id, one.label, one.size, one.parent or None, ", ".join(one.terms)) for one in groups)
-        return Grid("Groups of products", ("id", "label", "products", "part of", "terms"), rows)
+    def clusters(self) -> Grid:
+        """The clusters of products."""
+        clusters = self.content.clusters.groups if self.content.clusters else ()
+        rows = tuple((card.id, card.label, card.size, card.parent or None, ", ".join(card.terms)) for card in clusters)
+        return Grid("Clusters of products", ("id", "label", "products", "part of", "terms"), rows)
 
-    def _of(self, name: str) -> Sequence[ExposureShare]:
+    def _select_exposure(self, name: str) -> Sequence[ExposureShare]:
         return getattr(self.content.exposure, name) if self.content.exposure else ()
 
     @staticmethod
-    def _shares(title: str, what: str, rows: Sequence[ExposureShare]) -> Grid:
-        columns = (what, "share of sellable products", "share of purchases", "share of places")
-        return Grid(title, columns, tuple((one.name, one.catalogue, one.sales, one.exposure) for one in rows))
+    def _create_share_grid(title: str, label: str, shares: Sequence[ExposureShare]) -> Grid:
+        columns = (label, "share of sellable products", "share of purchases", "share of list positions")
+        return Grid(title, columns, tuple((row.name, row.catalogue, row.sales, row.exposure) for row in shares))

@@ -1,6 +1,6 @@
-"""Small pictures inside the page: WebP as data URIs, each once, together never above a budget.
+"""Encode product images as WebP for inline data URIs, within a total budget of bytes.
 
-In: pixels, the most wanted picture first. Out: base64 of each, empty where the budget left it out.
+In: pixels, most important image first. Out: base64 of each image, empty if the budget excludes it.
 """
 
 from __future__ import annotations
@@ -16,57 +16,59 @@ import numpy.typing as npt
 from recsys.report.content import ProductCard
 
 BUDGET: Final = 4_500_000
-"""Bytes of base64 that all pictures of a page may take."""
+"""Most bytes of base64 for all images of a page."""
 _LEVELS: Final = ((96, 78), (64, 74), (64, 55), (48, 50), (40, 40), (32, 30))
-"""Side in pixels and quality, the best first; a picture smaller than the side is not enlarged."""
-_PROBES: Final = 24
+"""Side in pixels and WebP quality, best first; an image smaller than the side is not enlarged."""
+_SAMPLE_SIZE: Final = 24
 
 
 def thumbnails(
     products: Sequence[ProductCard], pixels: npt.NDArray[np.uint8], *, budget: int = BUDGET
 ) -> tuple[str, ...]:
-    """Base64 of the picture of each product, empty for those without one.
+    """Return the base64 of each product's image, empty for products without one.
 
-    The best size and quality that fit the budget are taken, judged by some pictures from all over; what is over the
-    budget at the smallest size is left out from the end.
+    Uses the best size and quality that fit the budget, estimated on an evenly spaced sample of the images; images
+    beyond the budget at the smallest size are dropped from the end.
 
     Args:
-        products: the most wanted first; `picture` is a row of `pixels`, -1 = none.
+        products: most important first; `picture` is a row of `pixels`, -1 = no image.
         pixels: (m, 3, S, S).
         budget: bytes.
     """
     rows = [product.picture for product in products]
-    wanted = [row for row in dict.fromkeys(rows) if row >= 0]
-    if not wanted:
+    image_rows = [row for row in dict.fromkeys(rows) if row >= 0]
+    if not image_rows:
         return ("",) * len(rows)
-    probes = wanted[:: max(1, len(wanted) // _PROBES)]
+    sample = image_rows[:: max(1, len(image_rows) // _SAMPLE_SIZE)]
     levels = [level for level in _LEVELS if level[0] <= pixels.shape[-1] or level == _LEVELS[-1]]
-    sizes = {level: sum(len(_webp(pixels[row], *level)) for row in probes) / len(probes) for level in levels[:-1]}
-    fitting = [level for level in levels[:-1] if sizes[level] * len(wanted) <= 0.9 * budget]
-    made = _within(wanted, pixels, (fitting or [levels[-1]])[0], budget)
-    return tuple(made.get(row, "") for row in rows)
+    sizes = {
+        level: sum(len(_encode_webp(pixels[row], *level)) for row in sample) / len(sample) for level in levels[:-1]
+    }
+    fitting = [level for level in levels[:-1] if sizes[level] * len(image_rows) <= 0.9 * budget]
+    encoded = _encode_within_budget(image_rows, pixels, (fitting or [levels[-1]])[0], budget)
+    return tuple(encoded.get(row, "") for row in rows)
 
 
-def _within(
-    wanted: Sequence[int], pixels: npt.NDArray[np.uint8], level: tuple[int, int], budget: int
+def _encode_within_budget(
+    image_rows: Sequence[int], pixels: npt.NDArray[np.uint8], level: tuple[int, int], budget: int
 ) -> dict[int, str]:
-    made: dict[int, str] = {}
-    left = budget
-    for row in wanted:
-        held = _webp(pixels[row], *level)
-        left -= len(held)
-        if left < 0:
+    encoded: dict[int, str] = {}
+    remaining = budget
+    for row in image_rows:
+        data = _encode_webp(pixels[row], *level)
+        remaining -= len(data)
+        if remaining < 0:
             break
-        made[row] = held
-    return made
+        encoded[row] = data
+    return encoded
 
 
-def _webp(picture: npt.NDArray[np.uint8], side: int, quality: int) -> str:
+def _encode_webp(pixels: npt.NDArray[np.uint8], side: int, quality: int) -> str:
     from PIL import Image
 
-    image = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
+    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     if image.width > side:
         image = image.resize((side, side), Image.Resampling.LANCZOS)
-    held = io.BytesIO()
-    image.save(held, "WEBP", quality=quality, method=4)
-    return base64.b64encode(held.getvalue()).decode("ascii")
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality, method=4)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

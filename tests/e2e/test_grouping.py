@@ -71,4 +71,4 @@ def test_products_in_no_group_are_told_and_stand_in_the_views(copied: Path, recs
     assert told == ([("no group", none)] if none else [])
     assert (2 * none > PRODUCTS) == any("[cluster] smallest" in said for said in found.document["warnings"])
     wrong = recsys("cluster", "--method", "hdbscan", "--number", "5", "-C", copied)
-    assert wrong.code == 2 and "hdbscan finds the number of groups itself" in wrong.err
+    assert wrong.code == 2 and "hdbscan determines the number of clusters itself" in wrong.err

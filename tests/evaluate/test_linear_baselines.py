@@ -48,7 +48,7 @@ def test_without_purchases_ease_and_als_say_nothing():
 
 @pytest.mark.parametrize("block", [3, 1024])
 def test_the_inverse_is_the_inverse(monkeypatch, block):
-    monkeypatch.setattr(linear, "_MIRROR", block)
+    monkeypatch.setattr(linear, "_TILE_SIZE", block)
     x = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
     gram = x.T @ x + np.eye(8, dtype=np.float32)
     np.testing.assert_allclose(linear.inverse(gram.copy()), np.linalg.inv(gram), atol=1e-5)

@@ -52,8 +52,8 @@ def test_negatives_are_sold_and_neither_bought_nor_wanted(seed, number):
 
 
 def test_negatives_are_uniform():
-    drawn = candidates.sample_negatives(cases_of([[0]] * 4000, [[0]] * 4000), (np.zeros(0, int),) * 4000, np.ones(N, bool),
-                                 number=3, seed=1)  # fmt: skip
+    cases, purchased = cases_of([[0]] * 4000, [[0]] * 4000), (np.zeros(0, int),) * 4000
+    drawn = candidates.sample_negatives(cases, purchased, np.ones(N, bool), number=3, seed=1)
     share = np.bincount(np.concatenate(drawn), minlength=N)[1:] / 12_000
     assert np.allclose(share, 1 / 14, atol=0.01)
 
@@ -63,5 +63,5 @@ def test_the_order_among_the_drawn_is_the_systems(monkeypatch):
     cases, drawn = cases_of([[0], [1]], [[9], [8, 6]]), [np.array([7, 1]), np.array([4])]
     found = candidates.rank_among_negatives(ordered(orders), cases, drawn, n=N, k=3)
     assert found.tolist() == [[1, 9, 7], [4, 8, -1]]  # product 6 is never listed
-    monkeypatch.setattr(candidates, "_BLOCK", 1)
+    monkeypatch.setattr(candidates, "_MAX_CELLS", 1)
     assert candidates.rank_among_negatives(ordered(orders), cases, drawn, n=N, k=3).tolist() == found.tolist()

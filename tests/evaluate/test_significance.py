@@ -42,7 +42,7 @@ def test_all_columns_are_resampled_by_the_same_users(monkeypatch):
     values[:, 1] = 1 - values[:, 0]
     whole = intervals.bootstrap_means(values, samples=100, seed=3)
     np.testing.assert_allclose(whole.sum(axis=1), 1)
-    monkeypatch.setattr(intervals, "_BLOCK", 120)  # three resamples at a time: the draws are the same
+    monkeypatch.setattr(intervals, "_MAX_CELLS", 120)  # three resamples at a time: the draws are the same
     np.testing.assert_allclose(intervals.bootstrap_means(values, samples=100, seed=3), whole)
 
 

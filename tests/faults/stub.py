@@ -19,7 +19,7 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from recsys.cli.context import _explained
+from recsys.cli.context import _describe_error
 from recsys.db.engine import rows
 from recsys.errors import LeaseHeldError, RecsysError
 from recsys.execution import failpoints
@@ -47,7 +47,7 @@ def work(armed: str, what: str, arguments: tuple[Any, ...], pipe: Connection) ->
             talk = {"pipe": pipe} if "pipe" in inspect.signature(do).parameters else {"say": pipe.send}
             do(*arguments, **talk)
     except Exception as error:
-        message, code = _explained(error)
+        message, code = _describe_error(error)
         pipe.send(("error", message))
         sys.exit(code)
     if armed == RECORD:
@@ -69,7 +69,7 @@ def exit_code(what: Callable[[], None], *, armed: str) -> int:
     try:
         what()
     except Exception as error:
-        return _explained(error)[1]
+        return _describe_error(error)[1]
     finally:
         arm(before)
     return 0

@@ -262,7 +262,7 @@ def test_arguments_that_are_no_text_are_refused(project: Path) -> None:
     for command in (["recommend", "--user", "a\ud800"], ["similar", "--text", "\udcff"], ["forget\udcff"]):
         outcome = projects.run_recsys(*command, "-C", project, "--json")
         assert outcome.code == 2
-        assert "is not UTF-8; mend it" in outcome.document["error"]
+        assert "is not UTF-8; pass it in UTF-8" in outcome.document["error"]
 
 
 def test_numbers_that_no_column_holds_are_refused_in_one_line(project: Path) -> None:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recsys.report import chart_geometry as charts
@@ -18,20 +18,24 @@ from tests.report.contents import figure, pixels
 
 
 @given(st.lists(st.floats(-1e6, 1e6), max_size=8))
+@example([1.908367349515151e-41])
+@example([5e-324, -5e-324])
+@example([1e-310])
+@example([0.6, 1e-300])
 def test_an_axis_holds_all_values_and_zero_on_round_ticks(values: list[float]) -> None:
     axis = charts.axis(values)
     assert all(axis.low <= value <= axis.high for value in [0.0, *values])
     places = [place for place, _ in axis.ticks]
     assert places[0] == 0 and places[-1] == 100 and 2 <= len(places) <= 8
     for place, number in axis.ticks:
-        assert axis.at(number) == pytest.approx(place, abs=1e-3)
+        assert axis.to_percent(number) == pytest.approx(place, abs=1e-3)
 
 
 def test_whiskers_stand_where_the_numbers_say() -> None:
     axis, (one,) = charts.interval_rows([figure("recsys", 0.5)], ours="recsys")
     assert one.ours and (axis.low, axis.high) == pytest.approx((0.0, 0.6))
-    assert (one.low, one.at, one.high) == pytest.approx((75.0, 83.333, 91.667), abs=0.01)
-    assert charts.axis([math.nan]).at(math.nan) == 0
+    assert (one.low, one.position, one.high) == pytest.approx((75.0, 83.333, 91.667), abs=0.01)
+    assert charts.axis([math.nan]).to_percent(math.nan) == 0
 
 
 def test_a_curve_fills_its_box() -> None:

@@ -66,13 +66,13 @@ def test_the_explorer_works_by_mouse(browser: Any, pages: dict[str, Path]) -> No
     opened(browser, pages["whole"])
 
     def shown() -> str:
-        return str(browser.find_element(CSS, "#shown .chosen .name").text)
+        return str(browser.find_element(CSS, "#selection .chosen .name").text)
 
-    buttons = browser.find_elements(CSS, "#shelf button")
+    buttons = browser.find_elements(CSS, "#product-list button")
     assert len(buttons) == 22 and shown() == "words 1"
     click(browser, buttons[5])
     assert shown() == "words 6" and buttons[5].get_attribute("aria-pressed") == "true"
-    near = browser.find_elements(CSS, "#shown .near > *")
+    near = browser.find_elements(CSS, "#selection .near > *")
     assert [one.find_element(CSS, ".name").text for one in near] == ["words 7", "words 8"]
     click(browser, near[1])
     assert shown() == "words 8"
@@ -81,10 +81,10 @@ def test_the_explorer_works_by_mouse(browser: Any, pages: dict[str, Path]) -> No
 
 def test_the_explorer_works_by_keyboard(browser: Any, pages: dict[str, Path]) -> None:
     opened(browser, pages["whole"])
-    find = browser.find_element(CSS, "#find")
+    find = browser.find_element(CSS, "#title-search")
     find.send_keys("words 2")  # "words 2" and "words 20" to "words 22"
-    open_ones = [one for one in browser.find_elements(CSS, "#shelf button") if one.is_displayed()]
-    assert len(open_ones) == 4 and browser.find_element(CSS, "#found").text == "4 of 22"
+    open_ones = [one for one in browser.find_elements(CSS, "#product-list button") if one.is_displayed()]
+    assert len(open_ones) == 4 and browser.find_element(CSS, "#match-count").text == "4 of 22"
     find.send_keys(Keys.TAB)
     assert browser.switch_to.active_element == open_ones[0]
     browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
@@ -92,7 +92,7 @@ def test_the_explorer_works_by_keyboard(browser: Any, pages: dict[str, Path]) ->
     browser.switch_to.active_element.send_keys(Keys.END)
     browser.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
     browser.switch_to.active_element.send_keys(Keys.ENTER)
-    assert browser.find_element(CSS, "#shown .chosen .name").text == "words 21"
+    assert browser.find_element(CSS, "#selection .chosen .name").text == "words 21"
     outline = browser.execute_script("return getComputedStyle(document.activeElement).outlineStyle")
     assert outline != "none"
 
@@ -111,7 +111,7 @@ def test_the_map_shows_products_by_mouse_and_keyboard(browser: Any, pages: dict[
     button = browser.find_element(CSS, ".on-map")
     click(browser, button)
     assert button.get_attribute("aria-pressed") == "true"
-    assert {one.get_attribute("data-g") for one in browser.find_elements(CSS, "#map circle.on")} == {"0"}
+    assert {one.get_attribute("data-cluster") for one in browser.find_elements(CSS, "#map circle.active")} == {"0"}
 
 
 def test_dark_and_light_are_kept_apart(browser: Any, pages: dict[str, Path]) -> None:

@@ -17,7 +17,7 @@ from tests.report.contents import DAY, NOW, bare, evaluation, filled
         (0.3, 0.1, 0.001, "good", "Yes, better than popularity, 3 times as good."),
         (0.12, 0.1, 0.01, "good", "Yes, better than popularity."),
         (0.12, 0.1, 0.3, "open", "No difference to popularity can be shown."),
-        (0.1, 0.3, 0.001, "bad", "Popularity does better than our lists."),
+        (0.1, 0.3, 0.001, "bad", "Popularity does better than the recommender."),
     ],
 )
 def test_better_than_popularity_is_said_only_when_it_is_sure(
@@ -63,4 +63,4 @@ def test_what_to_look_at_is_named() -> None:
     assert "3 rows" in notes(quality=good.quality)[0]
     assert "Settings have changed" in notes(evaluation=dataclasses.replace(evaluation(), same_settings=False))[0]
     assert "30 days ago" in notes(evaluation=dataclasses.replace(evaluation(), at=NOW - 30 * DAY))[0]
-    assert any("strongest plain system" in note for note in notes(evaluation=evaluation(ours=0.12, p=0.2)))
+    assert any("strongest baseline" in note for note in notes(evaluation=evaluation(ours=0.12, p=0.2)))
