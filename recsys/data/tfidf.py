@@ -37,6 +37,6 @@ def product_tfidf(catalogue: Catalogue, *, fit_on: BoolArray | None = None) -> s
     documents = [tokenize(text) for text in product_texts(catalogue)]
     fitted = documents if fit_on is None else [documents[row] for row in np.flatnonzero(fit_on).tolist()]
     if not any(fitted):
-        return sparse.csr_matrix((len(documents), 1), dtype=np.float32)
+        return sparse.csr_matrix(np.zeros((len(documents), 1), np.float32))
     vectorizer = TfidfVectorizer(analyzer=list, sublinear_tf=True, dtype=np.float32).fit(fitted)
     return sparse.csr_matrix(vectorizer.transform(documents))
