@@ -157,7 +157,7 @@ def drop_modalities(present: dict[str, Tensor], rate: float, g: torch.Generator)
     """Hide each modality of each product with probability `rate`, but keep at least one of those present."""
     names = list(present)
     available = torch.stack([present[name] for name in names], 1)
-    draw = torch.rand(available.shape, generator=g).to(had.device)
+    draw = torch.rand(available.shape, generator=g).to(available.device)
     keep = available & (draw >= rate)
     best = (draw * available).argmax(1)
     keep[torch.arange(len(keep)), best] |= available[torch.arange(len(keep)), best] & ~keep.any(1)
