@@ -28,7 +28,7 @@ class BatchSource(Protocol):
 
 
 class PrefetchLoader:
-    """Context manager: builds the batches of the steps first .. steps - 1, at most two ahead of the consumer.
+    """Context manager: builds the batches of steps first .. steps - 1, at most two ahead of the consumer.
 
     An error while building a batch is raised by `next_batch` at that step. The thread ends with the block.
     """

@@ -1,5 +1,6 @@
-"""Training batches of products, each a pure function of seed and step, so that a resumed training sees the same.
+"""Training batches of products, each a pure function of seed and step.
 
+A resumed training therefore sees the same batches.
 In: catalogue, co-purchase pairs. Out: `ProductBatch`, half of it products in random order, half partners they were
 bought with, and for each product a search query such as a customer might type.
 """

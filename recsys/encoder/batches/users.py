@@ -44,9 +44,10 @@ class UserTrainingBatch:
 
 
 class UserBatchLoader:
-    """Batches of users with at least two events; of a long history the newest or a random window, with equal chance.
+    """Batches of users with at least two events.
 
-    Users with histories of similar length share a batch, which is as wide as its longest window, so padding is rare.
+    Of a long history the batch has the newest or a random window, with equal probability. Users with histories of
+    similar length share a batch, which is as wide as its longest window, so padding is rare.
     """
 
     def __init__(self, interactions: Interactions, *, history: int, size: int, seed: int) -> None:
@@ -64,7 +65,7 @@ class UserBatchLoader:
         return self._build_batch(self._epoch[1][position], np.random.default_rng((self.seed, 3, step)))
 
     def _plan_epoch(self, epoch: int) -> list[IntArray]:
-        """Return the users of each batch: shuffled, sorted by length within pools of batches, batches shuffled."""
+        """Return the users of each batch: shuffled, sorted by length within pools, batches shuffled."""
         g = np.random.default_rng((self.seed, 2, epoch))
         users = g.permutation(self.users)
         lengths = np.minimum(np.diff(self.interactions.starts)[users], self.window)

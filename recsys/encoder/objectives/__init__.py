@@ -1,5 +1,6 @@
-"""Training objectives of the encoder, one per file; an objective holds its own prediction heads and names its loss.
+"""Training objectives of the encoder, one per file.
 
+An objective holds its own prediction heads, and its name is the name of its loss in logs and checkpoints.
 In: the model, a batch, a generator. Out: one loss to minimise.
 """
 

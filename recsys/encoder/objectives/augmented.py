@@ -26,7 +26,7 @@ _MIN_PRODUCTS = 16
 
 
 class AugmentedViewLoss(nn.Module):
-    """NT-Xent (SimCLR, Chen et al. 2020): among both views of all products, each view finds its counterpart.
+    """NT-Xent (SimCLR, Chen et al. 2020): among all views, each finds its counterpart.
 
     The first view is the one all objectives share. The second has another image crop and lighting, words left out (as
     Wei & Zou 2019), other attributes and modalities masked. The temperature is learned.

@@ -1,4 +1,4 @@
-"""Contrastive objective: find a product bought by the same customer close in time, among all other products.
+"""Contrastive objective: find a product that the same customer bought close in time.
 
 In: products and partners they were bought with. Out: sampled cross-entropy, corrected for the sampling frequency.
 """
@@ -17,7 +17,9 @@ from recsys.encoder.product_encoder import ProductEncoder
 
 
 class CoPurchaseLoss(nn.Module):
-    """Contrastive loss over pairs (item2vec, Barkan & Koenigstein 2016) with the logQ correction (Yi et al. 2019).
+    """Contrastive loss over co-purchased pairs with the logQ correction.
+
+    Sources: item2vec (Barkan & Koenigstein 2016), logQ correction (Yi et al. 2019).
 
     Negatives are the other partners of the batch, without known partners of the product. A memory bank of earlier
     vectors was tried: the model drifts away from it instead of learning.

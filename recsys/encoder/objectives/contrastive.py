@@ -38,7 +38,7 @@ def contrastive_loss(
     less: Callable[[IntArray], Tensor] | None = None,
     lengths: Sequence[int] = (),
 ) -> Tensor:
-    """Compute the loss of matching product i of `a` with product i of `b`, by full vectors and by their prefixes.
+    """Compute the loss of matching product i of `a` and of `b`, by full vectors and by their prefixes.
 
     Everything else about a product follows from its row, so that views of several batches can be concatenated before
     the loss is computed. The mean over lengths is the Matryoshka loss (Kusupati et al. 2022).
@@ -90,7 +90,7 @@ def infonce(inner: Tensor, mask: Tensor, *, scale: Tensor) -> Tensor:
 
 
 def symmetric_infonce(inner: Tensor, mask: Tensor, *, scale: Tensor) -> Tensor:
-    """Compute `infonce` in both directions and average (CLIP, Radford et al. 2021); arguments as `infonce`."""
+    """Average `infonce` over both directions (CLIP, Radford et al. 2021); arguments as `infonce`."""
     return (infonce(inner, mask, scale=scale) + infonce(inner.T, mask.T, scale=scale)) / 2
 
 

@@ -1,4 +1,4 @@
-"""Contrastive objective that aligns the views of a product: text, image, all modalities, and a search query.
+"""Contrastive objective that aligns the views of a product: text, image, all modalities, search query.
 
 In: products. Out: mean contrastive loss of the pairs of views.
 """
@@ -29,10 +29,11 @@ _INITIAL_BIAS = -10.0
 
 
 class ImageTextLoss(nn.Module):
-    """Contrastive loss between single views, and between each and the fused view; temperatures are learned.
+    """Contrastive loss between single views, and between each and the fused view.
 
-    `infonce` finds each product in the batch (CLIP, Radford et al. 2021); `sigmoid` classifies each pair independently
-    (SigLIP, Zhai et al. 2023) with a learned bias; scale and bias start at the values of that paper.
+    Temperatures are learned. `infonce` finds each product in the batch (CLIP, Radford et al. 2021); `sigmoid` classifies
+    each pair independently (SigLIP, Zhai et al. 2023) with a learned bias; scale and bias start at the values of that
+    paper.
     """
 
     name = "image_text"

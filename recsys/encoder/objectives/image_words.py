@@ -19,8 +19,9 @@ _MAX_WORDS: Final = 8192
 
 
 class ImageWordLoss(nn.Module):
-    """Words as classes with soft targets by their weight (Joulin et al. 2016; SuperClass, Huang et al. 2024).
+    """Words as classes with soft targets by word weight.
 
+    Sources: Joulin et al. 2016; SuperClass, Huang et al. 2024.
     It costs one matrix product, and teaches the image tower in a few hundred steps what contrasting images with texts
     takes thousands of steps for.
     """

@@ -20,7 +20,7 @@ _CONTRASTIVE_WEIGHT = 0.5
 
 
 def supervised_contrastive_loss(vectors: Tensor, truth: Tensor, rows: Tensor) -> Tensor:
-    """Contrast products of one label value with all others (supervised contrastive loss, Khosla et al. 2020).
+    """Contrast products of one label value with all others (SupCon, Khosla et al. 2020).
 
     Args:
         vectors: (m, d) unit vectors.

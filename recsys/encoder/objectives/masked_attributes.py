@@ -1,4 +1,4 @@
-"""Masked attribute modelling: predict masked attributes from the remaining ones, the text and the image.
+"""Masked attribute modelling: predict masked attributes from the other ones, the text and the image.
 
 In: products. Out: cross-entropy of the masked values and bins.
 """

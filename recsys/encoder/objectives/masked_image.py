@@ -1,4 +1,4 @@
-"""Masked image modelling: predict masked patches of the image from the visible ones, the text and the attributes.
+"""Masked image modelling: predict masked patches from the visible ones, the text and the attributes.
 
 In: products. Out: mean squared error of the masked patches.
 """
@@ -34,8 +34,9 @@ _MIN_IMAGES: Final = 8
 
 
 class MaskedImageLoss(nn.Module):
-    """Masked image modelling (MAE, He et al. 2022; SimMIM, Xie et al. 2022), given the fused rest (ITEm, 2023).
+    """Masked image modelling, given the fused other modalities.
 
+    Sources: MAE (He et al. 2022), SimMIM (Xie et al. 2022), ITEm (2023).
     Patches are masked in the pixels, before the image tower, so that any tower works. A transformer block of this
     objective attends to the image tokens, the summary of the other modalities, and one query token per masked patch.
     """

@@ -1,4 +1,4 @@
-"""Masked language modelling: predict masked words of title and description from text, image and attributes.
+"""Masked language modelling: predict masked words from the remaining text, the image and the attributes.
 
 In: products. Out: cross-entropy of the masked tokens.
 """

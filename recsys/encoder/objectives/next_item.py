@@ -83,7 +83,7 @@ class NextItemLoss(nn.Module):
         return mean
 
     def _collect_used(self, items: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sorted, padded numbers of the products of a step, and the position of each number in them."""
+        """Return the sorted, padded numbers of the products of a step, and the position of each number."""
         is_used = torch.zeros(len(self.bought) + 1, dtype=torch.bool, device=items.device)
         is_used[items] = True
         is_used[negatives] = True

@@ -1,4 +1,4 @@
-"""Distillation objective: reproduce the teacher's similarities between products from every view of the student.
+"""Distillation objective: reproduce the teacher's product similarities from every view of the student.
 
 In: products, the teacher's vectors of all of them. Out: divergence of the student's views from the teacher.
 """
@@ -19,7 +19,7 @@ _EXCLUDED_SCORE = -1e4
 def similarity_distribution_loss(
     student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], *, same: Tensor
 ) -> Tensor:
-    """Compare two encoders' similarity distributions over other products (SEED: Fang et al. 2021; CompRess, 2020).
+    """Compare two encoders' similarity distributions over products (SEED, Fang et al. 2021; CompRess, 2020).
 
     Args:
         student: (m, d) unit vectors of one view, and (b, d) vectors of the products to compare with.
@@ -37,7 +37,7 @@ def similarity_distribution_loss(
 
 
 class DistillationLoss(nn.Module):
-    """Similarity distributions within the batch, for vectors of any length; for equal length also the cosine."""
+    """Divergence of the similarities within a batch; for vectors of equal length also the cosine."""
 
     name = "teacher"
     vectors: Tensor

@@ -35,7 +35,7 @@ class TrainingCheckpoint:
     identity: Identity
 
     def write(self, parts: nn.Module, optimizer: torch.optim.Optimizer | None, step: int, *, looks: Looks = ()) -> None:
-        """Write the weights (of model and objectives), the optimizer, the number of finished steps and the scores.
+        """Write weights of model and objectives, optimizer, number of finished steps, and scores.
 
         Raises:
             TemporaryError: the file cannot be written, for example because the disk is full.
@@ -67,7 +67,7 @@ class TrainingCheckpoint:
         failpoint("encoder.snapshot.rename.after")
 
     def read(self, parts: nn.Module, optimizer: torch.optim.Optimizer | None) -> tuple[int, list[float]]:
-        """Load weights and optimizer; return the number of finished steps and the scores, (0, []) without a file.
+        """Load weights and optimizer; return the finished steps and the scores, (0, []) without a file.
 
         Raises:
             ModelFolderError: the file is damaged or belongs to another training.

@@ -80,10 +80,10 @@ class _ChunkedCall:
         self.in_chunk = self.recomputing = False
         # Collective operations cannot be traced. `disable` loads the compiler (seconds), so only compiled code gets it.
         sync = distributed.sync_batch_norm
-        self._sync_batch_norm = torch.compiler.disable(sync) if compiled else sync
+        self._sync_batch_norm = torch.compiler.disable(sync) if compiled else sync  # type: ignore[no-untyped-call]
 
     def __call__(self, function: Callable[..., Any], owner: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Return `function(*args, **kwargs)` for all rows; every tensor in the arguments has the rows as first axis."""
+        """Return `function(*args, **kwargs)` for all rows, the first axis of every tensor in the arguments."""
         arguments: _Arguments = dict(enumerate(args))
         for name, value in kwargs.items():
             arguments[name] = value
@@ -149,7 +149,7 @@ class _ChunkedCall:
             self.recomputing = False
 
     def batch_norm(self, module: Any, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Normalise a chunk over all processes; update the running statistics once, not again on recomputation."""
+        """Normalise a chunk over all processes; update running statistics once, not on recomputation."""
         if not (module.training and self.in_chunk):
             return forward(x)
         if distributed.world_size() == 1:

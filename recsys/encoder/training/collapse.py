@@ -1,4 +1,4 @@
-"""Detect representation collapse: do different products keep different vectors that use the whole space?
+"""Detect representation collapse: whether product vectors become similar or use few dimensions.
 
 In: the model and a batch of products, every few steps. Out: two metrics for the logger, a warning if they are bad.
 """

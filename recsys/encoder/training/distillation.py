@@ -1,4 +1,4 @@
-"""Distillation: a student encoder of the configured size learns to reproduce the vectors of a larger, trained encoder.
+"""Distillation: a student encoder of the configured size learns from a larger, trained encoder.
 
 In: the teacher `Model`, a catalogue. Out: a `TrainingPlan` with an additional objective, likeness to the teacher.
 """
@@ -15,7 +15,7 @@ from recsys.encoder.training.plan import TrainingPlan
 
 
 def distillation_plan(teacher: Model, catalogue: Catalogue, *, weight: float) -> TrainingPlan:
-    """Return the training plan of a student; the teacher encodes every product once, unmasked, and is not needed again.
+    """Return the plan of a student; the teacher encodes every product once and is not needed again.
 
     Args:
         teacher: an encoder of this or another shop, of any size.
@@ -30,7 +30,7 @@ def distillation_plan(teacher: Model, catalogue: Catalogue, *, weight: float) ->
 
 
 def encoder_sizes(model: Model) -> tuple[int, int, int, int, int]:
-    """Return vector length, width, layers of text tower and fusion, and number of weights of the product encoder."""
+    """Return vector length, width, text layers, fusion layers and number of product encoder weights."""
     settings = model.settings
     n_weights = sum(weight.numel() for weight in model.product.parameters())
     return settings.dim, settings.width, settings.text_layers, settings.fusion_layers, n_weights

@@ -137,7 +137,7 @@ def local_shard(x: Tensor, order: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def all_gather(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
-    """Return the rows of all processes, with gradients; every process must then compute the same with them.
+    """Return the rows of all processes, with gradients; every process must use them identically.
 
     Args:
         x: (m, ...), this process's rows.
@@ -188,7 +188,7 @@ def _gather_rows(x: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 class _AllGather(torch.autograd.Function):
-    """Gather rows. Multiplies the gradient by the number of processes, as `all_reduce_gradients` divides by it."""
+    """Gather rows; scales the gradient by the world size, as `all_reduce_gradients` divides by it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: tuple[int, ...]) -> Tensor:

@@ -136,7 +136,7 @@ def _ndcg(scores: Tensor, seen: Tensor, truth: Tensor) -> float:
 
 @dataclass
 class EarlyStopping:
-    """Evaluates the model at fixed intervals, saves the best, and lowers the learning rate or stops without a gain.
+    """Evaluates the model at intervals, keeps the best, and reduces the learning rate or stops.
 
     Attributes:
         judge: maps the model to a score; higher is better.

@@ -1,5 +1,6 @@
-"""Fine-tune an encoder on few labels: it keeps its objectives and also predicts labels, which are oversampled.
+"""Fine-tune an encoder on few labels, in addition to its other objectives.
 
+Labelled products are oversampled.
 In: `Labels` of some products, a plan to extend. Out: a `TrainingPlan`; after training the classification heads, and
 their predictions with confidence for any product.
 """

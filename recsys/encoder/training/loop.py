@@ -145,27 +145,32 @@ class _CheckpointWriter:
 
     def __init__(
         self,
-        snapshot: TrainingCheckpoint,
+        checkpoint: TrainingCheckpoint,
         parts: nn.Module,
         optimizer: torch.optim.Optimizer,
-        patience: EarlyStopping | NoEarlyStopping,
+        early_stopping: EarlyStopping | NoEarlyStopping,
         *,
         minutes: float,
     ) -> None:
-        self._snapshot, self._parts, self._optimizer, self._patience = snapshot, parts, optimizer, patience
+        self._checkpoint, self._parts, self._optimizer, self._early_stopping = (
+            checkpoint,
+            parts,
+            optimizer,
+            early_stopping,
+        )
         self._seconds, self._written = 60 * minutes, time.monotonic()
 
     def load(self, stage: str, *, resume: bool) -> int:
         """Load the checkpoint, if resuming and there is one; return the number of finished steps."""
         if not resume and distributed.rank() == 0:
-            self._snapshot.remove()
+            self._checkpoint.remove()
         distributed.barrier()
-        first, looks = self._snapshot.read(self._parts, self._optimizer)
+        first, scores = self._checkpoint.read(self._parts, self._optimizer)
         if resume:
             message = f"resumes after step {first}" if first else "no checkpoint found, starts at the first step"
             _LOG.info("training %s: %s", stage, message)
-        distributed.broadcast_parameters(self._parts, {**self._snapshot.identity, "step": first})
-        self._patience.begin(looks)
+        distributed.broadcast_parameters(self._parts, {**self._checkpoint.identity, "step": first})
+        self._early_stopping.begin(scores)
         return first
 
     @property
@@ -177,13 +182,16 @@ class _CheckpointWriter:
         """Save the state after this number of steps."""
         self._written = time.monotonic()
         if distributed.rank() == 0:
-            self._snapshot.write(self._parts, self._optimizer, step, looks=self._patience.looks)
+            self._checkpoint.write(self._parts, self._optimizer, step, looks=self._early_stopping.looks)
 
 
 def _optimizer_step(
     loss: Tensor, parts: nn.Module, optimizer: torch.optim.Optimizer, *, rate: float, clip: float
 ) -> float:
-    """Run backward pass and optimizer step, no step if the gradient is not finite; return its norm before clipping."""
+    """Run backward pass and optimizer step; return the gradient norm before clipping.
+
+    A gradient that is not finite is not applied.
+    """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     distributed.all_reduce_gradients(parts.parameters())

@@ -1,4 +1,4 @@
-"""Combine the losses of the objectives: with the configured weights, or with weights learned during training.
+"""Combine the losses of the objectives, with configured or with learned weights.
 
 In: the losses of a step. Out: one loss to minimise.
 """

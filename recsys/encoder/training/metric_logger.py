@@ -1,6 +1,6 @@
-"""Report the metrics of a training: a progress bar or lines on stderr, `metrics.jsonl`, and TensorBoard events.
+"""Report the metrics of a training on stderr, in `metrics.jsonl` and in TensorBoard.
 
-In: step and named numbers. Out: stderr, `metrics.jsonl`, TensorBoard events.
+In: step and named numbers. Out: a progress bar or lines on stderr, `metrics.jsonl`, TensorBoard events.
 """
 
 from __future__ import annotations

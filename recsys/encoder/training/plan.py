@@ -1,4 +1,4 @@
-"""Options that distinguish a product-encoder training: initial weights, additional objectives, schedule.
+"""Options of a product-encoder training: initial weights, additional objectives, schedule.
 
 In: choices made by transfer, fine-tuning or distillation. Out: a `TrainingPlan` for `train_products`.
 """

@@ -1,4 +1,4 @@
-"""Transfer: start the training on a catalogue from an encoder trained on another shop, or earlier on this one.
+"""Transfer: start a training from an encoder of another shop, or from an earlier one of this shop.
 
 In: a trained `Model`, a catalogue. Out: an encoder of that catalogue with every weight copied that fits; the rest is
 new. Words known to an earlier model of the same shop keep their vectors (vocabulary transfer: Zoph et al. 2016). Words
@@ -138,7 +138,7 @@ def _count_weights(module: nn.Module) -> int:
 
 
 def _copy_weights(new: nn.Module, old: nn.Module, *, skip: Sequence[str] = ()) -> int:
-    """Copy tensors of the same name, of tables of different length the common rows; return how many weights."""
+    """Copy tensors of equal name, or the common rows of unequal tables; return how many weights."""
     old_state, copied = old.state_dict(), 0
     for name, target in new.state_dict().items():
         if name.startswith(tuple(skip)) or name not in old_state:
@@ -191,7 +191,7 @@ def _common_outcomes(new: Feature, old: Feature) -> Pairs:
 
 
 def _common_features(new: AttributeEncoder, old: AttributeEncoder) -> Iterator[tuple[Feature, Feature]]:
-    """Yield features of equal name and kind; bins of a number are quantiles within each shop, so they correspond."""
+    """Yield features of equal name and kind; bins are quantiles within each shop, so they correspond."""
     old_features = {feature.name: feature for feature in old.features}
     for feature in new.features:
         match = old_features.get(feature.name)
