@@ -78,7 +78,7 @@ sys.exit(main(sys.argv[1:]))
     before = (copied / "artifacts/models/encoder/CURRENT").read_text()
     stopped = in_a_process("train", "encoder", "-C", copied, program=program)
     assert stopped.returncode == 143, stopped.stderr
-    assert "train --resume goes on from there" in stopped.stderr
+    assert "train --resume continues from there" in stopped.stderr
     assert (copied / "artifacts/models/encoder/CURRENT").read_text() == before
     (copied / "artifacts/models/encoder/CURRENT").unlink()
     assert recsys("train", "encoder", "--resume", "-C", copied).code == 0

@@ -147,8 +147,8 @@ def test_the_next_item_is_judged_against_all_bought_products() -> None:
 
 def test_as_many_negatives_as_asked_for_are_drawn() -> None:
     users, objective, source = next_item(negatives=5)
-    assert len(objective._wrong(torch.Generator().manual_seed(0))) == 5
-    everything = next_item()[1]._wrong(torch.Generator())
+    assert len(objective._sample_negatives(torch.Generator().manual_seed(0))) == 5
+    everything = next_item()[1]._sample_negatives(torch.Generator())
     assert everything.tolist() == list(range(len(objective.bought)))
     assert 0 < objective(users, source.at(0), torch.Generator().manual_seed(0)).item() < 10
     assert next_item(negatives=1000)[1].negatives == 0
@@ -156,11 +156,11 @@ def test_as_many_negatives_as_asked_for_are_drawn() -> None:
 
 def test_only_products_of_the_step_are_encoded() -> None:
     objective = next_item(negatives=5)[1]
-    needed, spot = objective._needed(torch.tensor([[0, 3, -1]]), torch.tensor([5, 3]))
-    assert needed[:3].tolist() == [0, 3, 5]
-    assert not needed[3:].any()
-    assert needed[spot[torch.tensor([0, 3, 5])]].tolist() == [0, 3, 5]
-    assert len(needed) == 256
+    used, position = objective._collect_used(torch.tensor([[0, 3, -1]]), torch.tensor([5, 3]))
+    assert used[:3].tolist() == [0, 3, 5]
+    assert not used[3:].any()
+    assert used[position[torch.tensor([0, 3, 5])]].tolist() == [0, 3, 5]
+    assert len(used) == 256
 
 
 def test_the_sum_over_negatives_is_that_of_torch_without_equals() -> None:
@@ -168,7 +168,7 @@ def test_the_sum_over_negatives_is_that_of_torch_without_equals() -> None:
     a, b = (torch.randn(n, 5, generator=g, requires_grad=True) for n in (6, 4))
     truth, wrong = torch.tensor([1, 2, 3, 9, 3, 1]), torch.tensor([3, 3, 8, 1])
     factor = torch.arange(6.0)
-    found = module._LogSumExp.apply(a, b, *module._matches(truth, wrong))
+    found = module._LogSumExp.apply(a, b, *module._find_matches(truth, wrong))
     grads = torch.autograd.grad((found * factor).sum(), (a, b))
     plain = (a @ b.T).masked_fill(truth[:, None] == wrong[None, :], -torch.inf).logsumexp(1)
     torch.testing.assert_close(found, plain)
@@ -178,7 +178,7 @@ def test_the_sum_over_negatives_is_that_of_torch_without_equals() -> None:
 
 def test_a_row_without_any_other_negative_teaches_nothing() -> None:
     a, b = torch.randn(2, 5, requires_grad=True), torch.randn(1, 5)
-    found = module._LogSumExp.apply(a, b, *module._matches(torch.tensor([7, 1]), torch.tensor([7])))
+    found = module._LogSumExp.apply(a, b, *module._find_matches(torch.tensor([7, 1]), torch.tensor([7])))
     (grad,) = torch.autograd.grad(found.sum(), a)
     assert torch.isfinite(found).all()
     assert not grad[0].any()

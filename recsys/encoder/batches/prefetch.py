@@ -1,4 +1,4 @@
-"""Batches made ahead in a background thread, so that a step need not wait for its own.
+"""Prefetch batches in a background thread, so that a training step does not wait for its batch.
 
 In: batches, each a pure function of its step. Out: the same batches in the same order, and the seconds waited for them.
 """
@@ -14,34 +14,41 @@ from typing import Any, Final, Protocol
 
 from torch import Tensor
 
-_AHEAD: Final = 2
+_MAX_PREFETCHED: Final = 2
 
 
 class BatchSource(Protocol):
-    """Gives the batch of any step."""
+    """Source of the batch of any step."""
 
     steps_per_pass: int
 
     def at(self, step: int) -> Any:
-        """The batch of a step, a pure function of its number."""
+        """Return the batch of a step, a pure function of its number."""
         ...
 
 
 class PrefetchLoader:
-    """Context manager: makes the batches of the steps first .. steps - 1, at most two ahead of the one taken.
+    """Context manager: builds the batches of steps first .. steps - 1, at most two ahead of the consumer.
 
-    An error in the making is raised by `take` when its step comes. The thread is gone when the block is left.
+    An error while building a batch is raised by `next_batch` at that step. The thread ends with the block.
     """
 
     def __init__(self, batches: BatchSource, first: int, steps: int, *, pin: bool) -> None:
-        """`pin`: hold the tensors in memory a CUDA device can copy from by itself."""
+        """Prepare the thread.
+
+        Args:
+            batches: source of the batches.
+            first: first step.
+            steps: number of the step after the last.
+            pin: copy the tensors to pinned memory, from which a CUDA device copies asynchronously.
+        """
         self._batches, self._range, self._pin = batches, range(first, steps), pin
-        self._made: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        self._room = threading.Semaphore(_AHEAD)
-        self._ended = False
-        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
+        self._ready: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        self._slots = threading.Semaphore(_MAX_PREFETCHED)
+        self._closed = False
+        self._thread = threading.Thread(target=self._prefetch, name="batches", daemon=True)
         self.waited = 0.0
-        """Seconds that `take` had to wait, all in all."""
+        """Total seconds `next_batch` waited."""
 
     def __enter__(self) -> PrefetchLoader:
         self._thread.start()
@@ -50,44 +57,46 @@ class PrefetchLoader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended = True
-        self._room.release()
+        self._closed = True
+        self._slots.release()
         self._thread.join()
 
-    def _work(self) -> None:
+    def _prefetch(self) -> None:
         try:
             for step in self._range:
-                self._room.acquire()
-                if self._ended:
+                self._slots.acquire()
+                if self._closed:
                     return
                 batch = self._batches.at(step)
-                self._made.put((pin_memory(batch) if self._pin else batch, None))
-        except BaseException as error:  # whatever it is, it belongs to the one who asked for the batch
-            self._made.put((None, error))
+                self._ready.put((pin_memory(batch) if self._pin else batch, None))
+        except BaseException as error:  # any error is re-raised by the consumer of the batch
+            self._ready.put((None, error))
 
     def next_batch(self) -> Any:
-        """The next batch.
+        """Return the next batch.
 
         Raises:
-            Exception: what making it raised.
+            Exception: the error raised while building it.
         """
         started = time.monotonic()
-        batch, error = self._made.get()
+        batch, error = self._ready.get()
         self.waited += time.monotonic() - started
         if error is not None:
             raise error
-        self._room.release()
+        self._slots.release()
         return batch
 
 
-def pin_memory(held: Any) -> Any:
-    """The same with every tensor in pinned memory: of dictionaries and dataclasses, whatever they hold else."""
-    if isinstance(held, Tensor):
-        return held.pin_memory()
-    if isinstance(held, dict):
-        return {name: pin_memory(value) for name, value in held.items()}
-    if dataclasses.is_dataclass(held) and not isinstance(held, type):
-        names = [field.name for field in dataclasses.fields(held) if field.init]
-        tensors = {name: getattr(held, name) for name in names if isinstance(getattr(held, name), (Tensor, dict))}
-        return dataclasses.replace(held, **{name: pin_memory(value) for name, value in tensors.items()})
-    return held
+def pin_memory(structure: Any) -> Any:
+    """Copy every tensor of nested dictionaries and dataclasses to pinned memory; keep all other values."""
+    if isinstance(structure, Tensor):
+        return structure.pin_memory()
+    if isinstance(structure, dict):
+        return {name: pin_memory(value) for name, value in structure.items()}
+    if dataclasses.is_dataclass(structure) and not isinstance(structure, type):
+        names = [field.name for field in dataclasses.fields(structure) if field.init]
+        tensors = {
+            name: getattr(structure, name) for name in names if isinstance(getattr(structure, name), (Tensor, dict))
+        }
+        return dataclasses.replace(structure, **{name: pin_memory(value) for name, value in tensors.items()})
+    return structure

@@ -1,6 +1,7 @@
-"""What is asked of the encoder in training, one file each; an objective owns what it asks and names its loss.
+"""Training objectives of the encoder, one per file.
 
-In: the model, a batch, a generator. Out: one number to make small.
+An objective holds its own prediction heads, and its name is the name of its loss in logs and checkpoints.
+In: the model, a batch, a generator. Out: one loss to minimise.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ B = TypeVar("B", contravariant=True)
 
 
 class Objective(Protocol[M, B]):
-    """One thing asked of the model; may hold weights of its own, which are trained along and then thrown away."""
+    """A training objective; its own weights are trained together with the model and then discarded."""
 
     name: str
 
     def __call__(self, model: M, batch: B, g: torch.Generator) -> Tensor:
-        """The loss of a batch: () float32; `g` is the only source of chance."""
+        """Return the loss of a batch: () float32; `g` is the only source of randomness."""
         ...

@@ -1,6 +1,6 @@
-"""Find a product seen one way by the same product seen another way.
+"""Contrastive objective: match a product in one augmented view with the same product in another.
 
-In: products. Out: contrastive loss between two views that differ in picture, words and modalities.
+In: products. Out: contrastive loss between two views that differ in image, words and modalities.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from recsys.encoder.modalities import Inputs, text
 from recsys.encoder.objectives.contrastive import ContrastiveView, contrastive_loss, infonce, same_product_mask
 from recsys.encoder.product_encoder import ProductEncoder, ProductInputs
 
-_RATE = 0.2
-"""Share of the words that the second view does without."""
-_SHARE = 4
-"""One product in so many is seen a second time: a pass through all towers is dear."""
-_LEAST = 16
-"""Products seen a second time at least, as far as there are so many: it takes others to be told from."""
+_DROP_RATE = 0.2
+"""Share of the words that are left out of the second view."""
+_STRIDE = 4
+"""Every n-th product is encoded a second time, because a pass through all towers is expensive."""
+_MIN_PRODUCTS = 16
+"""Smallest number of products encoded twice, if the batch has as many: a contrast needs negatives."""
 
 
 class AugmentedViewLoss(nn.Module):
-    """NT-Xent (SimCLR, Chen et al. 2020): among both views of all products, each finds its own other view.
+    """NT-Xent (SimCLR, Chen et al. 2020): among all views, each finds its counterpart.
 
-    The first view is the one all objectives share. The second has its picture cut and lit anew, words left out (as Wei
-    & Zou 2019), other attributes and modalities hidden. The temperature is learnt.
+    The first view is the one all objectives share. The second has another image crop and lighting, words left out (as
+    Wei & Zou 2019), other attributes and modalities masked. The temperature is learned.
     """
 
     name = "augmented"
@@ -39,15 +39,15 @@ class AugmentedViewLoss(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
-        """Mean cross-entropy over the views of the products asked: ()."""
-        share = max(1, min(_SHARE, len(batch) // _LEAST))
-        some = slice(int(torch.randint(share, (), generator=g)), None, share)
-        one, two = batch.whole(model, g).encoded.vector[some], self.again(model, batch, some, g).encoded.vector
-        rows = np.tile(batch.rows[some], 2)
-        # Rolled by half, each view stands beside the other of its product; itself is of the same row and never counts.
+        """Return the mean cross-entropy over the views of the sampled products: ()."""
+        stride = max(1, min(_STRIDE, len(batch) // _MIN_PRODUCTS))
+        sample = slice(int(torch.randint(stride, (), generator=g)), None, stride)
+        first, second = batch.whole(model, g).encoded.vector[sample], self.again(model, batch, sample, g).encoded.vector
+        rows = np.tile(batch.rows[sample], 2)
+        # Swapping the halves aligns each view with its counterpart; a view itself has the same row and is masked.
         return contrastive_loss(
-            ContrastiveView(torch.cat([one, two]), rows),
-            ContrastiveView(torch.cat([two, one]), rows),
+            ContrastiveView(torch.cat([first, second]), rows),
+            ContrastiveView(torch.cat([second, first]), rows),
             judge=partial(infonce, scale=self.log_scale.exp().clamp(max=100)),
             alike=same_product_mask,
             lengths=model.settings.prefixes,
@@ -55,23 +55,23 @@ class AugmentedViewLoss(nn.Module):
 
     @staticmethod
     def again(model: ProductEncoder, batch: ProductBatch, some: slice, g: torch.Generator) -> MaskedView:
-        """Some products of a batch as chance shows them a second time."""
-        x: ProductInputs = {name: {key: held[some] for key, held in part.items()} for name, part in batch.x.items()}
-        x["text"] = {**x["text"], "tokens": _blanked(x["text"]["tokens"], g)}
-        x |= {name: _thinned(x[name], g) for name in ("words", "facts")}
-        if int(x["image"]["has"].sum()) == 1:  # statistics of a single picture say nothing
+        """Encode some products of a batch in a second, randomly augmented view."""
+        x: ProductInputs = {name: {key: value[some] for key, value in part.items()} for name, part in batch.x.items()}
+        x["text"] = {**x["text"], "tokens": _mask_tokens(x["text"]["tokens"], g)}
+        x |= {name: _drop_words(x[name], g) for name in ("words", "facts")}
+        if int(x["image"]["has"].sum()) == 1:  # batch statistics of a single image are meaningless
             x["image"] = {**x["image"], "has": torch.zeros_like(x["image"]["has"])}
         show, conceal = sample_masks(model, x, model.present(x), g)
         return apply_masks(model, x, model.towers(x, g), show=show, conceal=conceal)
 
 
-def _blanked(tokens: Tensor, g: torch.Generator) -> Tensor:
-    """Tokens (m, L), some of them hidden."""
-    hide = (torch.rand(tokens.shape, generator=g).to(tokens.device) < _RATE) & (tokens != text.PAD)
+def _mask_tokens(tokens: Tensor, g: torch.Generator) -> Tensor:
+    """Replace random tokens (m, L) by the mask token."""
+    hide = (torch.rand(tokens.shape, generator=g).to(tokens.device) < _DROP_RATE) & (tokens != text.PAD)
     return tokens.masked_fill(hide, text.MASK)
 
 
-def _thinned(x: Inputs, g: torch.Generator) -> Inputs:
-    """Exact words, some of them without weight."""
-    keep = (torch.rand(x["weights"].shape, generator=g) >= _RATE).to(x["weights"].device)
+def _drop_words(x: Inputs, g: torch.Generator) -> Inputs:
+    """Set the weight of random exact words to 0."""
+    keep = (torch.rand(x["weights"].shape, generator=g) >= _DROP_RATE).to(x["weights"].device)
     return {**x, "weights": x["weights"] * keep}

@@ -1,6 +1,6 @@
-"""Find what the same customer bought close in time, among everything else.
+"""Contrastive objective: find a product that the same customer bought close in time.
 
-In: products and partners they were bought with. Out: sampled cross-entropy, corrected for how often a partner is drawn.
+In: products and partners they were bought with. Out: sampled cross-entropy, corrected for the sampling frequency.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from recsys.encoder.product_encoder import ProductEncoder
 
 
 class CoPurchaseLoss(nn.Module):
-    """Contrastive loss over pairs (item2vec, Barkan & Koenigstein 2016) with the logQ correction (Yi et al. 2019).
+    """Contrastive loss over co-purchased pairs with the logQ correction.
 
-    Wrong answers are the other partners of the batch, less those known to be right too. A memory of earlier vectors was
-    tried and makes the model drift away from it instead of learning.
+    Sources: item2vec (Barkan & Koenigstein 2016), logQ correction (Yi et al. 2019).
+
+    Negatives are the other partners of the batch, without known partners of the product. A memory bank of earlier
+    vectors was tried: the model drifts away from it instead of learning.
     """
 
     name = "co_purchase"
 
     def __init__(self, *, correction: float = 1.0) -> None:
-        """`correction` is how much of log(frequency in a batch) is taken off, 0..1."""
+        """Create the loss; `correction` (0..1) is the share of log(frequency in a batch) that is subtracted."""
         super().__init__()
         self.correction = correction
         self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
-        """Mean cross-entropy of the true partners: ()."""
+        """Return the mean cross-entropy of the true partners: ()."""
         vectors, paired = batch.whole(model, g).encoded.vector, batch.paired.cpu().numpy()
         half = len(paired)
         return contrastive_loss(

@@ -1,6 +1,6 @@
-"""Tell the products of a batch apart: what all contrastive objectives share.
+"""Contrastive losses within a batch, shared by all contrastive objectives.
 
-In: the same products in two views. Out: how badly each finds itself in the other, also by the first numbers alone.
+In: the same products in two views. Out: the loss of matching the views, also for prefixes of the vectors.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor
 from recsys.types import BoolArray, IntArray
 
 Alike = Callable[[IntArray, IntArray], BoolArray]
-"""Rows of products (m,) and (k,) -> (m, k): which must not count as different."""
+"""Maps rows of products (m,) and (k,) to (m, k) bool: pairs that must not count as negatives."""
 PairMask = Callable[[Tensor, Tensor], Tensor]
-"""Inner products (m, m), the truth on the diagonal, and what is added to their logits -> () loss."""
+"""Maps inner products (m, m), the positives on the diagonal, and a mask added to their logits to a () loss."""
 
 
 @dataclass(frozen=True)
 class ContrastiveView:
-    """m products in one view: `vectors` (m, d) of unit length, `rows` (m,) their numbers in the catalogue."""
+    """m products in one view: `vectors` (m, d) of unit length, `rows` (m,) their rows in the catalogue."""
 
     vectors: Tensor
     rows: IntArray
@@ -38,27 +38,27 @@ def contrastive_loss(
     less: Callable[[IntArray], Tensor] | None = None,
     lengths: Sequence[int] = (),
 ) -> Tensor:
-    """How badly product i of `a` finds product i of `b` and not the others, by all numbers and by the first ones.
+    """Compute the loss of matching product i of `a` and of `b`, by full vectors and by their prefixes.
 
-    All that is needed to know of a product beside its vector follows from its row, so that sides of several batches can
-    be put together before they are judged. The mean over lengths is the loss of Matryoshka (Kusupati et al. 2022).
+    Everything else about a product follows from its row, so that views of several batches can be concatenated before
+    the loss is computed. The mean over lengths is the Matryoshka loss (Kusupati et al. 2022).
 
     Args:
         a: m products.
-        b: m products, each belonging to that of the same place in `a`.
-        judge: the loss of one table of inner products.
-        alike: pairs that must not count as different; those that belong together always count.
-        less: (k,) what is taken off the logits of products of `b`.
-        lengths: numbers of a vector that must do alone too, each shorter than d.
+        b: m products, each the positive of the one at the same index in `a`.
+        judge: the loss of one matrix of inner products.
+        alike: pairs that must not count as negatives; positives always count.
+        less: (k,) subtracted from the logits of products of `b`.
+        lengths: prefix lengths at which a vector must also work, each shorter than d.
 
     Returns:
         () mean of the losses; 0 for fewer than two products.
     """
     if len(a.rows) < 2:
         return (a.vectors.sum() + b.vectors.sum()) * 0
-    same = alike(a.rows, b.rows)
-    np.fill_diagonal(same, val=False)
-    mask = torch.zeros(same.shape).masked_fill(torch.from_numpy(same), -torch.inf).to(a.vectors.device)
+    excluded = alike(a.rows, b.rows)
+    np.fill_diagonal(excluded, val=False)
+    mask = torch.zeros(excluded.shape).masked_fill(torch.from_numpy(excluded), -torch.inf).to(a.vectors.device)
     if less is not None:
         mask = mask - less(b.rows).to(mask.device)
     losses = [judge(truncate(a.vectors, length) @ truncate(b.vectors, length).T, mask) for length in lengths]
@@ -66,22 +66,22 @@ def contrastive_loss(
 
 
 def truncate(vectors: Tensor, length: int) -> Tensor:
-    """The first numbers of each vector, of unit length again: (m, d) -> (m, length)."""
+    """Return the first `length` dimensions of each vector, normalised: (m, d) -> (m, length)."""
     return F.normalize(vectors[:, :length], dim=1)
 
 
 def same_product_mask(a: IntArray, b: IntArray) -> BoolArray:
-    """Which products are one and the same: (m,) and (k,) -> (m, k)."""
+    """Mark pairs of the same product: (m,) and (k,) -> (m, k)."""
     return np.equal.outer(a, b)
 
 
 def infonce(inner: Tensor, mask: Tensor, *, scale: Tensor) -> Tensor:
-    """Find b[i] by a[i] among all b (InfoNCE, van den Oord et al. 2018).
+    """Compute the cross-entropy of finding b[i] by a[i] among all b (InfoNCE, van den Oord et al. 2018).
 
     Args:
-        inner: (m, m) inner products, the truth on the diagonal.
-        mask: (m, m) what is added to the logits; -inf = does not count.
-        scale: () what inner products are multiplied with, the inverse of the temperature.
+        inner: (m, m) inner products, the positives on the diagonal.
+        mask: (m, m) added to the logits; -inf = excluded.
+        scale: () factor of the inner products, the inverse temperature.
 
     Returns:
         () mean cross-entropy.
@@ -90,22 +90,22 @@ def infonce(inner: Tensor, mask: Tensor, *, scale: Tensor) -> Tensor:
 
 
 def symmetric_infonce(inner: Tensor, mask: Tensor, *, scale: Tensor) -> Tensor:
-    """Find b[i] by a[i] among all b, and back (CLIP, Radford et al. 2021); arguments and result as `infonce`."""
+    """Average `infonce` over both directions (CLIP, Radford et al. 2021); arguments as `infonce`."""
     return (infonce(inner, mask, scale=scale) + infonce(inner.T, mask.T, scale=scale)) / 2
 
 
 def sigmoid(inner: Tensor, mask: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:
-    """Say of each pair by itself whether it belongs together (SigLIP, Zhai et al. 2023).
+    """Classify each pair independently as positive or negative (SigLIP, Zhai et al. 2023).
 
     Args:
-        inner: (m, m) inner products, the truth on the diagonal.
-        mask: (m, m) what is added to the logits; -inf = does not count.
-        scale: () what inner products are multiplied with.
-        bias: () added to all logits: far below 0 at first, for nearly all pairs do not belong together.
+        inner: (m, m) inner products, the positives on the diagonal.
+        mask: (m, m) added to the logits; -inf = excluded.
+        scale: () factor of the inner products.
+        bias: () added to all logits: initially far below 0, because nearly all pairs are negatives.
 
     Returns:
         () sum of the log losses of all pairs, divided by m.
     """
     logits = scale * inner.float() + bias + mask
-    truth = torch.eye(len(inner), dtype=torch.bool, device=inner.device)
-    return -F.logsigmoid(torch.where(truth, logits, -logits)).sum() / len(inner)
+    is_positive = torch.eye(len(inner), dtype=torch.bool, device=inner.device)
+    return -F.logsigmoid(torch.where(is_positive, logits, -logits)).sum() / len(inner)

@@ -1,4 +1,4 @@
-"""See through wrong and missing attributes: guess what a product really is from a spoilt copy of its features.
+"""Denoising objective: predict the true attributes of a product from a corrupted copy of them.
 
 In: products. Out: cross-entropy of the clean values and bins.
 """
@@ -13,21 +13,21 @@ from recsys.encoder.modalities import Inputs
 from recsys.encoder.modalities.attributes import MISSING
 from recsys.encoder.product_encoder import ProductEncoder
 
-_SWAPPED = 0.15
-_BLANKED = 0.15
+_SWAP_RATE = 0.15
+_BLANK_RATE = 0.15
 
 
 class DenoisingLoss(nn.Module):
-    """A denoising autoencoder (Vincent et al. 2008) of the attributes alone, through the fusion.
+    """Denoising autoencoder (Vincent et al. 2008) of the attributes alone, through the fusion.
 
-    Unlike `masked_attributes` nothing tells the model which features are spoilt: a blank one looks like one the shop
-    does not know, a swapped one like any other. So all known features are asked, the untouched ones too.
+    Unlike in `masked_attributes`, the model cannot see which features are corrupted: a blank one looks like a missing
+    one, a swapped one like any other. So all known features are predicted, the unchanged ones too.
     """
 
     name = "denoise"
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
-        """Mean cross-entropy of all known features: ()."""
+        """Return the mean cross-entropy of all known features: ()."""
         clean = batch.x["attributes"]
         tokens = model.attributes(corrupt(clean, g))
         summary = model.fuse({"attributes": tokens}, None).summary
@@ -35,14 +35,16 @@ class DenoisingLoss(nn.Module):
 
 
 def corrupt(x: Inputs, g: torch.Generator) -> Inputs:
-    """Attributes, some of them swapped with those of another product, others blank: `x` itself stays as it is."""
+    """Return attributes with some swapped with another product's and others blank; `x` is not modified."""
     values, numbers = x["values"], x["numbers"]
-    features = values.shape[1] + numbers.shape[1]
-    draw = torch.rand(len(values), features, generator=g).to(values.device)
-    other = torch.randint(max(1, len(values)), (len(values), features), generator=g).to(values.device)
-    swap, blank = draw < _SWAPPED, draw >= 1 - _BLANKED
-    of_values, of_numbers = slice(None, values.shape[1]), slice(values.shape[1], None)
-    theirs = values.gather(0, other[:, of_values, None].expand_as(values))
-    values = torch.where(swap[:, of_values, None], theirs, values).masked_fill(blank[:, of_values, None], MISSING)
-    numbers = torch.where(swap[:, of_numbers], numbers.gather(0, other[:, of_numbers]), numbers)
-    return {**x, "values": values, "numbers": numbers.masked_fill(blank[:, of_numbers], torch.nan)}
+    n_features = values.shape[1] + numbers.shape[1]
+    draw = torch.rand(len(values), n_features, generator=g).to(values.device)
+    source = torch.randint(max(1, len(values)), (len(values), n_features), generator=g).to(values.device)
+    swap, blank = draw < _SWAP_RATE, draw >= 1 - _BLANK_RATE
+    value_columns, number_columns = slice(None, values.shape[1]), slice(values.shape[1], None)
+    swapped = values.gather(0, source[:, value_columns, None].expand_as(values))
+    values = torch.where(swap[:, value_columns, None], swapped, values).masked_fill(
+        blank[:, value_columns, None], MISSING
+    )
+    numbers = torch.where(swap[:, number_columns], numbers.gather(0, source[:, number_columns]), numbers)
+    return {**x, "values": values, "numbers": numbers.masked_fill(blank[:, number_columns], torch.nan)}

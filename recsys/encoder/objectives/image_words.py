@@ -1,6 +1,6 @@
-"""Name the words of a product by its picture alone.
+"""Objective: predict the words of a product from its image alone.
 
-In: products with text and picture. Out: cross-entropy between the words a picture suggests and those the product has.
+In: products with text and image. Out: cross-entropy between the predicted words and those of the product.
 """
 
 from __future__ import annotations
@@ -14,33 +14,36 @@ from recsys.encoder.batches.products import ProductBatch
 from recsys.encoder.modalities.bag_of_words import FIRST
 from recsys.encoder.product_encoder import ProductEncoder
 
-_MOST: Final = 8192
-"""Words that are asked, those most products have."""
+_MAX_WORDS: Final = 8192
+"""Only the most frequent words are predicted, at most this many."""
 
 
 class ImageWordLoss(nn.Module):
-    """Words as classes that share the truth by their weight (Joulin et al. 2016; SuperClass, Huang et al. 2024).
+    """Words as classes with soft targets by word weight.
 
-    It costs one matrix product, and the picture's tower learns from it in a few hundred steps what comparing pictures
-    with texts takes thousands for.
+    Sources: Joulin et al. 2016; SuperClass, Huang et al. 2024.
+    It costs one matrix product, and teaches the image tower in a few hundred steps what contrasting images with texts
+    takes thousands of steps for.
     """
 
     name = "image_words"
 
     def __init__(self, width: int, words: int) -> None:
         super().__init__()
-        self.head = nn.Linear(width, max(1, min(words, _MOST)))
+        self.head = nn.Linear(width, max(1, min(words, _MAX_WORDS)))
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
-        """Mean cross-entropy over the products with a picture and a known word: ()."""
-        number = batch.x["words"]["words"].long() - FIRST
-        asked = (number >= 0) & (number < self.head.out_features)
-        has = batch.present(model)["image"] & asked.any(1)
+        """Return the mean cross-entropy over the products with an image and a known word: ()."""
+        word = batch.x["words"]["words"].long() - FIRST
+        is_class = (word >= 0) & (word < self.head.out_features)
+        has = batch.present(model)["image"] & is_class.any(1)
         if not bool(has.any()):
             return self.head.weight.sum() * 0
-        share = (batch.x["words"]["weights"] * asked)[has]
-        # Asked of the token of the whole picture, before any fusion: the shortest way back to the tower.
-        whole = batch.towers(model, g)["image"].x[has][:, -1]
-        guess = self.head(whole).float().log_softmax(1).gather(1, number[has].clamp(0, self.head.out_features - 1))
-        loss: Tensor = -(guess * share / share.sum(1, keepdim=True)).sum(1).mean()
+        target = (batch.x["words"]["weights"] * is_class)[has]
+        # The token of the full image, before any fusion: the shortest gradient path to the tower.
+        summary = batch.towers(model, g)["image"].x[has][:, -1]
+        log_probability = (
+            self.head(summary).float().log_softmax(1).gather(1, word[has].clamp(0, self.head.out_features - 1))
+        )
+        loss: Tensor = -(log_probability * target / target.sum(1, keepdim=True)).sum(1).mean()
         return loss

@@ -1,6 +1,6 @@
-"""Guess the labels that people gave to some of the products.
+"""Classification objective: predict labels that people assigned to some of the products.
 
-In: products, a few of them labelled. Out: cross-entropy of the labels, and how far apart products of one value are.
+In: products, a few of them labelled. Out: cross-entropy of the labels, plus a supervised contrastive loss.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from recsys.encoder.batches.products import ProductBatch
 from recsys.encoder.product_encoder import ProductEncoder
 
 _TEMPERATURE = 0.1
-_GATHER = 0.5
-"""Weight of the contrast beside the cross-entropy: with few labels it lifts heads and neighbours by about a point."""
+_CONTRASTIVE_WEIGHT = 0.5
+"""Weight relative to the cross-entropy: with few labels it raises accuracy of heads and neighbours by about a point."""
 
 
 def supervised_contrastive_loss(vectors: Tensor, truth: Tensor, rows: Tensor) -> Tensor:
-    """Bring products of one value together, apart from the others (supervised contrast, Khosla et al. 2020).
+    """Contrast products of one label value with all others (SupCon, Khosla et al. 2020).
 
     Args:
         vectors: (m, d) unit vectors.
-        truth: (m,) value of each.
-        rows: (m,) product of each; one and the same is neither like nor unlike itself.
+        truth: (m,) label value of each.
+        rows: (m,) product of each; a product is neither a positive nor a negative of itself.
 
     Returns:
-        () mean over the products that share their value with another; 0 when none does.
+        () mean over the products that share their value with another one; 0 if none does.
     """
-    same = rows[:, None] == rows[None, :]
-    share = ((truth[:, None] == truth[None, :]) & ~same).float()
-    logits = ((vectors @ vectors.T).float() / _TEMPERATURE).masked_fill(same, -1e4).log_softmax(1)
-    like = share.sum(1)
-    held = like > 0
-    if not bool(held.any()):
+    same_product = rows[:, None] == rows[None, :]
+    is_positive = ((truth[:, None] == truth[None, :]) & ~same_product).float()
+    logits = ((vectors @ vectors.T).float() / _TEMPERATURE).masked_fill(same_product, -1e4).log_softmax(1)
+    n_positives = is_positive.sum(1)
+    has_positive = n_positives > 0
+    if not bool(has_positive.any()):
         return vectors.sum() * 0
-    return -((logits * share).sum(1)[held] / like[held]).mean()
+    return -((logits * is_positive).sum(1)[has_positive] / n_positives[has_positive]).mean()
 
 
 class LabelLoss(nn.Module):
-    """A linear head a label on the fused vector, which is brought to unit variance first."""
+    """One linear head per label on the fused vector, scaled to unit variance."""
 
     name = "labels"
     targets: Tensor
 
     def __init__(self, targets: Tensor, sizes: Sequence[int], dim: int) -> None:
-        """Keep the truth.
+        """Create untrained heads.
 
         Args:
             targets: (n, K) int64, the value of each of K labels, -1 = not labelled.
@@ -62,18 +62,19 @@ class LabelLoss(nn.Module):
             nn.init.zeros_(weight)
 
     def logits(self, vectors: Tensor) -> list[Tensor]:
-        """Of (b, d) unit vectors the logits of each label: (b, values) each."""
+        """Return the logits of each label for (b, d) unit vectors: (b, values) each."""
         return [head(self.scale * vectors).float() for head in self.heads]
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
-        """Mean over the labels of cross-entropy and contrast among the labelled products: ()."""
+        """Return the mean over the labels of cross-entropy plus contrastive loss of the labelled products: ()."""
         vectors = batch.whole(model, g).encoded.vector
         rows = torch.from_numpy(batch.rows).to(self.targets.device)
         truth = self.targets[rows]
         losses = [
-            F.cross_entropy(logits[held], truth[held, at])
-            + _GATHER * supervised_contrastive_loss(vectors[held], truth[held, at], rows[held])
-            for at, logits in enumerate(self.logits(vectors))
-            if bool((held := truth[:, at] >= 0).any())
+            F.cross_entropy(logits[labelled], truth[labelled, column])
+            + _CONTRASTIVE_WEIGHT
+            * supervised_contrastive_loss(vectors[labelled], truth[labelled, column], rows[labelled])
+            for column, logits in enumerate(self.logits(vectors))
+            if bool((labelled := truth[:, column] >= 0).any())
         ]
         return torch.stack(losses).mean() if losses else vectors.sum() * 0

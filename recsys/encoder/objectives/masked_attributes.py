@@ -1,6 +1,6 @@
-"""Guess hidden attributes from those that are left, the text and the picture.
+"""Masked attribute modelling: predict masked attributes from the other ones, the text and the image.
 
-In: products. Out: cross-entropy of the hidden values and bins.
+In: products. Out: cross-entropy of the masked values and bins.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from recsys.encoder.product_encoder import ProductEncoder
 
 
 class MaskedAttributeLoss(nn.Module):
-    """Hides of each product a random share of the features and guesses them from the fused rest (ITEm, 2023)."""
+    """Masks a random share of each product's features and predicts them from the fused rest (ITEm, 2023)."""
 
     name = "masked_attributes"
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
-        """Mean cross-entropy of the hidden features: ()."""
-        whole = batch.whole(model, g)
-        loss = model.attributes.predict_masked(whole.encoded.summary, batch.x["attributes"], whole.conceal)
-        # The same from the picture alone: what a picture shows of a product is how the picture's tower learns to see.
-        seen = batch.present(model)["image"][:, None].expand_as(whole.conceal)
+        """Return the mean cross-entropy of the masked features: ()."""
+        view = batch.whole(model, g)
+        loss = model.attributes.predict_masked(view.encoded.summary, batch.x["attributes"], view.conceal)
+        # The same from the image alone: this is how the image tower learns to recognise attributes.
+        has_image = batch.present(model)["image"][:, None].expand_as(view.conceal)
         return loss + model.attributes.predict_masked(
-            batch.alone(model, g, "image").summary, batch.x["attributes"], seen
+            batch.alone(model, g, "image").summary, batch.x["attributes"], has_image
         )

@@ -1,6 +1,6 @@
-"""Guess hidden parts of the picture from those that are left, the text and the attributes.
+"""Masked image modelling: predict masked patches from the visible ones, the text and the attributes.
 
-In: products. Out: mean squared error of the hidden patches.
+In: products. Out: mean squared error of the masked patches.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.transformer import TransformerBlock
 
 GRID: Final = 8
-"""A picture is cut into so many patches a side, whatever its size in pixels."""
+"""Patches per side of an image, independent of its size in pixels."""
 HIDDEN: Final = 40
-"""Of the 64 patches; SimMIM hides 60 %, MAE 75 %."""
-_DETAIL: Final = 4
-"""Side of the small copy of a patch that is guessed."""
-_BLANK: Final = 128
-_FAINT: Final = 1e-3
-"""Variance next to nothing: the grain of a plain background is not worth guessing."""
-_SHARE: Final = 8
-"""One picture in so many is asked: a second pass through the picture's tower is dear."""
-_LEAST: Final = 8
-"""Pictures asked at least, as far as there are so many."""
+"""Masked patches of the 64; SimMIM masks 60 %, MAE 75 %."""
+_PATCH_SIZE: Final = 4
+"""Side in pixels of the downscaled patch that is predicted."""
+_GREY: Final = 128
+_MIN_VARIANCE: Final = 1e-3
+"""Added to the variance: the noise of a plain background is not worth predicting."""
+_STRIDE: Final = 8
+"""Every n-th image is used, because a second pass through the image tower is expensive."""
+_MIN_IMAGES: Final = 8
+"""Smallest number of images used, if the batch has as many."""
 
 
 class MaskedImageLoss(nn.Module):
-    """Masked image modelling (MAE, He et al. 2022; SimMIM, Xie et al. 2022), helped by the fused rest (ITEm, 2023).
+    """Masked image modelling, given the fused other modalities.
 
-    Hidden patches are blank before the picture's tower sees it, so that any tower will do. A block of its own looks at
-    the picture's tokens, at the summary of the other modalities, and at a token for each hidden place.
+    Sources: MAE (He et al. 2022), SimMIM (Xie et al. 2022), ITEm (2023).
+    Patches are masked in the pixels, before the image tower, so that any tower works. A transformer block of this
+    objective attends to the image tokens, the summary of the other modalities, and one query token per masked patch.
     """
 
     name = "masked_image"
@@ -48,53 +49,59 @@ class MaskedImageLoss(nn.Module):
         self.help = nn.Linear(width, width)
         self.block = TransformerBlock(width, heads)
         self.norm = nn.LayerNorm(width)
-        self.paint = nn.Linear(width, 3 * _DETAIL**2)
+        self.paint = nn.Linear(width, 3 * _PATCH_SIZE**2)
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
-        """Mean squared error of the hidden patches, each of mean 0 and variance 1: ()."""
-        pictured = batch.x["image"]["has"].nonzero()[:, 0]
-        share = max(1, min(_SHARE, len(pictured) // _LEAST))
-        some = pictured[int(torch.randint(share, (), generator=g)) :: share]
-        if len(some) < 2:  # statistics of a single picture say nothing
+        """Return the mean squared error of the masked patches, each of mean 0 and variance 1: ()."""
+        with_image = batch.x["image"]["has"].nonzero()[:, 0]
+        stride = max(1, min(_STRIDE, len(with_image) // _MIN_IMAGES))
+        sample = with_image[int(torch.randint(stride, (), generator=g)) :: stride]
+        if len(sample) < 2:  # batch statistics of a single image are meaningless
             return self.places.sum() * 0
-        pixels = batch.x["image"]["pixels"][some]
-        hidden = torch.rand(len(some), GRID**2, generator=g).argsort(1)[:, :HIDDEN].to(pixels.device)
+        pixels = batch.x["image"]["pixels"][sample]
+        hidden = torch.rand(len(sample), GRID**2, generator=g).argsort(1)[:, :HIDDEN].to(pixels.device)
         with frozen_batch_norm(model.image):
             image = model.image(
-                {"pixels": mask_patches(pixels, hidden), "has": torch.ones_like(some, dtype=torch.bool)}
+                {"pixels": mask_patches(pixels, hidden), "has": torch.ones_like(sample, dtype=torch.bool)}
             )
         parts = batch.whole(model, g).parts.items()
-        rest = model.fuse({name: Tokens(p.x[some], p.real[some]) for name, p in parts if name != "image"}, None).summary
-        known = torch.cat([self.help(rest)[:, None], image.x], 1)
-        states = self.block(torch.cat([known, self.places[hidden]], 1))[:, known.shape[1] :]
-        truth = patches(pixels).gather(1, hidden[..., None].expand(-1, -1, 3 * _DETAIL**2))
-        return F.mse_loss(self.paint(self.norm(states)).float(), truth)
+        rest = model.fuse(
+            {name: Tokens(p.x[sample], p.real[sample]) for name, p in parts if name != "image"}, None
+        ).summary
+        context = torch.cat([self.help(rest)[:, None], image.x], 1)
+        states = self.block(torch.cat([context, self.places[hidden]], 1))[:, context.shape[1] :]
+        target = patches(pixels).gather(1, hidden[..., None].expand(-1, -1, 3 * _PATCH_SIZE**2))
+        return F.mse_loss(self.paint(self.norm(states)).float(), target)
 
 
 def mask_patches(pixels: Tensor, hidden: Tensor) -> Tensor:
-    """Pictures (m, 3, S, S) uint8 with their patches `hidden` (m, H) all of one grey."""
+    """Fill the patches `hidden` (m, H) of images (m, 3, S, S) uint8 with grey."""
     cells = torch.zeros(len(pixels), GRID**2, device=pixels.device).scatter(1, hidden, 1.0)
-    places = F.interpolate(cells.view(-1, 1, GRID, GRID), pixels.shape[-2:]) > 0
-    return pixels.masked_fill(places, _BLANK)
+    mask = F.interpolate(cells.view(-1, 1, GRID, GRID), pixels.shape[-2:]) > 0
+    return pixels.masked_fill(mask, _GREY)
 
 
 def patches(pixels: Tensor) -> Tensor:
-    """A small copy of each patch, its numbers of mean 0 and variance 1: (m, 3, S, S) uint8 -> (m, 64, 48)."""
-    small = F.adaptive_avg_pool2d(pixels.float() / 255, GRID * _DETAIL)
-    cut = small.view(-1, 3, GRID, _DETAIL, GRID, _DETAIL).permute(0, 2, 4, 1, 3, 5).reshape(len(pixels), GRID**2, -1)
-    centred = cut - cut.mean(2, keepdim=True)
-    return centred / (centred.square().mean(2, keepdim=True) + _FAINT).sqrt()
+    """Return each patch downscaled, with mean 0 and variance 1: (m, 3, S, S) uint8 -> (m, 64, 48)."""
+    small = F.adaptive_avg_pool2d(pixels.float() / 255, GRID * _PATCH_SIZE)
+    flat = (
+        small.view(-1, 3, GRID, _PATCH_SIZE, GRID, _PATCH_SIZE)
+        .permute(0, 2, 4, 1, 3, 5)
+        .reshape(len(pixels), GRID**2, -1)
+    )
+    centred = flat - flat.mean(2, keepdim=True)
+    return centred / (centred.square().mean(2, keepdim=True) + _MIN_VARIANCE).sqrt()
 
 
 @contextmanager
 def frozen_batch_norm(tower: nn.Module) -> Iterator[None]:
-    """Inside, batch norms keep no account of what they see: their statistics are for whole pictures."""
+    """Disable updates of running batch-norm statistics inside the block: they are for unmasked images."""
     norms = [m for m in tower.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    training = [norm for norm in norms if norm.training]
-    for norm in training:
+    updating = [norm for norm in norms if norm.training]
+    for norm in updating:
         norm.track_running_stats = False
     try:
         yield
     finally:
-        for norm in training:
+        for norm in updating:
             norm.track_running_stats = True

@@ -1,9 +1,9 @@
-"""The dear parts of the product encoder treat every row by itself, so their rows can be cut: over processes, in chunks.
+"""Run the expensive, row-wise parts of the product encoder in chunks, split across processes.
 
-Chunks run under `torch.utils.checkpoint`: what a chunk holds for its gradient is made again when the gradient is asked
-for, so that one chunk's activations are alive at a time while all products of the batch are told from each other (the
-memory of cached gradients, Gao et al. 2021).
-In: a product encoder in training. Out: the same encoder, whose dear parts are carried out in pieces inside a block.
+These parts treat every row by itself, so their rows can be split freely. Chunks run under `torch.utils.checkpoint`: the
+activations of a chunk are recomputed when its gradient is needed, so only one chunk's activations are alive at a time,
+while the losses still contrast all products of the batch (gradient caching, Gao et al. 2021).
+In: a product encoder in training. Out: the same encoder, whose expensive parts run in chunks inside a `with` block.
 """
 
 from __future__ import annotations
@@ -21,197 +21,212 @@ from torch.utils.checkpoint import checkpoint
 
 from recsys.encoder.training import distributed
 
-_PARTS: Final = (("", "fuse"), ("text", "forward"), ("text", "hidden"), ("image", "forward"), ("attributes", "forward"))
-"""Field and method; what is not listed is done for the whole batch by every process, which is right but not faster."""
+_ROW_WISE: Final = (
+    ("", "fuse"),
+    ("text", "forward"),
+    ("text", "hidden"),
+    ("image", "forward"),
+    ("attributes", "forward"),
+)
+"""Submodule and method; everything else runs on the full batch in every process, which is correct but not faster."""
 _COMPILED: Final = {("", "fuse"), ("text", "forward"), ("image", "forward")}
 _NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d)
-_Given = dict[int | str, Any]
-"""What a function is called with: by place and by name."""
+_Arguments = dict[int | str, Any]
+"""Arguments of a call: positional ones by index, keyword ones by name."""
 
 
 @contextmanager
 def chunked_forward(model: nn.Module, *, chunk: int, compiled: bool) -> Iterator[None]:
-    """Carry the dear parts of a product encoder out in pieces inside the block.
+    """Run the expensive parts of a product encoder in chunks inside the block.
 
     Args:
         model: the product encoder.
-        chunk: rows whose activations are held at once, in each process; 0 = all. Batch normalisation then goes by the
-            pictures of a chunk ("ghost batches", Hoffer et al. 2017), those of all processes taken together.
-        compiled: let `torch.compile` make kernels for the towers and the fusion.
+        chunk: rows whose activations are in memory at once, in each process; 0 = all. Batch normalisation then
+            uses the statistics of a chunk's images ("ghost batches", Hoffer et al. 2017), over all processes.
+        compiled: compile the towers and the fusion with `torch.compile`.
     """
-    pieces, changed = _ChunkedCall(chunk), list[tuple[nn.Module, str]]()
-    cutting = bool(chunk) or distributed.world_size() > 1
-    for field, method in _PARTS if cutting or compiled else ():
-        owner = getattr(model, field, None) if field else model
+    call, patched = _ChunkedCall(chunk, compiled=compiled), list[tuple[nn.Module, str]]()
+    chunked = bool(chunk) or distributed.world_size() > 1
+    for name, method in _ROW_WISE if chunked or compiled else ():
+        owner = getattr(model, name, None) if name else model
         function = getattr(owner, method, None)
         if owner is not None and function is not None:
-            if compiled and (field, method) in _COMPILED:
+            if compiled and (name, method) in _COMPILED:
                 function = torch.compile(function, dynamic=True)
-            setattr(owner, method, partial(pieces, function, owner) if cutting else function)
-            changed.append((owner, method))
-    for module in model.modules() if cutting else ():
+            setattr(owner, method, partial(call, function, owner) if chunked else function)
+            patched.append((owner, method))
+    for module in model.modules() if chunked else ():
         if isinstance(module, _NORMS):
-            module.forward = partial(pieces.normalised, module, module.forward)  # type: ignore[method-assign]
-            changed.append((module, "forward"))
+            module.forward = partial(call.batch_norm, module, module.forward)  # type: ignore[method-assign]
+            patched.append((module, "forward"))
     try:
         yield
     finally:
-        for owner, method in changed:
+        for owner, method in patched:
             delattr(owner, method)  # uncovers the method of the class
 
 
 class _ChunkedCall:
-    """Carries one function out in pieces; a function called by another inside a piece is simply called.
+    """Runs a function in chunks; a function called by another one inside a chunk runs unchanged.
 
     Attributes:
-        chunk: rows at a time, 0 = all.
-        busy: a piece is being worked on; its rows are this process's alone.
-        again: it is worked on a second time, for its gradient.
+        chunk_size: rows at a time, 0 = all.
+        in_chunk: a chunk is running; its rows are this process's alone.
+        recomputing: the chunk runs a second time, for its gradient.
     """
 
-    def __init__(self, chunk: int) -> None:
-        self.chunk = chunk
-        self.busy = self.again = False
+    def __init__(self, chunk_size: int, *, compiled: bool = False) -> None:
+        self.chunk_size = chunk_size
+        self.in_chunk = self.recomputing = False
+        # Collective operations cannot be traced. `disable` loads the compiler (seconds), so only compiled code gets it.
+        sync = distributed.sync_batch_norm
+        self._sync_batch_norm = torch.compiler.disable(sync) if compiled else sync  # type: ignore[no-untyped-call]
 
-    def __call__(self, function: Callable[..., Any], owner: nn.Module, *given: Any, **named: Any) -> Any:
-        """`function(*given, **named)` for all rows; every tensor in there has the rows as first axis."""
-        held: _Given = dict(enumerate(given))
-        for name, value in named.items():
-            held[name] = value
-        plan = None if self.busy or not torch.is_grad_enabled() else self._plan(held)
+    def __call__(self, function: Callable[..., Any], owner: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Return `function(*args, **kwargs)` for all rows, the first axis of every tensor in the arguments."""
+        arguments: _Arguments = dict(enumerate(args))
+        for name, value in kwargs.items():
+            arguments[name] = value
+        plan = None if self.in_chunk or not torch.is_grad_enabled() else self._plan_chunks(arguments)
         if plan is None:
-            return function(*given, **named)
-        order, cells = plan
-        held, seeds = _without_chance(held, owner, sum(map(len, cells)))
-        sizes, mine, first = [sum(own) for own in cells], cells[distributed.rank()], distributed.rank() * len(cells[0])
-        held = _each(
-            held, lambda x: distributed.local_shard(x, order, sizes) if len(cells) > 1 else x.index_select(0, order)
+            return function(*args, **kwargs)
+        order, chunks = plan
+        arguments, seeds = _replace_generator(arguments, owner, sum(map(len, chunks)))
+        sizes = [sum(process_chunks) for process_chunks in chunks]
+        local_chunks, first = chunks[distributed.rank()], distributed.rank() * len(chunks[0])
+        arguments = _map_tensors(
+            arguments,
+            lambda x: distributed.local_shard(x, order, sizes) if len(chunks) > 1 else x.index_select(0, order),
         )
-        parts, start = [], 0
-        for at, rows in enumerate(mine):
-            piece = _each(held, lambda x, cell=slice(start, start + rows): x[cell])  # type: ignore[misc]
-            parts.append(self._piece(function, piece, seed=seeds[first + at] if seeds else None, alone=len(mine) == 1))
+        outputs, start = [], 0
+        for i, rows in enumerate(local_chunks):
+            chunk = _map_tensors(arguments, lambda x, cell=slice(start, start + rows): x[cell])  # type: ignore[misc]
+            seed = seeds[first + i] if seeds else None
+            outputs.append(self._run_chunk(function, chunk, seed=seed, single=len(local_chunks) == 1))
             start += rows
-        back = order.argsort()
-        return _joined(parts, lambda x: distributed.all_gather(x, sizes).index_select(0, back))
+        inverse = order.argsort()
+        return _concatenate(outputs, lambda x: distributed.all_gather(x, sizes).index_select(0, inverse))
 
-    def _plan(self, given: _Given) -> tuple[Tensor, list[list[int]]] | None:
-        """The order in which rows are dealt, and for each process the rows of its chunks; None = all in one piece.
+    def _plan_chunks(self, arguments: _Arguments) -> tuple[Tensor, list[list[int]]] | None:
+        """Return the row order, and the chunk sizes of each process; None = everything in one chunk.
 
-        Rows are dealt in turn, those with a picture first: each piece gets as many as any other.
+        Rows are dealt round-robin, those with an image first, so that every chunk gets as many images as any other.
         """
-        rows, device = _shape(given)
+        rows, device = _first_shape(arguments)
         processes = distributed.world_size()
-        chunks = -(-rows // (processes * self.chunk)) if self.chunk else 1
+        chunks = -(-rows // (processes * self.chunk_size)) if self.chunk_size else 1
         chunks = min(chunks, rows // processes)
         order = torch.arange(rows, device=device)
-        first = given.get(0)
+        first = arguments.get(0)
         if isinstance(first, Mapping) and "has" in first:
             chunks = min(chunks, int(first["has"].sum()) // processes)
             order = first["has"].logical_not().to(torch.uint8).argsort(stable=True)
         if chunks * processes < 2:
             return None
-        dealt = [order[at :: chunks * processes] for at in range(chunks * processes)]
-        cells = [[len(dealt[process * chunks + at]) for at in range(chunks)] for process in range(processes)]
-        return torch.cat(dealt), cells
+        dealt = [order[i :: chunks * processes] for i in range(chunks * processes)]
+        sizes = [[len(dealt[process * chunks + i]) for i in range(chunks)] for process in range(processes)]
+        return torch.cat(dealt), sizes
 
-    def _piece(self, function: Callable[..., Any], given: _Given, *, seed: int | None, alone: bool) -> Any:
-        def work() -> Any:
-            chance: _Given = {} if seed is None else {"g": torch.Generator().manual_seed(seed)}
-            self.busy = True
+    def _run_chunk(self, function: Callable[..., Any], arguments: _Arguments, *, seed: int | None, single: bool) -> Any:
+        def run() -> Any:
+            generator: _Arguments = {} if seed is None else {"g": torch.Generator().manual_seed(seed)}
+            self.in_chunk = True
             try:
-                return _called(function, {**given, **chance})
+                return _call(function, {**arguments, **generator})
             finally:
-                self.busy = False
+                self.in_chunk = False
 
-        if alone:
-            return work()
-        return checkpoint(work, use_reentrant=False, context_fn=lambda: (nullcontext(), self._second()))
+        if single:
+            return run()
+        return checkpoint(run, use_reentrant=False, context_fn=lambda: (nullcontext(), self._mark_recomputation()))
 
     @contextmanager
-    def _second(self) -> Iterator[None]:
-        self.again = True
+    def _mark_recomputation(self) -> Iterator[None]:
+        self.recomputing = True
         try:
             yield
         finally:
-            self.again = False
+            self.recomputing = False
 
-    def normalised(self, module: Any, usual: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Batch normalisation of a piece: over the processes, and counted once however often it is worked on."""
-        if not (module.training and self.busy):
-            return usual(x)
+    def batch_norm(self, module: Any, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Normalise a chunk over all processes; update running statistics once, not on recomputation."""
+        if not (module.training and self.in_chunk):
+            return forward(x)
         if distributed.world_size() == 1:
-            if not self.again:
-                return usual(x)
+            if not self.recomputing:
+                return forward(x)
             unused = module.running_mean.clone(), module.running_var.clone()
             return F.batch_norm(x, *unused, module.weight, module.bias, training=True, eps=module.eps)
-        out, mean, variance, count = distributed.sync_batch_norm(x, module.weight, module.bias, module.eps)
-        if not self.again:
+        out, mean, variance, count = self._sync_batch_norm(x, module.weight, module.bias, module.eps)
+        if not self.recomputing:
             with torch.no_grad():
                 module.num_batches_tracked += 1
                 module.running_mean.lerp_(mean, module.momentum)
                 module.running_var.lerp_(variance * count / (count - 1).clamp(min=1), module.momentum)
-        held: Tensor = out
-        return held
+        normalised: Tensor = out
+        return normalised
 
 
-def _called(function: Callable[..., Any], given: _Given) -> Any:
+def _call(function: Callable[..., Any], arguments: _Arguments) -> Any:
     return function(
-        *(value for name, value in given.items() if isinstance(name, int)),
-        **{name: value for name, value in given.items() if isinstance(name, str)},
+        *(value for name, value in arguments.items() if isinstance(name, int)),
+        **{name: value for name, value in arguments.items() if isinstance(name, str)},
     )
 
 
-def _without_chance(given: _Given, owner: nn.Module, pieces: int) -> tuple[_Given, list[int] | None]:
-    """The same without a generator: what was to be drawn is drawn here for all rows, or else a seed for each piece.
+def _replace_generator(arguments: _Arguments, owner: nn.Module, n_chunks: int) -> tuple[_Arguments, list[int] | None]:
+    """Remove the generator: draw the random numbers for all rows here, or else return one seed per chunk.
 
-    An owner with a method `drawn(x, g)` puts what it draws into its input, rows first; then cutting changes nothing.
+    An owner with a method `drawn(x, g)` adds its random numbers to its input, rows first; then chunking
+    does not change the result.
     """
-    names = [name for name, value in given.items() if isinstance(value, torch.Generator)]
+    names = [name for name, value in arguments.items() if isinstance(value, torch.Generator)]
     if not names:
-        return given, None
-    g = given[names[0]]
-    left = {name: value for name, value in given.items() if name not in names}
-    if (draw := getattr(owner, "drawn", None)) is not None:
-        return {**left, 0: draw(left[0], g)}, None
-    return left, torch.randint(2**62, (pieces,), generator=g).tolist()
+        return arguments, None
+    g = arguments[names[0]]
+    remaining = {name: value for name, value in arguments.items() if name not in names}
+    if (sample := getattr(owner, "drawn", None)) is not None:
+        return {**remaining, 0: sample(remaining[0], g)}, None
+    return remaining, torch.randint(2**62, (n_chunks,), generator=g).tolist()
 
 
-def _each(held: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same structure of dictionaries and dataclasses with every tensor changed."""
-    if isinstance(held, Tensor):
-        return change(held)
-    if isinstance(held, Mapping):
-        return {name: _each(value, change) for name, value in held.items()}
-    if dataclasses.is_dataclass(held) and not isinstance(held, type):
-        names = [field.name for field in dataclasses.fields(held)]
-        return dataclasses.replace(held, **{name: _each(getattr(held, name), change) for name in names})
-    return held
+def _map_tensors(structure: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Apply a function to every tensor of nested dictionaries and dataclasses; return the same structure."""
+    if isinstance(structure, Tensor):
+        return function(structure)
+    if isinstance(structure, Mapping):
+        return {name: _map_tensors(value, function) for name, value in structure.items()}
+    if dataclasses.is_dataclass(structure) and not isinstance(structure, type):
+        names = [field.name for field in dataclasses.fields(structure)]
+        return dataclasses.replace(
+            structure, **{name: _map_tensors(getattr(structure, name), function) for name in names}
+        )
+    return structure
 
 
-def _shape(held: Any) -> tuple[int, torch.device]:
-    """Rows and device of the first tensor in there."""
-    found: list[Tensor] = []
+def _first_shape(structure: Any) -> tuple[int, torch.device]:
+    """Return rows and device of the first tensor in the structure."""
+    tensors: list[Tensor] = []
 
-    def note(x: Tensor) -> Tensor:
-        found.append(x)
+    def collect(x: Tensor) -> Tensor:
+        tensors.append(x)
         return x
 
-    _each(held, note)
-    return len(found[0]), found[0].device
+    _map_tensors(structure, collect)
+    return len(tensors[0]), tensors[0].device
 
 
-def _joined(parts: Sequence[Any], finish: Callable[[Tensor], Tensor]) -> Any:
-    """Structures of the same form as one, the tensors one below the other and then finished."""
-    first = parts[0]
+def _concatenate(outputs: Sequence[Any], finish: Callable[[Tensor], Tensor]) -> Any:
+    """Merge structures of the same form: concatenate their tensors along the rows, then apply `finish`."""
+    first = outputs[0]
     if isinstance(first, Tensor):
-        if first.ndim == 3:  # tokens: a piece may have fewer of them than the longest of the batch
-            longest = distributed.all_reduce_max(max(part.shape[1] for part in parts))
-            parts = [F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts]
-        return finish(torch.cat(tuple(parts)))
+        if first.ndim == 3:  # tokens: a chunk may have fewer of them than the longest of the batch
+            longest = distributed.all_reduce_max(max(output.shape[1] for output in outputs))
+            outputs = [F.pad(output, (0, 0, 0, longest - output.shape[1])) for output in outputs]
+        return finish(torch.cat(tuple(outputs)))
     if isinstance(first, Mapping):
-        return {name: _joined([part[name] for part in parts], finish) for name in first}
+        return {name: _concatenate([output[name] for output in outputs], finish) for name in first}
     names = [field.name for field in dataclasses.fields(first)]
     return dataclasses.replace(
-        first, **{name: _joined([getattr(part, name) for part in parts], finish) for name in names}
+        first, **{name: _concatenate([getattr(output, name) for output in outputs], finish) for name in names}
     )

@@ -1,6 +1,6 @@
-"""Has the space collapsed: do different products still get different vectors, and do they use the whole space.
+"""Detect representation collapse: whether product vectors become similar or use few dimensions.
 
-In: the model and a batch of products, every so many steps. Out: two numbers for the journal, a warning if they are bad.
+In: the model and a batch of products, every few steps. Out: two metrics for the logger, a warning if they are bad.
 """
 
 from __future__ import annotations
@@ -15,39 +15,40 @@ from torch import Tensor, nn
 from recsys.types import IntArray
 
 _LOG = logging.getLogger(__name__)
-_EVERY: Final = 50
-"""Steps between two looks; each costs one pass without gradients over a batch."""
-_CLOSEST: Final = 0.9
-_NARROWEST: Final = (1.5, 1 / 16)
-"""Dimensions, and share of the dimensions there could be; what is more counts."""
-_FEWEST: Final = 8
-"""Products that say anything about a space."""
+_INTERVAL: Final = 50
+"""Steps between two checks; each costs one pass without gradients over a batch."""
+_MAX_COSINE: Final = 0.9
+_MIN_RANK: Final = (1.5, 1 / 16)
+"""Smallest effective rank: in dimensions, and as a share of the largest possible rank; the larger one applies."""
+_MIN_PRODUCTS: Final = 8
+"""Fewer products say nothing about the space."""
 
 
 def mean_cosine(vectors: Tensor) -> float:
-    """Mean cosine between all pairs of different rows (m, d); nan for fewer than two."""
+    """Return the mean cosine between all pairs of different rows (m, d); nan for fewer than two."""
     unit = nn.functional.normalize(vectors.double(), dim=1)
     m = len(unit)
     return float((unit.sum(0).square().sum() - unit.square().sum()) / (m * (m - 1))) if m > 1 else float("nan")
 
 
 def effective_rank(vectors: Tensor) -> float:
-    """How many dimensions the rows (m, d) use: exp of the entropy of the normalised singular values, 1 .. min(m, d).
+    """Return how many dimensions the rows (m, d) use, 1 .. min(m, d).
 
-    Roy & Vetterli 2007; as a measure of learnt representations RankMe, Garrido et al. 2023. Nan where all is zero.
+    The exponential of the entropy of the normalised singular values (Roy & Vetterli 2007); as a measure of learned
+    representations RankMe, Garrido et al. 2023. Nan where all is zero.
     """
-    found = torch.linalg.svdvals(vectors.double())
-    share = found / found.sum()
+    singular_values = torch.linalg.svdvals(vectors.double())
+    share = singular_values / singular_values.sum()
     return float(torch.special.entr(share).sum().exp())
 
 
 class CollapseMonitor:
-    """Looks at the vectors of a batch as a shop would get them: all that is known of each product, nothing hidden.
+    """Checks the vectors of a batch as they would be used: from all data of each product, nothing masked.
 
     Attributes:
-        steps: of the training.
-        quiet: steps at the beginning in which nothing is warned about, for the model has learnt nothing yet.
-        seen: mean cosine and effective rank at the last look, by name.
+        steps: number of steps of the training.
+        quiet: steps at the beginning without warnings, because the model has learned nothing yet.
+        seen: mean cosine and effective rank of the last check, by name.
     """
 
     def __init__(self, *, steps: int, quiet: int) -> None:
@@ -56,30 +57,30 @@ class CollapseMonitor:
         self._warned = False
 
     def check(self, model: nn.Module, batch: Any, done: int) -> dict[str, float]:
-        """The two numbers after step `done` (1 = the first); none when it is not time to look."""
-        if done % _EVERY and done != self.steps:
+        """Return the two metrics after step `done` (1 = the first); empty when no check is due."""
+        if done % _INTERVAL and done != self.steps:
             return {}
-        # A product that comes twice in a batch would count as two that are alike.
+        # A product that occurs twice in a batch would count as two products with equal vectors.
         rows: IntArray = np.unique(batch.rows, return_index=True)[1]
-        learning = model.training
+        was_training = model.training
         model.eval()
         with torch.inference_mode():
             vectors = model(batch.x).vector.cpu()[torch.from_numpy(rows)]
-        model.train(learning)
+        model.train(was_training)
         self.seen = {"mean_cosine": mean_cosine(vectors), "effective_rank": effective_rank(vectors)}
-        if done > self.quiet and len(vectors) >= _FEWEST:
-            self._judge(min(vectors.shape), done)
+        if done > self.quiet and len(vectors) >= _MIN_PRODUCTS:
+            self._warn_if_collapsed(min(vectors.shape), done)
         return self.seen
 
-    def _judge(self, most: int, done: int) -> None:
+    def _warn_if_collapsed(self, max_rank: int, step: int) -> None:
         cosine, rank = self.seen["mean_cosine"], self.seen["effective_rank"]
-        least = max(_NARROWEST[0], _NARROWEST[1] * most)
-        if self._warned or (cosine <= _CLOSEST and rank >= least):
+        min_rank = max(_MIN_RANK[0], _MIN_RANK[1] * max_rank)
+        if self._warned or (cosine <= _MAX_COSINE and rank >= min_rank):
             return
         self._warned = True
         _LOG.warning(
-            "the product vectors collapse: after step %d the mean cosine between different products is %.3f (more than "
-            "%.2f is bad) and the effective rank %.1f of %d (less than %.1f is bad); give [objectives] image_text and "
-            "co_purchase, which tell products apart, more weight, or lower [training] learning_rate",
-            done, cosine, _CLOSEST, rank, most, least,
+            "product vectors: collapsed after step %d, the mean cosine between different products is %.3f (at most "
+            "%.2f is healthy) and the effective rank %.1f of %d (at least %.1f is healthy); raise the weight of "
+            "[objectives] image_text and co_purchase, which separate products, or lower [training] learning_rate",
+            step, cosine, _MAX_COSINE, rank, max_rank, min_rank,
         )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Distillation: a student of the sizes that are set learns what a larger, trained encoder sees.
+"""Distillation: a student encoder of the configured size learns from a larger, trained encoder.
 
-In: the teacher `Model`, a catalogue. Out: a `TrainingPlan` whose further objective is to be like the teacher.
+In: the teacher `Model`, a catalogue. Out: a `TrainingPlan` with an additional objective, likeness to the teacher.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from recsys.encoder.training.plan import TrainingPlan
 
 
 def distillation_plan(teacher: Model, catalogue: Catalogue, *, weight: float) -> TrainingPlan:
-    """The course of a student; the teacher reads every product once, whole, and is not needed again.
+    """Return the plan of a student; the teacher encodes every product once and is not needed again.
 
     Args:
-        teacher: of this or another shop; its sizes are its own.
+        teacher: an encoder of this or another shop, of any size.
         catalogue: n products.
-        weight: of the objective among the others.
+        weight: of the distillation objective among the others.
     """
     vectors = torch.from_numpy(teacher.encode(catalogue, np.arange(len(catalogue))))
     return TrainingPlan(
@@ -30,7 +30,7 @@ def distillation_plan(teacher: Model, catalogue: Catalogue, *, weight: float) ->
 
 
 def encoder_sizes(model: Model) -> tuple[int, int, int, int, int]:
-    """Length of the vectors, width, layers of the text tower and of the fusion, weights of the product encoder."""
-    held = model.settings
-    weights = sum(weight.numel() for weight in model.product.parameters())
-    return held.dim, held.width, held.text_layers, held.fusion_layers, weights
+    """Return vector length, width, text layers, fusion layers and number of product encoder weights."""
+    settings = model.settings
+    n_weights = sum(weight.numel() for weight in model.product.parameters())
+    return settings.dim, settings.width, settings.text_layers, settings.fusion_layers, n_weights

@@ -1,6 +1,7 @@
-"""When to stop training the user encoder: newest purchases of some users, held back, judge it after every pass.
+"""Early stopping of the user encoder on held-out purchases: the newest ones of some users.
 
-In: interactions, the objective that trains. Out: what is left to train on, how good the model is, the best weights.
+In: interactions, the training objective. Out: the remaining training events, a validation score per pass, the best
+weights.
 """
 
 from __future__ import annotations
@@ -23,22 +24,23 @@ from recsys.types import IntArray
 
 _LOG = logging.getLogger(__name__)
 METRIC: Final = "ndcg@10"
-_AT: Final = 10
-_SHARE: Final = 0.1
-_FEWEST, _MOST = 100, 2000
-_BLOCK: Final = 256
-_FALL: Final = 0.25
-_FALLS: Final = 2
+_TOP_K: Final = 10
+_USER_SHARE: Final = 0.1
+_MIN_USERS, _MAX_USERS = 100, 2000
+_BATCH_SIZE: Final = 256
+_REDUCTION: Final = 0.25
+"""Factor of each reduction of the learning rate."""
+_MAX_REDUCTIONS: Final = 2
 
 
 @dataclass(frozen=True)
 class ValidationHoldout:
-    """The newest purchase of some users.
+    """The newest purchases of some users, held out for validation.
 
     Attributes:
-        train: all events but those from that purchase on, of those users.
-        histories: (b, t) what they did before it.
-        targets: (b,) the product, new to the user.
+        train: all events without those from the held-out purchase on, of the held-out users.
+        histories: (b, t) events of these users before it.
+        targets: (b,) the purchased product, new to the user.
         times: (b,) UTC seconds of the purchase.
     """
 
@@ -49,41 +51,41 @@ class ValidationHoldout:
 
 
 def hold_out(interactions: Interactions, *, history: int, seed: int) -> ValidationHoldout | None:
-    """Hold a tenth of the users' newest purchases back, at most 2,000; None where that would be too few to judge by.
+    """Hold out the newest purchases of a tenth of the users, at most 2,000; None if those are too few.
 
-    Users count whose newest purchase is new to them and comes after two other events or more, so that all of them
-    stay in training.
+    Only users whose newest purchase is a new product after at least two other events are eligible, so that all of
+    them stay in training.
     """
     # The last entry of each user among the purchases is the newest.
-    at = np.flatnonzero(interactions.weight > 0)
-    user, from_end = np.unique(interactions.user[at][::-1], return_index=True)
-    newest = at[len(at) - 1 - from_end]
+    purchases = np.flatnonzero(interactions.weight > 0)
+    user, from_end = np.unique(interactions.user[purchases][::-1], return_index=True)
+    newest = purchases[len(purchases) - 1 - from_end]
     item = np.full(interactions.n_users, -1, np.int64)
     item[user] = interactions.item[newest]
-    again = np.bincount(interactions.user[interactions.item == item[interactions.user]], minlength=len(item))
-    able = (newest - interactions.starts[user] >= 2) & (again[user] == 1)
-    user, newest = user[able], newest[able]
-    count = min(int(_SHARE * len(user)), _MOST)
-    if count < _FEWEST:
+    repeats = np.bincount(interactions.user[interactions.item == item[interactions.user]], minlength=len(item))
+    eligible = (newest - interactions.starts[user] >= 2) & (repeats[user] == 1)
+    user, newest = user[eligible], newest[eligible]
+    count = min(int(_USER_SHARE * len(user)), _MAX_USERS)
+    if count < _MIN_USERS:
         return None
-    drawn = np.sort(np.random.default_rng((seed, 7)).choice(len(user), count, replace=False))
-    user, newest = user[drawn], newest[drawn]
-    limit = np.full(interactions.n_users, len(interactions), np.int64)
-    limit[user] = newest
-    train = interactions.where(np.arange(len(interactions)) < limit[interactions.user])
+    sample = np.sort(np.random.default_rng((seed, 7)).choice(len(user), count, replace=False))
+    user, newest = user[sample], newest[sample]
+    end = np.full(interactions.n_users, len(interactions), np.int64)
+    end[user] = newest
+    train = interactions.where(np.arange(len(interactions)) < end[interactions.user])
     return ValidationHoldout(
         train, train.histories(user, history), interactions.item[newest], interactions.time[newest]
     )
 
 
 class NdcgEvaluator:
-    """NDCG@10 of the purchases held back, ranked among all products anybody bought, those of the history left out."""
+    """NDCG@10 of the held-out purchases among all purchased products, without those of the user's history."""
 
     def __init__(self, held: ValidationHoldout, objective: NextItemLoss) -> None:
         self._objective = objective
-        self._parts = [
-            torch.from_numpy(np.ascontiguousarray(part))
-            for part in (
+        self._arrays = [
+            torch.from_numpy(np.ascontiguousarray(array))
+            for array in (
                 held.histories.items,
                 held.histories.times,
                 held.histories.event_types,
@@ -94,15 +96,17 @@ class NdcgEvaluator:
 
     @torch.inference_mode()
     def __call__(self, model: nn.Module) -> float:
-        """The mean over the users."""
+        """Return the mean NDCG over the held-out users."""
         assert isinstance(model, UserEncoder)
-        known = self._objective
-        device = known.content.device
-        vectors = model.ranking(known.content[known.bought], torch.arange(len(known.bought), device=device))
-        gained = 0.0
-        for start in range(0, len(self._parts[0]), _BLOCK):
-            items, times, kinds, until, target = (part[start : start + _BLOCK].to(device) for part in self._parts)
-            numbers = torch.where(items >= 0, known.numbers[items.clamp(min=0)], -1)
+        objective = self._objective
+        device = objective.content.device
+        vectors = model.ranking(objective.content[objective.bought], torch.arange(len(objective.bought), device=device))
+        total = 0.0
+        for start in range(0, len(self._arrays[0]), _BATCH_SIZE):
+            items, times, kinds, until, target = (
+                array[start : start + _BATCH_SIZE].to(device) for array in self._arrays
+            )
+            numbers = torch.where(items >= 0, objective.numbers[items.clamp(min=0)], -1)
             real = numbers >= 0
             users = model(
                 vectors[numbers.clamp(min=0)] * real[..., None],
@@ -111,29 +115,36 @@ class NdcgEvaluator:
                 real=real,
                 until=until[:, None].expand_as(times),
             )[:, -1]
-            gained += _ndcg(users @ vectors.T, numbers, known.numbers[target])
-        return gained / max(1, len(self._parts[0]))
+            total += _ndcg(users @ vectors.T, numbers, objective.numbers[target])
+        return total / max(1, len(self._arrays[0]))
 
 
 def _ndcg(scores: Tensor, seen: Tensor, truth: Tensor) -> float:
-    """Summed over users: scores (b, m), seen (b, t) with -1 for none, truth (b,); a tie counts against the truth."""
+    """Return the NDCG summed over users; a tie counts against the truth.
+
+    Args:
+        scores: (b, m) of all purchased products; those of the history are overwritten with -inf.
+        seen: (b, t) products of the history, -1 = none.
+        truth: (b,) the held-out product.
+    """
     row, column = (seen >= 0).nonzero(as_tuple=True)
     scores[row, seen[row, column]] = -torch.inf
-    right = scores.gather(1, truth[:, None])
-    place = (scores >= right).sum(1) - 1
-    return float(torch.where(place < _AT, 1 / torch.log2(place.double() + 2), 0.0).sum())
+    truth_score = scores.gather(1, truth[:, None])
+    position = (scores >= truth_score).sum(1) - 1
+    return float(torch.where(position < _TOP_K, 1 / torch.log2(position.double() + 2), 0.0).sum())
 
 
 @dataclass
 class EarlyStopping:
-    """Looks at the model every so many steps and keeps the best; slows down, and at last ends, what gains no more.
+    """Evaluates the model at intervals, keeps the best, and reduces the learning rate or stops.
 
     Attributes:
-        judge: the model to a number, more is better.
-        every: steps from one look to the next.
-        most: looks without a gain before the learning rate falls; when it has fallen twice, before it is enough.
-        best: where the best weights are kept.
-        looks: what was seen so far.
+        judge: maps the model to a score; higher is better.
+        every: steps between two evaluations.
+        most: evaluations without a gain before the learning rate is reduced; after two reductions, before training
+            stops.
+        best: checkpoint of the best weights.
+        looks: scores so far.
     """
 
     judge: Callable[[nn.Module], float]
@@ -143,62 +154,62 @@ class EarlyStopping:
     looks: list[float] = field(default_factory=list)
 
     def begin(self, looks: Sequence[float]) -> None:
-        """Start, or go on after some looks."""
+        """Start with the scores of an interrupted training; none for a new one."""
         self.looks = list(looks)
 
     def step(self, model: nn.Module, step: int) -> float | None:
-        """How good the model is after this step; None when it is not time to look."""
+        """Return the score after this step; None when no evaluation is due."""
         if step % self.every:
             return None
-        found = self.judge(model)
-        if found > max(self.looks, default=-math.inf):
+        score = self.judge(model)
+        if score > max(self.looks, default=-math.inf):
             self.best.write(model, None, step)
-        self.looks.append(found)
-        return found
+        self.looks.append(score)
+        return score
 
     @property
     def falls(self) -> int:
-        """How often so many looks in a row were without a gain."""
-        best, since, falls = -math.inf, 0, 0
+        """Number of reductions: how often the patience was exceeded."""
+        best, stale, reductions = -math.inf, 0, 0
         for value in self.looks:
-            best, since = (value, 0) if value > best else (best, since + 1)
-            if since == self.most:
-                falls, since = falls + 1, 0
-        return falls
+            best, stale = (value, 0) if value > best else (best, stale + 1)
+            if stale == self.most:
+                reductions, stale = reductions + 1, 0
+        return reductions
 
     @property
     def rate(self) -> float:
-        """What the learning rate is multiplied with."""
-        return _FALL ** min(self.falls, _FALLS)
+        """Factor of the learning rate."""
+        return _REDUCTION ** min(self.falls, _MAX_REDUCTIONS)
 
     @property
     def enough(self) -> bool:
-        """Whether a smaller learning rate has not helped either."""
-        return self.falls > _FALLS
+        """Whether training should stop: smaller learning rates have not helped either."""
+        return self.falls > _MAX_REDUCTIONS
 
     def restore(self, model: nn.Module) -> float | None:
-        """Give the model its best weights and tell how good they were; None when nobody looked."""
+        """Load the best weights into the model and return their score; None without any evaluation."""
         if not self.looks:
             return None
         step, _ = self.best.read(model, None)
         _LOG.info(
-            "the user encoder is best after step %d: %s %.4f on purchases held back", step, METRIC, max(self.looks)
+            "user encoder: best weights are from step %d, %s %.4f on held-out purchases", step, METRIC, max(self.looks)
         )
         return max(self.looks)
 
 
 class NoEarlyStopping:
-    """Patience without end: nobody looks, all steps are made, the last weights are kept."""
+    """No early stopping: no evaluation, all steps are run, the last weights stay."""
 
     looks: Sequence[float] = ()
     rate = 1.0
     enough = False
 
     def begin(self, looks: Sequence[float]) -> None:
-        """Nothing is to be remembered."""
+        """Do nothing: there are no scores."""
 
     def step(self, model: nn.Module, step: int) -> None:
-        """It is never time to look."""
+        """Return None: no evaluation is ever due."""
 
     def restore(self, model: nn.Module) -> None:
-        """The model keeps the weights it has."""
+        """Do nothing: the model keeps its weights."""

@@ -1,7 +1,8 @@
-"""Few labels: an encoder goes on learning as before and besides guesses labels, of which it sees every one often.
+"""Fine-tune an encoder on few labels, in addition to its other objectives.
 
-In: `Labels` of some products, a course that starts somewhere. Out: a `TrainingPlan`; afterwards the heads, and their guess of
-the labels of any product with its confidence.
+Labelled products are oversampled.
+In: `Labels` of some products, a plan to extend. Out: a `TrainingPlan`; after training the classification heads, and
+their predictions with confidence for any product.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from typing import Final
 import numpy as np
 import polars as pl
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from recsys.config import EncoderSettings
@@ -22,50 +21,56 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.labels import Labels
 from recsys.encoder.model import Model
-from recsys.encoder.objectives.labels import LabelLoss as LabelsObjective
+from recsys.encoder.objectives.labels import LabelLoss
 from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.training.plan import TrainingPlan
 from recsys.types import BoolArray, FloatArray
 
 CONFIDENCE = "confidence"
-_TRUST: Final = 10.0
-"""How far a regression goes with the labels against small weights, on unit vectors."""
-_STEPS: Final = 300
+_INVERSE_REGULARIZATION: Final = 10.0
+"""`C` of the logistic regression, on unit vectors."""
+_MAX_ITERATIONS: Final = 300
 
 
 @dataclass(frozen=True)
 class ClassificationHeads:
-    """A head a label: its name, its values, and what turns vectors into their logits."""
+    """One classification head per label: names, values, and the objective that holds the weights."""
 
     names: tuple[str, ...]
     values: tuple[tuple[str, ...], ...]
-    objective: LabelsObjective
+    objective: LabelLoss
 
     @staticmethod
     def of(labels: Labels, dim: int) -> ClassificationHeads:
-        """Heads on vectors of length `dim` that know nothing yet."""
-        sizes = [len(known) for known in labels.values]
-        objective = LabelsObjective(torch.from_numpy(labels.targets.copy()), sizes, dim)
+        """Create untrained heads on vectors of length `dim`."""
+        sizes = [len(values) for values in labels.values]
+        objective = LabelLoss(torch.from_numpy(labels.targets.copy()), sizes, dim)
         return ClassificationHeads(labels.names, labels.values, objective)
 
     def fit(self, vectors: FloatArray, labels: Labels) -> None:
-        """Bring the heads to where a logistic regression has them.
+        """Initialise the heads with the weights of a logistic regression.
 
-        So training need not bend good vectors to heads that know nothing (Kumar et al. 2022), and few passes will do.
+        Training then need not distort good vectors to fit random heads (Kumar et al. 2022), and few passes suffice.
 
         Args:
             vectors: (l, d) of the products `labels.rows`.
-            labels: those the heads are for.
+            labels: the labels of these heads.
         """
+        # scikit-learn is slow to import, and only this method needs it
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
         objective = self.objective.to("cpu")
-        for at, (head, known) in enumerate(zip(objective.heads, self.values, strict=True)):
-            truth = labels.targets[labels.rows, at]
-            held = truth >= 0
+        for column, (head, values) in enumerate(zip(objective.heads, self.values, strict=True)):
+            truth = labels.targets[labels.rows, column]
+            labelled = truth >= 0
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # training goes on from there anyway
-                found = LogisticRegression(C=_TRUST, max_iter=_STEPS).fit(vectors[held], truth[held])
-            weight, bias = found.coef_, found.intercept_
-            if len(known) == 2:  # one row stands for the difference of the two
+                warnings.simplefilter("ignore", ConvergenceWarning)  # training continues from there anyway
+                regression = LogisticRegression(C=_INVERSE_REGULARIZATION, max_iter=_MAX_ITERATIONS).fit(
+                    vectors[labelled], truth[labelled]
+                )
+            weight, bias = regression.coef_, regression.intercept_
+            if len(values) == 2:  # one row holds the difference of the two classes
                 weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
             assert isinstance(head, nn.Linear)
             with torch.no_grad():
@@ -74,60 +79,66 @@ class ClassificationHeads:
 
 
 def finetuning_plan(heads: ClassificationHeads, labels: Labels, start: TrainingPlan, *, weight: float) -> TrainingPlan:
-    """The course that learns the labels besides, with heads that fit the encoder it starts from.
+    """Extend a plan by the label objective, with heads fitted to the encoder it starts from.
 
     Args:
-        heads: trained along.
+        heads: trained together with the encoder.
         labels: of the catalogue's products.
-        start: where the encoder comes from.
-        weight: of the labels among the other objectives.
+        start: the plan to extend; creates the encoder.
+        weight: of the label objective among the others.
     """
 
-    def begin(catalogue: Catalogue, settings: EncoderSettings) -> ProductEncoder:
+    def create_encoder(catalogue: Catalogue, settings: EncoderSettings) -> ProductEncoder:
         product = start.create_encoder(catalogue, settings)
         model = Model(product=product, user=None, settings=settings)
         heads.fit(model.encode(catalogue, labels.rows), labels)
         return product
 
-    told = {**start.identity, "labels": labels.digest, "labels_weight": weight}
-    more = [*start.extra_objectives, (weight, heads.objective)]
-    return replace(start, create_encoder=begin, extra_objectives=more, oversampled_rows=labels.rows, identity=told)
+    identity = {**start.identity, "labels": labels.digest, "labels_weight": weight}
+    objectives = [*start.extra_objectives, (weight, heads.objective)]
+    return replace(
+        start,
+        create_encoder=create_encoder,
+        extra_objectives=objectives,
+        oversampled_rows=labels.rows,
+        identity=identity,
+    )
 
 
 def predict(
     model: Model, catalogue: Catalogue, heads: ClassificationHeads, *, vectors: FloatArray | None = None
 ) -> pl.DataFrame:
-    """The likeliest value of every label for every product.
+    """Predict the most probable value of every label for every product.
 
     Args:
         model: trained with the heads.
         catalogue: n products.
         heads: of K labels.
-        vectors: (n, d) of all products by the model, when they are known already.
+        vectors: (n, d) of all products by the model; None = encode them.
 
     Returns:
-        product_id, attribute, value, confidence (0..1, the softmax's): n * K rows, by label.
+        product_id, attribute, value, confidence (0..1, softmax probability): n * K rows, ordered by label.
     """
-    held = model.encode(catalogue, np.arange(len(catalogue))) if vectors is None else np.array(vectors)
+    product_vectors = model.encode(catalogue, np.arange(len(catalogue))) if vectors is None else np.array(vectors)
     objective = heads.objective.to("cpu").eval()
     with torch.inference_mode():
-        answers = [logits.softmax(1).max(1) for logits in objective.logits(torch.from_numpy(held))]
+        predictions = [logits.softmax(1).max(1) for logits in objective.logits(torch.from_numpy(product_vectors))]
     frames = [
         pl.DataFrame(
             {
                 schema.PRODUCT_ID: catalogue.ids.texts,
                 schema.ATTRIBUTE: [name] * len(catalogue),
-                schema.LABEL_VALUE: [known[at] for at in best.indices.tolist()],
+                schema.LABEL_VALUE: [values[i] for i in best.indices.tolist()],
                 CONFIDENCE: best.values.double().numpy(),
             },
             schema_overrides={schema.PRODUCT_ID: pl.String, schema.ATTRIBUTE: pl.String, schema.LABEL_VALUE: pl.String},
         )
-        for name, known, best in zip(heads.names, heads.values, answers, strict=True)
+        for name, values, best in zip(heads.names, heads.values, predictions, strict=True)
     ]
     return pl.concat(frames)
 
 
 def filter_unlabelled(frame: pl.DataFrame, labels: Labels) -> pl.DataFrame:
-    """Of the frame of `predict`, the products that nobody labelled."""
-    kept: BoolArray = (labels.targets < 0).T.reshape(-1)
-    return frame.filter(pl.Series(kept))
+    """Filter the frame of `predict` to the products without the label."""
+    unlabelled: BoolArray = (labels.targets < 0).T.reshape(-1)
+    return frame.filter(pl.Series(unlabelled))

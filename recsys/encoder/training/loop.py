@@ -1,6 +1,6 @@
-"""The training loop both stages share: read it aloud.
+"""Training loop shared by the product and the user stage.
 
-In: a model, objectives with their weights, batches, a snapshot to go on from. Out: the trained model, its last losses.
+In: a model, weighted objectives, batches, a checkpoint to resume from. Out: the trained model and its final losses.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from recsys.encoder.training.early_stopping import METRIC, EarlyStopping, NoEarl
 from recsys.encoder.training.loss_weighting import FixedWeights, UncertaintyWeights
 from recsys.encoder.training.metric_logger import MetricLogger, NullLogger
 from recsys.errors import DegenerateLossError, InterruptedRunError
-from recsys.execution import signals as stop
+from recsys.execution.signals import defer_signals, handle_signals, raise_pending_signal
 
 _LOG = logging.getLogger(__name__)
 ENDLESS = NoEarlyStopping()
@@ -49,139 +49,149 @@ def run_training_loop(
     learned_weights: bool = False,
     collapse: bool = False,
 ) -> dict[str, float]:
-    """Make the weighted sum of the objectives small.
+    """Minimise the weighted sum of the objectives.
 
     Args:
-        model: what is trained; ends in evaluation mode on the CPU.
+        model: the model to train; afterwards in evaluation mode on the CPU.
         objectives: each with its weight.
-        batches: give the batch of any step.
-        steps: all steps of the training, those of an earlier start included.
-        per_step: products or users in a batch, for the speed shown.
-        peak: highest learning rate.
-        snapshot: where the training can be taken up again.
+        batches: source of the batch of any step.
+        steps: total number of steps, including those of an interrupted run.
+        batch_size: products or users per batch, for the throughput that is logged.
+        learning_rate: peak of the schedule.
+        snapshot: the checkpoint, written and read here.
         training: the settings of the loop.
-        folder: of metrics and logs.
-        resume: go on from the snapshot if there is one.
-        progress: say how it goes on stderr.
-        patience: slows the training down and ends it when it gains no more; the best weights are those given back.
-        learned_weights: the weights are only where those of the objectives start.
-        collapse: look now and then whether the vectors of different products fall together.
+        folder: for metrics and logs.
+        resume: resume from the checkpoint if there is one.
+        progress: report progress on stderr.
+        patience: early stopping; lowers the learning rate and stops without a gain, and restores the best weights.
+        learned_weights: learn the weights of the objectives, starting from the given ones.
+        collapse: monitor whether the vectors of different products collapse.
 
     Returns:
-        The smoothed named losses at the end, `waiting` (share of the time spent waiting for batches), what was noted
-        on the way, and with `patience` the metric it went by.
+        Smoothed final losses by name, `waiting` (share of the time spent waiting for batches), the last value of each
+        metric logged during training, and with early stopping the best validation score.
 
     Raises:
         DegenerateLossError: the loss is not a number.
-        InterruptedRunError: SIGTERM or SIGINT came; a checkpoint has been written.
+        InterruptedRunError: SIGTERM or SIGINT was received; a checkpoint has been written.
         ModelFolderError: the checkpoint belongs to another training.
     """
     stage = str(snapshot.identity["stage"])
     device = select_device(training.device)
-    weights = {part.name: weight for weight, part in objectives}
-    balance = (UncertaintyWeights if learned_weights else FixedWeights)(weights)
-    parts = nn.ModuleDict({"model": model, **{part.name: part for _, part in objectives}, "balance": balance})
+    weights = {objective.name: weight for weight, objective in objectives}
+    weighting = (UncertaintyWeights if learned_weights else FixedWeights)(weights)
+    parts = nn.ModuleDict(
+        {"model": model, **{objective.name: objective for _, objective in objectives}, "balance": weighting}
+    )
     parts.to(device).train()
     optimizer = torch.optim.AdamW(
         _parameter_groups(parts, training.weight_decay), lr=learning_rate, betas=(0.9, 0.98), fused=True
     )
-    saved = _CheckpointWriter(snapshot, parts, optimizer, patience, minutes=training.checkpoint_minutes)
-    first = saved.begin(stage, resume=resume)
-    leads = distributed.rank() == 0
-    watch = CollapseMonitor(steps=steps, quiet=round(training.warmup * steps)) if collapse and leads else None
-    journal = (MetricLogger if leads else NullLogger)(
+    writer = _CheckpointWriter(snapshot, parts, optimizer, patience, minutes=training.checkpoint_minutes)
+    first = writer.load(stage, resume=resume)
+    is_main = distributed.rank() == 0
+    monitor = CollapseMonitor(steps=steps, quiet=round(training.warmup * steps)) if collapse and is_main else None
+    logger = (MetricLogger if is_main else NullLogger)(
         folder, stage=stage, first=first, steps=steps, per_step=batch_size, progress=progress
     )
     with (
         PrefetchLoader(batches, first, steps, pin=device.type == "cuda") as source,
-        journal,
-        stop.handle_signals(),
-        stop.defer_signals(),
+        logger,
+        handle_signals(),
+        defer_signals(),
     ):
         for step in range(first, steps):
             batch = source.next_batch().to(device)
-            g = torch.Generator().manual_seed(_seed(training.seed, stage, step))
+            g = torch.Generator().manual_seed(_step_seed(training.seed, stage, step))
             with autocast(device, training.precision):
-                losses = {part.name: part(model, batch, g).float() for _, part in objectives}
-            loss = balance(losses)
-            numbers = {name: float(value.detach()) for name, value in losses.items()}
+                losses = {objective.name: objective(model, batch, g).float() for _, objective in objectives}
+            loss = weighting(losses)
+            loss_values = {name: float(value.detach()) for name, value in losses.items()}
             if not math.isfinite(float(loss.detach())):
-                raise DegenerateLossError(_degenerate(stage, step, numbers))
+                raise DegenerateLossError(_degenerate_message(stage, step, loss_values))
             rate = learning_rate * _warmup_cosine(step, steps, training.warmup) * patience.rate
             norm = _optimizer_step(loss, parts, optimizer, rate=rate, clip=training.clip)
             if not math.isfinite(norm):
-                raise DegenerateLossError(_degenerate(stage, step, numbers))
-            if watch and (seen := watch.check(model, batch, step + 1)):
-                journal.log_metrics({**seen, **balance.weights()})
-            journal.step(step + 1, {**numbers, "gradient": norm}, waited=source.waited)
-            if (judged := patience.step(model, step + 1)) is not None:
-                journal.log_validation(step + 1, METRIC, judged)
-            ended = step + 1 == steps or patience.enough
-            if ended or saved.due:
-                # one that has ended early is written as done, so that nothing taken up again goes past its end
-                saved.write(steps if ended else step + 1)
-            if ended:
+                raise DegenerateLossError(_degenerate_message(stage, step, loss_values))
+            if monitor and (metrics := monitor.check(model, batch, step + 1)):
+                logger.log_metrics({**metrics, **weighting.weights()})
+            logger.step(step + 1, {**loss_values, "gradient": norm}, waited=source.waited)
+            if (score := patience.step(model, step + 1)) is not None:
+                logger.log_validation(step + 1, METRIC, score)
+            finished = step + 1 == steps or patience.enough
+            if finished or writer.is_due:
+                # early stopping is saved as the last step, so that a resumed training does not run past its end
+                writer.write(steps if finished else step + 1)
+            if finished:
                 break
-            if number := _pending_signal():
-                saved.write(step + 1)
+            if signal_number := _pending_signal():
+                writer.write(step + 1)
                 distributed.barrier()
                 raise InterruptedRunError(
-                    f"training {stage} stopped by a signal after step {step + 1} of {steps}; "
-                    "train --resume goes on from there",
-                    signal_number=number,
+                    f"training {stage}: stopped by a signal after step {step + 1} of {steps}; "
+                    "train --resume continues from there",
+                    signal_number=signal_number,
                 )
     model.eval()
     model.to("cpu")
-    out = journal.final_metrics()
-    if (value := patience.restore(model)) is not None:
-        out[METRIC] = value
-    return out
+    results = logger.final_metrics()
+    if (best_score := patience.restore(model)) is not None:
+        results[METRIC] = best_score
+    return results
 
 
 class _CheckpointWriter:
-    """Where a training can be taken up again; process 0 writes it, all read it."""
+    """Reads and writes the checkpoint of a training; process 0 writes it, every process reads it."""
 
     def __init__(
         self,
-        snapshot: TrainingCheckpoint,
+        checkpoint: TrainingCheckpoint,
         parts: nn.Module,
         optimizer: torch.optim.Optimizer,
-        patience: EarlyStopping | NoEarlyStopping,
+        early_stopping: EarlyStopping | NoEarlyStopping,
         *,
         minutes: float,
     ) -> None:
-        self._snapshot, self._parts, self._optimizer, self._patience = snapshot, parts, optimizer, patience
+        self._checkpoint, self._parts, self._optimizer, self._early_stopping = (
+            checkpoint,
+            parts,
+            optimizer,
+            early_stopping,
+        )
         self._seconds, self._written = 60 * minutes, time.monotonic()
 
-    def begin(self, stage: str, *, resume: bool) -> int:
-        """Take everything up from the file, if it is to be and there is one: the number of steps done."""
+    def load(self, stage: str, *, resume: bool) -> int:
+        """Load the checkpoint, if resuming and there is one; return the number of finished steps."""
         if not resume and distributed.rank() == 0:
-            self._snapshot.remove()
+            self._checkpoint.remove()
         distributed.barrier()
-        first, looks = self._snapshot.read(self._parts, self._optimizer)
+        first, scores = self._checkpoint.read(self._parts, self._optimizer)
         if resume:
-            said = f"goes on after step {first}" if first else "no checkpoint, starts from the beginning"
-            _LOG.info("training %s: %s", stage, said)
-        distributed.broadcast_parameters(self._parts, {**self._snapshot.identity, "step": first})
-        self._patience.begin(looks)
+            message = f"resumes after step {first}" if first else "no checkpoint found, starts at the first step"
+            _LOG.info("training %s: %s", stage, message)
+        distributed.broadcast_parameters(self._parts, {**self._checkpoint.identity, "step": first})
+        self._early_stopping.begin(scores)
         return first
 
     @property
-    def due(self) -> bool:
-        """Whether the last one is old enough."""
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is older than [training] checkpoint_minutes."""
         return time.monotonic() - self._written > self._seconds
 
-    def write(self, done: int) -> None:
-        """Keep what is there after so many steps."""
+    def write(self, step: int) -> None:
+        """Save the state after this number of steps."""
         self._written = time.monotonic()
         if distributed.rank() == 0:
-            self._snapshot.write(self._parts, self._optimizer, done, looks=self._patience.looks)
+            self._checkpoint.write(self._parts, self._optimizer, step, looks=self._early_stopping.looks)
 
 
 def _optimizer_step(
     loss: Tensor, parts: nn.Module, optimizer: torch.optim.Optimizer, *, rate: float, clip: float
 ) -> float:
-    """One step of the optimiser, none where the gradient is no number; the gradient's norm before it was clipped."""
+    """Run backward pass and optimizer step; return the gradient norm before clipping.
+
+    A gradient that is not finite is not applied.
+    """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     distributed.all_reduce_gradients(parts.parameters())
@@ -194,40 +204,43 @@ def _optimizer_step(
 
 
 def _pending_signal() -> int:
-    """The number of the signal that asked this process, or one it works with, to stop; 0 = none."""
-    own = 0
+    """Return the number of the signal that this or another process of the training received; 0 = none."""
+    local_signal = 0
     try:
-        stop.raise_pending_signal()
-    except InterruptedRunError as asked:
-        own = asked.exit_code - 128
-    return distributed.all_reduce_max(own)
+        raise_pending_signal()
+    except InterruptedRunError as interruption:
+        local_signal = interruption.exit_code - 128
+    return distributed.all_reduce_max(local_signal)
 
 
 def _parameter_groups(parts: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Matrices are decayed; embeddings, biases, norms and single numbers are not. Pretrained weights have a pace."""
-    tables = {id(module.weight) for module in parts.modules() if isinstance(module, nn.Embedding)}
+    """Group the parameters by weight decay and pace, the learning-rate factor of pretrained weights.
+
+    Matrices are decayed; embeddings, biases, norms and scalars are not.
+    """
+    embeddings = {id(module.weight) for module in parts.modules() if isinstance(module, nn.Embedding)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, decay): [], (1.0, 0.0): []}
     for p in parts.parameters():
-        decayed = p.ndim >= 2 and id(p) not in tables
+        decayed = p.ndim >= 2 and id(p) not in embeddings
         groups.setdefault((getattr(p, "pace", 1.0), decay if decayed else 0.0), []).append(p)
-    return [{"params": held, "weight_decay": rate, "pace": pace} for (pace, rate), held in groups.items()]
+    return [{"params": weights, "weight_decay": rate, "pace": pace} for (pace, rate), weights in groups.items()]
 
 
 def _warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate: a straight line up, then a cosine down to a hundredth."""
-    up = max(1, round(warmup * steps))
-    if step < up:
-        return (step + 1) / up
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - up) / max(1, steps - up)))
+    """Return the share of the peak learning rate: linear warm-up, then cosine decay to a hundredth."""
+    warmup_steps = max(1, round(warmup * steps))
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
 
 
-def _seed(seed: int, stage: str, step: int) -> int:
+def _step_seed(seed: int, stage: str, step: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {stage} {step}".encode()).digest()[:7], "little")
 
 
-def _degenerate(stage: str, step: int, numbers: Mapping[str, float]) -> str:
-    said = ", ".join(f"{name} {value:g}" for name, value in numbers.items())
+def _degenerate_message(stage: str, step: int, loss_values: Mapping[str, float]) -> str:
+    values = ", ".join(f"{name} {value:g}" for name, value in loss_values.items())
     return (
-        f"training {stage}: the loss of step {step + 1} is not a number ({said}); "
+        f"training {stage}: the loss of step {step + 1} is not a number ({values}); "
         'lower [training] learning_rate or set precision = "fp32"'
     )

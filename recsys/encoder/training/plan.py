@@ -1,6 +1,6 @@
-"""How a training of the product encoder differs from the plain one: where it starts, what more is asked, for how long.
+"""Options of a product-encoder training: initial weights, additional objectives, schedule.
 
-In: the parts, from transfer, labels or a teacher. Out: a `TrainingPlan`, which `train_products` follows.
+In: choices made by transfer, fine-tuning or distillation. Out: a `TrainingPlan` for `train_products`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from recsys.types import IntArray
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The plain course where nothing is given: random weights, no further objective, all products alike.
+    """A training of the product encoder.
+
+    The defaults: random weights, no additional objective, all products sampled evenly.
 
     Attributes:
-        begin: catalogue and sizes to the encoder that is trained.
-        more: further objectives with their weights, above 0.
-        often: (l,) rows of products that have a share of every batch for themselves; None = none.
+        create_encoder: maps catalogue and sizes to the encoder that is trained.
+        extra_objectives: additional objectives, each with its weight above 0.
+        oversampled_rows: (l,) rows of products that get a fixed share of every batch; None = none.
         passes: over the products; None = [training] epochs.
-        peak: highest learning rate; None = [training] learning_rate.
-        identity: what tells this course from others, fit for JSON; a checkpoint of another is refused.
+        learning_rate: peak of the schedule; None = [training] learning_rate.
+        identity: entries that distinguish this plan from others, JSON-compatible; a checkpoint of another is refused.
     """
 
     create_encoder: Callable[[Catalogue, EncoderSettings], ProductEncoder] = ProductEncoder.fit
@@ -38,7 +40,7 @@ class TrainingPlan:
     identity: Mapping[str, Any] = field(default_factory=dict)
 
     def with_schedule(self, *, passes: int, peak: float | None = None) -> TrainingPlan:
-        """The same for so many passes, and with another learning rate when one is given."""
+        """Return a copy with this number of passes and, if given, this peak learning rate."""
         peak = peak or self.learning_rate
         return replace(
             self, passes=passes, learning_rate=peak, identity={**self.identity, "passes": passes, "peak": peak}

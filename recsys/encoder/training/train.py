@@ -1,6 +1,6 @@
-"""Training, both stages by the same flat loop: first products, then users on frozen product vectors.
+"""Train both stages with the same loop: first products, then users on frozen product vectors.
 
-In: catalogue, interactions, settings. Out: a `Model`; along the way a checkpoint, metrics.jsonl and TensorBoard logs.
+In: catalogue, interactions, settings. Out: a `Model`; during training a checkpoint, metrics.jsonl and TensorBoard logs.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from recsys.encoder.training.loop import run_training_loop
 from recsys.encoder.training.plan import DEFAULT_PLAN, TrainingPlan
 from recsys.encoder.user_encoder import UserEncoder
 from recsys.errors import DataContractError
-from recsys.execution import memory as heap
+from recsys.execution.memory import keep_freed_memory
 from recsys.types import FloatArray
 
-_NOT_IDENTITY: Final = {"checkpoint_minutes", "label_epochs", "label_learning_rate", "labels", "teacher"}
-"""What does not count, or what a course adds to its own identity where it counts."""
+_IDENTITY_EXCLUDED: Final = {"checkpoint_minutes", "label_epochs", "label_learning_rate", "labels", "teacher"}
+"""Settings that do not change the result, or that a plan adds to its own identity where they do."""
 
 
 def train_products(
@@ -57,30 +57,30 @@ def train_products(
     progress: bool = True,
     course: TrainingPlan = DEFAULT_PLAN,
 ) -> Model:
-    """Train the product encoder, without labels unless the course brings some.
+    """Train the product encoder, without labels unless the plan adds them.
 
     Args:
         catalogue: n products.
         interactions: events of the same products.
-        encoder: sizes and inputs.
+        encoder: sizes and inputs of the encoder.
         objectives: weight of each objective.
-        training: the loop.
-        folder: where checkpoint, metrics and logs go.
-        resume: go on from the checkpoint in `folder` if there is one.
-        progress: say how it goes on stderr.
-        course: what it starts from, and what is asked besides.
+        training: settings of the training loop.
+        folder: for checkpoint, metrics and logs.
+        resume: resume from the checkpoint in `folder` if there is one.
+        progress: report progress on stderr.
+        course: the training plan: initial weights, additional objectives, schedule.
 
     Raises:
-        DataContractError: there is no product.
+        DataContractError: the catalogue is empty.
         DegenerateLossError: the loss is not a number.
-        InterruptedRunError: SIGTERM or SIGINT came; a checkpoint has been written.
+        InterruptedRunError: SIGTERM or SIGINT was received; a checkpoint has been written.
         ModelFolderError: the checkpoint belongs to another training.
     """
     if len(catalogue) == 0:
         raise DataContractError("there is no product to train on; ingest products first")
-    with deterministic(training.seed), heap.keep_freed_memory():
+    with deterministic(training.seed), keep_freed_memory():
         model = course.create_encoder(catalogue, encoder)
-        asked: dict[str, Callable[[], Any]] = {
+        factories: dict[str, Callable[[], Any]] = {
             "masked_text": lambda: MaskedTextLoss(encoder.width),
             "masked_image": lambda: MaskedImageLoss(encoder.width, heads=encoder.heads),
             "masked_attributes": MaskedAttributeLoss,
@@ -90,8 +90,8 @@ def train_products(
             "image_words": lambda: ImageWordLoss(encoder.width, len(model.words.words)),
             "co_purchase": CoPurchaseLoss,
         }
-        weights = {name: getattr(objectives, name) for name in asked if getattr(objectives, name) > 0}
-        parts = [*((weight, asked[name]()) for name, weight in weights.items()), *course.extra_objectives]
+        weights = {name: getattr(objectives, name) for name in factories if getattr(objectives, name) > 0}
+        weighted = [*((weight, factories[name]()) for name, weight in weights.items()), *course.extra_objectives]
         batches = ProductBatchLoader(
             catalogue,
             model,
@@ -107,7 +107,7 @@ def train_products(
         with chunked_forward(model, chunk=training.chunk, compiled=training.compile):
             metrics = run_training_loop(
                 model,
-                parts,
+                weighted,
                 batches,
                 steps=steps,
                 batch_size=2 * batches.half,
@@ -139,32 +139,32 @@ def train_users(
 
     Args:
         model: has the product encoder.
-        content: (n, d) vectors of the catalogue's products by that encoder.
+        content: (n, d) vectors of the catalogue's products from that encoder.
         catalogue: n products.
-        interactions: events to learn from.
-        objectives: `next_item` = 0 is an error here.
-        training: the loop.
-        folder: where checkpoint, metrics and logs go.
-        resume: go on from the checkpoint in `folder` if there is one.
-        progress: say how it goes on stderr.
+        interactions: events to train on.
+        objectives: `next_item` must be above 0.
+        training: settings of the training loop.
+        folder: for checkpoint, metrics and logs.
+        resume: resume from the checkpoint in `folder` if there is one.
+        progress: report progress on stderr.
 
     Raises:
         DataContractError: no user has two events.
         DegenerateLossError, InterruptedRunError, ModelFolderError: as `train_products`.
     """
     settings = model.settings
-    bought = np.flatnonzero(interactions.where(interactions.weight > 0).counts())
-    held = hold_out(interactions, history=settings.history, seed=training.seed) if training.patience else None
+    purchased = np.flatnonzero(interactions.where(interactions.weight > 0).counts())
+    holdout = hold_out(interactions, history=settings.history, seed=training.seed) if training.patience else None
     batches = UserBatchLoader(
-        held.train if held else interactions,
+        holdout.train if holdout else interactions,
         history=settings.history,
         size=training.user_batch_size,
         seed=training.seed,
     )
     if len(batches.users) == 0:
         raise DataContractError("no user has two events, so there is no next purchase to learn; ingest more events")
-    with deterministic(training.seed), heap.keep_freed_memory():
-        users = UserEncoder(IdMap(catalogue.ids.ids(bought)), settings)
+    with deterministic(training.seed), keep_freed_memory():
+        users = UserEncoder(IdMap(catalogue.ids.ids(purchased)), settings)
         objective = NextItemLoss(
             torch.from_numpy(content),
             users.numbers(catalogue.ids),
@@ -177,9 +177,9 @@ def train_users(
         )
         identity["content"] = hashlib.sha256(np.ascontiguousarray(content).tobytes()).hexdigest()
         patience: EarlyStopping | NoEarlyStopping = NoEarlyStopping()
-        if held:
+        if holdout:
             patience = EarlyStopping(
-                NdcgEvaluator(held, objective),
+                NdcgEvaluator(holdout, objective),
                 every=batches.steps_per_pass,
                 most=training.patience,
                 best=TrainingCheckpoint(folder / "users-best.safetensors", identity),
@@ -204,7 +204,7 @@ def train_users(
 def _training_fingerprint(
     stage: str, catalogue: Catalogue, interactions: Interactions, **settings: Any
 ) -> dict[str, Any]:
-    """What makes a training this one: stage, settings, data."""
+    """Return the inputs that determine a training: stage, settings, hash of the data."""
     data = hashlib.sha256()
     data.update("\x00".join(catalogue.ids.texts).encode("utf-8", "surrogatepass"))
     data.update(catalogue.hashes(sorted(catalogue.frame.columns)).tobytes())
@@ -216,13 +216,13 @@ def _training_fingerprint(
         interactions.weight,
     ):
         data.update(np.ascontiguousarray(column).tobytes())
-    out: dict[str, Any] = {"stage": stage, "data": data.hexdigest()}
-    for section, held in settings.items():
-        out.update(
+    fingerprint: dict[str, Any] = {"stage": stage, "data": data.hexdigest()}
+    for section, section_settings in settings.items():
+        fingerprint.update(
             {
                 f"{section}.{key}": value
-                for key, value in held.model_dump(mode="json").items()
-                if key not in _NOT_IDENTITY
+                for key, value in section_settings.model_dump(mode="json").items()
+                if key not in _IDENTITY_EXCLUDED
             }
         )
-    return out
+    return fingerprint

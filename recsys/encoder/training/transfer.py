@@ -1,9 +1,9 @@
-"""Transfer: what an encoder has learnt in one shop, or earlier in this one, is where the training of another starts.
+"""Transfer: start a training from an encoder of another shop, or from an earlier one of this shop.
 
-In: a trained `Model`, a catalogue. Out: an encoder of that catalogue with every weight that fits taken over; the rest
-is new. Words that an earlier model of the shop knows keep their vectors (vocabulary transfer: Zoph et al. 2016). Words
-of another shop start as in any training, turned to where the known ones were: what goes together differs from shop to
-shop, and so does how much a text, a picture, an attribute tells.
+In: a trained `Model`, a catalogue. Out: an encoder of that catalogue with every weight copied that fits; the rest is
+new. Words known to an earlier model of the same shop keep their vectors (vocabulary transfer: Zoph et al. 2016). Words
+of another shop start as in any training, rotated to where the shared words were: which words belong together differs
+between shops, and so does how informative texts, images and attributes are.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.training.plan import TrainingPlan
 from recsys.errors import ModelFolderError
 
-_OF_THE_SHOP: Final = {
+_SHOP_SETTINGS: Final = {
     "vocabulary",
     "text_tokens",
     "history",
@@ -40,20 +40,28 @@ _OF_THE_SHOP: Final = {
     "precision",
 }
 """Settings that may differ: they change no weight of the product encoder, or only how many rows a table has."""
-_TABLES: Final = ("text", "image", "attributes", "words")
-_WEIGHED: Final = ("shares", "exactness", "glanced")
-"""How much each modality tells."""
-_SAME: Final = 0.9
-"""Share of a catalogue's words, as they are used, from which on a model that knows them is one of the same shop; rare
-words, which share their vectors, do not count."""
+_MODULES: Final = ("text", "image", "attributes", "words")
+_MODALITY_WEIGHTS: Final = ("shares", "exactness", "glanced")
+"""Weight of each modality in the vector of a product."""
+_SAME_SHOP_SHARE: Final = 0.9
+"""A model that knows at least this share of a catalogue's words, weighted by use, is of the same shop.
+
+Rare words share their vectors and do not count."""
 
 Pairs = Sequence[tuple[int, int]]
-"""Rows of a new table and of the old one that mean the same."""
+"""Pairs of rows with the same meaning in a new and an old table."""
 
 
 @dataclass(frozen=True)
 class TransferReport:
-    """How much of one part was taken over, in weights, words or values."""
+    """How much of one part was copied, in weights, words or values.
+
+    Attributes:
+        part: of the encoder.
+        unit: what is counted: weights, words or values.
+        taken: number copied.
+        of: number in the new encoder.
+    """
 
     part: str
     unit: str
@@ -62,7 +70,7 @@ class TransferReport:
 
 
 class Transfer:
-    """Starts a training from a trained model; `taken` tells afterwards what could be taken over."""
+    """Starts a training from a trained model; `taken` reports afterwards how much was copied."""
 
     def __init__(self, source: Model, settings: EncoderSettings) -> None:
         """Check that the sizes fit.
@@ -72,144 +80,147 @@ class Transfer:
         """
         self.source = source
         self.taken: tuple[TransferReport, ...] = ()
-        ours, theirs = settings.model_dump(mode="json"), source.settings.model_dump(mode="json")
-        differing = [name for name in ours if name not in _OF_THE_SHOP and ours[name] != theirs.get(name)]
+        new, old = settings.model_dump(mode="json"), source.settings.model_dump(mode="json")
+        differing = [name for name in new if name not in _SHOP_SETTINGS and new[name] != old.get(name)]
         if differing:
-            said = ", ".join(f"{name} is {theirs.get(name)} there and {ours[name]} here" for name in differing)
-            where = source.folder or "the model"
+            differences = ", ".join(f"{name} is {old.get(name)} there and {new[name]} here" for name in differing)
+            location = source.folder or "the model"
             raise ModelFolderError(
-                f"{where}: its weights do not fit [encoder]: {said}; set them alike, or learn from it with --distill"
+                f"{location}: its weights do not fit [encoder]: {differences}; set them to the same values, or "
+                "learn from this model with --distill"
             )
 
     def course(self) -> TrainingPlan:
-        """The course that starts there and goes on as usual."""
+        """Return the plan of a training that starts from the source and is otherwise the default."""
         return TrainingPlan(create_encoder=self.create_encoder, identity={"started_from": self.source.content_version})
 
     def create_encoder(self, catalogue: Catalogue, settings: EncoderSettings) -> ProductEncoder:
-        """An encoder of the catalogue with the weights of the source wherever they fit."""
+        """Create an encoder of the catalogue with the weights of the source wherever they fit."""
         model, old = ProductEncoder.fit(catalogue, settings), self.source.product
-        # Token numbers mean something only together, so the whole tokenizer comes along.
+        # Token ids have a meaning only within their tokenizer, so the tokenizer is copied too.
         model.text = TextEncoder.of_state(old.text.tower.state(), old.text.tokenizer, model.text.columns, settings)
         with torch.no_grad():
             x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
-            both = _common_words(model.words, old.words)
-            here, there = [ours for ours, _ in both], [theirs for _, theirs in both]
+            shared = _common_words(model.words, old.words)
+            new_rows, old_rows = [new_row for new_row, _ in shared], [old_row for _, old_row in shared]
             used = model.words.used([x["words"], x["facts"]])
-            model.words.align(used, here, old.words.embedding.weight[there])
-            same = bool(used[here].sum() >= _SAME * used[FIRST:].sum())
+            model.words.align(used, new_rows, old.words.embedding.weight[old_rows])
+            same_shop = bool(used[new_rows].sum() >= _SAME_SHOP_SHARE * used[FIRST:].sum())
             weights = {
-                "text": _copied(model.text, old.text),
-                "image": _copied(model.image, old.image, leave=("first_guess.",)),
-                "fusion": _copied(model, old, leave=[*(f"{name}." for name in _TABLES), *(() if same else _WEIGHED)]),
-                "attributes": _attributes(model.attributes, old.attributes),
-                "words": _words(model.words, old.words, both if same else ()),
+                "text": _copy_weights(model.text, old.text),
+                "image": _copy_weights(model.image, old.image, skip=("first_guess.",)),
+                "fusion": _copy_weights(
+                    model, old, skip=[*(f"{name}." for name in _MODULES), *(() if same_shop else _MODALITY_WEIGHTS)]
+                ),
+                "attributes": _copy_attributes(model.attributes, old.attributes),
+                "words": _copy_words(model.words, old.words, shared if same_shop else ()),
             }
-            # The words have other vectors than those it was fitted to; without pictures here that of the source serves.
+            # The word vectors differ from those it was fitted to; without images here the source's is used.
             if catalogue.images.present.sum() > 1:
                 model.image.first_guess.fit(catalogue.images, model.words(x["words"]) + model.words(x["facts"]))
             else:
-                weights["image"] += _copied(model.image.first_guess, old.image.first_guess)
-        sizes = {name: _size(getattr(model, name)) for name in _TABLES}
-        sizes["fusion"] = _size(model) - sum(sizes.values())
-        values = _common_values(model.attributes, old.attributes)
+                weights["image"] += _copy_weights(model.image.first_guess, old.image.first_guess)
+        sizes = {name: _count_weights(getattr(model, name)) for name in _MODULES}
+        sizes["fusion"] = _count_weights(model) - sum(sizes.values())
+        n_values = _count_common_values(model.attributes, old.attributes)
         self.taken = (
-            *(TransferReport(name, "weights", taken, sizes[name]) for name, taken in weights.items()),
-            TransferReport("words", "words", len(both), len(model.words.words)),
+            *(TransferReport(name, "weights", copied, sizes[name]) for name, copied in weights.items()),
+            TransferReport("words", "words", len(shared), len(model.words.words)),
             TransferReport(
-                "attributes", "values", values, sum(len(each.values) for each in model.attributes.categories)
+                "attributes", "values", n_values, sum(len(feature.values) for feature in model.attributes.categories)
             ),
         )
         return model
 
 
-def _size(module: nn.Module) -> int:
-    return sum(held.numel() for held in module.state_dict().values())
+def _count_weights(module: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in module.state_dict().values())
 
 
-def _copied(new: nn.Module, old: nn.Module, *, leave: Sequence[str] = ()) -> int:
-    """Take over what has the same name; of longer or shorter tables the rows both have. How many numbers that were."""
-    held, taken = old.state_dict(), 0
-    for name, into in new.state_dict().items():
-        if name.startswith(tuple(leave)) or name not in held:
+def _copy_weights(new: nn.Module, old: nn.Module, *, skip: Sequence[str] = ()) -> int:
+    """Copy tensors of equal name, or the common rows of unequal tables; return how many weights."""
+    old_state, copied = old.state_dict(), 0
+    for name, target in new.state_dict().items():
+        if name.startswith(tuple(skip)) or name not in old_state:
             continue
-        if not into.ndim:
-            into.copy_(held[name])
-            taken += 1
-        elif into.shape[1:] == held[name].shape[1:]:
-            rows = min(len(into), len(held[name]))
-            into[:rows] = held[name][:rows]
-            taken += into[:rows].numel()
-    return taken
+        if not target.ndim:
+            target.copy_(old_state[name])
+            copied += 1
+        elif target.shape[1:] == old_state[name].shape[1:]:
+            rows = min(len(target), len(old_state[name]))
+            target[:rows] = old_state[name][:rows]
+            copied += target[:rows].numel()
+    return copied
 
 
-def _rows(new: Tensor, old: Tensor, pairs: Pairs) -> int:
-    """Take over single rows; how many numbers that were."""
+def _copy_rows(new: Tensor, old: Tensor, pairs: Pairs) -> int:
+    """Copy single rows; return how many weights."""
     if not pairs:
         return 0
-    into, out = (torch.tensor(side) for side in zip(*pairs, strict=True))
-    new[into] = old[out]
-    return new[into].numel()
+    new_rows, old_rows = (torch.tensor(rows) for rows in zip(*pairs, strict=True))
+    new[new_rows] = old[old_rows]
+    return new[new_rows].numel()
 
 
 def _common_words(new: BagOfWordsEncoder, old: BagOfWordsEncoder) -> list[tuple[int, int]]:
-    """Rows of the words both know."""
-    places = {word: at for at, word in enumerate(old.words)}
-    return [(FIRST + at, FIRST + places[word]) for at, word in enumerate(new.words) if word in places]
+    """Return the rows, in both tables, of the words known to both."""
+    old_index = {word: i for i, word in enumerate(old.words)}
+    return [(FIRST + i, FIRST + old_index[word]) for i, word in enumerate(new.words) if word in old_index]
 
 
-def _words(new: BagOfWordsEncoder, old: BagOfWordsEncoder, both: Pairs) -> int:
-    """Vectors of the words given and the spare ones; how rare a word is, each shop knows for itself."""
-    return _rows(new.embedding.weight, old.embedding.weight, [*((at, at) for at in range(FIRST)), *both])
+def _copy_words(new: BagOfWordsEncoder, old: BagOfWordsEncoder, shared: Pairs) -> int:
+    """Copy the vectors of shared and of reserved words; word frequencies stay those of the new shop."""
+    return _copy_rows(new.embedding.weight, old.embedding.weight, [*((i, i) for i in range(FIRST)), *shared])
 
 
-def _starts(features: Iterable[Feature]) -> dict[str, int]:
-    """First row of each feature in a table that holds the outcomes of all."""
-    out, at = {}, 0
+def _feature_starts(features: Iterable[Feature]) -> dict[str, int]:
+    """Return the first row of each feature in a table with one row per outcome of each feature."""
+    starts, row = {}, 0
     for feature in features:
-        out[feature.name] = at
-        at += feature.size
-    return out
+        starts[feature.name] = row
+        row += feature.size
+    return starts
 
 
-def _outcomes(new: Feature, old: Feature) -> Pairs:
-    """Outcomes that mean the same: missing, unknown and common values; of numbers the bins, if there are as many."""
+def _common_outcomes(new: Feature, old: Feature) -> Pairs:
+    """Return the outcomes with equal meaning: missing, unknown and common values, or all bins of a number."""
     if new.is_number:
-        return [(at, at) for at in range(new.size)]
-    places = {value: at + 2 for at, value in enumerate(old.values)}
-    return [(0, 0), (1, 1), *((at + 2, places[value]) for at, value in enumerate(new.values) if value in places)]
+        return [(i, i) for i in range(new.size)]
+    old_index = {value: i + 2 for i, value in enumerate(old.values)}
+    return [(0, 0), (1, 1), *((i + 2, old_index[value]) for i, value in enumerate(new.values) if value in old_index)]
 
 
 def _common_features(new: AttributeEncoder, old: AttributeEncoder) -> Iterator[tuple[Feature, Feature]]:
-    """Features of one name and kind; a number's bins are shares of the shop's own products, so they compare."""
-    theirs = {feature.name: feature for feature in old.features}
+    """Yield features of equal name and kind; bins are quantiles within each shop, so they correspond."""
+    old_features = {feature.name: feature for feature in old.features}
     for feature in new.features:
-        other = theirs.get(feature.name)
-        if other and feature.is_number == other.is_number and not (feature.is_number and feature.size != other.size):
-            yield feature, other
+        match = old_features.get(feature.name)
+        if match and feature.is_number == match.is_number and not (feature.is_number and feature.size != match.size):
+            yield feature, match
 
 
-def _common_values(new: AttributeEncoder, old: AttributeEncoder) -> int:
-    return sum(len(set(ours.values) & set(theirs.values)) for ours, theirs in _common_features(new, old))
+def _count_common_values(new: AttributeEncoder, old: AttributeEncoder) -> int:
+    return sum(len(set(a.values) & set(b.values)) for a, b in _common_features(new, old))
 
 
-def _attributes(new: AttributeEncoder, old: AttributeEncoder) -> int:
-    """Vectors and guesses of the features both have; how many numbers that were."""
-    held = list(_common_features(new, old))
-    values, guesses = (
+def _copy_attributes(new: AttributeEncoder, old: AttributeEncoder) -> int:
+    """Copy vectors and prediction weights of the common features; return how many weights."""
+    common = list(_common_features(new, old))
+    values, predictions = (
         [
-            (into[ours.name] + a, out[ours.name] + b)
-            for ours, theirs in held
-            if ours.name in into
-            for a, b in _outcomes(ours, theirs)
+            (new_starts[a.name] + new_outcome, old_starts[b.name] + old_outcome)
+            for a, b in common
+            if a.name in new_starts
+            for new_outcome, old_outcome in _common_outcomes(a, b)
         ]
-        for into, out in (
-            (_starts(new.categories), _starts(old.categories)),
-            (_starts((*new.categories, *new.numerics)), _starts((*old.categories, *old.numerics))),
+        for new_starts, old_starts in (
+            (_feature_starts(new.categories), _feature_starts(old.categories)),
+            (_feature_starts((*new.categories, *new.numerics)), _feature_starts((*old.categories, *old.numerics))),
         )
     )
-    tokens, numbers = (  # a product's tokens stand in this order
-        [(mine.index(ours), others.index(theirs)) for ours, theirs in held if ours in mine]
-        for mine, others in (
+    tokens, numbers = (  # the tokens of a product are in this order
+        [(new_order.index(a), old_order.index(b)) for a, b in common if a in new_order]
+        for new_order, old_order in (
             ([*new.categories, *new.numerics], [*old.categories, *old.numerics]),
             (new.numerics, old.numerics),
         )
@@ -217,10 +228,10 @@ def _attributes(new: AttributeEncoder, old: AttributeEncoder) -> int:
     new.concealed.copy_(old.concealed)
     return (
         new.concealed.numel()
-        + _rows(new.embedding.weight, old.embedding.weight, values)
-        + _rows(new.guess.weight, old.guess.weight, guesses)
-        + _rows(new.guess.bias, old.guess.bias, guesses)
-        + _rows(new.places, old.places, tokens)
-        + _rows(new.absent, old.absent, numbers)
-        + sum(_copied(new.scales[into], old.scales[out]) for into, out in numbers)
+        + _copy_rows(new.embedding.weight, old.embedding.weight, values)
+        + _copy_rows(new.guess.weight, old.guess.weight, predictions)
+        + _copy_rows(new.guess.bias, old.guess.bias, predictions)
+        + _copy_rows(new.places, old.places, tokens)
+        + _copy_rows(new.absent, old.absent, numbers)
+        + sum(_copy_weights(new.scales[new_index], old.scales[old_index]) for new_index, old_index in numbers)
     )

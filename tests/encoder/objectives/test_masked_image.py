@@ -71,7 +71,7 @@ def test_the_truth_is_a_small_copy_of_each_patch_of_mean_0_and_variance_1() -> N
 
 @pytest.fixture
 def all_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SHARE", 1)
+    monkeypatch.setattr(module, "_STRIDE", 1)
 
 
 @pytest.mark.usefixtures("all_asked")

@@ -11,7 +11,7 @@ from recsys.encoder.objectives.image_text import ImageTextLoss
 from recsys.encoder.objectives.masked_attributes import MaskedAttributeLoss
 from recsys.encoder.objectives.masked_text import MaskedTextLoss
 from recsys.encoder.product_encoder import ProductEncoder
-from recsys.encoder.training import chunking as rowwise
+from recsys.encoder.training import chunking
 from recsys.encoder.training.chunking import chunked_forward
 from tests.encoder import shops
 
@@ -110,7 +110,7 @@ def test_the_model_is_as_before_afterwards(model: ProductEncoder) -> None:
 
 
 def test_outside_training_nothing_is_cut(model: ProductEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rowwise._ChunkedCall, "_piece", lambda *_, **__: pytest.fail("cut"))
+    monkeypatch.setattr(chunking._ChunkedCall, "_run_chunk", lambda *_, **__: pytest.fail("cut"))
     x = model.read(shops.catalogue(), torch.arange(20).numpy())
     with torch.no_grad(), chunked_forward(model.eval(), chunk=4, compiled=False):
         assert model(x).vector.shape == (20, 16)

@@ -1,3 +1,4 @@
+import ast
 import json
 import os
 import socket
@@ -88,7 +89,7 @@ def test_chunks_are_cut_within_each_process(two: Path) -> None:
 
 def test_a_signal_to_one_stops_both_and_both_go_on(two: Path, said: Said) -> None:
     for each in said:
-        assert each["stopped"].startswith("training products stopped by a signal after step 2 of 4")
+        assert each["stopped"].startswith("training products: stopped by a signal after step 2 of 4")
         assert each["code"] == 143
     assert said[0]["metrics"].pop("version") == said[1]["metrics"].pop("version")
     assert said[1]["metrics"] == {}  # the first process alone tells how it went
@@ -122,6 +123,20 @@ def test_one_process_needs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
         distributed.broadcast_parameters(model, {})
         distributed.barrier()
         assert torch.equal(model.weight.grad, before)
+
+
+def test_importing_the_module_does_not_load_the_compiler() -> None:
+    """`torch._dynamo` takes seconds of processor time to import, in every process."""
+    code = "import sys, recsys.encoder.training.distributed; print('torch._dynamo' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout.strip()) == (0, "False"), result.stderr
+
+
+def test_importing_finetune_does_not_load_scikit_learn() -> None:
+    """Only fitting the classification heads needs it; the module's own imports are checked, not what they import."""
+    tree = ast.parse((ROOT / "recsys" / "encoder" / "training" / "finetune.py").read_text(encoding="utf-8"))
+    modules = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in modules if name.startswith("sklearn")]
 
 
 def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

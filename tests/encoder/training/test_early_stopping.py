@@ -11,7 +11,7 @@ from recsys.data.interactions import Interactions
 from recsys.encoder.batches.users import UserBatchLoader, UserTrainingBatch
 from recsys.encoder.model import Model
 from recsys.encoder.objectives.next_item import NextItemLoss
-from recsys.encoder.training import early_stopping as validation
+from recsys.encoder.training import early_stopping
 from recsys.encoder.training.checkpoint import TrainingCheckpoint
 from recsys.encoder.training.early_stopping import METRIC, EarlyStopping, NdcgEvaluator, hold_out
 from recsys.errors import InterruptedRunError
@@ -22,8 +22,8 @@ from tests.encoder.training.test_train import interrupt, users_of
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let few users judge."""
-    monkeypatch.setattr(validation, "_FEWEST", 1)
-    monkeypatch.setattr(validation, "_SHARE", 0.5)
+    monkeypatch.setattr(early_stopping, "_MIN_USERS", 1)
+    monkeypatch.setattr(early_stopping, "_USER_SHARE", 0.5)
 
 
 def log(*events: tuple[int, int, int, str]) -> Interactions:
@@ -34,8 +34,8 @@ def log(*events: tuple[int, int, int, str]) -> Interactions:
 
 
 def test_what_is_held_back_is_the_newest_purchase_that_is_new_to_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "_FEWEST", 1)
-    monkeypatch.setattr(validation, "_SHARE", 1.0)
+    monkeypatch.setattr(early_stopping, "_MIN_USERS", 1)
+    monkeypatch.setattr(early_stopping, "_USER_SHARE", 1.0)
     bought = [(0, 1, 1), (0, 2, 2), (0, 3, 3), (1, 1, 1), (1, 2, 2), (1, 1, 3), (2, 1, 1), (2, 2, 2), (3, 4, 1)]
     events = log(
         *((*one, "purchase") for one in bought), (3, 5, 2, "purchase"), (3, 6, 3, "purchase"), (3, 6, 4, "return")
