@@ -47,7 +47,7 @@ class RuleStats:
         self.filled[OVER_CAP] += choice.over
 
     def made(self, lists: Recommendations, users: int, k: int, *, popular: int) -> None:
-        """Add finished lists of `n_users` users, `n_backfilled` positions of which were filled with popular products."""
+        """Add finished lists of `n_users` users; `n_backfilled` of their positions are popular products."""
         lengths = np.bincount(lists.user, minlength=users)
         self.lists += users
         self.filled[POPULAR] += popular
