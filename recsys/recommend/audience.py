@@ -1,6 +1,6 @@
-"""The other way round: the users most likely to want a product.
+"""Rank the users who are most likely to want a given product.
 
-In: a Recommender, a product, users. Out: user_id, rank, score, reason; the likeliest first.
+In: a Recommender, a product, users. Out: user_id, rank, score, reason; the most likely user first.
 """
 
 from __future__ import annotations
@@ -13,135 +13,144 @@ import polars as pl
 from scipy.special import expit
 
 from recsys.data import schema
-from recsys.recommend import recommender as line
-from recsys.recommend.candidates.sequence import SequenceSource as SequenceSource
+from recsys.recommend.candidates.sequence import SequenceSource
 from recsys.recommend.candidates.source import CandidatePairs, UserBatch
 from recsys.recommend.recommendations import Recommendations
+from recsys.recommend.recommender import BLOCK, Recommender
 from recsys.types import DoubleArray, IntArray
 
 logger = logging.getLogger(__name__)
 BY_TASTE = "no source proposes it; next by taste alone"
-"""The reason of users who are ranked by their vector."""
+"""Reason of the users who are ranked by their vector because no source retrieves the product for them."""
 
 
 def audience(
-    recommender: line.Recommender,
+    recommender: Recommender,
     item: int,
     *,
     users: IntArray,
     k: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
-    """The k users most likely to want a product.
+    """Rank the k users most likely to want a product.
 
-    Candidates are proposed, struck out and ranked as for a list. A user's score is the product's share in the softmax
-    of the user's candidates' scores, 0..1, which compares between users as a bare score does not. Users none of whose
-    sources proposes the product come after them, by the inner product of the `sequence` source's user vector with the
-    product's ranking vector, scored below 0; without that source, or without a history, they do not come at all. Users
-    who may not get the product are left out. Ties go to the lower user row.
+    Candidates are retrieved, filtered and scored as for recommendations. A user's score is the product's share in the
+    softmax over the scores of the user's candidates, 0..1, which is comparable between users; the ranker's score is
+    not. Users for whom no source retrieves the product follow, by the inner product of the user vector of the
+    `sequence` source with the product's ranking vector, with a score below 0; without that source or without a
+    history, they are left out. Users for whom a rule excludes the product are left out. Ties go to the lower user row.
 
     Args:
-        recommender: for all users.
+        recommender: of all users.
         item: product row.
         users: (u,) user rows to choose from.
-        k: users at most.
-        progress: told (users done, users).
+        k: maximum number of users.
+        progress: called with (users done, users).
 
     Returns:
-        Frame (user_id, rank, score, reason); the reason is the sentence the user would read beside the product.
+        Frame (user_id, rank, score, reason); the reason is the sentence shown to the user beside the product.
     """
-    if _forbidden(recommender, item):
-        return _frame(recommender, users, [], [], [])
-    at, share, places = _proposed(recommender, item, users, progress)
-    order = np.lexsort((at, -share))[:k]
-    reasons = recommender.explain(places.take(order))
-    rows, score = at[order], share[order]
+    if _is_excluded(recommender, item):
+        return _to_frame(recommender, users, [], [], [])
+    positions, share, recommendations = _users_with_candidate(recommender, item, users, progress)
+    order = np.lexsort((positions, -share))[:k]
+    reasons = recommender.explain(recommendations.take(order))
+    rows, score = positions[order], share[order]
     if len(rows) < k:
-        rest, inner = _by_user_vector(recommender, item, np.delete(np.arange(len(users)), at), users)
-        order = np.lexsort((rest, -inner))[: k - len(rows)]
-        rows = np.concatenate([rows, rest[order]])
-        score = np.concatenate([score, -expit(-inner[order])])
+        other_positions = np.delete(np.arange(len(users)), positions)
+        eligible, similarity = _by_user_vector(recommender, item, other_positions, users)
+        order = np.lexsort((eligible, -similarity))[: k - len(rows)]
+        rows = np.concatenate([rows, eligible[order]])
+        score = np.concatenate([score, -expit(-similarity[order])])
         reasons += [BY_TASTE] * len(order)
-    return _frame(recommender, users, rows, score, reasons)
+    return _to_frame(recommender, users, rows, score, reasons)
 
 
-def _forbidden(recommender: line.Recommender, item: int) -> bool:
-    """Whether a rule keeps the product from everybody; said aloud, as is a product that is not sold."""
-    name = recommender.catalogue.ids.texts[item]
+def _is_excluded(recommender: Recommender, item: int) -> bool:
+    """Return whether a product rule excludes the product; log that, and log if the product is not available."""
+    product_id = recommender.catalogue.ids.texts[item]
     if not recommender.catalogue.sellable[item]:
-        logger.warning("product '%s' is not available", name)
-    barring = [rule.name for rule in recommender.rules.products if not rule.allowed[item]]
-    if barring:
-        logger.warning("nobody may get product '%s' by [rules] %s, so it has no audience", name, ", ".join(barring))
-    return bool(barring)
+        logger.warning("product '%s' is not available", product_id)
+    excluding_rules = [rule.name for rule in recommender.rules.products if not rule.allowed[item]]
+    if excluding_rules:
+        logger.warning(
+            "product '%s' is excluded by [rules] %s; the audience is empty", product_id, ", ".join(excluding_rules)
+        )
+    return bool(excluding_rules)
 
 
-def _proposed(
-    recommender: line.Recommender, item: int, users: IntArray, progress: Callable[[int, int], None] | None
+def _users_with_candidate(
+    recommender: Recommender, item: int, users: IntArray, progress: Callable[[int, int], None] | None
 ) -> tuple[IntArray, DoubleArray, Recommendations]:
-    """Positions in `users` for whom the product is a candidate, its share among theirs, and what reasons need."""
-    shares: list[DoubleArray] = [np.zeros(0)]
-    places: list[Recommendations] = []
-    for start in range(0, len(users), line.BLOCK):
-        found = recommender.score_candidates(recommender.histories(users[start : start + line.BLOCK]), 1)
-        user = found.pairs.user
-        kept = np.flatnonzero(found.pairs.item == item)
-        if len(kept):
-            begins = np.searchsorted(user, np.arange(len(found.histories) + 1))
-            some = np.flatnonzero(begins[1:] > begins[:-1])
-            high, total = np.zeros(len(found.histories)), np.ones(len(found.histories))
-            high[some] = np.maximum.reduceat(found.score, begins[some])
-            power = np.exp(found.score.astype(np.float64) - high[user])
-            total[some] = np.add.reduceat(power, begins[some])
-            shares.append(power[kept] / total[user[kept]])
-            told = recommender.to_recommendations(
-                found, kept, rank=np.ones(len(kept), np.int64), score=found.score[kept]
+    """Return the users for whom the product is a candidate.
+
+    Returns:
+        (p,) positions in `users`; (p,) the product's share in the softmax over the user's candidates; p
+        recommendations with the fields that reasons need.
+    """
+    share_parts: list[DoubleArray] = [np.zeros(0)]
+    recommendation_parts: list[Recommendations] = []
+    for start in range(0, len(users), BLOCK):
+        scored = recommender.score_candidates(recommender.histories(users[start : start + BLOCK]), 1)
+        user = scored.pairs.user
+        rows = np.flatnonzero(scored.pairs.item == item)
+        if len(rows):
+            starts = np.searchsorted(user, np.arange(len(scored.histories) + 1))
+            nonempty = np.flatnonzero(starts[1:] > starts[:-1])
+            max_score, total = np.zeros(len(scored.histories)), np.ones(len(scored.histories))
+            max_score[nonempty] = np.maximum.reduceat(scored.score, starts[nonempty])
+            exp_score = np.exp(scored.score.astype(np.float64) - max_score[user])
+            total[nonempty] = np.add.reduceat(exp_score, starts[nonempty])
+            share_parts.append(exp_score[rows] / total[user[rows]])
+            part = recommender.to_recommendations(
+                scored, rows, rank=np.ones(len(rows), np.int64), score=scored.score[rows]
             )
-            places.append(told.with_user_offset(start))
+            recommendation_parts.append(part.with_user_offset(start))
         if progress is not None:
-            progress(min(start + line.BLOCK, len(users)), len(users))
-    joined = Recommendations.concat(places)
-    return joined.user, np.concatenate(shares), joined
+            progress(min(start + BLOCK, len(users)), len(users))
+    recommendations = Recommendations.concat(recommendation_parts)
+    return recommendations.user, np.concatenate(share_parts), recommendations
 
 
 def _by_user_vector(
-    recommender: line.Recommender, item: int, positions: IntArray, users: IntArray
+    recommender: Recommender, item: int, positions: IntArray, users: IntArray
 ) -> tuple[IntArray, DoubleArray]:
-    """Those of the positions who may get the product and have a vector, and its inner product with the product's."""
+    """Return the positions of users with a vector whom no rule excludes, and their inner product with the product."""
     source = recommender.sources.get("sequence")
-    parts: list[IntArray] = [np.zeros(0, np.int64)]
-    inner: list[DoubleArray] = [np.zeros(0)]
-    for start in range(0, len(positions) if isinstance(source, SequenceSource) else 0, line.BLOCK):
-        assert isinstance(source, SequenceSource)
-        some = positions[start : start + line.BLOCK]
-        histories = recommender.histories(users[some])
-        known = np.flatnonzero(histories.mask.any(axis=1))
-        shape = (len(known), len(recommender.names))
-        held, because = np.zeros(shape, np.bool_), np.full(shape, -1, np.int64)
-        pairs = CandidatePairs(known, np.full(len(known), item, np.int64), held, because)
-        for rule in recommender.rules.filters:
-            pairs = pairs.take(rule.keep_mask(pairs, histories))
+    position_parts: list[IntArray] = [np.zeros(0, np.int64)]
+    similarity_parts: list[DoubleArray] = [np.zeros(0)]
+    if not isinstance(source, SequenceSource):
+        return position_parts[0], similarity_parts[0]
+    for start in range(0, len(positions), BLOCK):
+        batch = positions[start : start + BLOCK]
+        histories = recommender.histories(users[batch])
+        with_events = np.flatnonzero(histories.mask.any(axis=1))
+        shape = (len(with_events), len(recommender.names))
+        proposed_by, source_item = np.zeros(shape, np.bool_), np.full(shape, -1, np.int64)
+        pairs = CandidatePairs(with_events, np.full(len(with_events), item, np.int64), proposed_by, source_item)
+        for candidate_filter in recommender.rules.filters:
+            pairs = pairs.take(candidate_filter.keep_mask(pairs, histories))
         if len(pairs):
             vectors = source.vectors(UserBatch(histories, recommender.now))[pairs.user]
-            parts.append(some[pairs.user])
-            inner.append((vectors @ source.items[item]).astype(np.float64))
-    return np.concatenate(parts), np.concatenate(inner)
+            position_parts.append(batch[pairs.user])
+            similarity_parts.append((vectors @ source.items[item]).astype(np.float64))
+    return np.concatenate(position_parts), np.concatenate(similarity_parts)
 
 
-def _frame(
-    recommender: line.Recommender,
+def _to_frame(
+    recommender: Recommender,
     users: IntArray,
-    rows: IntArray | list[int],
+    positions: IntArray | list[int],
     score: DoubleArray | list[float],
-    said: list[str],
+    reasons: list[str],
 ) -> pl.DataFrame:
-    kept = np.asarray(rows, np.int64)
+    rows = np.asarray(positions, np.int64)
     return pl.DataFrame(
         {
-            schema.USER_ID: recommender.users.ids(users[kept]),
-            "rank": np.arange(1, len(kept) + 1),
+            schema.USER_ID: recommender.users.ids(users[rows]),
+            "rank": np.arange(1, len(rows) + 1),
             "score": np.asarray(score, np.float64),
-            "reason": said,
+            "reason": reasons,
         },
         schema={schema.USER_ID: pl.String, "rank": pl.Int64, "score": pl.Float64, "reason": pl.String},
     )

@@ -1,6 +1,6 @@
-"""Why a product stands in a list, in words that are true: bought before, or by the source that tells most.
+"""Generate the reason sentence of each recommendation; a sentence states only what the data supports.
 
-In: lists, titles, who bought what. Out: one sentence a place.
+In: recommendations, product titles, purchases. Out: one sentence per recommendation.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from recsys.data.interactions import Interactions
 from recsys.data.schema import DAY, PURCHASE_CODE, RETURN_CODE
 from recsys.recommend.recommendations import Recommendations
 
-_DONE = {
+_EVENT_TYPE_PHRASES = {
     "purchase": "bought",
     "add_to_cart": "put in your cart",
     "view": "looked at",
     "wishlist": "wished for",
     "rating": "rated",
 }
-_OFTEN = 3
-"""Customers who bought both, from which on products are bought together often."""
-_MANY = 2
-"""Customers lately, from which on a product is popular."""
-_BLOCK = 1024
-"""Products whose pairs are counted at a time."""
+_MIN_SHARED_BUYERS = 3
+"""Customers who bought both products, from which on the pair is 'often bought together'."""
+_MIN_RECENT_USERS = 2
+"""Customers in the last days, from which on a product is 'popular'."""
+_BLOCK_ROWS = 1024
+"""Products whose pairs are counted at once; bounds memory."""
 
 
 class ReasonGenerator:
-    """Knows what is needed to say only what is so."""
+    """Generates reason sentences from purchase counts that are computed once."""
 
     def __init__(
         self,
@@ -44,65 +44,70 @@ class ReasonGenerator:
         days: float,
         pairs: sparse.csr_matrix | None = None,
     ) -> None:
-        """Count who bought what, once; a sentence then costs the same in a small shop and in a large one.
+        """Count the buyers of products and pairs once; the cost of a sentence does not depend on the number of events.
 
         Args:
-            catalogue: n titles.
-            interactions: what the sources learned from.
-            sources: names of the sources in order.
-            now: the moment the lists are for.
-            days: that count for 'popular'.
-            pairs: (n, n), row i holds the products that may be proposed together with product i; None = none are.
+            catalogue: n products with titles.
+            interactions: training events of the sources.
+            sources: names of the candidate sources, in order.
+            now: UTC seconds at which recommendations are made.
+            popular_days: days before `now` that count for 'popular'.
+            co_purchase_pairs: (n, n), row i holds the products that co_purchase can retrieve for product i; None
+                without that source.
         """
-        self._catalogue, self._sources, self._week = catalogue, tuple(sources), days == 7
-        self._together = co_purchase_counts(interactions, pairs) if pairs is not None else None
-        kept = interactions.event_type != RETURN_CODE
-        lately = kept & (interactions.time >= now - days * DAY)
-        people = np.unique(interactions.item[lately] * interactions.n_users + interactions.user[lately])
-        self._lately = np.bincount(people // max(1, interactions.n_users), minlength=interactions.n_items)
-        self._ever = np.bincount(interactions.item[kept], minlength=interactions.n_items)
+        self._catalogue, self._sources, self._is_one_week = catalogue, tuple(sources), days == 7
+        self._shared_buyers = co_purchase_counts(interactions, pairs) if pairs is not None else None
+        no_return = interactions.event_type != RETURN_CODE
+        recent = no_return & (interactions.time >= now - days * DAY)
+        item_user_keys = np.unique(interactions.item[recent] * interactions.n_users + interactions.user[recent])
+        self._recent_users = np.bincount(item_user_keys // max(1, interactions.n_users), minlength=interactions.n_items)
+        self._total_events = np.bincount(interactions.item[no_return], minlength=interactions.n_items)
 
     def explain(self, lists: Recommendations) -> list[str]:
-        """One sentence a place: (m,)."""
-        stems = lists.because >= 0
+        """Return one sentence per recommendation: (m,)."""
+        has_source_item = lists.because >= 0
         titles = np.full(len(lists.item), None, object)
-        titles[stems] = self._catalogue.titles(lists.because[stems])
+        titles[has_source_item] = self._catalogue.titles(lists.because[has_source_item])
         names = np.array([*self._sources, "popular"], object)[lists.source]
-        shared = np.zeros(len(lists.item), np.int64)
-        pairs = stems & (names == "co_purchase")
-        if self._together is not None and pairs.any():
-            shared[pairs] = np.asarray(self._together[lists.because[pairs], lists.item[pairs]]).ravel()
+        shared_buyers = np.zeros(len(lists.item), np.int64)
+        is_pair = has_source_item & (names == "co_purchase")
+        if self._shared_buyers is not None and is_pair.any():
+            shared_buyers[is_pair] = np.asarray(
+                self._shared_buyers[lists.because[is_pair], lists.item[is_pair]]
+            ).ravel()
         return [
-            self._sentence(*one)
-            for one in zip(names, titles, lists.item.tolist(), lists.kind.tolist(), shared.tolist(), strict=True)
+            self._build_sentence(*row)
+            for row in zip(names, titles, lists.item.tolist(), lists.kind.tolist(), shared_buyers.tolist(), strict=True)
         ]
 
-    def _sentence(self, source: str, title: str | None, item: int, kind: int, shared: int) -> str:
-        done = _DONE[schema.EVENT_TYPES[kind]] if kind >= 0 else "like"
+    def _build_sentence(self, source: str, title: str | None, item: int, event_type: int, shared_buyers: int) -> str:
+        action = _EVENT_TYPE_PHRASES[schema.EVENT_TYPES[event_type]] if event_type >= 0 else "like"
         if source == "repurchase":
             return "you bought this before"
         if source == "sequence":
-            return f"fits what you {done} lately"
+            return f"fits what you {action} lately"
         if source == "co_purchase" and title is not None:
-            how = "often bought" if shared >= _OFTEN else "bought" if shared else "chosen"
-            return f"{how} together with {title}"
+            verb = "often bought" if shared_buyers >= _MIN_SHARED_BUYERS else "bought" if shared_buyers else "chosen"
+            return f"{verb} together with {title}"
         if source == "content" and title is not None:
-            return f"because you {done} {title}"
-        if self._lately[item] >= _MANY:
-            return "popular this week" if self._week else "popular these days"
-        return "chosen by other customers" if self._ever[item] else "from our range"
+            return f"because you {action} {title}"
+        if self._recent_users[item] >= _MIN_RECENT_USERS:
+            return "popular this week" if self._is_one_week else "popular these days"
+        return "chosen by other customers" if self._total_events[item] else "from our range"
 
 
 def co_purchase_counts(interactions: Interactions, pairs: sparse.csr_matrix) -> sparse.csr_matrix:
-    """How many customers bought both products of each pair in `pairs`: (n, n) int32, nothing where nobody did."""
-    bought = interactions.event_type == PURCHASE_CODE
+    """Count the customers who bought both products of each pair: (n, n) int32, no entry where the count is 0."""
+    is_purchase = interactions.event_type == PURCHASE_CODE
     shape = (interactions.n_items, interactions.n_users)
-    ones = np.ones(int(bought.sum()), np.int32)
-    buyers = sparse.csr_matrix((ones, (interactions.item[bought], interactions.user[bought])), shape=shape)
-    buyers.data[:] = 1
-    asked, baskets = pairs.astype(np.bool_), buyers.T.tocsr()
+    ones = np.ones(int(is_purchase.sum()), np.int32)
+    item_users = sparse.csr_matrix(
+        (ones, (interactions.item[is_purchase], interactions.user[is_purchase])), shape=shape
+    )
+    item_users.data[:] = 1
+    pair_mask, user_items = pairs.astype(np.bool_), item_users.T.tocsr()
     blocks = [
-        (buyers[start : start + _BLOCK] @ baskets).multiply(asked[start : start + _BLOCK])
-        for start in range(0, interactions.n_items, _BLOCK)
+        (item_users[start : start + _BLOCK_ROWS] @ user_items).multiply(pair_mask[start : start + _BLOCK_ROWS])
+        for start in range(0, interactions.n_items, _BLOCK_ROWS)
     ]
     return sparse.vstack(blocks, format="csr", dtype=np.int32) if blocks else pairs.astype(np.int32)

@@ -1,6 +1,6 @@
-"""Ranked products of some users, as flat arrays: what a recommender makes before ids become texts.
+"""Recommendations of a batch of users as flat arrays, before product rows are mapped to ids.
 
-In: places chosen by the blend, and places filled. Out: `Recommendations`, by user and rank.
+In: candidates selected by the ranker, and backfilled products. Out: `Recommendations`, by user and rank.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from recsys.types import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class Recommendations:
-    """m places in the lists of b users, by user and rank.
+    """m recommendations for b users, by user and rank.
 
     Attributes:
-        user: (m,) position of the user.
+        user: (m,) position of the user in the batch.
         rank: (m,) 1..k.
         item: (m,) product row.
-        score: (m,) float32, falling along each list; see `non_increasing_scores` for lists that are not in the ranker's order.
-        source: (m,) place of the source that weighed most.
-        because: (m,) product row it stems from, -1 = none.
-        kind: (m,) code of what the user did with that product, or lately where there is none; -1 = nothing.
+        score: (m,) float32, non-increasing within a user; see `non_increasing_scores` for re-ranked lists.
+        source: (m,) position of the source that contributes most to the score.
+        source_item: (m,) row of the product that led that source to the item, -1 = none.
+        event_type: (m,) code of the user's event with the source item, or of the latest event if there is no source
+            item; -1 = no event.
     """
 
     user: IntArray
@@ -39,68 +40,71 @@ class Recommendations:
 
     @staticmethod
     def concat(parts: Sequence[Recommendations]) -> Recommendations:
-        """Parts of different users, in their order."""
+        """Concatenate parts of different users, in the given order."""
         if not parts:
-            none = np.zeros(0, np.int64)
-            return Recommendations(none, none, none, np.zeros(0, np.float32), none, none, none)
+            empty = np.zeros(0, np.int64)
+            return Recommendations(empty, empty, empty, np.zeros(0, np.float32), empty, empty, empty)
         return Recommendations(
             *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Recommendations))
         )
 
     @staticmethod
     def sorted(parts: Sequence[Recommendations]) -> Recommendations:
-        """Parts of the same users: by user, falling score, lower row; ranks are counted anew."""
-        whole = Recommendations.concat(parts)
-        order = np.lexsort((whole.item, -whole.score, whole.user))
-        by_user = whole.user[order]
+        """Merge parts of the same users: by user, descending score, lower row; ranks are recomputed."""
+        merged = Recommendations.concat(parts)
+        order = np.lexsort((merged.item, -merged.score, merged.user))
+        by_user = merged.user[order]
         rank = np.arange(len(order)) - np.searchsorted(by_user, by_user) + 1
         return Recommendations(
             by_user,
             rank,
-            whole.item[order],
-            whole.score[order],
-            whole.source[order],
-            whole.because[order],
-            whole.kind[order],
+            merged.item[order],
+            merged.score[order],
+            merged.source[order],
+            merged.because[order],
+            merged.kind[order],
         )
 
     def take(self, rows: IntArray) -> Recommendations:
-        """Some places, in the order of `rows`."""
+        """Return the recommendations at `rows`, in that order."""
         return Recommendations(*(getattr(self, field.name)[rows] for field in fields(Recommendations)))
 
     def with_user_offset(self, start: int) -> Recommendations:
-        """The same with users counted from `start`."""
-        rest = (getattr(self, field.name) for field in fields(Recommendations)[1:])
-        return Recommendations(self.user + start, *rest)
+        """Return the same recommendations with `start` added to the positions of the users."""
+        other_columns = (getattr(self, field.name) for field in fields(Recommendations)[1:])
+        return Recommendations(self.user + start, *other_columns)
 
 
 def non_increasing_scores(score: FloatArray, item: IntArray) -> FloatArray:
-    """Scores that fall along lists which rules or diversity have rearranged: (b, k) float32.
+    """Adjust the scores of re-ranked lists so that they do not increase along a list: (b, k) float32.
 
-    A product that stands below one of a lower score gets that one's score, a hair less. So a score says how a product
-    stands in its list, the order of scores is the order of ranks, and lists in the ranker's order stay as they are.
+    A product ranked below one of a lower score gets the next float below that score. The order of the scores is then
+    the order of the ranks, and lists in the ranker's order do not change.
 
     Args:
         score: (b, k) float32 of the ranker, -inf where there is no product.
         item: (b, k) product rows; among equal scores the lower row comes first.
     """
     out = score.copy()
-    for place in range(1, out.shape[1]):
-        before, own = out[:, place - 1], out[:, place]
-        risen = np.isfinite(own) & ((own > before) | ((own == before) & (item[:, place] < item[:, place - 1])))
-        out[risen, place] = np.nextafter(before[risen], np.float32(-np.inf))
+    for position in range(1, out.shape[1]):
+        previous, current = out[:, position - 1], out[:, position]
+        too_high = np.isfinite(current) & (
+            (current > previous) | ((current == previous) & (item[:, position] < item[:, position - 1]))
+        )
+        out[too_high, position] = np.nextafter(previous[too_high], np.float32(-np.inf))
     return out
 
 
 def explaining_event_types(histories: Histories, user: IntArray, because: IntArray) -> IntArray:
-    """What each user did with a product (m,): bought it before all else, or the newest event that is no return.
+    """Return the type of each user's event with the source item: (m,) code.
 
-    Where `because` is -1: the same of everything the user did. -1 where there is no such event.
+    A purchase takes precedence over all other types; otherwise the latest event that is not a return. Where the source
+    item is -1, all events of the user count. -1 where there is no such event.
     """
-    same = (histories.items[user] == because[:, None]) | (because[:, None] < 0)
-    kinds = histories.event_types[user].astype(np.int64)
-    counts = same & histories.mask[user] & (kinds != RETURN_CODE)
-    newest = counts.shape[1] - 1 - counts[:, ::-1].argmax(axis=1)
-    last = kinds[np.arange(len(user)), newest]
-    bought = (counts & (kinds == PURCHASE_CODE)).any(axis=1)
-    return np.where(bought, PURCHASE_CODE, np.where(counts.any(axis=1), last, -1))
+    same_item = (histories.items[user] == because[:, None]) | (because[:, None] < 0)
+    event_types = histories.event_types[user].astype(np.int64)
+    event_mask = same_item & histories.mask[user] & (event_types != RETURN_CODE)
+    latest_column = event_mask.shape[1] - 1 - event_mask[:, ::-1].argmax(axis=1)
+    latest_type = event_types[np.arange(len(user)), latest_column]
+    bought = (event_mask & (event_types == PURCHASE_CODE)).any(axis=1)
+    return np.where(bought, PURCHASE_CODE, np.where(event_mask.any(axis=1), latest_type, -1))

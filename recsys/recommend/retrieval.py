@@ -1,6 +1,7 @@
-"""What all sources say of some users and the rules allow, and what the ranker makes of it.
+"""Retrieve the candidates of a batch of users from all sources and apply the candidate filters.
 
-In: sources, users, striking rules. Out: `CandidatePairs`, each (user, product) once; `ScoredCandidates` with features and scores.
+In: sources, users, candidate filters. Out: `CandidatePairs`, each (user, product) once; `ScoredCandidates` with
+features and scores.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ import numpy as np
 
 from recsys.data.interactions import Histories
 from recsys.recommend.candidates.source import CandidatePairs, Candidates, CandidateSource, UserBatch, merge_candidates
-from recsys.recommend.rules import rule_set as rules
+from recsys.recommend.rules.rule_set import CandidateFilter
 from recsys.recommend.rules.statistics import RuleStats
 from recsys.types import FloatArray
 
 
 @dataclass(frozen=True)
 class ScoredCandidates:
-    """The candidates of b users as the ranker sees them.
+    """The candidates of b users with the ranker's features and scores.
 
     Attributes:
         histories: (b, t) of the users.
-        pairs: m candidates that no rule strikes out.
-        x: (m, f) their features.
+        pairs: m candidates that pass all filters.
+        x: (m, f) features.
         score: (m,) float32, comparable within a user.
     """
 
@@ -38,20 +39,30 @@ def retrieve_candidates(
     made: Sequence[CandidateSource],
     users: UserBatch,
     k: int,
-    rule: Sequence[rules.CandidateFilter],
+    rule: Sequence[CandidateFilter],
     *,
     drops: RuleStats | None = None,
 ) -> CandidatePairs:
-    """What all sources propose and all rules allow, each (user, product) once; what a rule strikes out is counted."""
+    """Retrieve the candidates of all sources, each (user, product) once, and remove those that a filter rejects.
+
+    Args:
+        sources: candidate sources, in order.
+        users: b users.
+        k: candidates per user and source.
+        filters: applied in order.
+        rule_stats: counts the pairs that each filter removes.
+    """
     parts = []
-    for place, source in enumerate(made):
-        found = source.retrieve(users, k)
-        at = np.full(len(found), place, np.int16)
-        parts.append(Candidates(found.user, found.item, found.score, at, found.source_item))
+    for index, source in enumerate(made):
+        candidates = source.retrieve(users, k)
+        source_index = np.full(len(candidates), index, np.int16)
+        parts.append(
+            Candidates(candidates.user, candidates.item, candidates.score, source_index, candidates.source_item)
+        )
     pairs = merge_candidates(Candidates.concat(parts), len(made))
-    for one in rule:
-        kept = one.keep_mask(pairs, users.histories)
+    for candidate_filter in rule:
+        keep_mask = candidate_filter.keep_mask(pairs, users.histories)
         if drops is not None:
-            drops.filtered[one.name] += int((~kept).sum())
-        pairs = pairs.take(kept)
+            drops.filtered[candidate_filter.name] += int((~keep_mask).sum())
+        pairs = pairs.take(keep_mask)
     return pairs

@@ -66,10 +66,10 @@ def test_rules_shape_the_published_lists_and_are_counted(copied: Path, recsys: R
     assert figures["shards_counted"] == figures["shards"] == -(-USERS // 8)
     assert figures["lists"] == USERS + 1 and figures["products_barred"]["exclude"] == 1  # type: ignore[index]
     table = {(row["rule"], row["what"]): row["count"] for row in document["tables"]["drops"]}
-    assert table["seen", "pairs struck out"] == figures["pairs_struck"]["seen"] > 0  # type: ignore[index]
-    assert table["caps.brand", "places moved"] == figures["places_moved"]["caps.brand"]  # type: ignore[index]
+    assert table["seen", "pairs filtered out"] == figures["pairs_struck"]["seen"] > 0  # type: ignore[index]
+    assert table["caps.brand", "products moved"] == figures["places_moved"]["caps.brand"]  # type: ignore[index]
     shown = recsys("recommend", "-C", copied)
-    assert "pairs struck out" in shown.out
+    assert "pairs filtered out" in shown.out
 
 
 def test_a_resumed_run_counts_its_own_shards(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from recsys.recommend import audience as audience_module
 from recsys.recommend import recommender as line
 from recsys.recommend.audience import BY_TASTE, audience
+from recsys.recommend.candidates.source import UserBatch
 from tests.recommend.ruled import N, goods, shop
 from tests.recommend.shops import events
 
@@ -36,6 +38,7 @@ def shares(recommender, item):
 @pytest.mark.parametrize("block", [7, 512])
 def test_scores_are_the_share_in_the_softmax(item, block, monkeypatch):
     monkeypatch.setattr(line, "BLOCK", block)
+    monkeypatch.setattr(audience_module, "BLOCK", block)
     frame, expected = asked(SHOP, item), shares(SHOP, item)
     assert frame["rank"].to_list() == list(range(1, frame.height + 1))
     order = sorted(expected, key=lambda name: (-expected[name], name))
@@ -62,7 +65,7 @@ def test_the_best_are_those_of_the_whole():
     rows = SHOP.users.rows(within["user_id"].to_list())
     source = SHOP.sources["sequence"]
     histories = SHOP.histories(rows)
-    inner = source.vectors(line.UserBatch(histories, SHOP.now)) @ source.items[39]
+    inner = source.vectors(UserBatch(histories, SHOP.now)) @ source.items[39]
     assert (np.diff(inner) <= 1e-6).all()
     np.testing.assert_allclose(within["score"].to_numpy(), -1 / (1 + np.exp(inner)), rtol=1e-5)
 

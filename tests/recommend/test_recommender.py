@@ -110,24 +110,21 @@ def test_the_frame_has_ranks_reasons_and_ids():
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 60, 1000])
-def test_shards_hold_everybody_once_and_skipping_changes_nothing(chunk):
+def test_shards_hold_every_user_once_and_do_not_depend_on_each_other(chunk):
     shop, users = SHOP["repurchase"], np.arange(60)
-    whole = list(shop.stream(users, 4, chunk=chunk, skip=set()))
-    assert [shard for shard, _, _ in whole] == list(range(-(-60 // chunk)))
-    assert sum(n for _, _, n in whole) == 60
-    rows = pl.concat([frame for _, frame, _ in whole])
+    shards = [shop.recommend_shard(users[start : start + chunk], 4, first=start == 0) for start in range(0, 60, chunk)]
+    rows = pl.concat(shards)
     assert rows["user_id"].unique(maintain_order=True).to_list() == ["__default__", *shop.users.texts]
     assert rows.height == 61 * 4
-    some = {shard: frame for shard, frame, _ in shop.stream(users, 4, chunk=chunk, skip={0, 3})}
-    assert some.keys() == {shard for shard, _, _ in whole} - {0, 3}
-    for shard, frame, _ in whole:
-        assert shard not in some or some[shard].equals(frame)
+    for shard in {1, len(shards) - 1} & set(range(1, len(shards))):
+        alone = shop.recommend_shard(users[shard * chunk : (shard + 1) * chunk], 4, first=False)
+        assert alone.equals(shards[shard])
 
 
 def test_a_shop_without_users_has_the_default_list():
     known = events([(0, 1, 0)], n_users=1, n_items=40)
-    ((shard, frame, n),) = recommender(known=known).stream(np.zeros(0, np.int64), 3, chunk=10, skip=set())
-    assert (shard, n, frame["user_id"].to_list()) == (0, 0, ["__default__"] * 3)
+    frame = recommender(known=known).recommend_shard(np.zeros(0, np.int64), 3, first=True)
+    assert frame["user_id"].to_list() == ["__default__"] * 3
 
 
 def test_the_same_data_gives_the_same_bytes():

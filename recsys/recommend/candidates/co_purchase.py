@@ -1,6 +1,6 @@
-"""What the same users bought: item-item cosine, shrunk and time-decayed, around the user's own products.
+"""Candidate source `co_purchase`: products bought by the same users (item-item cosine, shrunk and time-decayed).
 
-In: Interactions. Out: Candidates, each with the product it is bought together with.
+In: Interactions. Out: Candidates; the source item is the user's product that the candidate is bought together with.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from recsys.recommend.candidates.item_knn import (
 from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import FloatArray, IntArray
 
+_BLOCK_ROWS = 4096
+"""Products whose neighbours are computed per block; bounds memory."""
+
 
 class CoPurchaseSource:
-    """Item-item neighbours (Sarwar et al. 2001), a basket counting less the larger it is (Karypis 2001)."""
+    """Item-item neighbours (Sarwar et al. 2001); a user counts less the more products they have (Karypis 2001)."""
 
     name = "co_purchase"
 
@@ -37,17 +40,17 @@ class CoPurchaseSource:
         last: int = 30,
         decay: float = 0.9,
     ) -> None:
-        """Count which products share users.
+        """Compute the neighbours of each product.
 
         Args:
-            interactions: what may be learned from.
-            shrinkage: added to the norm, so that a pair seen once is no strong pair.
-            own_share: exponent of the count of the product bought; 1 - own_share is the candidate's. Above one half
-                popular neighbours come first.
-            half_life_days: a purchase counts half after so many days.
-            neighbours: kept of each product, the strongest.
-            last: products of a user looked at.
-            decay: weight of each further product back.
+            interactions: training events.
+            shrinkage: added to the norm, so that a pair seen once does not score high.
+            source_exponent: exponent of the count of the product bought; 1 - source_exponent is the candidate's. Above
+                0.5, popular neighbours rank higher.
+            half_life_days: days after which a purchase counts half.
+            n_neighbours: strongest neighbours stored per product.
+            max_history: most recent products of a user that are used.
+            decay: factor on the weight for each further product back.
         """
         self.last, self.decay = last, decay
         self.neighbours = cosine_neighbours(
@@ -60,43 +63,46 @@ class CoPurchaseSource:
         )
 
     def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        signs = build_user_profile(users.histories, last=self.last, decay=self.decay)
-        return score_pairs(signs, self.neighbours, len(users), user, item)
+        profile = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        return score_pairs(profile, self.neighbours, len(users), user, item)
 
 
 def cosine_neighbours(
     interactions: Interactions, *, shrinkage: float, own_share: float, half_life_days: float, keep: int
 ) -> sparse.csr_matrix:
-    """(n, n) float32: row i holds the `keep` products that share most users with product i, ties by lower row."""
+    """Return (n, n) float32: row i holds the most similar products of product i, ties by lower row.
+
+    At most `n_neighbours` per row; the similarity is the shrunk cosine over users, see `CoPurchaseSource`.
+    """
     n = interactions.n_items
-    kept = interactions.event_type != RETURN_CODE
-    user, item, time = interactions.user[kept], interactions.item[kept], interactions.time[kept]
-    worth = np.minimum(interactions.weight[kept], 1.0).astype(np.float64)
+    no_return = interactions.event_type != RETURN_CODE
+    user, item, time = interactions.user[no_return], interactions.item[no_return], interactions.time[no_return]
+    weight = np.minimum(interactions.weight[no_return], 1.0).astype(np.float64)
     newest = int(time.max(initial=0))
-    worth *= 0.5 ** ((newest - time) / (half_life_days * DAY))
-    # One entry a (user, product): the best of its events.
-    order = np.lexsort((-worth, item, user))
+    weight *= 0.5 ** ((newest - time) / (half_life_days * DAY))
+    # One entry per (user, product): the event of the largest weight.
+    order = np.lexsort((-weight, item, user))
     first = np.r_[True, (np.diff(user[order]) != 0) | (np.diff(item[order]) != 0)][: len(order)]
-    user, item, worth = user[order][first], item[order][first], worth[order][first]
-    bought = sparse.csr_matrix((np.sqrt(worth), (user, item)), shape=(interactions.n_users, n))
-    size = np.diff(bought.indptr)
-    count = np.asarray(bought.multiply(bought).sum(axis=0)).ravel()
-    weighted = sparse.diags(1.0 / np.log2(1.0 + np.maximum(size, 1))) @ bought
-    return _strongest(bought.T.tocsr(), weighted.tocsr(), count, (shrinkage, own_share, keep))
+    user, item, weight = user[order][first], item[order][first], weight[order][first]
+    user_items = sparse.csr_matrix((np.sqrt(weight), (user, item)), shape=(interactions.n_users, n))
+    n_items_per_user = np.diff(user_items.indptr)
+    count = np.asarray(user_items.multiply(user_items).sum(axis=0)).ravel()
+    weighted = sparse.diags(1.0 / np.log2(1.0 + np.maximum(n_items_per_user, 1))) @ user_items
+    return _normalize_and_prune(user_items.T.tocsr(), weighted.tocsr(), count, (shrinkage, own_share, keep))
 
 
-def _strongest(
-    across: sparse.csr_matrix, weighted: sparse.csr_matrix, count: np.ndarray, how: tuple[float, float, int]
+def _normalize_and_prune(
+    item_users: sparse.csr_matrix, weighted: sparse.csr_matrix, count: np.ndarray, params: tuple[float, float, int]
 ) -> sparse.csr_matrix:
-    """Multiply in blocks of products, so that memory stays small, and keep each row's strongest."""
-    shrinkage, own_share, keep = how
-    n = across.shape[0]
+    """Multiply in blocks of products, which bounds memory, and store the strongest neighbours of each row."""
+    shrinkage, source_exponent, n_neighbours = params
+    n = item_users.shape[0]
     parts: list[sparse.csr_matrix] = []
-    for start in range(0, n, 4096):
-        block = (across[start : start + 4096] @ weighted).tocoo()
+    for start in range(0, n, _BLOCK_ROWS):
+        block = (item_users[start : start + _BLOCK_ROWS] @ weighted).tocoo()
         row, col = block.row + start, block.col
-        off = (row != col) & (block.data > 0)
-        row, col, value = row[off], col[off], block.data[off]
-        value = value / (count[row] ** own_share * count[col] ** (1 - own_share) + shrinkage)
-        parts.append(top_k_per_row(row - start, col, value, n, keep=keep)[: min(4096, n - start)])
+        off_diagonal = (row != col) & (block.data > 0)
+        row, col, value = row[off_diagonal], col[off_diagonal], block.data[off_diagonal]
+        value = value / (count[row] ** source_exponent * count[col] ** (1 - source_exponent) + shrinkage)
+        parts.append(top_k_per_row(row - start, col, value, n, keep=n_neighbours)[: min(_BLOCK_ROWS, n - start)])
     return sparse.vstack(parts, format="csr") if parts else empty_neighbours(n)

@@ -1,6 +1,6 @@
-"""A linear model of all products at once, in closed form: what is bought beside what, other products discounted.
+"""Candidate source `ease`: a closed-form linear item-item model that discounts what other products explain.
 
-In: Interactions. Out: Candidates, each with the product that speaks for it most.
+In: Interactions. Out: Candidates; the source item is the user's product that contributes most to the score.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import FloatArray, IntArray
 
 log = logging.getLogger(__name__)
-_ROWS = 2048
+_BLOCK_ROWS = 2048
+"""Rows of the weight matrix processed at once; bounds memory."""
 
 
 class EaseSource:
-    """EASE (Steck 2019): ridge regression of every product on all others, its weights kept sparse.
+    """EASE (Steck 2019): ridge regression of every product on all others, with the weights stored sparsely.
 
-    The inverse it needs grows with the cube of the products, so that of a large catalogue only the most bought take
-    part; the others have sources of their own.
+    The cost of the matrix inverse grows with the cube of the number of products, so in a large catalogue only the
+    most bought products take part; other sources cover the rest.
     """
 
     name = "ease"
@@ -48,12 +49,12 @@ class EaseSource:
         """Solve for the weights.
 
         Args:
-            interactions: what may be learned from.
+            interactions: training events.
             ridge: penalty on the squared weights, in users.
-            products: that take part at most, the most bought; 4 * products ** 2 bytes are needed.
-            neighbours: weights kept of each product, the largest.
-            last: products of a user looked at.
-            decay: weight of each further product back.
+            max_products: most bought products that take part; needs 4 * max_products ** 2 bytes.
+            n_neighbours: largest weights stored per product.
+            max_history: most recent products of a user that are used.
+            decay: factor on the weight for each further product back.
         """
         self.last, self.decay = last, decay
         self.neighbours = fit_ease(interactions, ridge=ridge, products=products, keep=neighbours)
@@ -64,15 +65,18 @@ class EaseSource:
         )
 
     def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        signs = build_user_profile(users.histories, last=self.last, decay=self.decay)
-        return score_pairs(signs, self.neighbours, len(users), user, item)
+        profile = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        return score_pairs(profile, self.neighbours, len(users), user, item)
 
 
 def fit_ease(interactions: Interactions, *, ridge: float, products: int, keep: int) -> sparse.csr_matrix:
-    """(n, n) float32: row i holds what product i adds to the score of others, the `keep` largest positive ones."""
+    """Return (n, n) float32: row i holds the largest positive weights of product i on others.
+
+    At most `n_neighbours` weights per row; see `EaseSource` for the other parameters.
+    """
     n = interactions.n_items
-    kept = interactions.event_type != RETURN_CODE
-    user, item = interactions.user[kept], interactions.item[kept]
+    no_return = interactions.event_type != RETURN_CODE
+    user, item = interactions.user[no_return], interactions.item[no_return]
     buyers = np.bincount(np.unique(item * interactions.n_users + user) // max(1, interactions.n_users), minlength=n)
     members = np.flatnonzero(buyers)
     if len(members) > products:
@@ -80,43 +84,42 @@ def fit_ease(interactions: Interactions, *, ridge: float, products: int, keep: i
         members = np.sort(members[np.argsort(-buyers[members], kind="stable")[:products]])
     if len(members) < 2:
         return empty_neighbours(n)
-    place = np.full(n, -1, np.int64)
-    place[members] = np.arange(len(members))
-    inside = place[item] >= 0
-    bought = sparse.csr_matrix(
-        (np.ones(int(inside.sum()), np.float32), (user[inside], place[item[inside]])),
+    member_index = np.full(n, -1, np.int64)
+    member_index[members] = np.arange(len(members))
+    is_member = member_index[item] >= 0
+    user_items = sparse.csr_matrix(
+        (np.ones(int(is_member.sum()), np.float32), (user[is_member], member_index[item[is_member]])),
         shape=(interactions.n_users, len(members)),
     )
-    bought.data[:] = 1.0
-    bought.sum_duplicates()
-    bought.data[:] = 1.0
-    precise = _inverse((bought.T @ bought).toarray(), ridge)
-    scale = -1.0 / np.diagonal(precise)
+    user_items.data[:] = 1.0
+    user_items.sum_duplicates()
+    user_items.data[:] = 1.0
+    inverse = _invert_in_place((user_items.T @ user_items).toarray(), ridge)
+    scale = -1.0 / np.diagonal(inverse)
     rows, columns, values = [], [], []
-    for start in range(0, len(members), _ROWS):
-        block = precise[start : start + _ROWS] * scale[None, :]
+    for start in range(0, len(members), _BLOCK_ROWS):
+        block = inverse[start : start + _BLOCK_ROWS] * scale[None, :]
         block[np.arange(len(block)), start + np.arange(len(block))] = 0.0
-        most = min(keep, len(members) - 1)
-        bound = np.partition(block, -most, axis=1)[:, -most]
+        n_kept = min(keep, len(members) - 1)
+        bound = np.partition(block, -n_kept, axis=1)[:, -n_kept]
         row, column = np.nonzero((block >= bound[:, None]) & (block > 0))
         rows.append(row + start)
         columns.append(column)
         values.append(block[row, column])
-    whole = (np.concatenate(part) for part in (rows, columns, values))
-    row, column, value = whole
+    row, column, value = (np.concatenate(part) for part in (rows, columns, values))
     return top_k_per_row(members[row], members[column], value, n, keep=keep)
 
 
-def _inverse(gram: FloatArray, ridge: float) -> FloatArray:
-    """The inverse of gram + ridge, by Cholesky in place: half the work and memory of the general way."""
+def _invert_in_place(gram: FloatArray, ridge: float) -> FloatArray:
+    """Return the inverse of gram + ridge by an in-place Cholesky: half the work and memory of a general inverse."""
     gram[np.diag_indices(len(gram))] += ridge
-    # A symmetric matrix is its own transpose: read in columns, as LAPACK wants it, it need not be copied.
+    # A symmetric matrix equals its transpose: in column-major order, as LAPACK needs it, it is not copied.
     factor, _ = linalg.cho_factor(gram.T, lower=True, overwrite_a=True, check_finite=False)
     inverse, info = linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
     if info:
         raise linalg.LinAlgError(f"ease: the co-purchase matrix cannot be inverted (info {info})")
-    for start in range(0, len(inverse), _ROWS):
-        stop = start + _ROWS
+    for start in range(0, len(inverse), _BLOCK_ROWS):
+        stop = start + _BLOCK_ROWS
         corner = np.tril(inverse[start:stop, start:stop])
         inverse[start:stop, start:stop] = corner + np.tril(corner, -1).T
         inverse[start:stop, stop:] = inverse[stop:, start:stop].T

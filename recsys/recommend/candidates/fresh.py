@@ -1,6 +1,6 @@
-"""New products near the user's taste: what nobody could have bought yet must come in by its content.
+"""Candidate source `fresh`: new products similar to the user's, which without purchases only content can surface.
 
-In: product vectors, which products are new. Out: Candidates, each with the product it resembles most.
+In: product vectors, mask of the new products. Out: Candidates; the source item is the user's most similar product.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import BoolArray, FloatArray, IntArray
 from recsys.vectors.topk.scorer import ExactScorer
 
-_KEPT = 100_000
-"""Products whose nearest are kept."""
+_MAX_CACHED_ITEMS = 100_000
+"""Products whose nearest new products are cached."""
 
 
 class NewProductSource:
-    """The largest cosine between a new product and one of the user's last products, less the longer ago."""
+    """Score: the largest cosine of a new product with one of the user's recent products, weighted by recency."""
 
     name = "fresh"
 
@@ -30,56 +30,59 @@ class NewProductSource:
         last: int = 10,
         decay: float = 0.9,
     ) -> None:
-        """Keep the new products.
+        """Prepare the search among the new products.
 
         Args:
             content: (n, d) unit vectors.
-            new: (n,) bool, see `columns.new_products`.
-            sellable: (n,) bool, what may be proposed.
-            last: products of a user looked at.
-            decay: weight of each further product back.
+            new_mask: (n,) bool, see `data.product_columns.new_product_mask`.
+            sellable: (n,) bool, products that may be retrieved.
+            max_history: most recent products of a user that are used.
+            decay: factor on the weight for each further product back.
         """
         self.content, self.new, self.last, self.decay = content, new, last, decay
         self._scorer = ExactScorer(self.content, allowed=new if sellable is None else new & sellable)
-        self._place: IntArray = np.full(len(content), -1, np.int64)
-        self._scores: FloatArray = np.empty((0, 0), np.float32)
-        self._near: IntArray = np.empty((0, 0), np.int64)
+        self._cache_row: IntArray = np.full(len(content), -1, np.int64)
+        self._cached_scores: FloatArray = np.empty((0, 0), np.float32)
+        self._cached_items: IntArray = np.empty((0, 0), np.int64)
 
     def retrieve(self, users: UserBatch, k: int) -> Candidates:
-        signs = build_user_profile(users.histories, last=self.last, decay=self.decay)
-        scores, rows = self._nearest(signs.item, k)
-        sign, place = np.nonzero((rows >= 0) & (scores > 0))
-        user, item, score = signs.user[sign], rows[sign, place], scores[sign, place] * signs.weight[sign]
-        order = np.lexsort((sign, -score, item, user))
-        user, item, score, because = user[order], item[order], score[order], signs.item[sign[order]]
-        first = np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])][: len(user)]  # of equals the strongest
-        return top_k(user[first], item[first], score[first], because[first], k)
+        profile = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        scores, rows = self._nearest_new_items(profile.item, k)
+        entry, column = np.nonzero((rows >= 0) & (scores > 0))
+        user, item, score = profile.user[entry], rows[entry, column], scores[entry, column] * profile.weight[entry]
+        order = np.lexsort((entry, -score, item, user))
+        user, item, score, source_item = user[order], item[order], score[order], profile.item[entry[order]]
+        # The first of each (user, item) has the largest score.
+        first = np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])][: len(user)]
+        return top_k(user[first], item[first], score[first], source_item[first], k)
 
     def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        signs = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        profile = build_user_profile(users.histories, last=self.last, decay=self.decay)
         out = np.zeros(len(user), np.float32)
-        asked = np.flatnonzero(self.new[item])
-        for _, own, some in iter_common_users(len(users), signs.user, user[asked]):
-            near = (self.content[item[asked[some]]] @ self.content[signs.item[own]].T) * signs.weight[own]
-            out[asked[some]] = np.maximum(near.max(axis=1), 0)
+        new_pairs = np.flatnonzero(self.new[item])
+        for _, profile_rows, pair_rows in iter_common_users(len(users), profile.user, user[new_pairs]):
+            pairs = new_pairs[pair_rows]
+            cosine = self.content[item[pairs]] @ self.content[profile.item[profile_rows]].T
+            out[pairs] = np.maximum((cosine * profile.weight[profile_rows]).max(axis=1), 0)
         return out
 
-    def _nearest(self, items: IntArray, k: int) -> tuple[FloatArray, IntArray]:
-        """The k new products nearest to each of some products: cosines (q, k), rows (q, k), -1 = none.
+    def _nearest_new_items(self, items: IntArray, k: int) -> tuple[FloatArray, IntArray]:
+        """Return the k new products nearest to each of q products: cosines (q, k), rows (q, k), -1 = none.
 
-        What is likest by one of a user's products is among the k nearest of that product. They are searched once for
-        each product, however many users have it.
+        A user's k best new products are all among the k nearest of one of the user's products. They are searched once
+        per product, however many users have it.
         """
-        unknown = np.unique(items[self._place[items] < 0])
-        if k != self._near.shape[1] or len(self._near) + len(unknown) > _KEPT:
-            self._forget(k)
-            unknown = np.unique(items)
-        if len(unknown):
-            scores, rows = self._scorer.top_k(self.content[unknown], k)
-            self._place[unknown] = len(self._near) + np.arange(len(unknown))
-            self._scores, self._near = np.concatenate([self._scores, scores]), np.concatenate([self._near, rows])
-        return self._scores[self._place[items]], self._near[self._place[items]]
+        missing = np.unique(items[self._cache_row[items] < 0])
+        if k != self._cached_items.shape[1] or len(self._cached_items) + len(missing) > _MAX_CACHED_ITEMS:
+            self._clear_cache(k)
+            missing = np.unique(items)
+        if len(missing):
+            scores, rows = self._scorer.top_k(self.content[missing], k)
+            self._cache_row[missing] = len(self._cached_items) + np.arange(len(missing))
+            self._cached_scores = np.concatenate([self._cached_scores, scores])
+            self._cached_items = np.concatenate([self._cached_items, rows])
+        return self._cached_scores[self._cache_row[items]], self._cached_items[self._cache_row[items]]
 
-    def _forget(self, k: int) -> None:
-        self._place = np.full(len(self.content), -1, np.int64)
-        self._scores, self._near = np.empty((0, k), np.float32), np.empty((0, k), np.int64)
+    def _clear_cache(self, k: int) -> None:
+        self._cache_row = np.full(len(self.content), -1, np.int64)
+        self._cached_scores, self._cached_items = np.empty((0, k), np.float32), np.empty((0, k), np.int64)

@@ -1,6 +1,7 @@
-"""From what a user did to what is near it: the history as weights, spread along each product's neighbours.
+"""Item-based kNN: score products by the user's weighted history and each product's neighbours.
 
-In: histories, a sparse matrix of neighbours. Out: `Candidates`, each with the event it stems from most.
+In: histories, a sparse neighbour matrix. Out: `Candidates`; the source item is the user's product that contributes
+most.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from recsys.recommend.candidates.source import Candidates
 from recsys.types import FloatArray, IntArray
 
 EVENT_TYPE_WEIGHT = np.array([1.0, 0.6, 0.3, 0.5, 0.8, 0.0], np.float32)
-"""What an event of each type (schema.EVENT_TYPES) says about taste, beside a purchase."""
+"""Weight of an event of each type (schema.EVENT_TYPES) in a user profile; a purchase is 1."""
 
-_TABLE = 1 << 22
-"""Places of a table over users and products: some that fit a processor's cache."""
+_MAX_TABLE_CELLS = 1 << 22
+"""Cells of a dense users x products table; fits a processor's cache."""
 
 
 @dataclass(frozen=True)
 class UserProfile:
-    """q distinct products of some users, the sign of taste each one is.
+    """The q distinct recent products of a batch of users, with weights.
 
     Attributes:
         user: (q,) int64 position in the batch, ascending.
         item: (q,) int64 product row.
-        weight: (q,) float32 in 0..1, less the longer ago.
-        back: (q,) int64 how many distinct products came after it.
+        weight: (q,) float32 in 0..1, smaller for older products.
+        n_newer: (q,) int64 number of the user's distinct products that came after it.
     """
 
     user: IntArray
@@ -43,132 +44,148 @@ class UserProfile:
 
 
 def build_user_profile(histories: Histories, *, last: int, decay: float) -> UserProfile:
-    """The last `last` distinct products of each user, weighted `decay` ** back; what was returned is no taste.
+    """Return the newest `max_items` distinct products of each user, weighted by event type and decay ** n_newer.
 
-    A product that stands twice counts where it is newest.
+    A product that occurs twice counts at its newest event; if that is a return, the product is left out.
     """
     user, column = np.nonzero(histories.mask)
-    item, kind = histories.items[user, column], histories.event_types[user, column]
-    newest = np.zeros(len(user), np.bool_)
-    # Entries come by user, oldest first; turned around, the first of each (user, item) is its newest.
+    item, event_type = histories.items[user, column], histories.event_types[user, column]
+    is_newest = np.zeros(len(user), np.bool_)
+    # Entries are by user, oldest first; in reversed order, the first of each (user, item) is its newest.
     key = (user * (int(item.max(initial=0)) + 1) + item)[::-1]
-    newest[len(user) - 1 - np.unique(key, return_index=True)[1]] = True
-    kept = newest & (kind != RETURN_CODE)
-    user, item, kind = user[kept], item[kept], kind[kept]
+    is_newest[len(user) - 1 - np.unique(key, return_index=True)[1]] = True
+    keep_mask = is_newest & (event_type != RETURN_CODE)
+    user, item, event_type = user[keep_mask], item[keep_mask], event_type[keep_mask]
     ends = np.searchsorted(user, user, side="right")
-    back = ends - 1 - np.arange(len(user))
-    near = back < last
-    weight = (decay ** back[near]).astype(np.float32) * EVENT_TYPE_WEIGHT[kind[near]]
-    return UserProfile(user[near].astype(np.int64), item[near], weight, back[near].astype(np.int64))
+    n_newer = ends - 1 - np.arange(len(user))
+    recent = n_newer < last
+    weight = (decay ** n_newer[recent]).astype(np.float32) * EVENT_TYPE_WEIGHT[event_type[recent]]
+    return UserProfile(user[recent].astype(np.int64), item[recent], weight, n_newer[recent].astype(np.int64))
 
 
 def top_k_per_row(rows: IntArray, columns: IntArray, values: FloatArray, n: int, *, keep: int) -> sparse.csr_matrix:
-    """(n, n) float32 of the `keep` largest values of each row, ties by lower column."""
+    """Return (n, n) float32 with the k largest values of each row, ties by lower column."""
     order = np.lexsort((columns, -values, rows))
     rows, columns, values = rows[order], columns[order], values[order]
-    near = np.arange(len(rows)) - np.searchsorted(rows, rows) < keep
-    return sparse.csr_matrix((values[near].astype(np.float32), (rows[near], columns[near])), shape=(n, n))
+    within_k = np.arange(len(rows)) - np.searchsorted(rows, rows) < keep
+    return sparse.csr_matrix((values[within_k].astype(np.float32), (rows[within_k], columns[within_k])), shape=(n, n))
 
 
 def empty_neighbours(n: int) -> sparse.csr_matrix:
-    """Neighbours of n products that have none."""
-    none = np.zeros(0, np.int64)
-    return sparse.csr_matrix((np.zeros(0, np.float32), (none, none)), shape=(n, n))
+    """Return the (n, n) neighbour matrix of products without neighbours."""
+    no_index = np.zeros(0, np.int64)
+    return sparse.csr_matrix((np.zeros(0, np.float32), (no_index, no_index)), shape=(n, n))
 
 
 def retrieve_neighbours(signs: UserProfile, neighbours: sparse.csr_matrix, k: int) -> Candidates:
-    """Sum weight * similarity over a user's products; the k best of each user, ties by lower row.
+    """Sum weight * similarity over a user's products; return the k best of each user, ties by lower row.
 
     Args:
-        signs: the users' products.
-        neighbours: (n, n) float32, row i holds the neighbours of product i; without the diagonal.
-        k: proposals a user.
+        profile: the users' products.
+        neighbours: (n, n) float32, row i holds the neighbours of product i; zero diagonal.
+        k: candidates per user.
 
     Returns:
-        Candidates; `because` is the product that gave the largest part of the sum.
+        Candidates; `source_item` is the product that contributes the largest term of the sum.
     """
     if not len(signs.user):
         return Candidates.empty()
-    reached = _neighbour_scores(signs, neighbours, int(signs.user[-1]) + 1)
-    user = np.repeat(np.arange(reached.shape[0]), np.diff(reached.indptr))
-    kept = top_k_per_user(user, reached.data, k)
-    user, item, score = user[kept], reached.indices[kept].astype(np.int64), reached.data[kept]
-    because = _strongest_source(signs, neighbours, user, item)
-    return Candidates(user, item, score, np.zeros(len(user), np.int16), because)
+    scores = _neighbour_scores(signs, neighbours, int(signs.user[-1]) + 1)
+    user = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
+    best = top_k_per_user(user, scores.data, k)
+    user, item, score = user[best], scores.indices[best].astype(np.int64), scores.data[best]
+    source_item = _strongest_source(signs, neighbours, user, item)
+    return Candidates(user, item, score, np.zeros(len(user), np.int16), source_item)
 
 
-def _neighbour_scores(signs: UserProfile, neighbours: sparse.csr_matrix, users: int) -> sparse.csr_matrix:
-    """Sum of weight * similarity of every product that a user's products lead to: (users, n), rows in order."""
-    liked = sparse.csr_matrix((signs.weight, (signs.user, signs.item)), shape=(users, neighbours.shape[1]))
-    reached: sparse.csr_matrix = (liked @ neighbours).tocsr()
-    reached.sort_indices()
-    return reached
+def _neighbour_scores(profile: UserProfile, neighbours: sparse.csr_matrix, n_users: int) -> sparse.csr_matrix:
+    """Return the sums of weight * similarity for all neighbours of each user's products: (n_users, n), sorted."""
+    shape = (n_users, neighbours.shape[1])
+    user_items = sparse.csr_matrix((profile.weight, (profile.user, profile.item)), shape=shape)
+    scores: sparse.csr_matrix = (user_items @ neighbours).tocsr()
+    scores.sort_indices()
+    return scores
 
 
-def _strongest_source(signs: UserProfile, neighbours: sparse.csr_matrix, user: IntArray, item: IntArray) -> IntArray:
-    """The product of each user that leads to each given product most strongly, the lower row of equals: (m,) int64.
+def _strongest_source(profile: UserProfile, neighbours: sparse.csr_matrix, user: IntArray, item: IntArray) -> IntArray:
+    """Return the user's product that contributes most to each (user, item), ties by lower row: (m,) int64.
 
-    What the users' products lead to is gone through a few users at a time, and what is not asked for is passed over.
+    Walks all neighbours of the users' products, a block of users at a time, and skips pairs that are not requested.
     """
     n = neighbours.shape[1]
-    strongest, because = np.full(len(user), -np.inf, np.float32), np.full(len(user), n, np.int64)
-    step = max(1, _TABLE // max(1, n))
-    place = np.full(step * n, -1, np.int64)  # of a user's product among the given ones
+    best_part, source_item = np.full(len(user), -np.inf, np.float32), np.full(len(user), n, np.int64)
+    step = max(1, _MAX_TABLE_CELLS // max(1, n))
+    pair_of_cell = np.full(step * n, -1, np.int64)
     bounds = np.arange(0, int(user[-1]) + 1 + step if len(user) else 0, step)
-    ours, theirs = np.searchsorted(user, bounds), np.searchsorted(signs.user, bounds)
-    for at in range(len(bounds) - 1):
-        some, own = slice(ours[at], ours[at + 1]), slice(theirs[at], theirs[at + 1])
-        cells = (user[some] - bounds[at]) * n + item[some]
-        place[cells] = np.arange(some.start, some.stop)
-        begins, liked = neighbours.indptr[signs.item[own]], signs.item[own]
-        lengths = (neighbours.indptr[liked + 1] - begins).astype(np.int64)
+    pair_bounds, profile_bounds = np.searchsorted(user, bounds), np.searchsorted(profile.user, bounds)
+    for block in range(len(bounds) - 1):
+        pair_rows = slice(pair_bounds[block], pair_bounds[block + 1])
+        profile_rows = slice(profile_bounds[block], profile_bounds[block + 1])
+        cells = (user[pair_rows] - bounds[block]) * n + item[pair_rows]
+        pair_of_cell[cells] = np.arange(pair_rows.start, pair_rows.stop)
+        starts, profile_item = neighbours.indptr[profile.item[profile_rows]], profile.item[profile_rows]
+        lengths = (neighbours.indptr[profile_item + 1] - starts).astype(np.int64)
         source = np.repeat(np.arange(len(lengths)), lengths)
-        entry = np.arange(len(source)) + np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
-        found = place[((signs.user[own] - bounds[at]) * n)[source] + neighbours.indices[entry]]
-        asked = np.flatnonzero(found >= 0)
-        found, source = found[asked], source[asked]
-        part = signs.weight[own][source] * neighbours.data[entry[asked]]
-        np.maximum.at(strongest, found, part)
-        most = part == strongest[found]
-        np.minimum.at(because, found[most], liked[source[most]])
-        place[cells] = -1
-    return because
+        entry = np.arange(len(source)) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+        pair = pair_of_cell[((profile.user[profile_rows] - bounds[block]) * n)[source] + neighbours.indices[entry]]
+        requested = np.flatnonzero(pair >= 0)
+        pair, source = pair[requested], source[requested]
+        part = profile.weight[profile_rows][source] * neighbours.data[entry[requested]]
+        np.maximum.at(best_part, pair, part)
+        is_best = part == best_part[pair]
+        np.minimum.at(source_item, pair[is_best], profile_item[source[is_best]])
+        pair_of_cell[cells] = -1
+    return source_item
 
 
 def score_pairs(
     signs: UserProfile, neighbours: sparse.csr_matrix, users: int, user: IntArray, item: IntArray
 ) -> FloatArray:
-    """The sums of `retrieve_neighbours` for m given pairs, 0 where nothing leads to the product: (m,) float32.
+    """Compute the sums of `retrieve_neighbours` for m pairs, 0 where no neighbour links them: (m,) float32.
 
     Args:
-        signs: the users' products.
+        profile: the users' products.
         neighbours: (n, n) float32.
-        users: b, users of the batch.
+        n_users: b, users of the batch.
         user: (m,) position in the batch.
         item: (m,) product row.
     """
-    n, reached = neighbours.shape[1], _neighbour_scores(signs, neighbours, users)
-    keys = np.repeat(np.arange(users), np.diff(reached.indptr)) * n + reached.indices
-    return lookup(keys, reached.data, user * n + item)
+    n, scores = neighbours.shape[1], _neighbour_scores(signs, neighbours, users)
+    keys = np.repeat(np.arange(users), np.diff(scores.indptr)) * n + scores.indices
+    return lookup(keys, scores.data, user * n + item)
 
 
 def iter_common_users(users: int, one: IntArray, other: IntArray) -> Iterator[tuple[int, slice, slice]]:
-    """Each user with rows in both of two ascending lists of users: position, its rows in one, its rows in the other."""
-    first, second = (np.searchsorted(held, np.arange(users + 1)) for held in (one, other))
+    """Yield each user with rows in both of two ascending user columns: position, rows in the first, rows in the second.
+
+    Args:
+        n_users: users of the batch.
+        first_user: (p,) user of each row, ascending.
+        second_user: (q,) user of each row, ascending.
+    """
+    first, second = (np.searchsorted(column, np.arange(users + 1)) for column in (one, other))
     for user in np.flatnonzero((np.diff(first) > 0) & (np.diff(second) > 0)).tolist():
         yield user, slice(first[user], first[user + 1]), slice(second[user], second[user + 1])
 
 
 def lookup(keys: IntArray, values: npt.NDArray[np.number], wanted: IntArray) -> FloatArray:
-    """The value of each wanted key, 0 where it is not among the ascending `keys`: (m,) float32."""
+    """Return the value of each query key, 0 where it is not among the ascending `keys`: (m,) float32."""
     if not len(keys):
         return np.zeros(len(wanted), np.float32)
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[at] == wanted, values[at], 0.0).astype(np.float32)
+    index = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[index] == wanted, values[index], 0.0).astype(np.float32)
 
 
 def sum_and_top_k(user: IntArray, item: IntArray, part: FloatArray, because: IntArray, k: int) -> Candidates:
-    """Sum parts that name the same (user, item), keep the k best of each user; `because` of the largest part."""
+    """Sum the parts of each (user, item) and return the k best of each user.
+
+    Args:
+        user: (m,) position in the batch.
+        item: (m,) product row.
+        part: (m,) float32 terms of the scores.
+        source_item: (m,) product row each part stems from; the largest part's is returned.
+        k: candidates per user.
+    """
     if not len(user):
         return Candidates.empty()
     order = np.lexsort((because, -part, item, user))
@@ -179,6 +196,6 @@ def sum_and_top_k(user: IntArray, item: IntArray, part: FloatArray, because: Int
 
 
 def top_k(user: IntArray, item: IntArray, score: FloatArray, because: IntArray, k: int) -> Candidates:
-    """The k best of each user, ties by lower row, of pairs sorted by user, then item, as Candidates are."""
-    kept = top_k_per_user(user, score, k)
-    return Candidates(user[kept], item[kept], score[kept], np.zeros(len(kept), np.int16), because[kept])
+    """Return the k best pairs of each user, ties by lower row; the pairs are sorted by user, then item."""
+    best = top_k_per_user(user, score, k)
+    return Candidates(user[best], item[best], score[best], np.zeros(len(best), np.int16), because[best])

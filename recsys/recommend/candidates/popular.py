@@ -1,4 +1,4 @@
-"""What everybody buys these days; it knows something for every user and so fills every list.
+"""Candidate source `popular`: recent best-sellers, the same for every user; it can fill every list.
 
 In: Interactions. Out: the same Candidates for all users.
 """
@@ -14,26 +14,28 @@ from recsys.types import BoolArray, FloatArray, IntArray
 
 
 class PopularSource:
-    """Purchases of the last days, a day ago counting less than today; then those of all time; then the rest by row.
+    """Ranks by time-decayed events of the last days, then by those of all time, then by product row.
 
     Attributes:
-        popularity: (n,) float32, how popular; 1 and more = sold within the last days.
-        order: (n,) int64, sellable products, the most popular first.
+        popularity: (n,) float32; 1 and more = has events within the last days.
+        ranked_items: (n,) int64, sellable products, the most popular first.
     """
 
     name = "popular"
 
     def __init__(self, interactions: Interactions, *, now: int, days: float, sellable: BoolArray | None = None) -> None:
-        kept = interactions.event_type != RETURN_CODE
-        item, time = interactions.item[kept], interactions.time[kept]
-        worth = np.minimum(interactions.weight[kept].astype(np.float64), 1.0)
-        ago = np.maximum(now - time, 0) / DAY
+        no_return = interactions.event_type != RETURN_CODE
+        item, time = interactions.item[no_return], interactions.time[no_return]
+        weight = np.minimum(interactions.weight[no_return].astype(np.float64), 1.0)
+        days_ago = np.maximum(now - time, 0) / DAY
         n = interactions.n_items
-        fresh = ago <= days
-        lately = np.bincount(item[fresh], worth[fresh] * 0.5 ** (ago[fresh] / days), minlength=n)
-        always = np.bincount(item, worth * 0.5 ** (ago / (52 * days)), minlength=n)
-        # Whatever sold lately stands above whatever did not.
-        self.popularity = np.where(lately > 0, 1.0 + lately, always / (1.0 + always)).astype(np.float32)
+        recent = days_ago <= days
+        recent_score = np.bincount(item[recent], weight[recent] * 0.5 ** (days_ago[recent] / days), minlength=n)
+        all_time_score = np.bincount(item, weight * 0.5 ** (days_ago / (52 * days)), minlength=n)
+        # Products with recent events rank above all others.
+        self.popularity = np.where(
+            recent_score > 0, 1.0 + recent_score, all_time_score / (1.0 + all_time_score)
+        ).astype(np.float32)
         order = np.lexsort((np.arange(n), -self.popularity))
         self.order = order[np.ones(n, np.bool_)[order] if sellable is None else sellable[order]].astype(np.int64)
 

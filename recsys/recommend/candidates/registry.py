@@ -1,4 +1,4 @@
-"""Which candidate sources there are, and how each is made from what may be learned from.
+"""Registry of the candidate sources: map each source name to a factory that builds it from the training data.
 
 In: catalogue, interactions, encoder and vectors, settings. Out: the named sources, in order.
 """
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.config import RecommendSettings
-from recsys.data import tfidf as words
 from recsys.data.catalogue import Catalogue
 from recsys.data.id_map import IdMap
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.product_columns import new_product_mask
+from recsys.data.tfidf import product_tfidf
 from recsys.encoder.model import Model
 from recsys.errors import ConfigError, suggestion
 from recsys.recommend.candidates.cluster import ClusterSource
@@ -25,27 +25,27 @@ from recsys.recommend.candidates.ease import EaseSource
 from recsys.recommend.candidates.fresh import NewProductSource
 from recsys.recommend.candidates.popular import PopularSource
 from recsys.recommend.candidates.repurchase import RepurchaseSource
-from recsys.recommend.candidates.sequence import SequenceSource as SequenceSource
+from recsys.recommend.candidates.sequence import SequenceSource
 from recsys.recommend.candidates.source import CandidateSource
 from recsys.recommend.candidates.transitions import TransitionSource
 from recsys.types import FloatArray
 from recsys.vectors.clustering.kmeans import kmeans_fit_subset
 
-_SAMPLE, _LAST = 512, 50
-"""Users the recall of an approximate search is measured on, and their events looked at."""
+_RECALL_SAMPLE_SIZE, _RECALL_SAMPLE_EVENTS = 512, 50
+"""Users on which the recall of an approximate search is measured, and the last events of each that are used."""
 
 
 @dataclass(frozen=True)
 class SourceContext:
-    """What sources are made from.
+    """Inputs of the source factories.
 
     Attributes:
         catalogue: n products.
-        interactions: events that may be learned from.
-        model: encoder with a user encoder; only `sequence` asks for it.
+        interactions: training events.
+        model: encoder with a user encoder; only `sequence` uses it.
         content: (n, d) unit product vectors.
         recommend: settings.
-        now: UTC seconds the lists are for.
+        now: UTC seconds at which recommendations are made.
     """
 
     catalogue: Catalogue
@@ -56,13 +56,13 @@ class SourceContext:
     now: int
 
     def __post_init__(self) -> None:
-        # vectors mapped from a file are a slow kind of array; this is a plain view of the same
+        # Indexing a memory-mapped array is slow; this is a plain view of the same memory.
         object.__setattr__(self, "content", np.asarray(self.content))
 
 
 @dataclass(frozen=True)
 class _BoundSequenceModel:
-    """The encoder with the ids of the products it ranks."""
+    """The encoder together with the ids of the products it ranks."""
 
     model: Model
     ids: IdMap
@@ -75,69 +75,70 @@ class _BoundSequenceModel:
 
 
 def create_popular(held: SourceContext) -> PopularSource:
-    """The source that fills every list."""
+    """Create the `popular` source, which also backfills short lists."""
     days = held.recommend.popular_days
     return PopularSource(held.interactions, now=held.now, days=days, sellable=held.catalogue.sellable)
 
 
-def _sequence(held: SourceContext) -> CandidateSource:
-    bound = _BoundSequenceModel(held.model, held.catalogue.ids)
-    active = np.unique(held.interactions.user)
-    some = active[np.linspace(0, len(active) - 1, min(len(active), _SAMPLE)).astype(np.int64)]
+def _create_sequence(context: SourceContext) -> CandidateSource:
+    bound_model = _BoundSequenceModel(context.model, context.catalogue.ids)
+    active = np.unique(context.interactions.user)
+    sample = active[np.linspace(0, len(active) - 1, min(len(active), _RECALL_SAMPLE_SIZE)).astype(np.int64)]
     return SequenceSource(
-        bound,
-        held.content,
-        sellable=held.catalogue.sellable,
-        recall=held.recommend.recall if held.recommend.approximate else None,
-        sample=(held.interactions.histories(some, _LAST), held.now),
-        k=held.recommend.candidates,
+        bound_model,
+        context.content,
+        sellable=context.catalogue.sellable,
+        recall=context.recommend.recall if context.recommend.approximate else None,
+        sample=(context.interactions.histories(sample, _RECALL_SAMPLE_EVENTS), context.now),
+        k=context.recommend.candidates,
     )
 
 
-def _content(held: SourceContext) -> CandidateSource:
-    touched = np.unique(held.interactions.item)
-    recall = held.recommend.recall if held.recommend.approximate else None
-    sellable = held.catalogue.sellable
+def _create_content(context: SourceContext) -> CandidateSource:
+    history_items = np.unique(context.interactions.item)
+    recall = context.recommend.recall if context.recommend.approximate else None
+    sellable = context.catalogue.sellable
     return ContentSource(
-        held.content, words.product_tfidf(held.catalogue), touched=touched, sellable=sellable, recall=recall
+        context.content, product_tfidf(context.catalogue), touched=history_items, sellable=sellable, recall=recall
     )
 
 
-def _cluster(held: SourceContext) -> CandidateSource:
-    known = np.unique(held.interactions.item)  # a product to come must not move the groups of today's
-    found = kmeans_fit_subset(held.content, seed=0, among=known)
-    return ClusterSource(found, create_popular(held).popularity, sellable=held.catalogue.sellable)
+def _create_cluster(context: SourceContext) -> CandidateSource:
+    items = np.unique(context.interactions.item)  # adding a product must not move the clusters of the others
+    clusters = kmeans_fit_subset(context.content, seed=0, among=items)
+    return ClusterSource(clusters, create_popular(context).popularity, sellable=context.catalogue.sellable)
 
 
-def _fresh(held: SourceContext) -> CandidateSource:
-    new = new_product_mask(held.catalogue, held.interactions, now=held.now, days=held.recommend.fresh_days)
-    return NewProductSource(held.content, new, sellable=held.catalogue.sellable)
+def _create_fresh(context: SourceContext) -> CandidateSource:
+    days = context.recommend.fresh_days
+    new_mask = new_product_mask(context.catalogue, context.interactions, now=context.now, days=days)
+    return NewProductSource(context.content, new_mask, sellable=context.catalogue.sellable)
 
 
 SOURCE_FACTORIES: dict[str, Callable[[SourceContext], CandidateSource]] = {
-    "sequence": _sequence,
+    "sequence": _create_sequence,
     "repurchase": lambda _: RepurchaseSource(),
-    "co_purchase": lambda held: CoPurchaseSource(held.interactions),
-    "transitions": lambda held: TransitionSource(held.interactions),
-    "ease": lambda held: EaseSource(held.interactions, products=held.recommend.ease_products),
+    "co_purchase": lambda context: CoPurchaseSource(context.interactions),
+    "transitions": lambda context: TransitionSource(context.interactions),
+    "ease": lambda context: EaseSource(context.interactions, products=context.recommend.ease_products),
     "popular": create_popular,
-    "content": _content,
-    "cluster": _cluster,
-    "fresh": _fresh,
+    "content": _create_content,
+    "cluster": _create_cluster,
+    "fresh": _create_fresh,
 }
 
 
 def create_sources(names: Sequence[str], held: SourceContext) -> list[CandidateSource]:
-    """The named sources in the order of their names.
+    """Create the named sources, in the order of `names`.
 
     Raises:
-        ConfigError: no source has that name, or none is named.
+        ConfigError: a name is unknown, or `names` is empty.
     """
     for name in names:
         if name not in SOURCE_FACTORIES:
-            known = ", ".join(SOURCE_FACTORIES)
+            known_names = ", ".join(SOURCE_FACTORIES)
             raise ConfigError(
-                f"recommend.sources: unknown source '{name}'{suggestion(name, SOURCE_FACTORIES)} (known: {known})"
+                f"recommend.sources: unknown source '{name}'{suggestion(name, SOURCE_FACTORIES)} (known: {known_names})"
             )
     if not names:
         raise ConfigError(f"recommend.sources is empty; name at least one of {', '.join(SOURCE_FACTORIES)}")

@@ -1,6 +1,6 @@
-"""What candidate sources say: for which user which product, how strongly, by which source, because of what.
+"""The candidate source interface and its data types: candidates by source, and merged (user, product) pairs.
 
-In: parallel arrays. Out: `Candidates`, grouped by position of the user in the batch.
+In: parallel arrays. Out: `Candidates`, sorted by the user's position in the batch; `CandidatePairs`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from recsys.types import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True)
 class UserBatch:
-    """Some users as the sources see them: what they did before `now`. User ids do not matter here.
+    """A batch of users as the sources see them: their events before `now`, without user ids.
 
     Attributes:
         histories: (b, t) events, newest last.
-        now: UTC seconds of the moment the list is for.
+        now: UTC seconds at which recommendations are made.
     """
 
     histories: Histories
@@ -33,21 +33,23 @@ class UserBatch:
 
     @property
     def latest_event(self) -> UserBatch:
-        """The same users with their last event alone."""
-        old = self.histories
-        return UserBatch(Histories(old.users, old.items[:, -1:], old.times[:, -1:], old.event_types[:, -1:]), self.now)
+        """The same users with only their last event."""
+        full = self.histories
+        return UserBatch(
+            Histories(full.users, full.items[:, -1:], full.times[:, -1:], full.event_types[:, -1:]), self.now
+        )
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """m proposals; each (user, item, source) at most once.
+    """m retrieved candidates; each (user, item, source) at most once.
 
     Attributes:
         user: (m,) int64 position in the batch 0..b-1, ascending.
         item: (m,) int64 product row.
         score: (m,) float32 in the source's own units, higher is better.
         source: (m,) int16 position in the list of sources.
-        because: (m,) int64 product row the proposal stems from, -1 = none.
+        source_item: (m,) int64 row of the product that led to the candidate, -1 = none.
     """
 
     user: IntArray
@@ -61,32 +63,32 @@ class Candidates:
 
     @staticmethod
     def empty() -> Candidates:
-        """No proposal."""
-        whole = np.zeros(0, np.int64)
-        return Candidates(whole, whole, np.zeros(0, np.float32), np.zeros(0, np.int16), whole)
+        """Return no candidates."""
+        no_index = np.zeros(0, np.int64)
+        return Candidates(no_index, no_index, np.zeros(0, np.float32), np.zeros(0, np.int16), no_index)
 
     @staticmethod
     def concat(parts: Sequence[Candidates]) -> Candidates:
-        """All proposals of several sources, sorted by (user, item, source)."""
-        user, item, score, source, because = (
+        """Concatenate the candidates of several sources, sorted by (user, item, source)."""
+        user, item, score, source, source_item = (
             np.concatenate([getattr(part, name) for part in parts])
             for name in ("user", "item", "score", "source", "source_item")
         )
         order = np.lexsort((source, item, user))
-        return Candidates(user[order], item[order], score[order], source[order], because[order])
+        return Candidates(user[order], item[order], score[order], source[order], source_item[order])
 
 
 class CandidateSource(Protocol):
-    """A way of coming by products for a user."""
+    """A method that retrieves candidate products for users and scores any (user, product) pair."""
 
     name: str
 
     def retrieve(self, users: UserBatch, k: int) -> Candidates:
-        """Up to k products for each user, `source` filled with 0; nothing for a user it knows nothing about."""
+        """Return up to k products per user, with `source` 0; none for a user without the data the source needs."""
         ...
 
     def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        """What it says of m pairs, whoever proposed them: (m,) float32 in the units of `propose`, 0 = nothing.
+        """Score m pairs, whichever source retrieved them: (m,) float32 in the units of `retrieve`, 0 = no evidence.
 
         Args:
             users: the batch.
@@ -103,8 +105,8 @@ class CandidatePairs:
     Attributes:
         user: (m,) position in the batch.
         item: (m,) product row.
-        held: (m, s) bool, did the source propose it.
-        because: (m, s) product row the source's proposal stems from, -1 = none.
+        proposed_by: (m, s) bool, whether the source retrieved the pair.
+        source_item: (m, s) row of the product that led the source to the candidate, -1 = none.
     """
 
     user: IntArray
@@ -116,17 +118,17 @@ class CandidatePairs:
         return len(self.user)
 
     def take(self, kept: BoolArray) -> CandidatePairs:
-        """The pairs where `kept` (m,) is true."""
+        """Return the pairs where the mask (m,) is true."""
         return CandidatePairs(self.user[kept], self.item[kept], self.proposed_by[kept], self.source_item[kept])
 
 
 def merge_candidates(candidates: Candidates, sources: int) -> CandidatePairs:
-    """Put what the sources say about one (user, product) side by side."""
+    """Merge the candidates of `n_sources` sources into distinct (user, product) pairs."""
     user, item = candidates.user, candidates.item
     first = np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])][: len(user)]
-    at = np.cumsum(first) - 1
+    pair = np.cumsum(first) - 1
     shape = (int(first.sum()), sources)
-    held, because = np.zeros(shape, np.bool_), np.full(shape, -1, np.int64)
-    held[at, candidates.source] = True
-    because[at, candidates.source] = candidates.source_item
-    return CandidatePairs(user[first], item[first], held, because)
+    proposed_by, source_item = np.zeros(shape, np.bool_), np.full(shape, -1, np.int64)
+    proposed_by[pair, candidates.source] = True
+    source_item[pair, candidates.source] = candidates.source_item
+    return CandidatePairs(user[first], item[first], proposed_by, source_item)

@@ -1,6 +1,6 @@
-"""What others did next: directed steps from one product to another, the near step counting more.
+"""Candidate source `transitions`: directed item-to-item transitions between events, near ones weighted more.
 
-In: Interactions. Out: Candidates, each with the product it follows.
+In: Interactions. Out: Candidates; the source item is the user's product that the candidate follows.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from recsys.recommend.candidates.item_knn import (
 from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import FloatArray, IntArray
 
-_EVENTS = 40
-"""Events ahead that are looked at, so that a basket of any size stays cheap."""
+_MAX_EVENTS_AHEAD = 40
+"""Following events that are considered; bounds the cost of large baskets."""
 
 
 class TransitionSource:
-    """Sequential rules (Kamehkhosh et al. 2017): from each product to what came after it, 1 / steps between them.
+    """Sequential rules (Kamehkhosh et al. 2017): from each product to its successors, weighted 1 / steps apart.
 
-    A step is a change of moment: products of one basket stand on the same step and lead to none of each other.
+    A step is a change of timestamp: products of one basket share a step and are not linked to each other.
     """
 
     name = "transitions"
@@ -42,15 +42,15 @@ class TransitionSource:
         last: int = 20,
         decay: float = 0.6,
     ) -> None:
-        """Count the steps.
+        """Count the transitions.
 
         Args:
-            interactions: what may be learned from.
-            steps: moments ahead that count.
-            half_life_days: a step counts half after so many days.
-            neighbours: kept of each product, the strongest.
-            last: products of a user looked at.
-            decay: weight of each further product back.
+            interactions: training events.
+            max_steps: largest number of steps between two linked events.
+            half_life_days: days after which a transition counts half.
+            n_neighbours: strongest successors stored per product.
+            max_history: most recent products of a user that are used.
+            decay: factor on the weight for each further product back.
         """
         self.last, self.decay = last, decay
         self.neighbours = transition_shares(interactions, steps=steps, half_life_days=half_life_days, keep=neighbours)
@@ -61,29 +61,33 @@ class TransitionSource:
         )
 
     def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        signs = build_user_profile(users.histories, last=self.last, decay=self.decay)
-        return score_pairs(signs, self.neighbours, len(users), user, item)
+        profile = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        return score_pairs(profile, self.neighbours, len(users), user, item)
 
 
 def transition_shares(interactions: Interactions, *, steps: int, half_life_days: float, keep: int) -> sparse.csr_matrix:
-    """(n, n) float32: row i holds the share of each product among what followed product i, the `keep` largest."""
+    """Return (n, n) float32: row i holds each product's share of the weighted transitions from product i.
+
+    At most `n_neighbours` per row, the largest; see `TransitionSource` for the other parameters.
+    """
     n = interactions.n_items
-    kept = np.flatnonzero(interactions.event_type != RETURN_CODE)
-    user, item, time = interactions.user[kept], interactions.item[kept], interactions.time[kept]
+    no_return = np.flatnonzero(interactions.event_type != RETURN_CODE)
+    user, item, time = interactions.user[no_return], interactions.item[no_return], interactions.time[no_return]
     if not len(user):
         return empty_neighbours(n)
     step = np.cumsum(np.r_[True, (np.diff(user) != 0) | (np.diff(time) != 0)])
-    worth = np.minimum(interactions.weight[kept], 1.0) * 0.5 ** ((time.max() - time) / (half_life_days * DAY))
-    whole = empty_neighbours(n).astype(np.float64)
-    for ahead in range(1, min(_EVENTS, len(user) - 1) + 1):
-        between = step[ahead:] - step[:-ahead]
-        same = (user[ahead:] == user[:-ahead]) & (item[ahead:] != item[:-ahead])
-        pairs = np.flatnonzero(same & (between >= 1) & (between <= steps))
-        if not len(pairs) and not (user[ahead:] == user[:-ahead]).any():
+    weight = np.minimum(interactions.weight[no_return], 1.0) * 0.5 ** ((time.max() - time) / (half_life_days * DAY))
+    total = empty_neighbours(n).astype(np.float64)
+    for n_ahead in range(1, min(_MAX_EVENTS_AHEAD, len(user) - 1) + 1):
+        n_steps = step[n_ahead:] - step[:-n_ahead]
+        same_user_other_item = (user[n_ahead:] == user[:-n_ahead]) & (item[n_ahead:] != item[:-n_ahead])
+        pairs = np.flatnonzero(same_user_other_item & (n_steps >= 1) & (n_steps <= steps))
+        if not len(pairs) and not (user[n_ahead:] == user[:-n_ahead]).any():
             break
-        value = worth[pairs + ahead] / between[pairs]
-        whole = whole + sparse.csr_matrix((value, (item[pairs], item[pairs + ahead])), shape=(n, n))
-    found = whole.tocoo()
-    out = np.asarray(whole.sum(axis=1)).ravel()
-    share = found.data / out[found.row]
-    return top_k_per_row(found.row.astype(np.int64), found.col.astype(np.int64), share.astype(np.float32), n, keep=keep)
+        value = weight[pairs + n_ahead] / n_steps[pairs]
+        total = total + sparse.csr_matrix((value, (item[pairs], item[pairs + n_ahead])), shape=(n, n))
+    entries = total.tocoo()
+    row_sum = np.asarray(total.sum(axis=1)).ravel()
+    share = entries.data / row_sum[entries.row]
+    row, column = entries.row.astype(np.int64), entries.col.astype(np.int64)
+    return top_k_per_row(row, column, share.astype(np.float32), n, keep=keep)

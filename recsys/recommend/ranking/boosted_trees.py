@@ -1,7 +1,7 @@
-"""The learned ranker: boosted trees that put what was bought above the other candidates of the same user.
+"""The boosted-trees ranker: LambdaMART on the candidates' features, added to the linear ranker's score.
 
-In: features of the candidates of some users, and which of them were bought. Out: `BoostedTreesRanker`, kept as text. Trees and
-weights err in different places: their sum ranks better than either wherever there are few users to learn from.
+In: features of the candidates of a sample of users, and which were bought. Out: `BoostedTreesRanker`, stored as text.
+Trees and linear weights make different errors: with few users to learn from, their sum ranks better than either.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_JUDGED_AT = 10
-_PATIENCE = 40
-_QUARTERS, _ALL_QUARTERS = 4, 10_000
-"""Up to so many users, all quarters judge."""
-_LEANS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""What the weights' score is multiplied with in the sum."""
-_LEAVES = ((5_000, 7), (20_000, 15))
-"""Leaves of a tree while fewer users than that are learned from; more where there are more."""
-_MOST_LEAVES = 31
+_NDCG_CUTOFF = 10
+_EARLY_STOPPING_ROUNDS = 40
+_N_FOLDS, _MAX_USERS_ALL_FOLDS = 4, 10_000
+"""Cross-validation folds of users, and the number of users up to which every fold is evaluated."""
+_LINEAR_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+"""Candidate weights of the linear score in the sum."""
+_LEAVES_BELOW_USERS = ((5_000, 7), (20_000, 15))
+"""Leaves per tree with fewer training users than the first number."""
+_MAX_LEAVES = 31
 _PARAMETERS: dict[str, Any] = {
     "objective": "lambdarank",
     "metric": "ndcg",
-    "eval_at": [_JUDGED_AT],
-    "lambdarank_truncation_level": 2 * _JUDGED_AT,
+    "eval_at": [_NDCG_CUTOFF],
+    "lambdarank_truncation_level": 2 * _NDCG_CUTOFF,
     "min_data_in_leaf": 200,
     "feature_fraction": 0.4,
     "bagging_fraction": 0.8,
@@ -51,15 +51,15 @@ _PARAMETERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class BoostedTreesRanker:
-    """LambdaMART (Burges 2010) by LightGBM (Ke et al. 2017), and the blend it is added to.
+    """LambdaMART (Burges 2010) by LightGBM (Ke et al. 2017), plus a weighted linear ranker.
 
     Attributes:
-        blend: fitted on the same candidates; says what each source adds, which a tree cannot.
-        text: the model as LightGBM writes it.
-        lean: what the blend's score is multiplied with before it is added to that of the trees; 0 = trees alone.
-        importance: share of the total gain of each feature, the largest first.
-        ndcg: NDCG@10 of the sum and of weights alone on users neither was fitted on, of those with a hit among the
-            candidates; the second is nan when it was not asked for.
+        linear: fitted on the same candidates; attributes the score to sources, which trees cannot.
+        model_text: the model in LightGBM's text format.
+        linear_weight: factor on the linear score before it is added to the trees' score; 0 = trees alone.
+        importance: share of the total gain per feature, the largest first.
+        holdout_ndcg: NDCG@10 of the sum and of the linear score alone, cross-validated on users neither was fitted on
+            who have a hit among their candidates; the second is nan if it was not evaluated.
     """
 
     blend: LinearRanker
@@ -70,7 +70,7 @@ class BoostedTreesRanker:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The sources it was fitted for, in order."""
+        """The candidate sources it was fitted for, in order."""
         return self.blend.sources
 
     @property
@@ -79,14 +79,16 @@ class BoostedTreesRanker:
         return self.blend.n_users
 
     def score(self, x: FloatArray) -> FloatArray:
-        """Score of each candidate, comparable within a user: (m,) float32."""
+        """Score each candidate, comparable within a user: (m,) float32."""
         if not len(x):
             return np.zeros(0, np.float32)
-        grown = np.asarray(self._booster.predict(x))
-        return np.asarray(grown + self.linear_weight * self.blend.score(x) if self.linear_weight else grown, np.float32)
+        tree_score = np.asarray(self._booster.predict(x))
+        return np.asarray(
+            tree_score + self.linear_weight * self.blend.score(x) if self.linear_weight else tree_score, np.float32
+        )
 
     def score_by_source(self, x: FloatArray) -> FloatArray:
-        """What each source's own features add in the blend: (m, s) float32."""
+        """Compute the part of the linear score that each source's own features contribute: (m, s) float32."""
         return self.blend.score_by_source(x)
 
     @cached_property
@@ -96,9 +98,11 @@ class BoostedTreesRanker:
         try:
             booster = lightgbm.Booster(model_str=self.text)
         except lightgbm.basic.LightGBMError as error:
-            raise ModelFolderError(f"the trees cannot be read ({error}); fit them again with: train ranker") from error
+            raise ModelFolderError(
+                f"boosted-trees ranker: cannot be read ({error}); run 'recsys train ranker'"
+            ) from error
         if booster.feature_name() != list(self.blend.names):
-            raise ModelFolderError("the trees were fitted by another version; fit them again with: train ranker")
+            raise ModelFolderError("boosted-trees ranker: fitted by another version; run 'recsys train ranker'")
         return booster
 
 
@@ -113,77 +117,89 @@ def fit_lambdamart(
     learning_rate: float,
     seed: int,
 ) -> BoostedTreesRanker | None:
-    """Boost trees; None when the weights alone rank as well on users that neither was fitted on.
+    """Boost trees; return None if the linear ranker scores as well on users that neither was fitted on.
 
-    Each quarter of the users is ranked by trees and weights of the other three. How many trees there are, and how far
-    their sum leans on the weights, is chosen on all quarters together; then the trees are grown again on everybody. Of
-    very many users one quarter is enough.
+    Each fold of users is scored by trees and weights fitted on the other folds. The number of trees and the weight of
+    the linear score in the sum are chosen on all folds together; then the trees are refitted on all users. With more
+    than `_MAX_USERS_ALL_FOLDS` users, one fold is enough.
 
     Args:
         x: (m, f) features.
         user: (m,) user of each row, ascending; every user has a hit.
-        bought: (m,) was it bought afterwards.
-        blend: fitted on all users; what the trees are kept with.
-        weigh: fits weights on some rows (m,) bool, for the trees to be added to and to beat; None = the trees are to
-            stand alone, whatever the weights can do.
-        rounds: trees at most.
+        bought: (m,) bool, bought afterwards.
+        linear: fitted on all users; becomes part of the ranker.
+        fit_linear: fits a linear ranker on the rows of a mask (m,) bool, to be added to the trees and to be the
+            baseline; None = fit trees alone and return them without a comparison.
+        rounds: maximum number of trees.
         learning_rate: of the boosting.
-        seed: of the quarters and of the sampling of rows and features.
+        seed: of the folds and of the sampling of rows and features.
     """
     import lightgbm
 
-    _, number, sizes = np.unique(user, return_inverse=True, return_counts=True)
-    people = len(sizes)
-    quarter = (np.random.default_rng((seed, 6)).permutation(people) % _QUARTERS)[number]
-    asked = range(_QUARTERS if people <= _ALL_QUARTERS else 1)
-    leaves = next((few for below, few in _LEAVES if people < below), _MOST_LEAVES)
-    how = {**_PARAMETERS, "num_leaves": leaves, "learning_rate": learning_rate, "seed": seed}
+    _, user_index, sizes = np.unique(user, return_inverse=True, return_counts=True)
+    n_users = len(sizes)
+    fold_of_row = (np.random.default_rng((seed, 6)).permutation(n_users) % _N_FOLDS)[user_index]
+    folds = range(_N_FOLDS if n_users <= _MAX_USERS_ALL_FOLDS else 1)
+    n_leaves = next((leaves for below_users, leaves in _LEAVES_BELOW_USERS if n_users < below_users), _MAX_LEAVES)
+    params = {**_PARAMETERS, "num_leaves": n_leaves, "learning_rate": learning_rate, "seed": seed}
     data = lightgbm.Dataset(
-        x, bought.astype(np.int8), group=sizes, feature_name=list(blend.names), params=how, free_raw_data=False
+        x, bought.astype(np.int8), group=sizes, feature_name=list(blend.names), params=params, free_raw_data=False
     )
-    trial: Any = lightgbm.cv(
-        how,
+    cv_booster: Any = lightgbm.cv(
+        params,
         data,
         num_boost_round=rounds,
-        folds=[(np.flatnonzero(quarter != one), np.flatnonzero(quarter == one)) for one in asked],
-        callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
+        folds=[(np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold)) for fold in folds],
+        callbacks=[lightgbm.early_stopping(_EARLY_STOPPING_ROUNDS, verbose=False)],
         return_cvbooster=True,
     )["cvbooster"]
-    grown, flat = np.zeros(len(x)), np.zeros(len(x))
-    for one, booster in zip(asked, trial.boosters, strict=True):
-        rows = quarter == one
-        grown[rows] = booster.predict(x[rows], num_iteration=trial.best_iteration)
-        flat[rows] = weigh(~rows).score(x[rows]) if weigh else 0
-    some = quarter < len(asked)
-    grown, flat, owner, hit = grown[some], flat[some], user[some], bought[some]
-    found = {lean: ndcg(grown + lean * flat, owner, hit) for lean in (_LEANS if weigh else (0.0,))}
-    lean = max(found, key=lambda one: found[one])
-    ours, theirs, count = found[lean], ndcg(flat, owner, hit) if weigh else float("nan"), len(np.unique(owner))
-    if ours <= theirs:
+    tree_score, linear_score = np.zeros(len(x)), np.zeros(len(x))
+    for fold, booster in zip(folds, cv_booster.boosters, strict=True):
+        rows = fold_of_row == fold
+        tree_score[rows] = booster.predict(x[rows], num_iteration=cv_booster.best_iteration)
+        linear_score[rows] = weigh(~rows).score(x[rows]) if weigh else 0
+    evaluated = fold_of_row < len(folds)
+    tree_score, linear_score = tree_score[evaluated], linear_score[evaluated]
+    fold_user, hit = user[evaluated], bought[evaluated]
+    ndcg_by_weight = {
+        weight: ndcg(tree_score + weight * linear_score, fold_user, hit)
+        for weight in (_LINEAR_WEIGHTS if weigh else (0.0,))
+    }
+    linear_weight = max(ndcg_by_weight, key=lambda weight: ndcg_by_weight[weight])
+    sum_ndcg, linear_ndcg = ndcg_by_weight[linear_weight], ndcg(linear_score, fold_user, hit) if weigh else float("nan")
+    n_evaluated = len(np.unique(fold_user))
+    if sum_ndcg <= linear_ndcg:
         log.warning(
-            "ranker: trees are no better than the fitted weights (NDCG@10 %.4f and %.4f on %d users neither had seen); "
-            "the weights are used",
-            ours,
-            theirs,
-            count,
+            "ranker: trees are no better than the linear weights (NDCG@10 %.4f and %.4f on %d held-out users); "
+            "using the linear weights",
+            sum_ndcg,
+            linear_ndcg,
+            n_evaluated,
         )
         return None
-    log.info("ranker: NDCG@10 %.4f with trees, %.4f with weights, on %d users neither had seen", ours, theirs, count)
-    booster = lightgbm.train(how, data, num_boost_round=trial.best_iteration)
+    log.info(
+        "ranker: NDCG@10 %.4f with trees, %.4f with linear weights, on %d held-out users",
+        sum_ndcg,
+        linear_ndcg,
+        n_evaluated,
+    )
+    booster = lightgbm.train(params, data, num_boost_round=cv_booster.best_iteration)
     gain = booster.feature_importance("gain")
     order = np.argsort(-gain, kind="stable")
-    whole = max(float(gain.sum()), 1e-12)
-    importance = {blend.names[at]: round(float(gain[at]) / whole, 5) for at in order.tolist() if gain[at] > 0}
-    return BoostedTreesRanker(blend, booster.model_to_string(), lean, importance, (ours, theirs))
+    total_gain = max(float(gain.sum()), 1e-12)
+    importance = {
+        blend.names[column]: round(float(gain[column]) / total_gain, 5) for column in order.tolist() if gain[column] > 0
+    }
+    return BoostedTreesRanker(blend, booster.model_to_string(), linear_weight, importance, (sum_ndcg, linear_ndcg))
 
 
 def ndcg(score: npt.NDArray[np.floating], user: IntArray, bought: BoolArray) -> float:
-    """Mean NDCG@10 over users, ties by position; every user has a hit."""
+    """Compute the mean NDCG@10 over users, ties by position; every user has a hit."""
     order = np.lexsort((np.arange(len(user)), -score, user))
-    _, first, group = np.unique(user[order], return_index=True, return_inverse=True)
-    place = np.arange(len(order)) - first[group]
+    _, first, user_index = np.unique(user[order], return_index=True, return_inverse=True)
+    rank = np.arange(len(order)) - first[user_index]
     hit = bought[order]
-    discount = np.where(place < _JUDGED_AT, 1 / np.log2(place + 2), 0)
-    gained = np.bincount(group, discount * hit)
-    ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(_JUDGED_AT) + 2))])
-    return float((gained / ideal[np.minimum(np.bincount(group, hit), _JUDGED_AT).astype(int)]).mean())
+    discount = np.where(rank < _NDCG_CUTOFF, 1 / np.log2(rank + 2), 0)
+    dcg = np.bincount(user_index, discount * hit)
+    ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(_NDCG_CUTOFF) + 2))])
+    return float((dcg / ideal[np.minimum(np.bincount(user_index, hit), _NDCG_CUTOFF).astype(int)]).mean())

@@ -1,6 +1,6 @@
-"""What is known of products and users when lists are made: sales, age, price, season; habits and what fits them.
+"""Statistics of products and users for the ranker's features: sales, age, price, season; habits and their match.
 
-In: catalogue, interactions before `now`, product vectors; histories. Out: columns of features.
+In: catalogue, interactions before `now`, product vectors; histories. Out: feature columns.
 """
 
 from __future__ import annotations
@@ -17,61 +17,61 @@ from recsys.recommend.candidates.registry import SourceContext
 from recsys.recommend.candidates.source import UserBatch
 from recsys.types import FloatArray, IntArray
 
-_MONTH, _YEAR = 30.44, 365.25
-_LAST = 10
-"""Products of a user that a candidate is compared with."""
+_DAYS_PER_MONTH, _DAYS_PER_YEAR = 30.44, 365.25
+_MAX_COMPARED = 10
+"""Last events of a user whose products a candidate's vector is compared with."""
 
 
 class ProductStatistics:
-    """One number a product, each known before `now`.
+    """One value per product and statistic, computed from events before `now`.
 
     Attributes:
-        lately: (n,) log(1 + events of the last days).
-        ever: (n,) log(1 + events).
-        age: (n,) log(1 + days since the first event), 0 where there is none.
-        quiet: (n,) log(1 + days since the last event), 0 where there is none.
-        trend: (n,) lately, less what four times as many days would lead to expect.
+        recent_events: (n,) log(1 + events of the last days).
+        total_events: (n,) log(1 + events).
+        age: (n,) log(1 + days since the first event), 0 without events.
+        days_since_last: (n,) log(1 + days since the last event), 0 without events.
+        trend: (n,) recent_events minus the log events expected from a period four times as long.
         price: (n,) log price, nan = unknown.
-        season: (n,) log of how much more than on average its category sells in this month of the year; 0 while the
-            log is shorter than a year, and without a category.
+        season: (n,) log ratio of the category's sales in this month of the year to its mean month; 0 without a
+            category or while the events span less than a year.
         brand: (n,) int64 code, -1 = unknown.
         category: (n,) int64 code, -1 = unknown.
-        group: (n,) int64 code of the product it is a variant of, -1 = unknown.
-        kin: (n,) log(1 + events of the other variants).
+        variant_group: (n,) int64 code of the product it is a variant of, -1 = unknown.
+        variant_events: (n,) log(1 + events of the other variants).
         content: (n, d) unit vectors.
     """
 
     def __init__(
         self, catalogue: Catalogue, interactions: Interactions, content: FloatArray, *, now: int, days: float
     ) -> None:
-        kept = interactions.event_type != RETURN_CODE
-        item, time = interactions.item[kept], interactions.time[kept]
+        no_return = interactions.event_type != RETURN_CODE
+        item, time = interactions.item[no_return], interactions.time[no_return]
         n = interactions.n_items
         self.content, self.now = content, now
-        fresh = np.bincount(item[time >= now - days * DAY], minlength=n)
-        longer = np.bincount(item[time >= now - 4 * days * DAY], minlength=n)
+        recent_count = np.bincount(item[time >= now - days * DAY], minlength=n)
+        longer_count = np.bincount(item[time >= now - 4 * days * DAY], minlength=n)
         first, last = np.full(n, now, np.int64), np.full(n, np.iinfo(np.int64).min, np.int64)
         np.minimum.at(first, item, time)
         np.maximum.at(last, item, time)
         last = np.where(last < first, now, last)
-        self.lately = np.log1p(fresh).astype(np.float32)
+        self.lately = np.log1p(recent_count).astype(np.float32)
         self.ever = np.log1p(np.bincount(item, minlength=n)).astype(np.float32)
         self.age = np.log1p(np.maximum(now - first, 0) / DAY).astype(np.float32)
         self.quiet = np.log1p(np.maximum(now - last, 0) / DAY).astype(np.float32)
-        self.trend = (np.log1p(fresh) - np.log1p(longer / 4)).astype(np.float32)
+        self.trend = (np.log1p(recent_count) - np.log1p(longer_count / 4)).astype(np.float32)
         self.price = _log_price(catalogue)
-        self.brand, self.category = _codes(catalogue, schema.BRAND), _codes(catalogue, schema.CATEGORY)
-        self.group = _codes(catalogue, schema.GROUP_ID)
-        self.kin = self._neighbour_popularity(np.bincount(item, minlength=n))
-        self.season = self._season(item, time)
+        self.brand, self.category = _column_codes(catalogue, schema.BRAND), _column_codes(catalogue, schema.CATEGORY)
+        self.group = _column_codes(catalogue, schema.GROUP_ID)
+        self.kin = self._variant_events(np.bincount(item, minlength=n))
+        self.season = self._seasonal_lift(item, time)
 
     def of(self, item: IntArray) -> list[FloatArray]:
-        """The columns of `features` that speak of the product alone."""
-        ever = self.ever[item]
+        """Return the columns of `features` that depend on the product alone."""
+        total_events = self.ever[item]
         return [
             self.lately[item],
-            ever,
-            (ever == 0).astype(np.float32),
+            total_events,
+            (total_events == 0).astype(np.float32),
             self.age[item],
             self.quiet[item],
             self.trend[item],
@@ -80,129 +80,135 @@ class ProductStatistics:
             self.kin[item],
         ]
 
-    def _neighbour_popularity(self, events: IntArray) -> FloatArray:
-        """What its variants sell tells something of a product nobody has bought yet."""
-        whole = np.bincount(self.group + 1, events, minlength=int(self.group.max(initial=-1)) + 2)
-        kin: FloatArray = np.log1p(np.where(self.group >= 0, whole[self.group + 1] - events, 0)).astype(np.float32)
-        return kin
+    def _variant_events(self, events: IntArray) -> FloatArray:
+        """Return log(1 + events of a product's other variants), which informs about a product without events."""
+        total = np.bincount(self.group + 1, events, minlength=int(self.group.max(initial=-1)) + 2)
+        out: FloatArray = np.log1p(np.where(self.group >= 0, total[self.group + 1] - events, 0)).astype(np.float32)
+        return out
 
-    def _season(self, item: IntArray, time: IntArray) -> FloatArray:
-        """Sales of the product's category in this month of all years, over its mean month."""
+    def _seasonal_lift(self, item: IntArray, time: IntArray) -> FloatArray:
+        """Return the log of the category's events in this month of all years over its mean month: (n,)."""
         n = len(self.category)
-        if not len(time) or self.now - int(time.min()) < _YEAR * DAY:
+        if not len(time) or self.now - int(time.min()) < _DAYS_PER_YEAR * DAY:
             return np.zeros(n, np.float32)
-        group = self.category + 1
-        groups = int(group.max(initial=0)) + 1
+        code = self.category + 1
+        n_codes = int(code.max(initial=0)) + 1
         # Distance within the year, in days: half a month on either side belongs to this month.
-        apart = np.abs(((self.now - time) / DAY + _YEAR / 2) % _YEAR - _YEAR / 2)
-        here = np.bincount(group[item[apart <= _MONTH / 2]], minlength=groups)
-        whole = np.bincount(group[item], minlength=groups)
-        lift: FloatArray = np.log((1 + here) / (1 + whole * _MONTH / _YEAR)).astype(np.float32)
-        lift[0] = 0  # of what has no category
-        return lift[group]
+        distance = np.abs(((self.now - time) / DAY + _DAYS_PER_YEAR / 2) % _DAYS_PER_YEAR - _DAYS_PER_YEAR / 2)
+        this_month = np.bincount(code[item[distance <= _DAYS_PER_MONTH / 2]], minlength=n_codes)
+        total = np.bincount(code[item], minlength=n_codes)
+        lift: FloatArray = np.log((1 + this_month) / (1 + total * _DAYS_PER_MONTH / _DAYS_PER_YEAR)).astype(np.float32)
+        lift[0] = 0  # products without a category
+        return lift[code]
 
 
 class UserStatistics:
-    """What the histories of a batch say of its users.
+    """Statistics of the users of a batch, from their histories.
 
     Attributes:
-        length: (b,) log(1 + events looked at).
+        history_length: (b,) log(1 + events of the history).
     """
 
     def __init__(self, users: UserBatch, products: ProductStatistics) -> None:
         self._users, self._products = users, products
         histories = users.histories
-        real, items = histories.mask, histories.items
-        count = real.sum(axis=1)
+        event_mask, items = histories.mask, histories.items
+        count = event_mask.sum(axis=1)
         self.length = np.log1p(count).astype(np.float32)
-        ordered = np.sort(np.where(real, items, -1), axis=1)
-        distinct = ((np.diff(ordered, axis=1) != 0) & (ordered[:, 1:] >= 0)).sum(axis=1) + (ordered[:, 0] >= 0)
-        self._distinct = (distinct / np.maximum(count, 1)).astype(np.float32)
+        ordered = np.sort(np.where(event_mask, items, -1), axis=1)
+        n_distinct = ((np.diff(ordered, axis=1) != 0) & (ordered[:, 1:] >= 0)).sum(axis=1) + (ordered[:, 0] >= 0)
+        self._distinct_share = (n_distinct / np.maximum(count, 1)).astype(np.float32)
         newest = histories.times.max(axis=1, initial=0)
-        self._away = np.where(count > 0, np.log1p(np.maximum(users.now - newest, 0) / DAY), 0).astype(np.float32)
-        price = np.where(real, products.price[items], np.nan)
-        priced = np.isfinite(price).any(axis=1)
-        self._price, self._spread = np.full(len(users), np.nan, np.float32), np.zeros(len(users), np.float32)
-        if priced.any():
-            self._price[priced] = np.nanmedian(price[priced], axis=1)
-            self._spread[priced] = np.nanstd(price[priced], axis=1)
+        self._days_away = np.where(count > 0, np.log1p(np.maximum(users.now - newest, 0) / DAY), 0).astype(np.float32)
+        price = np.where(event_mask, products.price[items], np.nan)
+        has_price = np.isfinite(price).any(axis=1)
+        self._median_price, self._price_std = np.full(len(users), np.nan, np.float32), np.zeros(len(users), np.float32)
+        if has_price.any():
+            self._median_price[has_price] = np.nanmedian(price[has_price], axis=1)
+            self._price_std[has_price] = np.nanstd(price[has_price], axis=1)
 
     def of(self, user: IntArray) -> list[FloatArray]:
-        """The columns of `features` that speak of the user alone."""
-        own = (self.length, self._distinct, self._away, np.nan_to_num(self._price), self._spread)
-        return [part[user] for part in own]
+        """Return the columns of `features` that depend on the user alone."""
+        columns = (
+            self.length,
+            self._distinct_share,
+            self._days_away,
+            np.nan_to_num(self._median_price),
+            self._price_std,
+        )
+        return [column[user] for column in columns]
 
     def user_item_features(self, user: IntArray, item: IntArray) -> list[FloatArray]:
-        """The columns that speak of both: nearness of the vectors, same brand and category, price, bought before."""
+        """Return the columns that depend on both: vector similarity, same brand and category, price, past purchases."""
         products, histories = self._products, self._users.histories
-        items = histories.items[:, -_LAST:]
-        near = np.zeros((3, len(user)), np.float32)
-        for at, _, pairs in iter_common_users(len(histories), np.nonzero(items >= 0)[0], user):
-            cosine = products.content[item[pairs]] @ products.content[items[at][items[at] >= 0]].T
-            near[:, pairs] = cosine[:, -1], cosine.max(axis=1), cosine.mean(axis=1)
-        gap = np.nan_to_num(products.price[item] - self._price[user]).astype(np.float32)
+        items = histories.items[:, -_MAX_COMPARED:]
+        similarity = np.zeros((3, len(user)), np.float32)
+        for position, _, pairs in iter_common_users(len(histories), np.nonzero(items >= 0)[0], user):
+            cosine = products.content[item[pairs]] @ products.content[items[position][items[position] >= 0]].T
+            similarity[:, pairs] = cosine[:, -1], cosine.max(axis=1), cosine.mean(axis=1)
+        price_gap = np.nan_to_num(products.price[item] - self._median_price[user]).astype(np.float32)
         return [
-            *near,
-            self._share(products.brand, user, item),
-            self._share(products.category, user, item),
-            self._share(products.group, user, item),
-            self._lately(products.group, user, item),
-            gap,
-            np.abs(gap),
-            self._repurchase_interval(user, item),
+            *similarity,
+            self._same_code_share(products.brand, user, item),
+            self._same_code_share(products.category, user, item),
+            self._same_code_share(products.group, user, item),
+            self._same_code_recency(products.group, user, item),
+            price_gap,
+            np.abs(price_gap),
+            self._repeat_count(user, item),
         ]
 
-    def _share(self, code: IntArray, user: IntArray, item: IntArray) -> FloatArray:
-        """Share of the user's events with the product's own code; 0 where it has none."""
+    def _same_code_share(self, code: IntArray, user: IntArray, item: IntArray) -> FloatArray:
+        """Return the share of the user's events whose product has the item's code; 0 where the item has none."""
         histories = self._users.histories
-        real = histories.mask
-        row, column = np.nonzero(real)
-        own = code[histories.items[row, column]]
-        count = int(code.max(initial=-1)) + 2
-        keys, number = np.unique(row * count + own + 1, return_counts=True)
-        wanted = user * count + code[item] + 1
-        found = np.where(code[item] >= 0, lookup(keys, number, wanted), 0)
-        share: FloatArray = (found / np.maximum(real.sum(axis=1), 1)[user]).astype(np.float32)
+        event_mask = histories.mask
+        row, column = np.nonzero(event_mask)
+        event_code = code[histories.items[row, column]]
+        n_codes = int(code.max(initial=-1)) + 2
+        keys, n_events = np.unique(row * n_codes + event_code + 1, return_counts=True)
+        queries = user * n_codes + code[item] + 1
+        same_code = np.where(code[item] >= 0, lookup(keys, n_events, queries), 0)
+        share: FloatArray = (same_code / np.maximum(event_mask.sum(axis=1), 1)[user]).astype(np.float32)
         return share
 
-    def _lately(self, code: IntArray, user: IntArray, item: IntArray) -> FloatArray:
-        """1 / (1 + events since the newest one with the product's own code); 0 where there is none."""
+    def _same_code_recency(self, code: IntArray, user: IntArray, item: IntArray) -> FloatArray:
+        """Return 1 / (1 + events since the newest one with the item's code); 0 where there is none."""
         histories = self._users.histories
         row, column = np.nonzero(histories.mask)
         # By user, newest first: the first of each code is its newest.
         row, column = row[::-1], column[::-1]
-        count = int(code.max(initial=-1)) + 2
-        keys, first = np.unique(row * count + code[histories.items[row, column]] + 1, return_index=True)
-        back = histories.items.shape[1] - 1 - column[first]
-        found = lookup(keys, 1 / (1 + back), user * count + code[item] + 1)
-        return np.where(code[item] >= 0, found, 0).astype(np.float32)
+        n_codes = int(code.max(initial=-1)) + 2
+        keys, first = np.unique(row * n_codes + code[histories.items[row, column]] + 1, return_index=True)
+        n_newer = histories.items.shape[1] - 1 - column[first]
+        recency = lookup(keys, 1 / (1 + n_newer), user * n_codes + code[item] + 1)
+        return np.where(code[item] >= 0, recency, 0).astype(np.float32)
 
-    def _repurchase_interval(self, user: IntArray, item: IntArray) -> FloatArray:
-        """Log(1 + times the product stands in the user's history)."""
+    def _repeat_count(self, user: IntArray, item: IntArray) -> FloatArray:
+        """Return log(1 + events of the product in the user's history)."""
         histories = self._users.histories
         row, column = np.nonzero(histories.mask)
         n = len(self._products.price)
-        keys, number = np.unique(row * n + histories.items[row, column], return_counts=True)
-        found = lookup(keys, number, user * n + item)
-        return np.log1p(found.astype(np.float64)).astype(np.float32)
+        keys, n_events = np.unique(row * n + histories.items[row, column], return_counts=True)
+        count = lookup(keys, n_events, user * n + item)
+        return np.log1p(count.astype(np.float64)).astype(np.float32)
 
 
 def _log_price(catalogue: Catalogue) -> FloatArray:
-    """Log of each price, nan where there is none: (n,)."""
+    """Return the log of each price, nan where there is none: (n,)."""
     price = price_array(catalogue)
-    known: FloatArray = np.where(price > 0, price, np.nan).astype(np.float32)
-    return np.log(known)
+    positive_price: FloatArray = np.where(price > 0, price, np.nan).astype(np.float32)
+    return np.log(positive_price)
 
 
-def _codes(catalogue: Catalogue, column: str) -> IntArray:
-    """A number for each value of a column, -1 = none, also where there is no such column: (n,)."""
+def _column_codes(catalogue: Catalogue, column: str) -> IntArray:
+    """Return an integer code per value of a column, -1 = none or no such column: (n,)."""
     if column not in catalogue.frame.columns:
         return np.full(len(catalogue), -1, np.int64)
     return category_codes(catalogue, column, setting="ranker")
 
 
 def build_product_statistics(held: SourceContext) -> ProductStatistics:
-    """What is known of the products at `held.now`."""
+    """Compute the statistics of the products at `now` of the context."""
     return ProductStatistics(
         held.catalogue, held.interactions, held.content, now=held.now, days=held.recommend.popular_days
     )

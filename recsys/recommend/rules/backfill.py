@@ -1,7 +1,7 @@
-"""The last fallback: what is popular fills the places that no candidate took.
+"""Backfill short lists with popular products: the last fallback when the candidates do not fill k positions.
 
-In: lists, some shorter than k; products by popularity; what the hard rules bar. Out: lists of k products, or of all
-there are.
+In: recommendations, some lists shorter than k; products by popularity; pairs the hard rules exclude. Out: lists of k
+products, or of all that are allowed.
 """
 
 from __future__ import annotations
@@ -13,62 +13,66 @@ import numpy as np
 from recsys.recommend.recommendations import Recommendations
 from recsys.types import IntArray
 
-_STEP = 1e-3
-"""What each filled place scores less than the one before."""
-_KEYS = 1_000_000
-"""Pairs looked at in one go; what bounds memory."""
+_SCORE_STEP = 1e-3
+"""Decrease of the score from one backfilled position to the next."""
+_MAX_PAIRS = 1_000_000
+"""(user, product) pairs checked at once; bounds memory."""
 
 
 def backfill(
     lists: Recommendations, k: int, *, users: int, order: IntArray, barred: Callable[[], IntArray], n: int, source: int
 ) -> Recommendations:
-    """Fill short lists with the first of `order` that are neither in them nor barred.
+    """Append the first products of `popular_items` that are neither in a short list nor excluded for its user.
 
     Args:
-        lists: of b users.
-        k: length they should have.
-        users: b.
-        order: product rows, the most popular first.
-        barred: gives what may not be taken, as position * n + product, in any order; asked when a list is short.
-        n: products of the catalogue.
-        source: the place of `popular` among the sources, for the reasons.
+        recommendations: of b users.
+        k: length of a full list.
+        n_users: b.
+        popular_items: product rows, the most popular first.
+        excluded: returns the excluded pairs as position * n_items + product, in any order; called only if a list is
+            short.
+        n_items: products of the catalogue.
+        popular_source: position of `popular` among the sources, for the reasons.
     """
-    missing = k - np.bincount(lists.user, minlength=users)
-    short = np.flatnonzero(missing > 0)
-    if not len(short):
+    n_missing = k - np.bincount(lists.user, minlength=users)
+    short_users = np.flatnonzero(n_missing > 0)
+    if not len(short_users):
         return lists
-    taken = np.unique(np.concatenate([lists.user * n + lists.item, barred()]))
-    user, item, place = _first(order, taken, short, missing[short], k, n)
-    floor = np.full(users, np.inf)
-    np.minimum.at(floor, lists.user, lists.score)
-    score = (np.where(np.isfinite(floor), floor, 0.0)[user] - _STEP * place).astype(np.float32)
-    none = np.full(len(user), -1, np.int64)
+    blocked = np.unique(np.concatenate([lists.user * n + lists.item, barred()]))
+    user, item, position = _first_allowed(order, blocked, short_users, n_missing[short_users], k, n)
+    min_score = np.full(users, np.inf)
+    np.minimum.at(min_score, lists.user, lists.score)
+    score = (np.where(np.isfinite(min_score), min_score, 0.0)[user] - _SCORE_STEP * position).astype(np.float32)
+    no_index = np.full(len(user), -1, np.int64)
     return Recommendations.sorted(
-        [lists, Recommendations(user, place, item, score, np.full_like(none, source), none, none)]
+        [lists, Recommendations(user, position, item, score, np.full_like(no_index, source), no_index, no_index)]
     )
 
 
-def _first(
-    order: IntArray, taken: IntArray, short: IntArray, missing: IntArray, k: int, n: int
+def _first_allowed(
+    popular_items: IntArray, blocked: IntArray, users: IntArray, n_missing: IntArray, k: int, n_items: int
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """User, product and number 1.. of what fills each short list; looks no further than needed.
+    """Return user, product and position 1.. of the products that fill each short list.
 
-    All short lists are walked at once along a window of `order`; who still misses products walks on.
+    Checks all short lists against a window of `popular_items` at once; lists that are still short move on to the next
+    window.
     """
-    got = np.zeros(len(short), np.int64)
+    n_filled = np.zeros(len(users), np.int64)
     parts: list[tuple[IntArray, IntArray, IntArray]] = []
     start, width = 0, 2 * k
-    while len(short) and start < len(order):
-        some = order[start : start + width]
-        free = ~np.isin(short[:, None] * n + some, taken)
-        number = np.cumsum(free, axis=1) + got[:, None]
-        take = free & (number <= missing[:, None])
-        at, column = np.nonzero(take)
-        parts.append((short[at], some[column], number[at, column]))
-        got += take.sum(axis=1)
-        on = got < missing
-        short, missing, got = short[on], missing[on], got[on]
-        start, width = start + width, max(2 * k, min(2 * width, _KEYS // max(1, len(short))))
-    none = np.zeros(0, np.int64)
-    user, item, place = (np.concatenate([none, *held]) for held in zip(*parts, strict=True)) if parts else (none,) * 3
-    return user, item, place
+    while len(users) and start < len(popular_items):
+        window = popular_items[start : start + width]
+        allowed = ~np.isin(users[:, None] * n_items + window, blocked)
+        position = np.cumsum(allowed, axis=1) + n_filled[:, None]
+        selected = allowed & (position <= n_missing[:, None])
+        row, column = np.nonzero(selected)
+        parts.append((users[row], window[column], position[row, column]))
+        n_filled += selected.sum(axis=1)
+        is_short = n_filled < n_missing
+        users, n_missing, n_filled = users[is_short], n_missing[is_short], n_filled[is_short]
+        start, width = start + width, max(2 * k, min(2 * width, _MAX_PAIRS // max(1, len(users))))
+    empty = np.zeros(0, np.int64)
+    if not parts:
+        return empty, empty, empty
+    user, item, position = (np.concatenate([empty, *columns]) for columns in zip(*parts, strict=True))
+    return user, item, position

@@ -1,6 +1,6 @@
-"""Rules about products alone: not sold, not in the campaign, struck from all lists, too cheap, too dear.
+"""Rules that depend on the product alone: `available_only`, `exclude`, `include`, `price_min`, `price_max`.
 
-In: settings and the catalogue. Out: one flag a product and rule; an error when no product is left.
+In: settings and the catalogue. Out: one mask of allowed products per rule; an error if no product is left.
 """
 
 from __future__ import annotations
@@ -22,74 +22,74 @@ logger = logging.getLogger(__name__)
 
 
 class ProductFilter:
-    """Products that may be recommended, the same for all users.
+    """A rule about products, the same for all users.
 
     Attributes:
-        name: of the setting.
-        allowed: (n,) bool.
+        name: name of the setting.
+        allowed_mask: (n,) bool, products that may be recommended.
     """
 
     def __init__(self, name: str, allowed: BoolArray) -> None:
         self.name, self.allowed = name, allowed
 
     def keep_mask(self, pairs: CandidatePairs, _: Histories) -> BoolArray:
-        """Which pairs stay: (m,) bool."""
+        """Return which pairs stay: (m,) bool."""
         return self.allowed[pairs.item]
 
     def excluded_items(self, _: Histories) -> IntArray:
-        """Nothing by user: the fallback takes from `allowed_products` alone."""
+        """Return no pairs: the backfill takes products of `allowed_products` only."""
         return np.zeros(0, np.int64)
 
 
 def build_product_filters(settings: RuleSettings, catalogue: Catalogue) -> list[ProductFilter]:
-    """The rules about products that the settings ask for; ids that no product has are warned about."""
-    made = [ProductFilter("available_only", catalogue.sellable)] if settings.available_only else []
+    """Build the product rules of the settings; warn about ids that no product has."""
+    filters = [ProductFilter("available_only", catalogue.sellable)] if settings.available_only else []
     if settings.exclude:
-        made.append(ProductFilter("exclude", ~_named("exclude", settings.exclude, catalogue)))
+        filters.append(ProductFilter("exclude", ~_id_mask("exclude", settings.exclude, catalogue)))
     if settings.include:
-        made.append(ProductFilter("include", _named("include", settings.include, catalogue)))
+        filters.append(ProductFilter("include", _id_mask("include", settings.include, catalogue)))
     if settings.price_min or settings.price_max:
         price = prices_of(catalogue)
         if np.isnan(price).all():
             logger.warning("rules.price_min and price_max do nothing: no product has a price")
-        # A product without a price stays: NaN compares as false.
+        # A product without a price stays: comparisons with NaN are false.
         if settings.price_min:
-            made.append(ProductFilter("price_min", ~(price < settings.price_min)))
+            filters.append(ProductFilter("price_min", ~(price < settings.price_min)))
         if settings.price_max:
-            made.append(ProductFilter("price_max", ~(price > settings.price_max)))
-    return made
+            filters.append(ProductFilter("price_max", ~(price > settings.price_max)))
+    return filters
 
 
 def allowed_products(made: Sequence[ProductFilter], catalogue: Catalogue) -> BoolArray:
-    """Products that are sold and that all rules allow: (n,) bool. Lists are searched and filled from these.
+    """Return the products that are sellable and pass all filters: (n,) bool; search and backfill use only these.
 
     Raises:
         DataContractError: no product is available.
-        ConfigError: products are available, but the rules leave none of them.
+        ConfigError: products are available, but the rules exclude all of them.
     """
-    allowed = catalogue.sellable.copy()
-    if not allowed.any():
+    allowed_mask = catalogue.sellable.copy()
+    if not allowed_mask.any():
         raise DataContractError(
             f"the rules leave no product: none of the {len(catalogue)} products is available; ingest products that are"
         )
-    said = [f"{int(allowed.sum())} of {len(catalogue)} products are available"]
+    counts = [f"{int(allowed_mask.sum())} of {len(catalogue)} products are available"]
     for rule in made:
-        allowed &= rule.allowed
+        allowed_mask &= rule.allowed
         if rule.name != "available_only":
-            said.append(f"{int(allowed.sum())} after {rule.name}")
-    if not allowed.any():
-        raise ConfigError(f"the rules leave no product: {', '.join(said)}; change [rules]")
-    return allowed
+            counts.append(f"{int(allowed_mask.sum())} after {rule.name}")
+    if not allowed_mask.any():
+        raise ConfigError(f"the rules leave no product: {', '.join(counts)}; change [rules]")
+    return allowed_mask
 
 
-def _named(setting: str, ids: Sequence[str], catalogue: Catalogue) -> BoolArray:
-    """Products with these ids: (n,) bool."""
+def _id_mask(setting: str, ids: Sequence[str], catalogue: Catalogue) -> BoolArray:
+    """Mark the products with these ids: (n,) bool; warn about unknown ids."""
     rows = catalogue.ids.rows(ids)
-    unknown = [name for name, row in zip(ids, rows.tolist(), strict=True) if row < 0]
-    if unknown:
-        more = f" (and {len(unknown) - 1} more of its ids)" if len(unknown) > 1 else ""
-        near = suggestion(unknown[0], catalogue.ids.texts)
-        logger.warning("rules.%s: there is no product '%s'%s%s", setting, unknown[0], more, near)
+    unknown_ids = [name for name, row in zip(ids, rows.tolist(), strict=True) if row < 0]
+    if unknown_ids:
+        more = f" (and {len(unknown_ids) - 1} more of its ids)" if len(unknown_ids) > 1 else ""
+        hint = suggestion(unknown_ids[0], catalogue.ids.texts)
+        logger.warning("rules.%s: there is no product '%s'%s%s", setting, unknown_ids[0], more, hint)
     out = np.zeros(len(catalogue), np.bool_)
     out[rows[rows >= 0]] = True
     return out

@@ -1,6 +1,6 @@
-"""Rules about what the user has bought already: never again, only by way of repurchase, or only after some days.
+"""Rules about products the user has bought: never again, only as repurchase candidates, or only after some days.
 
-In: histories and interactions. Out: (m,) bool, which pairs stay; keys of what nobody may put in a list.
+In: histories and interactions. Out: (m,) bool, which pairs stay; keys of pairs that no list may contain.
 """
 
 from __future__ import annotations
@@ -20,92 +20,102 @@ from recsys.types import BoolArray, DoubleArray, IntArray
 
 logger = logging.getLogger(__name__)
 OTHERS = "*"
-"""In `replenish_days`: every category without an entry, and products without a category."""
+"""Key in `replenish_days` for every category without an entry, and for products without a category."""
 
 
 class PurchasedFilter:
-    """Products the user has bought: never, or only by way of the repurchase source."""
+    """The rule `seen`: removes products the user has bought, always or unless `repurchase` retrieved them."""
 
     name = "seen"
 
     def __init__(
         self, interactions: Interactions, *, repurchase: int | None, replenished: BoolArray | None = None
     ) -> None:
-        """Note who decides.
+        """Set up the rule.
 
         Args:
-            interactions: who bought what.
-            repurchase: place of the source whose proposals stay; None = none stays.
-            replenished: (n,) products that `ReplenishmentFilter` decides about instead.
+            interactions: purchases of all users.
+            repurchase_source: position of the source whose candidates stay; None = none stay.
+            replenishable: (n,) bool, products that `ReplenishmentFilter` decides about instead.
         """
-        self._interactions, self._repurchase, self._replenished = interactions, repurchase, replenished
+        self._interactions, self._repurchase_source, self._replenishable = interactions, repurchase, replenished
 
     def keep_mask(self, pairs: CandidatePairs, histories: Histories) -> BoolArray:
-        """Which pairs stay: (m,) bool."""
-        again = np.isin(pairs.user * self._interactions.n_items + pairs.item, self.excluded_items(histories))
-        return ~again if self._repurchase is None else ~again | pairs.proposed_by[:, self._repurchase]
+        """Return which pairs stay: (m,) bool."""
+        purchased = np.isin(pairs.user * self._interactions.n_items + pairs.item, self.excluded_items(histories))
+        if self._repurchase_source is None:
+            return ~purchased
+        return ~purchased | pairs.proposed_by[:, self._repurchase_source]
 
     def excluded_items(self, histories: Histories) -> IntArray:
-        """What each user bought, as position * n + product."""
+        """Return each user's purchases, as position * n + product."""
         keys = purchased_pairs(histories, self._interactions)
-        return keys if self._replenished is None else keys[~self._replenished[keys % self._interactions.n_items]]
+        return keys if self._replenishable is None else keys[~self._replenishable[keys % self._interactions.n_items]]
 
 
 class ReplenishmentFilter:
-    """A product comes back some days after its last purchase, by whatever source, and not before."""
+    """The rule `replenish_days`: a product returns some days after its last purchase, from any source."""
 
     name = "replenish_days"
 
     def __init__(self, interactions: Interactions, *, days: DoubleArray, now: int) -> None:
-        """`days` (n,) of each product, NaN = this rule does not decide about it; `now` in UTC seconds."""
+        """Take the days (n,) of each product, NaN = not covered by the rule, and `now` in UTC seconds."""
         self._interactions, self._seconds, self._now = interactions, days * DAY, now
 
     def keep_mask(self, pairs: CandidatePairs, histories: Histories) -> BoolArray:
-        """Which pairs stay: (m,) bool."""
+        """Return which pairs stay: (m,) bool."""
         return ~np.isin(pairs.user * self._interactions.n_items + pairs.item, self.excluded_items(histories))
 
     def excluded_items(self, histories: Histories) -> IntArray:
-        """What each user bought too short a time ago, as position * n + product."""
+        """Return each user's purchases that are too recent, as position * n + product."""
         key, time = purchase_times(histories, self._interactions)
         order = np.lexsort((time, key))
         key, time = key[order], time[order]
-        last = np.r_[key[1:] != key[:-1], True][: len(key)]
-        key, time = key[last], time[last]
-        soon = time + self._seconds[key % self._interactions.n_items] > self._now  # NaN compares as false
-        return np.asarray(key[soon], np.int64)
+        is_last = np.r_[key[1:] != key[:-1], True][: len(key)]
+        key, time = key[is_last], time[is_last]
+        too_recent = time + self._seconds[key % self._interactions.n_items] > self._now  # false for NaN
+        return np.asarray(key[too_recent], np.int64)
 
 
 def purchase_times(histories: Histories, interactions: Interactions) -> tuple[IntArray, IntArray]:
-    """Every purchase of each user, as position * n + product, and its time; one may stand twice.
+    """Return every purchase of each user, as position * n + product, and its time; purchases may be listed twice.
 
-    Histories end after some events; what a known user bought before that is looked up.
+    Histories are truncated; the older purchases of users in `interactions` are looked up there.
     """
     n = interactions.n_items
-    at, column = np.nonzero(histories.mask & (histories.event_types == PURCHASE_CODE))
-    known = np.flatnonzero(histories.users >= 0)
-    starts = interactions.starts[histories.users[known]]
-    lengths = interactions.starts[histories.users[known] + 1] - starts
+    position, column = np.nonzero(histories.mask & (histories.event_types == PURCHASE_CODE))
+    known_users = np.flatnonzero(histories.users >= 0)
+    starts = interactions.starts[histories.users[known_users]]
+    lengths = interactions.starts[histories.users[known_users] + 1] - starts
     event = np.arange(lengths.sum()) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-    owner = np.repeat(known, lengths)
-    own = interactions.event_type[event] == PURCHASE_CODE
-    key = np.concatenate([at * n + histories.items[at, column], owner[own] * n + interactions.item[event[own]]])
-    return key, np.concatenate([histories.times[at, column], interactions.time[event[own]]])
+    event_user = np.repeat(known_users, lengths)
+    is_purchase = interactions.event_type[event] == PURCHASE_CODE
+    key = np.concatenate(
+        [
+            position * n + histories.items[position, column],
+            event_user[is_purchase] * n + interactions.item[event[is_purchase]],
+        ]
+    )
+    return key, np.concatenate([histories.times[position, column], interactions.time[event[is_purchase]]])
 
 
 def purchased_pairs(histories: Histories, interactions: Interactions) -> IntArray:
-    """What each user bought, as position * n + product, sorted and distinct."""
+    """Return each user's purchases, as position * n + product, sorted and distinct."""
     return np.unique(purchase_times(histories, interactions)[0])
 
 
 def replenishment_days(replenish: Mapping[str, float], catalogue: Catalogue) -> DoubleArray:
-    """Days until each product may come back: (n,) float64, NaN = its category has no entry.
+    """Return the days until each product may be recommended again: (n,) float64, NaN = its category has no entry.
 
-    A category that no product has is warned about.
+    Warns about categories that no product has.
     """
     frame = catalogue.frame
-    held = frame[schema.CATEGORY].to_list() if schema.CATEGORY in frame.columns else [None] * len(catalogue)
-    known = {name for name in held if name is not None}
-    for name in sorted(set(replenish) - known - {OTHERS}):
-        logger.warning("rules.replenish_days: no product has the category '%s'%s", name, suggestion(name, known))
-    others = replenish.get(OTHERS, np.nan)
-    return np.array([others if name is None else replenish.get(name, others) for name in held], np.float64)
+    categories = frame[schema.CATEGORY].to_list() if schema.CATEGORY in frame.columns else [None] * len(catalogue)
+    known_names = {name for name in categories if name is not None}
+    for name in sorted(set(replenish) - known_names - {OTHERS}):
+        hint = suggestion(name, known_names)
+        logger.warning("rules.replenish_days: no product has the category '%s'%s", name, hint)
+    default_days = replenish.get(OTHERS, np.nan)
+    return np.array(
+        [default_days if name is None else replenish.get(name, default_days) for name in categories], np.float64
+    )

@@ -1,7 +1,7 @@
-"""The rules of a shop: what may not stand in a list, and what a list as a whole must be.
+"""The business rules of a project: filters on candidates before the ranker, constraints on the list after it.
 
-In: settings, catalogue, interactions. Out: `RuleSet`: those that strike out candidates before the ranker
-(`CandidateFilter`) and those that choose among the ranked ones (`rules_list.ListConstraint`).
+In: settings, catalogue, interactions. Out: `RuleSet`, with `CandidateFilter` and `list_constraints.ListConstraint`
+rules.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.product_columns import category_codes, new_product_mask
 from recsys.recommend.candidates.source import CandidatePairs
-from recsys.recommend.rules import list_constraints as rules_list
-from recsys.recommend.rules import product_filters as rules_products
+from recsys.recommend.rules.list_constraints import ListConstraint, MaxPerValue, MinNewProducts
 from recsys.recommend.rules.price_filter import PriceRangeFilter, prices_of
-from recsys.recommend.rules.product_filters import ProductFilter
+from recsys.recommend.rules.product_filters import ProductFilter, allowed_products, build_product_filters
 from recsys.recommend.rules.purchase_filters import (
     PurchasedFilter,
     ReplenishmentFilter,
@@ -30,105 +29,105 @@ from recsys.types import BoolArray, IntArray
 
 
 class CandidateFilter(Protocol):
-    """A rule before the ranker: it strikes out pairs of user and product, looking at nothing else in the list."""
+    """A rule before the ranker: removes (user, product) pairs independently of the rest of the list."""
 
     @property
     def name(self) -> str:
-        """The setting's name; what it strikes out is counted under it."""
+        """The setting's name; pairs it removes are counted under it."""
         ...
 
     def keep_mask(self, pairs: CandidatePairs, histories: Histories) -> BoolArray:
-        """Which pairs stay: (m,) bool."""
+        """Return which pairs stay: (m,) bool."""
         ...
 
     def excluded_items(self, histories: Histories) -> IntArray:
-        """What the fallback may not take either, as position * n + product; nothing if the rule is soft."""
+        """Return the pairs that the backfill must not add, as position * n + product; none if the rule is soft."""
         ...
 
 
 @dataclass(frozen=True)
 class RuleSet:
-    """All rules of a shop, and the order in which a list is filled to k places.
+    """All rules of a project, and the order in which a list is filled to k positions.
 
     1. candidates that pass all rules, in the order of the ranker (or of diversity and calibration);
-    2. candidates that only a cap keeps out, by falling score;
-    3. the most popular products that the hard rules allow: available, not in `exclude`, in `include` where there is
-       one, within `price_min` and `price_max`, and by `seen` and `replenish_days` not bought (lately).
+    2. candidates that only a cap excludes, by descending score;
+    3. the most popular products that the hard rules allow: available, not in `exclude`, in `include` if it is set,
+       within `price_min` and `price_max`, and by `seen` and `replenish_days` not bought (recently).
 
     Hard rules are never relaxed: where they leave fewer than k products, the list is shorter. `price_factor`, `caps`
     and `min_new` are soft.
 
     Attributes:
-        striking: before the ranker, in order; a pair counts for the first that strikes it out.
-        lists: after the ranker.
-        allowed: (n,) bool, products that are sold and that no rule about products alone forbids.
+        filters: rules before the ranker, in order; a pair counts for the first rule that removes it.
+        list_constraints: rules after the ranker.
+        allowed_mask: (n,) bool, products that are sellable and pass all product rules.
     """
 
     filters: Sequence[CandidateFilter]
-    lists: Sequence[rules_list.ListConstraint]
+    lists: Sequence[ListConstraint]
     allowed: BoolArray
 
     @property
     def products(self) -> list[ProductFilter]:
-        """The rules about products alone."""
+        """The rules that depend on the product alone."""
         return [rule for rule in self.filters if isinstance(rule, ProductFilter)]
 
     def barred(self, histories: Histories) -> IntArray:
-        """What the fallback may not take although `allowed`: position * n + product, unsorted."""
+        """Return the pairs of allowed products that the backfill must not add: position * n + product, unsorted."""
         return np.concatenate([np.zeros(0, np.int64), *(rule.excluded_items(histories) for rule in self.filters)])
 
 
 def training_filters(
     settings: RuleSettings, interactions: Interactions, *, sources: Sequence[str], sellable: BoolArray
 ) -> list[CandidateFilter]:
-    """The rules the ranker is fitted under: `available_only` and `seen`.
+    """Build the filters that apply while the ranker is fitted: `available_only` and `seen`.
 
-    All others come and go with prices and campaigns, and shall not ask for a new ranker.
+    All other rules change with prices and campaigns, and must not require a new ranker.
     """
-    rules: list[CandidateFilter] = [ProductFilter("available_only", sellable)] if settings.available_only else []
-    return rules + _seen(settings, interactions, sources, None)
+    filters: list[CandidateFilter] = [ProductFilter("available_only", sellable)] if settings.available_only else []
+    return filters + _build_purchased_filter(settings, interactions, sources, None)
 
 
 def build_rules(
     settings: RuleSettings, catalogue: Catalogue, interactions: Interactions, *, sources: Sequence[str], now: int
 ) -> RuleSet:
-    """All rules the settings ask for.
+    """Build all rules of the settings.
 
     Args:
         settings: the section [rules].
         catalogue: n products.
-        interactions: who bought what.
-        sources: names of the candidate sources in order.
-        now: UTC seconds the lists are for.
+        interactions: purchases of all users.
+        sources: names of the candidate sources, in order.
+        now: UTC seconds at which recommendations are made.
 
     Raises:
         ConfigError: a cap names an unknown column, or no product is left.
         DataContractError: no product is available.
     """
-    products = rules_products.build_product_filters(settings, catalogue)
-    allowed = rules_products.allowed_products(products, catalogue)
-    striking: list[CandidateFilter] = [*products]
+    product_filters = build_product_filters(settings, catalogue)
+    allowed_mask = allowed_products(product_filters, catalogue)
+    filters: list[CandidateFilter] = [*product_filters]
     days = replenishment_days(settings.replenish_days, catalogue) if settings.replenish_days else None
-    striking += _seen(settings, interactions, sources, None if days is None else ~np.isnan(days))
+    filters += _build_purchased_filter(settings, interactions, sources, None if days is None else ~np.isnan(days))
     if days is not None:
-        striking.append(ReplenishmentFilter(interactions, days=days, now=now))
+        filters.append(ReplenishmentFilter(interactions, days=days, now=now))
     if settings.price_factor:
         factor = settings.price_factor
-        striking.append(PriceRangeFilter(interactions, prices=prices_of(catalogue), factor=factor))
-    lists: list[rules_list.ListConstraint] = [
-        rules_list.MaxPerValue(name, most, category_codes(catalogue, name, setting="rules.caps"))
-        for name, most in settings.caps.items()
+        filters.append(PriceRangeFilter(interactions, prices=prices_of(catalogue), factor=factor))
+    constraints: list[ListConstraint] = [
+        MaxPerValue(column, max_count, category_codes(catalogue, column, setting="rules.caps"))
+        for column, max_count in settings.caps.items()
     ]
     if settings.min_new:
-        new = new_product_mask(catalogue, interactions, now=now, days=settings.new_days, unsold=True)
-        lists.append(rules_list.MinNewProducts(settings.min_new, new))
-    return RuleSet(striking, lists, allowed)
+        new_mask = new_product_mask(catalogue, interactions, now=now, days=settings.new_days, unsold=True)
+        constraints.append(MinNewProducts(settings.min_new, new_mask))
+    return RuleSet(filters, constraints, allowed_mask)
 
 
-def _seen(
-    settings: RuleSettings, interactions: Interactions, sources: Sequence[str], replenished: BoolArray | None
+def _build_purchased_filter(
+    settings: RuleSettings, interactions: Interactions, sources: Sequence[str], replenishable: BoolArray | None
 ) -> list[CandidateFilter]:
     if settings.seen == "allow":
         return []
-    place = list(sources).index("repurchase") if settings.seen == "repurchase" and "repurchase" in sources else None
-    return [PurchasedFilter(interactions, repurchase=place, replenished=replenished)]
+    source = list(sources).index("repurchase") if settings.seen == "repurchase" and "repurchase" in sources else None
+    return [PurchasedFilter(interactions, repurchase=source, replenished=replenishable)]

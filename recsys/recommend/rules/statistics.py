@@ -1,6 +1,6 @@
-"""What the rules did to the lists made so far, in figures: struck out, moved, filled, missing.
+"""Count the effects of the rules on the recommendations: filtered, moved, backfilled, missing.
 
-In: one note a block of users. Out: a document for the run's metrics, rows for people.
+In: one update per batch of users. Out: a dict for the run's metrics, table rows, warnings.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from recsys.recommend.rules.list_constraints import MinNewProducts, Selection
 from recsys.recommend.rules.rule_set import RuleSet
 
 OVER_CAP, POPULAR = "over_a_cap", "popular"
-"""The fallbacks, in their order."""
+"""The fallbacks, in the order in which they are used."""
 
 
 class RuleStats:
-    """Counts of one recommender, from its making on.
+    """Counts since the recommender was created.
 
     Attributes:
-        lists: made.
-        struck: by rule, pairs of user and product struck out; a pair counts for the first rule only.
-        moved: by rule, products among a user's k best that it put further down or out.
-        filled: by fallback, places it filled.
-        new_missing: places that `min_new` asks for and no new candidate took.
-        short: lists with fewer than k products.
-        empty: lists with none.
+        n_lists: recommendation lists.
+        excluded_products: per product rule, products it excludes.
+        filtered_pairs: per rule, (user, product) pairs removed; a pair counts for the first rule only.
+        moved_products: per rule, products among a user's k best that it moved down or out.
+        filled_positions: per fallback, positions it filled.
+        new_missing: positions that `min_new` requires and no new candidate took.
+        short_lists: lists with fewer than k products.
+        empty_lists: lists without a product.
     """
 
     def __init__(self, rules: RuleSet) -> None:
-        self._spare = next((rule for rule in rules.lists if isinstance(rule, MinNewProducts)), None)
+        self._min_new = next((rule for rule in rules.lists if isinstance(rule, MinNewProducts)), None)
         self.excluded = {rule.name: int((~rule.allowed).sum()) for rule in rules.products}
         self.filtered = Counter({rule.name: 0 for rule in rules.filters})
         self.moved = Counter({rule.name: 0 for rule in rules.lists})
@@ -41,23 +42,23 @@ class RuleStats:
         self.lists = self.new_missing = self.short = self.empty = 0
 
     def chosen(self, choice: Selection) -> None:
-        """Note what the rules about lists did."""
+        """Add the counts of a selection under the list constraints."""
         self.moved.update(choice.moved)
         self.filled[OVER_CAP] += choice.over
 
     def made(self, lists: Recommendations, users: int, k: int, *, popular: int) -> None:
-        """Note finished lists, and how many of their places were filled with what is popular."""
+        """Add finished lists of `n_users` users; `n_backfilled` of their positions are popular products."""
         lengths = np.bincount(lists.user, minlength=users)
         self.lists += users
         self.filled[POPULAR] += popular
         self.short += int((lengths < k).sum())
         self.empty += int((lengths == 0).sum())
-        if self._spare is not None:
-            new = np.bincount(lists.user, self._spare.new[lists.item], minlength=users)
-            self.new_missing += int(np.maximum(min(self._spare.least, k) - new, 0).sum())
+        if self._min_new is not None:
+            n_new = np.bincount(lists.user, self._min_new.new[lists.item], minlength=users)
+            self.new_missing += int(np.maximum(min(self._min_new.least, k) - n_new, 0).sum())
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures, for the run's metrics."""
+        """Return all counts, for the run's metrics."""
         return {
             "lists": self.lists,
             "products_barred": self.excluded,
@@ -69,40 +70,32 @@ class RuleStats:
             "lists_empty": self.empty,
         }
 
-    def rows(self) -> list[tuple[str, str, int]]:
-        """Rule, what is counted, how often."""
-        return rows(self.to_dict())
-
-    def warnings(self) -> list[str]:
-        """What whoever set the rules should know."""
-        return warnings(self.to_dict())
-
 
 def merge_rule_stats(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The figures of several recommenders of the same shop, as one `RuleStats.document`; {} of none."""
-    whole: dict[str, Any] = {}
-    for one in documents:
-        for name, value in one.items():
-            if name == "products_barred" or name not in whole:
-                whole[name] = value  # products are barred once, whoever makes lists of the rest
+    """Merge the counts (`RuleStats.to_dict`) of several recommenders with the same rules; {} without any."""
+    merged: dict[str, Any] = {}
+    for document in documents:
+        for name, value in document.items():
+            if name == "products_barred" or name not in merged:
+                merged[name] = value  # the excluded products are the same for all recommenders
             elif isinstance(value, Mapping):
-                whole[name] = {rule: whole[name].get(rule, 0) + count for rule, count in value.items()}
+                merged[name] = {rule: merged[name].get(rule, 0) + count for rule, count in value.items()}
             else:
-                whole[name] += value
-    return whole
+                merged[name] += value
+    return merged
 
 
 def rows(document: Mapping[str, Any]) -> list[tuple[str, str, int]]:
-    """Rule, what is counted, how often; none of an empty document."""
+    """Return rows of rule, description of the count, count; none for an empty document."""
     if not document:
         return []
     return [
-        *((name, "products barred", count) for name, count in document["products_barred"].items()),
-        *((name, "pairs struck out", count) for name, count in document["pairs_struck"].items()),
-        *((name, "places moved", count) for name, count in document["places_moved"].items()),
-        *((name, "places filled", count) for name, count in document["places_filled"].items()),
+        *((name, "products excluded", count) for name, count in document["products_barred"].items()),
+        *((name, "pairs filtered out", count) for name, count in document["pairs_struck"].items()),
+        *((name, "products moved", count) for name, count in document["places_moved"].items()),
+        *((name, "positions filled", count) for name, count in document["places_filled"].items()),
         *(
-            [("min_new", "places without a new product", document["new_missing"])]
+            [("min_new", "positions without a new product", document["new_missing"])]
             if MinNewProducts.name in document["places_moved"]
             else []
         ),
@@ -112,16 +105,16 @@ def rows(document: Mapping[str, Any]) -> list[tuple[str, str, int]]:
 
 
 def warnings(document: Mapping[str, Any]) -> list[str]:
-    """What whoever set the rules should know."""
-    said = []
+    """Return warnings about rules that could not be met."""
+    messages = []
     if document.get("new_missing"):
-        said.append(
-            f"rules.min_new: {document['new_missing']} places went to products that are not new, because there were "
+        messages.append(
+            f"rules.min_new: {document['new_missing']} positions went to products that are not new, because there were "
             "not enough new candidates; raise rules.new_days or recommend.candidates"
         )
     if document.get("lists_short"):
-        said.append(
+        messages.append(
             f"{document['lists_short']} of {document['lists']} lists are shorter than k: the rules leave no further "
             "product"
         )
-    return said
+    return messages

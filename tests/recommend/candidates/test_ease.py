@@ -35,7 +35,7 @@ def found(known, *, ridge, products=1000, keep=1000):
 @pytest.mark.parametrize("ridge", [1.0, 40.0])
 @pytest.mark.parametrize("rows", [2048, 3])
 def test_the_weights_are_those_of_the_dense_inverse_where_they_are_positive(monkeypatch, ridge, rows):
-    monkeypatch.setattr(ease, "_ROWS", rows)  # in several blocks, as with many products
+    monkeypatch.setattr(ease, "_BLOCK_ROWS", rows)  # in several blocks, as with many products
     baskets = baskets_of(KNOWN)
     members = sorted(set().union(*baskets))
     expected = oracles.ease(baskets, KNOWN.n_items, ridge, members)

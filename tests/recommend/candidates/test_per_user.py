@@ -17,12 +17,12 @@ pairs = st.lists(
 
 
 @given(some=pairs)
-@pytest.mark.parametrize("users", [order._USERS, 1])
+@pytest.mark.parametrize("users", [order._MAX_USERS, 1])
 def test_pairs_stand_by_user_then_falling_score_then_as_they_stood(some, users):
     rows = sorted(some, key=lambda pair: pair[0])
     user, score = np.array([u for u, _ in rows], np.int64), np.array([s for _, s in rows], np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "_USERS", users)  # with few, they are sorted by index
+        patch.setattr(order, "_MAX_USERS", users)  # with few, they are sorted by index
         found = order.argsort_by_user_score(user, score)
     assert found.tolist() == sorted(range(len(rows)), key=lambda at: (user[at], -score[at], at))
 
@@ -47,8 +47,8 @@ def test_shared_words_are_inner_products_however_they_are_cut(seed, entries, cel
     )
     left, right = np.sort(g.integers(5, size=13)), g.integers(9, size=13)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(content, "_ENTRIES", entries)
-        patch.setattr(content, "_CELLS", cells)
+        patch.setattr(content, "_MAX_SPARSE_ENTRIES", entries)
+        patch.setattr(content, "_MAX_DENSE_CELLS", cells)
         found = sparse_dot(one, other, left, right)
     dense = (one.toarray()[left] * other.toarray()[right]).sum(axis=1)
     assert found == pytest.approx(dense, abs=1e-6)

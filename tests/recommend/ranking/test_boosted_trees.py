@@ -50,7 +50,7 @@ def test_where_nothing_can_be_told_apart_trees_are_no_better_and_weights_are_kep
     with caplog.at_level(logging.WARNING, logger="recsys"):
         ranker = fitted((np.zeros_like(x), user, bought))
     assert isinstance(ranker, LinearRanker) and not ranker.weight.any()
-    assert "trees are no better than the fitted weights" in caplog.text
+    assert "trees are no better than the linear weights" in caplog.text
 
 
 def test_the_figure_of_trees_grown_on_noise_is_that_of_other_users():
@@ -73,7 +73,7 @@ def test_kind_weights_grows_no_trees(monkeypatch, caplog):
     def grown(*_, **__):
         raise AssertionError("trees were grown")
 
-    monkeypatch.setattr("recsys.recommend.ranking.boosted_trees.fit_lambdamart", grown)
+    monkeypatch.setattr("recsys.recommend.ranking.training.fit_lambdamart", grown)
     with caplog.at_level(logging.WARNING, logger="recsys"):
         ranker = fitted(DATA, kind="weights")
     assert isinstance(ranker, LinearRanker) and ranker.n_users == 1200 and caplog.text == ""
@@ -91,7 +91,7 @@ def test_just_enough_users_are_enough_for_the_weights_that_trees_are_measured_by
     x, user, bought = choices("noise", users=52)
     with caplog.at_level(logging.WARNING, logger="recsys"):
         fitted((np.zeros_like(x), user, bought), least_users=50)
-    assert "no better than the fitted weights" in caplog.text
+    assert "no better than the linear weights" in caplog.text
     assert "not fitted" not in caplog.text
 
 
@@ -147,7 +147,7 @@ def test_scores_are_those_of_each_row_alone():
 def test_trees_of_other_features_are_refused():
     other = ("sequence", "content")
     blend = dataclasses.replace(crossed().blend, sources=other, names=tuple(features.feature_names(other)))
-    with pytest.raises(ModelFolderError, match="another version; fit them again with: train ranker"):
+    with pytest.raises(ModelFolderError, match="another version; run 'recsys train ranker'"):
         dataclasses.replace(crossed(), blend=blend).score(X)
 
 
@@ -197,7 +197,7 @@ def test_every_user_is_judged_by_what_was_fitted_on_others(monkeypatch, users):
 
 def test_of_very_many_users_a_quarter_judges(monkeypatch):
     judged = []
-    monkeypatch.setattr("recsys.recommend.ranking.boosted_trees._ALL_QUARTERS", 1000)
+    monkeypatch.setattr("recsys.recommend.ranking.boosted_trees._MAX_USERS_ALL_FOLDS", 1000)
     monkeypatch.setattr(
         "recsys.recommend.ranking.boosted_trees.ndcg",
         lambda *all_: judged.append(len(np.unique(all_[1]))) or ndcg(*all_),

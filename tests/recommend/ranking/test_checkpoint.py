@@ -124,7 +124,7 @@ def test_trees_beside_a_blend_of_other_sources_are_refused(tmp_path: Path) -> No
     other = ("sequence", "content")
     blend = dataclasses.replace(grown().blend, sources=other, names=tuple(features.feature_names(other)))
     folder = kept(dataclasses.replace(grown(), blend=blend), tmp_path)
-    with pytest.raises(ModelFolderError, match="another version; fit them again with: train ranker"):
+    with pytest.raises(ModelFolderError, match="another version; run 'recsys train ranker'"):
         rankers.load_ranker(folder).score(X)
 
 

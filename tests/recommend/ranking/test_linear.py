@@ -76,7 +76,7 @@ def test_too_few_cases_keep_equal_weights_and_say_so(caplog):
     with caplog.at_level(logging.WARNING, logger="recsys"):
         found = rank.fit_conditional_logit(x, user, bought, sources=SOURCES)
     assert found.to_json() == rank.equal_weights(SOURCES).to_json() and found.n_users == 0
-    assert "blend not fitted: only 20 users" in caplog.text
+    assert "ranker not fitted: only 20 users" in caplog.text
 
 
 def test_no_case_at_all(caplog):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recsys.data.schema import RETURN_CODE
 from recsys.recommend.candidates.source import UserBatch
-from recsys.recommend.ranking.features import _OF_BOTH, _OF_PRODUCT, _OF_USER
+from recsys.recommend.ranking.features import _PAIR_FEATURES, _PRODUCT_FEATURES, _USER_FEATURES
 from recsys.recommend.ranking.statistics import ProductStatistics, UserStatistics
 from tests import oracles
 from tests.recommend.ruled import goods
@@ -37,7 +37,7 @@ rows = st.lists(
 
 def product_columns(held):
     """The columns of every product, by name."""
-    return dict(zip(_OF_PRODUCT, held.of(np.arange(N)), strict=True))
+    return dict(zip(_PRODUCT_FEATURES, held.of(np.arange(N)), strict=True))
 
 
 def facts(known, *, now, days=7.0, shop=GOODS):
@@ -65,8 +65,8 @@ def test_what_is_said_of_a_user_and_of_both_equals_the_slow_answer(lists, seed):
     held = UserStatistics(UserBatch(given_, now), facts(events([(0, 1, 0)], n_users=1, n_items=N), now=now))
     user = np.sort(g.integers(len(lists), size=25))
     item = g.integers(N, size=25)
-    alone = dict(zip(_OF_USER, held.of(user), strict=True))
-    both = dict(zip(_OF_BOTH, held.user_item_features(user, item), strict=True))
+    alone = dict(zip(_USER_FEATURES, held.of(user), strict=True))
+    both = dict(zip(_PAIR_FEATURES, held.user_item_features(user, item), strict=True))
     for at in range(25):
         events_ = [
             (int(i), int(time))
@@ -136,8 +136,8 @@ def test_unknown_price_brand_and_category_count_nothing():
         held = facts(known, now=START + 600 * DAY, shop=shop)
         mine = UserStatistics(users, held)
         columns = {
-            **dict(zip(_OF_BOTH, mine.user_item_features(user, item), strict=True)),
-            **{f"user.{name}": column for name, column in zip(_OF_USER, mine.of(user), strict=True)},
+            **dict(zip(_PAIR_FEATURES, mine.user_item_features(user, item), strict=True)),
+            **{f"user.{name}": column for name, column in zip(_USER_FEATURES, mine.of(user), strict=True)},
             **{f"product.{name}": column[item] for name, column in product_columns(held).items()},
         }
         for name in ("same_brand", "same_category", "dearer", "price_gap", "user.price", "user.spread"):

@@ -59,7 +59,7 @@ def watched(known, **ranker):
         return rank.equal_weights(NAMES)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rehearsal.sources, "SourceContext", knowledge)
+        patch.setattr(rehearsal, "SourceContext", knowledge)
         patch.setattr(rehearsal, "fit_ranker_on_holdout", fit)
         _, asked = rehearsed(known, **ranker)
     assert [held for _, held in fitted] == made, "what is fitted on is made from nothing else"
@@ -125,7 +125,7 @@ def test_a_window_in_which_nobody_bought_is_left_out_and_it_is_said(caplog):
     known = events(rows, n_users=20, n_items=N)
     with caplog.at_level(logging.WARNING, logger="recsys"):
         fitted, asked = watched(known, window_fraction=0.5)
-    assert "goes without one of its windows" in caplog.text
+    assert "one of its windows was skipped" in caplog.text
     assert [held.now for _, held in fitted] == [START + 80 * DAY] and len(asked) == 1
 
 
@@ -205,7 +205,7 @@ def test_the_draw_is_that_of_the_generator():
 
 def test_blocks_of_users_are_not_mixed_up(monkeypatch):
     whole = drawn(negatives=10_000)
-    monkeypatch.setattr(rehearsal, "_BLOCK", 7)
+    monkeypatch.setattr(rehearsal, "_USER_BATCH_SIZE", 7)
     parts = drawn(negatives=10_000)
     np.testing.assert_array_equal(parts[1], whole[1])
     np.testing.assert_array_equal(parts[2], whole[2])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from recsys.errors import ConfigError, DataContractError
 from recsys.recommend.recommendations import Recommendations
 from recsys.recommend.rules.backfill import backfill
+from recsys.recommend.rules.statistics import rows, warnings
 from tests.recommend.ruled import BRANDS, N, goods, shop, whole
 from tests.recommend.shops import DAY, START, events, histories, interactions
 
@@ -126,7 +127,9 @@ def test_hard_rules_make_lists_shorter_and_it_is_said():
     figures = recommender.rule_stats.to_dict()
     assert (figures["lists_short"], figures["lists_empty"]) == (3, 1)
     assert figures["products_barred"] == {"available_only": 0, "include": N - 3}
-    assert recommender.rule_stats.warnings() == ["3 of 3 lists are shorter than k: the rules leave no further product"]
+    assert warnings(recommender.rule_stats.to_dict()) == [
+        "3 of 3 lists are shorter than k: the rules leave no further product"
+    ]
 
 
 def test_a_campaign_is_searched_by_taste_and_not_only_filled():
@@ -154,7 +157,7 @@ def test_new_products_stand_in_every_list_and_what_is_missing_is_counted():
     assert recommender.rule_stats.new_missing == missing and (held >= 2).mean() > 0.9
     few = shop(known=wide, catalogue=catalogue, rules={"min_new": 2, "new_days": 0.001}, sources=["repurchase"])
     whole(few, 3)
-    assert few.rule_stats.new_missing > 0 and "not enough new candidates" in few.rule_stats.warnings()[0]
+    assert few.rule_stats.new_missing > 0 and "not enough new candidates" in warnings(few.rule_stats.to_dict())[0]
 
 
 def test_what_each_rule_strikes_out_is_counted_once():
@@ -165,9 +168,9 @@ def test_what_each_rule_strikes_out_is_counted_once():
     struck = recommender.rule_stats.filtered
     assert struck["exclude"] == 1 and struck["seen"] == 1 and struck["available_only"] == 0
     assert 0 < struck["price_factor"] < 39
-    assert [row[:2] for row in recommender.rule_stats.rows()][:2] == [
-        ("available_only", "products barred"),
-        ("exclude", "products barred"),
+    assert [row[:2] for row in rows(recommender.rule_stats.to_dict())][:2] == [
+        ("available_only", "products excluded"),
+        ("exclude", "products excluded"),
     ]
 
 
