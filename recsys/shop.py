@@ -38,8 +38,8 @@ def open_shop(where: str | Path = ".", *, settings: Mapping[str, Any] | None = N
 class Shop:
     """An opened shop. Data and models are loaded when first needed and kept; `refresh` forgets them."""
 
-    def __init__(self, bench: Project) -> None:
-        self._bench = bench
+    def __init__(self, project: Project) -> None:
+        self._project = project
 
     def __enter__(self) -> Self:
         return self
@@ -49,17 +49,17 @@ class Shop:
 
     def close(self) -> None:
         """Close the database."""
-        self._bench.close()
+        self._project.close()
 
     def refresh(self) -> None:
         """Load data and models again at the next call, because another process changed them."""
-        self._bench.reload()
+        self._project.reload()
 
     def init(self) -> CommandResult:
         """Make the project's folder, settings file and tables."""
-        from recsys.pipeline import init as project
+        from recsys.pipeline.init import init_project
 
-        return project.init_project(self._bench.settings.project, database=self._bench.settings.database_url)
+        return init_project(self._project.settings.project, database=self._project.settings.database_url)
 
     def ingest(
         self,
@@ -94,14 +94,14 @@ class Shop:
             images=[Path(path) for path in pictures],
             frames={name: frame for name, frame in frames.items() if frame is not None},
         )
-        with self._writing() as bench:
-            return intake.ingest(bench, wanted)
+        with self._writing() as project:
+            return intake.ingest(project, wanted)
 
     def check(self) -> CommandResult:
         """Say what the store holds and what each part of the model would get."""
         from recsys.pipeline import check
 
-        return check.check_data(self._bench)
+        return check.check_data(self._project)
 
     def train(
         self,
@@ -124,35 +124,35 @@ class Shop:
         from recsys.pipeline import train as training
         from recsys.pipeline.train_recipe import TrainingRecipe
 
-        with self._writing() as bench:
+        with self._writing() as project:
             way = TrainingRecipe(
-                bench,
+                project,
                 labels=None if labels is None else Path(labels),
                 initial_model=None if start is None else str(start),
                 distill=None if distill is None else str(distill),
             )
-            return training.train(bench, parts=(part,) if part else training.PARTS, resume=resume, way=way)
+            return training.train(project, parts=(part,) if part else training.PARTS, resume=resume, way=way)
 
     def run(self) -> CommandResult:
         """The nightly chain; see the command `run`."""
         from recsys.pipeline import run as night
 
-        with self._writing() as bench:
-            return night.run_nightly(bench)
+        with self._writing() as project:
+            return night.run_nightly(project)
 
     def publish(self, run_id: str | None = None, *, force: bool = False) -> CommandResult:
         """Make a finished run the one consumers read."""
         from recsys.pipeline import runs as ledger
 
-        with self._writing() as bench:
-            return ledger.publish(bench, run_id, force=force)
+        with self._writing() as project:
+            return ledger.publish(project, run_id, force=force)
 
     def rollback(self) -> CommandResult:
         """Let consumers read the run before again."""
         from recsys.pipeline import runs as ledger
 
-        with self._writing() as bench:
-            return ledger.rollback(bench)
+        with self._writing() as project:
+            return ledger.rollback(project)
 
     def similar(
         self,
@@ -192,13 +192,13 @@ class Shop:
         from recsys.pipeline import similar as finding
         from recsys.vectors.search.query import Query
 
-        way = finding.override_search_settings(self._bench, mode=search, variants=variants)
+        way = finding.override_search_settings(self._project, mode=search, variants=variants)
         if queries is not None:
             from recsys.pipeline import similar_batch as batch
 
-            return batch.search_frame(self._bench, queries, k=k, search=way)
+            return batch.search_frame(self._project, queries, k=k, search=way)
         query = Query(product=product, text=text, image=image, minus=minus or {}, weights=weights or {})
-        return finding.search_one(self._bench, query, k=k, where=where, search=way)
+        return finding.search_one(self._project, query, k=k, where=where, search=way)
 
     def audience(self, *, product: str, k: int = 100) -> pl.DataFrame:
         """The users most likely to want a product, computed now.
@@ -216,7 +216,7 @@ class Shop:
         """
         from recsys.pipeline import audience
 
-        return audience.audience_frame(self._bench, product, k=k)
+        return audience.audience_frame(self._project, product, k=k)
 
     def recommend(self, users: Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
         """Lists computed now, from the data as it stands; users without history get everybody's list.
@@ -226,7 +226,7 @@ class Shop:
         """
         from recsys.pipeline import recommend as lists
 
-        return lists.compute_recommendations(self._bench, users, k=k)
+        return lists.compute_recommendations(self._project, users, k=k)
 
     def recommendations(self, users: Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
         """The published lists, read from the store.
@@ -234,8 +234,8 @@ class Shop:
         Returns:
             user_id, rank, product_id, score, reason.
         """
-        placement = self._bench.settings.recommend.placement
-        return self._bench.store.recommendations(None if users is None else list(users), placement=placement, k=k)
+        placement = self._project.settings.recommend.placement
+        return self._project.store.recommendations(None if users is None else list(users), placement=placement, k=k)
 
     def embed(self, frame: Any = None) -> FloatArray:
         """Vectors of any products, stored or not: (n, d) float32 of unit length.
@@ -245,7 +245,7 @@ class Shop:
         """
         from recsys.pipeline import embed as space
 
-        return space.encode_frame(self._bench, frame)
+        return space.encode_frame(self._project, frame)
 
     def complete(self, attributes: Sequence[str] = (), *, min_confidence: float = 0.5) -> pl.DataFrame:
         """Guess missing categories, brands and attributes, and write the guesses to `predicted_attributes`.
@@ -263,15 +263,15 @@ class Shop:
         """
         from recsys.pipeline import complete as gaps
 
-        with self._writing() as bench:
-            return gaps.predict_attributes(bench, attributes, min_confidence=min_confidence)[1]
+        with self._writing() as project:
+            return gaps.predict_attributes(project, attributes, min_confidence=min_confidence)[1]
 
     def forget(self, users: Sequence[str]) -> CommandResult:
         """Erase users everywhere, for good; their rows are left out of later ingests."""
         from recsys.pipeline import forget as forgetting
 
-        with self._writing() as bench:
-            return forgetting.forget_users(bench, users)
+        with self._writing() as project:
+            return forgetting.forget_users(project, users)
 
     def odd(self, *, k: int | None = None) -> pl.DataFrame:
         """The k products (or all) whose text, picture and attributes disagree most, the surest first.
@@ -280,19 +280,19 @@ class Shop:
         """
         from recsys.pipeline import complete as gaps
 
-        return gaps.inconsistent_products(self._bench, k=k)[0]
+        return gaps.inconsistent_products(self._project, k=k)[0]
 
     def evaluate(self) -> pl.DataFrame:
         """Hold back the last days and compare with baselines: system, slice, metric, value, low, high, users."""
         from recsys.pipeline import evaluate as judgement
 
-        return judgement.evaluate_frame(self._bench)
+        return judgement.evaluate_frame(self._project)
 
     def report(self, path: str | Path | None = None) -> CommandResult:
         """Write the page that shows what the recommender does (default: [report] path), and its numbers beside it."""
         from recsys.pipeline.report import write_report
 
-        return write_report(self._bench, None if path is None else Path(path))
+        return write_report(self._project, None if path is None else Path(path))
 
     def _writing(self) -> ProjectWriter:
-        return ProjectWriter(self._bench)
+        return ProjectWriter(self._project)

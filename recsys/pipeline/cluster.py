@@ -1,6 +1,6 @@
 """Groups of the products: made anew or kept, labelled, drawn on a map, published.
 
-In: a Bench. Out: a Report; groups in the store, the map and the groups among the artifacts.
+In: an open project. Out: a Report; groups in the store, the map and the groups among the artifacts.
 """
 
 from __future__ import annotations
@@ -30,50 +30,50 @@ PLACEMENT = "clusters"
 """Placement of the runs that hold groups."""
 
 
-def cluster_products(bench: Project) -> CommandResult:
+def cluster_products(project: Project) -> CommandResult:
     """Group the products, keep the ids of last time, label the groups, draw the map, publish.
 
     Raises:
         UsageError: [cluster] map is umap and umap-learn is not installed.
     """
-    settings = bench.settings
+    settings = project.settings
     plane.check_method(settings.cluster.map)
-    table = update_embeddings(bench).table
-    previous = _last(bench)
-    with bench.progress.stage("cluster"):
+    table = update_embeddings(project).table
+    previous = _last(project)
+    with project.progress.stage("cluster"):
         made = clusters.cluster_products(
-            table, bench.dataset.catalogue, settings.cluster, seed=settings.training.seed, previous=previous
+            table, project.dataset.catalogue, settings.cluster, seed=settings.training.seed, previous=previous
         )
-    with bench.progress.stage("map"):
-        places = _places(bench, table)
-    manifest = Manifest(table.model_id, bench.dataset.fingerprint, settings.cluster.model_dump_json())
+    with project.progress.stage("map"):
+        places = _places(project, table)
+    manifest = Manifest(table.model_id, project.dataset.fingerprint, settings.cluster.model_dump_json())
     counts, metrics = _figures(made, settings.cluster.method)
-    with bench.store.begin_run("cluster", manifest, placement=PLACEMENT) as run:
+    with project.store.begin_run("cluster", manifest, placement=PLACEMENT) as run:
         run.write_table("clusters_all", made.frame)
         run.write_table("cluster_members_all", made.members(table.ids))
         run.finish(counts, {**metrics, "asked": clusters.method_key(settings.cluster), "free": made.free})
-        bench.store.publish(run.run_id, guards=settings.publish)
+        project.store.publish(run.run_id, guards=settings.publish)
     facts = {"run_id": run.run_id, "method": settings.cluster.method, "map": settings.cluster.map}
     drawn = None if places is None else map_frame(table.ids, places, made.cluster_id)
-    ClusterFiles(made.groups, drawn, facts).save(bench.clusters_folder)
+    ClusterFiles(made.groups, drawn, facts).save(project.clusters_folder)
     return CommandResult(
         "cluster",
         run_id=run.run_id,
         counts=counts,
         warnings=list(made.warnings),
-        artifacts={"clusters": bench.clusters_folder},
-        tables=_tables(made, bench.dataset.catalogue),
+        artifacts={"clusters": project.clusters_folder},
+        tables=_tables(made, project.dataset.catalogue),
     )
 
 
-def _last(bench: Project) -> PreviousClusters | None:
+def _last(project: Project) -> PreviousClusters | None:
     """The published groups."""
-    engine = bench.store.engine
+    engine = project.store.engine
     members = read(engine, "SELECT product_id, cluster_id, run_id FROM product_clusters")
     if not members.height:
         return None
     told = read(engine, "SELECT cluster_id, label FROM cluster_labels WHERE cluster_id >= 0")
-    noted: Mapping[str, Any] = bench.store.run(str(members["run_id"][0]))["metrics"] or {}
+    noted: Mapping[str, Any] = project.store.run(str(members["run_id"][0]))["metrics"] or {}
     return PreviousClusters(
         members.select("product_id", "cluster_id"),
         dict(zip(told["cluster_id"].to_list(), told["label"].to_list(), strict=True)),
@@ -82,18 +82,18 @@ def _last(bench: Project) -> PreviousClusters | None:
     )
 
 
-def _places(bench: Project, table: EmbeddingTable) -> FloatArray | None:
+def _places(project: Project, table: EmbeddingTable) -> FloatArray | None:
     """Where each product stands on the map, from where it stood last time: (n, 2), or None where none is asked for."""
-    kind = bench.settings.cluster.map
+    kind = project.settings.cluster.map
     if kind == "none":
         return None
     try:
-        last = ClusterFiles.load(bench.clusters_folder)
+        last = ClusterFiles.load(project.clusters_folder)
     except (FileNotFoundError, ModelFolderError):  # a cache: without it the map is drawn afresh
         last = None
     before = last.positions(table.ids) if last is not None and last.facts.get("map") == kind else None
     vectors = np.ascontiguousarray(table.vectors)
-    return plane.project_2d(vectors, kind, seed=bench.settings.training.seed, last=before)
+    return plane.project_2d(vectors, kind, seed=project.settings.training.seed, last=before)
 
 
 def _figures(made: clusters.Clustering, method: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,6 +1,6 @@
 """What the catalogue lacks and what does not fit: gaps filled with a confidence, products that contradict themselves.
 
-In: a Bench. Out: guesses in the table predicted_attributes, Reports.
+In: an open project. Out: guesses in the table predicted_attributes, Reports.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ SHOWN = 50
 
 
 def complete_attributes(
-    bench: Project, attributes: Sequence[str] = (), *, min_confidence: float = 0.5
+    project: Project, attributes: Sequence[str] = (), *, min_confidence: float = 0.5
 ) -> CommandResult:
     """Guess missing values, write those that are sure enough in the place of the older guesses.
 
     Args:
-        bench: the project.
+        project: the project.
         attributes: which; all that can be guessed when none is named.
         min_confidence: guesses less sure are not written.
 
@@ -50,22 +50,22 @@ def complete_attributes(
         NotFoundError: there is no such attribute.
         UsageError: an attribute holds no words, or `min_confidence` is no share.
     """
-    return predict_attributes(bench, attributes, min_confidence=min_confidence)[0]
+    return predict_attributes(project, attributes, min_confidence=min_confidence)[0]
 
 
 def predict_attributes(
-    bench: Project, attributes: Sequence[str], *, min_confidence: float
+    project: Project, attributes: Sequence[str], *, min_confidence: float
 ) -> tuple[CommandResult, pl.DataFrame]:
     """The same, and the guesses that were written: product_id, attribute, value, confidence, model_version."""
     import polars as pl
 
     if not 0 <= min_confidence <= 1:
         raise UsageError(f"the least confidence must lie between 0 and 1, not {min_confidence}")
-    model, catalogue = bench.model, bench.dataset.catalogue
+    model, catalogue = project.model, project.dataset.catalogue
     columns = gaps.resolve_columns(catalogue, attributes)
     found, frames = [], [pl.DataFrame(schema=predictions.SCHEMA)]
-    with bench.progress.stage("complete") as progress:
-        for at, one in enumerate(gaps.predict_missing(catalogue, model, columns, seed=bench.settings.training.seed)):
+    with project.progress.stage("complete") as progress:
+        for at, one in enumerate(gaps.predict_missing(catalogue, model, columns, seed=project.settings.training.seed)):
             sure = one.confidence >= min_confidence
             guesses = {
                 "product_id": catalogue.ids.ids(one.rows[sure]),
@@ -78,10 +78,10 @@ def predict_attributes(
             found.append((one, int(sure.sum())))
             progress(at + 1, len(columns))
     frame = pl.concat(frames)
-    with bench.progress.stage("write"), bench.store.engine.begin() as connection:
+    with project.progress.stage("write"), project.store.engine.begin() as connection:
         asked = [gaps.display_name(name) for name in columns]
         only = None if attributes else model.content_version  # of attributes that are no more, nobody would ask again
-        predictions.replace(connection, bench.store.dialect, frame, attributes=asked, only=only)
+        predictions.replace(connection, project.store.dialect, frame, attributes=asked, only=only)
     rows = [
         (one.attribute, one.missing, filled, one.known, one.held, one.accuracy, one.majority, one.error, one.why)
         for one, filled in found
@@ -104,7 +104,7 @@ def predict_attributes(
     return report, frame
 
 
-def inconsistent_products(bench: Project, *, k: int | None = SHOWN) -> tuple[pl.DataFrame, int]:
+def inconsistent_products(project: Project, *, k: int | None = SHOWN) -> tuple[pl.DataFrame, int]:
     """Products of which one thing does not fit the rest, the surest first, columns `INCONSISTENCY_COLUMNS`; and how many there are.
 
     Raises:
@@ -113,11 +113,11 @@ def inconsistent_products(bench: Project, *, k: int | None = SHOWN) -> tuple[pl.
     import numpy as np
     import polars as pl
 
-    model, catalogue = bench.model, bench.dataset.catalogue
+    model, catalogue = project.model, project.dataset.catalogue
     found: list[odds.Inconsistency] = []
-    with bench.progress.stage("odd products") as progress:
+    with project.progress.stage("odd products") as progress:
         whole = odds.count_checks(catalogue)
-        for at, some in enumerate(odds.find_inconsistencies(catalogue, model, seed=bench.settings.training.seed)):
+        for at, some in enumerate(odds.find_inconsistencies(catalogue, model, seed=project.settings.training.seed)):
             found += some
             progress(at + 1, whole)
     listed = odds.top_inconsistencies(found, k)
@@ -131,9 +131,9 @@ def inconsistent_products(bench: Project, *, k: int | None = SHOWN) -> tuple[pl.
     return pl.DataFrame(columns, schema=kinds), len(found)
 
 
-def add_inconsistencies(bench: Project, report: CommandResult) -> CommandResult:
+def add_inconsistencies(project: Project, report: CommandResult) -> CommandResult:
     """The report of `check`, odd products first."""
-    frame, found = inconsistent_products(bench)
+    frame, found = inconsistent_products(project)
     more = [f"the {frame.height} surest of {found} are shown"] if found > frame.height else []
     return replace(
         report,

@@ -1,6 +1,6 @@
 """Offline evaluation: hold purchases back, learn without them, recommend, compare with plain systems.
 
-In: a Bench. Out: a verdict, tables of systems and metrics with 95 % intervals; its models are trained aside, never put
+In: an open project. Out: a verdict, tables of systems and metrics with 95 % intervals; its models are trained aside, never put
 to use.
 """
 
@@ -36,12 +36,12 @@ _MAIN = ("ndcg@10", "hr@10", "mrr@10", "map@")
 
 
 def run_evaluation(
-    bench: Project, *, check_leaks: bool = False, output: Path | None = None, all_figures: bool = True
+    project: Project, *, check_leaks: bool = False, output: Path | None = None, all_figures: bool = True
 ) -> CommandResult:
     """Compare ours with the plain systems.
 
     Args:
-        bench: the project; what is compared how stands in its [evaluate] settings.
+        project: the project; what is compared how stands in its [evaluate] settings.
         check_leaks: first build the plain systems on shops that differ in what is held back, and stop if it shows.
         output: .csv or .parquet, where all figures go.
         whole: all figures, as programs want them; else the verdict first, and pairs and slices by NDCG alone.
@@ -52,12 +52,12 @@ def run_evaluation(
     """
     if output is not None and output.suffix not in FORMATS:
         raise UsageError(f"cannot write '{output}': give a file that ends in {' or '.join(FORMATS)}")
-    names = systems.resolve_names(bench.settings.evaluate.models)
-    parted = _split(bench)
+    names = systems.resolve_names(project.settings.evaluate.models)
+    parted = _split(project)
     tables: list[Table] = []
     if check_leaks:
-        tables.append(_check_leakage(bench, parted, names))
-    found = _compared(bench, parted, names)
+        tables.append(_check_leakage(project, parted, names))
+    found = _compared(project, parted, names)
     said = summary_line(found, ours=systems.OWN_SYSTEM)
     main = _wide("all test users, value [95 % interval]", found.frame, _MAIN)
     if all_figures:  # programs take the first table for the rows
@@ -67,7 +67,7 @@ def run_evaluation(
         first = [Table("", ("verdict",), [(said,)]), main]
         last = [*_paired(found.paired), _by_slice(found.frame), *tables]
     tables = [*first, _plain(found.frame), *_sampled(found.frame), *last]
-    tables.append(bench.stage_table())
+    tables.append(project.stage_table())
     artifacts: dict[str, Path] = {}
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -75,55 +75,55 @@ def run_evaluation(
         write(output)
         artifacts["figures"] = output
     counts = {"test_users": len(parted.cases), "train_events": len(parted.train)}
-    artifacts["evaluation"] = evidence.save_evaluation(bench, found, said=said, **counts)
+    artifacts["evaluation"] = evidence.save_evaluation(project, found, said=said, **counts)
     return CommandResult("evaluate", counts=counts, artifacts=artifacts, tables=tables)
 
 
-def evaluate_frame(bench: Project) -> pl.DataFrame:
+def evaluate_frame(project: Project) -> pl.DataFrame:
     """The figures as a frame: system, slice, metric, value, low, high, users.
 
     Raises:
         UsageError: an unknown model, or a log that cannot be parted.
     """
-    names, parted = systems.resolve_names(bench.settings.evaluate.models), _split(bench)
-    found = _compared(bench, parted, names)
+    names, parted = systems.resolve_names(project.settings.evaluate.models), _split(project)
+    found = _compared(project, parted, names)
     said = summary_line(found, ours=systems.OWN_SYSTEM)
-    evidence.save_evaluation(bench, found, said=said, test_users=len(parted.cases), train_events=len(parted.train))
+    evidence.save_evaluation(project, found, said=said, test_users=len(parted.cases), train_events=len(parted.train))
     return found.frame
 
 
-def _split(bench: Project) -> Split:
-    require_training_data(bench.dataset)
-    return split_interactions(bench, bench.dataset.interactions)
+def _split(project: Project) -> Split:
+    require_training_data(project.dataset)
+    return split_interactions(project, project.dataset.interactions)
 
 
-def split_interactions(bench: Project, interactions: Interactions) -> Split:
+def split_interactions(project: Project, interactions: Interactions) -> Split:
     """Hold back what the settings say of a log."""
-    asked = bench.settings.evaluate
+    asked = project.settings.evaluate
     return split(
         asked.split,
         interactions,
         days=asked.test_days,
         max_users=asked.max_users,
-        seed=bench.settings.training.seed,
+        seed=project.settings.training.seed,
     )
 
 
-def _past(bench: Project, catalogue: Catalogue, parted: Split) -> TrainingView:
+def _past(project: Project, catalogue: Catalogue, parted: Split) -> TrainingView:
     return TrainingView.of(
-        catalogue, parted.train, now=parted.cases.now, cut=parted.cut, seed=bench.settings.training.seed
+        catalogue, parted.train, now=parted.cases.now, cut=parted.cut, seed=project.settings.training.seed
     )
 
 
-def _compared(bench: Project, parted: Split, names: Sequence[str]) -> EvaluationResult:
-    settings, catalogue = bench.settings, bench.dataset.catalogue
-    past = _past(bench, catalogue, parted)
+def _compared(project: Project, parted: Split, names: Sequence[str]) -> EvaluationResult:
+    settings, catalogue = project.settings, project.dataset.catalogue
+    past = _past(project, catalogue, parted)
     compared: dict[str, System] = {}
     for name in names:
         if name == systems.OWN_SYSTEM:
-            compared[name] = train_on_past(bench, past)
+            compared[name] = train_on_past(project, past)
         else:
-            with bench.progress.stage("learn baselines"):
+            with project.progress.stage("learn baselines"):
                 shown, system = systems.create_baseline(name, past)
                 compared[shown] = system
     judge = Evaluator(
@@ -137,11 +137,11 @@ def _compared(bench: Project, parted: Split, names: Sequence[str]) -> Evaluation
         content=words(catalogue),
         first=systems.OWN_SYSTEM,
     )
-    with bench.progress.stage("compare"):
+    with project.progress.stage("compare"):
         return judge.judge(parted.cases, compared)
 
 
-def train_on_past(bench: Project, past: TrainingView) -> System:
+def train_on_past(project: Project, past: TrainingView) -> System:
     """Our own system, trained on the past alone.
 
     Encoder and ranker learn from the products that were there; those created since are encoded by what was learned,
@@ -150,9 +150,9 @@ def train_on_past(bench: Project, past: TrainingView) -> System:
     Raises:
         DataContractError: there is too little before the test to train on.
     """
-    settings = bench.settings
+    settings = project.settings
     older, events = past.without_new_products()
-    lesson = TrainingJob(bench, older, events, settings.artifacts / "evaluation")
+    lesson = TrainingJob(project, older, events, settings.artifacts / "evaluation")
     try:
         model, table = lesson.train_encoder()
     except DataContractError as error:
@@ -174,7 +174,7 @@ def train_on_past(bench: Project, past: TrainingView) -> System:
         blend=blend,
         recommend=settings.recommend,
         rules=settings.rules,
-        users=bench.dataset.users,
+        users=project.dataset.users,
         now=past.now,
     )
 
@@ -184,21 +184,21 @@ def train_on_past(bench: Project, past: TrainingView) -> System:
     return ranked
 
 
-def _check_leakage(bench: Project, parted: Split, names: Sequence[str]) -> Table:
+def _check_leakage(project: Project, parted: Split, names: Sequence[str]) -> Table:
     """Demand of each plain system that it does not notice a change of what is held back.
 
     Raises:
         RecsysError: one does.
     """
-    dataset, seed = bench.dataset, bench.settings.training.seed
+    dataset, seed = project.dataset, project.settings.training.seed
     changed = leaks.perturbed_views(dataset.catalogue, dataset.interactions, parted, seed=seed)
     some = parted.cases.take(np.arange(min(_LEAK_USERS, len(parted.cases)))).histories
     rows, wrong = [], []
-    with bench.progress.stage("check for leaks"):
+    with project.progress.stage("check for leaks"):
         for name in (name for name in names if name != systems.OWN_SYSTEM):
 
             def build(world: leaks.ShopView, name: str = name) -> System:
-                return systems.create_baseline(name, _past(bench, world.catalogue, _again(bench, world, parted)))[1]
+                return systems.create_baseline(name, _past(project, world.catalogue, _again(project, world, parted)))[1]
 
             found = leaks.find_leaks(build, changed, some)
             wrong += [f"{name} ({', '.join(found)})"] if found else []
@@ -210,10 +210,10 @@ def _check_leakage(bench: Project, parted: Split, names: Sequence[str]) -> Table
     return Table("leak check: changes of what is held back", ("system", "changed", "noticed"), rows)
 
 
-def _again(bench: Project, world: leaks.ShopView, parted: Split) -> Split:
+def _again(project: Project, world: leaks.ShopView, parted: Split) -> Split:
     """Part a changed world as the real one is parted: at the same cut, or by the same rule."""
     if parted.cut is None:
-        return split_interactions(bench, world.interactions)
+        return split_interactions(project, world.interactions)
     return Split(
         parted.split,
         world.interactions.split(parted.cut)[0],

@@ -1,6 +1,6 @@
 """The last evaluation, kept for whoever asks later: its figures, its verdict, what was compared and when.
 
-In: a Bench and what came out of a comparison. Out: sealed files under artifacts/evaluation, and `StoredEvaluation` read back.
+In: an open project and what came out of a comparison. Out: sealed files under artifacts/evaluation, and `StoredEvaluation` read back.
 """
 
 from __future__ import annotations
@@ -44,17 +44,19 @@ def folder(settings: Settings) -> Path:
     return settings.artifacts / "evaluation"
 
 
-def save_evaluation(bench: Project, judged: EvaluationResult, *, said: str, test_users: int, train_events: int) -> Path:
+def save_evaluation(
+    project: Project, judged: EvaluationResult, *, said: str, test_users: int, train_events: int
+) -> Path:
     """Keep an evaluation in the place of the one before; return its manifest.
 
     Args:
-        bench: the project.
+        project: the project.
         judged: figures and pairs.
         said: the verdict in words.
         test_users: users judged.
         train_events: events learned from.
     """
-    asked, settings = bench.settings.evaluate, bench.settings
+    asked, settings = project.settings.evaluate, project.settings
     facts = {
         "verdict": said,
         "at": int(time.time()),
@@ -64,10 +66,10 @@ def save_evaluation(bench: Project, judged: EvaluationResult, *, said: str, test
         "models": list(asked.models),
         "test_users": test_users,
         "train_events": train_events,
-        "data_fingerprint": bench.dataset.fingerprint,
-        "list_hash": bench.recommendation_settings_hash(),
-        "model_hash": bench.model_settings_hash(),
-        "run_id": _published(bench),
+        "data_fingerprint": project.dataset.fingerprint,
+        "list_hash": project.recommendation_settings_hash(),
+        "model_hash": project.model_settings_hash(),
+        "run_id": _published(project),
         "seed": settings.training.seed,
         "version": __version__,
     }
@@ -96,13 +98,13 @@ def load_last_evaluation(settings: Settings) -> StoredEvaluation | None:
         return None
 
 
-def _published(bench: Project) -> str | None:
+def _published(project: Project) -> str | None:
     """The run consumers read while this was judged; None where there is none or no store with runs."""
     from sqlalchemy.exc import DBAPIError
 
     try:
-        with bench.store.reader() as connection:
-            found = pointer.published_run(connection, bench.settings.recommend.placement)
+        with project.store.reader() as connection:
+            found = pointer.published_run(connection, project.settings.recommend.placement)
     except (NotFoundError, DBAPIError):  # a store that was never made has no such table
         return None
     return None if found is None else str(found["run_id"])

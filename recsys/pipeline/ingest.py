@@ -1,6 +1,6 @@
 """Taking data in: files, a shop's own database or frames, judged, written to the store; and what the store then holds.
 
-In: a Bench and what is `IngestRequest`. Out: rows in the store, rejected rows with their reasons, a Report.
+In: an open project and what is `IngestRequest`. Out: rows in the store, rejected rows with their reasons, a Report.
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ class IngestRequest:
         return IngestRequest(tuple(paths), preset, table, pairs, tuple(images), sql, dict(frames or {}), full)
 
 
-def ingest(bench: Project, wanted: IngestRequest, *, dry_run: bool = False) -> CommandResult:
+def ingest(project: Project, wanted: IngestRequest, *, dry_run: bool = False) -> CommandResult:
     """Read, judge, write.
 
     Args:
-        bench: the project.
+        project: the project.
         wanted: what to read.
         dry_run: judge the rows but write nothing and decode no picture.
 
@@ -99,23 +99,23 @@ def ingest(bench: Project, wanted: IngestRequest, *, dry_run: bool = False) -> C
         TemporaryError: the database went away; what was read of it stays.
     """
     if wanted.sql:
-        return _from_database(bench, wanted, dry_run=dry_run)
-    settings, store = bench.settings, bench.store
+        return _from_database(project, wanted, dry_run=dry_run)
+    settings, store = project.settings, project.store
     parts = _parts(wanted)
     images = list(wanted.images or sources.find_image_archives(wanted.paths))
-    with bench.progress.stage("read and judge"):
+    with project.progress.stage("read and judge"):
         judged = judge(
             parts,
             settings=settings.data,
-            pictures=None if dry_run else bench.images,
+            pictures=None if dry_run else project.images,
             images=images,
             known_products=read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].to_list(),
             forgotten=load_erased_users(store),
         )
     if not dry_run:
-        with bench.progress.stage("write"):
+        with project.progress.stage("write"):
             write_inputs(store, judged.accepted, judged.rejected, sources=judged.sources, pictured=judged.pictured)
-        bench.reload()
+        project.reload()
     return _report(judged.counts, judged.warnings, judged.notes, dry_run=dry_run)
 
 
@@ -125,45 +125,45 @@ def _parts(wanted: IngestRequest) -> list[sources.SourceTable]:
     return sources.read_inputs(wanted.paths, preset=wanted.preset, table=wanted.table, mapping=wanted.mapping)
 
 
-def _from_database(bench: Project, wanted: IngestRequest, *, dry_run: bool) -> CommandResult:
-    source, store = bench.settings.source, bench.store
+def _from_database(project: Project, wanted: IngestRequest, *, dry_run: bool) -> CommandResult:
+    source, store = project.settings.source, project.store
     if source.url is None:
         raise ConfigError("nothing to ingest: name files or folders, or --from-sql URL, or set [source] url")
     given = {"products": source.products_query, "events": source.events_query, "users": source.users_query}
     queries = {table: query for table, query in given.items() if query is not None}
-    wishes = source_queries(queries, folder=bench.settings.project)
+    wishes = source_queries(queries, folder=project.settings.project)
     with SourceReader(source.url.get_secret_value()) as reader:
         if same_database(reader.engine, store.engine):
             raise UsageError("the source is the store's own database; give [source] url the shop's (or --from-sql URL)")
         try:
-            with bench.progress.stage("read from the database") as progress:
+            with project.progress.stage("read from the database") as progress:
                 known = read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].cast(pl.String)
                 reading = SqlIngestion(
-                    bench, reader, known=known, full=wanted.full, write=not dry_run, progress=progress
+                    project, reader, known=known, full=wanted.full, write=not dry_run, progress=progress
                 )
                 if wanted.images:
-                    wishes = _pictured(bench, wanted, reading, wishes)
+                    wishes = _pictured(project, wanted, reading, wishes)
                 for select in wishes:
                     reading.read_table(select)
         finally:
-            bench.reload()
+            project.reload()
     return _report(reading.taken.counts, reading.taken.warnings, reading.taken.notes, dry_run=dry_run)
 
 
 def _pictured(
-    bench: Project, wanted: IngestRequest, reading: SqlIngestion, wishes: list[SourceQuery]
+    project: Project, wanted: IngestRequest, reading: SqlIngestion, wishes: list[SourceQuery]
 ) -> list[SourceQuery]:
     """Read the products at once and not in batches: which picture belongs to whom is told from all of them."""
     parts = [read_all(select, reading.reader) for select in wishes if select.table == "products"]
     judged = judge(
         parts,
-        settings=bench.settings.data,
-        pictures=bench.images if reading.write else None,
+        settings=project.settings.data,
+        pictures=project.images if reading.write else None,
         images=wanted.images,
         known_products=reading.known.to_list(),
     )
     if reading.write:
-        write_inputs(bench.store, judged.accepted, judged.rejected, sources=judged.sources, pictured=judged.pictured)
+        write_inputs(project.store, judged.accepted, judged.rejected, sources=judged.sources, pictured=judged.pictured)
     reading.taken.counts.update(judged.counts)
     reading.taken.warnings += judged.warnings
     reading.taken.notes += judged.notes

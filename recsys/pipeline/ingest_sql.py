@@ -1,6 +1,6 @@
 """Reading a shop's own database into the store: batch by batch, judged, committed together with how far it has come.
 
-In: a Bench, the SELECTs, an open `SourceReader`. Out: rows in the store, a moved mark, counts of every row; a reading that is
+In: an open project, the SELECTs, an open `SourceReader`. Out: rows in the store, a moved mark, counts of every row; a reading that is
 stopped keeps what it has written, and the next one goes on.
 """
 
@@ -44,7 +44,7 @@ class SqlIngestion:
     """One reading of a source, table after table, products first.
 
     Args:
-        bench: the project.
+        project: the project.
         reader: the open source.
         known: ids of products that are in the store.
         full: read everything, whatever was read before.
@@ -53,11 +53,11 @@ class SqlIngestion:
     """
 
     def __init__(
-        self, bench: Project, reader: SourceReader, *, known: pl.Series, full: bool, write: bool, progress: Progress
+        self, project: Project, reader: SourceReader, *, known: pl.Series, full: bool, write: bool, progress: Progress
     ) -> None:
-        self.bench, self.reader, self.full, self.write, self.progress = bench, reader, full, write, progress
+        self.project, self.reader, self.full, self.write, self.progress = project, reader, full, write, progress
         self.known = known
-        self.forgotten = load_erased_users(bench.store)
+        self.forgotten = load_erased_users(project.store)
         self.now = int(time.time())
         self.rows = 0
         self.taken = IngestCounts()
@@ -77,13 +77,13 @@ class SqlIngestion:
         fingerprint = select.fingerprint(self.reader)
         mark = Watermark(select.source, fingerprint)
         if select.incremental and not self.full:
-            mark = marks.read_watermark(self.bench.store, select.source, fingerprint)
-            if mark.newest is None and mark.reached is None and marks.has_mark(self.bench.store, select.source):
+            mark = marks.read_watermark(self.project.store, select.source, fingerprint)
+            if mark.newest is None and mark.reached is None and marks.has_mark(self.project.store, select.source):
                 self.taken.notes.append(
                     f"{select.table}: another query or database than last time, read from the start"
                 )
         table = _TableIngestion(self, select, mark)
-        batches = select.frames(self.reader, since=table.since, batch=self.bench.settings.source.batch_rows)
+        batches = select.frames(self.reader, since=table.since, batch=self.project.settings.source.batch_rows)
         try:
             for frame, last in _ended(batches):
                 table.take(frame, last=last)
@@ -107,7 +107,7 @@ class _TableIngestion:
 
     def __init__(self, reading: SqlIngestion, select: SourceQuery, mark: Watermark) -> None:
         self.reading, self.select, self.mark = reading, select, mark
-        settings = reading.bench.settings
+        settings = reading.project.settings
         self.start = mark.newest if mark.reached is None else mark.reached
         overlap = int(settings.source.overlap_hours * 3600)
         self.since = 0 if self.start is None else max(0, self.start - overlap)
@@ -137,7 +137,7 @@ class _TableIngestion:
     def give_up(self) -> None:
         """What was read cannot be trusted to be in order or whole: the next reading begins where this one began."""
         if self._moved:
-            marks.set_watermark(self.reading.bench.store, replace(self.mark, reached=None, counts={}))
+            marks.set_watermark(self.reading.project.store, replace(self.mark, reached=None, counts={}))
 
     def said(self) -> tuple[list[str], list[str]]:
         """Notes and warnings."""
@@ -175,7 +175,7 @@ class _TableIngestion:
             self.select.table,
             self.select.shaped(numbered),
             source=self.select.source,
-            settings=self.reading.bench.settings.data,
+            settings=self.reading.project.settings.data,
             now=self.reading.now,
             known_products=self.reading.known if self.select.table == "events" else None,
             twins=self._twins,
@@ -235,7 +235,7 @@ class _TableIngestion:
         before: Counts = dict(self.mark.counts) if self.mark.reached is not None else {}
         with stop.defer_signals():
             marks.write_batch(
-                self.reading.bench.store,
+                self.reading.project.store,
                 self.select.table,
                 accepted,
                 checked.rejected,
@@ -248,14 +248,14 @@ class _TableIngestion:
     def _write_rows(self, accepted: pl.DataFrame) -> None:
         if self.reading.write:
             none = pl.DataFrame(schema=dict.fromkeys(schema.REJECTED_COLUMNS, pl.String))
-            marks.write_batch(self.reading.bench.store, self.select.table, accepted, none, source=self.select.source)
+            marks.write_batch(self.reading.project.store, self.select.table, accepted, none, source=self.select.source)
 
     def _finished(self, accepted: pl.DataFrame) -> pl.DataFrame:
         if self.select.table != "products":
             return accepted
         self.ids.append(accepted[schema.PRODUCT_ID])
         self._pictures += accepted[schema.IMAGE].count()
-        return add_content_hashes(accepted, self.reading.bench.images if self.reading.write else None)
+        return add_content_hashes(accepted, self.reading.project.images if self.reading.write else None)
 
 
 def _ended(frames: Iterable[pl.DataFrame]) -> Iterator[tuple[pl.DataFrame, bool]]:

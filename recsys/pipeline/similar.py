@@ -1,6 +1,6 @@
 """Looking for products: one query answered, or a file of them.
 
-In: a Bench and what to look for. Out: a Report, a frame, or a file of answers.
+In: an open project and what to look for. Out: a Report, a frame, or a file of answers.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ than loading an index to look at a part; who asks on gets the index."""
 
 
 def find_similar(
-    bench: Project, query: Query, *, k: int = 10, where: str | None = None, output: Path | None = None
+    project: Project, query: Query, *, k: int = 10, where: str | None = None, output: Path | None = None
 ) -> CommandResult:
     """Products like a product, a text, a picture, or a mix; see `recsys.vectors.search`."""
     if output is None:
-        frame = search_one(bench, query, k=k, where=where)
+        frame = search_one(project, query, k=k, where=where)
         return CommandResult(
             "similar", counts={"found": frame.height}, tables=[Table.from_frame("similar products", frame)]
         )
     with ResultWriter(output) as answers:
-        frame = search_one(bench, query, k=k, where=where)
+        frame = search_one(project, query, k=k, where=where)
         answers.write(frame)
     return CommandResult("similar", counts={"found": frame.height}, artifacts={"answers": output})
 
 
 def search_one(
-    bench: Project, query: Query, *, k: int = 10, where: str | None = None, search: SearchSettings | None = None
+    project: Project, query: Query, *, k: int = 10, where: str | None = None, search: SearchSettings | None = None
 ) -> pl.DataFrame:
     """The same as a frame: product_id, score, title."""
-    asked = search or bench.settings.search
-    bench.query_count += 1
-    many = bench.query_count > BRUTE_FORCE_QUERIES and bench.embeddings.vectors.size > SCAN_LIMIT
-    (found,) = get_search_engine(bench, asked, whole=where is not None, many=many).search([query], k, where=[where])
+    asked = search or project.settings.search
+    project.query_count += 1
+    many = project.query_count > BRUTE_FORCE_QUERIES and project.embeddings.vectors.size > SCAN_LIMIT
+    (found,) = get_search_engine(project, asked, whole=where is not None, many=many).search([query], k, where=[where])
     if isinstance(found, UsageError):
         raise found
     return found
@@ -74,11 +74,11 @@ def parse_query(*, weights: Sequence[str] = (), **named: Any) -> Query:
     return Query(**named, weights=held)
 
 
-def get_search_engine(bench: Project, search: SearchSettings, *, whole: bool, many: bool = False) -> SearchEngine:
+def get_search_engine(project: Project, search: SearchSettings, *, whole: bool, many: bool = False) -> SearchEngine:
     """What answers queries; kept for the next one while catalogue and vectors stay the same.
 
     Args:
-        bench: the project.
+        project: the project.
         search: how to look.
         whole: whether all columns of the products are needed, as for a condition.
         many: whether there are enough queries to load an index for.
@@ -89,29 +89,29 @@ def get_search_engine(bench: Project, search: SearchSettings, *, whole: bool, ma
         depth=search.depth,
         fusion=search.fusion,
     )
-    catalogue = _catalogue(bench, whole=whole or way.mode != "vector")
+    catalogue = _catalogue(project, whole=whole or way.mode != "vector")
     key = (way, many)
-    held = bench.search_engines.get(key)
-    if held is None or held.catalogue is not catalogue or held.table is not bench.embeddings:
+    held = project.search_engines.get(key)
+    if held is None or held.catalogue is not catalogue or held.table is not project.embeddings:
         held = SearchEngine(
             catalogue,
-            bench.embeddings,
-            index=_index(bench, many=many),
-            model_loader=lambda: bench.model,
-            lexical_loader=lambda: load_bm25(bench),
-            images=bench.settings.images,
+            project.embeddings,
+            index=_index(project, many=many),
+            model_loader=lambda: project.model,
+            lexical_loader=lambda: load_bm25(project),
+            images=project.settings.images,
             way=way,
         )
-        bench.search_engines[key] = held
+        project.search_engines[key] = held
     return held
 
 
-def load_bm25(bench: Project) -> Bm25Index:
+def load_bm25(project: Project) -> Bm25Index:
     """The index of words, loaded when it is the one of today's texts, else built."""
-    return open_bm25(bench.catalogue, bench.index_folder)
+    return open_bm25(project.catalogue, project.index_folder)
 
 
-def override_search_settings(bench: Project, *, mode: str | None, variants: bool | None) -> SearchSettings:
+def override_search_settings(project: Project, *, mode: str | None, variants: bool | None) -> SearchSettings:
     """The settings with what a call says of its own.
 
     Raises:
@@ -122,7 +122,7 @@ def override_search_settings(bench: Project, *, mode: str | None, variants: bool
     from recsys.errors import suggestion
     from recsys.vectors.search.engine import Mode
 
-    search = bench.settings.search
+    search = project.settings.search
     if mode is not None and mode not in get_args(Mode):
         known = get_args(Mode)
         raise UsageError(f"unknown search '{mode}'{suggestion(mode, known)}; there are {', '.join(known)}")
@@ -130,15 +130,15 @@ def override_search_settings(bench: Project, *, mode: str | None, variants: bool
     return search.model_copy(update={name: value for name, value in changed.items() if value is not None})
 
 
-def _catalogue(bench: Project, *, whole: bool) -> Catalogue:
+def _catalogue(project: Project, *, whole: bool) -> Catalogue:
     """The products as far as they are needed; the log of events is not read for them."""
-    loaded = {"dataset", "_products_alone"} & bench.__dict__.keys()
-    return bench.catalogue if whole or loaded else bench.product_titles
+    loaded = {"dataset", "_products_alone"} & project.__dict__.keys()
+    return project.catalogue if whole or loaded else project.product_titles
 
 
-def _index(bench: Project, *, many: bool) -> VectorIndex:
-    if not many and bench.embeddings.vectors.size <= SCAN_LIMIT:
-        return FlatIndex(bench.embeddings.vectors)
+def _index(project: Project, *, many: bool) -> VectorIndex:
+    if not many and project.embeddings.vectors.size <= SCAN_LIMIT:
+        return FlatIndex(project.embeddings.vectors)
     from recsys.pipeline import index
 
-    return index.open_current_index(bench, queries=None if many else 1).index
+    return index.open_current_index(project, queries=None if many else 1).index

@@ -1,6 +1,6 @@
 """A file or frame of queries, answered block by block; a row that cannot be answered is told and left out.
 
-In: a Bench, rows with query_id, product, text, image, where, not_product, not_text, not_image. Out: a file or frame of
+In: an open project, rows with query_id, product, text, image, where, not_product, not_text, not_image. Out: a file or frame of
 query_id, rank, product_id, score, title.
 """
 
@@ -61,11 +61,11 @@ class FailedQueries:
             logger.warning("row %d (query %s) was not answered: %s", row, query, why)
 
 
-def search_file(bench: Project, queries: Path, *, k: int, output: Path | None) -> CommandResult:
+def search_file(project: Project, queries: Path, *, k: int, output: Path | None) -> CommandResult:
     """Answer the queries of a file into a file.
 
     Args:
-        bench: the project.
+        project: the project.
         queries: csv, jsonl or parquet; pictures are named as seen from its folder.
         k: answers a query.
         output: where; its ending says how it is written.
@@ -78,18 +78,18 @@ def search_file(bench: Project, queries: Path, *, k: int, output: Path | None) -
         raise UsageError("--queries needs a file for the answers: -o answers.parquet (or .csv, .jsonl)")
     _check(files.columns(queries), str(queries))
     bad, asked = FailedQueries(), 0
-    with ResultWriter(output) as answers, bench.progress.stage("similar") as progress:
+    with ResultWriter(output) as answers, project.progress.stage("similar") as progress:
         for block in files.frames(queries, batch=BLOCK):
             asked += block.height
-            answers.write(_answered(bench, block, k, bad, folder=queries.parent, search=bench.settings.search))
+            answers.write(_answered(project, block, k, bad, folder=queries.parent, search=project.settings.search))
             progress(asked, asked)
-        _judge(bench, bad, asked)
+        _judge(project, bad, asked)
     counts = {"queries": asked, "answered": asked - bad.count, "rejected": bad.count, "rows": answers.rows}
     tables = [Table("not answered", ("row", QUERY_ID, "why"), bad.first)] if bad.first else []
     return CommandResult("similar", counts=counts, artifacts={"answers": output}, tables=tables)
 
 
-def search_frame(bench: Project, queries: Any, *, k: int, search: SearchSettings) -> pl.DataFrame:
+def search_frame(project: Project, queries: Any, *, k: int, search: SearchSettings) -> pl.DataFrame:
     """Answer the queries of a file or a frame (polars, pandas, pyarrow); a bad row is told in the log.
 
     Returns:
@@ -108,8 +108,8 @@ def search_frame(bench: Project, queries: Any, *, k: int, search: SearchSettings
         folder, blocks = Path(), frame_batches(frame)
     for block in blocks:
         asked += block.height
-        out.append(_answered(bench, block, k, bad, folder=folder, search=search))
-    _judge(bench, bad, asked)
+        out.append(_answered(project, block, k, bad, folder=folder, search=search))
+    _judge(project, bad, asked)
     return pl.concat(out) if out else pl.DataFrame(schema=SCHEMA)
 
 
@@ -129,8 +129,8 @@ def _check(columns: list[str], place: str) -> None:
         raise UsageError(f"{place}: names no product, text or image to look for; there are {', '.join(COLUMNS)}")
 
 
-def _judge(bench: Project, bad: FailedQueries, asked: int) -> None:
-    most = bench.settings.data.max_bad_fraction
+def _judge(project: Project, bad: FailedQueries, asked: int) -> None:
+    most = project.settings.data.max_bad_fraction
     if bad.count > _TOLD:
         logger.warning("%d of %d queries were not answered", bad.count, asked)
     if bad.count > most * asked:
@@ -142,7 +142,7 @@ def _judge(bench: Project, bad: FailedQueries, asked: int) -> None:
 
 
 def _answered(
-    bench: Project, block: pl.DataFrame, k: int, bad: FailedQueries, *, folder: Path, search: SearchSettings
+    project: Project, block: pl.DataFrame, k: int, bad: FailedQueries, *, folder: Path, search: SearchSettings
 ) -> pl.DataFrame:
     """Answers to one block of queries."""
     good: list[tuple[int, str, Query, str | None]] = []
@@ -159,7 +159,7 @@ def _answered(
     out = []
     if good:
         conditions = [where for *_, where in good]
-        found = finding.get_search_engine(bench, search, whole=any(conditions), many=True)
+        found = finding.get_search_engine(project, search, whole=any(conditions), many=True)
         answers = found.search([query for _, _, query, _ in good], k, where=conditions)
         for (number, name, *_), one in zip(good, answers, strict=True):
             if isinstance(one, UsageError):

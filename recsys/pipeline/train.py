@@ -1,6 +1,6 @@
 """Training the models in use: the encoder, the ranker, or both.
 
-In: a Bench. Out: model folders `encoder/<version>` and `ranker/<version>`, and a note of what they were trained on.
+In: an open project. Out: model folders `encoder/<version>` and `ranker/<version>`, and a note of what they were trained on.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _LOGS_KEPT = 3
 
 
 def train(
-    bench: Project, *, parts: Sequence[str] = PARTS, resume: bool = False, way: TrainingRecipe | None = None
+    project: Project, *, parts: Sequence[str] = PARTS, resume: bool = False, way: TrainingRecipe | None = None
 ) -> CommandResult:
     """Train the encoder, fit the ranker, or both, and put them into use.
 
     Of several processes that torchrun has started, the first does all of it and the others help with the products.
 
     Args:
-        bench: the project.
+        project: the project.
         parts: "encoder", "ranker" or both.
         resume: go on where a training of the same data and settings was stopped.
         way: from another model, with labels, with a teacher; None = an ordinary training.
@@ -53,20 +53,20 @@ def train(
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise UsageError(f"unknown part '{unknown[0]}'; train {' or '.join(PARTS)}")
-    way = way or TrainingRecipe(bench)
+    way = way or TrainingRecipe(project)
     if not way.is_default and "encoder" not in parts:
         raise UsageError(f"{way.option_text} trains the encoder; leave 'ranker' out, which is fitted after it")
     if not way.is_default and crew.world_size() > 1:
         raise UsageError(f"{way.option_text} trains in one process; start it without torchrun")
     if crew.is_helper():
-        return _join_distributed_training(bench, parts=parts, resume=resume)
-    dataset = bench.dataset
+        return _join_distributed_training(project, parts=parts, resume=resume)
+    dataset = project.dataset
     require_training_data(dataset)
-    given = create_job(bench, resume=resume, way=way)
-    left = _remaining_parts(bench, given, way, parts) if resume else tuple(parts)
+    given = create_job(project, resume=resume, way=way)
+    left = _remaining_parts(project, given, way, parts) if resume else tuple(parts)
     if "encoder" in left:
         given = replace(given, plan=way.plan)  # a model that does not fit is refused before anything is removed
-        _warn_replaced_recipe(bench, way)
+        _warn_replaced_recipe(project, way)
     _forget_others(given.folder)
     artifacts: dict[str, Path] = {}
     tables: list[Table] = []
@@ -74,43 +74,43 @@ def train(
         model, table = given.train_encoder()
         predicted = way.predictions(model, table.vectors)
         tables = way.tables(model, predicted)
-        seed = bench.settings.training.seed
+        seed = project.settings.training.seed
         artifacts["encoder"] = checkpoint.save(
-            model, bench.models_folder / "encoder", data_fingerprint=dataset.fingerprint, seed=seed
+            model, project.models_folder / "encoder", data_fingerprint=dataset.fingerprint, seed=seed
         )
         if predicted is not None:
-            with bench.store.engine.begin() as connection:
+            with project.store.engine.begin() as connection:
                 predictions.replace(
-                    connection, bench.store.dialect, predicted, attributes=predicted["attribute"].unique()
+                    connection, project.store.dialect, predicted, attributes=predicted["attribute"].unique()
                 )
-        table.save(bench.embeddings_folder)  # they are those of the model just saved: nobody encodes them again
+        table.save(project.embeddings_folder)  # they are those of the model just saved: nobody encodes them again
         TrainingState.capture(
-            bench, dataset, encoder=model.version, ranker="", way=way.fingerprint, said=way.option_text
-        ).save(bench.models_folder)
-        bench.reload_models()
+            project, dataset, encoder=model.version, ranker="", way=way.fingerprint, said=way.option_text
+        ).save(project.models_folder)
+        project.reload_models()
         given.clean_up()
     elif "encoder" in parts:
-        with distributed.process_group(bench.settings.training.device):
+        with distributed.process_group(project.settings.training.device):
             distributed.broadcast(0)
     if "ranker" in left:
         artifacts["ranker"] = rankers.save_ranker(
-            given.fit_ranker(bench.model, update_embeddings(bench).table.vectors),
-            bench.models_folder / "ranker",
-            encoder=bench.model.version,
+            given.fit_ranker(project.model, update_embeddings(project).table.vectors),
+            project.models_folder / "ranker",
+            encoder=project.model.version,
             data_fingerprint=dataset.fingerprint,
-            seed=bench.settings.training.seed,
+            seed=project.settings.training.seed,
         )
-        known = TrainingState.load(bench.models_folder)
-        same = known if known and known.encoder == bench.model.version else None
+        known = TrainingState.load(project.models_folder)
+        same = known if known and known.encoder == project.model.version else None
         TrainingState.capture(
-            bench,
+            project,
             dataset,
-            encoder=bench.model.version,
+            encoder=project.model.version,
             ranker=artifacts["ranker"].name,
             way=same.way if same else "",
             said=same.said if same else "",
-        ).save(bench.models_folder)
-        bench.reload_models()
+        ).save(project.models_folder)
+        project.reload_models()
         given.clean_up()
     counts = {"products": len(dataset.catalogue), "users": len(dataset.users), "events": len(dataset.interactions)}
     return CommandResult(
@@ -118,36 +118,36 @@ def train(
         counts={**counts, **way.counts()},
         warnings=way.warnings(),
         artifacts=artifacts,
-        tables=[*tables, bench.stage_table()],
+        tables=[*tables, project.stage_table()],
         notes=way.notes() if tables else [],
     )
 
 
-def _join_distributed_training(bench: Project, *, parts: Sequence[str], resume: bool) -> CommandResult:
+def _join_distributed_training(project: Project, *, parts: Sequence[str], resume: bool) -> CommandResult:
     """What the processes but the first do of a training under torchrun: help with the product encoder.
 
     They read the data only when the first has, which is when it says that there is something to do.
     """
     if "encoder" in parts:
-        with distributed.process_group(bench.settings.training.device):
+        with distributed.process_group(project.settings.training.device):
             if distributed.broadcast(1):
-                create_job(bench, resume=resume).train_product_encoder()
+                create_job(project, resume=resume).train_product_encoder()
     return CommandResult("train")
 
 
-def create_job(bench: Project, *, resume: bool, way: TrainingRecipe | None = None) -> TrainingJob:
+def create_job(project: Project, *, resume: bool, way: TrainingRecipe | None = None) -> TrainingJob:
     """The training of today's data with today's settings in this way; its folder is named by all three."""
-    dataset = bench.dataset
+    dataset = project.dataset
     name = "-".join(
-        [bench.model_settings_hash(), dataset.fingerprint, *([way.fingerprint] if way and way.fingerprint else [])]
+        [project.model_settings_hash(), dataset.fingerprint, *([way.fingerprint] if way and way.fingerprint else [])]
     )
-    folder = bench.settings.artifacts / "training" / name
-    return TrainingJob(bench, dataset.catalogue, dataset.interactions, folder, resume=resume)
+    folder = project.settings.artifacts / "training" / name
+    return TrainingJob(project, dataset.catalogue, dataset.interactions, folder, resume=resume)
 
 
-def _warn_replaced_recipe(bench: Project, way: TrainingRecipe) -> None:
+def _warn_replaced_recipe(project: Project, way: TrainingRecipe) -> None:
     """Tell when an ordinary training takes the place of one with labels, a teacher, or another model to start from."""
-    known = TrainingState.load(bench.models_folder)
+    known = TrainingState.load(project.models_folder)
     if known is not None and known.way and way.is_default:
         logger.warning(
             "the encoder in use was trained with %s; the new one is not: give the options again to have it so",
@@ -155,10 +155,12 @@ def _warn_replaced_recipe(bench: Project, way: TrainingRecipe) -> None:
         )
 
 
-def _remaining_parts(bench: Project, given: TrainingJob, way: TrainingRecipe, parts: Sequence[str]) -> tuple[str, ...]:
+def _remaining_parts(
+    project: Project, given: TrainingJob, way: TrainingRecipe, parts: Sequence[str]
+) -> tuple[str, ...]:
     """What a stopped training has left to do: the ranker alone when it was stopped after the encoder was saved."""
-    known, dataset = TrainingState.load(bench.models_folder), bench.dataset
-    now = (bench.model_settings_hash(), dataset.fingerprint, way.fingerprint)
+    known, dataset = TrainingState.load(project.models_folder), project.dataset
+    now = (project.model_settings_hash(), dataset.fingerprint, way.fingerprint)
     same = known is not None and (known.model_hash, known.fingerprint, known.way) == now
     if known is not None and same and not known.ranker and "ranker" in parts:
         return ("ranker",)

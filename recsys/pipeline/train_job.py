@@ -43,7 +43,7 @@ class TrainingJob:
     """What is learned from, and where checkpoints go.
 
     Attributes:
-        bench: settings and watch.
+        project: settings and watch.
         catalogue: n products.
         interactions: all events that may be learned from.
         folder: of checkpoints and logs; of this data and these settings alone.
@@ -51,7 +51,7 @@ class TrainingJob:
         course: what the product encoder starts from, and what is asked of it besides.
     """
 
-    bench: Project
+    project: Project
     catalogue: Catalogue
     interactions: Interactions
     folder: Path
@@ -71,7 +71,7 @@ class TrainingJob:
 
     def train_encoder(self) -> tuple[Model, EmbeddingTable]:
         """Product encoder on what was before the ranker's window, user encoder on everything; model and vectors."""
-        settings, watch = self.bench.settings, self.bench.progress
+        settings, watch = self.project.settings, self.project.progress
         with watch.stage("train products", draws_itself=True), distributed.process_group(settings.training.device):
             distributed.broadcast(1)
             model = self.train_product_encoder()
@@ -82,7 +82,7 @@ class TrainingJob:
 
     def train_product_encoder(self) -> Model:
         """The product encoder alone, by this process and those it works together with."""
-        settings = self.bench.settings
+        settings = self.project.settings
         return train_products(
             self.catalogue,
             self._before_window(),
@@ -91,7 +91,7 @@ class TrainingJob:
             training=settings.training,
             folder=self.folder / _ENCODER,
             resume=self.resume,
-            progress=self.bench.progress.shown,
+            progress=self.project.progress.shown,
             course=self.plan,
         )
 
@@ -100,7 +100,7 @@ class TrainingJob:
 
         Without enough users to rehearse with, the sources count the same, and a warning says so.
         """
-        settings, watch = self.bench.settings, self.bench.progress
+        settings, watch = self.project.settings, self.project.progress
         with watch.stage("fit ranker", draws_itself=True):
             try:
                 return rehearsal.fit_ranker(
@@ -119,7 +119,7 @@ class TrainingJob:
 
     def _users(self, model: Model, content: FloatArray, interactions: Interactions, *, name: str) -> Model:
         """The model with a user encoder trained on some events."""
-        settings = self.bench.settings
+        settings = self.project.settings
         return train_users(
             model,
             np.array(content),  # a copy: the table's vectors are a read-only map, which torch does not take
@@ -129,13 +129,13 @@ class TrainingJob:
             training=settings.training,
             folder=self.folder / name,
             resume=self.resume,
-            progress=self.bench.progress.shown,
+            progress=self.project.progress.shown,
         )
 
     def _before_window(self) -> Interactions:
         """Events before the window the ranker is fitted on; all of them when they share one moment."""
         try:
-            cut = cases.cutoff_for_fraction(self.interactions, self.bench.settings.ranker.window_fraction)
+            cut = cases.cutoff_for_fraction(self.interactions, self.project.settings.ranker.window_fraction)
         except UsageError as error:
             logger.warning("nothing is held back from the encoder: %s", error)
             return self.interactions

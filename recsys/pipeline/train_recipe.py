@@ -37,7 +37,7 @@ class TrainingRecipe:
     """What is asked for, and what comes of it; nothing is read before it is needed.
 
     Args:
-        bench: the project.
+        project: the project.
         labels: a file of labels to learn from.
         start: folder of the model to start from, or `current`.
         distill: folder of the model to be like, or `current`.
@@ -50,7 +50,7 @@ class TrainingRecipe:
 
     def __init__(
         self,
-        bench: Project,
+        project: Project,
         *,
         labels: Path | None = None,
         initial_model: str | None = None,
@@ -61,12 +61,12 @@ class TrainingRecipe:
             raise UsageError("--distill trains a new encoder beside its teacher, which starts from chance: no --from")
         if distill is not None and labels is not None:
             raise UsageError("--distill and --labels are two trainings: first train --distill, then train --labels")
-        weights = bench.settings.objectives
+        weights = project.settings.objectives
         if labels is not None and not weights.labels:
             raise ConfigError("[objectives] labels = 0 leaves the labels out; set it above 0, or leave --labels out")
         if distill is not None and not weights.teacher:
             raise ConfigError("[objectives] teacher = 0 leaves the teacher out; set it above 0, or leave --distill out")
-        self._bench = bench
+        self._project = project
         self._labels, self._start, self._distill, self._passes = labels, initial_model, distill, epochs
 
     @property
@@ -95,18 +95,22 @@ class TrainingRecipe:
     def reading(self) -> labels.LabelReadResult:
         """The labels; what is rejected among them is kept in the store."""
         assert self._labels is not None
-        bench = self._bench
-        found = labels.read(self._labels, bench.dataset.catalogue.ids, settings=bench.settings.data)
-        write_inputs(bench.store, {}, found.rejected, sources=[found.source])
+        project = self._project
+        found = labels.read(self._labels, project.dataset.catalogue.ids, settings=project.settings.data)
+        write_inputs(project.store, {}, found.rejected, sources=[found.source])
         return found
 
     @cached_property
     def transfer(self) -> Transfer | None:
         """Where the training starts from: the model that is named; with labels else the one in use, if there is one."""
         start = self._start
-        if start is None and self._labels is not None and (self._bench.models_folder / "encoder" / "CURRENT").is_file():
+        if (
+            start is None
+            and self._labels is not None
+            and (self._project.models_folder / "encoder" / "CURRENT").is_file()
+        ):
             start = CURRENT
-        return None if start is None else Transfer(self._named(start), self._bench.settings.encoder)
+        return None if start is None else Transfer(self._named(start), self._project.settings.encoder)
 
     @cached_property
     def teacher(self) -> Model | None:
@@ -116,7 +120,7 @@ class TrainingRecipe:
     @cached_property
     def heads(self) -> ClassificationHeads:
         """What guesses the labels, trained along."""
-        return ClassificationHeads.of(self.reading.labels, self._bench.settings.encoder.dim)
+        return ClassificationHeads.of(self.reading.labels, self._project.settings.encoder.dim)
 
     @cached_property
     def plan(self) -> TrainingPlan:
@@ -125,10 +129,10 @@ class TrainingRecipe:
         Raises:
             ModelFolderError: a model is missing, damaged, or of other sizes.
         """
-        objectives, training = self._bench.settings.objectives, self._bench.settings.training
+        objectives, training = self._project.settings.objectives, self._project.settings.training
         course = self.transfer.course() if self.transfer else DEFAULT_PLAN
         if self.teacher is not None:
-            course = distill.distillation_plan(self.teacher, self._bench.dataset.catalogue, weight=objectives.teacher)
+            course = distill.distillation_plan(self.teacher, self._project.dataset.catalogue, weight=objectives.teacher)
         if self._labels is not None:
             course = finetune.finetuning_plan(self.heads, self.reading.labels, course, weight=objectives.labels)
         if self._labels is not None and self.transfer is not None:
@@ -143,7 +147,7 @@ class TrainingRecipe:
             ModelFolderError: it is no complete model folder.
         """
         if text == CURRENT:
-            return self._bench.model
+            return self._project.model
         folder = Path(text)
         if not folder.is_dir():
             raise UsageError(
@@ -156,7 +160,7 @@ class TrainingRecipe:
         """The labels of all products nobody labelled, columns PREDICTIONS; None when no labels were given."""
         if self._labels is None:
             return None
-        catalogue = self._bench.dataset.catalogue
+        catalogue = self._project.dataset.catalogue
         every = finetune.predict(model, catalogue, self.heads, vectors=vectors)
         left = finetune.filter_unlabelled(every, self.reading.labels)
         return left.with_columns(pl.lit(model.content_version).alias(PREDICTIONS[-1])).select(PREDICTIONS)

@@ -52,13 +52,13 @@ class TrainingState:
 
     @staticmethod
     def capture(
-        bench: Project, dataset: Dataset, *, encoder: str, ranker: str, way: str = "", said: str = ""
+        project: Project, dataset: Dataset, *, encoder: str, ranker: str, way: str = "", said: str = ""
     ) -> TrainingState:
         """The note for a training on this data with these settings."""
         return TrainingState(
             encoder=encoder,
             ranker=ranker,
-            model_hash=bench.model_settings_hash(),
+            model_hash=project.model_settings_hash(),
             fingerprint=dataset.fingerprint,
             columns=tuple(sorted(dataset.catalogue.frame.columns)),
             products=len(dataset.catalogue),
@@ -90,24 +90,24 @@ class TrainingState:
             return None
 
 
-def stale_parts(bench: Project) -> dict[str, str]:
+def stale_parts(project: Project) -> dict[str, str]:
     """Which parts must be trained, and why: "encoder" (which takes "ranker" along), "ranker", or nothing.
 
     Training is due when there is no model, a model folder is damaged, a setting that a model depends on has changed,
     the catalogue has got or lost a column, or events or products have grown by a fifth since.
     """
-    known = TrainingState.load(bench.models_folder)
+    known = TrainingState.load(project.models_folder)
     if known is None:
         return _both("there is no trained model")
     try:
-        loaded = bench.model.version
+        loaded = project.model.version
     except ModelFolderError as error:
         return _both(str(error))
     if loaded != known.encoder:
         return _both(f"the encoder in use is {loaded}, not the noted {known.encoder}")
-    if known.model_hash != bench.model_settings_hash():
+    if known.model_hash != project.model_settings_hash():
         return _both("a setting of the models has changed")
-    dataset = bench.dataset
+    dataset = project.dataset
     if set(known.columns) != set(dataset.catalogue.frame.columns):
         changed = sorted(set(known.columns) ^ set(dataset.catalogue.frame.columns))
         return _both(f"the catalogue's columns have changed ({', '.join(changed[:5])})")
@@ -120,8 +120,8 @@ def stale_parts(bench: Project) -> dict[str, str]:
     if not known.ranker:
         return {"ranker": "there is no fitted ranker"}
     try:
-        if bench.ranker.sources != tuple(bench.settings.recommend.sources):
-            return {"ranker": f"it was fitted for the sources {', '.join(bench.ranker.sources)}"}
+        if project.ranker.sources != tuple(project.settings.recommend.sources):
+            return {"ranker": f"it was fitted for the sources {', '.join(project.ranker.sources)}"}
     except ModelFolderError as error:
         return {"ranker": str(error)}
     return {}

@@ -1,6 +1,6 @@
 """Everything a report tells, gathered from the store, the artifacts and the data.
 
-In: a Bench, the moment. Out: `Content`. What does not exist yet is None or empty in it; nothing is written.
+In: an open project, the moment. Out: `Content`. What does not exist yet is None or empty in it; nothing is written.
 """
 
 from __future__ import annotations
@@ -38,49 +38,49 @@ _AGREEMENT_PRODUCTS, _COMPARED_USERS, _REASONS = 400, 5000, 20
 OURS = "recsys"
 
 
-def collect_content(bench: Project, *, now: int) -> told.ReportContent:
+def collect_content(project: Project, *, now: int) -> told.ReportContent:
     """Look at the project as it stands.
 
     Args:
-        bench: the project.
+        project: the project.
         now: UTC seconds; what ages are told from.
 
     Raises:
         DatabaseUnavailableError: the database does not answer.
     """
-    settings, dataset = bench.settings, bench.dataset
+    settings, dataset = project.settings, project.dataset
     placement = settings.recommend.placement
     shelf = ProductTable(dataset.catalogue)
-    with bench.store.reader() as connection:
+    with project.store.reader() as connection:
         published = pointer.published_run(connection, placement)
         run = None if published is None else dict(published)
     people: tuple[told.UserExample, ...] = ()
     shown = lists = changes = None
     if run is not None:
-        people = exhibits.sample_users(dataset, bench.store, shelf, wanted=settings.report.users, placement=placement)
-        with bench.store.reader() as connection:
+        people = exhibits.sample_users(dataset, project.store, shelf, wanted=settings.report.users, placement=placement)
+        with project.store.reader() as connection:
             places = looks.product_counts(connection, run["run_id"])
             whole = looks.extent(connection, run["run_id"], places)
-        lists, changes = _lists(bench, run, whole), _changes(bench, run, whole)
+        lists, changes = _lists(project, run, whole), _changes(project, run, whole)
         shown = exposure.measure_exposure(dataset, places, shelf)
-    explorer = exhibits.sample_neighbours(dataset.catalogue, bench.store, shelf, wanted=settings.report.products)
+    explorer = exhibits.sample_neighbours(dataset.catalogue, project.store, shelf, wanted=settings.report.products)
     groups = exhibits.load_clusters(dataset.catalogue, settings.artifacts / "clusters", shelf)
     return told.ReportContent(
         shop=settings.project.absolute().name or "shop",
         at=now,
         products=shelf.products(),
         pixels=shelf.pixels(),
-        quality=_quality(bench),
-        training=curves.load_learning_curves(bench),
-        agreement=_agreement(bench),
-        evaluation=_evaluation(bench),
+        quality=_quality(project),
+        training=curves.load_learning_curves(project),
+        agreement=_agreement(project),
+        evaluation=_evaluation(project),
         lists=lists,
         exposure=shown,
         clusters=groups,
         people=people,
         explorer=explorer,
         changes=changes,
-        provenance=origins.collect_provenance(bench, run, now=now),
+        provenance=origins.collect_provenance(project, run, now=now),
         settings=origins.non_default_settings(settings),
     )
 
@@ -92,18 +92,18 @@ def seconds(at: datetime | None) -> int:
     return int((at if at.tzinfo else origins.utc(at)).timestamp())
 
 
-def _quality(bench: Project) -> told.DataQuality:
-    dataset, n = bench.dataset, len(bench.dataset.catalogue)
+def _quality(project: Project) -> told.DataQuality:
+    dataset, n = project.dataset, len(project.dataset.catalogue)
     frame, counts = dataset.catalogue.frame, dataset.counts
-    with bench.store.reader() as connection:
+    with project.store.reader() as connection:
         found = looks.rejected_row_counts(connection)
         kinds = list(found.head(_REASONS).iter_rows(named=True))
         rows = [
-            (one["table_name"], one["code"], _meant(bench, connection, one), one["rows"], one["source"])
+            (one["table_name"], one["code"], _meant(project, connection, one), one["rows"], one["source"])
             for one in kinds
         ]
     events = read(
-        bench.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 2 DESC, 1"
+        project.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 2 DESC, 1"
     )
     gaps = sorted(
         (
@@ -137,27 +137,27 @@ def _quality(bench: Project) -> told.DataQuality:
     )
 
 
-def _meant(bench: Project, connection: Connection, kind: Mapping[str, Any]) -> str:
+def _meant(project: Project, connection: Connection, kind: Mapping[str, Any]) -> str:
     """The first row of a kind of rejects, and what is wrong with it."""
     names = ("source", "table_name", "code")
     row = looks.example(connection, **{name: kind[name] for name in names})
-    return rejects.message(row, decimal=bench.settings.data.decimal)
+    return rejects.message(row, decimal=project.settings.data.decimal)
 
 
-def _agreement(bench: Project) -> tuple[Figure, ...]:
-    catalogue = bench.dataset.catalogue
+def _agreement(project: Project) -> tuple[Figure, ...]:
+    catalogue = project.dataset.catalogue
     sellable = np.flatnonzero(catalogue.sellable)
     rows = sellable[exhibits.evenly_spaced(len(sellable), _AGREEMENT_PRODUCTS)]
-    with bench.store.reader() as connection:
+    with project.store.reader() as connection:
         near = looks.neighbours(connection, catalogue.ids.ids(rows), placement=SIMILAR, k=10)
     if not near.height:
         return ()
     columns = exhibits.agreement_columns(catalogue)
-    return kinship.neighbour_agreement(catalogue, rows, near, columns, seed=bench.settings.training.seed)
+    return kinship.neighbour_agreement(catalogue, rows, near, columns, seed=project.settings.training.seed)
 
 
-def _evaluation(bench: Project) -> Evaluation | None:
-    found = evidence.load_last_evaluation(bench.settings)
+def _evaluation(project: Project) -> Evaluation | None:
+    found = evidence.load_last_evaluation(project.settings)
     if found is None:
         return None
     facts, judged = found.facts, found.judged
@@ -170,8 +170,8 @@ def _evaluation(bench: Project) -> Evaluation | None:
            "last": "the last purchase of each user held back",
            "users": "a fifth of the users held back"}.get(str(facts.get("split")), str(facts.get("split")))  # fmt: skip
     same = (facts.get("list_hash"), facts.get("model_hash")) == (
-        bench.recommendation_settings_hash(),
-        bench.model_settings_hash(),
+        project.recommendation_settings_hash(),
+        project.model_settings_hash(),
     )
     return Evaluation(
         at=int(facts["at"]),
@@ -180,17 +180,17 @@ def _evaluation(bench: Project) -> Evaluation | None:
         how=how,
         k=int(facts["k"]),
         users=int(facts["test_users"]),
-        same_data=facts.get("data_fingerprint") == bench.dataset.fingerprint,
+        same_data=facts.get("data_fingerprint") == project.dataset.fingerprint,
         same_settings=same,
         figures=figures,
         pairs=tuple(Pair(*row) for row in chosen.iter_rows()),
     )
 
 
-def _lists(bench: Project, run: Mapping[str, Any], whole: looks.RunExtent) -> told.ListSummary:
-    k = int((run["extra"] or {}).get("k", bench.settings.recommend.k))
+def _lists(project: Project, run: Mapping[str, Any], whole: looks.RunExtent) -> told.ListSummary:
+    k = int((run["extra"] or {}).get("k", project.settings.recommend.k))
     metrics, counts = run["metrics"] or {}, run["counts"] or {}
-    with bench.store.reader() as connection:
+    with project.store.reader() as connection:
         full = looks.full_list_count(connection, run["run_id"], k)
     drops = metrics.get("drops") or {}
     rows = tuple(rows_of(drops)) if "products_barred" in drops else ()
@@ -211,11 +211,11 @@ def _lists(bench: Project, run: Mapping[str, Any], whole: looks.RunExtent) -> to
     )
 
 
-def _changes(bench: Project, run: Mapping[str, Any], now: looks.RunExtent) -> told.RunChanges | None:
+def _changes(project: Project, run: Mapping[str, Any], now: looks.RunExtent) -> told.RunChanges | None:
     """This run beside the one that was published before it, as long as the rows of that one are there."""
-    users = bench.dataset.users.texts
+    users = project.dataset.users.texts
     some = [users[at] for at in exhibits.evenly_spaced(len(users), _COMPARED_USERS)]
-    with bench.store.reader() as connection:
+    with project.store.reader() as connection:
         before = looks.previous_run(connection, run["placement"])
         if before is None:
             return None

@@ -1,6 +1,6 @@
 """How the models in use were trained: the numbers of the encoder's journal step by step, and those at the end.
 
-In: a Bench. Out: `Training`; read from the artifacts, no model is loaded.
+In: an open project. Out: `Training`; read from the artifacts, no model is loaded.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _NO_CURVES = frozenset({"gradient", "waiting", "per_second"})
 """Numbers of a journal that say nothing of what was learned."""
 
 
-def load_learning_curves(bench: Project) -> Training | None:
+def load_learning_curves(project: Project) -> Training | None:
     """The journal and the numbers of the encoder in use; None where none was trained."""
     try:
-        encoder = current_version(bench.models_folder, "encoder")
+        encoder = current_version(project.models_folder, "encoder")
     except ModelFolderError:
         return None
-    known = TrainingState.load(bench.models_folder)
+    known = TrainingState.load(project.models_folder)
     curves: tuple[Curve, ...] = ()
     if known is not None and known.encoder == encoder.name:
         name = "-".join([known.model_hash, known.fingerprint, *([known.way] if known.way else [])])
-        curves = _curves(bench.settings.artifacts / "training" / name / "encoder" / "metrics.jsonl")
+        curves = _curves(project.settings.artifacts / "training" / name / "encoder" / "metrics.jsonl")
     last = _noted(encoder / "metrics.json")
     try:
-        ranker = _noted(current_version(bench.models_folder, "ranker") / "metrics.json")
+        ranker = _noted(current_version(project.models_folder, "ranker") / "metrics.json")
     except ModelFolderError:
         ranker = ()
     return Training(

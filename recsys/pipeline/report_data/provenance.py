@@ -1,6 +1,6 @@
 """Where a report comes from: runs, models, data, settings, versions; secrets masked.
 
-In: a Bench and the published run. Out: tables of names and values.
+In: an open project and the published run. Out: tables of names and values.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def format_time(at: datetime | None) -> str | None:
     return None if at is None else (at if at.tzinfo else utc(at)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def collect_provenance(bench: Project, run: Mapping[str, Any] | None, *, now: int) -> Grid:
+def collect_provenance(project: Project, run: Mapping[str, Any] | None, *, now: int) -> Grid:
     """Everything that names what the report was made from."""
-    settings = bench.settings
+    settings = project.settings
     rows: list[tuple[Cell, ...]] = [("report made", format_time(datetime.fromtimestamp(now, UTC)))]
     if run is not None:
         rows += [
@@ -56,16 +56,16 @@ def collect_provenance(bench: Project, run: Mapping[str, Any] | None, *, now: in
             ("settings of the lists", run["config_hash"]),
             ("made by recsys", run["version"]),
         ]
-    with bench.store.reader() as connection:
+    with project.store.reader() as connection:
         for what, placement in (("run of the groups", _CLUSTERS), ("run of the neighbours", SIMILAR)):
             other = pointer.published_run(connection, placement)
             if other is not None:
                 rows.append((what, str(other["run_id"])))
     rows += [
-        ("data today", bench.dataset.fingerprint),
-        ("model today", _model(bench)),
-        ("settings of lists today", bench.recommendation_settings_hash()),
-        ("settings of models today", bench.model_settings_hash()),
+        ("data today", project.dataset.fingerprint),
+        ("model today", _model(project)),
+        ("settings of lists today", project.recommendation_settings_hash()),
+        ("settings of models today", project.model_settings_hash()),
         ("seed", settings.training.seed),
         ("database", redact(settings.database_url).partition("?")[0]),
         ("recsys", __version__),
@@ -87,9 +87,9 @@ def non_default_settings(settings: Settings) -> Grid:
     return Grid("Settings that are not the default", ("setting", "value"), tuple(rows))
 
 
-def _model(bench: Project) -> str | None:
+def _model(project: Project) -> str | None:
     try:
-        return bench.model_version
+        return project.model_version
     except ModelFolderError:
         return None
 
