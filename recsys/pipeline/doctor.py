@@ -64,7 +64,7 @@ def check_environment(project: Project) -> CommandResult:
 
 
 def _estimate_memory_gb(project: Project, *, products: int, users: int, events: int) -> float:
-    """Estimate memory by a rule of thumb: libraries, two copies of the vectors, scores, events, training activations."""
+    """Estimate memory by a rule of thumb: libraries, vectors twice, scores, events, training activations."""
     encoder, training = project.settings.encoder, project.settings.training
     vectors = 2 * products * encoder.dim * 4
     scores = 3 * _BATCH_USERS * products * 4

@@ -232,7 +232,8 @@ class Project:
         storage = self.settings.embeddings.storage
         if self.embeddings.storage != storage:
             raise ModelFolderError(
-                f"the embeddings are stored as {self.embeddings.storage}, [embeddings] storage = {storage}; run 'recsys embed'"
+                f"the embeddings are stored as {self.embeddings.storage}, [embeddings] storage = {storage}; "
+                "run 'recsys embed'"
             )
         self.embeddings_are_current = True
         return self.embeddings
@@ -242,7 +243,8 @@ class Project:
         """Versions of the encoder and the ranker in use, for the run ledger."""
         from recsys.artifacts.model_folder import current_version
 
-        return f"{current_version(self.models_folder, 'encoder').name}+{current_version(self.models_folder, 'ranker').name}"
+        encoder, ranker = (current_version(self.models_folder, kind) for kind in ("encoder", "ranker"))
+        return f"{encoder.name}+{ranker.name}"
 
     def stage_table(self) -> Table:
         """Return seconds and peak memory of each finished stage."""
