@@ -68,7 +68,9 @@ def predict_attributes(
     columns = completion.resolve_columns(catalogue, attributes)
     completions, frames = [], [pl.DataFrame(schema=predictions.SCHEMA)]
     with project.progress.stage("complete") as progress:
-        for i, completed in enumerate(completion.predict_missing(catalogue, model, columns, seed=project.settings.training.seed)):
+        for i, completed in enumerate(
+            completion.predict_missing(catalogue, model, columns, seed=project.settings.training.seed)
+        ):
             confident = completed.confidence >= min_confidence
             predicted = {
                 "product_id": catalogue.ids.ids(completed.rows[confident]),
@@ -83,10 +85,20 @@ def predict_attributes(
     frame = pl.concat(frames)
     with project.progress.stage("write"), project.store.engine.begin() as connection:
         names = [completion.display_name(name) for name in columns]
-        only = None if attributes else model.content_version  # also drops predictions for attributes that no longer exist
+        only = None if attributes else model.content_version  # drops predictions of attributes that are gone
         predictions.replace(connection, project.store.dialect, frame, attributes=names, only=only)
     rows = [
-        (completed.attribute, completed.missing, filled, completed.known, completed.held, completed.accuracy, completed.majority, completed.error, completed.why)
+        (
+            completed.attribute,
+            completed.missing,
+            filled,
+            completed.known,
+            completed.held,
+            completed.accuracy,
+            completed.majority,
+            completed.error,
+            completed.why,
+        )
         for completed, filled in completions
     ]
     counts = {
@@ -126,7 +138,11 @@ def inconsistent_products(project: Project, *, k: int | None = MAX_SHOWN) -> tup
     model, catalogue = project.model, project.dataset.catalogue
     inconsistencies: list[inconsistency.Inconsistency] = []
     with project.progress.stage("odd products") as progress:
-XX
+        n_checks = inconsistency.count_checks(catalogue)
+        seed = project.settings.training.seed
+        for i, batch in enumerate(inconsistency.find_inconsistencies(catalogue, model, seed=seed)):
+            inconsistencies += batch
+            progress(i + 1, n_checks)
     top = inconsistency.top_inconsistencies(inconsistencies, k)
     rows = np.array([item.row for item in top], np.int64)
     columns = {
