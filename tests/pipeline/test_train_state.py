@@ -32,7 +32,7 @@ def test_a_note_that_cannot_be_read_counts_as_none_and_is_told(
 
 def test_without_a_model_both_parts_are_due(tmp_path: Path) -> None:
     project = Project(load(tmp_path, env={}))
-    assert stale_parts(project) == {"encoder": "there is no trained model", "ranker": "the encoder is trained anew"}
+    assert stale_parts(project) == {"encoder": "there is no trained model", "ranker": "the encoder is trained again"}
 
 
 def test_settings_that_change_the_model_change_its_hash_and_others_do_not(tmp_path: Path) -> None:
