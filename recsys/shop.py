@@ -180,7 +180,7 @@ class Shop:
             where: condition, such as `price < 80 and brand in ('Aro', 'Bex')`.
             search: "vector", "lexical" or "hybrid"; None = [search] mode.
             variants: return every variant of a product instead of the best; None = [search] variants.
-            queries: several queries instead: a file, or a frame with query_id, product, text, image, where, not_text ...
+            queries: several queries: a file, or a frame with query_id, product, text, image, where, not_text ...
 
         Returns:
             product_id, score, title; best first. With `queries` also query_id and rank.
@@ -208,8 +208,8 @@ class Shop:
             k: number of users.
 
         Returns:
-            user_id, rank, score, reason; the score is the product's share of the user's candidates, and below 0 for users
-            to whom no candidate source offers it.
+            user_id, rank, score, reason; the score is the product's share of the user's candidates, and below 0
+            for users to whom no candidate source offers it.
 
         Raises:
             NotFoundError: the product is unknown; the message names the nearest ids.

@@ -10,7 +10,7 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from recsys.artidocument.atomic import write_durable
+from recsys.artifacts.atomic import write_durable
 from recsys.data.dataset import Dataset
 from recsys.errors import ModelFolderError
 from recsys.execution.failpoints import failpoint

@@ -70,7 +70,7 @@ def sales(count: int, *, start: int = START, step: int = 600) -> list[tuple[Any,
     return out[1::2] + out[::2]
 
 
-def project(folder: Path, shop: str, store: str = "", **settings: Any) -> Project:
+def open_project(folder: Path, shop: str, store: str = "", **settings: Any) -> Project:
     """A project that reads the shop; its store is made when it is not there."""
     url = store or f"sqlite:///{folder / 'store.db'}"
     flags: Mapping[str, Any] = {
@@ -89,7 +89,7 @@ def project(folder: Path, shop: str, store: str = "", **settings: Any) -> Projec
 
 def taken(folder: Path, shop: str, store: str = "", *, full: bool = False, **settings: Any) -> CommandResult:
     """Ingest once."""
-    with project(folder, shop, store, **settings) as opened:
+    with open_project(folder, shop, store, **settings) as opened:
         return ingest(opened, IngestRequest.of((), sql=True, full=full))
 
 

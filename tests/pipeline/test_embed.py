@@ -74,8 +74,8 @@ def shop(embedded: Path, tmp_path: Path) -> Path:
 def _embed(shop: Path, **flags: object) -> dict[str, object]:
     with Project(load(shop, flags=flags, env={})) as project:
         report = space.embed_products(project)
-        assert "dataset" not in project.__dict__  # the log of events was not read
-        return {**report.counts, "status": report.status, "loaded": "model" in project.__dict__, "notes": report.notes}
+        assert not project.is_loaded("dataset")  # the log of events was not read
+        return {**report.counts, "status": report.status, "loaded": project.is_loaded("model"), "notes": report.notes}
 
 
 def _change(shop: Path, statement: str) -> None:

@@ -113,15 +113,15 @@ def test_neither_model_nor_index_is_loaded(copied: Path, options: list[str]) -> 
 def test_a_product_is_looked_up_among_names_alone(shop: Path) -> None:
     with Project(load(shop, env={}), writes=False) as project:
         first = finding.search_one(project, Query(product="p07"), k=5)
-        assert not {"dataset", "_products_alone", "model"} & project.__dict__.keys()
+        assert not any(project.is_loaded(part) for part in ("dataset", "catalogue", "model"))
         assert project.product_titles.frame.columns == ["product_id", "title", "available", "group_id", "image_hash"]
         kept = dict(project.search_engines)
         assert finding.search_one(project, Query(product="p07"), k=5).equals(first)
         assert project.search_engines == kept and len(kept) == 1
         whole = finding.search_one(project, Query(product="p07"), k=5, where="price >= 0")
-        assert whole.equals(first) and "dataset" not in project.__dict__
+        assert whole.equals(first) and not project.is_loaded("dataset")
         project.reload()
-        assert not project.search_engines and "named_products" not in project.__dict__
+        assert not project.search_engines and not project.is_loaded("product_titles")
 
 
 def test_in_a_large_table_who_asks_on_is_answered_by_the_index(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

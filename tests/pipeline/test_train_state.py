@@ -37,7 +37,9 @@ def test_without_a_model_both_parts_are_due(tmp_path: Path) -> None:
 
 def test_settings_that_change_the_model_change_its_hash_and_others_do_not(tmp_path: Path) -> None:
     def hashes(**flags: object) -> tuple[str, str]:
-        project = Project(load(tmp_path, env={}, flags={name.replace("__", "."): value for name, value in flags.items()}))
+        project = Project(
+            load(tmp_path, env={}, flags={name.replace("__", "."): value for name, value in flags.items()})
+        )
         return project.model_settings_hash(), project.recommendation_settings_hash()
 
     model, lists = hashes()

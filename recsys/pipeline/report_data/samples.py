@@ -1,6 +1,7 @@
-"""What a report shows in pictures: users with their lists, groups with a map, products with their neighbours.
+"""Samples shown in a report: users with recommendations, clusters with a map, products with neighbours.
 
-In: data, published lists and neighbours, the files of `cluster`. Out: parts of `Content`; products go on a `ProductTable`.
+In: data, published recommendations and neighbours, the files of `cluster`. Out: parts of `ReportContent`; the products
+are added to a `ProductTable`.
 """
 
 from __future__ import annotations
