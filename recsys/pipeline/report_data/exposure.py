@@ -23,13 +23,13 @@ _MAX_CURVE_POINTS = 100
 _NO_BRAND = "no brand"
 
 
-def measure_exposure(dataset: Dataset, places: pl.DataFrame, shelf: ProductTable) -> CatalogueExposure:
+def measure_exposure(dataset: Dataset, places: pl.DataFrame, product_table: ProductTable) -> CatalogueExposure:
     """Measure the exposure of products in the recommendations of a run.
 
     Args:
         dataset: catalogue and events.
         places: product_id, places; how often each product is recommended.
-        shelf: table to which the shown products are added.
+        product_table: table to which the shown products are added.
     """
     catalogue, events = dataset.catalogue, dataset.interactions
     n = len(catalogue)
@@ -52,7 +52,7 @@ def measure_exposure(dataset: Dataset, places: pl.DataFrame, shelf: ProductTable
         lorenz=_lorenz(shown[counts], sold[counts]),
         brands=_brands(catalogue, available, sold * available, shown),
         prices=_prices(catalogue, available, sold * available, shown),
-        most=tuple((shelf.add(row), int(shown[row])) for row in most.tolist() if shown[row]),
+        most=tuple((product_table.add(row), int(shown[row])) for row in most.tolist() if shown[row]),
     )
 
 
