@@ -156,7 +156,7 @@ def _stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
             raise _Stopped
         real(*given, **named)
 
-    monkeypatch.setattr(reading.marks, "write_batch", write)
+    monkeypatch.setattr(reading.watermarks, "write_batch", write)
 
 
 @pytest.mark.parametrize("query", [EVENTS, PLAIN], ids=["since", "as it stands"])
@@ -189,7 +189,7 @@ def _child(folder: str, shop: str, store: str, pipe: Connection) -> None:
         real(*given, **named)
         pipe.send("written")
 
-    reading.marks.write_batch = write  # type: ignore[attr-defined]
+    reading.watermarks.write_batch = write  # type: ignore[attr-defined]
     taken(Path(folder), shop, store, source__batch_rows=5)
 
 
