@@ -47,7 +47,7 @@ QUICK = {
     "training.user_epochs": 1,
     "training.min_steps": 4,
 }
-WAYS: dict[str, dict[str, bool]] = {"incremental": {}, "everybody": {"everybody": True}, "full": {"full": True}}
+WAYS: dict[str, dict[str, bool]] = {"incremental": {}, "everybody": {"all_users": True}, "full": {"full": True}}
 LISTS = """SELECT user_id, rank, product_id, score, reason, reason_product_id FROM recommendations
   WHERE placement = :placement ORDER BY user_id, rank"""
 

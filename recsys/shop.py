@@ -1,6 +1,6 @@
-"""The Python face: one method per verb of the command line, typed, polars out.
+"""The Python API: one typed method per command, returning polars frames.
 
-In: a project folder or a database URL. Out: frames, vectors, reports; errors with the message of the command line.
+In: a project folder or a database URL. Out: frames, vectors, results; the same error messages as the command line.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from recsys.config import read
-from recsys.pipeline.project import Project, ProjectWriter
+from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult
 from recsys.types import FloatArray
 
@@ -24,11 +24,11 @@ def open_shop(where: str | Path = ".", *, settings: Mapping[str, Any] | None = N
     """Open a shop; `recsys.open` is this.
 
     Args:
-        where: a project folder, or a database URL (its artifacts then stand in the current folder).
-        settings: overrides by dotted name, such as `{"recommend.k": 20}`; they go before file and environment.
+        where: a project folder, or a database URL (its artifacts are then in the current folder).
+        settings: overrides by dotted name, such as `{"recommend.k": 20}`; they precede file and environment.
 
     Raises:
-        ConfigError: a setting is unknown or does not fit.
+        ConfigError: a setting is unknown or invalid.
     """
     if isinstance(where, str) and "://" in where:
         return Shop(Project(read(Path(), flags={"database.url": where, **(settings or {})}).settings, writes=False))
@@ -36,10 +36,10 @@ def open_shop(where: str | Path = ".", *, settings: Mapping[str, Any] | None = N
 
 
 class Shop:
-    """An opened shop. Data and models are loaded when first needed and kept; `refresh` forgets them."""
+    """An open shop. Data and models are loaded on first use and cached; `refresh` drops them."""
 
-    def __init__(self, bench: Project) -> None:
-        self._bench = bench
+    def __init__(self, project: Project) -> None:
+        self._project = project
 
     def __enter__(self) -> Self:
         return self
@@ -49,17 +49,17 @@ class Shop:
 
     def close(self) -> None:
         """Close the database."""
-        self._bench.close()
+        self._project.close()
 
     def refresh(self) -> None:
-        """Load data and models again at the next call, because another process changed them."""
-        self._bench.reload()
+        """Drop data and models, so that the next call loads what another process has changed."""
+        self._project.reload()
 
     def init(self) -> CommandResult:
-        """Make the project's folder, settings file and tables."""
-        from recsys.pipeline import init as project
+        """Create the project's folder, settings file and tables."""
+        from recsys.pipeline.init import init_project
 
-        return project.init_project(self._bench.settings.project, database=self._bench.settings.database_url)
+        return init_project(self._project.settings.project, database=self._project.settings.database_url)
 
     def ingest(
         self,
@@ -78,30 +78,30 @@ class Shop:
             products: a frame with the canonical product columns.
             events: a frame with the canonical event columns.
             users: a frame with the canonical user columns.
-            images: folders or zips of pictures.
-            preset: shape of the files.
+            images: folders or zips of images.
+            preset: format of the files.
 
         Raises:
-            DataContractError: too many rows cannot be used.
+            DataContractError: too many rows are rejected.
         """
-        from recsys.pipeline import ingest as intake
+        from recsys.pipeline.ingest import IngestRequest, ingest
 
         frames = {"products": products, "events": events, "users": users}
-        pictures = [images] if isinstance(images, str | Path) else list(images)
-        wanted = intake.IngestRequest.of(
+        image_paths = [images] if isinstance(images, str | Path) else list(images)
+        request = IngestRequest.of(
             [Path(path) for path in paths],
             preset=preset,
-            images=[Path(path) for path in pictures],
+            images=[Path(path) for path in image_paths],
             frames={name: frame for name, frame in frames.items() if frame is not None},
         )
-        with self._writing() as bench:
-            return intake.ingest(bench, wanted)
+        with self._project.writable() as project:
+            return ingest(project, request)
 
     def check(self) -> CommandResult:
-        """Say what the store holds and what each part of the model would get."""
-        from recsys.pipeline import check
+        """Check the stored data: counts, missing values, and the input of each part of the model."""
+        from recsys.pipeline.check import check_data
 
-        return check.check_data(self._bench)
+        return check_data(self._project)
 
     def train(
         self,
@@ -116,43 +116,43 @@ class Shop:
 
         Args:
             part: "encoder" or "ranker"; both when it is not given.
-            resume: go on from the last checkpoint.
+            resume: resume from the last checkpoint.
             start: a model folder to start from, or "current"; the option `--from`.
-            labels: a file of labels of some products to learn.
-            distill: a model folder to be like, or "current".
+            labels: a file of labels of some products to learn from.
+            distill: folder of a teacher model, or "current".
         """
-        from recsys.pipeline import train as training
+        from recsys.pipeline.train import PARTS, train
         from recsys.pipeline.train_recipe import TrainingRecipe
 
-        with self._writing() as bench:
-            way = TrainingRecipe(
-                bench,
+        with self._project.writable() as project:
+            recipe = TrainingRecipe(
+                project,
                 labels=None if labels is None else Path(labels),
                 initial_model=None if start is None else str(start),
                 distill=None if distill is None else str(distill),
             )
-            return training.train(bench, parts=(part,) if part else training.PARTS, resume=resume, way=way)
+            return train(project, parts=(part,) if part else PARTS, resume=resume, way=recipe)
 
     def run(self) -> CommandResult:
-        """The nightly chain; see the command `run`."""
-        from recsys.pipeline import run as night
+        """Run all steps of the nightly run; see the command `run`."""
+        from recsys.pipeline.run import run_nightly
 
-        with self._writing() as bench:
-            return night.run_nightly(bench)
+        with self._project.writable() as project:
+            return run_nightly(project)
 
     def publish(self, run_id: str | None = None, *, force: bool = False) -> CommandResult:
-        """Make a finished run the one consumers read."""
-        from recsys.pipeline import runs as ledger
+        """Publish a finished run, so that consumers read it."""
+        from recsys.pipeline import runs
 
-        with self._writing() as bench:
-            return ledger.publish(bench, run_id, force=force)
+        with self._project.writable() as project:
+            return runs.publish(project, run_id, force=force)
 
     def rollback(self) -> CommandResult:
-        """Let consumers read the run before again."""
-        from recsys.pipeline import runs as ledger
+        """Publish the previous run again."""
+        from recsys.pipeline import runs
 
-        with self._writing() as bench:
-            return ledger.rollback(bench)
+        with self._project.writable() as project:
+            return runs.rollback(project)
 
     def similar(
         self,
@@ -168,131 +168,141 @@ class Shop:
         variants: bool | None = None,
         queries: Any = None,
     ) -> pl.DataFrame:
-        """Products like a product, a text, a picture, or a mix of them.
+        """Find products like a product, a text, an image, or a mix of them.
 
         Args:
             product: a product id, or several.
             text: any text, or several.
-            image: path of a picture, or several.
-            minus: what they shall not be like, such as `{"text": "red"}`.
-            weights: how much each kind counts in a mix, such as `{"text": 2, "not_text": 0.5}`; 1 unless named.
-            k: how many.
-            where: only products with, such as `price < 80 and brand in ('Aro', 'Bex')`.
-            search: how to take a text: "vector", "lexical" or "hybrid"; as `[search] mode` says when not given.
-            variants: show every variant of a product instead of the best; as `[search] variants` says when not given.
-            queries: many at once instead: a file, or a frame with query_id, product, text, image, where, not_text ...
+            image: path of an image, or several.
+            minus: what the products must not be like, such as `{"text": "red"}`.
+            weights: weight of each kind in a mix, such as `{"text": 2, "not_text": 0.5}`; 1 by default.
+            k: number of products.
+            where: condition, such as `price < 80 and brand in ('Aro', 'Bex')`.
+            search: "vector", "lexical" or "hybrid"; None = [search] mode.
+            variants: return every variant of a product instead of the best; None = [search] variants.
+            queries: several queries: a file, or a frame with query_id, product, text, image, where, not_text ...
 
         Returns:
             product_id, score, title; best first. With `queries` also query_id and rank.
 
         Raises:
             NotFoundError: a product is unknown; the message names the nearest ids.
-            UsageError: nothing was asked for, or `where` cannot be read.
+            UsageError: the query is empty, or `where` cannot be parsed.
         """
-        from recsys.pipeline import similar as finding
+        from recsys.pipeline.similar import override_search_settings, search_one
         from recsys.vectors.search.query import Query
 
-        way = finding.override_search_settings(self._bench, mode=search, variants=variants)
+        settings = override_search_settings(self._project, mode=search, variants=variants)
         if queries is not None:
-            from recsys.pipeline import similar_batch as batch
+            from recsys.pipeline.similar_batch import search_frame
 
-            return batch.search_frame(self._bench, queries, k=k, search=way)
+            return search_frame(self._project, queries, k=k, search=settings)
         query = Query(product=product, text=text, image=image, minus=minus or {}, weights=weights or {})
-        return finding.search_one(self._bench, query, k=k, where=where, search=way)
+        return search_one(self._project, query, k=k, where=where, search=settings)
 
     def audience(self, *, product: str, k: int = 100) -> pl.DataFrame:
-        """The users most likely to want a product, computed now.
+        """Compute the users most likely to want a product.
 
         Args:
             product: a product id.
-            k: how many.
+            k: number of users.
 
         Returns:
-            user_id, rank, score, reason; the score is the product's share among what each user would be offered, and
-            below 0 for users whom no source offers it.
+            user_id, rank, score, reason; the score is the product's share of the user's candidates, and below 0
+            for users to whom no candidate source offers it.
 
         Raises:
             NotFoundError: the product is unknown; the message names the nearest ids.
         """
-        from recsys.pipeline import audience
+        from recsys.pipeline import audience as audiences
 
-        return audience.audience_frame(self._bench, product, k=k)
+        return audiences.audience_frame(self._project, product, k=k)
 
     def recommend(self, users: Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
-        """Lists computed now, from the data as it stands; users without history get everybody's list.
+        """Compute recommendations from the current data; users without history get the default list.
+
+        Args:
+            users: user ids; None = all users.
+            k: length of each list; None = [recommend] k.
 
         Returns:
             user_id, rank, product_id, score, reason, reason_product_id.
         """
-        from recsys.pipeline import recommend as lists
+        from recsys.pipeline.recommend import compute_recommendations
 
-        return lists.compute_recommendations(self._bench, users, k=k)
+        return compute_recommendations(self._project, users, k=k)
 
     def recommendations(self, users: Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
-        """The published lists, read from the store.
+        """Read the published recommendations from the store.
+
+        Args:
+            users: user ids; None = all users.
+            k: maximum length of each list; None = as published.
 
         Returns:
             user_id, rank, product_id, score, reason.
         """
-        placement = self._bench.settings.recommend.placement
-        return self._bench.store.recommendations(None if users is None else list(users), placement=placement, k=k)
+        placement = self._project.settings.recommend.placement
+        return self._project.store.recommendations(None if users is None else list(users), placement=placement, k=k)
 
     def embed(self, frame: Any = None) -> FloatArray:
-        """Vectors of any products, stored or not: (n, d) float32 of unit length.
+        """Encode products, stored or not: (n, d) float32 of unit length.
 
         Args:
-            frame: canonical product columns (polars, pandas, pyarrow); all products of the store when not given.
+            frame: canonical product columns (polars, pandas, pyarrow); None = all products of the store.
         """
-        from recsys.pipeline import embed as space
+        from recsys.pipeline.embed import encode_frame
 
-        return space.encode_frame(self._bench, frame)
+        return encode_frame(self._project, frame)
 
     def complete(self, attributes: Sequence[str] = (), *, min_confidence: float = 0.5) -> pl.DataFrame:
-        """Guess missing categories, brands and attributes, and write the guesses to `predicted_attributes`.
+        """Predict missing categories, brands and attributes, and write them to `predicted_attributes`.
 
         Args:
-            attributes: such as `["category", "colour"]`; all that can be guessed when none is named.
-            min_confidence: guesses less sure are left out.
+            attributes: such as `["category", "colour"]`; empty = all that can be predicted.
+            min_confidence: predictions of lower confidence are dropped.
 
         Returns:
-            What was written: product_id, attribute, value, confidence, model_version.
+            The rows written: product_id, attribute, value, confidence, model_version.
 
         Raises:
             ModelFolderError: there is no trained model.
             NotFoundError: there is no such attribute; the message names the nearest.
         """
-        from recsys.pipeline import complete as gaps
+        from recsys.pipeline.complete import predict_attributes
 
-        with self._writing() as bench:
-            return gaps.predict_attributes(bench, attributes, min_confidence=min_confidence)[1]
+        with self._project.writable() as project:
+            return predict_attributes(project, attributes, min_confidence=min_confidence)[1]
 
     def forget(self, users: Sequence[str]) -> CommandResult:
-        """Erase users everywhere, for good; their rows are left out of later ingests."""
-        from recsys.pipeline import forget as forgetting
+        """Erase users permanently; their rows are excluded from later ingests."""
+        from recsys.pipeline.forget import forget_users
 
-        with self._writing() as bench:
-            return forgetting.forget_users(bench, users)
+        with self._project.writable() as project:
+            return forget_users(project, users)
 
     def odd(self, *, k: int | None = None) -> pl.DataFrame:
-        """The k products (or all) whose text, picture and attributes disagree most, the surest first.
+        """Find the k products (or all) whose text, image and attributes disagree most, the most certain first.
 
-        They come as product_id, title, what (does not fit), sure (0 to 1), held, expected.
+        Returns:
+            product_id, title, what (does not fit), sure (0 to 1), held, expected.
         """
-        from recsys.pipeline import complete as gaps
+        from recsys.pipeline.complete import inconsistent_products
 
-        return gaps.inconsistent_products(self._bench, k=k)[0]
+        return inconsistent_products(self._project, k=k)[0]
 
     def evaluate(self) -> pl.DataFrame:
-        """Hold back the last days and compare with baselines: system, slice, metric, value, low, high, users."""
-        from recsys.pipeline import evaluate as judgement
+        """Hold out the last days and compare with baselines.
 
-        return judgement.evaluate_frame(self._bench)
+        Returns:
+            system, slice, metric, value, low, high, users.
+        """
+        from recsys.pipeline.evaluate import evaluate_frame
+
+        return evaluate_frame(self._project)
 
     def report(self, path: str | Path | None = None) -> CommandResult:
-        """Write the page that shows what the recommender does (default: [report] path), and its numbers beside it."""
+        """Write the HTML report (default: [report] path), and its numbers as JSON beside it."""
         from recsys.pipeline.report import write_report
 
-        return write_report(self._bench, None if path is None else Path(path))
-
-    def _writing(self) -> ProjectWriter:
-        return ProjectWriter(self._bench)
+        return write_report(self._project, None if path is None else Path(path))

@@ -1,7 +1,7 @@
-"""The verbs as straight functions, `Bench -> Report`: the only place where the rooms are joined.
+"""One module per command, each a function `Project -> CommandResult`: the only package that joins the others.
 
-`project` makes a project, `intake` reads data, `training` trains, `space` embeds, groups and searches, `lists`
-recommends, `ledger` publishes, `judgement` evaluates, `night` is the whole chain, `showcase` the demo, `health` the
-doctor, `reporting` writes the page that `gathering` collects. `bench` holds what they share: the store, the data, the
-models, each loaded once.
+`project` holds what the commands share: store, images, dataset, models, each loaded once. `result` is what they return.
+The other modules are named after their command; `ingest_sql`, `similar_batch`, `similar_writer`, `train_job`,
+`train_recipe`, `train_state`, `evaluate_result`, `recommend_task`, `recommend_stats`, `recommend_incremental` and
+`report_data` hold the parts of larger commands.
 """

@@ -1,6 +1,6 @@
-"""Who would want a product: the users most likely to, for a campaign or a restock message.
+"""The `audience` command: the users most likely to want a product, for a campaign or a restock message.
 
-In: a Bench, a product id. Out: a frame of users, a Report; nothing is written.
+In: an open project, a product id. Out: a frame of users, a result; nothing is written.
 """
 
 from __future__ import annotations
@@ -9,23 +9,31 @@ from typing import TYPE_CHECKING
 
 from recsys.errors import UsageError
 from recsys.pipeline.project import Project
-from recsys.pipeline.recommend import build_recommender
+from recsys.pipeline.recommend import create_recommender
 from recsys.pipeline.result import CommandResult, Table
-from recsys.recommend import audience as room
+from recsys.recommend import audience as audiences
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-def audience(bench: Project, product: str, *, k: int = 100) -> CommandResult:
-    """The k users most likely to want a product, shown; see `recsys.recommend.audience`."""
-    frame = audience_frame(bench, product, k=k)
-    counts = {"found": frame.height, "users": len(bench.dataset.users)}
+def audience(project: Project, product: str, *, k: int = 100) -> CommandResult:
+    """Show the k users most likely to want a product; see `recsys.recommend.audience`."""
+    frame = audience_frame(project, product, k=k)
+    counts = {"found": frame.height, "users": len(project.dataset.users)}
     return CommandResult("audience", counts=counts, tables=[Table.from_frame(f"audience of {product}", frame)])
 
 
-def audience_frame(bench: Project, product: str, *, k: int = 100) -> pl.DataFrame:
-    """The same as a frame: user_id, rank, score, reason.
+def audience_frame(project: Project, product: str, *, k: int = 100) -> pl.DataFrame:
+    """Return the k users most likely to want a product.
+
+    Args:
+        project: the project.
+        product: product id.
+        k: number of users.
+
+    Returns:
+        user_id, rank, score, reason.
 
     Raises:
         NotFoundError: the product is unknown; the message names the nearest ids.
@@ -33,10 +41,11 @@ def audience_frame(bench: Project, product: str, *, k: int = 100) -> pl.DataFram
     """
     if k < 1:
         raise UsageError(f"k is {k}; ask for at least 1 user")
-    ids = bench.dataset.catalogue.ids
+    ids = project.dataset.catalogue.ids
     if product not in ids:
         raise ids.unknown("product", product)
-    recommender = build_recommender(bench)
-    with bench.progress.stage("audience") as progress:
+    recommender = create_recommender(project)
+    with project.progress.stage("audience") as progress:
         item = int(ids.rows([product])[0])
-        return room.audience(recommender, item, users=bench.dataset.users_to_score(), k=k, progress=progress)
+        users = project.dataset.users_to_score()
+        return audiences.audience(recommender, item, users=users, k=k, progress=progress)

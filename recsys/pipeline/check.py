@@ -1,4 +1,4 @@
-"""The `check_data` command: counts, missing values and problems of the stored data.
+"""The `check` command: counts, missing values and problems of the stored data.
 
 In: an open project. Out: a result with one table per question.
 """
@@ -15,30 +15,30 @@ from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
 
 
-def check_data(bench: Project) -> CommandResult:
-    """What the store holds: counts, gaps, time span, rejects by reason, and what each part of the model would get."""
-    dataset, settings = bench.dataset, bench.settings
+def check_data(project: Project) -> CommandResult:
+    """Report counts, missing values, time span, rejects by reason, and the input of each part of the model."""
+    dataset, settings = project.dataset, project.settings
     catalogue, interactions = dataset.catalogue, dataset.interactions
     n, counts = len(catalogue), dict(dataset.counts)
-    gaps = [
+    missing = [
         (name, int(catalogue.frame[name].null_count()), round(catalogue.frame[name].null_count() / max(n, 1), 4))
         for name in catalogue.frame.columns
     ]
     events = read(
-        bench.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 1"
+        project.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 1"
     )
     rejects = read(
-        bench.store.engine,
+        project.store.engine,
         "SELECT source, table_name, code, COUNT(*) AS rejected FROM rejected_rows "
         "GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3",
     )
     text = [name for name in settings.encoder.text_columns if name in catalogue.frame.columns]
-    worded = catalogue.frame.select(text).filter(~pl.all_horizontal(pl.col(text).is_null())).height if text else 0
-    enough = int((np.diff(interactions.starts) >= 2).sum())
+    with_text = catalogue.frame.select(text).filter(~pl.all_horizontal(pl.col(text).is_null())).height if text else 0
+    users_with_pairs = int((np.diff(interactions.starts) >= 2).sum())
     parts = [
-        ("text", f"{worded:,} of {n:,} products have {' or '.join(text) or 'no text column'}"),
+        ("text", f"{with_text:,} of {n:,} products have {' or '.join(text) or 'no text column'}"),
         ("picture", f"{counts['products_with_picture']:,} of {n:,} products have a picture"),
-        ("co_purchase, next_item", f"{enough:,} of {len(dataset.users):,} users have two events or more"),
+        ("co_purchase, next_item", f"{users_with_pairs:,} of {len(dataset.users):,} users have two events or more"),
         ("recommend", f"{counts['products_sellable']:,} products may be recommended to {len(dataset.users):,} users"),
         (
             "without history",
@@ -50,9 +50,9 @@ def check_data(bench: Project) -> CommandResult:
         warnings.append("the catalogue is empty; run 'recsys ingest' with products")
     if not len(interactions):
         warnings.append("there are no events; run 'recsys ingest' with events")
-    twins = n - catalogue.frame.select(text).unique().height if text else 0
-    if twins > n // 10:
-        warnings.append(f"{twins:,} products share title and description with another one")
+    duplicates = n - catalogue.frame.select(text).unique().height if text else 0
+    if duplicates > n // 10:
+        warnings.append(f"{duplicates:,} products share title and description with another one")
     for name in ("first_event", "last_event"):
         counts[name] = None if counts[name] is None else datetime.fromtimestamp(counts[name], UTC).isoformat()
     return CommandResult(
@@ -61,7 +61,7 @@ def check_data(bench: Project) -> CommandResult:
         warnings=warnings,
         tables=[
             Table("what the models get", ("part", "gets"), parts),
-            Table("missing values", ("column", "missing", "share"), gaps),
+            Table("missing values", ("column", "missing", "share"), missing),
             Table.from_frame("events", events),
             Table.from_frame("rejected rows", rejects),
         ],

@@ -1,6 +1,6 @@
-"""Groups of the products: made anew or kept, labelled, drawn on a map, published.
+"""The `cluster` command: clusters the products, matches cluster ids, labels the clusters, draws a map, publishes.
 
-In: a Bench. Out: a Report; groups in the store, the map and the groups among the artifacts.
+In: an open project. Out: a result; clusters in the store, the map and the clusters among the artifacts.
 """
 
 from __future__ import annotations
@@ -21,126 +21,126 @@ from recsys.pipeline.result import CommandResult, Table
 from recsys.store.run_ledger import Manifest
 from recsys.types import FloatArray
 from recsys.vectors.clustering import clusters
-from recsys.vectors.clustering import projection as plane
 from recsys.vectors.clustering.files import ClusterFiles, map_frame
 from recsys.vectors.clustering.id_matching import PreviousClusters
+from recsys.vectors.clustering.projection import check_method, project_2d
 from recsys.vectors.embeddings.table import EmbeddingTable
 
 PLACEMENT = "clusters"
-"""Placement of the runs that hold groups."""
+"""Placement of the runs that hold clusters."""
 
 
-def cluster_products(bench: Project) -> CommandResult:
-    """Group the products, keep the ids of last time, label the groups, draw the map, publish.
+def cluster_products(project: Project) -> CommandResult:
+    """Cluster the products, keep the ids of the previous clusters, label, draw the map, publish.
 
     Raises:
         UsageError: [cluster] map is umap and umap-learn is not installed.
     """
-    settings = bench.settings
-    plane.check_method(settings.cluster.map)
-    table = update_embeddings(bench).table
-    previous = _last(bench)
-    with bench.progress.stage("cluster"):
-        made = clusters.cluster_products(
-            table, bench.dataset.catalogue, settings.cluster, seed=settings.training.seed, previous=previous
+    settings = project.settings
+    check_method(settings.cluster.map)
+    table = update_embeddings(project).table
+    previous = _load_published(project)
+    with project.progress.stage("cluster"):
+        clustering = clusters.cluster_products(
+            table, project.dataset.catalogue, settings.cluster, seed=settings.training.seed, previous=previous
         )
-    with bench.progress.stage("map"):
-        places = _places(bench, table)
-    manifest = Manifest(table.model_id, bench.dataset.fingerprint, settings.cluster.model_dump_json())
-    counts, metrics = _figures(made, settings.cluster.method)
-    with bench.store.begin_run("cluster", manifest, placement=PLACEMENT) as run:
-        run.write_table("clusters_all", made.frame)
-        run.write_table("cluster_members_all", made.members(table.ids))
-        run.finish(counts, {**metrics, "asked": clusters.method_key(settings.cluster), "free": made.free})
-        bench.store.publish(run.run_id, guards=settings.publish)
+    with project.progress.stage("map"):
+        positions = _draw_map(project, table)
+    manifest = Manifest(table.model_id, project.dataset.fingerprint, settings.cluster.model_dump_json())
+    counts, metrics = _counts_and_metrics(clustering, settings.cluster.method)
+    with project.store.begin_run("cluster", manifest, placement=PLACEMENT) as run:
+        run.write_table("clusters_all", clustering.frame)
+        run.write_table("cluster_members_all", clustering.members(table.ids))
+        run.finish(counts, {**metrics, "asked": clusters.method_key(settings.cluster), "free": clustering.free})
+        project.store.publish(run.run_id, guards=settings.publish)
     facts = {"run_id": run.run_id, "method": settings.cluster.method, "map": settings.cluster.map}
-    drawn = None if places is None else map_frame(table.ids, places, made.cluster_id)
-    ClusterFiles(made.groups, drawn, facts).save(bench.clusters_folder)
+    map_table = None if positions is None else map_frame(table.ids, positions, clustering.cluster_id)
+    ClusterFiles(clustering.groups, map_table, facts).save(project.clusters_folder)
     return CommandResult(
         "cluster",
         run_id=run.run_id,
         counts=counts,
-        warnings=list(made.warnings),
-        artifacts={"clusters": bench.clusters_folder},
-        tables=_tables(made, bench.dataset.catalogue),
+        warnings=list(clustering.warnings),
+        artifacts={"clusters": project.clusters_folder},
+        tables=_tables(clustering, project.dataset.catalogue),
     )
 
 
-def _last(bench: Project) -> PreviousClusters | None:
-    """The published groups."""
-    engine = bench.store.engine
+def _load_published(project: Project) -> PreviousClusters | None:
+    """Load the published clusters; None if there are none."""
+    engine = project.store.engine
     members = read(engine, "SELECT product_id, cluster_id, run_id FROM product_clusters")
     if not members.height:
         return None
-    told = read(engine, "SELECT cluster_id, label FROM cluster_labels WHERE cluster_id >= 0")
-    noted: Mapping[str, Any] = bench.store.run(str(members["run_id"][0]))["metrics"] or {}
+    labels = read(engine, "SELECT cluster_id, label FROM cluster_labels WHERE cluster_id >= 0")
+    metrics: Mapping[str, Any] = project.store.run(str(members["run_id"][0]))["metrics"] or {}
     return PreviousClusters(
         members.select("product_id", "cluster_id"),
-        dict(zip(told["cluster_id"].to_list(), told["label"].to_list(), strict=True)),
-        str(noted.get("asked", "")),
-        int(noted.get("free", 0)),
+        dict(zip(labels["cluster_id"].to_list(), labels["label"].to_list(), strict=True)),
+        str(metrics.get("asked", "")),
+        int(metrics.get("free", 0)),
     )
 
 
-def _places(bench: Project, table: EmbeddingTable) -> FloatArray | None:
-    """Where each product stands on the map, from where it stood last time: (n, 2), or None where none is asked for."""
-    kind = bench.settings.cluster.map
-    if kind == "none":
+def _draw_map(project: Project, table: EmbeddingTable) -> FloatArray | None:
+    """Compute map positions, starting from the previous ones: (n, 2), or None if [cluster] map is none."""
+    method = project.settings.cluster.map
+    if method == "none":
         return None
     try:
-        last = ClusterFiles.load(bench.clusters_folder)
-    except (FileNotFoundError, ModelFolderError):  # a cache: without it the map is drawn afresh
-        last = None
-    before = last.positions(table.ids) if last is not None and last.facts.get("map") == kind else None
+        previous = ClusterFiles.load(project.clusters_folder)
+    except (FileNotFoundError, ModelFolderError):  # only a cache: without it the map is drawn from scratch
+        previous = None
+    start = previous.positions(table.ids) if previous is not None and previous.facts.get("map") == method else None
     vectors = np.ascontiguousarray(table.vectors)
-    return plane.project_2d(vectors, kind, seed=bench.settings.training.seed, last=before)
+    return project_2d(vectors, method, seed=project.settings.training.seed, last=start)
 
 
-def _figures(made: clusters.Clustering, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Counts for people and scripts, metrics for the run ledger."""
+def _counts_and_metrics(clustering: clusters.Clustering, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return counts for the result and metrics for the run ledger."""
     counts: dict[str, Any] = {
-        "products": len(made.cluster_id),
-        "clusters": made.number,
-        "in_no_group": int((made.cluster_id < 0).sum()),
-        "new": int((made.changes["change"] == "new").sum()),
-        "retired": int((made.changes["change"] == "retired").sum()),
+        "products": len(clustering.cluster_id),
+        "clusters": clustering.number,
+        "in_no_group": int((clustering.cluster_id < 0).sum()),
+        "new": int((clustering.changes["change"] == "new").sum()),
+        "retired": int((clustering.changes["change"] == "retired").sum()),
     }
-    grouped = made.distance[made.cluster_id >= 0]
+    distances = clustering.distance[clustering.cluster_id >= 0]
     metrics = {
         "method": method,
-        "mean_distance": float(grouped.mean()) if len(grouped) else None,
-        "silhouette": None if made.taken is None else made.taken.silhouette,
-        "tried": made.trial_table().to_dicts(),
-        "changes": made.changes.to_dicts(),
+        "mean_distance": float(distances.mean()) if len(distances) else None,
+        "silhouette": None if clustering.taken is None else clustering.taken.silhouette,
+        "tried": clustering.trial_table().to_dicts(),
+        "changes": clustering.changes.to_dicts(),
     }
     return counts, metrics
 
 
-def _tables(made: clusters.Clustering, catalogue: Catalogue) -> list[Table]:
-    """The groups, as a tree for people; what changed; the numbers of groups that were tried."""
-    groups = made.groups.with_columns(pl.col("size").sum().over("parent").alias("parent_size"))
+def _tables(clustering: clusters.Clustering, catalogue: Catalogue) -> list[Table]:
+    """Tables of the clusters (a tree for people), of the changes, and of the cluster counts that were tried."""
+    groups = clustering.groups.with_columns(pl.col("size").sum().over("parent").alias("parent_size"))
     order = ["parent_size", "parent", "size", "cluster_id"]
     groups = groups.sort(order, descending=[True, False, True, False])
     flat = groups.select("cluster_id", "size", "label", "parent", "parent_label")
     tables = [
         Table("groups", tuple(flat.columns), flat.rows(), display=_tree(groups, catalogue)),
-        Table.from_frame("new and retired groups", made.changes),
+        Table.from_frame("new and retired groups", clustering.changes),
     ]
-    tried = made.trial_table()
-    return [*tables, Table.from_frame("numbers of groups tried", tried)] if tried.height > 1 else tables
+    trials = clustering.trial_table()
+    return [*tables, Table.from_frame("numbers of groups tried", trials)] if trials.height > 1 else tables
 
 
 def _tree(groups: pl.DataFrame, catalogue: Catalogue) -> Table:
-    """Parents with their groups below them; a parent of one group is that group."""
+    """Parent clusters with their clusters below them; a parent of one cluster is shown as that cluster."""
     titles = catalogue.frame[schema.TITLE].fill_null("") if schema.TITLE in catalogue.frame.columns else None
     rows: list[tuple[Any, ...]] = []
-    for _, part in groups.group_by("parent_size", "parent", maintain_order=True):
-        if part.height > 1:
-            rows.append((part["parent_label"][0], part["parent_size"][0], None, ""))
-        for one in part.iter_rows(named=True):
-            example = one["exemplars"][0] if one["exemplars"] else ""
+    for _, children in groups.group_by("parent_size", "parent", maintain_order=True):
+        if children.height > 1:
+            rows.append((children["parent_label"][0], children["parent_size"][0], None, ""))
+        for row in children.iter_rows(named=True):
+            example = row["exemplars"][0] if row["exemplars"] else ""
             if example and titles is not None:
                 example = titles[int(catalogue.ids.rows([example])[0])] or example
-            indent = "  " if part.height > 1 else ""
-            rows.append((f"{indent}{one['label']}", one["size"], one["cluster_id"], example))
+            indent = "  " if children.height > 1 else ""
+            rows.append((f"{indent}{row['label']}", row["size"], row["cluster_id"], example))
     return Table("groups", ("group", "products", "id", "for example"), rows)

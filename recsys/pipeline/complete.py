@@ -1,6 +1,6 @@
-"""What the catalogue lacks and what does not fit: gaps filled with a confidence, products that contradict themselves.
+"""The `complete` command: predicts missing attributes with a confidence, and finds products that contradict themselves.
 
-In: a Bench. Out: guesses in the table predicted_attributes, Reports.
+In: an open project. Out: predictions in the table predicted_attributes, results.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from recsys.errors import UsageError
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
 from recsys.store import predicted_attributes as predictions
-from recsys.vectors.attributes import completion as gaps
-from recsys.vectors.attributes import inconsistency as odds
+from recsys.vectors.attributes import completion, inconsistency
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,81 +30,104 @@ COLUMNS = (
     "why_not",
 )
 INCONSISTENCY_COLUMNS = ("product_id", "title", "what", "sure", "held", "expected")
-SHOWN = 50
-"""Odd products that a report shows."""
+MAX_SHOWN = 50
+"""Inconsistent products that a result shows."""
 
 
 def complete_attributes(
-    bench: Project, attributes: Sequence[str] = (), *, min_confidence: float = 0.5
+    project: Project, attributes: Sequence[str] = (), *, min_confidence: float = 0.5
 ) -> CommandResult:
-    """Guess missing values, write those that are sure enough in the place of the older guesses.
+    """Predict missing values and write the confident ones, replacing earlier predictions.
 
     Args:
-        bench: the project.
-        attributes: which; all that can be guessed when none is named.
-        min_confidence: guesses less sure are not written.
+        project: the project.
+        attributes: attributes to complete; empty = all that can be predicted.
+        min_confidence: predictions of lower confidence are not written.
 
     Raises:
         ModelFolderError: there is no trained model.
         NotFoundError: there is no such attribute.
-        UsageError: an attribute holds no words, or `min_confidence` is no share.
+        UsageError: an attribute has no text values, or `min_confidence` is not between 0 and 1.
     """
-    return predict_attributes(bench, attributes, min_confidence=min_confidence)[0]
+    return predict_attributes(project, attributes, min_confidence=min_confidence)[0]
 
 
 def predict_attributes(
-    bench: Project, attributes: Sequence[str], *, min_confidence: float
+    project: Project, attributes: Sequence[str], *, min_confidence: float
 ) -> tuple[CommandResult, pl.DataFrame]:
-    """The same, and the guesses that were written: product_id, attribute, value, confidence, model_version."""
+    """Like `complete_attributes`; also return the predictions written.
+
+    Returns:
+        The result, and product_id, attribute, value, confidence, model_version of each prediction.
+    """
     import polars as pl
 
     if not 0 <= min_confidence <= 1:
         raise UsageError(f"the least confidence must lie between 0 and 1, not {min_confidence}")
-    model, catalogue = bench.model, bench.dataset.catalogue
-    columns = gaps.resolve_columns(catalogue, attributes)
-    found, frames = [], [pl.DataFrame(schema=predictions.SCHEMA)]
-    with bench.progress.stage("complete") as progress:
-        for at, one in enumerate(gaps.predict_missing(catalogue, model, columns, seed=bench.settings.training.seed)):
-            sure = one.confidence >= min_confidence
-            guesses = {
-                "product_id": catalogue.ids.ids(one.rows[sure]),
-                "attribute": one.attribute,
-                "value": [value for value, kept in zip(one.values, sure, strict=True) if kept],
-                "confidence": one.confidence[sure],
+    model, catalogue = project.model, project.dataset.catalogue
+    columns = completion.resolve_columns(catalogue, attributes)
+    completions, frames = [], [pl.DataFrame(schema=predictions.SCHEMA)]
+    with project.progress.stage("complete") as progress:
+        for i, completed in enumerate(
+            completion.predict_missing(catalogue, model, columns, seed=project.settings.training.seed)
+        ):
+            confident = completed.confidence >= min_confidence
+            predicted = {
+                "product_id": catalogue.ids.ids(completed.rows[confident]),
+                "attribute": completed.attribute,
+                "value": [value for value, keep in zip(completed.values, confident, strict=True) if keep],
+                "confidence": completed.confidence[confident],
                 "model_version": model.content_version,
             }
-            frames.append(pl.DataFrame(guesses, schema=predictions.SCHEMA))
-            found.append((one, int(sure.sum())))
-            progress(at + 1, len(columns))
+            frames.append(pl.DataFrame(predicted, schema=predictions.SCHEMA))
+            completions.append((completed, int(confident.sum())))
+            progress(i + 1, len(columns))
     frame = pl.concat(frames)
-    with bench.progress.stage("write"), bench.store.engine.begin() as connection:
-        asked = [gaps.display_name(name) for name in columns]
-        only = None if attributes else model.content_version  # of attributes that are no more, nobody would ask again
-        predictions.replace(connection, bench.store.dialect, frame, attributes=asked, only=only)
+    with project.progress.stage("write"), project.store.engine.begin() as connection:
+        names = [completion.display_name(name) for name in columns]
+        only = None if attributes else model.content_version  # drops predictions of attributes that are gone
+        predictions.replace(connection, project.store.dialect, frame, attributes=names, only=only)
     rows = [
-        (one.attribute, one.missing, filled, one.known, one.held, one.accuracy, one.majority, one.error, one.why)
-        for one, filled in found
+        (
+            completed.attribute,
+            completed.missing,
+            filled,
+            completed.known,
+            completed.held,
+            completed.accuracy,
+            completed.majority,
+            completed.error,
+            completed.why,
+        )
+        for completed, filled in completions
     ]
     counts = {
         "products": len(catalogue),
         "attributes": len(columns),
-        "missing": sum(one.missing for one, _ in found),
+        "missing": sum(completed.missing for completed, _ in completions),
         "filled": frame.height,
-        "unsure": sum(len(one.rows) for one, _ in found) - frame.height,
+        "unsure": sum(len(completed.rows) for completed, _ in completions) - frame.height,
     }
-    report = CommandResult(
+    result = CommandResult(
         "complete",
-        status="done" if any(not one.why for one, _ in found) else "nothing_new",
+        status="done" if any(not completed.why for completed, _ in completions) else "nothing_new",
         counts=counts,
         warnings=[] if columns else ["no category, brand or attribute has a value, so there is nothing to learn from"],
         tables=[Table("attributes", COLUMNS, rows)],
         notes=["the values are in the table predicted_attributes"] if frame.height else [],
     )
-    return report, frame
+    return result, frame
 
 
-def inconsistent_products(bench: Project, *, k: int | None = SHOWN) -> tuple[pl.DataFrame, int]:
-    """Products of which one thing does not fit the rest, the surest first, columns `INCONSISTENCY_COLUMNS`; and how many there are.
+def inconsistent_products(project: Project, *, k: int | None = MAX_SHOWN) -> tuple[pl.DataFrame, int]:
+    """Find products of which one attribute does not fit the rest.
+
+    Args:
+        project: the project.
+        k: maximum number of products; None = all.
+
+    Returns:
+        The most certain first, columns `INCONSISTENCY_COLUMNS`; and the number of all of them.
 
     Raises:
         ModelFolderError: there is no trained model.
@@ -113,31 +135,32 @@ def inconsistent_products(bench: Project, *, k: int | None = SHOWN) -> tuple[pl.
     import numpy as np
     import polars as pl
 
-    model, catalogue = bench.model, bench.dataset.catalogue
-    found: list[odds.Inconsistency] = []
-    with bench.progress.stage("odd products") as progress:
-        whole = odds.count_checks(catalogue)
-        for at, some in enumerate(odds.find_inconsistencies(catalogue, model, seed=bench.settings.training.seed)):
-            found += some
-            progress(at + 1, whole)
-    listed = odds.top_inconsistencies(found, k)
-    rows = np.array([one.row for one in listed], np.int64)
+    model, catalogue = project.model, project.dataset.catalogue
+    inconsistencies: list[inconsistency.Inconsistency] = []
+    with project.progress.stage("odd products") as progress:
+        n_checks = inconsistency.count_checks(catalogue)
+        seed = project.settings.training.seed
+        for i, batch in enumerate(inconsistency.find_inconsistencies(catalogue, model, seed=seed)):
+            inconsistencies += batch
+            progress(i + 1, n_checks)
+    top = inconsistency.top_inconsistencies(inconsistencies, k)
+    rows = np.array([item.row for item in top], np.int64)
     columns = {
         "product_id": catalogue.ids.ids(rows),
         "title": catalogue.titles(rows) if len(rows) else [],
-        **{name: [getattr(one, name) for one in listed] for name in INCONSISTENCY_COLUMNS[2:]},
+        **{name: [getattr(item, name) for item in top] for name in INCONSISTENCY_COLUMNS[2:]},
     }
-    kinds = {name: pl.Float64 if name == "sure" else pl.String for name in INCONSISTENCY_COLUMNS}
-    return pl.DataFrame(columns, schema=kinds), len(found)
+    dtypes = {name: pl.Float64 if name == "sure" else pl.String for name in INCONSISTENCY_COLUMNS}
+    return pl.DataFrame(columns, schema=dtypes), len(inconsistencies)
 
 
-def add_inconsistencies(bench: Project, report: CommandResult) -> CommandResult:
-    """The report of `check`, odd products first."""
-    frame, found = inconsistent_products(bench)
-    more = [f"the {frame.height} surest of {found} are shown"] if found > frame.height else []
+def add_inconsistencies(project: Project, result: CommandResult) -> CommandResult:
+    """Add the inconsistent products to the result of `check`, before its tables."""
+    frame, total = inconsistent_products(project)
+    more = [f"the {frame.height} surest of {total} are shown"] if total > frame.height else []
     return replace(
-        report,
-        counts={**report.counts, "odd": found},
-        tables=[Table.from_frame("odd products", frame), *report.tables],
-        notes=[*report.notes, *more],
+        result,
+        counts={**result.counts, "odd": total},
+        tables=[Table.from_frame("odd products", frame), *result.tables],
+        notes=[*result.notes, *more],
     )

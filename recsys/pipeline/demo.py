@@ -1,6 +1,6 @@
-"""The demo: draw a shop, run the whole line on it, show ten users' lists with titles and reasons.
+"""The `demo` command: generates a shop, runs the whole pipeline on it, shows ten users' recommendations.
 
-In: a folder. Out: a project in it that every other command works on, a Report.
+In: a folder. Out: a project in it that every other command works on, a result.
 """
 
 from __future__ import annotations
@@ -8,83 +8,91 @@ from __future__ import annotations
 from pathlib import Path
 
 from recsys.config import FILE, load
-from recsys.data import demo as drawing
+from recsys.data.demo import generate_shop
 from recsys.errors import UsageError
 from recsys.execution.progress import StageTimer
 from recsys.log import redact
-from recsys.pipeline import ingest as intake
-from recsys.pipeline import init as project
-from recsys.pipeline import recommend as lists
-from recsys.pipeline import run as night
+from recsys.pipeline.ingest import IngestRequest, ingest
+from recsys.pipeline.init import init_project
 from recsys.pipeline.project import Project
+from recsys.pipeline.recommend import add_titles
 from recsys.pipeline.result import CommandResult, Table
+from recsys.pipeline.run import run_nightly
 
 _SHOP = "shop"
-"""Folder of the drawn files inside the project."""
+"""Folder of the generated files inside the project."""
 
-_SHOWN = 10
+_SHOWN_USERS = 10
 
 QUICK = {"training.epochs": 10, "training.user_epochs": 10, "encoder.vocabulary": 2000, "recommend.shard_users": 200}
-"""The demo's own settings, written into its `recsys.toml`: a shop this small needs no more."""
+"""Settings of the demo, written into its `recsys.toml`; they suffice for a shop this small."""
 
 
 def run_demo(
     folder: Path,
-    watch: StageTimer | None = None,
+    progress: StageTimer | None = None,
     *,
     products: int = 600,
     users: int = 500,
     seed: int = 0,
     database: str | None = None,
 ) -> CommandResult:
-    """Make the demo project and run it; made again with the same sizes and seed, it only does what is missing.
+    """Create the demo project and run it; repeated with the same sizes and seed, it only does what is missing.
+
+    Args:
+        folder: of the project.
+        progress: receives stages and progress; silent by default.
+        products: number of products.
+        users: number of users.
+        seed: of the generator and of the training.
+        database: URL; SQLite in the folder when not given.
 
     Raises:
-        UsageError: the folder holds something that is not a demo.
+        UsageError: the folder is not empty and holds no demo.
     """
-    watch = watch or StageTimer()
-    drawn = folder / _SHOP
-    if folder.exists() and not drawn.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    progress = progress or StageTimer()
+    files = folder / _SHOP
+    if folder.exists() and not files.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty and not a demo; name another folder")
-    with watch.stage("draw shop"):
-        drawing.generate_shop(drawn, products=products, users=users, seed=seed)
-    project.init_project(folder, watch, database=database, values={**QUICK, "training.seed": seed})
-    with Project(load(folder, flags={"database.url": database}), watch) as bench:
-        taken = intake.ingest(bench, intake.IngestRequest.of([drawn]))
-        made = night.run_nightly(bench)
-        frame = lists.add_titles(bench, bench.store.recommendations(_some(bench), k=5))
-        url = bench.settings.database_url
-    where = redact(url).removeprefix("sqlite:///")
+    with progress.stage("draw shop"):
+        generate_shop(files, products=products, users=users, seed=seed)
+    init_project(folder, progress, database=database, values={**QUICK, "training.seed": seed})
+    with Project(load(folder, flags={"database.url": database}), progress) as project:
+        ingested = ingest(project, IngestRequest.of([files]))
+        nightly = run_nightly(project)
+        frame = add_titles(project, project.store.recommendations(_sample_users(project), k=5))
+        url = project.settings.database_url
+    database_name = redact(url).removeprefix("sqlite:///")
     return CommandResult(
         "demo",
-        run_id=made.run_id,
-        counts={**taken.counts, **made.counts},
-        warnings=[*taken.warnings, *made.warnings],
-        artifacts={"project": folder, "settings": folder / FILE, "database": where, **made.artifacts},
-        tables=[Table.from_frame(f"recommendations for {_SHOWN} of {users} users", frame), *made.tables],
-        notes=_next(
+        run_id=nightly.run_id,
+        counts={**ingested.counts, **nightly.counts},
+        warnings=[*ingested.warnings, *nightly.warnings],
+        artifacts={"project": folder, "settings": folder / FILE, "database": database_name, **nightly.artifacts},
+        tables=[Table.from_frame(f"recommendations for {_SHOWN_USERS} of {users} users", frame), *nightly.tables],
+        notes=_next_steps(
             folder,
-            where,
-            page=made.artifacts.get("report"),
+            database_name,
+            report=nightly.artifacts.get("report"),
             sqlite=url.startswith("sqlite"),
             user=str(frame["user_id"][0]),
         ),
     )
 
 
-def _some(bench: Project) -> list[str]:
-    """Users spread evenly over all, so that old and new ones are among them."""
-    texts = bench.dataset.users.texts
-    step = max(1, len(texts) // _SHOWN)
-    return list(texts[::step][:_SHOWN])
+def _sample_users(project: Project) -> list[str]:
+    """Return users evenly spaced over all, so that old and new ones are among them."""
+    user_ids = project.dataset.users.texts
+    step = max(1, len(user_ids) // _SHOWN_USERS)
+    return list(user_ids[::step][:_SHOWN_USERS])
 
 
-def _next(folder: Path, where: str, *, page: Path | str | None, sqlite: bool, user: str) -> list[str]:
-    shown = [f"  open {page} in a browser"] if page else []
-    notes = ["", "what to look at and to type next:", *shown, f"  recsys similar -C {folder} --text 'red dress'"]
+def _next_steps(folder: Path, database_name: str, *, report: Path | str | None, sqlite: bool, user: str) -> list[str]:
+    report_line = [f"  open {report} in a browser"] if report else []
+    notes = ["", "what to look at and to type next:", *report_line, f"  recsys similar -C {folder} --text 'red dress'"]
     if sqlite:
         query = f"SELECT * FROM recommendations WHERE user_id = '{user}'"  # noqa: S608 - shown, not run
-        notes.append(f'  sqlite3 {where} "{query}"')
+        notes.append(f'  sqlite3 {database_name} "{query}"')
     return [
         *notes,
         f"  recsys recommend -C {folder} --user {user}",

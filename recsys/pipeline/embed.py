@@ -1,6 +1,6 @@
-"""The space of products: vectors brought up to date, the index, and each product's neighbours.
+"""The `embed` command: encodes the products whose content or model changed.
 
-In: a Bench. Out: Reports; vectors and neighbours in the store, the table and the index among the artifacts.
+In: an open project. Out: embeddings in the store and among the artifacts, a result.
 """
 
 from __future__ import annotations
@@ -13,59 +13,75 @@ from recsys.errors import NothingNewError
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult
 from recsys.types import FloatArray
-from recsys.vectors.embeddings import update as build
+from recsys.vectors.embeddings import update
+from recsys.vectors.embeddings.update import UpdateResult
 
 if TYPE_CHECKING:
     from recsys.data.catalogue import Catalogue
+    from recsys.vectors.embeddings.table import EmbeddingTable
 
 
-def update_embeddings(bench: Project) -> build.UpdateResult:
-    """Encode what is stale and write the changed vectors to the store; once for what the bench has loaded."""
-    return _brought_up_to_date(bench, bench.dataset.catalogue)
+def update_embeddings(project: Project) -> UpdateResult:
+    """Encode stale products and write the changed vectors to the store; once per loaded catalogue and model."""
+    return _update_embeddings(project, project.dataset.catalogue)
 
 
-def _brought_up_to_date(bench: Project, catalogue: Catalogue, *, full: bool = False) -> build.UpdateResult:
-    if bench.embeddings_are_current and not full:
-        return build.UpdateResult(bench.embeddings, 0, 0)
-    with bench.progress.stage("embed") as progress:
-        built = build.update_embeddings(
+def prepare_embeddings(project: Project) -> EmbeddingTable:
+    """Return up-to-date embeddings: a command that writes updates them, others only check them.
+
+    Raises:
+        ModelFolderError: the command does not write and the embeddings are stale.
+    """
+    return update_embeddings(project).table if project.writes else project.current_embeddings()
+
+
+def _update_embeddings(project: Project, catalogue: Catalogue, *, full: bool = False) -> UpdateResult:
+    if project.embeddings_are_current and not full:
+        return UpdateResult(project.embeddings, 0, 0)
+    with project.progress.stage("embed") as progress:
+        result = update.update_embeddings(
             catalogue,
-            bench.lazy_product_encoder,
-            folder=bench.embeddings_folder,
+            project.lazy_product_encoder,
+            folder=project.embeddings_folder,
             full=full,
-            storage=bench.settings.embeddings.storage,
+            storage=project.settings.embeddings.storage,
             progress=progress,
         )
-        bench.embeddings, bench.embeddings_are_current = built.table, True
-        bench.store.write_embeddings(
-            list(built.table.ids.texts), built.table.vectors, built.table.model_id, built.table.hashes
+        project.embeddings, project.embeddings_are_current = result.table, True
+        project.store.write_embeddings(
+            list(result.table.ids.texts), result.table.vectors, result.table.model_id, result.table.hashes
         )
-    return built
+    return result
 
 
-def embed_products(bench: Project, *, full: bool = False, fail_if_noop: bool = False) -> CommandResult:
+def embed_products(project: Project, *, full: bool = False, fail_if_noop: bool = False) -> CommandResult:
     """Encode the products whose content or model changed.
+
+    Args:
+        project: the project.
+        full: encode every product.
+        fail_if_noop: raise when nothing was stale.
 
     Raises:
         NothingNewError: nothing was stale and `fail_if_noop`.
     """
-    built = _brought_up_to_date(bench, bench.catalogue, full=full)
-    idle = not (built.encoded or built.removed or built.rewritten)
-    if idle and fail_if_noop:
+    updated = _update_embeddings(project, project.catalogue, full=full)
+    unchanged = not (updated.encoded or updated.removed or updated.rewritten)
+    if unchanged and fail_if_noop:
         raise NothingNewError("every product already has its vector")
     return CommandResult(
         "embed",
-        status="nothing_new" if idle else "done",
-        counts={"products": len(built.table), "encoded": built.encoded, "removed": built.removed},
-        artifacts={"embeddings": bench.embeddings_folder},
-        notes=[f"the table is stored as {built.table.storage} now"] if built.rewritten else [],
+        status="nothing_new" if unchanged else "done",
+        counts={"products": len(updated.table), "encoded": updated.encoded, "removed": updated.removed},
+        artifacts={"embeddings": project.embeddings_folder},
+        notes=[f"the table is stored as {updated.table.storage} now"] if updated.rewritten else [],
     )
 
 
-def encode_frame(bench: Project, frame: Any = None) -> FloatArray:
-    """Vectors (n, d) of the products of a frame, stored or not; of the whole store when there is no frame."""
+def encode_frame(project: Project, frame: Any = None) -> FloatArray:
+    """Encode the products of a frame, stored or not, or all products of the store when `frame` is None: (n, d)."""
     from recsys.data.dataset import catalogue_of
     from recsys.data.input_sources import to_polars
 
-    catalogue = bench.dataset.catalogue if frame is None else catalogue_of(to_polars(frame))
-    return bench.model.encode(catalogue, np.arange(len(catalogue)))
+    catalogue = project.dataset.catalogue if frame is None else catalogue_of(to_polars(frame))
+    return project.model.encode(catalogue, np.arange(len(catalogue)))

@@ -1,7 +1,7 @@
-"""Offline evaluation: hold purchases back, learn without them, recommend, compare with plain systems.
+"""The `evaluate` command: holds purchases out, trains without them, and compares recsys with baselines.
 
-In: a Bench. Out: a verdict, tables of systems and metrics with 95 % intervals; its models are trained aside, never put
-to use.
+In: an open project. Out: a summary, tables of systems and metrics with 95 % intervals. Its models are trained in a
+folder of their own and never put into use.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.tfidf import product_tfidf
 from recsys.errors import DataContractError, RecsysError, UsageError
-from recsys.evaluate import leakage as leaks
-from recsys.evaluate import registry as systems
+from recsys.evaluate import registry
 from recsys.evaluate.backtest import EvaluationResult, Evaluator
 from recsys.evaluate.baselines import System
+from recsys.evaluate.leakage import ShopView, find_leaks, perturbed_views
 from recsys.evaluate.split import Split, split
 from recsys.evaluate.summary import summary_line
 from recsys.evaluate.training_view import TrainingView
-from recsys.pipeline import evaluate_result as evidence
+from recsys.pipeline.evaluate_result import save_evaluation
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
 from recsys.pipeline.train import require_training_data
@@ -32,247 +32,250 @@ from recsys.recommend.recommender import Recommender
 from recsys.types import IntArray
 
 FORMATS = (".csv", ".parquet")
-_LEAK_USERS = 500
-_MAIN = ("ndcg@10", "hr@10", "mrr@10", "map@")
+_MAX_LEAK_USERS = 500
+"""Users whose recommendations are compared in the leak check."""
+_MAIN_METRICS = ("ndcg@10", "hr@10", "mrr@10", "map@")
 
 
 def run_evaluation(
-    bench: Project, *, check_leaks: bool = False, output: Path | None = None, all_figures: bool = True
+    project: Project, *, check_leaks: bool = False, output: Path | None = None, all_figures: bool = True
 ) -> CommandResult:
-    """Compare ours with the plain systems.
+    """Compare recsys with the baselines.
 
     Args:
-        bench: the project; what is compared how stands in its [evaluate] settings.
-        check_leaks: first build the plain systems on shops that differ in what is held back, and stop if it shows.
-        output: .csv or .parquet, where all figures go.
-        whole: all figures, as programs want them; else the verdict first, and pairs and slices by NDCG alone.
+        project: the project; its [evaluate] settings select split, baselines and metrics.
+        check_leaks: first build the baselines on shops that differ in the held-out data, and stop if one notices.
+        output: .csv or .parquet file for all figures.
+        all_figures: return all figures, for programs; else the summary first, and pairs and slices by NDCG only.
 
     Raises:
-        UsageError: an unknown model, a wrong ending of the file, or a log that cannot be parted.
-        RecsysError: a plain system sees what is held back.
+        UsageError: an unknown model, a wrong file ending, or a log that cannot be split.
+        RecsysError: a baseline sees held-out data.
     """
     if output is not None and output.suffix not in FORMATS:
         raise UsageError(f"cannot write '{output}': give a file that ends in {' or '.join(FORMATS)}")
-    names = systems.resolve_names(bench.settings.evaluate.models)
-    parted = _split(bench)
+    names = registry.resolve_names(project.settings.evaluate.models)
+    held_out = _split(project)
     tables: list[Table] = []
     if check_leaks:
-        tables.append(_check_leakage(bench, parted, names))
-    found = _compared(bench, parted, names)
-    said = summary_line(found, ours=systems.OWN_SYSTEM)
-    main = _wide("all test users, value [95 % interval]", found.frame, _MAIN)
+        tables.append(_check_leakage(project, held_out, names))
+    result = _compare(project, held_out, names)
+    summary = summary_line(result, ours=registry.OWN_SYSTEM)
+    main = _main_table("all test users, value [95 % interval]", result.frame, _MAIN_METRICS)
     if all_figures:  # programs take the first table for the rows
-        first = [main, Table("verdict", ("verdict",), [(said,)])]
-        last = [Table.from_frame("paired", found.paired), *tables, Table.from_frame("by slice", found.frame)]
+        first = [main, Table("verdict", ("verdict",), [(summary,)])]
+        last = [Table.from_frame("paired", result.paired), *tables, Table.from_frame("by slice", result.frame)]
     else:  # people read from the top
-        first = [Table("", ("verdict",), [(said,)]), main]
-        last = [*_paired(found.paired), _by_slice(found.frame), *tables]
-    tables = [*first, _plain(found.frame), *_sampled(found.frame), *last]
-    tables.append(bench.stage_table())
+        first = [Table("", ("verdict",), [(summary,)]), main]
+        last = [*_paired_table(result.paired), _slice_table(result.frame), *tables]
+    tables = [*first, _other_table(result.frame), *_sampled_table(result.frame), *last]
+    tables.append(project.stage_table())
     artifacts: dict[str, Path] = {}
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write = found.frame.write_csv if output.suffix == ".csv" else found.frame.write_parquet
+        write = result.frame.write_csv if output.suffix == ".csv" else result.frame.write_parquet
         write(output)
         artifacts["figures"] = output
-    counts = {"test_users": len(parted.cases), "train_events": len(parted.train)}
-    artifacts["evaluation"] = evidence.save_evaluation(bench, found, said=said, **counts)
+    counts = {"test_users": len(held_out.cases), "train_events": len(held_out.train)}
+    artifacts["evaluation"] = save_evaluation(project, result, summary=summary, **counts)
     return CommandResult("evaluate", counts=counts, artifacts=artifacts, tables=tables)
 
 
-def evaluate_frame(bench: Project) -> pl.DataFrame:
-    """The figures as a frame: system, slice, metric, value, low, high, users.
+def evaluate_frame(project: Project) -> pl.DataFrame:
+    """Run the evaluation and return its figures: system, slice, metric, value, low, high, users.
 
     Raises:
-        UsageError: an unknown model, or a log that cannot be parted.
+        UsageError: an unknown model, or a log that cannot be split.
     """
-    names, parted = systems.resolve_names(bench.settings.evaluate.models), _split(bench)
-    found = _compared(bench, parted, names)
-    said = summary_line(found, ours=systems.OWN_SYSTEM)
-    evidence.save_evaluation(bench, found, said=said, test_users=len(parted.cases), train_events=len(parted.train))
-    return found.frame
+    names, held_out = registry.resolve_names(project.settings.evaluate.models), _split(project)
+    result = _compare(project, held_out, names)
+    summary = summary_line(result, ours=registry.OWN_SYSTEM)
+    save_evaluation(project, result, summary=summary, test_users=len(held_out.cases), train_events=len(held_out.train))
+    return result.frame
 
 
-def _split(bench: Project) -> Split:
-    require_training_data(bench.dataset)
-    return split_interactions(bench, bench.dataset.interactions)
+def _split(project: Project) -> Split:
+    require_training_data(project.dataset)
+    return split_interactions(project, project.dataset.interactions)
 
 
-def split_interactions(bench: Project, interactions: Interactions) -> Split:
-    """Hold back what the settings say of a log."""
-    asked = bench.settings.evaluate
+def split_interactions(project: Project, interactions: Interactions) -> Split:
+    """Split a log as [evaluate] says."""
+    settings = project.settings.evaluate
     return split(
-        asked.split,
+        settings.split,
         interactions,
-        days=asked.test_days,
-        max_users=asked.max_users,
-        seed=bench.settings.training.seed,
+        days=settings.test_days,
+        max_users=settings.max_users,
+        seed=project.settings.training.seed,
     )
 
 
-def _past(bench: Project, catalogue: Catalogue, parted: Split) -> TrainingView:
+def _training_view(project: Project, catalogue: Catalogue, held_out: Split) -> TrainingView:
     return TrainingView.of(
-        catalogue, parted.train, now=parted.cases.now, cut=parted.cut, seed=bench.settings.training.seed
+        catalogue, held_out.train, now=held_out.cases.now, cut=held_out.cut, seed=project.settings.training.seed
     )
 
 
-def _compared(bench: Project, parted: Split, names: Sequence[str]) -> EvaluationResult:
-    settings, catalogue = bench.settings, bench.dataset.catalogue
-    past = _past(bench, catalogue, parted)
-    compared: dict[str, System] = {}
+def _compare(project: Project, held_out: Split, names: Sequence[str]) -> EvaluationResult:
+    settings, catalogue = project.settings, project.dataset.catalogue
+    view = _training_view(project, catalogue, held_out)
+    systems: dict[str, System] = {}
     for name in names:
-        if name == systems.OWN_SYSTEM:
-            compared[name] = train_on_past(bench, past)
+        if name == registry.OWN_SYSTEM:
+            systems[name] = train_on_past(project, view)
         else:
-            with bench.progress.stage("learn baselines"):
-                shown, system = systems.create_baseline(name, past)
-                compared[shown] = system
-    judge = Evaluator(
+            with project.progress.stage("learn baselines"):
+                display_name, system = registry.create_baseline(name, view)
+                systems[display_name] = system
+    evaluator = Evaluator(
         catalogue,
-        parted.train,
+        held_out.train,
         k=settings.evaluate.k,
         samples=settings.evaluate.bootstrap,
         seed=settings.training.seed,
-        cut=parted.cut,
+        cut=held_out.cut,
         sampled=settings.evaluate.sampled,
         content=product_tfidf(catalogue),
-        first=systems.OWN_SYSTEM,
+        first=registry.OWN_SYSTEM,
     )
-    with bench.progress.stage("compare"):
-        return judge.judge(parted.cases, compared)
+    with project.progress.stage("compare"):
+        return evaluator.judge(held_out.cases, systems)
 
 
-def train_on_past(bench: Project, past: TrainingView) -> System:
-    """Our own system, trained on the past alone.
+def train_on_past(project: Project, view: TrainingView) -> System:
+    """Train recsys on the training view alone.
 
-    Encoder and ranker learn from the products that were there; those created since are encoded by what was learned,
-    and their words stay out of the word counts.
+    Encoder and ranker learn from the products that existed at the cutoff; products created since are encoded by the
+    trained encoder, and their words stay out of the word counts.
 
     Raises:
-        DataContractError: there is too little before the test to train on.
+        DataContractError: there is too little data before the test to train on.
     """
-    settings = bench.settings
-    older, events = past.without_new_products()
-    lesson = TrainingJob(bench, older, events, settings.artifacts / "evaluation")
+    settings = project.settings
+    catalogue, events = view.without_new_products()
+    job = TrainingJob(project, catalogue, events, settings.artifacts / "evaluation")
     try:
-        model, table = lesson.train_encoder()
+        model, table = job.train_encoder()
     except DataContractError as error:
         raise DataContractError(
             f"recsys cannot be trained on what is before the test: {error}, or compare the others alone with --models"
         ) from None
-    blend = lesson.fit_ranker(model, table.vectors)
+    ranker = job.fit_ranker(model, table.vectors)
     content = np.array(table.vectors)
-    if not past.known.all():
-        content = np.zeros((len(past.catalogue), table.vectors.shape[1]), np.float32)
-        content[past.known] = table.vectors
-        content[~past.known] = model.encode(past.catalogue, np.flatnonzero(~past.known))
-    lesson.clean_up()
-    ours = Recommender.build(
-        past.with_blank_new_texts(),
-        past.train,
+    if not view.known.all():
+        content = np.zeros((len(view.catalogue), table.vectors.shape[1]), np.float32)
+        content[view.known] = table.vectors
+        content[~view.known] = model.encode(view.catalogue, np.flatnonzero(~view.known))
+    job.clean_up()
+    recommender = Recommender.build(
+        view.with_blank_new_texts(),
+        view.train,
         model=model,
         content=content,
-        blend=blend,
+        blend=ranker,
         recommend=settings.recommend,
         rules=settings.rules,
-        users=bench.dataset.users,
-        now=past.now,
+        users=project.dataset.users,
+        now=view.now,
     )
 
-    def ranked(histories: Histories, k: int) -> IntArray:
-        return ours.recommend_rows(histories, k)
+    def recommend_rows(histories: Histories, k: int) -> IntArray:
+        return recommender.recommend_rows(histories, k)
 
-    return ranked
+    return recommend_rows
 
 
-def _check_leakage(bench: Project, parted: Split, names: Sequence[str]) -> Table:
-    """Demand of each plain system that it does not notice a change of what is held back.
+def _check_leakage(project: Project, held_out: Split, names: Sequence[str]) -> Table:
+    """Check that no baseline notices a change of the held-out data.
 
     Raises:
         RecsysError: one does.
     """
-    dataset, seed = bench.dataset, bench.settings.training.seed
-    changed = leaks.perturbed_views(dataset.catalogue, dataset.interactions, parted, seed=seed)
-    some = parted.cases.take(np.arange(min(_LEAK_USERS, len(parted.cases)))).histories
-    rows, wrong = [], []
-    with bench.progress.stage("check for leaks"):
-        for name in (name for name in names if name != systems.OWN_SYSTEM):
+    dataset, seed = project.dataset, project.settings.training.seed
+    views = perturbed_views(dataset.catalogue, dataset.interactions, held_out, seed=seed)
+    histories = held_out.cases.take(np.arange(min(_MAX_LEAK_USERS, len(held_out.cases)))).histories
+    rows, leaking = [], []
+    with project.progress.stage("check for leaks"):
+        for name in (name for name in names if name != registry.OWN_SYSTEM):
 
-            def build(world: leaks.ShopView, name: str = name) -> System:
-                return systems.create_baseline(name, _past(bench, world.catalogue, _again(bench, world, parted)))[1]
+            def build(shop: ShopView, name: str = name) -> System:
+                return registry.create_baseline(
+                    name, _training_view(project, shop.catalogue, _split_again(project, shop, held_out))
+                )[1]
 
-            found = leaks.find_leaks(build, changed, some)
-            wrong += [f"{name} ({', '.join(found)})"] if found else []
-            rows.append((name, ", ".join(list(changed)[1:]), ", ".join(found) or "nothing"))
-    if wrong:
+            leaks = find_leaks(build, views, histories)
+            leaking += [f"{name} ({', '.join(leaks)})"] if leaks else []
+            rows.append((name, ", ".join(list(views)[1:]), ", ".join(leaks) or "nothing"))
+    if leaking:
         raise RecsysError(
-            f"these systems see what is held back: {'; '.join(wrong)}; their figures would be wrong, report this"
+            f"these systems see what is held back: {'; '.join(leaking)}; their figures would be wrong, report this"
         )
     return Table("leak check: changes of what is held back", ("system", "changed", "noticed"), rows)
 
 
-def _again(bench: Project, world: leaks.ShopView, parted: Split) -> Split:
-    """Part a changed world as the real one is parted: at the same cut, or by the same rule."""
-    if parted.cut is None:
-        return split_interactions(bench, world.interactions)
+def _split_again(project: Project, shop: ShopView, held_out: Split) -> Split:
+    """Split a perturbed shop like the real one: at the same cutoff, or by the same rule."""
+    if held_out.cut is None:
+        return split_interactions(project, shop.interactions)
     return Split(
-        parted.split,
-        world.interactions.split(parted.cut)[0],
-        parted.cases,
-        parted.cut,
-        world.interactions.time >= parted.cut,
+        held_out.split,
+        shop.interactions.split(held_out.cut)[0],
+        held_out.cases,
+        held_out.cut,
+        shop.interactions.time >= held_out.cut,
     )
 
 
-def _cell(row: Mapping[str, float]) -> str:
+def _format_interval(row: Mapping[str, float]) -> str:
     return f"{row['value']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
 
 
-def _wide(title: str, frame: pl.DataFrame, metrics: Sequence[str]) -> Table:
-    """One row a system: some figures over all test users with their intervals."""
-    whole = frame.filter(pl.col("slice") == "all")
-    every = whole["metric"].unique(maintain_order=True).to_list()
-    shown = [name for name in every if name.startswith(tuple(metrics)) and "sampled" not in name]
-    return _pivot(title, whole, shown, interval=True)
+def _main_table(title: str, frame: pl.DataFrame, metrics: Sequence[str]) -> Table:
+    """One row per system: the main metrics over all test users with their intervals."""
+    all_users = frame.filter(pl.col("slice") == "all")
+    metric_names = all_users["metric"].unique(maintain_order=True).to_list()
+    columns = [name for name in metric_names if name.startswith(tuple(metrics)) and "sampled" not in name]
+    return _pivot(title, all_users, columns, interval=True)
 
 
-def _plain(frame: pl.DataFrame) -> Table:
-    """One row a system: the other figures over all test users; those that no system has are left out."""
-    whole = frame.filter((pl.col("slice") == "all") & pl.col("value").is_finite().any().over("metric"))
-    every = whole["metric"].unique(maintain_order=True).to_list()
-    shown = [name for name in every if not name.startswith(_MAIN) and "sampled" not in name]
-    return _pivot("other measures, all test users", whole, shown, interval=False)
+def _other_table(frame: pl.DataFrame) -> Table:
+    """One row per system: the other metrics over all test users, without those that no system has."""
+    all_users = frame.filter((pl.col("slice") == "all") & pl.col("value").is_finite().any().over("metric"))
+    metric_names = all_users["metric"].unique(maintain_order=True).to_list()
+    columns = [name for name in metric_names if not name.startswith(_MAIN_METRICS) and "sampled" not in name]
+    return _pivot("other measures, all test users", all_users, columns, interval=False)
 
 
-def _sampled(frame: pl.DataFrame) -> list[Table]:
-    whole = frame.filter(pl.col("slice") == "all")
-    shown = [name for name in whole["metric"].unique(maintain_order=True).to_list() if "sampled" in name]
-    shown = [name for name in shown if name.startswith(_MAIN)]
-    return [_pivot("among sampled negatives, all test users", whole, shown, interval=True)] if shown else []
+def _sampled_table(frame: pl.DataFrame) -> list[Table]:
+    all_users = frame.filter(pl.col("slice") == "all")
+    columns = [name for name in all_users["metric"].unique(maintain_order=True).to_list() if "sampled" in name]
+    columns = [name for name in columns if name.startswith(_MAIN_METRICS)]
+    return [_pivot("among sampled negatives, all test users", all_users, columns, interval=True)] if columns else []
 
 
-def _pivot(title: str, all_figures: pl.DataFrame, metrics: Sequence[str], *, interval: bool) -> Table:
+def _pivot(title: str, figures: pl.DataFrame, metrics: Sequence[str], *, interval: bool) -> Table:
     rows = []
-    for name in all_figures["system"].unique(maintain_order=True).to_list():
-        held = {row["metric"]: row for row in all_figures.filter(pl.col("system") == name).iter_rows(named=True)}
-        cells = [_cell(held[metric]) if interval else held[metric]["value"] for metric in metrics]
+    for name in figures["system"].unique(maintain_order=True).to_list():
+        by_metric = {row["metric"]: row for row in figures.filter(pl.col("system") == name).iter_rows(named=True)}
+        cells = [_format_interval(by_metric[metric]) if interval else by_metric[metric]["value"] for metric in metrics]
         rows.append((name, *cells))
     return Table(title, ("system", *metrics), rows)
 
 
-def _paired(frame: pl.DataFrame) -> list[Table]:
-    """NDCG@10 of ours minus theirs, with repeat purchases and without."""
-    some = frame.filter(pl.col("metric") == "ndcg@10").drop("metric")
-    return [Table.from_frame("NDCG@10 in pairs, same users", some)] if some.height else []
+def _paired_table(frame: pl.DataFrame) -> list[Table]:
+    """NDCG@10 of recsys minus that of each baseline, with and without repeat purchases."""
+    ndcg = frame.filter(pl.col("metric") == "ndcg@10").drop("metric")
+    return [Table.from_frame("NDCG@10 in pairs, same users", ndcg)] if ndcg.height else []
 
 
-def _by_slice(frame: pl.DataFrame) -> Table:
-    """NDCG@10 by slice, a column a system."""
-    some = frame.filter(pl.col("metric") == "ndcg@10")
-    names = some["system"].unique(maintain_order=True).to_list()
+def _slice_table(frame: pl.DataFrame) -> Table:
+    """NDCG@10 by slice, one column per system."""
+    ndcg = frame.filter(pl.col("metric") == "ndcg@10")
+    names = ndcg["system"].unique(maintain_order=True).to_list()
     rows = []
-    for name in some["slice"].unique(maintain_order=True).to_list():
-        held = some.filter(pl.col("slice") == name)
-        value = dict(zip(held["system"].to_list(), held["value"].to_list(), strict=True))
-        rows.append((name, int(held["users"][0]), *(value[system] for system in names)))
+    for name in ndcg["slice"].unique(maintain_order=True).to_list():
+        in_slice = ndcg.filter(pl.col("slice") == name)
+        value = dict(zip(in_slice["system"].to_list(), in_slice["value"].to_list(), strict=True))
+        rows.append((name, int(in_slice["users"][0]), *(value[system] for system in names)))
     return Table("NDCG@10 by slice", ("slice", "users", *names), rows)

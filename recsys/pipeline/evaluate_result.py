@@ -1,6 +1,6 @@
-"""The last evaluation, kept for whoever asks later: its figures, its verdict, what was compared and when.
+"""Saves and loads the last evaluation: its figures, its summary, and the data and settings it was run on.
 
-In: a Bench and what came out of a comparison. Out: sealed files under artifacts/evaluation, and `StoredEvaluation` read back.
+In: an open project and an evaluation result. Out: checksummed files under artifacts/evaluation; `StoredEvaluation`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 import polars as pl
 
 from recsys._version import __version__
-from recsys.artifacts import file_set as sealed
+from recsys.artifacts.file_set import read_file_set, write_file_set
 from recsys.config import Settings
 from recsys.errors import ModelFolderError, NotFoundError
 from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, EvaluationResult
 from recsys.pipeline.project import Project
-from recsys.store import publication as pointer
+from recsys.store.publication import published_run
 
 logger = logging.getLogger(__name__)
 _NAME, _FIGURES, _PAIRED = "evaluation", "figures.parquet", "paired.parquet"
@@ -27,60 +27,63 @@ _NAME, _FIGURES, _PAIRED = "evaluation", "figures.parquet", "paired.parquet"
 
 @dataclass(frozen=True)
 class StoredEvaluation:
-    """One evaluation.
+    """A saved evaluation.
 
     Attributes:
-        judged: its figures and pairs.
+        judged: its figures and paired comparisons.
         facts: `verdict`, `at` (UTC seconds), `split`, `test_days`, `k`, `models`, `test_users`, `train_events`,
-            `data_fingerprint`, `list_hash`, `model_hash`, `run_id` (published then, None = none), `seed`, `version`.
+            `data_fingerprint`, `list_hash`, `model_hash`, `run_id` (published at that time, or None),
+            `seed`, `version`.
     """
 
     judged: EvaluationResult
     facts: dict[str, Any]
 
 
-def folder(settings: Settings) -> Path:
-    """Where the last evaluation is kept."""
+def evaluation_folder(settings: Settings) -> Path:
+    """Return the folder of the last evaluation."""
     return settings.artifacts / "evaluation"
 
 
-def save_evaluation(bench: Project, judged: EvaluationResult, *, said: str, test_users: int, train_events: int) -> Path:
-    """Keep an evaluation in the place of the one before; return its manifest.
+def save_evaluation(
+    project: Project, result: EvaluationResult, *, summary: str, test_users: int, train_events: int
+) -> Path:
+    """Save an evaluation, replacing the previous one; return the path of its manifest.
 
     Args:
-        bench: the project.
-        judged: figures and pairs.
-        said: the verdict in words.
-        test_users: users judged.
-        train_events: events learned from.
+        project: the project.
+        result: figures and paired comparisons.
+        summary: the result in one sentence.
+        test_users: number of test users.
+        train_events: number of training events.
     """
-    asked, settings = bench.settings.evaluate, bench.settings
+    evaluate, settings = project.settings.evaluate, project.settings
     facts = {
-        "verdict": said,
+        "verdict": summary,
         "at": int(time.time()),
-        "split": asked.split,
-        "test_days": asked.test_days if asked.split == "time" else None,
-        "k": asked.k,
-        "models": list(asked.models),
+        "split": evaluate.split,
+        "test_days": evaluate.test_days if evaluate.split == "time" else None,
+        "k": evaluate.k,
+        "models": list(evaluate.models),
         "test_users": test_users,
         "train_events": train_events,
-        "data_fingerprint": bench.dataset.fingerprint,
-        "list_hash": bench.recommendation_settings_hash(),
-        "model_hash": bench.model_settings_hash(),
-        "run_id": _published(bench),
+        "data_fingerprint": project.dataset.fingerprint,
+        "list_hash": project.recommendation_settings_hash(),
+        "model_hash": project.model_settings_hash(),
+        "run_id": _published_run_id(project),
         "seed": settings.training.seed,
         "version": __version__,
     }
-    where = folder(settings)
-    parts = {_FIGURES: judged.frame.write_parquet, _PAIRED: judged.paired.write_parquet}
-    sealed.write_file_set(where, _NAME, parts=parts, metadata=facts)
-    return where / f"{_NAME}.json"
+    folder = evaluation_folder(settings)
+    parts = {_FIGURES: result.frame.write_parquet, _PAIRED: result.paired.write_parquet}
+    write_file_set(folder, _NAME, parts=parts, metadata=facts)
+    return folder / f"{_NAME}.json"
 
 
 def load_last_evaluation(settings: Settings) -> StoredEvaluation | None:
-    """The last evaluation; None where there was none.
+    """Load the last evaluation; None if there is none.
 
-    One that was altered since it was written is not used, and a warning says so.
+    One that was altered since it was written is ignored with a warning.
     """
 
     def read(facts: dict[str, Any], files: dict[str, Path]) -> StoredEvaluation:
@@ -88,7 +91,7 @@ def load_last_evaluation(settings: Settings) -> StoredEvaluation | None:
         return StoredEvaluation(EvaluationResult(frame.select(list(SCHEMA)), paired.select(list(PAIRED_SCHEMA))), facts)
 
     try:
-        return sealed.read_file_set(folder(settings), _NAME, read)
+        return read_file_set(evaluation_folder(settings), _NAME, read)
     except FileNotFoundError:
         return None
     except (ModelFolderError, KeyError, pl.exceptions.PolarsError) as error:
@@ -96,13 +99,13 @@ def load_last_evaluation(settings: Settings) -> StoredEvaluation | None:
         return None
 
 
-def _published(bench: Project) -> str | None:
-    """The run consumers read while this was judged; None where there is none or no store with runs."""
+def _published_run_id(project: Project) -> str | None:
+    """Return the run that is published now; None if there is none or the store has no tables."""
     from sqlalchemy.exc import DBAPIError
 
     try:
-        with bench.store.reader() as connection:
-            found = pointer.published_run(connection, bench.settings.recommend.placement)
-    except (NotFoundError, DBAPIError):  # a store that was never made has no such table
+        with project.store.reader() as connection:
+            run = published_run(connection, project.settings.recommend.placement)
+    except (NotFoundError, DBAPIError):  # a store that was never initialised has no such table
         return None
-    return None if found is None else str(found["run_id"])
+    return None if run is None else str(run["run_id"])

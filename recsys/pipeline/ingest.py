@@ -1,6 +1,6 @@
-"""Taking data in: files, a shop's own database or frames, judged, written to the store; and what the store then holds.
+"""The `ingest` command: reads files, a shop's database or frames, validates the rows, writes them to the store.
 
-In: a Bench and what is `IngestRequest`. Out: rows in the store, rejected rows with their reasons, a Report.
+In: an open project and an `IngestRequest`. Out: rows in the store, rejected rows with their reasons, a result.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from recsys.data import input_sources as sources
 from recsys.data import schema
-from recsys.data.ingest import ingest as judge
+from recsys.data.ingest import ingest as validate_inputs
+from recsys.data.input_sources import SourceTable, find_image_archives, inputs_from_frames, read_inputs
 from recsys.data.sql_queries import SourceQuery, read_all, source_queries
 from recsys.db.engine import read
 from recsys.db.source_reader import SourceReader, same_database
@@ -28,17 +28,17 @@ from recsys.store.input_tables import write_inputs
 
 @dataclass(frozen=True)
 class IngestRequest:
-    """What shall be read.
+    """The inputs of an ingest.
 
     Attributes:
         paths: files and folders.
-        preset: their shape; None = canonical columns.
-        table: what they hold, where it cannot be told.
-        mapping: canonical name to their column.
-        images: folders and zips of pictures; those beside the paths when empty.
+        preset: their format; None = canonical columns.
+        table: the table they hold, if it cannot be inferred.
+        mapping: canonical name to column name in the files.
+        images: folders and zips of images; empty = those beside the paths.
         sql: read the queries of `[source]` instead.
-        frames: or these frames, by table.
-        full: of a database read everything, also what was read before.
+        frames: or read these frames, by table.
+        full: re-read all rows of a source database, not only new ones.
     """
 
     paths: tuple[Path, ...] = ()
@@ -62,15 +62,15 @@ class IngestRequest:
         frames: Mapping[str, Any] | None = None,
         full: bool = False,
     ) -> IngestRequest:
-        """Check that the wishes go together.
+        """Validate the options and build the request; see `IngestRequest`.
 
         Raises:
-            UsageError: nothing is wanted, or two things that exclude each other.
+            UsageError: there is no such file, a mapping cannot be parsed, or two options exclude each other.
         """
         pairs: dict[str, str] = {}
         for text in mapping:
-            name, mark, column = text.partition("=")
-            if not (mark and name and column):
+            name, equals, column = text.partition("=")
+            if not (equals and name and column):
                 raise UsageError(f"--map {text}: write it as canonical=theirs, for example --map title=prod_name")
             pairs[name] = column
         if sql and (paths or preset or table or pairs):
@@ -78,101 +78,103 @@ class IngestRequest:
         if full and (paths or preset or table or pairs or frames):
             raise UsageError("--full goes with --from-sql or [source] url; files are always read in full")
         if not (paths or images or sql or frames):
-            sql = True  # what [source] names
+            sql = True  # read the database of [source]
         for path in (*paths, *images):
             if not path.exists():
                 raise UsageError(f"no such file or folder: {path}")
         return IngestRequest(tuple(paths), preset, table, pairs, tuple(images), sql, dict(frames or {}), full)
 
 
-def ingest(bench: Project, wanted: IngestRequest, *, dry_run: bool = False) -> CommandResult:
-    """Read, judge, write.
+def ingest(project: Project, request: IngestRequest, *, dry_run: bool = False) -> CommandResult:
+    """Read, validate and write rows.
 
     Args:
-        bench: the project.
-        wanted: what to read.
-        dry_run: judge the rows but write nothing and decode no picture.
+        project: the project.
+        request: the inputs.
+        dry_run: validate the rows but write nothing and decode no image.
 
     Raises:
         DataContractError: more rows are rejected than `data.max_bad_fraction`, or a table is empty.
         UsageError: a file is missing or does not fit the preset, or the database refuses a query.
-        TemporaryError: the database went away; what was read of it stays.
+        TemporaryError: the connection to the database was lost; the rows read so far stay.
     """
-    if wanted.sql:
-        return _from_database(bench, wanted, dry_run=dry_run)
-    settings, store = bench.settings, bench.store
-    parts = _parts(wanted)
-    images = list(wanted.images or sources.find_image_archives(wanted.paths))
-    with bench.progress.stage("read and judge"):
-        judged = judge(
-            parts,
+    if request.sql:
+        return _ingest_database(project, request, dry_run=dry_run)
+    settings, store = project.settings, project.store
+    inputs = _read_inputs(request)
+    images = list(request.images or find_image_archives(request.paths))
+    with project.progress.stage("read and judge"):
+        result = validate_inputs(
+            inputs,
             settings=settings.data,
-            pictures=None if dry_run else bench.images,
+            pictures=None if dry_run else project.images,
             images=images,
             known_products=read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].to_list(),
             forgotten=load_erased_users(store),
         )
     if not dry_run:
-        with bench.progress.stage("write"):
-            write_inputs(store, judged.accepted, judged.rejected, sources=judged.sources, pictured=judged.pictured)
-        bench.reload()
-    return _report(judged.counts, judged.warnings, judged.notes, dry_run=dry_run)
+        with project.progress.stage("write"):
+            write_inputs(store, result.accepted, result.rejected, sources=result.sources, pictured=result.pictured)
+        project.reload()
+    return _build_result(result.counts, result.warnings, result.notes, dry_run=dry_run)
 
 
-def _parts(wanted: IngestRequest) -> list[sources.SourceTable]:
-    if wanted.frames:
-        return sources.inputs_from_frames(wanted.frames)
-    return sources.read_inputs(wanted.paths, preset=wanted.preset, table=wanted.table, mapping=wanted.mapping)
+def _read_inputs(request: IngestRequest) -> list[SourceTable]:
+    if request.frames:
+        return inputs_from_frames(request.frames)
+    return read_inputs(request.paths, preset=request.preset, table=request.table, mapping=request.mapping)
 
 
-def _from_database(bench: Project, wanted: IngestRequest, *, dry_run: bool) -> CommandResult:
-    source, store = bench.settings.source, bench.store
+def _ingest_database(project: Project, request: IngestRequest, *, dry_run: bool) -> CommandResult:
+    source, store = project.settings.source, project.store
     if source.url is None:
         raise ConfigError("nothing to ingest: name files or folders, or --from-sql URL, or set [source] url")
-    given = {"products": source.products_query, "events": source.events_query, "users": source.users_query}
-    queries = {table: query for table, query in given.items() if query is not None}
-    wishes = source_queries(queries, folder=bench.settings.project)
+    options = {"products": source.products_query, "events": source.events_query, "users": source.users_query}
+    queries = {table: query for table, query in options.items() if query is not None}
+    table_queries = source_queries(queries, folder=project.settings.project)
     with SourceReader(source.url.get_secret_value()) as reader:
         if same_database(reader.engine, store.engine):
             raise UsageError("the source is the store's own database; give [source] url the shop's (or --from-sql URL)")
         try:
-            with bench.progress.stage("read from the database") as progress:
-                known = read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].cast(pl.String)
-                reading = SqlIngestion(
-                    bench, reader, known=known, full=wanted.full, write=not dry_run, progress=progress
+            with project.progress.stage("read from the database") as progress:
+                known_products = read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].cast(
+                    pl.String
                 )
-                if wanted.images:
-                    wishes = _pictured(bench, wanted, reading, wishes)
-                for select in wishes:
-                    reading.read_table(select)
+                ingestion = SqlIngestion(
+                    project, reader, known=known_products, full=request.full, write=not dry_run, progress=progress
+                )
+                if request.images:
+                    table_queries = _ingest_products_with_images(project, request, ingestion, table_queries)
+                for query in table_queries:
+                    ingestion.read_table(query)
         finally:
-            bench.reload()
-    return _report(reading.taken.counts, reading.taken.warnings, reading.taken.notes, dry_run=dry_run)
+            project.reload()
+    return _build_result(ingestion.result.counts, ingestion.result.warnings, ingestion.result.notes, dry_run=dry_run)
 
 
-def _pictured(
-    bench: Project, wanted: IngestRequest, reading: SqlIngestion, wishes: list[SourceQuery]
+def _ingest_products_with_images(
+    project: Project, request: IngestRequest, ingestion: SqlIngestion, queries: list[SourceQuery]
 ) -> list[SourceQuery]:
-    """Read the products at once and not in batches: which picture belongs to whom is told from all of them."""
-    parts = [read_all(select, reading.reader) for select in wishes if select.table == "products"]
-    judged = judge(
-        parts,
-        settings=bench.settings.data,
-        pictures=bench.images if reading.write else None,
-        images=wanted.images,
-        known_products=reading.known.to_list(),
+    """Ingest all products in one batch, because images are matched against all of them; return the other queries."""
+    inputs = [read_all(query, ingestion.reader) for query in queries if query.table == "products"]
+    result = validate_inputs(
+        inputs,
+        settings=project.settings.data,
+        pictures=project.images if ingestion.write else None,
+        images=request.images,
+        known_products=ingestion.known.to_list(),
     )
-    if reading.write:
-        write_inputs(bench.store, judged.accepted, judged.rejected, sources=judged.sources, pictured=judged.pictured)
-    reading.taken.counts.update(judged.counts)
-    reading.taken.warnings += judged.warnings
-    reading.taken.notes += judged.notes
-    if "products" in judged.accepted:
-        reading.known = pl.concat([reading.known, judged.accepted["products"][schema.PRODUCT_ID]]).unique()
-    return [select for select in wishes if select.table != "products"]
+    if ingestion.write:
+        write_inputs(project.store, result.accepted, result.rejected, sources=result.sources, pictured=result.pictured)
+    ingestion.result.counts.update(result.counts)
+    ingestion.result.warnings += result.warnings
+    ingestion.result.notes += result.notes
+    if "products" in result.accepted:
+        ingestion.known = pl.concat([ingestion.known, result.accepted["products"][schema.PRODUCT_ID]]).unique()
+    return [query for query in queries if query.table != "products"]
 
 
-def _report(
+def _build_result(
     counts: Mapping[str, dict[str, Any]], warnings: Sequence[str], notes: Sequence[str], *, dry_run: bool
 ) -> CommandResult:
     return CommandResult(
@@ -180,16 +182,16 @@ def _report(
         status="planned" if dry_run else "done",
         counts=counts,
         warnings=warnings,
-        tables=[_table(counts)],
+        tables=[_counts_table(counts)],
         notes=[*notes, *(["nothing was written (--dry-run)"] if dry_run else [])],
     )
 
 
-def _table(found: Mapping[str, dict[str, Any]]) -> Table:
+def _counts_table(table_counts: Mapping[str, dict[str, Any]]) -> Table:
     rows = []
-    for name, counts in found.items():
+    for name, counts in table_counts.items():
         reasons = {**counts.get("rejected_by", {}), **counts.get("filtered_by", {})}
-        said = ", ".join(f"{code} {number}" for code, number in reasons.items())
+        reasons_text = ", ".join(f"{code} {number}" for code, number in reasons.items())
         total = counts.get("rows_in", counts.get("found", 0))
-        rows.append((name, total, counts["used"], counts["rejected"], counts.get("filtered", 0), said))
+        rows.append((name, total, counts["used"], counts["rejected"], counts.get("filtered", 0), reasons_text))
     return Table("ingested", ("table", "rows", "used", "rejected", "filtered", "reasons"), rows)

@@ -1,7 +1,7 @@
-"""Reading a shop's own database into the store: batch by batch, judged, committed together with how far it has come.
+"""Ingests a shop's database in batches; each batch is validated and committed together with a watermark.
 
-In: a Bench, the SELECTs, an open `SourceReader`. Out: rows in the store, a moved mark, counts of every row; a reading that is
-stopped keeps what it has written, and the next one goes on.
+In: an open project, source queries, an open `SourceReader`. Out: rows in the store, an advanced watermark, counts of
+all rows. An interrupted ingestion keeps the rows it has written, and the next one resumes.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from recsys.data.sql_queries import SourceQuery
 from recsys.data.validation import ValidationResult, refuse_empty, validate_batch
 from recsys.db.source_reader import SourceReader
 from recsys.errors import DataContractError, TemporaryError, UsageError
-from recsys.execution import signals as stop
 from recsys.execution.progress import Progress
+from recsys.execution.signals import defer_signals
 from recsys.pipeline.project import Project
-from recsys.store import watermarks as marks
+from recsys.store import watermarks
 from recsys.store.erasure import load_erased_users
 from recsys.store.watermarks import Watermark
 
 
 @dataclass
 class IngestCounts:
-    """What a reading came to, as an ingest reports it."""
+    """Counts, warnings and notes of an ingestion."""
 
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -41,249 +41,261 @@ class IngestCounts:
 
 
 class SqlIngestion:
-    """One reading of a source, table after table, products first.
+    """One ingestion of a source, table by table, products first.
 
     Args:
-        bench: the project.
+        project: the project.
         reader: the open source.
-        known: ids of products that are in the store.
-        full: read everything, whatever was read before.
-        write: False = judge only.
-        progress: told the rows read so far.
+        known: ids of the products in the store.
+        full: read all rows, not only new ones.
+        write: False = validate only.
+        progress: receives the number of rows read so far.
     """
 
     def __init__(
-        self, bench: Project, reader: SourceReader, *, known: pl.Series, full: bool, write: bool, progress: Progress
+        self, project: Project, reader: SourceReader, *, known: pl.Series, full: bool, write: bool, progress: Progress
     ) -> None:
-        self.bench, self.reader, self.full, self.write, self.progress = bench, reader, full, write, progress
+        self.project, self.reader, self.full, self.write, self.progress = project, reader, full, write, progress
         self.known = known
-        self.forgotten = load_erased_users(bench.store)
+        self.erased_users = load_erased_users(project.store)
         self.now = int(time.time())
         self.rows = 0
-        self.taken = IngestCounts()
+        self.result = IngestCounts()
 
-    def read_table(self, select: SourceQuery) -> None:
-        """Read one table to its end.
+    def read_table(self, query: SourceQuery) -> None:
+        """Ingest all rows of one table.
 
         Raises:
-            DataContractError: it is empty, or too much of it is rejected (what was written before the end stays).
+            DataContractError: it is empty, or too many rows are rejected (batches written before the end stay).
             UsageError: the database refuses the query, or the query does not fit the table.
-            TemporaryError: the database went away; what was read stays, and the next reading goes on.
+            TemporaryError: the connection was lost; the rows read so far stay, and the next ingestion resumes.
         """
-        if select.table == "events" and not self.known.len():
+        if query.table == "events" and not self.known.len():
             raise DataContractError(
-                f"events: {select.source} has events, but the catalogue is empty; ingest products first, or with them"
+                f"events: {query.source} has events, but the catalogue is empty; ingest products first, or with them"
             )
-        fingerprint = select.fingerprint(self.reader)
-        mark = Watermark(select.source, fingerprint)
-        if select.incremental and not self.full:
-            mark = marks.read_watermark(self.bench.store, select.source, fingerprint)
-            if mark.newest is None and mark.reached is None and marks.has_mark(self.bench.store, select.source):
-                self.taken.notes.append(
-                    f"{select.table}: another query or database than last time, read from the start"
+        fingerprint = query.fingerprint(self.reader)
+        watermark = Watermark(query.source, fingerprint)
+        if query.incremental and not self.full:
+            watermark = watermarks.read_watermark(self.project.store, query.source, fingerprint)
+            if (
+                watermark.newest is None
+                and watermark.reached is None
+                and watermarks.has_mark(self.project.store, query.source)
+            ):
+                self.result.notes.append(
+                    f"{query.table}: another query or database than last time, read from the start"
                 )
-        table = _TableIngestion(self, select, mark)
-        batches = select.frames(self.reader, since=table.since, batch=self.bench.settings.source.batch_rows)
+        table = _TableIngestion(self, query, watermark)
+        batches = query.frames(self.reader, since=table.since, batch=self.project.settings.source.batch_rows)
         try:
-            for frame, last in _ended(batches):
-                table.take(frame, last=last)
+            for frame, last in _mark_last(batches):
+                table.ingest_batch(frame, last=last)
                 self.rows += frame.height
                 self.progress(self.rows, self.rows)
         except (DataContractError, UsageError):
-            table.give_up()
+            table.reset_watermark()
             raise
-        self.taken.counts[select.table] = table.tally.counts
-        notes, warnings = table.said()
-        self.taken.notes += notes
-        self.taken.warnings += warnings
-        if select.table == "products":
+        self.result.counts[query.table] = table.row_counts.counts
+        notes, warnings = table.messages()
+        self.result.notes += notes
+        self.result.warnings += warnings
+        if query.table == "products":
             ids = pl.concat([self.known.clear(), *table.ids])
-            self.taken.warnings += warn_similar_ids(ids)
+            self.result.warnings += warn_similar_ids(ids)
             self.known = pl.concat([self.known, ids]).unique()
 
 
 class _TableIngestion:
-    """One table on its way."""
+    """Ingestion of one table."""
 
-    def __init__(self, reading: SqlIngestion, select: SourceQuery, mark: Watermark) -> None:
-        self.reading, self.select, self.mark = reading, select, mark
-        settings = reading.bench.settings
-        self.start = mark.newest if mark.reached is None else mark.reached
+    def __init__(self, ingestion: SqlIngestion, query: SourceQuery, watermark: Watermark) -> None:
+        self.ingestion, self.query, self.watermark = ingestion, query, watermark
+        settings = ingestion.project.settings
+        self.start = watermark.newest if watermark.reached is None else watermark.reached
         overlap = int(settings.source.overlap_hours * 3600)
         self.since = 0 if self.start is None else max(0, self.start - overlap)
-        self.tally = RowCounts(select.table, select.source, settings.data)
-        if mark.reached is not None:
-            self.tally.going_on(mark.counts)
+        self.row_counts = RowCounts(query.table, query.source, settings.data)
+        if watermark.reached is not None:
+            self.row_counts.going_on(watermark.counts)
         self.ids: list[pl.Series] = []
-        self._twins = Deduplicator(select.table)
-        self._first, self._moved = True, False
-        self._newest: int | None = None  # of what has been read now
-        self._reached, self._before = mark.reached, dict(mark.counts)
-        self._passed = mark.reached is None
-        self._again = self._pictures = 0
+        self._deduplicator = Deduplicator(query.table)
+        self._first_batch, self._watermark_moved = True, False
+        self._newest: int | None = None  # of the rows read by this ingestion
+        self._reached, self._counts_before_reached = watermark.reached, dict(watermark.counts)
+        self._is_past_reached = watermark.reached is None
+        self._reread_rows = self._image_count = 0
 
-    def take(self, frame: pl.DataFrame, *, last: bool) -> None:
-        """Judge and write one batch of raw rows."""
-        stamps = self.select.stamps(frame)
-        if not self._passed:
-            frame, stamps = self._beyond(frame, stamps)
-        checked = self._judged(frame, self.tally.counts["rows_in"] + 1)
-        self._advance(checked, stamps)
-        self.tally.take(checked)
+    def ingest_batch(self, frame: pl.DataFrame, *, last: bool) -> None:
+        """Validate and write one batch of raw rows."""
+        stamps = self.query.stamps(frame)
+        if not self._is_past_reached:
+            frame, stamps = self._skip_counted(frame, stamps)
+        result = self._validate(frame, self.row_counts.counts["rows_in"] + 1)
+        self._advance(result, stamps)
+        self.row_counts.take(result)
         if last:
-            self._enforce()
-        self._write(checked, self._mark(last=last))
+            self._require_valid_rows()
+        self._write(result, self._next_watermark(last=last))
 
-    def give_up(self) -> None:
-        """What was read cannot be trusted to be in order or whole: the next reading begins where this one began."""
-        if self._moved:
-            marks.set_watermark(self.reading.bench.store, replace(self.mark, reached=None, counts={}))
+    def reset_watermark(self) -> None:
+        """Let the next ingestion start where this one started: the rows read may be unordered or incomplete."""
+        if self._watermark_moved:
+            watermarks.set_watermark(self.ingestion.project.store, replace(self.watermark, reached=None, counts={}))
 
-    def said(self) -> tuple[list[str], list[str]]:
-        """Notes and warnings."""
-        notes, warnings = self.tally.messages()
-        table, start = self.select.table, self.start
+    def messages(self) -> tuple[list[str], list[str]]:
+        """Return notes and warnings."""
+        notes, warnings = self.row_counts.messages()
+        table, start = self.query.table, self.start
         if start is not None:
-            how = "an interrupted reading went on at" if self.mark.reached is not None else "newest known"
-            notes.append(f"{table}: read from {_shown(self.since)} on ({how} {_shown(start)})")
-        if self._again:
-            notes.append(f"{table}: {self._again:,} rows before it were read a second time and are counted once")
-        if start is not None and not (self.tally.counts["rows_in"] or self._again):
+            how = "an interrupted reading went on at" if self.watermark.reached is not None else "newest known"
+            notes.append(f"{table}: read from {_format_time(self.since)} on ({how} {_format_time(start)})")
+        if self._reread_rows:
+            notes.append(f"{table}: {self._reread_rows:,} rows before it were read a second time and are counted once")
+        if start is not None and not (self.row_counts.counts["rows_in"] or self._reread_rows):
             warnings.append(
-                f"{table}: no row since {_shown(self.since)}, although one of {_shown(start)} is known; see whether "
-                "the query compares its time with :since in the same form, or read everything with --full"
+                f"{table}: no row since {_format_time(self.since)}, although one of {_format_time(start)} is known; "
+                "see whether the query compares its time with :since in the same form, or read everything with --full"
             )
-        if self._pictures:
-            warnings.append(f"products: {self._pictures:,} name a picture, but no pictures were given (--images)")
+        if self._image_count:
+            warnings.append(f"products: {self._image_count:,} name a picture, but no pictures were given (--images)")
         return notes, warnings
 
-    def _beyond(self, frame: pl.DataFrame, stamps: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
-        """Take what was counted before the interruption out of the count; it is written again all the same."""
-        at = _first(stamps >= self.mark.reached)
-        self._passed = at is not None
-        end = frame.height if at is None else at
+    def _skip_counted(self, frame: pl.DataFrame, stamps: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
+        """Exclude rows counted before the interruption from the counts; they are written again all the same."""
+        first = _first_true(stamps >= self.watermark.reached)
+        self._is_past_reached = first is not None
+        end = frame.height if first is None else first
         if end:
-            checked = self._judged(frame[:end], 1)
-            self._ascending(checked)
-            self._again += end
-            self._write_rows(checked.accepted)
+            result = self._validate(frame[:end], 1)
+            self._check_order(result)
+            self._reread_rows += end
+            self._write_rows(result.accepted)
         return frame[end:], stamps[end:]
 
-    def _judged(self, frame: pl.DataFrame, start: int) -> ValidationResult:
+    def _validate(self, frame: pl.DataFrame, start: int) -> ValidationResult:
         numbered = frame.with_columns(pl.int_range(start, start + pl.len(), dtype=pl.Int64).alias(ROW))
-        checked = validate_batch(
-            self.select.table,
-            self.select.shaped(numbered),
-            source=self.select.source,
-            settings=self.reading.bench.settings.data,
-            now=self.reading.now,
-            known_products=self.reading.known if self.select.table == "events" else None,
-            twins=self._twins,
+        result = validate_batch(
+            self.query.table,
+            self.query.shaped(numbered),
+            source=self.query.source,
+            settings=self.ingestion.project.settings.data,
+            now=self.ingestion.now,
+            known_products=self.ingestion.known if self.query.table == "events" else None,
+            twins=self._deduplicator,
         )
-        return self.reading.forgotten.filter_events(checked)
+        return self.ingestion.erased_users.filter_events(result)
 
-    def _advance(self, checked: ValidationResult, stamps: pl.Series) -> None:
-        """Note the newest row; in a reading by time also up to where everything is there."""
-        if not self.select.ordered:
-            seen = stamps.filter(stamps <= self.reading.now + 86_400).max()
-            self._newest = _newer(self._newest, seen)
+    def _advance(self, result: ValidationResult, stamps: pl.Series) -> None:
+        """Record the newest row and, if rows come ordered by time, up to which moment they are complete."""
+        if not self.query.ordered:
+            newest = stamps.filter(stamps <= self.ingestion.now + 86_400).max()
+            self._newest = _newer(self._newest, newest)
             return
-        self._ascending(checked)
-        if checked.accepted.height and self._newest != self._reached:
-            first = _first(stamps == self._newest) or 0
-            self._before = self.tally.with_first(checked, before=self.tally.counts["rows_in"] + 1 + first)
+        self._check_order(result)
+        if result.accepted.height and self._newest != self._reached:
+            first = _first_true(stamps == self._newest) or 0
+            self._counts_before_reached = self.row_counts.with_first(
+                result, before=self.row_counts.counts["rows_in"] + 1 + first
+            )
             self._reached = self._newest
 
-    def _ascending(self, checked: ValidationResult) -> None:
-        """Hold the database to the order it was asked for: events of one moment must stand together."""
-        times = checked.accepted[schema.OCCURRED_AT]
+    def _check_order(self, result: ValidationResult) -> None:
+        """Check the order of the rows, and keep the deduplicator to the newest moment.
+
+        Raises:
+            UsageError: the rows are not ordered by time.
+        """
+        times = result.accepted[schema.OCCURRED_AT]
         if not times.len():
             return
-        before, newest = self._newest, int(times[-1])
-        if not times.is_sorted() or (before is not None and times[0] < before):
+        previous, newest = self._newest, int(times[-1])
+        if not times.is_sorted() or (previous is not None and times[0] < previous):
             raise UsageError(
                 "events: sorted by occurred_at the rows are not in order of time, so the column is written in several "
                 "forms; make it one in the SELECT (SQL: CAST(... AS TIMESTAMP), SQLite: datetime(...))"
             )
         self._newest = newest
-        if newest != before:
-            self._twins.only(checked.accepted.filter(times == newest))
+        if newest != previous:
+            self._deduplicator.only(result.accepted.filter(times == newest))
 
-    def _enforce(self) -> None:
-        self.tally.enforce()
-        if self.start is None and not self.tally.counts["rows_in"]:
+    def _require_valid_rows(self) -> None:
+        self.row_counts.enforce()
+        if self.start is None and not self.row_counts.counts["rows_in"]:
             advice = "see whether the query compares its time with :since in the same form"
-            plain = "check the query"
+            general_advice = "check the query"
             refuse_empty(
-                self.select.table, source=self.select.source, advice=advice if self.select.incremental else plain
+                self.query.table, source=self.query.source, advice=advice if self.query.incremental else general_advice
             )
 
-    def _mark(self, *, last: bool) -> Watermark | None:
-        if not self.select.incremental:
+    def _next_watermark(self, *, last: bool) -> Watermark | None:
+        if not self.query.incremental:
             return None
         if last:
-            seen = None if self._newest is None else min(self._newest, self.reading.now)
-            return Watermark(self.mark.source, self.mark.fingerprint, _newer(self.mark.newest, seen))
-        if self.select.ordered and self._reached is not None:
-            return replace(self.mark, reached=self._reached, counts=self._before)
+            newest = None if self._newest is None else min(self._newest, self.ingestion.now)
+            return Watermark(self.watermark.source, self.watermark.fingerprint, _newer(self.watermark.newest, newest))
+        if self.query.ordered and self._reached is not None:
+            return replace(self.watermark, reached=self._reached, counts=self._counts_before_reached)
         return None
 
-    def _write(self, checked: ValidationResult, move: Watermark | None) -> None:
-        accepted = self._finished(checked.accepted)
-        if not self.reading.write:
+    def _write(self, result: ValidationResult, watermark: Watermark | None) -> None:
+        accepted = self._add_product_hashes(result.accepted)
+        if not self.ingestion.write:
             return
-        before: Counts = dict(self.mark.counts) if self.mark.reached is not None else {}
-        with stop.defer_signals():
-            marks.write_batch(
-                self.reading.bench.store,
-                self.select.table,
+        counts: Counts = dict(self.watermark.counts) if self.watermark.reached is not None else {}
+        with defer_signals():
+            watermarks.write_batch(
+                self.ingestion.project.store,
+                self.query.table,
                 accepted,
-                checked.rejected,
-                source=self.select.source,
-                after=int(before.get("rows_in", 0)) if self._first else None,
-                move=move,
+                result.rejected,
+                source=self.query.source,
+                after=int(counts.get("rows_in", 0)) if self._first_batch else None,
+                move=watermark,
             )
-        self._first, self._moved = False, self._moved or move is not None
+        self._first_batch, self._watermark_moved = False, self._watermark_moved or watermark is not None
 
     def _write_rows(self, accepted: pl.DataFrame) -> None:
-        if self.reading.write:
-            none = pl.DataFrame(schema=dict.fromkeys(schema.REJECTED_COLUMNS, pl.String))
-            marks.write_batch(self.reading.bench.store, self.select.table, accepted, none, source=self.select.source)
+        if self.ingestion.write:
+            no_rejects = pl.DataFrame(schema=dict.fromkeys(schema.REJECTED_COLUMNS, pl.String))
+            watermarks.write_batch(
+                self.ingestion.project.store, self.query.table, accepted, no_rejects, source=self.query.source
+            )
 
-    def _finished(self, accepted: pl.DataFrame) -> pl.DataFrame:
-        if self.select.table != "products":
+    def _add_product_hashes(self, accepted: pl.DataFrame) -> pl.DataFrame:
+        if self.query.table != "products":
             return accepted
         self.ids.append(accepted[schema.PRODUCT_ID])
-        self._pictures += accepted[schema.IMAGE].count()
-        return add_content_hashes(accepted, self.reading.bench.images if self.reading.write else None)
+        self._image_count += accepted[schema.IMAGE].count()
+        return add_content_hashes(accepted, self.ingestion.project.images if self.ingestion.write else None)
 
 
-def _ended(frames: Iterable[pl.DataFrame]) -> Iterator[tuple[pl.DataFrame, bool]]:
-    """Each frame and whether it is the last; when the database goes away, first what it has given."""
-    held: pl.DataFrame | None = None
+def _mark_last(frames: Iterable[pl.DataFrame]) -> Iterator[tuple[pl.DataFrame, bool]]:
+    """Yield each frame and whether it is the last; if the connection is lost, first the frame read before."""
+    pending: pl.DataFrame | None = None
     try:
         for frame in frames:
-            if held is not None:
-                yield held, False
-            held = frame
+            if pending is not None:
+                yield pending, False
+            pending = frame
     except TemporaryError:
-        if held is not None:
-            yield held, False
+        if pending is not None:
+            yield pending, False
         raise
-    if held is not None:
-        yield held, True
+    if pending is not None:
+        yield pending, True
 
 
-def _first(mask: pl.Series) -> int | None:
-    """Place of the first true value."""
-    places = mask.fill_null(value=False).arg_true()
-    return int(places[0]) if places.len() else None
+def _first_true(mask: pl.Series) -> int | None:
+    """Return the position of the first true value."""
+    positions = mask.fill_null(value=False).arg_true()
+    return int(positions[0]) if positions.len() else None
 
 
-def _newer(one: int | None, other: Any) -> int | None:
-    there = [int(value) for value in (one, other) if value is not None]
-    return max(there) if there else None
+def _newer(first: int | None, second: Any) -> int | None:
+    values = [int(value) for value in (first, second) if value is not None]
+    return max(values) if values else None
 
 
-def _shown(seconds: int) -> str:
+def _format_time(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,6 +1,6 @@
-"""Making a project: a folder with a commented `recsys.toml`, and the tables in its database.
+"""The `init` command: creates a project folder with a commented `recsys.toml`, and the tables of its database.
 
-In: a folder, a database URL. Out: a Report; an existing project is brought up to date, never overwritten.
+In: a folder, a database URL. Out: a result; an existing project is upgraded, never overwritten.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from recsys.pipeline.result import CommandResult
 
 def init_project(
     folder: Path,
-    watch: StageTimer | None = None,
+    progress: StageTimer | None = None,
     *,
     database: str | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> CommandResult:
-    """Make the folder, its settings file and the database schema; what exists stays.
+    """Create the folder, its settings file and the database schema; existing ones stay.
 
     Args:
         folder: the project folder.
-        watch: told about progress.
+        progress: receives progress.
         database: URL to write into a new `recsys.toml`; SQLite in the folder when not given. A URL with a password is
             used now but not written: it belongs in the environment or in a file named by `database.url_file`.
         values: settings by dotted name to write into a new `recsys.toml`.
@@ -38,26 +38,26 @@ def init_project(
     """
     path = folder / FILE
     notes: list[str] = []
-    secret = database is not None and redact(database) != database
-    layered = read(folder, flags={"database.url": database})  # a wrong file is told before anything is made
+    has_password = database is not None and redact(database) != database
+    layered = read(folder, flags={"database.url": database})  # an invalid file is refused before anything is created
     new = not path.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if new:
             written = dict(values or {})
-            if database is not None and not secret:
+            if database is not None and not has_password:
                 written["database.url"] = database
             path.write_text(template(written), encoding="utf-8")
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"{folder} is a file; name a folder for the project") from error
-    if secret:
+    if has_password:
         notes.append(
             f"the URL has a password, so it is not written to {FILE}: set RECSYS_DATABASE, or database.url_file"
         )
-    with Project(layered.settings, watch) as bench:
-        bench.store.init()
-    where = "" if folder == Path() else f" -C {folder}"
-    notes.append(f"next: recsys ingest{where} PATH...")
+    with Project(layered.settings, progress) as project:
+        project.store.init()
+    option = "" if folder == Path() else f" -C {folder}"
+    notes.append(f"next: recsys ingest{option} PATH...")
     return CommandResult(
         "init",
         status="done" if new else "nothing_new",

@@ -1,12 +1,13 @@
-"""What the verbs share: the store, the pictures, the data, the models; each opened once, when first asked for.
+"""An open project: store, images, dataset and models, each loaded lazily on first use.
 
-In: Settings and a Watch. Out: the parts, or one line that says which command makes the missing one.
+In: settings and a stage timer. Out: the parts, or an error that names the command which creates the missing one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -30,37 +31,37 @@ if TYPE_CHECKING:
 
 _LIST_SECTIONS = ("data", "encoder", "embeddings", "ranker", "recommend", "rules")
 _MODEL_SECTIONS = ("data", "images", "encoder", "objectives", "training", "ranker")
-_WHERE_ONLY = {
+_EXCLUDED_SETTINGS = {
     "training": {"device", "checkpoint_minutes", "label_epochs", "label_learning_rate"},
     "objectives": {"labels", "teacher"},
     "data": {"max_bad_fraction", "decimal"},
     "recommend": {"engine", "workers", "incremental", "full_days"},
 }
-"""Settings that change where or how carefully work is done, not what comes out of it; and those of the further ways of
-training, which an ordinary one does not read."""
+"""Settings that do not enter a hash: they change where or how carefully work is done, not its result, or belong to
+training recipes that a default training does not read."""
+_DATA_PARTS = ("dataset", "_catalogue_only", "product_titles", "images")
+_MODEL_PARTS = ("model", "ranker", "embeddings")
 
 
 class Project:
-    """One project at work. Close it, or use it in a `with` block, to give the store's lease back.
+    """One open project. Close it, or use it in a `with` block, to release the store's lease.
 
     Args:
-        settings: all sections; every room gets its own.
-        watch: where stages and progress are told; silent when not given.
+        settings: all sections; each package gets its own.
+        progress: receives stages and progress; silent by default.
         writes: whether this command writes to the store (and so takes its lease).
-        part: whether it writes its part of a run with other processes (and so shares the lease with them).
+        part: whether this process writes one part of a run with other processes (and so shares the lease with them).
     """
 
     def __init__(
-        self, settings: Settings, watch: StageTimer | None = None, *, writes: bool = True, part: bool = False
+        self, settings: Settings, progress: StageTimer | None = None, *, writes: bool = True, part: bool = False
     ) -> None:
         self.settings = settings
-        self.progress = watch or StageTimer()
-        self.embeddings_are_current = False  # the embeddings have been brought up to date with what is loaded
+        self.progress = progress or StageTimer()
+        self.embeddings_are_current = False  # the embeddings match the loaded catalogue and model
         self.writes, self.is_part = writes, part
-        self.search_engines: dict[
-            tuple[Hashable, ...], SearchEngine
-        ] = {}  # what has answered queries and may answer more
-        self.query_count = 0  # answered one by one
+        self.search_engines: dict[tuple[Hashable, ...], SearchEngine] = {}  # reused by later queries
+        self.query_count = 0  # single queries answered so far
 
     def __enter__(self) -> Self:
         return self
@@ -69,23 +70,44 @@ class Project:
         self.close()
 
     def close(self) -> None:
-        """Give the store back."""
-        store = self.__dict__.pop("store", None)
-        if store is not None:
+        """Close the store and release its lease."""
+        if self.is_loaded("store"):
+            store = self.store
+            self._unload("store")
             store.close()
 
+    def is_loaded(self, part: str) -> bool:
+        """Return whether a part, such as "dataset" or "model", is loaded; asking does not load it.
+
+        Args:
+            part: name of a lazily loaded attribute; "catalogue" counts as loaded with or without the events.
+        """
+        names = ("dataset", "_catalogue_only") if part == "catalogue" else (part,)
+        return any(name in vars(self) for name in names)
+
+    def _unload(self, *parts: str) -> None:
+        for part in parts:
+            vars(self).pop(part, None)
+
     def reload(self) -> None:
-        """Forget what was loaded from the store or from model folders, because it has changed."""
-        for name in ("dataset", "_products_alone", "named_products", "pictures"):
-            self.__dict__.pop(name, None)
+        """Drop the parts read from the store or from model folders, because these have changed."""
+        self._unload(*_DATA_PARTS)
         self.reload_models()
 
     def reload_models(self) -> None:
-        """Forget models and vectors."""
+        """Drop models, embeddings and search engines."""
         self.embeddings_are_current = False
         self.search_engines.clear()
-        for name in ("model", "blend", "table"):
-            self.__dict__.pop(name, None)
+        self._unload(*_MODEL_PARTS)
+
+    @contextmanager
+    def writable(self) -> Iterator[Project]:
+        """Open the same project for one command that writes, then drop the parts it may have changed."""
+        try:
+            with Project(self.settings, self.progress) as project:
+                yield project
+        finally:
+            self.reload()
 
     @property
     def models_folder(self) -> Path:
@@ -104,7 +126,7 @@ class Project:
 
     @property
     def clusters_folder(self) -> Path:
-        """Folder of the map and the groups for whoever shows them."""
+        """Folder of the clusters and the map, for consumers that display them."""
         return self.settings.artifacts / "clusters"
 
     @cached_property
@@ -116,31 +138,30 @@ class Project:
 
     @cached_property
     def images(self) -> ImageStore:
-        """The cache of decoded pictures."""
+        """The cache of decoded images."""
         from recsys.data.image_store import ImageStore
 
         return ImageStore(self.settings.artifacts / "pictures", self.settings.images)
 
     @cached_property
     def dataset(self) -> Dataset:
-        """Catalogue and interactions as they stand in the store."""
+        """Catalogue and interactions of the store."""
         from recsys.data.dataset import load
 
         with self.progress.stage("load data"):
-            loaded = load(self.store.engine, self.settings.data, pictures=self.images)
-        if self.__dict__.pop("_products_alone", None) is not None:
-            self.embeddings_are_current = (
-                False  # with products that were read a moment earlier, which may have changed since
-            )
-        return loaded
+            dataset = load(self.store.engine, self.settings.data, pictures=self.images)
+        if self.is_loaded("_catalogue_only"):
+            self._unload("_catalogue_only")
+            self.embeddings_are_current = False  # they match products read earlier, which may have changed since
+        return dataset
 
     @property
     def catalogue(self) -> Catalogue:
-        """The products as they stand in the store; what else is in it is not read for them."""
-        return self.dataset.catalogue if "dataset" in self.__dict__ else self._products_alone
+        """The products of the store; the events are not read for them."""
+        return self.dataset.catalogue if self.is_loaded("dataset") else self._catalogue_only
 
     @cached_property
-    def _products_alone(self) -> Catalogue:
+    def _catalogue_only(self) -> Catalogue:
         from recsys.data.dataset import load_catalogue
 
         with self.progress.stage("load data"):
@@ -148,7 +169,7 @@ class Project:
 
     @cached_property
     def product_titles(self) -> Catalogue:
-        """The products with their names and variants and nothing else: all that neighbours of a product need."""
+        """The products with title and variant group only, which is all that a search by product needs."""
         from recsys.data import schema
         from recsys.data.dataset import load_catalogue
 
@@ -158,10 +179,10 @@ class Project:
 
     @cached_property
     def model(self) -> Model:
-        """The newest encoder.
+        """The latest encoder.
 
         Raises:
-            ModelFolderError: none was trained, or its folder is damaged.
+            ModelFolderError: no encoder is trained, or its folder is damaged.
         """
         from recsys.artifacts.model_folder import current_version
         from recsys.encoder.serialization import load
@@ -170,88 +191,77 @@ class Project:
 
     @property
     def lazy_product_encoder(self) -> ProductEncoderProtocol:
-        """The newest encoder as far as `embed` needs it: known by its folder, loaded when there is work for it.
+        """The latest encoder for `embed`: identified by its folder, loaded only when a product must be encoded.
 
         Raises:
-            ModelFolderError: none was trained, or its folder is damaged.
+            ModelFolderError: no encoder is trained, or its folder is damaged.
         """
         from recsys.artifacts.model_folder import current_version
         from recsys.encoder.lazy_model import open_lazy
 
-        if "model" in self.__dict__:
+        if self.is_loaded("model"):
             return self.model
         return open_lazy(current_version(self.models_folder, "encoder"), lambda: self.model) or self.model
 
     @cached_property
     def ranker(self) -> LinearRanker | BoostedTreesRanker:
-        """The newest ranker."""
+        """The latest ranker."""
         from recsys.artifacts.model_folder import current_version
-        from recsys.recommend.ranking import checkpoint as rankers
+        from recsys.recommend.ranking.checkpoint import load_ranker
 
-        return rankers.load_ranker(current_version(self.models_folder, "ranker"))
+        return load_ranker(current_version(self.models_folder, "ranker"))
 
     @cached_property
     def embeddings(self) -> EmbeddingTable:
-        """The embeddings as `embed` left them."""
+        """The embedding table written by the last `embed`."""
         from recsys.vectors.embeddings.table import EmbeddingTable
 
         return EmbeddingTable.load(self.embeddings_folder)
 
     def current_embeddings(self) -> EmbeddingTable:
-        """The embeddings, when they are those of today's catalogue and the newest model.
+        """Return the embeddings after checking that they match the current catalogue and model.
 
         Raises:
-            ModelFolderError: `embed` has not run since the catalogue or the model changed.
+            ModelFolderError: the catalogue, the model or [embeddings] storage changed since `embed` ran.
         """
         if self.embeddings_are_current:
             return self.embeddings
         stale = len(self.embeddings.stale_rows(self.dataset.catalogue, self.model))
         if stale or self.embeddings.ids.texts != self.dataset.catalogue.ids.texts:
             raise ModelFolderError(f"the embeddings are not up to date ({stale} products changed); run 'recsys embed'")
-        asked = self.settings.embeddings.storage
-        if self.embeddings.storage != asked:
+        storage = self.settings.embeddings.storage
+        if self.embeddings.storage != storage:
             raise ModelFolderError(
-                f"the embeddings are stored as {self.embeddings.storage}, [embeddings] storage = {asked}; run 'recsys embed'"
+                f"the embeddings are stored as {self.embeddings.storage}, [embeddings] storage = {storage}; "
+                "run 'recsys embed'"
             )
         self.embeddings_are_current = True
         return self.embeddings
 
     @property
     def model_version(self) -> str:
-        """Encoder and ranker in use, for the run ledger."""
+        """Versions of the encoder and the ranker in use, for the run ledger."""
         from recsys.artifacts.model_folder import current_version
 
-        return f"{current_version(self.models_folder, 'encoder').name}+{current_version(self.models_folder, 'ranker').name}"
+        encoder, ranker = (current_version(self.models_folder, kind) for kind in ("encoder", "ranker"))
+        return f"{encoder.name}+{ranker.name}"
 
     def stage_table(self) -> Table:
-        """Seconds and memory of each stage so far."""
+        """Return seconds and peak memory of each finished stage."""
         rows = [(name, seconds, self.progress.peak_mb[name]) for name, seconds in self.progress.seconds.items()]
         return Table("stages", ("stage", "seconds", "peak_mb"), rows)
 
     def recommendation_settings_hash(self) -> str:
-        """Names the settings that decide what is in a list."""
-        return _digest(self.settings, _LIST_SECTIONS)
+        """Return a hash of the settings that determine the recommendations."""
+        return _hash_settings(self.settings, _LIST_SECTIONS)
 
     def model_settings_hash(self) -> str:
-        """Names the settings that decide what a model learns."""
-        return _digest(self.settings, _MODEL_SECTIONS)
+        """Return a hash of the settings that determine a trained model."""
+        return _hash_settings(self.settings, _MODEL_SECTIONS)
 
 
-def _digest(settings: Settings, sections: tuple[str, ...]) -> str:
-    chosen = {name: getattr(settings, name).model_dump(mode="json", exclude=_WHERE_ONLY.get(name)) for name in sections}
-    return blake2b(json.dumps(chosen, sort_keys=True).encode(), digest_size=6).hexdigest()
-
-
-class ProjectWriter:
-    """A Bench that holds the store's lease for one verb."""
-
-    def __init__(self, outer: Project) -> None:
-        self._outer = outer
-        self._bench = Project(outer.settings, outer.progress)
-
-    def __enter__(self) -> Project:
-        return self._bench
-
-    def __exit__(self, *_: object) -> None:
-        self._bench.close()
-        self._outer.reload()
+def _hash_settings(settings: Settings, sections: tuple[str, ...]) -> str:
+    values = {
+        name: getattr(settings, name).model_dump(mode="json", exclude=_EXCLUDED_SETTINGS.get(name)) for name in sections
+    }
+    return blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=6).hexdigest()

@@ -1,33 +1,32 @@
-"""The lists: every user scored, written shard by shard, published; or the lists of some users, shown.
+"""The `recommend` command: scores every user shard by shard, writes one run, publishes it; or shows some users' lists.
 
-In: a Bench. Out: a run in the store that consumers read, a Report.
+In: an open project. Out: a run in the store that consumers read, a result.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys.errors import DataContractError, UsageError
-from recsys.execution import registry as engines
-from recsys.execution import signals as stop
+from recsys.execution.registry import get_executor, worker_count
 from recsys.execution.shards import Shard, plan
-from recsys.pipeline import recommend_incremental as basis
-from recsys.pipeline.embed import update_embeddings
+from recsys.execution.signals import defer_signals
+from recsys.pipeline import recommend_incremental as incremental
+from recsys.pipeline.embed import prepare_embeddings
 from recsys.pipeline.project import Project
 from recsys.pipeline.recommend_incremental import RunBasis
 from recsys.pipeline.recommend_stats import RunStats
 from recsys.pipeline.recommend_task import RecommendTask, TaskSpec
 from recsys.pipeline.result import CommandResult, Table
-from recsys.recommend.ranking import checkpoint as rankers
+from recsys.recommend.ranking.checkpoint import ranker_metrics
 from recsys.recommend.recommender import Recommender
-from recsys.recommend.rules.statistics import merge_rule_stats, warnings
-from recsys.recommend.rules.statistics import rows as rows_of
-from recsys.store import run_parts as parts
+from recsys.recommend.rules import statistics
+from recsys.store import run_parts
 from recsys.store.background_writer import BackgroundWriter
 from recsys.store.run_ledger import Manifest
 from recsys.store.run_writer import RunWriter
@@ -35,161 +34,169 @@ from recsys.store.run_writer import RunWriter
 if TYPE_CHECKING:
     import polars as pl
 
-    from recsys.store.run_parts import JoinedRun
-
 logger = logging.getLogger(__name__)
-_RETRIES = 2
-"""How often a shard is made again after its worker has died, or the database was away."""
+_MAX_RETRIES = 2
+"""How often a shard is repeated after its worker died or the database was unreachable."""
 DROPS = "drops"
-"""The table of a report that says what the rules did."""
+"""Name of the result table that shows what the rules removed."""
 
 
 @dataclass(frozen=True)
 class RecommendOptions:
-    """How `recommend` is to go about it.
+    """Options of the `recommend` command.
 
     Attributes:
-        publish: let consumers read the run.
-        resume: go on with an unfinished run of the same models, data and settings.
-        full: make every list, from all that is known today, although recommend.incremental is on.
-        everybody: make every list, from what was known at the last full run; to check an incremental one.
-        part: which part of the run this process makes.
-        parts: how many processes, on any machines, make the run together; 0 = this one makes all of it.
+        publish: publish the run, so that consumers read it.
+        resume: continue an unfinished run of the same models, data and settings.
+        full: compute every list from the current data, even if recommend.incremental is on.
+        all_users: compute every list from the data of the last full run; to verify an incremental run.
+        part: index of the part of the run that this process computes.
+        parts: number of processes, on any machines, that share the run; 0 = this process computes all of it.
     """
 
     publish: bool = True
     resume: bool = True
     full: bool = False
-    everybody: bool = False
+    all_users: bool = False
     part: int = 0
     parts: int = 0
 
 
-def build_recommender(bench: Project) -> Recommender:
-    """The recommender over today's data, the newest models and vectors in step with both."""
-    table = update_embeddings(bench).table if bench.writes else bench.current_embeddings()
-    with bench.progress.stage("prepare sources"):
-        return basis.build_recommender(bench, table, RunBasis())
+def create_recommender(project: Project) -> Recommender:
+    """Build the recommender from the current data, the latest models and up-to-date embeddings."""
+    embeddings = prepare_embeddings(project)
+    with project.progress.stage("prepare sources"):
+        return incremental.build_recommender(project, embeddings, RunBasis())
 
 
-def recommend(bench: Project, way: RecommendOptions = RecommendOptions()) -> CommandResult:  # noqa: B008 - frozen
-    """Make every user's list, write them as one run, and let consumers read it.
+def recommend(project: Project, options: RecommendOptions = RecommendOptions()) -> CommandResult:  # noqa: B008 - frozen
+    """Compute the recommendations of every user, write them as one run, and publish it.
 
-    An unfinished run of the same models, data and settings is gone on with: its shards are skipped.
+    An unfinished run of the same models, data and settings is resumed: its written shards are skipped.
 
     Raises:
-        PublishGuardError: the run is finished but a guard refuses it; what consumers read stays.
+        PublishGuardError: the run is finished but a guard refuses it; consumers still read the previous run.
         DataContractError: there are no events, or the rules leave no product to any user; nothing is published.
-        InterruptedRunError: a signal came; shards written so far stay and the same command goes on.
-        LeaseHeldError: a part of a run finds another run at work.
+        InterruptedRunError: a signal came; the written shards stay and the same command resumes.
+        LeaseHeldError: this is a part of a run and another run is being written.
     """
-    settings, store = bench.settings.recommend, bench.store
-    if way.parts:
-        plan("", "", 0, part=way.part, parts=way.parts)
-    table = update_embeddings(bench).table if bench.writes else bench.current_embeddings()
-    dataset = bench.dataset
+    settings, store = project.settings.recommend, project.store
+    if options.parts:
+        plan("", "", 0, part=options.part, parts=options.parts)  # refuses a part that does not exist before any work
+    embeddings, dataset = prepare_embeddings(project), project.dataset
     if not len(dataset.interactions):
         raise DataContractError("there are no events; run 'recsys ingest' with events such as purchases")
-    with bench.progress.stage("decide what to make"):
-        night = basis.decide_run_mode(bench, table, full=way.full, everybody=way.everybody)
-    users, products = len(dataset.users_to_score()), len(dataset.catalogue)
-    extra = {"k": settings.k, **night.extra()}
-    manifest = Manifest(bench.model_version, dataset.fingerprint, bench.recommendation_settings_hash(), extra)
-    of = max(1, -(-users // settings.shard_users))
-    tally = RunStats(users, products, night.reason, metrics={"ranker": rankers.ranker_metrics(bench.ranker)})
-    if way.parts:
-        joined = parts.join_run(store, "recommend", manifest, placement=settings.placement, number=way.parts)
-        return _run_part(bench, way, joined, night, tally, of)
-    with store.begin_run("recommend", manifest, placement=settings.placement, resume=way.resume) as run:
-        tally.resumed = len(run.done)
-        _run_shards(bench, run, night, tally, plan(run.run_id, "recommend", of, done=run.done), of=of)
-        _require_nonempty(run, users)
-        run.finish(tally.counts(), tally.document(bench.progress))
-        if way.publish:
-            with bench.progress.stage("publish"), stop.defer_signals():
-                bench.store.publish(run.run_id, guards=bench.settings.publish, expected_users=users)
-    return _build_result(bench, run.run_id, tally, "published" if way.publish else "ready")
+    with project.progress.stage("decide what to make"):
+        basis = incremental.decide_run_mode(project, embeddings, full=options.full, all_users=options.all_users)
+    extra = {"k": settings.k, **basis.to_manifest()}
+    manifest = Manifest(project.model_version, dataset.fingerprint, project.recommendation_settings_hash(), extra)
+    n_users = len(dataset.users_to_score())
+    n_shards = max(1, -(-n_users // settings.shard_users))
+    stats = RunStats(n_users, len(dataset.catalogue), basis.reason, metrics={"ranker": ranker_metrics(project.ranker)})
+
+    run, state = _begin_run(project, manifest, options)
+    with nullcontext() if options.parts else run:  # a failing part does not note its reason on the shared run
+        if state == "building":
+            stats.shards_resumed, parts = len(run.done), options.parts or 1
+            shards = plan(run.run_id, "recommend", n_shards, done=run.done, part=options.part, parts=parts)
+            _run_shards(project, run, basis, stats, shards, n_shards)
+            stats, state = _finish_run(project, run, stats, options, n_shards)
+        if state == "ready" and options.publish:
+            with project.progress.stage("publish"), defer_signals():
+                store.publish(run.run_id, guards=project.settings.publish, expected_users=n_users)
+            state = "published"
+    missing = run_parts.missing_shards(store, run, n_shards) if state == "building" else 0
+    drops = statistics.merge_rule_stats([stats.rule_stats])
+    return CommandResult(
+        "recommend",
+        status="done" if stats.shards else "nothing_new",
+        run_id=run.run_id,
+        counts=stats.counts(),
+        warnings=statistics.warnings(drops),
+        tables=[project.stage_table(), Table(DROPS, ("rule", "what", "count"), statistics.rows(drops))],
+        notes=[_describe_state(run.run_id, state, missing), *stats.notes()],
+    )
+
+
+def _begin_run(project: Project, manifest: Manifest, options: RecommendOptions) -> tuple[RunWriter, str]:
+    """Begin or resume the run, or join it as one of several parts; return it with its state."""
+    placement = project.settings.recommend.placement
+    if options.parts:
+        joined = run_parts.join_run(project.store, "recommend", manifest, placement=placement, number=options.parts)
+        return joined.run, joined.state
+    return project.store.begin_run("recommend", manifest, placement=placement, resume=options.resume), "building"
 
 
 def _run_shards(
-    bench: Project, run: RunWriter, night: RunBasis, tally: RunStats, shards: Iterable[Shard], *, of: int
+    project: Project, run: RunWriter, basis: RunBasis, stats: RunStats, shards: Iterable[Shard], n_shards: int
 ) -> None:
-    """Have the shards made, wherever the settings say."""
-    settings = bench.settings.recommend
-    engine = engines.get_executor(settings.engine)
-    workers = engines.worker_count(settings.engine, settings.workers)
-    here = bench.settings.model_copy(update={"project": bench.settings.project.absolute()})
-    work = TaskSpec(here, run.run_id, run.writer, bench.dataset.fingerprint, bench.model_version, night)
-    tally.engine, tally.workers, before = settings.engine, workers, len(run.done)
-    with bench.progress.stage("recommend") as progress, ExitStack() as held:
-        if settings.engine == "local":
-            task = RecommendTask(work, bench, held.enter_context(BackgroundWriter(run)))
+    """Compute and write the shards with the configured execution engine; adds their results to `stats`."""
+    settings, local = project.settings.recommend, project.settings.recommend.engine == "local"
+    executor, workers = get_executor(settings.engine), worker_count(settings.engine, settings.workers)
+    worker_settings = project.settings.model_copy(update={"project": project.settings.project.absolute()})
+    spec = TaskSpec(worker_settings, run.run_id, run.writer, project.dataset.fingerprint, project.model_version, basis)
+    stats.engine, stats.workers = settings.engine, workers
+    with project.progress.stage("recommend") as progress, ExitStack() as stack:
+        if local:
+            task = RecommendTask(spec, project, stack.enter_context(BackgroundWriter(run)))
         else:
-            task = RecommendTask(work)
-            bench.reload()  # the workers load it; held here too, it would only take memory
-        for shard, made in engine.map(task, shards, workers=workers, retries=_RETRIES):
-            if settings.engine != "local":
-                run.done.add(shard.index)  # written by somebody else
-            tally.add(made)
-            progress(before + tally.shards, of, users=float(tally.users_done))
-        tally.seconds = bench.progress.elapsed("recommend")
-    for warning in tally.warned:
+            task = RecommendTask(spec)
+            project.reload()  # the workers load their own copy; keeping this one would only take memory
+        for shard, result in executor.map(task, shards, workers=workers, retries=_MAX_RETRIES):
+            if not local:
+                run.done.add(shard.index)  # a worker's own RunWriter wrote it
+            stats.add(result)
+            progress(stats.shards_resumed + stats.shards, n_shards, users=float(stats.users_done))
+        stats.seconds = project.progress.elapsed("recommend")
+    for warning in stats.warnings:
         logger.warning("%s", warning)
 
 
-def _run_part(
-    bench: Project, way: RecommendOptions, joined: JoinedRun, night: RunBasis, tally: RunStats, of: int
-) -> CommandResult:
-    """Make this part's shards; whoever completes the run finishes and publishes it."""
-    run, state = joined.run, joined.state
-    if state == "building":
-        tally.resumed = len(run.done)
-        todo = plan(run.run_id, "recommend", of, done=run.done, part=way.part, parts=way.parts)
-        _run_shards(bench, run, night, tally, todo, of=of)
-        notes = parts.record_part(bench.store, run, way.part, tally.to_dict(bench.progress))
-        whole = tally.merge(notes)
-        if not parts.missing_shards(bench.store, run, of):
-            _require_nonempty(run, tally.users)
-        metrics = {**whole.document(bench.progress), parts.PARTS: notes}
-        if parts.finish_if_complete(bench.store, run, of, counts=whole.counts(), metrics=metrics):
-            state, tally = "ready", whole
-    if state == "ready" and way.publish:
-        with bench.progress.stage("publish"), stop.defer_signals():
-            bench.store.publish(run.run_id, guards=bench.settings.publish, expected_users=tally.users)
-        state = "published"
-    return _build_result(bench, run.run_id, tally, state, missing=parts.missing_shards(bench.store, run, of))
+def _finish_run(
+    project: Project, run: RunWriter, stats: RunStats, options: RecommendOptions, n_shards: int
+) -> tuple[RunStats, str]:
+    """Finish the run; of several parts, the one that completes it does, with the statistics of all parts.
+
+    Returns:
+        Statistics of the finished run, or of this part while shards of others are missing; and the run's state.
+
+    Raises:
+        DataContractError: no user has a recommendation.
+    """
+    if not options.parts:
+        _require_nonempty(run, stats.users)
+        run.finish(stats.counts(), stats.to_metrics(project.progress))
+        return stats, "ready"
+    store = project.store
+    part_stats = run_parts.record_part(store, run, options.part, stats.to_dict(project.progress))
+    run_stats = stats.merge(part_stats)
+    if not run_parts.missing_shards(store, run, n_shards):
+        _require_nonempty(run, stats.users)
+    metrics = {**run_stats.to_metrics(project.progress), run_parts.PARTS: part_stats}
+    if run_parts.finish_if_complete(store, run, n_shards, counts=run_stats.counts(), metrics=metrics):
+        return run_stats, "ready"
+    return stats, "building"
 
 
 def _require_nonempty(run: RunWriter, users: int) -> None:
-    """Refuse a run that has no list for anybody."""
     if users and not run.has_rows():
         raise DataContractError(f"the rules leave no product to any of {users} users; change [rules]")
 
 
-def _build_result(bench: Project, run_id: str, tally: RunStats, state: str, *, missing: int = 0) -> CommandResult:
-    said = {
+def _describe_state(run_id: str, state: str, missing: int) -> str:
+    return {
         "published": f"run {run_id} is published",
         "ready": f"run {run_id} is ready; publish it with: recsys publish {run_id}",
         "building": f"this part of run {run_id} is done; {missing} shards of other parts are missing, the part that "
         "makes the last of them publishes the run",
-    }
-    drops = merge_rule_stats([tally.drops])
-    return CommandResult(
-        "recommend",
-        status="done" if tally.shards else "nothing_new",
-        run_id=run_id,
-        counts=tally.counts(),
-        warnings=warnings(drops),
-        tables=[bench.stage_table(), Table(DROPS, ("rule", "what", "count"), rows_of(drops))],
-        notes=[said[state], *tally.notes()],
-    )
+    }[state]
 
 
 def read_user_ids(users: Sequence[str], file: Path | None) -> list[str]:
-    """User ids from the command line and from a file with one id a line, each once.
+    """Return the user ids of the command line and of a file with one id per line, without duplicates.
 
     Raises:
-        UsageError: the file cannot be read, or names nobody.
+        UsageError: the file cannot be read, or there is no user id.
     """
     ids = list(users)
     if file is not None:
@@ -202,30 +209,39 @@ def read_user_ids(users: Sequence[str], file: Path | None) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def compute_recommendations(bench: Project, users: Sequence[str] | None, *, k: int | None = None) -> pl.DataFrame:
-    """Lists made now: user_id, rank, product_id, score, reason, reason_product_id; nothing is written."""
-    recommender = build_recommender(bench)
-    ids = bench.dataset.users.texts if users is None else users
-    return recommender.recommend(list(ids), k or bench.settings.recommend.k)
+def compute_recommendations(project: Project, users: Sequence[str] | None, *, k: int | None = None) -> pl.DataFrame:
+    """Compute recommendations without writing them.
+
+    Args:
+        project: the project.
+        users: user ids; None = all users.
+        k: length of each list; None = [recommend] k.
+
+    Returns:
+        user_id, rank, product_id, score, reason, reason_product_id.
+    """
+    recommender = create_recommender(project)
+    ids = project.dataset.users.texts if users is None else users
+    return recommender.recommend(list(ids), k or project.settings.recommend.k)
 
 
-def add_titles(bench: Project, lists: pl.DataFrame) -> pl.DataFrame:
-    """Lists for people: the product's title beside its id."""
+def add_titles(project: Project, recommendations: pl.DataFrame) -> pl.DataFrame:
+    """Add the product's title beside its id, and keep the columns shown to people."""
     import polars as pl
 
-    catalogue = bench.dataset.catalogue
-    titles = catalogue.titles(catalogue.ids.rows(lists["product_id"].to_list()))
-    held = lists.with_columns(pl.Series("title", titles, dtype=pl.String))
-    return held.select("user_id", "rank", "product_id", "title", "score", "reason")
+    catalogue = project.dataset.catalogue
+    titles = catalogue.titles(catalogue.ids.rows(recommendations["product_id"].to_list()))
+    titled = recommendations.with_columns(pl.Series("title", titles, dtype=pl.String))
+    return titled.select("user_id", "rank", "product_id", "title", "score", "reason")
 
 
-def show_recommendations(bench: Project, users: Sequence[str]) -> CommandResult:
-    """The lists of some users, made now and shown; nothing is written.
+def show_recommendations(project: Project, users: Sequence[str]) -> CommandResult:
+    """Compute and show the recommendations of some users; nothing is written.
 
-    A user that the data does not know gets the list for users without history, and a warning says so.
+    An unknown user gets the list for users without history, and a warning.
     """
-    frame = add_titles(bench, compute_recommendations(bench, users))
-    unknown = [user for user in users if user not in bench.dataset.users]
+    frame = add_titles(project, compute_recommendations(project, users))
+    unknown = [user for user in users if user not in project.dataset.users]
     warnings = [f"user '{user}' is unknown and gets the list for users without history" for user in unknown[:10]]
     return CommandResult(
         "recommend",

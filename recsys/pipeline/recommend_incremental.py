@@ -1,13 +1,13 @@
-"""What an incremental run may take over: what was learned at the last full run (the basis) and the lists made since.
+"""Decides whether a run is incremental, what its recommendations are computed from, and for which users.
 
-In: today's data, the published run's own notes. Out: a `RunBasis`: what the lists are made from, and whose are made.
+In: the current data and the manifest of the published run. Out: a `RunBasis`, the recommender, the changed users.
 
-A list is a function of what was learned and of the user's own events. Popularity, co-purchases, ages and the moment
-`now` are learned from everybody's events: one new event anywhere changes them, and with them, a little, every list. So
-an incremental run keeps all of that as it was at the last full run, together with the catalogue: then a list changes
-only with the user's own events, with a product in it that is not sold any more, and with products that may be bought
-again. Anything else that has changed asks for a full run, which makes a new basis. Nothing is stored for it but marks:
-the basis is read again from the events before its moment, and a mark tells whether it is still the same.
+A recommendation list is a function of what was learned and of the user's own events. Popularity, co-purchases, ages and
+the moment `now` are learned from the events of all users: one new event anywhere changes them, and with them, a little,
+every list. So an incremental run keeps all of that as it was at the last full run, together with the catalogue. Then a
+list changes only with the user's own events, with a product in it that is no longer sold, and with products that may be
+bought again. Any other change requires a full run, which becomes the new basis. Only fingerprints are stored for this:
+the basis is read again from the events before its moment, and a fingerprint shows whether they are still the same.
 """
 
 from __future__ import annotations
@@ -27,32 +27,31 @@ from recsys.data.catalogue import Catalogue, content_hashes
 from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.pipeline.project import Project
 from recsys.recommend.recommender import Recommender
-from recsys.recommend.rules import rule_set as rules
 from recsys.recommend.rules.purchase_filters import replenishment_days
-from recsys.store import publication as pointer
-from recsys.store import recommendations as lists
+from recsys.recommend.rules.rule_set import build_rules
+from recsys.store.publication import published_run
+from recsys.store.recommendations import users_with_products
 from recsys.types import BoolArray
 from recsys.vectors.embeddings.table import EmbeddingTable
 
 if TYPE_CHECKING:
     from recsys.data.dataset import Dataset
 
-_CHANGES = frozenset({schema.AVAILABLE, schema.IMAGE})
-"""Columns a product may change in without a full run: what is sold is looked at by itself, and a picture is known by
-its content."""
-_MOST_GONE = 2000
-"""More products than that, newly not sold, and everybody's list is made again."""
+_VARIABLE_COLUMNS = frozenset({schema.AVAILABLE, schema.IMAGE})
+"""Columns that may change without a full run: availability is compared by itself, and an image is known by its hash."""
+_MAX_UNAVAILABLE = 2000
+"""If more products than this are newly unavailable, the lists of all users are computed."""
 
 
 @dataclass(frozen=True)
 class DataFingerprint:
-    """The marks of a shop's data at one moment; kept with a run.
+    """Fingerprint of a shop's data at one moment, stored with a run.
 
     Attributes:
         now: UTC seconds, one after the last event.
-        events: names all events before `now`.
-        catalogue: names the products, all they say and their vectors, but not what is sold.
-        sold: which products are sold, as packed text.
+        events: hash of all events before `now`.
+        catalogue: hash of the products, their attributes and vectors, without their availability.
+        sold: mask of the sellable products, as packed text.
     """
 
     now: int
@@ -61,200 +60,205 @@ class DataFingerprint:
     sold: str
 
     @staticmethod
-    def of(dataset: Dataset, table: EmbeddingTable) -> DataFingerprint:
-        """Of today's data."""
+    def from_dataset(dataset: Dataset, embeddings: EmbeddingTable) -> DataFingerprint:
+        """Compute the fingerprint of the current data."""
         now = int(dataset.interactions.time.max(initial=-1)) + 1
         catalogue = dataset.catalogue
         return DataFingerprint(
-            now, hash_events_before(dataset, now), _named(catalogue, table), _packed(catalogue.sellable)
+            now,
+            hash_events_before(dataset, now),
+            _hash_catalogue(catalogue, embeddings),
+            _pack_mask(catalogue.sellable),
         )
 
     @property
     def sellable(self) -> BoolArray:
         """(n,) bool, unpacked; rows beyond the catalogue's are False."""
-        held = zlib.decompress(base64.b85decode(self.sold))
-        return np.unpackbits(np.frombuffer(held, np.uint8)).astype(np.bool_)
+        packed = zlib.decompress(base64.b85decode(self.sold))
+        return np.unpackbits(np.frombuffer(packed, np.uint8)).astype(np.bool_)
 
 
 @dataclass(frozen=True)
 class RunBasis:
-    """What a run's lists are made from, and for whom.
+    """What the recommendations of a run are computed from, and whether a previous run's lists are carried over.
 
     Attributes:
-        today: the data as it is; None when the shop does not ask for incremental runs.
-        basis: the moment of which everything learned is; None = of today.
-        before: the data when the lists were made that are taken over.
-        previous: the run they are taken from; None = every list is made.
-        why: in words, why the run is a full or an incremental one.
+        current: fingerprint of the current data; None = recommend.incremental is off.
+        basis: fingerprint at the last full run, from which everything learned is taken; None = the current data.
+        previous: fingerprint at the run whose lists are carried over; None = every list is computed.
+        previous_run_id: that run.
+        reason: why the run is full or incremental, in words.
     """
 
-    today: DataFingerprint | None = None
+    current: DataFingerprint | None = None
     basis: DataFingerprint | None = None
-    previous_fingerprint: DataFingerprint | None = None
-    previous: str | None = None
+    previous: DataFingerprint | None = None
+    previous_run_id: str | None = None
     reason: str = ""
 
-    def extra(self) -> dict[str, Any]:
-        """What a run's manifest notes of it."""
-        if self.today is None:
+    def to_manifest(self) -> dict[str, Any]:
+        """Return the entries of the run's manifest, from which the next run decides its mode."""
+        if self.current is None:
             return {}
-        basis = self.basis or self.today
-        return {"today": asdict(self.today), "basis": asdict(basis), "previous": self.previous}
+        basis = self.basis or self.current
+        return {"today": asdict(self.current), "basis": asdict(basis), "previous": self.previous_run_id}
 
 
-def decide_run_mode(bench: Project, table: EmbeddingTable, *, full: bool = False, everybody: bool = False) -> RunBasis:
-    """Whether tonight's run is incremental.
+def decide_run_mode(
+    project: Project, embeddings: EmbeddingTable, *, full: bool = False, all_users: bool = False
+) -> RunBasis:
+    """Decide whether the run is full or incremental.
 
     Args:
-        bench: today's data and settings.
-        table: the vectors.
-        full: make a new basis, whatever could be kept.
-        everybody: keep the basis but make every list: the rows must be those of the incremental run.
+        project: current data and settings.
+        embeddings: current embeddings.
+        full: start a new basis even if the old one is valid.
+        all_users: keep the basis but compute every list; the rows must equal those of the incremental run.
     """
-    settings = bench.settings.recommend
+    settings = project.settings.recommend
     if not settings.incremental:
         return RunBasis()
-    today = DataFingerprint.of(bench.dataset, table)
+    current = DataFingerprint.from_dataset(project.dataset, embeddings)
     if full:
-        return RunBasis(today, reason="asked for")
-    with bench.store.reader() as connection:
-        published = pointer.published_run(connection, settings.placement)
-    reason = _settings_changed_reason(bench, published)
+        return RunBasis(current, reason="asked for")
+    with project.store.reader() as connection:
+        published = published_run(connection, settings.placement)
+    reason = _settings_changed_reason(project, published)
     if reason or published is None:
-        return RunBasis(today, reason=reason)
-    notes = published["extra"]
-    basis, before = DataFingerprint(**notes["basis"]), DataFingerprint(**notes["today"])
-    reason = _basis_invalid_reason(bench, today, basis, before)
+        return RunBasis(current, reason=reason)
+    manifest = published["extra"]
+    basis, previous = DataFingerprint(**manifest["basis"]), DataFingerprint(**manifest["today"])
+    reason = _basis_invalid_reason(project.dataset, current, basis, previous, full_days=settings.full_days)
     if reason:
-        return RunBasis(today, reason=reason)
-    if everybody:
-        return RunBasis(today, basis, reason="the basis is kept, every list is made")
-    return RunBasis(today, basis, before, published["run_id"], reason=f"since run {published['run_id']}")
+        return RunBasis(current, reason=reason)
+    if all_users:
+        return RunBasis(current, basis, reason="the basis is kept, every list is made")
+    return RunBasis(current, basis, previous, published["run_id"], reason=f"since run {published['run_id']}")
 
 
-def _settings_changed_reason(bench: Project, published: Mapping[Any, Any] | None) -> str:
-    """Why the published lists cannot be taken over, as far as that is not a matter of data; "" = they can."""
+def _settings_changed_reason(project: Project, published: Mapping[Any, Any] | None) -> str:
+    """Return why models or settings rule out carrying over the published lists; "" = they do not."""
     if published is None:
         return "nothing is published yet"
     extra = published["extra"] or {}
     if "basis" not in extra:
         return "the published run was not made with recommend.incremental"
-    if published["model_version"] != bench.model_version:
+    if published["model_version"] != project.model_version:
         return "there is a newer model"
-    if published["config_hash"] != bench.recommendation_settings_hash() or extra["k"] != bench.settings.recommend.k:
+    same_settings = published["config_hash"] == project.recommendation_settings_hash()
+    if not same_settings or extra["k"] != project.settings.recommend.k:
         return "settings of the lists have changed"
     return ""
 
 
 def _basis_invalid_reason(
-    bench: Project, today: DataFingerprint, basis: DataFingerprint, before: DataFingerprint
+    dataset: Dataset, current: DataFingerprint, basis: DataFingerprint, previous: DataFingerprint, *, full_days: float
 ) -> str:
-    """Why the basis does not hold any more; "" = it does."""
-    dataset, days = bench.dataset, bench.settings.recommend.full_days
-    if today.now - basis.now >= days * DAY:
-        return f"the last full run is {(today.now - basis.now) / DAY:.1f} days old (recommend.full_days = {days:g})"
-    if today.catalogue != basis.catalogue:
+    """Return why the basis is no longer valid; "" = it is."""
+    if current.now - basis.now >= full_days * DAY:
+        age = (current.now - basis.now) / DAY
+        return f"the last full run is {age:.1f} days old (recommend.full_days = {full_days:g})"
+    if current.catalogue != basis.catalogue:
         return "products are new, gone or say something else"
-    if (today.sellable & ~before.sellable).any():
+    if (current.sellable & ~previous.sellable).any():
         return "products are sold that were not sold before"
-    for moment in {basis.now: basis, before.now: before}.values():
-        if hash_events_before(dataset, moment.now) != moment.events:
+    for fingerprint in {basis.now: basis, previous.now: previous}.values():
+        if hash_events_before(dataset, fingerprint.now) != fingerprint.events:
             return "events of before the last run were added, changed or erased"
     return ""
 
 
-def build_recommender(bench: Project, table: EmbeddingTable, night: RunBasis) -> Recommender:
-    """The recommender over what was learned at the basis, for histories and rules of today."""
-    dataset, settings = bench.dataset, bench.settings
-    catalogue, known, now = dataset.catalogue, dataset.interactions, None
-    if night.basis is not None:
-        now = night.basis.now
-        known = known.where(known.time < now)
-        catalogue = replace(catalogue, sellable=night.basis.sellable[: len(catalogue)])
-    made = Recommender.build(
+def build_recommender(project: Project, embeddings: EmbeddingTable, run_basis: RunBasis) -> Recommender:
+    """Build the recommender from what was learned at the basis, for current histories and rules."""
+    dataset, settings = project.dataset, project.settings
+    catalogue, interactions, now = dataset.catalogue, dataset.interactions, None
+    if run_basis.basis is not None:
+        now = run_basis.basis.now
+        interactions = interactions.where(interactions.time < now)
+        catalogue = replace(catalogue, sellable=run_basis.basis.sellable[: len(catalogue)])
+    recommender = Recommender.build(
         catalogue,
-        known,
-        model=bench.model,
-        content=table.vectors,
-        blend=bench.ranker,
+        interactions,
+        model=project.model,
+        content=embeddings.vectors,
+        blend=project.ranker,
         recommend=settings.recommend,
         rules=settings.rules,
         users=dataset.users,
         now=now,
     )
-    if night.basis is not None and night.today is not None:
-        names = settings.recommend.sources
-        rule = rules.build_rules(settings.rules, catalogue, dataset.interactions, sources=names, now=night.today.now)
-        gone = catalogue.sellable & ~dataset.catalogue.sellable
-        made.with_new_interactions(dataset.interactions, replace(rule, lists=made.rules.lists), gone=gone)
-    return made
+    if run_basis.basis is not None and run_basis.current is not None:
+        sources, current_now = settings.recommend.sources, run_basis.current.now
+        rules = build_rules(settings.rules, catalogue, dataset.interactions, sources=sources, now=current_now)
+        unavailable = catalogue.sellable & ~dataset.catalogue.sellable
+        rules = replace(rules, lists=recommender.rules.lists)
+        recommender.with_new_interactions(dataset.interactions, rules, gone=unavailable)
+    return recommender
 
 
-def changed_users(bench: Project, night: RunBasis) -> BoolArray:
-    """Whose lists may differ from those of the previous run: (u,) bool by row of the user."""
-    dataset = bench.dataset
-    known = dataset.interactions
-    if night.previous_fingerprint is None or night.today is None:
-        return np.ones(len(dataset.users), np.bool_)
-    out = np.zeros(len(dataset.users), np.bool_)
-    out[known.user[known.time >= night.previous_fingerprint.now]] = True
-    out |= _replenished(bench, night.previous_fingerprint.now, night.today.now)
-    gone = np.flatnonzero(night.previous_fingerprint.sellable[: len(dataset.catalogue)] & ~dataset.catalogue.sellable)
-    settings = bench.settings
-    weighed = (
-        settings.rules.caps,
-        settings.rules.min_new,
-        settings.recommend.diversity,
-        settings.recommend.calibration,
+def changed_users(project: Project, run_basis: RunBasis) -> BoolArray:
+    """Return the mask of users whose recommendations must be recomputed: (u,) bool by row of the user."""
+    dataset, settings, previous = project.dataset, project.settings, run_basis.previous
+    n_users, interactions = len(dataset.users), dataset.interactions
+    if previous is None or run_basis.current is None:
+        return np.ones(n_users, np.bool_)
+    unavailable = np.flatnonzero(previous.sellable[: len(dataset.catalogue)] & ~dataset.catalogue.sellable)
+    weighs_products = any(
+        (settings.rules.caps, settings.rules.min_new, settings.recommend.diversity, settings.recommend.calibration)
     )
-    if len(gone) and (any(weighed) or len(gone) > _MOST_GONE):
+    if len(unavailable) > _MAX_UNAVAILABLE or (len(unavailable) and weighs_products):
         # Where products are weighed against each other, one that is in no list may still move others.
-        return np.ones(len(dataset.users), np.bool_)
-    if len(gone):
-        with bench.store.reader() as connection:
-            holders = lists.users_with_products(connection, str(night.previous), dataset.catalogue.ids.ids(gone))
-        rows = dataset.users.rows(holders)
-        out[rows[rows >= 0]] = True
-    return out
+        return np.ones(n_users, np.bool_)
+    changed = _users_with_replenished_products(
+        dataset, settings.rules.replenish_days, after=previous.now, until=run_basis.current.now
+    )
+    changed[interactions.user[interactions.time >= previous.now]] = True
+    if len(unavailable):
+        with project.store.reader() as connection:
+            products = dataset.catalogue.ids.ids(unavailable)
+            users = users_with_products(connection, str(run_basis.previous_run_id), products)
+        rows = dataset.users.rows(users)
+        changed[rows[rows >= 0]] = True
+    return changed
 
 
-def _replenished(bench: Project, before: int, now: int) -> BoolArray:
-    """Users with a product that `rules.replenish_days` lets back between two moments: (u,) bool."""
-    dataset, days = bench.dataset, bench.settings.rules.replenish_days
-    known, out = dataset.interactions, np.zeros(len(dataset.users), np.bool_)
-    if not days:
-        return out
-    bought = known.event_type == PURCHASE_CODE
-    user, item, time = known.user[bought], known.item[bought], known.time[bought]
-    back = time + replenishment_days(days, dataset.catalogue)[item] * DAY  # NaN compares as false
-    # An older purchase of the same product does not matter, but making a list more often than needed does no harm.
-    out[user[(back > before) & (back <= now)]] = True
-    return out
+def _users_with_replenished_products(
+    dataset: Dataset, replenish_days: Mapping[str, float], *, after: int, until: int
+) -> BoolArray:
+    """Return users with a product that `rules.replenish_days` allows again between two moments: (u,) bool."""
+    interactions, users = dataset.interactions, np.zeros(len(dataset.users), np.bool_)
+    if not replenish_days:
+        return users
+    bought = interactions.event_type == PURCHASE_CODE
+    user, item, time = interactions.user[bought], interactions.item[bought], interactions.time[bought]
+    allowed_from = time + replenishment_days(replenish_days, dataset.catalogue)[item] * DAY  # NaN compares as false
+    # An older purchase of the same product does not matter, but recomputing a list more often than needed is harmless.
+    users[user[(allowed_from > after) & (allowed_from <= until)]] = True
+    return users
 
 
 def hash_events_before(dataset: Dataset, moment: int) -> str:
-    """A name of all events before a moment: the same only when all of them are; 32 hex digits.
+    """Return a hash of all events before a moment, 32 hex digits; any changed event changes it.
 
-    Rows of users move when users come, so users go by their ids; rows of products are named by the catalogue's mark.
+    Rows of users move when users are added, so users enter by their ids; the catalogue's hash covers product rows.
     """
-    known = dataset.interactions
-    kept = known.time < moment
-    user = known.user[kept]
-    some, place = np.unique(user, return_inverse=True)
-    ids = pl.DataFrame({"id": dataset.users.ids(some)}, schema={"id": pl.String})
-    digest = blake2b(content_hashes(ids, ["id"])[place].tobytes(), digest_size=16)
-    for array in (known.item, known.time, known.event_type, known.weight):
-        digest.update(np.ascontiguousarray(array[kept]).tobytes())
+    interactions = dataset.interactions
+    mask = interactions.time < moment
+    users, inverse = np.unique(interactions.user[mask], return_inverse=True)
+    ids = pl.DataFrame({"id": dataset.users.ids(users)}, schema={"id": pl.String})
+    digest = blake2b(content_hashes(ids, ["id"])[inverse].tobytes(), digest_size=16)
+    for array in (interactions.item, interactions.time, interactions.event_type, interactions.weight):
+        digest.update(np.ascontiguousarray(array[mask]).tobytes())
     return digest.hexdigest()
 
 
-def _named(catalogue: Catalogue, table: EmbeddingTable) -> str:
-    columns = sorted(name for name in catalogue.frame.columns if name not in _CHANGES)
+def _hash_catalogue(catalogue: Catalogue, embeddings: EmbeddingTable) -> str:
+    columns = sorted(name for name in catalogue.frame.columns if name not in _VARIABLE_COLUMNS)
     digest = blake2b("\x1f".join(columns).encode(), digest_size=16)
     digest.update(catalogue.hashes(columns).tobytes())
-    digest.update(np.ascontiguousarray(table.vectors).tobytes())
+    digest.update(np.ascontiguousarray(embeddings.vectors).tobytes())
     return digest.hexdigest()
 
 
-def _packed(flags: BoolArray) -> str:
-    return base64.b85encode(zlib.compress(np.packbits(flags).tobytes(), 9)).decode()
+def _pack_mask(mask: BoolArray) -> str:
+    return base64.b85encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode()

@@ -1,6 +1,6 @@
-"""The figures of a run while its shards are made, of one process or of several parts together.
+"""Statistics of a recommendation run, summed over its shards, for one process or several parts together.
 
-In: what became of each shard. Out: counts and metrics for the run's row in the ledger.
+In: the result of each shard. Out: counts and metrics for the run's row in the ledger.
 """
 
 from __future__ import annotations
@@ -21,103 +21,108 @@ class RunStats:
     Attributes:
         users: users of the run.
         products: products of the catalogue.
-        why: why the run is a full or an incremental one.
-        metrics: what else is noted.
-        resumed: shards that were there before.
-        shards: made by now.
+        reason: why the run is a full or an incremental one; empty when incremental runs are off.
+        metrics: further metrics of the run.
+        shards_resumed: shards that were written before this process began.
+        shards: shards computed by this process so far.
         users_done: users of these shards.
-        made: lists made.
-        kept: lists taken over.
-        drops: what the rules did.
-        making: seconds spent making lists, summed over workers.
-        writing: the same for writing them.
-        seconds: from the first shard to the last, by the clock.
-        worker_mb: highest memory of a worker.
-        engine: where it was done.
-        workers: by how many.
-        warned: what workers warned about.
+        lists_computed: recommendation lists computed.
+        lists_kept: recommendation lists carried over from the previous run.
+        rule_stats: what the rules removed, as `RuleStats.to_dict`.
+        score_seconds: seconds spent computing lists, summed over workers.
+        write_seconds: seconds spent writing them, summed over workers.
+        seconds: wall-clock seconds from the first shard to the last.
+        worker_peak_mb: highest memory of a worker.
+        engine: execution engine.
+        workers: number of workers.
+        warnings: distinct warnings logged by workers.
     """
 
     users: int
     products: int
-    why: str = ""
+    reason: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
-    resumed: int = 0
+    shards_resumed: int = 0
     shards: int = 0
     users_done: int = 0
-    made: int = 0
-    kept: int = 0
-    drops: dict[str, Any] = field(default_factory=dict)
-    making: float = 0.0
-    writing: float = 0.0
+    lists_computed: int = 0
+    lists_kept: int = 0
+    rule_stats: dict[str, Any] = field(default_factory=dict)
+    score_seconds: float = 0.0
+    write_seconds: float = 0.0
     seconds: float = 0.0
-    worker_mb: float = 0.0
+    worker_peak_mb: float = 0.0
     engine: str = "local"
     workers: int = 1
-    warned: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
-    def add(self, one: ShardResult) -> None:
-        """Take in a shard."""
+    def add(self, shard: ShardResult) -> None:
+        """Add the result of one shard."""
         self.shards += 1
-        self.users_done += one.users
-        self.made += one.made
-        self.kept += one.kept
-        self.making += one.seconds[0]
-        self.writing += one.seconds[1]
-        self.drops = merge_rule_stats([self.drops, one.drops])
-        self.worker_mb = max(self.worker_mb, one.peak_mb)
-        self.warned += [words for words in one.warnings if words not in self.warned]
+        self.users_done += shard.users
+        self.lists_computed += shard.lists_computed
+        self.lists_kept += shard.lists_kept
+        self.score_seconds += shard.score_seconds
+        self.write_seconds += shard.write_seconds
+        self.rule_stats = merge_rule_stats([self.rule_stats, shard.rule_stats])
+        self.worker_peak_mb = max(self.worker_peak_mb, shard.peak_mb)
+        self.warnings += [warning for warning in shard.warnings if warning not in self.warnings]
 
     def counts(self) -> dict[str, Any]:
-        """Counts of the run."""
-        kept = {"lists_made": self.made, "lists_kept": self.kept} if self.why else {}
-        return {"users": self.users, "products": self.products, "shards_resumed": self.resumed, **kept}
+        """Return the counts of the run."""
+        lists = {"lists_made": self.lists_computed, "lists_kept": self.lists_kept} if self.reason else {}
+        return {"users": self.users, "products": self.products, "shards_resumed": self.shards_resumed, **lists}
 
-    def document(self, watch: StageTimer) -> dict[str, Any]:
-        """Metrics of the run. What the rules did is known of the shards made now, not of those made before."""
-        drops = {"shards_counted": self.shards, "shards": self.shards + self.resumed, **self.drops}
-        figures = {"seconds": watch.seconds, "peak_mb": watch.peak_mb, "drops": drops, "making": self.throughput()}
-        return {**figures, **({"why": self.why} if self.why else {}), **self.metrics}
+    def to_metrics(self, progress: StageTimer) -> dict[str, Any]:
+        """Return the metrics of the run; rule statistics cover the shards computed now, not those resumed."""
+        drops = {"shards_counted": self.shards, "shards": self.shards + self.shards_resumed, **self.rule_stats}
+        metrics = {
+            "seconds": progress.seconds,
+            "peak_mb": progress.peak_mb,
+            "drops": drops,
+            "making": self.throughput(),
+        }
+        return {**metrics, **({"why": self.reason} if self.reason else {}), **self.metrics}
 
     def throughput(self) -> dict[str, Any]:
-        """How the lists were made: where, how quickly, with how much memory."""
+        """Return engine, workers, speed and memory of the computation."""
         rate = self.users_done / self.seconds if self.seconds else None
         return {
             "engine": self.engine,
             "workers": self.workers,
             "seconds": self.seconds,
             "users_per_second": None if rate is None else round(rate, 1),
-            "score_seconds": round(self.making, 3),
-            "write_seconds": round(self.writing, 3),
-            "worker_peak_mb": max(self.worker_mb, peak_mb()),
+            "score_seconds": round(self.score_seconds, 3),
+            "write_seconds": round(self.write_seconds, 3),
+            "worker_peak_mb": max(self.worker_peak_mb, peak_mb()),
         }
 
-    def to_dict(self, watch: StageTimer) -> dict[str, Any]:
-        """What a part tells the others."""
+    def to_dict(self, progress: StageTimer) -> dict[str, Any]:
+        """Return this part's statistics as a JSON-compatible dict, for the other parts to merge."""
         return {
-            "shards": self.shards, "users": self.users_done, "made": self.made, "kept": self.kept,
-            "drops": self.drops, "making": self.throughput(), "seconds": dict(watch.seconds),
+            "shards": self.shards, "users": self.users_done, "made": self.lists_computed, "kept": self.lists_kept,
+            "drops": self.rule_stats, "making": self.throughput(), "seconds": dict(progress.seconds),
         }  # fmt: skip
 
-    def merge(self, notes: Mapping[str, Mapping[str, Any]]) -> RunStats:
-        """All parts as one run; its seconds are those of the slowest part."""
-        whole = RunStats(self.users, self.products, self.why, self.metrics, engine=self.engine)
-        for note in notes.values():
-            making = note["making"]
-            whole.shards += note["shards"]
-            whole.users_done += note["users"]
-            whole.made += note["made"]
-            whole.kept += note["kept"]
-            whole.making += making["score_seconds"]
-            whole.writing += making["write_seconds"]
-            whole.seconds = max(whole.seconds, making["seconds"])
-            whole.worker_mb = max(whole.worker_mb, making["worker_peak_mb"])
-        whole.workers = sum(note["making"]["workers"] for note in notes.values())
-        whole.drops = merge_rule_stats([note["drops"] for note in notes.values()])
-        return whole
+    def merge(self, parts: Mapping[str, Mapping[str, Any]]) -> RunStats:
+        """Return the statistics of all parts as one run; its seconds are those of the slowest part."""
+        merged = RunStats(self.users, self.products, self.reason, self.metrics, engine=self.engine)
+        for part in parts.values():
+            throughput = part["making"]
+            merged.shards += part["shards"]
+            merged.users_done += part["users"]
+            merged.lists_computed += part["made"]
+            merged.lists_kept += part["kept"]
+            merged.score_seconds += throughput["score_seconds"]
+            merged.write_seconds += throughput["write_seconds"]
+            merged.seconds = max(merged.seconds, throughput["seconds"])
+            merged.worker_peak_mb = max(merged.worker_peak_mb, throughput["worker_peak_mb"])
+        merged.workers = sum(part["making"]["workers"] for part in parts.values())
+        merged.rule_stats = merge_rule_stats([part["drops"] for part in parts.values()])
+        return merged
 
     def notes(self) -> list[str]:
-        """What people are told."""
-        if not self.why:
+        """Return the notes shown to people."""
+        if not self.reason:
             return []
-        return [f"{self.made:,} lists made, {self.kept:,} taken over: {self.why}"]
+        return [f"{self.lists_computed:,} lists made, {self.lists_kept:,} taken over: {self.reason}"]

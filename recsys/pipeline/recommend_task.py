@@ -1,6 +1,6 @@
-"""The lists of one shard of users, made and written: the work of `recommend`, described so that it runs anywhere.
+"""Computes and writes the recommendations of one shard of users, in this process or in a worker.
 
-In: settings and the run's id, no rows. Out: rows and a ledger line in the store; a few numbers for whoever asked.
+In: settings and the run's id, no rows. Out: rows and a ledger row in the store, a few statistics for the caller.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from recsys.config import Settings
 from recsys.db.retry import retry_transaction
 from recsys.errors import TemporaryError
-from recsys.execution import signals as stop
 from recsys.execution.progress import peak_mb
 from recsys.execution.shards import Shard
-from recsys.pipeline import recommend_incremental as basis
-from recsys.pipeline.embed import update_embeddings
+from recsys.execution.signals import defer_signals
+from recsys.pipeline import recommend_incremental as incremental
+from recsys.pipeline.embed import prepare_embeddings
 from recsys.pipeline.project import Project
 from recsys.pipeline.recommend_incremental import RunBasis
 from recsys.types import BoolArray, IntArray
@@ -31,38 +31,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What became of one shard.
+    """Statistics of one computed shard.
 
     Attributes:
-        users: of the shard.
-        made: lists made for them.
-        kept: lists taken over.
-        seconds: to make the lists, and to write them (or to wait for the writer of the one before).
-        drops: what the rules did, as `Drops.document`.
+        users: users of the shard.
+        lists_computed: recommendation lists computed for them.
+        lists_kept: recommendation lists carried over from the previous run.
+        score_seconds: to compute the lists.
+        write_seconds: to write them, or to wait for the writer of the previous shard.
+        rule_stats: what the rules removed, as `RuleStats.to_dict`.
         peak_mb: highest memory of the process so far.
-        warnings: what the rooms warned about where that could not be told otherwise.
+        warnings: warnings logged by a worker, whose own log nobody reads.
     """
 
     users: int
-    made: int
-    kept: int
-    seconds: tuple[float, float]
-    drops: dict[str, Any]
+    lists_computed: int
+    lists_kept: int
+    score_seconds: float
+    write_seconds: float
+    rule_stats: dict[str, Any]
     peak_mb: float
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What a worker has to know.
+    """Everything a worker needs to know.
 
     Attributes:
-        settings: of the project; the folder must be the same everywhere.
+        settings: of the project; its folder must be the same on every machine.
         run_id: the run to write.
-        writer: under whose name.
-        fingerprint: of the data it is made from.
+        writer: `RunWriter.writer` of the process that began the run.
+        fingerprint: of the data the run is computed from.
         model_version: of the models.
-        night: what the lists are made from.
+        basis: mode of the run, full or incremental.
     """
 
     settings: Settings
@@ -70,112 +72,117 @@ class TaskSpec:
     writer: str
     fingerprint: str
     model_version: str
-    night: RunBasis
+    basis: RunBasis
 
 
 @dataclass
 class _WorkerState:
-    """What is open in a process while it makes lists."""
+    """Everything open in a process while it computes shards."""
 
-    bench: Project
+    project: Project
     recommender: Recommender
     run: RunWriter
     users: IntArray
     changed: BoolArray
-    warned: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 class RecommendTask:
-    """Makes lists; see `execution.shards.ShardTask`. Sent elsewhere, it takes nothing along but its `TaskSpec`."""
+    """Computes shards; see `execution.shards.ShardTask`. Only its `TaskSpec` is pickled.
 
-    def __init__(self, work: TaskSpec, bench: Project | None = None, writer: BackgroundWriter | None = None) -> None:
-        """Note the work; with a bench, what is loaded there is used.
+    Args:
+        spec: the work.
+        project: the open project of this process; a worker opens its own.
+        writer: writes a shard while the next one is computed; without it, `run` writes the shard before it returns.
+    """
 
-        Args:
-            work: what to do.
-            bench: of this process.
-            writer: writes a shard while the next one is made; without it, a shard is written before `run` returns.
-        """
-        self.work = work
-        self._bench, self._writer = bench, writer
-        self._open: _WorkerState | None = None
+    def __init__(self, spec: TaskSpec, project: Project | None = None, writer: BackgroundWriter | None = None) -> None:
+        self.spec = spec
+        self._project, self._writer = project, writer
+        self._state: _WorkerState | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"work": self.work, "_bench": None, "_writer": None, "_open": None}
+        return {"spec": self.spec, "_project": None, "_writer": None, "_state": None}
 
     def setup(self) -> None:
-        """Open the store, load data, models and vectors, assemble the recommender.
+        """Open the store, load data, models and embeddings, build the recommender.
 
         Raises:
-            TemporaryError: data or models are not those the run was begun with.
+            TemporaryError: data or models have changed since the run was begun.
         """
         from recsys.store.run_parts import attach_worker
 
-        warned: list[str] = []
-        bench = self._bench
-        if bench is None:
-            bench = Project(self.work.settings, writes=False)
+        spec, project, warnings = self.spec, self._project, list[str]()
+        if project is None:
+            project = Project(spec.settings, writes=False)
             logger = logging.getLogger("recsys")
-            logger.handlers, logger.propagate = [_Collected(warned)], False  # told once, by who waits for the shards
-        run = attach_worker(bench.store, self.work.run_id, writer=self.work.writer)
-        held = (bench.dataset.fingerprint, bench.model_version)
-        if held != (self.work.fingerprint, self.work.model_version):
+            logger.handlers, logger.propagate = [_WarningCollector(warnings)], False  # the caller logs them, once
+        run = attach_worker(project.store, spec.run_id, writer=spec.writer)
+        if (project.dataset.fingerprint, project.model_version) != (spec.fingerprint, spec.model_version):
             raise TemporaryError(f"data or models have changed since run {run.run_id} was begun; start it again")
-        table = update_embeddings(bench).table if bench.writes else bench.current_embeddings()
-        with bench.progress.stage("prepare sources"):
-            made = basis.build_recommender(bench, table, self.work.night)
-            users, changed = bench.dataset.users_to_score(), basis.changed_users(bench, self.work.night)
-        self._open = _WorkerState(bench, made, run, users, changed, warned)
+        embeddings = prepare_embeddings(project)
+        with project.progress.stage("prepare sources"):
+            recommender = incremental.build_recommender(project, embeddings, spec.basis)
+            users = project.dataset.users_to_score()
+            changed = incremental.changed_users(project, spec.basis)
+        self._state = _WorkerState(project, recommender, run, users, changed, warnings)
 
     def run(self, shard: Shard) -> ShardResult:
-        """Make and write the lists of a shard; one that is in the ledger already is left as it is."""
-        opened = self._open
-        assert opened is not None, "setup comes first"
-        settings, made = opened.bench.settings.recommend, opened.recommender
-        made.rule_stats = type(made.rule_stats)(made.rules)
-        rows = opened.users[shard.index * settings.shard_users : (shard.index + 1) * settings.shard_users]
+        """Compute and write a shard; one that is in the ledger already is not written again."""
+        state = self._state
+        assert state is not None, "setup comes first"
+        settings, recommender = state.project.settings.recommend, state.recommender
+        recommender.rule_stats = type(recommender.rule_stats)(recommender.rules)
+        users = state.users[shard.index * settings.shard_users : (shard.index + 1) * settings.shard_users]
         started = time.perf_counter()
-        anew, kept = self._partition_changed(opened, rows)
-        frame = made.recommend_shard(anew, settings.k, first=shard.index == 0)
+        changed, kept = self._partition_changed(state, users)
+        frame = recommender.recommend_shard(changed, settings.k, first=shard.index == 0)
         scored = time.perf_counter()
         if self._writer is not None:
-            self._writer.write(shard.index, frame, n_users=len(rows), kept=kept)
+            self._writer.write(shard.index, frame, n_users=len(users), kept=kept)
         else:
-            with stop.defer_signals():
-                retry_transaction(lambda: opened.run.write_shard(shard.index, frame, n_users=len(rows), kept=kept))
-        warned, opened.warned[:] = tuple(dict.fromkeys(opened.warned)), []
-        seconds = (scored - started, time.perf_counter() - scored)
-        counts = (len(rows), len(anew), 0 if kept is None else len(kept.users))
-        return ShardResult(*counts, seconds, made.rule_stats.to_dict(), peak_mb(), warned)
+            with defer_signals():
+                retry_transaction(lambda: state.run.write_shard(shard.index, frame, n_users=len(users), kept=kept))
+        warnings, state.warnings[:] = tuple(dict.fromkeys(state.warnings)), []
+        return ShardResult(
+            users=len(users),
+            lists_computed=len(changed),
+            lists_kept=0 if kept is None else len(kept.users),
+            score_seconds=scored - started,
+            write_seconds=time.perf_counter() - scored,
+            rule_stats=recommender.rule_stats.to_dict(),
+            peak_mb=peak_mb(),
+            warnings=warnings,
+        )
 
-    def _partition_changed(self, opened: _WorkerState, rows: IntArray) -> tuple[IntArray, CarriedOverLists | None]:
-        """The users whose lists are made, and the lists that are taken over."""
+    def _partition_changed(self, state: _WorkerState, users: IntArray) -> tuple[IntArray, CarriedOverLists | None]:
+        """Split users into those whose lists are computed and those whose lists are carried over."""
         import numpy as np
 
-        from recsys.store import recommendations as lists
         from recsys.store.carried_lists import CarriedOverLists
+        from recsys.store.recommendations import listed_users
 
-        previous = self.work.night.previous
-        if previous is None or not len(rows):
-            return rows, None
-        ids = np.array(opened.bench.dataset.users.ids(rows), object)
-        placement = opened.bench.settings.recommend.placement
-        with opened.bench.store.reader() as connection:
-            listed = lists.listed_users(connection, previous, ids[0], ids[-1], placement=placement)
-        stay = ~opened.changed[rows] & np.array([one in listed for one in ids.tolist()], np.bool_)
-        kept = ids[stay].tolist()
+        previous = self.spec.basis.previous_run_id
+        if previous is None or not len(users):
+            return users, None
+        ids = np.array(state.project.dataset.users.ids(users), object)
+        placement = state.project.settings.recommend.placement
+        with state.project.store.reader() as connection:
+            listed = listed_users(connection, previous, ids[0], ids[-1], placement=placement)
+        keep_mask = ~state.changed[users] & np.array([user in listed for user in ids.tolist()], np.bool_)
+        kept = ids[keep_mask].tolist()
         if not kept:
-            return rows, None
-        others = sorted(one for one in listed - set(kept) if kept[0] < one < kept[-1])
-        return rows[~stay], CarriedOverLists(previous, kept, others)
+            return users, None
+        others = sorted(user for user in listed - set(kept) if kept[0] < user < kept[-1])
+        return users[~keep_mask], CarriedOverLists(previous, kept, others)
 
 
-class _Collected(logging.Handler):
-    """Warnings as texts."""
+class _WarningCollector(logging.Handler):
+    """Appends the messages of warnings to a list."""
 
-    def __init__(self, into: list[str]) -> None:
+    def __init__(self, messages: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self._into = into
+        self._messages = messages
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._into.append(record.getMessage())
+        self._messages.append(record.getMessage())

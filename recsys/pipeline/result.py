@@ -1,6 +1,6 @@
-"""What a verb hands back: counts, warnings, artifacts and tables, the same for people, scripts and Python.
+"""The result of a command: counts, warnings, artifacts and tables, the same for people, scripts and Python.
 
-In: what happened. Out: `CommandResult`, which `recsys.cli.console` prints and `document` turns into one JSON object.
+In: the outcome of a command. Out: `CommandResult`, which `recsys.cli.console` prints and `to_json` turns into a dict.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to show: plain values, one tuple a row; `shown` is what people see in its place, such as a tree."""
+    """Rows of plain values, one tuple per row; `display` is shown to people instead, such as a tree."""
 
     name: str
     columns: tuple[str, ...]
@@ -28,27 +28,27 @@ class Table:
 
     @staticmethod
     def from_frame(name: str, frame: pl.DataFrame) -> Table:
-        """All rows of a polars frame."""
+        """Create a table from all rows of a polars frame."""
         return Table(name, tuple(frame.columns), frame.rows())
 
     def records(self) -> list[dict[str, Any]]:
-        """One dictionary a row."""
+        """Return one dictionary per row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
 @dataclass(frozen=True)
 class CommandResult:
-    """The outcome of one verb.
+    """The outcome of one command.
 
     Attributes:
-        command: the verb.
+        command: name of the command.
         status: "done", or "nothing_new" when there was nothing to do.
-        run_id: the run written or moved, if any.
+        run_id: the run written, published or shown, if any.
         counts: whole numbers and measures by name.
-        warnings: what the user should know although it went well.
+        warnings: problems the user should know about although the command succeeded.
         artifacts: files and folders written, by name.
-        tables: the data asked for; the first one is `rows` in the JSON document.
-        notes: lines for people only, such as what to type next.
+        tables: requested data; the first one is `rows` in the JSON document.
+        notes: lines for people only, such as the next command.
     """
 
     command: str
@@ -61,8 +61,8 @@ class CommandResult:
     notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON document of contracts: fixed keys first, then `rows` and further tables by name."""
-        out: dict[str, Any] = {
+        """Return the JSON document: fixed keys first, then `rows` and further tables by name."""
+        document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "command": self.command,
             "status": self.status,
@@ -72,14 +72,14 @@ class CommandResult:
             "artifacts": {name: str(path) for name, path in self.artifacts.items()},
         }
         if self.tables:
-            out["rows"] = to_json_value(self.tables[0].records())
+            document["rows"] = to_json_value(self.tables[0].records())
         if len(self.tables) > 1:
-            out["tables"] = {table.name: to_json_value(table.records()) for table in self.tables[1:]}
-        return out
+            document["tables"] = {table.name: to_json_value(table.records()) for table in self.tables[1:]}
+        return document
 
 
 def to_json_value(value: Any) -> Any:
-    """`value` in JSON's own types: numpy scalars unwrapped, NaN and infinities null, times and paths as text."""
+    """Convert to JSON types: numpy scalars unwrapped, NaN and infinities null, times and paths as text."""
     if isinstance(value, Mapping):
         return {str(key): to_json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

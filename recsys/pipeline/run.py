@@ -1,6 +1,7 @@
-"""The night: ingest from the source, train when stale, embed, cluster, index, recommend, publish, report.
+"""The `run` command: ingest, train when stale, embed, cluster, index, recommend, publish, report.
 
-In: a Bench. Out: new lists for consumers, a Report with the time and memory of each stage; or, dry, only the plan.
+In: an open project. Out: new recommendations for consumers, a result with the seconds and memory of each stage; the
+dry run only returns the plan.
 """
 
 from __future__ import annotations
@@ -10,86 +11,86 @@ from dataclasses import replace
 from recsys.errors import InterruptedRunError, RecsysError
 from recsys.execution.progress import peak_mb
 from recsys.log import redact
-from recsys.pipeline import cluster as grouping
-from recsys.pipeline import embed as space
-from recsys.pipeline import index
-from recsys.pipeline import ingest as intake
-from recsys.pipeline import recommend as lists
-from recsys.pipeline import report as reporting
-from recsys.pipeline import train as training
-from recsys.pipeline import train_state as trained
+from recsys.pipeline.cluster import cluster_products
+from recsys.pipeline.embed import embed_products
+from recsys.pipeline.index import build_index
+from recsys.pipeline.ingest import IngestRequest, ingest
 from recsys.pipeline.project import Project
+from recsys.pipeline.recommend import DROPS, recommend
+from recsys.pipeline.report import write_report
 from recsys.pipeline.result import CommandResult, Table
+from recsys.pipeline.train import PARTS, create_job, require_training_data, train
+from recsys.pipeline.train_state import stale_parts
 
 
-def plan_run(bench: Project) -> CommandResult:
-    """What `run_nightly` would do now and why; nothing is written."""
-    due = trained.stale_parts(bench)
-    source = bench.settings.source.url is not None
+def plan_run(project: Project) -> CommandResult:
+    """Return what `run_nightly` would do now, and why; nothing is written."""
+    stale = stale_parts(project)
+    has_source = project.settings.source.url is not None
     rows = [
-        ("ingest", "yes" if source else "no", "[source] url is set" if source else "no [source] url"),
+        ("ingest", "yes" if has_source else "no", "[source] url is set" if has_source else "no [source] url"),
         *(
-            (f"train {part}", "yes" if part in due else "no", due.get(part, "the model in use is recent enough"))
-            for part in training.PARTS
+            (f"train {part}", "yes" if part in stale else "no", stale.get(part, "the model in use is recent enough"))
+            for part in PARTS
         ),
         ("embed", "yes", "only products whose content or model changed"),
         ("cluster", "yes", ""),
         ("index", "yes", ""),
-        ("recommend", "yes", f"{len(bench.dataset.users_to_score()):,} users"),
+        ("recommend", "yes", f"{len(project.dataset.users_to_score()):,} users"),
         ("publish", "yes", "when the guards pass"),
-        ("report", "yes" if bench.settings.report.nightly else "no", "[report] nightly"),
+        ("report", "yes" if project.settings.report.nightly else "no", "[report] nightly"),
     ]
     return CommandResult("run", status="planned", tables=[Table("plan", ("step", "done", "why"), rows)])
 
 
-def run_nightly(bench: Project) -> CommandResult:
-    """Do it. A run that was stopped goes on where it stopped when called again.
+def run_nightly(project: Project) -> CommandResult:
+    """Run all steps. An interrupted run resumes where it stopped.
 
     Raises:
-        PublishGuardError: the lists are written but a guard refuses them; what consumers read stays.
+        PublishGuardError: the recommendations are written but a guard refuses them; consumers keep the previous run.
         DataContractError: the data cannot be used.
         InterruptedRunError: a signal came, after a clean checkpoint.
     """
     warnings: list[str] = []
     counts: dict[str, object] = {}
-    if bench.settings.source.url is not None:
-        taken = intake.ingest(bench, intake.IngestRequest(sql=True))
-        warnings += taken.warnings
-        counts["ingested"] = dict(taken.counts)
-    training.require_training_data(bench.dataset)
-    due = trained.stale_parts(bench)
-    if due:
-        training.train(bench, parts=tuple(due), resume=training.create_job(bench, resume=True).has_checkpoint)
-    counts["encoded"] = space.embed_products(bench).counts["encoded"]
-    grouped = grouping.cluster_products(bench)
-    counts["clusters"] = grouped.counts["clusters"]
-    warnings += grouped.warnings
-    counts["index_recall"] = index.build_index(bench).counts["recall"]
-    made = lists.recommend(bench)
-    counts |= made.counts
-    page = _write_report(bench)
-    counts["trained"] = ", ".join(due) or "nothing"
-    counts["seconds"] = round(sum(bench.progress.seconds.values()), 1)
+    if project.settings.source.url is not None:
+        ingested = ingest(project, IngestRequest(sql=True))
+        warnings += ingested.warnings
+        counts["ingested"] = dict(ingested.counts)
+    require_training_data(project.dataset)
+    stale = stale_parts(project)
+    if stale:
+        train(project, parts=tuple(stale), resume=create_job(project, resume=True).has_checkpoint)
+    counts["encoded"] = embed_products(project).counts["encoded"]
+    clustered = cluster_products(project)
+    counts["clusters"] = clustered.counts["clusters"]
+    warnings += clustered.warnings
+    counts["index_recall"] = build_index(project).counts["recall"]
+    recommended = recommend(project)
+    counts |= recommended.counts
+    report = _write_report(project)
+    counts["trained"] = ", ".join(stale) or "nothing"
+    counts["seconds"] = round(sum(project.progress.seconds.values()), 1)
     counts["peak_mb"] = peak_mb()
-    tables = [bench.stage_table(), *(table for table in made.tables if table.name == lists.DROPS)]
+    tables = [project.stage_table(), *(table for table in recommended.tables if table.name == DROPS)]
     return replace(
-        made,
+        recommended,
         command="run",
         counts=counts,
-        warnings=[*warnings, *made.warnings, *page.warnings],
-        artifacts=page.artifacts,
+        warnings=[*warnings, *recommended.warnings, *report.warnings],
+        artifacts=report.artifacts,
         tables=tables,
     )
 
 
-def _write_report(bench: Project) -> CommandResult:
-    """The report, when it is wanted; a night whose lists are published does not fail over a page."""
-    if not bench.settings.report.nightly:
+def _write_report(project: Project) -> CommandResult:
+    """Write the report if [report] nightly is set; a failing report does not fail a run that is published."""
+    if not project.settings.report.nightly:
         return CommandResult("report", status="nothing_new")
     try:
-        return reporting.write_report(bench)
+        return write_report(project)
     except InterruptedRunError:
         raise
     except (RecsysError, OSError) as error:
-        said = f"the lists are published, but the report could not be written: {redact(str(error))}"
-        return CommandResult("report", status="failed", warnings=[said])
+        warning = f"the lists are published, but the report could not be written: {redact(str(error))}"
+        return CommandResult("report", status="failed", warnings=[warning])

@@ -1,6 +1,6 @@
-"""The run ledger: what was made, which run consumers read, going forward, back, and cleaning up.
+"""The `runs`, `publish` and `rollback` commands: list, show, publish, roll back and prune runs.
 
-In: a Bench. Out: Reports. Nothing here loads a model, so these commands are quick.
+In: an open project. Out: results. No model is loaded, so these commands are fast.
 """
 
 from __future__ import annotations
@@ -11,91 +11,97 @@ from typing import Any
 from recsys.errors import NotFoundError
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
-from recsys.recommend.rules.statistics import rows as rows_of
+from recsys.recommend.rules.statistics import rows as rule_rows
 
-_SHOWN = frozenset({"seconds", "peak_mb", "making", "drops", "parts", "why"})
-"""Metrics that have a table of their own."""
+_METRICS_WITH_TABLE = frozenset({"seconds", "peak_mb", "making", "drops", "parts", "why"})
+"""Metrics that are shown in a table of their own."""
 
 
-def list_runs(bench: Project) -> CommandResult:
-    """All runs, newest first."""
-    frame = bench.store.runs()
+def list_runs(project: Project) -> CommandResult:
+    """List all runs, newest first."""
+    frame = project.store.runs()
     return CommandResult("runs list", counts={"runs": frame.height}, tables=[Table.from_frame("runs", frame)])
 
 
-def show_run(bench: Project, run_id: str) -> CommandResult:
-    """Everything noted about one run; 'latest' is the newest of all.
+def show_run(project: Project, run_id: str) -> CommandResult:
+    """Show everything recorded about one run; 'latest' is the newest.
 
     Raises:
         NotFoundError: there is no such run.
     """
     if run_id == "latest":
-        known = bench.store.runs()["run_id"].to_list()
-        if not known:
+        run_ids = project.store.runs()["run_id"].to_list()
+        if not run_ids:
             raise NotFoundError("there is no run yet; run 'recsys recommend'")
-        run_id = known[0]
-    facts = bench.store.run(run_id)
-    metrics = facts.get("metrics") or {}
-    counts = facts.get("counts") or {}
-    told = {name: value for name, value in facts.items() if name not in ("metrics", "counts", "extra")}
-    about = {**told, **counts, **({"why": metrics["why"]} if "why" in metrics else {})}
-    tables = [Table("run", ("what", "value"), list(about.items())), *_tables(metrics)]
+        run_id = run_ids[0]
+    run = project.store.run(run_id)
+    metrics = run.get("metrics") or {}
+    counts = run.get("counts") or {}
+    columns = {name: value for name, value in run.items() if name not in ("metrics", "counts", "extra")}
+    summary = {**columns, **counts, **({"why": metrics["why"]} if "why" in metrics else {})}
+    tables = [Table("run", ("what", "value"), list(summary.items())), *_metric_tables(metrics)]
     return CommandResult("runs show", run_id=run_id, counts=counts, tables=tables)
 
 
-def _tables(metrics: Mapping[str, Any]) -> list[Table]:
-    """The metrics of a run for people: stages, making, what the rules did, parts, and the rest as it is."""
+def _metric_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """Arrange the metrics of a run in tables: stages, throughput, rules, parts, and the rest as it is."""
     seconds, memory = metrics.get("seconds") or {}, metrics.get("peak_mb") or {}
-    made = [Table("stages", ("stage", "seconds", "peak_mb"), [(one, seconds[one], memory.get(one)) for one in seconds])]
+    stages = [(stage, seconds[stage], memory.get(stage)) for stage in seconds]
+    tables = [Table("stages", ("stage", "seconds", "peak_mb"), stages)]
     if metrics.get("making"):
-        made.append(Table("lists", ("what", "value"), list(metrics["making"].items())))
+        tables.append(Table("lists", ("what", "value"), list(metrics["making"].items())))
     drops = metrics.get("drops") or {}
     if "products_barred" in drops:
-        rows = [*rows_of(drops), ("all", "shards counted here", drops.get("shards_counted"))]
-        made.append(Table("drops", ("rule", "what", "count"), rows))
+        rows = [*rule_rows(drops), ("all", "shards counted here", drops.get("shards_counted"))]
+        tables.append(Table("drops", ("rule", "what", "count"), rows))
     parts = metrics.get("parts") or {}
     if parts:
         columns = ("shards", "users")
-        rows_ = [
-            (part, *(note[name] for name in columns), note["making"]["seconds"], note["making"]["worker_peak_mb"])
-            for part, note in sorted(parts.items(), key=lambda one: int(one[0]))
+        part_rows = [
+            (part, *(stats[name] for name in columns), stats["making"]["seconds"], stats["making"]["worker_peak_mb"])
+            for part, stats in sorted(parts.items(), key=lambda item: int(item[0]))
         ]
-        made.append(Table("parts", ("part", *columns, "seconds", "peak_mb"), rows_))
-    rest = {name: value for name, value in metrics.items() if name not in _SHOWN}
-    made.append(Table("metrics", ("what", "value"), list(_flat(rest))))
-    return [table for table in made if table.rows]
+        tables.append(Table("parts", ("part", *columns, "seconds", "peak_mb"), part_rows))
+    rest = {name: value for name, value in metrics.items() if name not in _METRICS_WITH_TABLE}
+    tables.append(Table("metrics", ("what", "value"), list(_flatten(rest))))
+    return [table for table in tables if table.rows]
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested figures as one row each, `ndcg@10.trees`; lists as one text."""
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested metrics as one row each, `ndcg@10.trees`; lists become one text."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{before}{name}", ", ".join(map(str, value)) if isinstance(value, list) else value
+            yield f"{prefix}{name}", ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
-def prune(bench: Project) -> CommandResult:
-    """Delete the rows of old runs; `publish.keep_runs` stay."""
-    with bench.progress.stage("prune"):
-        gone = bench.store.prune(bench.settings.publish.keep_runs)
-    return CommandResult("runs prune", status="done" if gone else "nothing_new", counts={"runs_pruned": gone})
+def prune(project: Project) -> CommandResult:
+    """Delete the rows of old runs; the newest `publish.keep_runs` stay."""
+    with project.progress.stage("prune"):
+        pruned = project.store.prune(project.settings.publish.keep_runs)
+    return CommandResult("runs prune", status="done" if pruned else "nothing_new", counts={"runs_pruned": pruned})
 
 
-def publish(bench: Project, run_id: str | None = None, *, force: bool = False) -> CommandResult:
-    """Make a finished run the one consumers read.
+def publish(project: Project, run_id: str | None = None, *, force: bool = False) -> CommandResult:
+    """Publish a finished run, so that consumers read it.
+
+    Args:
+        project: the project.
+        run_id: the run; None = the latest that is ready.
+        force: publish even if a guard refuses the run.
 
     Raises:
         NotFoundError: there is no such run, or none is ready.
-        PublishGuardError: a guard refuses it.
+        PublishGuardError: a guard refuses the run.
     """
-    with bench.progress.stage("publish"):
-        published = bench.store.publish(run_id, guards=bench.settings.publish, force=force)
+    with project.progress.stage("publish"):
+        published = project.store.publish(run_id, guards=project.settings.publish, force=force)
     return CommandResult("publish", run_id=published, notes=[f"consumers now read run {published}"])
 
 
-def rollback(bench: Project) -> CommandResult:
-    """Let consumers read the run before again."""
-    with bench.progress.stage("rollback"):
-        run_id = bench.store.rollback(bench.settings.recommend.placement)
+def rollback(project: Project) -> CommandResult:
+    """Publish the previous run again."""
+    with project.progress.stage("rollback"):
+        run_id = project.store.rollback(project.settings.recommend.placement)
     return CommandResult("rollback", run_id=run_id, notes=[f"consumers now read run {run_id}"])

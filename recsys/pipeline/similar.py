@@ -1,21 +1,21 @@
-"""Looking for products: one query answered, or a file of them.
+"""The `similar` command: searches products by product, text, image or a mix; one query, or a file of them.
 
-In: a Bench and what to look for. Out: a Report, a frame, or a file of answers.
+In: an open project and a query. Out: a result, a frame, or a file of answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from recsys.errors import UsageError
+from recsys.errors import UsageError, suggestion
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
 from recsys.pipeline.similar_writer import ResultWriter
 from recsys.vectors.index.flat import BRUTE_FORCE_QUERIES, FlatIndex
 from recsys.vectors.search.bm25 import open_bm25
-from recsys.vectors.search.engine import SearchEngine, SearchOptions
+from recsys.vectors.search.engine import Mode, SearchEngine, SearchOptions
 from recsys.vectors.search.query import Query
 
 if TYPE_CHECKING:
@@ -27,118 +27,129 @@ if TYPE_CHECKING:
     from recsys.vectors.search.bm25 import Bm25Index
 
 SCAN_LIMIT = 1 << 25
-"""Numbers of a table up to which one query looks at all of them. In a larger one the first few do, which is quicker
-than loading an index to look at a part; who asks on gets the index."""
+"""Numbers in a table up to which a single query scans all of them. In a larger table the first few queries do too,
+which is faster than loading an index to read a part of it; later queries use the index."""
 
 
 def find_similar(
-    bench: Project, query: Query, *, k: int = 10, where: str | None = None, output: Path | None = None
+    project: Project, query: Query, *, k: int = 10, where: str | None = None, output: Path | None = None
 ) -> CommandResult:
-    """Products like a product, a text, a picture, or a mix; see `recsys.vectors.search`."""
+    """Find products like a product, a text, an image, or a mix; see `recsys.vectors.search`.
+
+    Args:
+        project: the project.
+        query: the query.
+        k: number of products.
+        where: condition that the products must meet.
+        output: file for the answers; None = they are in the result.
+    """
     if output is None:
-        frame = search_one(bench, query, k=k, where=where)
+        frame = search_one(project, query, k=k, where=where)
         return CommandResult(
             "similar", counts={"found": frame.height}, tables=[Table.from_frame("similar products", frame)]
         )
-    with ResultWriter(output) as answers:
-        frame = search_one(bench, query, k=k, where=where)
-        answers.write(frame)
+    with ResultWriter(output) as writer:
+        frame = search_one(project, query, k=k, where=where)
+        writer.write(frame)
     return CommandResult("similar", counts={"found": frame.height}, artifacts={"answers": output})
 
 
 def search_one(
-    bench: Project, query: Query, *, k: int = 10, where: str | None = None, search: SearchSettings | None = None
+    project: Project, query: Query, *, k: int = 10, where: str | None = None, search: SearchSettings | None = None
 ) -> pl.DataFrame:
-    """The same as a frame: product_id, score, title."""
-    asked = search or bench.settings.search
-    bench.query_count += 1
-    many = bench.query_count > BRUTE_FORCE_QUERIES and bench.embeddings.vectors.size > SCAN_LIMIT
-    (found,) = get_search_engine(bench, asked, whole=where is not None, many=many).search([query], k, where=[where])
-    if isinstance(found, UsageError):
-        raise found
-    return found
+    """Answer one query.
+
+    Returns:
+        product_id, score, title; best first.
+
+    Raises:
+        UsageError: the query cannot be answered.
+    """
+    project.query_count += 1
+    use_index = project.query_count > BRUTE_FORCE_QUERIES and project.embeddings.vectors.size > SCAN_LIMIT
+    engine = get_search_engine(
+        project, search or project.settings.search, all_columns=where is not None, use_index=use_index
+    )
+    (answer,) = engine.search([query], k, where=[where])
+    if isinstance(answer, UsageError):
+        raise answer
+    return answer
 
 
-def parse_query(*, weights: Sequence[str] = (), **named: Any) -> Query:
-    """The query of a command line: weights as `text=2` or, one for each, `product=2,1`."""
-    held: dict[str, float | list[float]] = {}
-    for one in weights:
-        name, equals, value = one.partition("=")
+def parse_query(*, weights: Sequence[str] = (), **parts: Any) -> Query:
+    """Build the query of a command line; weights are `text=2` or, one per value, `product=2,1`.
+
+    Raises:
+        UsageError: a weight cannot be parsed.
+    """
+    parsed: dict[str, float | list[float]] = {}
+    for option in weights:
+        name, equals, value = option.partition("=")
         try:
             numbers = [float(number) for number in value.split(",")]
         except ValueError:
             numbers = []
         if not equals or not numbers:
-            raise UsageError(f"--weight {one}: write a kind and a number, such as text=2, or one each: product=2,1")
-        held[name] = numbers if len(numbers) > 1 else numbers[0]
-    return Query(**named, weights=held)
+            raise UsageError(f"--weight {option}: write a kind and a number, such as text=2, or one each: product=2,1")
+        parsed[name] = numbers if len(numbers) > 1 else numbers[0]
+    return Query(**parts, weights=parsed)
 
 
-def get_search_engine(bench: Project, search: SearchSettings, *, whole: bool, many: bool = False) -> SearchEngine:
-    """What answers queries; kept for the next one while catalogue and vectors stay the same.
+def get_search_engine(
+    project: Project, search: SearchSettings, *, all_columns: bool, use_index: bool = False
+) -> SearchEngine:
+    """Return the search engine for these settings; it is reused while catalogue and embeddings stay the same.
 
     Args:
-        bench: the project.
-        search: how to look.
-        whole: whether all columns of the products are needed, as for a condition.
-        many: whether there are enough queries to load an index for.
+        project: the project.
+        search: search settings.
+        all_columns: whether all columns of the products are needed, as for a condition.
+        use_index: whether there are enough queries to load an index.
     """
-    way = SearchOptions(
-        mode=search.mode,
-        variants=search.variants,
-        depth=search.depth,
-        fusion=search.fusion,
-    )
-    catalogue = _catalogue(bench, whole=whole or way.mode != "vector")
-    key = (way, many)
-    held = bench.search_engines.get(key)
-    if held is None or held.catalogue is not catalogue or held.table is not bench.embeddings:
-        held = SearchEngine(
+    options = SearchOptions(mode=search.mode, variants=search.variants, depth=search.depth, fusion=search.fusion)
+    catalogue = _load_catalogue(project, all_columns=all_columns or options.mode != "vector")
+    key = (options, use_index)
+    engine = project.search_engines.get(key)
+    if engine is None or engine.catalogue is not catalogue or engine.table is not project.embeddings:
+        engine = SearchEngine(
             catalogue,
-            bench.embeddings,
-            index=_index(bench, many=many),
-            model_loader=lambda: bench.model,
-            lexical_loader=lambda: load_bm25(bench),
-            images=bench.settings.images,
-            way=way,
+            project.embeddings,
+            index=_load_index(project, use_index=use_index),
+            model_loader=lambda: project.model,
+            lexical_loader=lambda: load_bm25(project),
+            images=project.settings.images,
+            way=options,
         )
-        bench.search_engines[key] = held
-    return held
+        project.search_engines[key] = engine
+    return engine
 
 
-def load_bm25(bench: Project) -> Bm25Index:
-    """The index of words, loaded when it is the one of today's texts, else built."""
-    return open_bm25(bench.catalogue, bench.index_folder)
+def load_bm25(project: Project) -> Bm25Index:
+    """Load the BM25 index if it matches the current texts, else build it."""
+    return open_bm25(project.catalogue, project.index_folder)
 
 
-def override_search_settings(bench: Project, *, mode: str | None, variants: bool | None) -> SearchSettings:
-    """The settings with what a call says of its own.
+def override_search_settings(project: Project, *, mode: str | None, variants: bool | None) -> SearchSettings:
+    """Return the search settings with the values that are not None replaced.
 
     Raises:
         UsageError: there is no such mode.
     """
-    from typing import get_args
-
-    from recsys.errors import suggestion
-    from recsys.vectors.search.engine import Mode
-
-    search = bench.settings.search
-    if mode is not None and mode not in get_args(Mode):
-        known = get_args(Mode)
-        raise UsageError(f"unknown search '{mode}'{suggestion(mode, known)}; there are {', '.join(known)}")
-    changed = {"mode": mode, "variants": variants}
-    return search.model_copy(update={name: value for name, value in changed.items() if value is not None})
+    search, modes = project.settings.search, get_args(Mode)
+    if mode is not None and mode not in modes:
+        raise UsageError(f"unknown search '{mode}'{suggestion(mode, modes)}; there are {', '.join(modes)}")
+    overrides = {"mode": mode, "variants": variants}
+    return search.model_copy(update={name: value for name, value in overrides.items() if value is not None})
 
 
-def _catalogue(bench: Project, *, whole: bool) -> Catalogue:
-    """The products as far as they are needed; the log of events is not read for them."""
-    loaded = {"dataset", "_products_alone"} & bench.__dict__.keys()
-    return bench.catalogue if whole or loaded else bench.product_titles
+def _load_catalogue(project: Project, *, all_columns: bool) -> Catalogue:
+    """Return the products with as many columns as needed; the events are not read for them."""
+    return project.catalogue if all_columns or project.is_loaded("catalogue") else project.product_titles
 
 
-def _index(bench: Project, *, many: bool) -> VectorIndex:
-    if not many and bench.embeddings.vectors.size <= SCAN_LIMIT:
-        return FlatIndex(bench.embeddings.vectors)
-    from recsys.pipeline import index
+def _load_index(project: Project, *, use_index: bool) -> VectorIndex:
+    if not use_index and project.embeddings.vectors.size <= SCAN_LIMIT:
+        return FlatIndex(project.embeddings.vectors)
+    from recsys.pipeline.index import open_current_index
 
-    return index.open_current_index(bench, queries=None if many else 1).index
+    return open_current_index(project, queries=None if use_index else 1).index

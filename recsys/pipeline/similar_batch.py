@@ -1,7 +1,7 @@
-"""A file or frame of queries, answered block by block; a row that cannot be answered is told and left out.
+"""Answers a file or frame of queries in batches; a row that cannot be answered is reported and skipped.
 
-In: a Bench, rows with query_id, product, text, image, where, not_product, not_text, not_image. Out: a file or frame of
-query_id, rank, product_id, score, title.
+In: an open project; rows with query_id, product, text, image, where, not_product, not_text, not_image. Out: a file or
+frame of query_id, rank, product_id, score, title.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, Final
 import polars as pl
 
 from recsys.config import SearchSettings
-from recsys.data import file_readers as files
+from recsys.data import file_readers
 from recsys.data.input_sources import to_polars
 from recsys.errors import DataContractError, UsageError, suggestion
-from recsys.pipeline import similar as finding
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
+from recsys.pipeline.similar import get_search_engine
 from recsys.pipeline.similar_writer import ResultWriter
-from recsys.vectors.search.engine import SCHEMA as FOUND
+from recsys.vectors.search.engine import SCHEMA as ANSWER_SCHEMA
 from recsys.vectors.search.query import KINDS, NOT, Query
 
 logger = logging.getLogger(__name__)
@@ -32,12 +32,13 @@ QUERY_ID: Final = "query_id"
 RANK: Final = "rank"
 WHERE: Final = "where"
 COLUMNS: Final = (QUERY_ID, *KINDS, WHERE, *(NOT + kind for kind in KINDS))
-SCHEMA: Final = {QUERY_ID: pl.String, RANK: pl.Int64, **FOUND}
+SCHEMA: Final = {QUERY_ID: pl.String, RANK: pl.Int64, **ANSWER_SCHEMA}
 BLOCK: Final = 1_000
-"""Queries answered at a time."""
-_TOLD: Final = 5
-_LISTED: Final = 1_000
-_LIST: Final = ('["', "[]")
+"""Queries answered in one batch."""
+_MAX_WARNINGS: Final = 5
+_MAX_LISTED: Final = 1_000
+"""Unanswered rows in the result."""
+_JSON_LIST_STARTS: Final = ('["', "[]")
 
 
 @dataclass
@@ -45,52 +46,59 @@ class FailedQueries:
     """Rows that were not answered.
 
     Attributes:
-        count: how many.
+        count: number of rows.
         first: row number, query_id and reason of the first of them.
     """
 
     count: int = 0
     first: list[tuple[int, str, str]] = field(default_factory=list)
 
-    def add(self, row: int, query: str, why: str) -> None:
-        """Count one."""
+    def add(self, row: int, query: str, reason: str) -> None:
+        """Count one row, and log the first of them."""
         self.count += 1
-        if len(self.first) < _LISTED:
-            self.first.append((row, query, why))
-        if self.count <= _TOLD:
-            logger.warning("row %d (query %s) was not answered: %s", row, query, why)
+        if len(self.first) < _MAX_LISTED:
+            self.first.append((row, query, reason))
+        if self.count <= _MAX_WARNINGS:
+            logger.warning("row %d (query %s) was not answered: %s", row, query, reason)
 
 
-def search_file(bench: Project, queries: Path, *, k: int, output: Path | None) -> CommandResult:
+def search_file(project: Project, queries: Path, *, k: int, output: Path | None) -> CommandResult:
     """Answer the queries of a file into a file.
 
     Args:
-        bench: the project.
-        queries: csv, jsonl or parquet; pictures are named as seen from its folder.
-        k: answers a query.
-        output: where; its ending says how it is written.
+        project: the project.
+        queries: csv, jsonl or parquet file; image paths are relative to its folder.
+        k: products per query.
+        output: file for the answers; its ending selects the format.
 
     Raises:
-        UsageError: a column is unknown, or no output is named.
-        DataContractError: more rows than [data] max_bad_fraction cannot be answered; nothing is written then.
+        UsageError: a column is unknown, or there is no output.
+        DataContractError: more rows than [data] max_bad_fraction cannot be answered; nothing is written.
     """
     if output is None:
         raise UsageError("--queries needs a file for the answers: -o answers.parquet (or .csv, .jsonl)")
-    _check(files.columns(queries), str(queries))
-    bad, asked = FailedQueries(), 0
-    with ResultWriter(output) as answers, bench.progress.stage("similar") as progress:
-        for block in files.frames(queries, batch=BLOCK):
-            asked += block.height
-            answers.write(_answered(bench, block, k, bad, folder=queries.parent, search=bench.settings.search))
-            progress(asked, asked)
-        _judge(bench, bad, asked)
-    counts = {"queries": asked, "answered": asked - bad.count, "rejected": bad.count, "rows": answers.rows}
-    tables = [Table("not answered", ("row", QUERY_ID, "why"), bad.first)] if bad.first else []
+    _check_columns(file_readers.columns(queries), str(queries))
+    failed, n_queries = FailedQueries(), 0
+    with ResultWriter(output) as writer, project.progress.stage("similar") as progress:
+        for block in file_readers.frames(queries, batch=BLOCK):
+            n_queries += block.height
+            writer.write(
+                _answer_block(project, block, k, failed, folder=queries.parent, search=project.settings.search)
+            )
+            progress(n_queries, n_queries)
+        _require_enough_answers(project, failed, n_queries)
+    counts = {
+        "queries": n_queries,
+        "answered": n_queries - failed.count,
+        "rejected": failed.count,
+        "rows": writer.rows,
+    }
+    tables = [Table("not answered", ("row", QUERY_ID, "why"), failed.first)] if failed.first else []
     return CommandResult("similar", counts=counts, artifacts={"answers": output}, tables=tables)
 
 
-def search_frame(bench: Project, queries: Any, *, k: int, search: SearchSettings) -> pl.DataFrame:
-    """Answer the queries of a file or a frame (polars, pandas, pyarrow); a bad row is told in the log.
+def search_frame(project: Project, queries: Any, *, k: int, search: SearchSettings) -> pl.DataFrame:
+    """Answer the queries of a file or a frame (polars, pandas, pyarrow); a bad row is logged and skipped.
 
     Returns:
         query_id, rank, product_id, score, title.
@@ -98,98 +106,100 @@ def search_frame(bench: Project, queries: Any, *, k: int, search: SearchSettings
     Raises:
         UsageError, DataContractError: as `search_file`.
     """
-    bad, asked, out = FailedQueries(), 0, []
+    failed, n_queries, answers = FailedQueries(), 0, []
     if isinstance(queries, str | Path):
-        folder, blocks = Path(queries).parent, files.frames(Path(queries), batch=BLOCK)
-        _check(files.columns(Path(queries)), str(queries))
+        folder, blocks = Path(queries).parent, file_readers.frames(Path(queries), batch=BLOCK)
+        _check_columns(file_readers.columns(Path(queries)), str(queries))
     else:
         frame = to_polars(queries)
-        _check(frame.columns, "the frame of queries")
+        _check_columns(frame.columns, "the frame of queries")
         folder, blocks = Path(), frame_batches(frame)
     for block in blocks:
-        asked += block.height
-        out.append(_answered(bench, block, k, bad, folder=folder, search=search))
-    _judge(bench, bad, asked)
-    return pl.concat(out) if out else pl.DataFrame(schema=SCHEMA)
+        n_queries += block.height
+        answers.append(_answer_block(project, block, k, failed, folder=folder, search=search))
+    _require_enough_answers(project, failed, n_queries)
+    return pl.concat(answers) if answers else pl.DataFrame(schema=SCHEMA)
 
 
 def frame_batches(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """A frame in blocks, its rows numbered from 1."""
+    """Yield a frame in batches, its rows numbered from 1."""
     for start in range(0, frame.height, BLOCK):
-        yield files.add_row_numbers(frame[start : start + BLOCK], start=start + 1)
+        yield file_readers.add_row_numbers(frame[start : start + BLOCK], start=start + 1)
 
 
-def _check(columns: list[str], place: str) -> None:
+def _check_columns(columns: list[str], source: str) -> None:
     for name in columns:
         if name not in COLUMNS:
             raise UsageError(
-                f"{place}: queries have no column '{name}'{suggestion(name, COLUMNS)}; there are {', '.join(COLUMNS)}"
+                f"{source}: queries have no column '{name}'{suggestion(name, COLUMNS)}; there are {', '.join(COLUMNS)}"
             )
     if not set(columns) & set(KINDS):
-        raise UsageError(f"{place}: names no product, text or image to look for; there are {', '.join(COLUMNS)}")
+        raise UsageError(f"{source}: names no product, text or image to look for; there are {', '.join(COLUMNS)}")
 
 
-def _judge(bench: Project, bad: FailedQueries, asked: int) -> None:
-    most = bench.settings.data.max_bad_fraction
-    if bad.count > _TOLD:
-        logger.warning("%d of %d queries were not answered", bad.count, asked)
-    if bad.count > most * asked:
-        row, _, why = bad.first[0]
+def _require_enough_answers(project: Project, failed: FailedQueries, n_queries: int) -> None:
+    max_bad_fraction = project.settings.data.max_bad_fraction
+    if failed.count > _MAX_WARNINGS:
+        logger.warning("%d of %d queries were not answered", failed.count, n_queries)
+    if failed.count > max_bad_fraction * n_queries:
+        row, _, reason = failed.first[0]
         raise DataContractError(
-            f"{bad.count} of {asked} queries cannot be answered, more than [data] max_bad_fraction = {most}; the "
-            f"first is row {row}: {why}"
+            f"{failed.count} of {n_queries} queries cannot be answered, more than [data] max_bad_fraction = "
+            f"{max_bad_fraction}; the first is row {row}: {reason}"
         )
 
 
-def _answered(
-    bench: Project, block: pl.DataFrame, k: int, bad: FailedQueries, *, folder: Path, search: SearchSettings
+def _answer_block(
+    project: Project, block: pl.DataFrame, k: int, failed: FailedQueries, *, folder: Path, search: SearchSettings
 ) -> pl.DataFrame:
-    """Answers to one block of queries."""
-    good: list[tuple[int, str, Query, str | None]] = []
-    wrong: list[tuple[int, str, str]] = []
+    """Answer one batch of queries."""
+    valid: list[tuple[int, str, Query, str | None]] = []
+    invalid: list[tuple[int, str, str]] = []
     for row in block.iter_rows(named=True):
-        number = int(row[files.ROW])
+        number = int(row[file_readers.ROW])
         name = _text(row.get(QUERY_ID)) or str(number)
         try:
-            if row[files.BAD] is not None:
-                raise UsageError(f"the row cannot be read: {row[files.BAD]}")
-            good.append((number, name, _query(row, folder), _text(row.get(WHERE))))
+            if row[file_readers.BAD] is not None:
+                raise UsageError(f"the row cannot be read: {row[file_readers.BAD]}")
+            valid.append((number, name, _parse_query(row, folder), _text(row.get(WHERE))))
         except UsageError as error:
-            wrong.append((number, name, str(error)))
-    out = []
-    if good:
-        conditions = [where for *_, where in good]
-        found = finding.get_search_engine(bench, search, whole=any(conditions), many=True)
-        answers = found.search([query for _, _, query, _ in good], k, where=conditions)
-        for (number, name, *_), one in zip(good, answers, strict=True):
-            if isinstance(one, UsageError):
-                wrong.append((number, name, str(one)))
+            invalid.append((number, name, str(error)))
+    frames = []
+    if valid:
+        conditions = [where for *_, where in valid]
+        engine = get_search_engine(project, search, all_columns=any(conditions), use_index=True)
+        answers = engine.search([query for _, _, query, _ in valid], k, where=conditions)
+        for (number, name, *_), answer in zip(valid, answers, strict=True):
+            if isinstance(answer, UsageError):
+                invalid.append((number, name, str(answer)))
                 continue
-            ranks = pl.int_range(1, one.height + 1, eager=True, dtype=pl.Int64).alias(RANK)
-            out.append(one.with_columns(pl.lit(name, dtype=pl.String).alias(QUERY_ID), ranks).select(list(SCHEMA)))
-    for row_number, name, why in sorted(wrong):
-        bad.add(row_number, name, why)
-    return pl.concat(out) if out else pl.DataFrame(schema=SCHEMA)
+            ranks = pl.int_range(1, answer.height + 1, eager=True, dtype=pl.Int64).alias(RANK)
+            frames.append(
+                answer.with_columns(pl.lit(name, dtype=pl.String).alias(QUERY_ID), ranks).select(list(SCHEMA))
+            )
+    for row_number, name, reason in sorted(invalid):
+        failed.add(row_number, name, reason)
+    return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
 
 
-def _query(row: Mapping[str, Any], folder: Path) -> Query:
-    def of(kind: str, before: str = "") -> list[str] | None:
-        values = _several(row.get(before + kind))
-        return [str(folder / one) for one in values] if kind == "image" and values else values
+def _parse_query(row: Mapping[str, Any], folder: Path) -> Query:
+    def values_of(kind: str, prefix: str = "") -> list[str] | None:
+        values = _parse_values(row.get(prefix + kind))
+        return [str(folder / path) for path in values] if kind == "image" and values else values
 
-    minus = {kind: of(kind, NOT) for kind in KINDS}
-    return Query(product=of("product"), text=of("text"), image=of("image"), minus=minus)
+    minus = {kind: values_of(kind, NOT) for kind in KINDS}
+    return Query(product=values_of("product"), text=values_of("text"), image=values_of("image"), minus=minus)
 
 
-def _several(cell: object) -> list[str] | None:
-    """One or several values: a list, or a JSON list in a cell of text; an empty cell is none."""
-    if isinstance(cell, str) and cell.lstrip().startswith(_LIST):
+def _parse_values(cell: object) -> list[str] | None:
+    """Return the values of a cell: a list, a JSON list as text, or one text; None for an empty cell."""
+    if isinstance(cell, str) and cell.lstrip().startswith(_JSON_LIST_STARTS):
         try:
             cell = json.loads(cell)
         except ValueError:
-            pass  # a text may begin like that
+            pass  # an ordinary text may start like that
     if isinstance(cell, list | tuple):
-        return [str(one) for one in cell if one is not None]
+        return [str(value) for value in cell if value is not None]
     text = _text(cell)
     return None if text is None else [text]
 

@@ -1,6 +1,6 @@
-"""A file of answers, written block by block and in its place only when it is whole.
+"""Writes a file of answers batch by batch; the file appears under its name only when it is complete.
 
-In: frames of the same columns. Out: a parquet, csv or jsonl file, as its name ends.
+In: frames of the same columns. Out: a parquet, csv or jsonl file, by the ending of its name.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from typing import IO, Any, Final, Self
 
 import polars as pl
 
-from recsys.artifacts import atomic as durable
+from recsys.artifacts import atomic
 from recsys.data import schema
 from recsys.errors import UsageError
 
-ENDINGS: Final = (".parquet", ".csv", ".jsonl")
-_FORMULA: Final = r"^[=+\-@\t\r]"
-"""What makes a spreadsheet run a cell; such a title gets a quotation mark before it, as spreadsheets write it."""
+SUFFIXES: Final = (".parquet", ".csv", ".jsonl")
+_FORMULA_START: Final = r"^[=+\-@\t\r]"
+"""Characters that make a spreadsheet evaluate a cell; such a title is prefixed with a quotation mark."""
 
 
 class ResultWriter:
-    """One file; use it in a `with` block, and after an error there is none.
+    """Writer of one file, for a `with` block; after an error there is no file.
 
     Args:
-        path: where; its ending says how.
+        path: the file; its ending selects the format.
 
     Raises:
-        UsageError: the ending is none of ENDINGS, or the folder does not exist.
+        UsageError: the ending is not one of SUFFIXES, or the folder does not exist.
     """
 
     def __init__(self, path: Path) -> None:
-        if path.suffix not in ENDINGS:
-            raise UsageError(f"{path}: answers are written as {', '.join(ENDINGS)}; end the name with one of them")
+        if path.suffix not in SUFFIXES:
+            raise UsageError(f"{path}: answers are written as {', '.join(SUFFIXES)}; end the name with one of them")
         if not path.parent.is_dir():
             raise UsageError(f"{path}: there is no folder {path.parent}; make it first")
         if path.is_dir():
@@ -45,7 +45,7 @@ class ResultWriter:
         self._parquet: Any = None
 
     def __enter__(self) -> Self:
-        durable.remove_stale_temp_files(self.path.parent, self._prefix)
+        atomic.remove_stale_temp_files(self.path.parent, self._prefix)
         self._file = self._draft.open("wb")
         return self
 
@@ -58,7 +58,7 @@ class ResultWriter:
                 self._parquet.close()
             if error is None:
                 self._file.flush()
-                durable.fsync_file(self._file.fileno())
+                atomic.fsync_file(self._file.fileno())
             self._file.close()
             if error is None:
                 self._draft.replace(self.path)
@@ -66,7 +66,7 @@ class ResultWriter:
             self._draft.unlink(missing_ok=True)
 
     def write(self, frame: pl.DataFrame) -> None:
-        """Append rows; all frames have the same columns."""
+        """Append rows; all frames must have the same columns."""
         assert self._file is not None
         if self.path.suffix == ".parquet":
             import pyarrow.parquet as pq
@@ -77,7 +77,7 @@ class ResultWriter:
             self._parquet.write_table(table)
         elif self.path.suffix == ".csv":
             title = pl.col(schema.TITLE)
-            safe = pl.when(title.str.contains(_FORMULA)).then(pl.lit("'") + title).otherwise(title)
+            safe = pl.when(title.str.contains(_FORMULA_START)).then(pl.lit("'") + title).otherwise(title)
             frame.with_columns(safe.alias(schema.TITLE)).write_csv(self._file, include_header=not self.rows)
         else:
             frame.write_ndjson(self._file)

@@ -1,10 +1,10 @@
-"""One training without leaks: the encoder of products and users, then the ranker on a window the sources did not see.
+"""Trains without leakage: the product and user encoders, then the ranker on a window the candidate sources did not see.
 
-In: catalogue, events, settings. Out: a model with its vectors, a blend. `train` and `evaluate` both give lessons.
+In: catalogue, events, settings. Out: a model with its embeddings, a ranker. Used by `train` and `evaluate`.
 
-The product encoder's co-purchase objective sees only what happened before the ranker's window. The rehearsal trains a
-user encoder of its own on the same earlier events, so that in fitting the blend every source is as ignorant of the
-window as it will be of tomorrow.
+The product encoder's co-purchase objective sees only events before the ranker's window. To fit the ranker, a separate
+user encoder is trained on the same earlier events, so that no source has seen the window, as none will have seen the
+future when it is used.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.data import holdout as cases
 from recsys.data.catalogue import Catalogue
+from recsys.data.holdout import cutoff_for_fraction
 from recsys.data.interactions import Interactions
 from recsys.encoder.model import Model
 from recsys.encoder.training import distributed
@@ -25,33 +25,33 @@ from recsys.encoder.training.plan import DEFAULT_PLAN, TrainingPlan
 from recsys.encoder.training.train import train_products, train_users
 from recsys.errors import DataContractError, UsageError
 from recsys.pipeline.project import Project
-from recsys.recommend.ranking import linear as rank
-from recsys.recommend.ranking import training as rehearsal
 from recsys.recommend.ranking.boosted_trees import BoostedTreesRanker
-from recsys.recommend.ranking.linear import LinearRanker
+from recsys.recommend.ranking.linear import LinearRanker, equal_weights
+from recsys.recommend.ranking.training import fit_ranker
 from recsys.types import FloatArray
 from recsys.vectors.embeddings.table import EmbeddingTable
 from recsys.vectors.embeddings.update import update_embeddings
 
 logger = logging.getLogger(__name__)
 
-_ENCODER, _REHEARSAL, _VECTORS = "encoder", "rehearsal", "vectors"
+_ENCODER, _RANKER_USERS, _VECTORS = "encoder", "rehearsal", "vectors"
+"""Subfolders of checkpoints and logs; the second is of the user encoder that the ranker is fitted with."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What is learned from, and where checkpoints go.
+    """Training data, settings and the folder of checkpoints.
 
     Attributes:
-        bench: settings and watch.
+        project: provides settings and progress.
         catalogue: n products.
         interactions: all events that may be learned from.
-        folder: of checkpoints and logs; of this data and these settings alone.
-        resume: go on from the checkpoints in it.
-        course: what the product encoder starts from, and what is asked of it besides.
+        folder: of checkpoints and logs; used only for this data and these settings.
+        resume: resume from the checkpoints in it.
+        plan: initial model and additional objectives of the product encoder.
     """
 
-    bench: Project
+    project: Project
     catalogue: Catalogue
     interactions: Interactions
     folder: Path
@@ -60,7 +60,7 @@ class TrainingJob:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Whether there is a checkpoint to resume from."""
         return any(self.folder.glob("*/*.safetensors"))
 
     def clean_up(self) -> None:
@@ -70,72 +70,78 @@ class TrainingJob:
         shutil.rmtree(self.folder / _VECTORS, ignore_errors=True)
 
     def train_encoder(self) -> tuple[Model, EmbeddingTable]:
-        """Product encoder on what was before the ranker's window, user encoder on everything; model and vectors."""
-        settings, watch = self.bench.settings, self.bench.progress
-        with watch.stage("train products", draws_itself=True), distributed.process_group(settings.training.device):
+        """Train the product encoder on events before the ranker's window and the user encoder on all events.
+
+        Returns:
+            The model and the embeddings of the catalogue.
+        """
+        settings, progress = self.project.settings, self.project.progress
+        with progress.stage("train products", draws_itself=True), distributed.process_group(settings.training.device):
             distributed.broadcast(1)
             model = self.train_product_encoder()
-        with watch.stage("encode products") as progress:
-            table = update_embeddings(self.catalogue, model, folder=self.folder / _VECTORS, progress=progress).table
-        with watch.stage("train users", draws_itself=True):
-            return self._users(model, table.vectors, self.interactions, name=_ENCODER), table
+        with progress.stage("encode products") as report_progress:
+            table = update_embeddings(
+                self.catalogue, model, folder=self.folder / _VECTORS, progress=report_progress
+            ).table
+        with progress.stage("train users", draws_itself=True):
+            return self._train_users(model, table.vectors, self.interactions, name=_ENCODER), table
 
     def train_product_encoder(self) -> Model:
-        """The product encoder alone, by this process and those it works together with."""
-        settings = self.bench.settings
+        """Train the product encoder alone, together with the other processes of the group."""
+        settings = self.project.settings
         return train_products(
             self.catalogue,
-            self._before_window(),
+            self._events_before_window(),
             encoder=settings.encoder,
             objectives=settings.objectives,
             training=settings.training,
             folder=self.folder / _ENCODER,
             resume=self.resume,
-            progress=self.bench.progress.shown,
+            progress=self.project.progress.shown,
             course=self.plan,
         )
 
     def fit_ranker(self, model: Model, content: FloatArray) -> LinearRanker | BoostedTreesRanker:
-        """The ranker, fitted on the newest windows with a user encoder that has not seen them.
+        """Fit the ranker on the newest windows, with a user encoder that has not seen them.
 
-        Without enough users to rehearse with, the sources count the same, and a warning says so.
+        Without enough users to fit on, all sources get equal weights, and a warning says so.
         """
-        settings, watch = self.bench.settings, self.bench.progress
-        with watch.stage("fit ranker", draws_itself=True):
+        settings, progress = self.project.settings, self.project.progress
+        with progress.stage("fit ranker", draws_itself=True):
             try:
-                return rehearsal.fit_ranker(
+                return fit_ranker(
                     self.catalogue,
                     self.interactions,
                     np.asarray(content),
-                    lambda early: self._users(model, content, early, name=_REHEARSAL),
+                    lambda earlier_events: self._train_users(model, content, earlier_events, name=_RANKER_USERS),
                     ranker=settings.ranker,
                     recommend=settings.recommend,
                     rules=settings.rules,
                     seed=settings.training.seed,
                 )
             except DataContractError as error:
-                logger.warning("the ranker is not fitted, all sources count the same: before its window, %s", error)
-                return rank.equal_weights(settings.recommend.sources)
+                logger.warning("ranker: not fitted, using equal source weights; before its window, %s", error)
+                return equal_weights(settings.recommend.sources)
 
-    def _users(self, model: Model, content: FloatArray, interactions: Interactions, *, name: str) -> Model:
-        """The model with a user encoder trained on some events."""
-        settings = self.bench.settings
+    def _train_users(self, model: Model, content: FloatArray, interactions: Interactions, *, name: str) -> Model:
+        """Return the model with a user encoder trained on the given events."""
+        settings = self.project.settings
         return train_users(
             model,
-            np.array(content),  # a copy: the table's vectors are a read-only map, which torch does not take
+            np.array(content),  # a copy, because torch rejects the table's read-only memory map
             self.catalogue,
             interactions,
             objectives=settings.objectives,
             training=settings.training,
             folder=self.folder / name,
             resume=self.resume,
-            progress=self.bench.progress.shown,
+            progress=self.project.progress.shown,
         )
 
-    def _before_window(self) -> Interactions:
-        """Events before the window the ranker is fitted on; all of them when they share one moment."""
+    def _events_before_window(self) -> Interactions:
+        """Return events before the window the ranker is fitted on; all of them if they share one moment."""
         try:
-            cut = cases.cutoff_for_fraction(self.interactions, self.bench.settings.ranker.window_fraction)
+            cut = cutoff_for_fraction(self.interactions, self.project.settings.ranker.window_fraction)
         except UsageError as error:
             logger.warning("nothing is held back from the encoder: %s", error)
             return self.interactions

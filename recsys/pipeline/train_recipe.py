@@ -1,6 +1,6 @@
-"""The ways of training the product encoder besides the plain one: from another model, with few labels, with a teacher.
+"""Recipes for training the product encoder: from another model, with labels, or with a teacher.
 
-In: what a command names. Out: a `TrainingPlan` for the training, a key that tells it from others, tables for the report.
+In: options of the `train` command. Out: a `TrainingPlan`, a fingerprint of the recipe, tables for the result.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import polars as pl
 
 from recsys.artifacts.model_folder import current_version
 from recsys.data import labels, schema
-from recsys.encoder import serialization as checkpoint
+from recsys.encoder import serialization
 from recsys.encoder.model import Model
-from recsys.encoder.training import distillation as distill
 from recsys.encoder.training import finetune
+from recsys.encoder.training.distillation import distillation_plan, encoder_sizes
 from recsys.encoder.training.finetune import ClassificationHeads
 from recsys.encoder.training.plan import DEFAULT_PLAN, TrainingPlan
 from recsys.encoder.training.transfer import Transfer
@@ -29,28 +29,28 @@ from recsys.store.input_tables import write_inputs
 from recsys.types import FloatArray
 
 CURRENT: Final = "current"
-"""Names the encoder in use."""
-PREDICTIONS: Final = ("product_id", "attribute", "value", "confidence", "model_version")
+"""Option value that names the encoder in use."""
+PREDICTION_COLUMNS: Final = ("product_id", "attribute", "value", "confidence", "model_version")
 
 
 class TrainingRecipe:
-    """What is asked for, and what comes of it; nothing is read before it is needed.
+    """Options of a training and everything derived from them; files and models are loaded lazily.
 
     Args:
-        bench: the project.
+        project: the project.
         labels: a file of labels to learn from.
-        start: folder of the model to start from, or `current`.
-        distill: folder of the model to be like, or `current`.
-        passes: over the products; None = as set.
+        initial_model: folder of the model to start from, or `current`.
+        distill: folder of the teacher, or `current`.
+        epochs: passes over the products; None = as in [training].
 
     Raises:
-        UsageError: two things that exclude each other.
-        ConfigError: what is asked for has no weight.
+        UsageError: two options exclude each other.
+        ConfigError: the objective of an option has weight 0.
     """
 
     def __init__(
         self,
-        bench: Project,
+        project: Project,
         *,
         labels: Path | None = None,
         initial_model: str | None = None,
@@ -61,142 +61,154 @@ class TrainingRecipe:
             raise UsageError("--distill trains a new encoder beside its teacher, which starts from chance: no --from")
         if distill is not None and labels is not None:
             raise UsageError("--distill and --labels are two trainings: first train --distill, then train --labels")
-        weights = bench.settings.objectives
+        weights = project.settings.objectives
         if labels is not None and not weights.labels:
             raise ConfigError("[objectives] labels = 0 leaves the labels out; set it above 0, or leave --labels out")
         if distill is not None and not weights.teacher:
             raise ConfigError("[objectives] teacher = 0 leaves the teacher out; set it above 0, or leave --distill out")
-        self._bench = bench
-        self._labels, self._start, self._distill, self._passes = labels, initial_model, distill, epochs
+        self._project = project
+        self._labels, self._initial_model, self._distill, self._epochs = labels, initial_model, distill, epochs
 
     @property
     def is_default(self) -> bool:
-        """Whether nothing is asked for besides an ordinary training."""
-        return self._labels is None and self._start is None and self._distill is None
+        """Whether this is the default training, without any option."""
+        return self._labels is None and self._initial_model is None and self._distill is None
 
     @property
     def option_text(self) -> str:
-        """The options for people; empty for an ordinary training."""
-        given = {"--labels": self._labels and self._labels.name, "--from": self._start, "--distill": self._distill}
-        return " ".join(f"{option} {Path(text).name}" for option, text in given.items() if text is not None)
+        """The options, for people; empty for the default training."""
+        options = {
+            "--labels": self._labels and self._labels.name,
+            "--from": self._initial_model,
+            "--distill": self._distill,
+        }
+        return " ".join(f"{option} {Path(text).name}" for option, text in options.items() if text is not None)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells this way from others by what was asked for; empty for an ordinary training."""
+        """Hash of the options and of the models and labels they name; empty for the default training."""
         if self.is_default:
             return ""
-        named = {"from": self._start, "distill": self._distill}
-        asked = {name: self._named(text).content_version for name, text in named.items() if text not in (None, CURRENT)}
-        asked |= {name: CURRENT for name, text in named.items() if text == CURRENT}
-        asked |= {"labels": self.reading.labels.digest} if self._labels is not None else {}
-        return blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=4).hexdigest()
+        models = {"from": self._initial_model, "distill": self._distill}
+        contents = {
+            name: self._load_model(text).content_version for name, text in models.items() if text not in (None, CURRENT)
+        }
+        contents |= {name: CURRENT for name, text in models.items() if text == CURRENT}
+        contents |= {"labels": self.label_data.labels.digest} if self._labels is not None else {}
+        return blake2b(json.dumps(contents, sort_keys=True).encode(), digest_size=4).hexdigest()
 
     @cached_property
-    def reading(self) -> labels.LabelReadResult:
-        """The labels; what is rejected among them is kept in the store."""
+    def label_data(self) -> labels.LabelReadResult:
+        """The labels; rejected rows are written to the store."""
         assert self._labels is not None
-        bench = self._bench
-        found = labels.read(self._labels, bench.dataset.catalogue.ids, settings=bench.settings.data)
-        write_inputs(bench.store, {}, found.rejected, sources=[found.source])
-        return found
+        project = self._project
+        result = labels.read(self._labels, project.dataset.catalogue.ids, settings=project.settings.data)
+        write_inputs(project.store, {}, result.rejected, sources=[result.source])
+        return result
 
     @cached_property
     def transfer(self) -> Transfer | None:
-        """Where the training starts from: the model that is named; with labels else the one in use, if there is one."""
-        start = self._start
-        if start is None and self._labels is not None and (self._bench.models_folder / "encoder" / "CURRENT").is_file():
-            start = CURRENT
-        return None if start is None else Transfer(self._named(start), self._bench.settings.encoder)
+        """The initial model: the named one; with labels and without a name the one in use, if there is one."""
+        name = self._initial_model
+        if (
+            name is None
+            and self._labels is not None
+            and (self._project.models_folder / "encoder" / "CURRENT").is_file()
+        ):
+            name = CURRENT
+        return None if name is None else Transfer(self._load_model(name), self._project.settings.encoder)
 
     @cached_property
     def teacher(self) -> Model | None:
-        """The model to be like."""
-        return None if self._distill is None else self._named(self._distill)
+        """The teacher model."""
+        return None if self._distill is None else self._load_model(self._distill)
 
     @cached_property
     def heads(self) -> ClassificationHeads:
-        """What guesses the labels, trained along."""
-        return ClassificationHeads.of(self.reading.labels, self._bench.settings.encoder.dim)
+        """Classification heads for the labels, trained together with the encoder."""
+        return ClassificationHeads.of(self.label_data.labels, self._project.settings.encoder.dim)
 
     @cached_property
     def plan(self) -> TrainingPlan:
-        """The course of the training.
+        """The plan of the training.
 
         Raises:
             ModelFolderError: a model is missing, damaged, or of other sizes.
         """
-        objectives, training = self._bench.settings.objectives, self._bench.settings.training
-        course = self.transfer.course() if self.transfer else DEFAULT_PLAN
+        objectives, training = self._project.settings.objectives, self._project.settings.training
+        plan = self.transfer.course() if self.transfer else DEFAULT_PLAN
         if self.teacher is not None:
-            course = distill.distillation_plan(self.teacher, self._bench.dataset.catalogue, weight=objectives.teacher)
+            plan = distillation_plan(self.teacher, self._project.dataset.catalogue, weight=objectives.teacher)
         if self._labels is not None:
-            course = finetune.finetuning_plan(self.heads, self.reading.labels, course, weight=objectives.labels)
+            plan = finetune.finetuning_plan(self.heads, self.label_data.labels, plan, weight=objectives.labels)
         if self._labels is not None and self.transfer is not None:
-            course = course.with_schedule(passes=training.label_epochs, peak=training.label_learning_rate)
-        return course.with_schedule(passes=self._passes) if self._passes else course
+            plan = plan.with_schedule(passes=training.label_epochs, peak=training.label_learning_rate)
+        return plan.with_schedule(passes=self._epochs) if self._epochs else plan
 
-    def _named(self, text: str) -> Model:
-        """The model of a folder, of a version or of the one in use among several.
+    def _load_model(self, text: str) -> Model:
+        """Load a model by the folder of one version, by the folder of all versions, or by `current`.
 
         Raises:
             UsageError: there is no such folder.
-            ModelFolderError: it is no complete model folder.
+            ModelFolderError: it is not a complete model folder.
         """
         if text == CURRENT:
-            return self._bench.model
+            return self._project.model
         folder = Path(text)
         if not folder.is_dir():
             raise UsageError(
                 f"no such model folder: {text}; name one such as artifacts/models/encoder/VERSION, or '{CURRENT}'"
             )
-        named = (folder / "CURRENT").is_file()
-        return checkpoint.load(current_version(folder.parent, folder.name) if named else folder)
+        has_versions = (folder / "CURRENT").is_file()
+        return serialization.load(current_version(folder.parent, folder.name) if has_versions else folder)
 
     def predictions(self, model: Model, vectors: FloatArray) -> pl.DataFrame | None:
-        """The labels of all products nobody labelled, columns PREDICTIONS; None when no labels were given."""
+        """Predict the labels of all unlabelled products, columns PREDICTION_COLUMNS; None without labels."""
         if self._labels is None:
             return None
-        catalogue = self._bench.dataset.catalogue
-        every = finetune.predict(model, catalogue, self.heads, vectors=vectors)
-        left = finetune.filter_unlabelled(every, self.reading.labels)
-        return left.with_columns(pl.lit(model.content_version).alias(PREDICTIONS[-1])).select(PREDICTIONS)
+        catalogue = self._project.dataset.catalogue
+        predicted = finetune.predict(model, catalogue, self.heads, vectors=vectors)
+        unlabelled = finetune.filter_unlabelled(predicted, self.label_data.labels)
+        return unlabelled.with_columns(pl.lit(model.content_version).alias(PREDICTION_COLUMNS[-1])).select(
+            PREDICTION_COLUMNS
+        )
 
     def counts(self) -> dict[str, Any]:
-        """Rows of the labels."""
-        return {"labels": dict(self.reading.counts)} if self._labels is not None else {}
+        """Return the row counts of the labels."""
+        return {"labels": dict(self.label_data.counts)} if self._labels is not None else {}
 
     def warnings(self) -> list[str]:
-        """What is wrong with the labels."""
-        return list(self.reading.warnings) if self._labels is not None else []
+        """Return warnings about the labels."""
+        return list(self.label_data.warnings) if self._labels is not None else []
 
     def notes(self) -> list[str]:
-        """What a person should know."""
+        """Return notes for people."""
         if self._labels is None or self.transfer is not None:
             return []
         return ["there was no encoder to go on from, so this one was trained from the beginning, labels and all"]
 
     def tables(self, model: Model, predicted: pl.DataFrame | None) -> list[Table]:
-        """What was taken over, learnt and guessed, and how large the encoders are."""
-        out = []
+        """Return tables of transferred weights, learned and predicted labels, and encoder sizes."""
+        tables = []
         if self.transfer is not None and self.transfer.taken:
-            rows = [(each.part, each.unit, each.taken, each.of) for each in self.transfer.taken]
-            out.append(Table("taken over", ("part", "unit", "taken", "of"), rows))
+            rows = [(part.part, part.unit, part.taken, part.of) for part in self.transfer.taken]
+            tables.append(Table("taken over", ("part", "unit", "taken", "of"), rows))
         if predicted is not None:
-            out.append(
-                Table("labels", ("label", "values", "labelled", "guessed", "confidence"), self._learnt(predicted))
+            tables.append(
+                Table("labels", ("label", "values", "labelled", "guessed", "confidence"), self._label_rows(predicted))
             )
         if self.teacher is not None:
             columns = ("encoder", "dim", "width", "text_layers", "fusion_layers", "weights")
-            sizes = [("teacher", *distill.encoder_sizes(self.teacher)), ("student", *distill.encoder_sizes(model))]
-            out.append(Table("sizes", columns, sizes))
-        return out
+            sizes = [("teacher", *encoder_sizes(self.teacher)), ("student", *encoder_sizes(model))]
+            tables.append(Table("sizes", columns, sizes))
+        return tables
 
-    def _learnt(self, predicted: pl.DataFrame) -> list[tuple[Any, ...]]:
-        """Of each label: its values, products labelled, products guessed, mean confidence of the guesses."""
-        held = self.reading.labels
+    def _label_rows(self, predicted: pl.DataFrame) -> list[tuple[Any, ...]]:
+        """One row per label: values, labelled products, predicted products, mean confidence of the predictions."""
+        data = self.label_data.labels
         rows = []
-        for at, (name, known) in enumerate(zip(held.names, held.values, strict=True)):
-            guesses = predicted.filter(pl.col(schema.ATTRIBUTE) == name)[finetune.CONFIDENCE]
-            sure = round(float(guesses.sum()) / len(guesses), 4) if len(guesses) else None
-            rows.append((name, len(known), int((held.targets[:, at] >= 0).sum()), len(guesses), sure))
+        for i, (name, values) in enumerate(zip(data.names, data.values, strict=True)):
+            confidence = predicted.filter(pl.col(schema.ATTRIBUTE) == name)[finetune.CONFIDENCE]
+            mean = round(float(confidence.sum()) / len(confidence), 4) if len(confidence) else None
+            rows.append((name, len(values), int((data.targets[:, i] >= 0).sum()), len(confidence), mean))
         return rows

@@ -1,6 +1,6 @@
-"""What the models in use were trained on, and whether that is too long ago.
+"""Records the data and settings the models in use were trained on, and decides whether they are stale.
 
-In: the note beside the model folders, today's data and settings. Out: reasons to train, none when there are none.
+In: the state file beside the model folders, current data and settings. Out: reasons to train, by part.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from recsys.artifacts import atomic as durable
+from recsys.artifacts.atomic import write_durable
 from recsys.data.dataset import Dataset
 from recsys.errors import ModelFolderError
 from recsys.execution.failpoints import failpoint
@@ -18,26 +18,26 @@ from recsys.pipeline.project import Project
 
 logger = logging.getLogger(__name__)
 
-_NOTE = "trained.json"
+_STATE_FILE = "trained.json"
 
 RETRAIN_GROWTH = 0.2
-"""Share by which events or products must have grown since the training for it to be due again."""
+"""Growth of events or products since the training, as a share, above which the models are stale."""
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """On what the models in use were trained.
+    """Data and settings that the models in use were trained on.
 
     Attributes:
         encoder: version of the encoder.
         ranker: version of the ranker, empty before it is fitted.
-        model_hash: names the settings.
-        fingerprint: names the data.
+        model_hash: hash of the settings.
+        fingerprint: of the data.
         columns: the catalogue's columns.
-        products: n.
-        events: e.
-        way: key of the way the encoder was trained in, empty for the ordinary one.
-        said: that way for people.
+        products: number of products.
+        events: number of events.
+        way: fingerprint of the training recipe, empty for the default.
+        said: the options of the recipe, for people.
     """
 
     encoder: str
@@ -52,80 +52,89 @@ class TrainingState:
 
     @staticmethod
     def capture(
-        bench: Project, dataset: Dataset, *, encoder: str, ranker: str, way: str = "", said: str = ""
+        project: Project, dataset: Dataset, *, encoder: str, ranker: str, recipe: str = "", description: str = ""
     ) -> TrainingState:
-        """The note for a training on this data with these settings."""
+        """Record a training on this data with the current settings.
+
+        Args:
+            project: provides the settings.
+            dataset: training data.
+            encoder: version of the encoder.
+            ranker: version of the ranker, or empty.
+            recipe: fingerprint of the training recipe, empty for the default.
+            description: the options of the recipe, for people.
+        """
         return TrainingState(
             encoder=encoder,
             ranker=ranker,
-            model_hash=bench.model_settings_hash(),
+            model_hash=project.model_settings_hash(),
             fingerprint=dataset.fingerprint,
             columns=tuple(sorted(dataset.catalogue.frame.columns)),
             products=len(dataset.catalogue),
             events=len(dataset.interactions),
-            way=way,
-            said=said,
+            way=recipe,
+            said=description,
         )
 
     def save(self, models: Path) -> None:
-        """Write the note, whole or not at all."""
-        path = models / _NOTE
+        """Write the state atomically."""
+        path = models / _STATE_FILE
         draft = path.with_suffix(".tmp")
-        durable.write_durable(draft, json.dumps(asdict(self), indent=1).encode())
+        write_durable(draft, json.dumps(asdict(self), indent=1).encode())
         failpoint("trained.rename.before")
         draft.replace(path)
         failpoint("trained.rename.after")
 
     @staticmethod
     def load(models: Path) -> TrainingState | None:
-        """Read the note; None when nothing was trained or it cannot be read (then training is due)."""
-        path = models / _NOTE
+        """Read the state; None if nothing was trained or the file cannot be read (then training is due)."""
+        path = models / _STATE_FILE
         if not path.exists():
             return None
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            return TrainingState(**{**facts, "columns": tuple(facts["columns"])})
+            document = json.loads(path.read_text(encoding="utf-8"))
+            return TrainingState(**{**document, "columns": tuple(document["columns"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
             logger.warning("%s cannot be read (%s), so the models count as stale", path, error)
             return None
 
 
-def stale_parts(bench: Project) -> dict[str, str]:
-    """Which parts must be trained, and why: "encoder" (which takes "ranker" along), "ranker", or nothing.
+def stale_parts(project: Project) -> dict[str, str]:
+    """Return the parts that must be trained, with the reason: "encoder" and "ranker", "ranker" alone, or none.
 
-    Training is due when there is no model, a model folder is damaged, a setting that a model depends on has changed,
-    the catalogue has got or lost a column, or events or products have grown by a fifth since.
+    A part is stale if there is no model, a model folder is damaged, a setting that the model depends on has changed,
+    a column was added to or removed from the catalogue, or events or products have grown by a fifth.
     """
-    known = TrainingState.load(bench.models_folder)
-    if known is None:
-        return _both("there is no trained model")
+    state = TrainingState.load(project.models_folder)
+    if state is None:
+        return _stale_encoder("there is no trained model")
     try:
-        loaded = bench.model.version
+        version = project.model.version
     except ModelFolderError as error:
-        return _both(str(error))
-    if loaded != known.encoder:
-        return _both(f"the encoder in use is {loaded}, not the noted {known.encoder}")
-    if known.model_hash != bench.model_settings_hash():
-        return _both("a setting of the models has changed")
-    dataset = bench.dataset
-    if set(known.columns) != set(dataset.catalogue.frame.columns):
-        changed = sorted(set(known.columns) ^ set(dataset.catalogue.frame.columns))
-        return _both(f"the catalogue's columns have changed ({', '.join(changed[:5])})")
-    for what, then, now in (
-        ("events", known.events, len(dataset.interactions)),
-        ("products", known.products, len(dataset.catalogue)),
+        return _stale_encoder(str(error))
+    if version != state.encoder:
+        return _stale_encoder(f"the encoder in use is {version}, not the noted {state.encoder}")
+    if state.model_hash != project.model_settings_hash():
+        return _stale_encoder("a setting of the models has changed")
+    dataset = project.dataset
+    if set(state.columns) != set(dataset.catalogue.frame.columns):
+        changed = sorted(set(state.columns) ^ set(dataset.catalogue.frame.columns))
+        return _stale_encoder(f"the catalogue's columns have changed ({', '.join(changed[:5])})")
+    for name, before, now in (
+        ("events", state.events, len(dataset.interactions)),
+        ("products", state.products, len(dataset.catalogue)),
     ):
-        if now > then * (1 + RETRAIN_GROWTH):
-            return _both(f"{what} have grown from {then:,} to {now:,}")
-    if not known.ranker:
+        if now > before * (1 + RETRAIN_GROWTH):
+            return _stale_encoder(f"{name} have grown from {before:,} to {now:,}")
+    if not state.ranker:
         return {"ranker": "there is no fitted ranker"}
     try:
-        if bench.ranker.sources != tuple(bench.settings.recommend.sources):
-            return {"ranker": f"it was fitted for the sources {', '.join(bench.ranker.sources)}"}
+        if project.ranker.sources != tuple(project.settings.recommend.sources):
+            return {"ranker": f"it was fitted for the sources {', '.join(project.ranker.sources)}"}
     except ModelFolderError as error:
         return {"ranker": str(error)}
     return {}
 
 
-def _both(reason: str) -> dict[str, str]:
-    return {"encoder": reason, "ranker": "the encoder is trained anew"}
+def _stale_encoder(reason: str) -> dict[str, str]:
+    return {"encoder": reason, "ranker": "the encoder is trained again"}

@@ -79,7 +79,7 @@ def both(project: Path) -> tuple[CommandResult, list[tuple], list[tuple]]:
     """The lists of an incremental run, and all of them made anew from the same basis."""
     shutil.copytree(project, project.parent / "twin")
     report = run(project)
-    run(project.parent / "twin", everybody=True)
+    run(project.parent / "twin", all_users=True)
     made, anew = rows(project, LISTS), rows(project.parent / "twin", LISTS)
     shutil.rmtree(project.parent / "twin")
     return report, made, anew

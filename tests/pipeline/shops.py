@@ -1,6 +1,6 @@
 """A shop's own tables on each kind of database, and projects that read them.
 
-In: the URL of an empty database. Out: tables with names of the shop's own, filled with drawn rows; a Bench.
+In: the URL of an empty database. Out: tables with names of the shop's own, filled with drawn rows; a project.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def sales(count: int, *, start: int = START, step: int = 600) -> list[tuple[Any,
     return out[1::2] + out[::2]
 
 
-def bench(folder: Path, shop: str, store: str = "", **settings: Any) -> Project:
+def open_project(folder: Path, shop: str, store: str = "", **settings: Any) -> Project:
     """A project that reads the shop; its store is made when it is not there."""
     url = store or f"sqlite:///{folder / 'store.db'}"
     flags: Mapping[str, Any] = {
@@ -89,7 +89,7 @@ def bench(folder: Path, shop: str, store: str = "", **settings: Any) -> Project:
 
 def taken(folder: Path, shop: str, store: str = "", *, full: bool = False, **settings: Any) -> CommandResult:
     """Ingest once."""
-    with bench(folder, shop, store, **settings) as opened:
+    with open_project(folder, shop, store, **settings) as opened:
         return ingest(opened, IngestRequest.of((), sql=True, full=full))
 
 

@@ -53,15 +53,15 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "occurred_at": [1_700_000_000 + row for row in range(60)],
         }
     )
-    with Project(load(folder, env={})) as bench:
-        ingest(bench, IngestRequest.of([], frames={"products": products, "events": events}))
-        bench.reload()
+    with Project(load(folder, env={})) as project:
+        ingest(project, IngestRequest.of([], frames={"products": products, "events": events}))
+        project.reload()
         torch.manual_seed(0)
         settings = EncoderSettings(**sizes)
-        model = Model(product=ProductEncoder.fit(bench.catalogue, settings), user=None, settings=settings)
-        checkpoint.save(model, bench.models_folder / "encoder")
+        model = Model(product=ProductEncoder.fit(project.catalogue, settings), user=None, settings=settings)
+        checkpoint.save(model, project.models_folder / "encoder")
         assert (
-            space.embed_products(bench).counts["encoded"] == 32
+            space.embed_products(project).counts["encoded"] == 32
         )  # 30 were bought, of the others every fourth is available
     return folder
 
@@ -72,10 +72,10 @@ def shop(embedded: Path, tmp_path: Path) -> Path:
 
 
 def _embed(shop: Path, **flags: object) -> dict[str, object]:
-    with Project(load(shop, flags=flags, env={})) as bench:
-        report = space.embed_products(bench)
-        assert "dataset" not in bench.__dict__  # the log of events was not read
-        return {**report.counts, "status": report.status, "loaded": "model" in bench.__dict__, "notes": report.notes}
+    with Project(load(shop, flags=flags, env={})) as project:
+        report = space.embed_products(project)
+        assert not project.is_loaded("dataset")  # the log of events was not read
+        return {**report.counts, "status": report.status, "loaded": project.is_loaded("model"), "notes": report.notes}
 
 
 def _change(shop: Path, statement: str) -> None:
@@ -103,8 +103,8 @@ def test_nothing_new_runs_no_model_and_writes_nothing(shop: Path) -> None:
     counts = _embed(shop)
     assert counts["status"] == "nothing_new" and counts["encoded"] == 0 and not counts["loaded"]
     assert {path: path.stat().st_mtime_ns for path in (shop / "artifacts").rglob("*")} == before
-    with Project(load(shop, env={})) as bench, pytest.raises(NothingNewError):
-        space.embed_products(bench, fail_if_noop=True)
+    with Project(load(shop, env={})) as project, pytest.raises(NothingNewError):
+        space.embed_products(project, fail_if_noop=True)
 
 
 @pytest.mark.parametrize(
@@ -151,42 +151,42 @@ def test_a_damaged_model_is_told_although_nothing_is_stale(shop: Path) -> None:
 
 @pytest.mark.parametrize("kept", ["auto", "bought_or_pictured", "all"])
 def test_the_catalogue_alone_is_that_of_the_dataset(embedded: Path, kept: str) -> None:
-    with Project(load(embedded, env={}), writes=False) as bench:
+    with Project(load(embedded, env={}), writes=False) as project:
         settings = DataSettings(catalogue=kept)  # type: ignore[arg-type]
-        alone = dataset.load_catalogue(bench.store.engine, settings, pictures=bench.images)
-        whole = dataset.load(bench.store.engine, settings, pictures=bench.images).catalogue
+        alone = dataset.load_catalogue(project.store.engine, settings, pictures=project.images)
+        whole = dataset.load(project.store.engine, settings, pictures=project.images).catalogue
     assert len(alone) == {"auto": 32, "bought_or_pictured": 30, "all": N}[kept]
     assert alone.ids.texts == whole.ids.texts and alone.frame.equals(whole.frame)
     assert alone.sellable.tolist() == whole.sellable.tolist()
 
 
 def test_the_dataset_takes_the_place_of_products_read_alone(shop: Path) -> None:
-    with Project(load(shop, env={})) as bench:
-        space.embed_products(bench)
+    with Project(load(shop, env={})) as project:
+        space.embed_products(project)
         _change(shop, "DELETE FROM products WHERE product_id = 'p07'")
-        table = space.update_embeddings(bench).table
-        assert table.ids.texts == bench.dataset.catalogue.ids.texts and "p07" not in table.ids
-        assert bench.catalogue is bench.dataset.catalogue
+        table = space.update_embeddings(project).table
+        assert table.ids.texts == project.dataset.catalogue.ids.texts and "p07" not in table.ids
+        assert project.catalogue is project.dataset.catalogue
 
 
 def test_the_storage_changes_without_a_forward_pass(shop: Path) -> None:
     int8 = {"embeddings.storage": "int8"}
     with (
-        Project(load(shop, flags=int8, env={}), writes=False) as bench,
+        Project(load(shop, flags=int8, env={}), writes=False) as project,
         pytest.raises(ModelFolderError, match="float32"),
     ):
-        bench.current_embeddings()
+        project.current_embeddings()
     counts = _embed(shop, **int8)
     assert (counts["status"], counts["encoded"], counts["loaded"]) == ("done", 0, False)
     assert counts["notes"] == ["the table is stored as int8 now"]
     assert _embed(shop, **int8)["status"] == "nothing_new"
-    with Project(load(shop, flags=int8, env={}), writes=False) as bench:
-        assert bench.current_embeddings().storage == "int8"
+    with Project(load(shop, flags=int8, env={}), writes=False) as project:
+        assert project.current_embeddings().storage == "int8"
         assert (
-            bench.model_settings_hash() == Project(load(shop, env={}), writes=False).model_settings_hash()
+            project.model_settings_hash() == Project(load(shop, env={}), writes=False).model_settings_hash()
         )  # no reason to train
         assert (
-            bench.recommendation_settings_hash()
+            project.recommendation_settings_hash()
             != Project(load(shop, env={}), writes=False).recommendation_settings_hash()
         )  # but lists are not gone on with
 
@@ -194,9 +194,9 @@ def test_the_storage_changes_without_a_forward_pass(shop: Path) -> None:
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "pq"])
 def test_the_index_says_what_was_done(shop: Path, kind: str) -> None:
     def done(**more: bool) -> tuple[str, dict[str, object]]:
-        with Project(load(shop, flags={"index.kind": kind}, env={})) as bench:
-            report = index.build_index(bench, **more)
-            assert len(index.open_current_index(bench).index) == len(bench.embeddings)
+        with Project(load(shop, flags={"index.kind": kind}, env={})) as project:
+            report = index.build_index(project, **more)
+            assert len(index.open_current_index(project).index) == len(project.embeddings)
         (row,) = report.tables[0].records()
         assert row["kind"] == kind and row["products"] == report.counts["products"]
         assert report.counts["recall"] == 1 and 0 < row["median_ms"] <= row["p95_ms"] and row["queries_per_s"] > 0

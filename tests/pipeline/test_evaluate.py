@@ -161,9 +161,9 @@ def test_the_leak_check_passes_for_each_split(tmp_path, split):
 
 
 def test_a_leak_stops_the_comparison(tmp_path, monkeypatch):
-    again = judgement._again
+    again = judgement._split_again
     whole = lambda bench, world, held: dataclasses.replace(again(bench, world, held), train=world.interactions)  # noqa: E731
-    monkeypatch.setattr(judgement, "_again", whole)
+    monkeypatch.setattr(judgement, "_split_again", whole)
     with pytest.raises(RecsysError, match=r"see what is held back: popular \(events.*item-item"):
         judgement.run_evaluation(bench_of(tmp_path, models=PLAIN), check_leaks=True)
 

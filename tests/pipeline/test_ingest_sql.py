@@ -121,8 +121,8 @@ def test_another_query_is_read_from_its_start(shop: str, tmp_path: Path) -> None
 
 
 def test_a_dry_run_moves_nothing(shop: str, store: str, tmp_path: Path) -> None:
-    with shops.bench(tmp_path, shop) as bench:
-        report = ingest(bench, IngestRequest.of((), sql=True), dry_run=True)
+    with shops.open_project(tmp_path, shop) as project:
+        report = ingest(project, IngestRequest.of((), sql=True), dry_run=True)
     assert report.counts["events"]["used"] == 75
     assert held(store) == {"products": [], "events": [], "rejected": [], "marks": []}
 
@@ -156,7 +156,7 @@ def _stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
             raise _Stopped
         real(*given, **named)
 
-    monkeypatch.setattr(reading.marks, "write_batch", write)
+    monkeypatch.setattr(reading.watermarks, "write_batch", write)
 
 
 @pytest.mark.parametrize("query", [EVENTS, PLAIN], ids=["since", "as it stands"])
@@ -189,7 +189,7 @@ def _child(folder: str, shop: str, store: str, pipe: Connection) -> None:
         real(*given, **named)
         pipe.send("written")
 
-    reading.marks.write_batch = write  # type: ignore[attr-defined]
+    reading.watermarks.write_batch = write  # type: ignore[attr-defined]
     taken(Path(folder), shop, store, source__batch_rows=5)
 
 
@@ -203,7 +203,7 @@ def test_killed_it_goes_on_to_the_same_end(database_url: str, tmp_path: Path) ->
     expected = held(f"sqlite:///{tmp_path / 'store.db'}")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.pipeline.test_ingest_sql"])
-    shops.bench(tmp_path, shop, database_url).close()
+    shops.open_project(tmp_path, shop, database_url).close()
     for after in (1, 4, 5):
         ours, theirs = context.Pipe()
         child = context.Process(target=_child, args=(str(tmp_path), shop, database_url, theirs), daemon=True)
@@ -362,7 +362,7 @@ def test_a_function_that_writes_is_refused(postgres_url: str, tmp_path: Path) ->
 def test_the_store_is_no_source(shop: str, tmp_path: Path) -> None:
     for address in (shop, shop.replace("sqlite:///", "sqlite:////").replace("postgresql:", "postgres:")):
         with pytest.raises((UsageError, ConfigError), match="the source is the store's own database"):
-            opened = shops.bench(tmp_path, shop)
+            opened = shops.open_project(tmp_path, shop)
             with opened, Store.open(shop, lease=False) as same:
                 opened.__dict__["store"] = same
                 opened.settings = opened.settings.model_copy(
@@ -384,10 +384,10 @@ def test_the_advice_names_the_source(tmp_path: Path, postgres_server: str) -> No
         SourceReader(f"sqlite:///{tmp_path / 'none.db'}")
     with pytest.raises(UsageError, match="--full goes with --from-sql"):
         IngestRequest.of([tmp_path], full=True)
-    with shops.bench(tmp_path, "sqlite://") as bench:
-        bench.settings = bench.settings.model_copy(update={"source": type(bench.settings.source)()})
+    with shops.open_project(tmp_path, "sqlite://") as project:
+        project.settings = project.settings.model_copy(update={"source": type(project.settings.source)()})
         with pytest.raises(ConfigError, match=r"nothing to ingest: .* or set \[source\] url"):
-            ingest(bench, IngestRequest.of(()))
+            ingest(project, IngestRequest.of(()))
 
 
 def test_times_in_several_forms_do_not_sort(tmp_path: Path, store: str) -> None:
@@ -536,8 +536,8 @@ def test_pictures_go_with_products_of_a_database(shop: str, tmp_path: Path, stor
 
     (tmp_path / "images").mkdir()
     Image.new("RGB", (80, 80), (200, 0, 0)).save(tmp_path / "images" / "p3.png")
-    with shops.bench(tmp_path, shop) as bench:
-        report = ingest(bench, IngestRequest.of((), sql=True, images=[tmp_path / "images"]))
+    with shops.open_project(tmp_path, shop) as project:
+        report = ingest(project, IngestRequest.of((), sql=True, images=[tmp_path / "images"]))
     assert report.counts["images"]["used"] == 1
     assert shops.asked(store, "SELECT product_id FROM products WHERE image IS NOT NULL") == [("p3",)]
     assert report.counts["events"]["used"] == 75

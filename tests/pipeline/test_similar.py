@@ -55,16 +55,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
     )
     events = pl.DataFrame({"user_id": ["u"], "product_id": ["p00"], "occurred_at": [1_700_000_000]})
-    with Project(load(folder, env={})) as bench:
-        ingest(bench, IngestRequest.of([], frames={"products": products, "events": events}))
-        bench.reload()
+    with Project(load(folder, env={})) as project:
+        ingest(project, IngestRequest.of([], frames={"products": products, "events": events}))
+        project.reload()
         torch.manual_seed(0)
-        encoder = bench.settings.encoder
+        encoder = project.settings.encoder
         checkpoint.save(
-            Model(product=ProductEncoder.fit(bench.catalogue, encoder), user=None, settings=encoder),
-            bench.models_folder / "encoder",
+            Model(product=ProductEncoder.fit(project.catalogue, encoder), user=None, settings=encoder),
+            project.models_folder / "encoder",
         )
-        space.embed_products(bench)
+        space.embed_products(project)
     Image.new("RGB", (40, 40), "red").save(folder / "photo.png")
     return folder
 
@@ -111,49 +111,49 @@ def test_neither_model_nor_index_is_loaded(copied: Path, options: list[str]) -> 
 
 
 def test_a_product_is_looked_up_among_names_alone(shop: Path) -> None:
-    with Project(load(shop, env={}), writes=False) as bench:
-        first = finding.search_one(bench, Query(product="p07"), k=5)
-        assert not {"dataset", "_products_alone", "model"} & bench.__dict__.keys()
-        assert bench.product_titles.frame.columns == ["product_id", "title", "available", "group_id", "image_hash"]
-        kept = dict(bench.search_engines)
-        assert finding.search_one(bench, Query(product="p07"), k=5).equals(first)
-        assert bench.search_engines == kept and len(kept) == 1
-        whole = finding.search_one(bench, Query(product="p07"), k=5, where="price >= 0")
-        assert whole.equals(first) and "dataset" not in bench.__dict__
-        bench.reload()
-        assert not bench.search_engines and "named_products" not in bench.__dict__
+    with Project(load(shop, env={}), writes=False) as project:
+        first = finding.search_one(project, Query(product="p07"), k=5)
+        assert not any(project.is_loaded(part) for part in ("dataset", "catalogue", "model"))
+        assert project.product_titles.frame.columns == ["product_id", "title", "available", "group_id", "image_hash"]
+        kept = dict(project.search_engines)
+        assert finding.search_one(project, Query(product="p07"), k=5).equals(first)
+        assert project.search_engines == kept and len(kept) == 1
+        whole = finding.search_one(project, Query(product="p07"), k=5, where="price >= 0")
+        assert whole.equals(first) and not project.is_loaded("dataset")
+        project.reload()
+        assert not project.search_engines and not project.is_loaded("product_titles")
 
 
 def test_in_a_large_table_who_asks_on_is_answered_by_the_index(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked(bench: Project) -> list[type]:
+    def asked(project: Project) -> list[type]:
         used = []
         for _ in range(BRUTE_FORCE_QUERIES + 2):
-            found = finding.search_one(bench, Query(product="p07"), k=5)
+            found = finding.search_one(project, Query(product="p07"), k=5)
             assert found["product_id"].to_list() == first["product_id"].to_list()
-            used.append(type(list(bench.search_engines.values())[-1].index))
+            used.append(type(list(project.search_engines.values())[-1].index))
         return used
 
-    with Project(load(shop, env={}), writes=False) as bench:
-        first = finding.search_one(bench, Query(product="p07"), k=5)
-        assert set(asked(bench)) == {FlatIndex}
+    with Project(load(shop, env={}), writes=False) as project:
+        first = finding.search_one(project, Query(product="p07"), k=5)
+        assert set(asked(project)) == {FlatIndex}
     monkeypatch.setattr(finding, "SCAN_LIMIT", 1)
     monkeypatch.setattr("recsys.vectors.index.build.EXACT_UP_TO", 10)
-    with Project(load(shop, env={}), writes=False) as bench:
-        assert asked(bench) == [FlatIndex] * BRUTE_FORCE_QUERIES + [FaissIndex] * 2
+    with Project(load(shop, env={}), writes=False) as project:
+        assert asked(project) == [FlatIndex] * BRUTE_FORCE_QUERIES + [FaissIndex] * 2
 
 
 @pytest.mark.parametrize("kept", ["auto", "bought_or_pictured", "all"])
 def test_names_alone_are_those_of_the_catalogue(shop: Path, kept: str) -> None:
-    with Project(load(shop, flags={"data.catalogue": kept}, env={}), writes=False) as bench:
-        few, whole = bench.product_titles, bench.catalogue
+    with Project(load(shop, flags={"data.catalogue": kept}, env={}), writes=False) as project:
+        few, whole = project.product_titles, project.catalogue
     assert len(whole) == (1 if kept == "bought_or_pictured" else N)
     assert few.ids.texts == whole.ids.texts and few.sellable.tolist() == whole.sellable.tolist()
     assert few.frame.equals(whole.frame.select(few.frame.columns))
 
 
 def test_the_answer_is_that_of_a_plain_search(shop: Path) -> None:
-    with Project(load(shop, env={}), writes=False) as bench:
-        vectors = bench.embeddings.vectors.astype(np.float64)
+    with Project(load(shop, env={}), writes=False) as project:
+        vectors = project.embeddings.vectors.astype(np.float64)
     seen, wanted = {7 // 2}, []
     for row in np.argsort(-(vectors @ vectors[7]), kind="stable").tolist():
         if row % 6 != 5 and row // 2 not in seen:

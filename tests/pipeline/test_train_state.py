@@ -31,14 +31,16 @@ def test_a_note_that_cannot_be_read_counts_as_none_and_is_told(
 
 
 def test_without_a_model_both_parts_are_due(tmp_path: Path) -> None:
-    bench = Project(load(tmp_path, env={}))
-    assert stale_parts(bench) == {"encoder": "there is no trained model", "ranker": "the encoder is trained anew"}
+    project = Project(load(tmp_path, env={}))
+    assert stale_parts(project) == {"encoder": "there is no trained model", "ranker": "the encoder is trained again"}
 
 
 def test_settings_that_change_the_model_change_its_hash_and_others_do_not(tmp_path: Path) -> None:
     def hashes(**flags: object) -> tuple[str, str]:
-        bench = Project(load(tmp_path, env={}, flags={name.replace("__", "."): value for name, value in flags.items()}))
-        return bench.model_settings_hash(), bench.recommendation_settings_hash()
+        project = Project(
+            load(tmp_path, env={}, flags={name.replace("__", "."): value for name, value in flags.items()})
+        )
+        return project.model_settings_hash(), project.recommendation_settings_hash()
 
     model, lists = hashes()
     assert hashes(encoder__dim=64) != (model, lists)

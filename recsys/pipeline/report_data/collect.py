@@ -1,6 +1,6 @@
-"""Everything a report tells, gathered from the store, the artifacts and the data.
+"""Collects the content of a report from the store, the artifacts and the data.
 
-In: a Bench, the moment. Out: `Content`. What does not exist yet is None or empty in it; nothing is written.
+In: an open project, the current time. Out: `ReportContent`; missing parts are None or empty, nothing is written.
 """
 
 from __future__ import annotations
@@ -16,94 +16,93 @@ from recsys.data import rejected_rows as rejects
 from recsys.data import schema
 from recsys.db.engine import read
 from recsys.evaluate.backtest import SCHEMA
-from recsys.pipeline import evaluate_result as evidence
+from recsys.pipeline.evaluate_result import load_last_evaluation
 from recsys.pipeline.index import SIMILAR
 from recsys.pipeline.project import Project
-from recsys.pipeline.report_data import exposure
-from recsys.pipeline.report_data import learning_curves as curves
-from recsys.pipeline.report_data import neighbour_agreement as kinship
-from recsys.pipeline.report_data import provenance as origins
-from recsys.pipeline.report_data import samples as exhibits
+from recsys.pipeline.report_data import exposure, learning_curves, neighbour_agreement, provenance, samples
 from recsys.pipeline.report_data.product_table import ProductTable
 from recsys.recommend.rules.statistics import rows as rows_of
-from recsys.report import content as told
+from recsys.report import content
 from recsys.report.measurements import Evaluation, Figure, Grid, Pair
-from recsys.store import publication as pointer
-from recsys.store import run_statistics as looks
+from recsys.store import publication, run_statistics
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-_AGREEMENT_PRODUCTS, _COMPARED_USERS, _REASONS = 400, 5000, 20
+_MAX_AGREEMENT_PRODUCTS, _MAX_COMPARED_USERS, _MAX_REJECT_REASONS = 400, 5000, 20
 OURS = "recsys"
 
 
-def collect_content(bench: Project, *, now: int) -> told.ReportContent:
-    """Look at the project as it stands.
+def collect_content(project: Project, *, now: int) -> content.ReportContent:
+    """Collect the content of the report for the current state of the project.
 
     Args:
-        bench: the project.
-        now: UTC seconds; what ages are told from.
+        project: the project.
+        now: UTC seconds; ages are relative to it.
 
     Raises:
         DatabaseUnavailableError: the database does not answer.
     """
-    settings, dataset = bench.settings, bench.dataset
+    settings, dataset = project.settings, project.dataset
     placement = settings.recommend.placement
-    shelf = ProductTable(dataset.catalogue)
-    with bench.store.reader() as connection:
-        published = pointer.published_run(connection, placement)
+    product_table = ProductTable(dataset.catalogue)
+    with project.store.reader() as connection:
+        published = publication.published_run(connection, placement)
         run = None if published is None else dict(published)
-    people: tuple[told.UserExample, ...] = ()
+    people: tuple[content.UserExample, ...] = ()
     shown = lists = changes = None
     if run is not None:
-        people = exhibits.sample_users(dataset, bench.store, shelf, wanted=settings.report.users, placement=placement)
-        with bench.store.reader() as connection:
-            places = looks.product_counts(connection, run["run_id"])
-            whole = looks.extent(connection, run["run_id"], places)
-        lists, changes = _lists(bench, run, whole), _changes(bench, run, whole)
-        shown = exposure.measure_exposure(dataset, places, shelf)
-    explorer = exhibits.sample_neighbours(dataset.catalogue, bench.store, shelf, wanted=settings.report.products)
-    groups = exhibits.load_clusters(dataset.catalogue, settings.artifacts / "clusters", shelf)
-    return told.ReportContent(
+        people = samples.sample_users(
+            dataset, project.store, product_table, wanted=settings.report.users, placement=placement
+        )
+        with project.store.reader() as connection:
+            places = run_statistics.product_counts(connection, run["run_id"])
+            extent = run_statistics.extent(connection, run["run_id"], places)
+        lists, changes = _lists(project, run, extent), _changes(project, run, extent)
+        shown = exposure.measure_exposure(dataset, places, product_table)
+    explorer = samples.sample_neighbours(
+        dataset.catalogue, project.store, product_table, wanted=settings.report.products
+    )
+    groups = samples.load_clusters(dataset.catalogue, settings.artifacts / "clusters", product_table)
+    return content.ReportContent(
         shop=settings.project.absolute().name or "shop",
         at=now,
-        products=shelf.products(),
-        pixels=shelf.pixels(),
-        quality=_quality(bench),
-        training=curves.load_learning_curves(bench),
-        agreement=_agreement(bench),
-        evaluation=_evaluation(bench),
+        products=product_table.products(),
+        pixels=product_table.pixels(),
+        quality=_quality(project),
+        training=learning_curves.load_learning_curves(project),
+        agreement=_agreement(project),
+        evaluation=_evaluation(project),
         lists=lists,
         exposure=shown,
         clusters=groups,
         people=people,
         explorer=explorer,
         changes=changes,
-        provenance=origins.collect_provenance(bench, run, now=now),
-        settings=origins.non_default_settings(settings),
+        provenance=provenance.collect_provenance(project, run, now=now),
+        settings=provenance.non_default_settings(settings),
     )
 
 
-def seconds(at: datetime | None) -> int:
-    """A time of the store as UTC seconds, 0 for none; one without a zone is UTC."""
-    if at is None:
+def to_timestamp(time: datetime | None) -> int:
+    """Convert a time of the store to UTC seconds, 0 for None; a time without a zone is UTC."""
+    if time is None:
         return 0
-    return int((at if at.tzinfo else origins.utc(at)).timestamp())
+    return int((time if time.tzinfo else provenance.utc(time)).timestamp())
 
 
-def _quality(bench: Project) -> told.DataQuality:
-    dataset, n = bench.dataset, len(bench.dataset.catalogue)
+def _quality(project: Project) -> content.DataQuality:
+    dataset, n = project.dataset, len(project.dataset.catalogue)
     frame, counts = dataset.catalogue.frame, dataset.counts
-    with bench.store.reader() as connection:
-        found = looks.rejected_row_counts(connection)
-        kinds = list(found.head(_REASONS).iter_rows(named=True))
+    with project.store.reader() as connection:
+        found = run_statistics.rejected_row_counts(connection)
+        reject_kinds = list(found.head(_MAX_REJECT_REASONS).iter_rows(named=True))
         rows = [
-            (one["table_name"], one["code"], _meant(bench, connection, one), one["rows"], one["source"])
-            for one in kinds
+            (one["table_name"], one["code"], _example_message(project, connection, one), one["rows"], one["source"])
+            for one in reject_kinds
         ]
     events = read(
-        bench.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 2 DESC, 1"
+        project.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 2 DESC, 1"
     )
     gaps = sorted(
         (
@@ -113,7 +112,7 @@ def _quality(bench: Project) -> told.DataQuality:
         ),
         key=lambda gap: (-gap[1], gap[0]),
     )
-    spoken = {
+    labels = {
         "products": "products",
         "products_with_picture": "products with a picture",
         "products_sellable": "products that may be sold",
@@ -123,8 +122,8 @@ def _quality(bench: Project) -> told.DataQuality:
         "events_of_unknown_products": "events of unknown products",
     }
     span = None if counts.get("first_event") is None else (counts["first_event"], counts["last_event"])
-    numbers = tuple((said, int(counts[name])) for name, said in spoken.items() if name in counts)
-    return told.DataQuality(
+    numbers = tuple((label, int(counts[name])) for name, label in labels.items() if name in counts)
+    return content.DataQuality(
         counts=(*numbers, ("rejected rows", int(found["rows"].sum()))),
         span=span,
         events=Grid("Events by type", ("type", "events"), tuple((kind, int(count)) for kind, count in events.rows())),
@@ -137,27 +136,27 @@ def _quality(bench: Project) -> told.DataQuality:
     )
 
 
-def _meant(bench: Project, connection: Connection, kind: Mapping[str, Any]) -> str:
-    """The first row of a kind of rejects, and what is wrong with it."""
+def _example_message(project: Project, connection: Connection, kind: Mapping[str, Any]) -> str:
+    """Describe the first rejected row of a kind, and its error."""
     names = ("source", "table_name", "code")
-    row = looks.example(connection, **{name: kind[name] for name in names})
-    return rejects.message(row, decimal=bench.settings.data.decimal)
+    row = run_statistics.example(connection, **{name: kind[name] for name in names})
+    return rejects.message(row, decimal=project.settings.data.decimal)
 
 
-def _agreement(bench: Project) -> tuple[Figure, ...]:
-    catalogue = bench.dataset.catalogue
+def _agreement(project: Project) -> tuple[Figure, ...]:
+    catalogue = project.dataset.catalogue
     sellable = np.flatnonzero(catalogue.sellable)
-    rows = sellable[exhibits.evenly_spaced(len(sellable), _AGREEMENT_PRODUCTS)]
-    with bench.store.reader() as connection:
-        near = looks.neighbours(connection, catalogue.ids.ids(rows), placement=SIMILAR, k=10)
+    rows = sellable[samples.evenly_spaced(len(sellable), _MAX_AGREEMENT_PRODUCTS)]
+    with project.store.reader() as connection:
+        near = run_statistics.neighbours(connection, catalogue.ids.ids(rows), placement=SIMILAR, k=10)
     if not near.height:
         return ()
-    columns = exhibits.agreement_columns(catalogue)
-    return kinship.neighbour_agreement(catalogue, rows, near, columns, seed=bench.settings.training.seed)
+    columns = samples.agreement_columns(catalogue)
+    return neighbour_agreement.neighbour_agreement(catalogue, rows, near, columns, seed=project.settings.training.seed)
 
 
-def _evaluation(bench: Project) -> Evaluation | None:
-    found = evidence.load_last_evaluation(bench.settings)
+def _evaluation(project: Project) -> Evaluation | None:
+    found = load_last_evaluation(project.settings)
     if found is None:
         return None
     facts, judged = found.facts, found.judged
@@ -170,8 +169,8 @@ def _evaluation(bench: Project) -> Evaluation | None:
            "last": "the last purchase of each user held back",
            "users": "a fifth of the users held back"}.get(str(facts.get("split")), str(facts.get("split")))  # fmt: skip
     same = (facts.get("list_hash"), facts.get("model_hash")) == (
-        bench.recommendation_settings_hash(),
-        bench.model_settings_hash(),
+        project.recommendation_settings_hash(),
+        project.model_settings_hash(),
     )
     return Evaluation(
         at=int(facts["at"]),
@@ -180,28 +179,28 @@ def _evaluation(bench: Project) -> Evaluation | None:
         how=how,
         k=int(facts["k"]),
         users=int(facts["test_users"]),
-        same_data=facts.get("data_fingerprint") == bench.dataset.fingerprint,
+        same_data=facts.get("data_fingerprint") == project.dataset.fingerprint,
         same_settings=same,
         figures=figures,
         pairs=tuple(Pair(*row) for row in chosen.iter_rows()),
     )
 
 
-def _lists(bench: Project, run: Mapping[str, Any], whole: looks.RunExtent) -> told.ListSummary:
-    k = int((run["extra"] or {}).get("k", bench.settings.recommend.k))
+def _lists(project: Project, run: Mapping[str, Any], extent: run_statistics.RunExtent) -> content.ListSummary:
+    k = int((run["extra"] or {}).get("k", project.settings.recommend.k))
     metrics, counts = run["metrics"] or {}, run["counts"] or {}
-    with bench.store.reader() as connection:
-        full = looks.full_list_count(connection, run["run_id"], k)
+    with project.store.reader() as connection:
+        full = run_statistics.full_list_count(connection, run["run_id"], k)
     drops = metrics.get("drops") or {}
     rows = tuple(rows_of(drops)) if "products_barred" in drops else ()
     taken, memory = metrics.get("seconds") or {}, metrics.get("peak_mb") or {}
-    return told.ListSummary(
+    return content.ListSummary(
         run_id=str(run["run_id"]),
-        published=seconds(run["published_at"]),
-        users=int(counts.get("users", whole.users)),
-        covered=whole.users,
+        published=to_timestamp(run["published_at"]),
+        users=int(counts.get("users", extent.users)),
+        covered=extent.users,
         k=k,
-        short=whole.users - full,
+        short=extent.users - full,
         drops=Grid("What the rules did", ("rule", "what", "count"), rows),
         stages=Grid(
             "Steps of the run",
@@ -211,22 +210,22 @@ def _lists(bench: Project, run: Mapping[str, Any], whole: looks.RunExtent) -> to
     )
 
 
-def _changes(bench: Project, run: Mapping[str, Any], now: looks.RunExtent) -> told.RunChanges | None:
-    """This run beside the one that was published before it, as long as the rows of that one are there."""
-    users = bench.dataset.users.texts
-    some = [users[at] for at in exhibits.evenly_spaced(len(users), _COMPARED_USERS)]
-    with bench.store.reader() as connection:
-        before = looks.previous_run(connection, run["placement"])
+def _changes(project: Project, run: Mapping[str, Any], now: run_statistics.RunExtent) -> content.RunChanges | None:
+    """Compare this run with the one published before it, if the rows of that run still exist."""
+    users = project.dataset.users.texts
+    some = [users[at] for at in samples.evenly_spaced(len(users), _MAX_COMPARED_USERS)]
+    with project.store.reader() as connection:
+        before = run_statistics.previous_run(connection, run["placement"])
         if before is None:
             return None
-        facts = pointer.run_row(connection, before)
+        facts = publication.run_row(connection, before)
         if facts["pruned_at"] is not None:
             return None
-        then = looks.extent(connection, before, looks.product_counts(connection, before))
-        share, compared = looks.overlap(connection, run["run_id"], before, some)
+        then = run_statistics.extent(connection, before, run_statistics.product_counts(connection, before))
+        share, compared = run_statistics.overlap(connection, run["run_id"], before, some)
     rows = (
         ("run", before, str(run["run_id"])),
-        ("published", origins.format_time(facts["published_at"]), origins.format_time(run["published_at"])),
+        ("published", provenance.format_time(facts["published_at"]), provenance.format_time(run["published_at"])),
         ("users with a list", then.users, now.users),
         ("rows", then.rows, now.rows),
         ("products shown", then.products, now.products),
@@ -235,6 +234,6 @@ def _changes(bench: Project, run: Mapping[str, Any], now: looks.RunExtent) -> to
         ("data", facts["data_fingerprint"], run["data_fingerprint"]),
         ("settings of the lists", facts["config_hash"], run["config_hash"]),
     )
-    return told.RunChanges(
+    return content.RunChanges(
         before, Grid("This run beside the one before", ("what", "before", "now"), rows), share, compared
     )

@@ -1,6 +1,6 @@
-"""How the models in use were trained: the numbers of the encoder's journal step by step, and those at the end.
+"""Learning curves and final metrics of the models in use.
 
-In: a Bench. Out: `Training`; read from the artifacts, no model is loaded.
+In: an open project. Out: `Training`; read from the artifacts, no model is loaded.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from recsys.pipeline.project import Project
 from recsys.pipeline.train_state import TrainingState
 from recsys.report.measurements import Cell, Curve, Grid, Training
 
-_NO_CURVES = frozenset({"gradient", "waiting", "per_second"})
-"""Numbers of a journal that say nothing of what was learned."""
+_EXCLUDED_METRICS = frozenset({"gradient", "waiting", "per_second"})
+"""Logged metrics that say nothing about learning."""
 
 
-def load_learning_curves(bench: Project) -> Training | None:
-    """The journal and the numbers of the encoder in use; None where none was trained."""
+def load_learning_curves(project: Project) -> Training | None:
+    """Load curves and final metrics of the models in use; None without an encoder."""
     try:
-        encoder = current_version(bench.models_folder, "encoder")
+        encoder = current_version(project.models_folder, "encoder")
     except ModelFolderError:
         return None
-    known = TrainingState.load(bench.models_folder)
+    state = TrainingState.load(project.models_folder)
     curves: tuple[Curve, ...] = ()
-    if known is not None and known.encoder == encoder.name:
-        name = "-".join([known.model_hash, known.fingerprint, *([known.way] if known.way else [])])
-        curves = _curves(bench.settings.artifacts / "training" / name / "encoder" / "metrics.jsonl")
-    last = _noted(encoder / "metrics.json")
+    if state is not None and state.encoder == encoder.name:
+        name = "-".join([state.model_hash, state.fingerprint, *([state.way] if state.way else [])])
+        curves = _curves(project.settings.artifacts / "training" / name / "encoder" / "metrics.jsonl")
+    last = _read_metrics(encoder / "metrics.json")
     try:
-        ranker = _noted(current_version(bench.models_folder, "ranker") / "metrics.json")
+        ranker = _read_metrics(current_version(project.models_folder, "ranker") / "metrics.json")
     except ModelFolderError:
         ranker = ()
     return Training(
@@ -45,41 +45,41 @@ def load_learning_curves(bench: Project) -> Training | None:
 
 
 def _curves(path: Path) -> tuple[Curve, ...]:
-    """Every number of a journal over its steps; what says nothing of learning is left out."""
+    """Read each metric of a metrics.jsonl over its steps, without `_EXCLUDED_METRICS`."""
     if not path.is_file():
         return ()
-    held: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    points_by_metric: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:  # the last line of a training that was killed
+        except ValueError:  # the last line of a killed training may be incomplete
             continue
         stage, step = row.pop("stage"), row.pop("step")
         for name, value in row.items():
-            if name not in _NO_CURVES and isinstance(value, int | float) and math.isfinite(value):
-                held.setdefault((stage, name), []).append((int(step), float(value)))
+            if name not in _EXCLUDED_METRICS and isinstance(value, int | float) and math.isfinite(value):
+                points_by_metric.setdefault((stage, name), []).append((int(step), float(value)))
     return tuple(
         Curve(stage, name, *(tuple(column) for column in zip(*sorted(points), strict=True)))
-        for (stage, name), points in held.items()
+        for (stage, name), points in points_by_metric.items()
     )
 
 
-def _noted(path: Path) -> tuple[tuple[Cell, ...], ...]:
-    """Names and values of a metrics.json; nested ones with dots, lists as one text."""
+def _read_metrics(path: Path) -> tuple[tuple[Cell, ...], ...]:
+    """Read a metrics.json as names and values; nested names are joined by dots, lists become one text."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ()
-    return tuple(_flat(document)) if isinstance(document, dict) else ()
+    return tuple(_flatten(document)) if isinstance(document, dict) else ()
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[Cell, ...]]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[Cell, ...]]:
     out: list[tuple[Cell, ...]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            out += _flat(value, f"{before}{name}.")
+            out += _flatten(value, f"{prefix}{name}.")
         elif isinstance(value, list):
-            out.append((before + name, ", ".join(map(str, value))))
+            out.append((prefix + name, ", ".join(map(str, value))))
         else:
-            out.append((before + name, value if isinstance(value, int | float | None) else str(value)))
+            out.append((prefix + name, value if isinstance(value, int | float | None) else str(value)))
     return out

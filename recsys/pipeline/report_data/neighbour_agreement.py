@@ -1,6 +1,6 @@
-"""Whether neighbours belong together: how often they share an attribute, by our vectors, by words, by chance.
+"""Measures how often neighbours share an attribute: by embeddings, by words alone, by chance.
 
-In: a catalogue, the published neighbours of some products. Out: figures with intervals.
+In: a catalogue, the published neighbours of some products. Out: figures with
 """
 
 from __future__ import annotations
@@ -11,95 +11,98 @@ import numpy as np
 import polars as pl
 
 from recsys.data import schema
-from recsys.data import tfidf as words
 from recsys.data.catalogue import Catalogue
-from recsys.evaluate import significance as intervals
+from recsys.data.tfidf import product_tfidf
+from recsys.evaluate.significance import bootstrap_interval
 from recsys.report.measurements import Figure
 from recsys.types import DoubleArray, IntArray
 
 OURS, WORDS, CHANCE = "recsys", "words alone", "chance"
 METRIC = "same@10"
-_K, _SAMPLES, _BLOCK = 10, 500, 64
+_K, _BOOTSTRAP_SAMPLES, _BATCH_SIZE = 10, 500, 64
 
 
 def neighbour_agreement(
     catalogue: Catalogue, rows: IntArray, near: pl.DataFrame, columns: Sequence[str], *, seed: int
 ) -> tuple[Figure, ...]:
-    """Share of the ten nearest neighbours with a product's own value: the mean over products, 95 % interval.
+    """Compute the share of the ten nearest neighbours with the product's value: mean and 95 % interval.
 
     Products without a value, and neighbours without one, do not count. Chance is the share of all other products that
     have the value.
 
     Args:
         catalogue: n products.
-        rows: (m,) products looked at.
+        rows: (m,) products to measure.
         near: product_id, rank, neighbour_id of their published neighbours.
         columns: attributes to compare by.
         seed: of the bootstrap.
     """
-    by = {OURS: _published(catalogue, rows, near), WORDS: _worded(catalogue, rows)}
-    out: list[Figure] = []
+    neighbours = {OURS: _published_neighbours(catalogue, rows, near), WORDS: _text_neighbours(catalogue, rows)}
+    figures: list[Figure] = []
     for column in columns:
         code = _codes(catalogue.frame[column])
-        own = code[rows]
-        shares = {name: _shared(code, own, lists) for name, lists in by.items()} | {CHANCE: _chance(code, own)}
-        both = np.all([np.isfinite(values) for values in shares.values()], axis=0)
-        if not both.any():
+        product_code = code[rows]
+        shares = {name: _shared_value_rates(code, product_code, lists) for name, lists in neighbours.items()}
+        shares[CHANCE] = _chance_rates(code, product_code)
+        valid = np.all([np.isfinite(values) for values in shares.values()], axis=0)
+        if not valid.any():
             continue
         for name, values in shares.items():
-            some = values[both]
-            low, high = intervals.bootstrap_interval(some, samples=_SAMPLES, seed=seed)
-            said = column.removeprefix(schema.ATTRIBUTE_PREFIX)
-            out.append(Figure(name, said, METRIC, float(some.mean()), low, high, int(both.sum())))
-    return tuple(out)
+            valid_values = values[valid]
+            low, high = bootstrap_interval(valid_values, samples=_BOOTSTRAP_SAMPLES, seed=seed)
+            attribute = column.removeprefix(schema.ATTRIBUTE_PREFIX)
+            figures.append(Figure(name, attribute, METRIC, float(valid_values.mean()), low, high, int(valid.sum())))
+    return tuple(figures)
 
 
-def _published(catalogue: Catalogue, rows: IntArray, near: pl.DataFrame) -> IntArray:
-    """Neighbours of each product: (m, 10) rows, -1 = none."""
+def _published_neighbours(catalogue: Catalogue, rows: IntArray, near: pl.DataFrame) -> IntArray:
+    """Return the published neighbours of each product: (m, 10) rows, -1 = none."""
     out = np.full((len(rows), _K), -1, np.int64)
-    place = {name: at for at, name in enumerate(catalogue.ids.ids(rows))}
-    own = np.array([place.get(name, -1) for name in near["product_id"].to_list()], np.int64)
+    index = {name: i for i, name in enumerate(catalogue.ids.ids(rows))}
+    product = np.array([index.get(name, -1) for name in near["product_id"].to_list()], np.int64)
     rank = near["rank"].to_numpy().astype(np.int64) - 1
-    other = catalogue.ids.rows(near["neighbour_id"].to_list())
-    kept = (own >= 0) & (rank < _K)
-    out[own[kept], rank[kept]] = other[kept]
+    neighbour = catalogue.ids.rows(near["neighbour_id"].to_list())
+    valid = (product >= 0) & (rank < _K)
+    out[product[valid], rank[valid]] = neighbour[valid]
     return out
 
 
-def _worded(catalogue: Catalogue, rows: IntArray) -> IntArray:
-    """The ten sellable products whose title and description are most alike, by TF-IDF: (m, 10) rows, -1 = none."""
-    kept = [name for name in (schema.PRODUCT_ID, schema.TITLE, schema.DESCRIPTION) if name in catalogue.frame.columns]
-    plain = Catalogue(catalogue.ids, catalogue.frame.select(kept), catalogue.sellable.copy(), catalogue.images)
-    content = words.product_tfidf(plain)
+def _text_neighbours(catalogue: Catalogue, rows: IntArray) -> IntArray:
+    """Return the ten sellable products most similar in title and description, by TF-IDF: (m, 10) rows, -1 = none."""
+    columns = [
+        name for name in (schema.PRODUCT_ID, schema.TITLE, schema.DESCRIPTION) if name in catalogue.frame.columns
+    ]
+    text_only = Catalogue(catalogue.ids, catalogue.frame.select(columns), catalogue.sellable.copy(), catalogue.images)
+    content = product_tfidf(text_only)
     out = np.full((len(rows), _K), -1, np.int64)
-    for start in range(0, len(rows), _BLOCK):
-        some = rows[start : start + _BLOCK]
-        cosine = np.asarray((content[some] @ content.T).todense())
+    for start in range(0, len(rows), _BATCH_SIZE):
+        block = rows[start : start + _BATCH_SIZE]
+        cosine = np.asarray((content[block] @ content.T).todense())
         cosine[:, ~catalogue.sellable] = -1
-        cosine[np.arange(len(some)), some] = -1
+        cosine[np.arange(len(block)), block] = -1
         best = np.argsort(-cosine, axis=1, kind="stable")[:, :_K]
-        known = np.take_along_axis(cosine, best, axis=1) > 0
-        out[start : start + len(some), : best.shape[1]] = np.where(known, best, -1)
+        similar = np.take_along_axis(cosine, best, axis=1) > 0
+        out[start : start + len(block), : best.shape[1]] = np.where(similar, best, -1)
     return out
 
 
 def _codes(values: pl.Series) -> IntArray:
-    """A number a value, -1 = none: (n,)."""
+    """Number the distinct values, -1 = none: (n,)."""
     texts = values.cast(pl.String)
     codes = texts.rank("dense").cast(pl.Int64) - 1
     return codes.fill_null(-1).to_numpy().astype(np.int64)
 
 
-def _shared(code: IntArray, own: IntArray, lists: IntArray) -> DoubleArray:
-    """Share of each list with the product's own value, NaN where nothing is known: (m,)."""
-    theirs = np.where(lists >= 0, code[lists], -1)
-    known = (theirs >= 0) & (own >= 0)[:, None]
-    same = ((theirs == own[:, None]) & known).sum(axis=1)
-    count = known.sum(axis=1)
+def _shared_value_rates(code: IntArray, product_code: IntArray, lists: IntArray) -> DoubleArray:
+    """Return the share of each list with the product's value, NaN without values: (m,)."""
+    neighbour_code = np.where(lists >= 0, code[lists], -1)
+    valid = (neighbour_code >= 0) & (product_code >= 0)[:, None]
+    same = ((neighbour_code == product_code[:, None]) & valid).sum(axis=1)
+    count = valid.sum(axis=1)
     return np.where(count > 0, same / np.maximum(count, 1), np.nan)
 
 
-def _chance(code: IntArray, own: IntArray) -> DoubleArray:
-    known = code[code >= 0]
-    counts = np.bincount(known, minlength=int(code.max(initial=0)) + 1)
-    return np.where(own >= 0, (counts[np.maximum(own, 0)] - 1) / max(1, len(known) - 1), np.nan)
+def _chance_rates(code: IntArray, product_code: IntArray) -> DoubleArray:
+    present = code[code >= 0]
+    counts = np.bincount(present, minlength=int(code.max(initial=0)) + 1)
+    return np.where(product_code >= 0, (counts[np.maximum(product_code, 0)] - 1) / max(1, len(present) - 1), np.nan)

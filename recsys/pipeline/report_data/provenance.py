@@ -1,6 +1,6 @@
-"""Where a report comes from: runs, models, data, settings, versions; secrets masked.
+"""Provenance of a report: runs, models, data, settings and versions, with secrets masked.
 
-In: a Bench and the published run. Out: tables of names and values.
+In: an open project and the published run. Out: tables of names and values.
 """
 
 from __future__ import annotations
@@ -24,26 +24,28 @@ from recsys.report.measurements import Cell, Grid
 from recsys.store import publication as pointer
 
 _LIBRARIES = ("torch", "torchvision", "transformers", "polars", "numpy", "scikit-learn", "lightgbm", "sqlalchemy")
-_HIDDEN = ("url", "query", "password", "token", "secret", "key")
-"""Parts of a setting's name whose value is not shown."""
-_LONGEST = 200
+_SECRET_PARTS = ("url", "query", "password", "token", "secret", "key")
+"""A setting whose name contains one of these is not shown."""
+_MAX_VALUE_LENGTH = 200
 _CLUSTERS = "clusters"
-"""Placement of the runs that hold groups, as the view cluster_labels names it."""
+"""Placement of the runs that hold clusters, as in the view cluster_labels."""
 
 
-def utc(at: datetime) -> datetime:
-    """A time of the store, which is UTC, with its zone."""
-    return at.replace(tzinfo=UTC)
+def utc(time: datetime) -> datetime:
+    """Add the UTC time zone to a time of the store."""
+    return time.replace(tzinfo=UTC)
 
 
-def format_time(at: datetime | None) -> str | None:
-    """A time of the store for people."""
-    return None if at is None else (at if at.tzinfo else utc(at)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def format_time(time: datetime | None) -> str | None:
+    """Format a time of the store for people."""
+    return (
+        None if time is None else (time if time.tzinfo else utc(time)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    )
 
 
-def collect_provenance(bench: Project, run: Mapping[str, Any] | None, *, now: int) -> Grid:
-    """Everything that names what the report was made from."""
-    settings = bench.settings
+def collect_provenance(project: Project, run: Mapping[str, Any] | None, *, now: int) -> Grid:
+    """Collect the versions and fingerprints of everything the report was made from."""
+    settings = project.settings
     rows: list[tuple[Cell, ...]] = [("report made", format_time(datetime.fromtimestamp(now, UTC)))]
     if run is not None:
         rows += [
@@ -56,45 +58,45 @@ def collect_provenance(bench: Project, run: Mapping[str, Any] | None, *, now: in
             ("settings of the lists", run["config_hash"]),
             ("made by recsys", run["version"]),
         ]
-    with bench.store.reader() as connection:
-        for what, placement in (("run of the groups", _CLUSTERS), ("run of the neighbours", SIMILAR)):
-            other = pointer.published_run(connection, placement)
-            if other is not None:
-                rows.append((what, str(other["run_id"])))
+    with project.store.reader() as connection:
+        for name, placement in (("run of the groups", _CLUSTERS), ("run of the neighbours", SIMILAR)):
+            published = pointer.published_run(connection, placement)
+            if published is not None:
+                rows.append((name, str(published["run_id"])))
     rows += [
-        ("data today", bench.dataset.fingerprint),
-        ("model today", _model(bench)),
-        ("settings of lists today", bench.recommendation_settings_hash()),
-        ("settings of models today", bench.model_settings_hash()),
+        ("data today", project.dataset.fingerprint),
+        ("model today", _model_version(project)),
+        ("settings of lists today", project.recommendation_settings_hash()),
+        ("settings of models today", project.model_settings_hash()),
         ("seed", settings.training.seed),
         ("database", redact(settings.database_url).partition("?")[0]),
         ("recsys", __version__),
         ("python", platform.python_version()),
-        *((name, _version(name)) for name in _LIBRARIES),
+        *((name, _library_version(name)) for name in _LIBRARIES),
     ]
     return Grid("Runs, models, data, versions", ("what", "value"), tuple(rows))
 
 
 def non_default_settings(settings: Settings) -> Grid:
-    """The settings that are not the default; those that may hold a secret are named, not shown."""
+    """Collect the settings that differ from the default; the values of possible secrets are not shown."""
     default, rows = Settings(), list[tuple[Cell, ...]]()
     for name in names():
         value = value_of(settings, name)
         if value == value_of(default, name):
             continue
-        secret = isinstance(value, SecretStr) or any(part in name.split(".")[1] for part in _HIDDEN)
-        rows.append((name, "set, not shown" if secret else redact(str(value))[:_LONGEST]))
+        secret = isinstance(value, SecretStr) or any(part in name.split(".")[1] for part in _SECRET_PARTS)
+        rows.append((name, "set, not shown" if secret else redact(str(value))[:_MAX_VALUE_LENGTH]))
     return Grid("Settings that are not the default", ("setting", "value"), tuple(rows))
 
 
-def _model(bench: Project) -> str | None:
+def _model_version(project: Project) -> str | None:
     try:
-        return bench.model_version
+        return project.model_version
     except ModelFolderError:
         return None
 
 
-def _version(name: str) -> str | None:
+def _library_version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

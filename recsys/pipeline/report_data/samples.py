@@ -1,6 +1,7 @@
-"""What a report shows in pictures: users with their lists, groups with a map, products with their neighbours.
+"""Samples shown in a report: users with recommendations, clusters with a map, products with neighbours.
 
-In: data, published lists and neighbours, the files of `cluster`. Out: parts of `Content`; products go on a `ProductTable`.
+In: data, published recommendations and neighbours, the files of `cluster`. Out: parts of `ReportContent`; the products
+are added to a `ProductTable`.
 """
 
 from __future__ import annotations
@@ -23,145 +24,160 @@ from recsys.errors import ModelFolderError
 from recsys.pipeline.index import SIMILAR
 from recsys.pipeline.report_data.product_table import ProductTable
 from recsys.report.content import ClusterCard, ClusterMap, NeighbourExample, RankedItem, UserEvent, UserExample
-from recsys.store import run_statistics as looks
+from recsys.store import run_statistics
 
 if TYPE_CHECKING:
     from recsys.store.store import Store
 
 logger = logging.getLogger(__name__)
 
-_LATELY, _LISTED = 8, 12
-_SHEET, _SHEETS, _DOTS = 12, 48, 1500
-_NEAR, _SEEDS = 6, 48
+_MAX_RECENT_PRODUCTS, _MAX_RANKS = 8, 12
+_MAX_CLUSTER_PRODUCTS, _MAX_CLUSTERS, _MAX_DOTS = 12, 48, 1500
+_MAX_NEIGHBOURS, _MAX_SEEDS = 6, 48
 
 
-def evenly_spaced(count: int, wanted: int) -> list[int]:
-    """Places 0..count-1, at most `wanted`, evenly apart, the first and the last among them."""
-    if wanted <= 0 or count <= 0:
+def evenly_spaced(count: int, limit: int) -> list[int]:
+    """Return at most `limit` evenly spaced indices of 0..count-1, including the first and the last."""
+    if limit <= 0 or count <= 0:
         return []
-    places: list[int] = np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64)).tolist()
-    return places
+    indices: list[int] = np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(np.int64)).tolist()
+    return indices
 
 
 def sample_users(
-    dataset: Dataset, store: Store, shelf: ProductTable, *, wanted: int, placement: str
+    dataset: Dataset, store: Store, product_table: ProductTable, *, wanted: int, placement: str
 ) -> tuple[UserExample, ...]:
-    """Users from those without history to those with the longest, with what they did last and their lists."""
+    """Sample users from the shortest to the longest history, with last events and recommendations."""
     events = dataset.interactions
     lengths = np.diff(events.starts)
     order = np.lexsort((np.arange(len(lengths)), lengths))
     rows = order[evenly_spaced(len(order), wanted)]
     ids = dataset.users.ids(rows)
-    lists = store.recommendations(ids, placement=placement, k=_LISTED) if len(ids) else None
+    lists = store.recommendations(ids, placement=placement, k=_MAX_RANKS) if len(ids) else None
     out = []
     for user, row in zip(ids, rows.tolist(), strict=True):
-        own = slice(events.starts[row], events.starts[row + 1])
-        out.append(UserExample(user, int(lengths[row]), _lately(events, own, shelf), _list(lists, user, shelf)))
+        user_events = slice(events.starts[row], events.starts[row + 1])
+        out.append(
+            UserExample(
+                user,
+                int(lengths[row]),
+                _recent_events(events, user_events, product_table),
+                _ranked_items(lists, user, product_table),
+            )
+        )
     return tuple(out)
 
 
-def _lately(events: Interactions, own: slice, shelf: ProductTable) -> tuple[UserEvent, ...]:
-    """The last products of a user, each once with all that was done with it, the newest first."""
-    done: dict[int, tuple[list[str], int]] = {}
+def _recent_events(events: Interactions, user_events: slice, product_table: ProductTable) -> tuple[UserEvent, ...]:
+    """Return the last products of a user with all their event types, newest first."""
+    events_by_product: dict[int, tuple[list[str], int]] = {}
     for item, kind, time in zip(
-        events.item[own][::-1], events.event_type[own][::-1], events.time[own][::-1], strict=True
+        events.item[user_events][::-1],
+        events.event_type[user_events][::-1],
+        events.time[user_events][::-1],
+        strict=True,
     ):
-        kinds, _ = done.setdefault(int(item), ([], int(time)))
-        said = schema.EVENT_TYPES[int(kind)].replace("_", " ")
-        if said not in kinds:
-            kinds.insert(0, said)  # in the order in which it was done
-        if len(done) > _LATELY:
-            done.popitem()
+        kinds, _ = events_by_product.setdefault(int(item), ([], int(time)))
+        event_name = schema.EVENT_TYPES[int(kind)].replace("_", " ")
+        if event_name not in kinds:
+            kinds.insert(0, event_name)  # oldest first
+        if len(events_by_product) > _MAX_RECENT_PRODUCTS:
+            events_by_product.popitem()
             break
-    return tuple(UserEvent(shelf.add(item), ", ".join(kinds), time) for item, (kinds, time) in done.items())
+    return tuple(
+        UserEvent(product_table.add(item), ", ".join(kinds), time) for item, (kinds, time) in events_by_product.items()
+    )
 
 
-def _list(lists: pl.DataFrame | None, user: str, shelf: ProductTable) -> tuple[RankedItem, ...]:
+def _ranked_items(lists: pl.DataFrame | None, user: str, product_table: ProductTable) -> tuple[RankedItem, ...]:
     if lists is None:
         return ()
-    own = lists.filter(pl.col("user_id") == user).sort("rank")
-    places = shelf.add_all(own["product_id"].to_list())
-    cells = zip(places, own["reason"].to_list(), own["score"].to_list(), strict=True)
+    user_list = lists.filter(pl.col("user_id") == user).sort("rank")
+    places = product_table.add_all(user_list["product_id"].to_list())
+    cells = zip(places, user_list["reason"].to_list(), user_list["score"].to_list(), strict=True)
     return tuple(RankedItem(place, reason or "", float(score or 0)) for place, reason, score in cells if place >= 0)
 
 
 def sample_neighbours(
-    catalogue: Catalogue, store: Store, shelf: ProductTable, *, wanted: int
+    catalogue: Catalogue, store: Store, product_table: ProductTable, *, wanted: int
 ) -> tuple[NeighbourExample, ...]:
-    """Products and their neighbours: some from all over the catalogue, then the neighbours of these, and so on.
+    """Sample products and their neighbours: some from the whole catalogue, then their neighbours, and so on.
 
-    So most neighbours can be chosen in their turn.
+    So most neighbours shown are themselves products of the sample.
     """
     sellable = np.flatnonzero(catalogue.sellable)
-    first = sellable[evenly_spaced(len(sellable), min(_SEEDS, wanted))]
+    first = sellable[evenly_spaced(len(sellable), min(_MAX_SEEDS, wanted))]
     ids: dict[str, None] = dict.fromkeys(catalogue.ids.ids(first))
     near: dict[str, list[tuple[str, float]]] = {}
     while True:
-        asked = [name for name in ids if name not in near][: max(0, wanted - len(near))]
-        if not asked:
+        pending = [name for name in ids if name not in near][: max(0, wanted - len(near))]
+        if not pending:
             break
         with store.reader() as connection:
-            found = looks.neighbours(connection, asked, placement=SIMILAR, k=_NEAR)
-        near |= {name: [] for name in asked}
-        for name, _, other, score in found.iter_rows():
+            rows = run_statistics.neighbours(connection, pending, placement=SIMILAR, k=_MAX_NEIGHBOURS)
+        near |= {name: [] for name in pending}
+        for name, _, other, score in rows.iter_rows():
             if other in catalogue.ids:
                 near[name].append((other, float(score)))
                 ids.setdefault(other)
     out = []
     for name, others in near.items():
         if others:
-            own, *places = shelf.add_all([name, *(other for other, _ in others)])
-            out.append(NeighbourExample(own, tuple(zip(places, (score for _, score in others), strict=True))))
+            position, *positions = product_table.add_all([name, *(other for other, _ in others)])
+            out.append(NeighbourExample(position, tuple(zip(positions, (score for _, score in others), strict=True))))
     return tuple(out)
 
 
-def load_clusters(catalogue: Catalogue, folder: Path, shelf: ProductTable) -> ClusterMap | None:
-    """The groups and the map as `cluster` left them; None where there are none, or not those that were written.
+def load_clusters(catalogue: Catalogue, folder: Path, product_table: ProductTable) -> ClusterMap | None:
+    """Load the clusters and the map written by `cluster`; None if there are none or they are damaged.
 
     Args:
-        catalogue: of today; products that have gone are left out.
-        folder: of groups.parquet, map.parquet (which may be missing) and their manifest.
-        shelf: takes the products that are shown.
+        catalogue: the current one; removed products are left out.
+        folder: with groups.parquet, map.parquet (which may be missing) and their manifest.
+        product_table: table to which the shown products are added.
     """
     try:
-        groups = _checked(folder, "groups.parquet")
+        groups = _read_verified(folder, "groups.parquet")
         if groups is None:
             return None
-        drawn = _checked(folder, "map.parquet")
+        map_table = _read_verified(folder, "map.parquet")
     except (ModelFolderError, OSError, pl.exceptions.PolarsError) as error:
         logger.warning("the groups of products cannot be read (%s); run 'recsys cluster'", error)
         return None
     groups = groups.filter(pl.col("cluster_id") >= 0).sort("size", "cluster_id", descending=[True, False])
-    some = groups.head(_SHEETS)
-    shown: list[list[int]] = [[] for _ in range(some.height)]
+    largest = groups.head(_MAX_CLUSTERS)
+    shown: list[list[int]] = [[] for _ in range(largest.height)]
     wishes: list[list[str]] = [
-        [name for name in names or [] if name in catalogue.ids][:_SHEET] for names in some["exemplars"].to_list()
+        [name for name in names or [] if name in catalogue.ids][:_MAX_CLUSTER_PRODUCTS]
+        for names in largest["exemplars"].to_list()
     ]
-    for wish, own, group in zip(wishes, shown, some["cluster_id"].to_list(), strict=True):
-        if drawn is not None and len(wish) < _SHEET:
-            others = drawn.filter(pl.col("cluster_id") == group)["product_id"].to_list()
-            wish += [name for name in others if name not in wish and name in catalogue.ids][: _SHEET - len(wish)]
-        own += [place for place in shelf.add_all(wish) if place >= 0]
+    for wish, own, group in zip(wishes, shown, largest["cluster_id"].to_list(), strict=True):
+        if map_table is not None and len(wish) < _MAX_CLUSTER_PRODUCTS:
+            others = map_table.filter(pl.col("cluster_id") == group)["product_id"].to_list()
+            wish += [name for name in others if name not in wish and name in catalogue.ids][
+                : _MAX_CLUSTER_PRODUCTS - len(wish)
+            ]
+        own += [place for place in product_table.add_all(wish) if place >= 0]
     made = tuple(
         ClusterCard(
             row["cluster_id"], row["label"] or "", row["size"], tuple(row["terms"] or ()), _parent(row), tuple(own)
         )
-        for row, own in zip(some.iter_rows(named=True), shown, strict=True)
+        for row, own in zip(largest.iter_rows(named=True), shown, strict=True)
     )
-    dots, whole = _dots(catalogue, drawn, shelf)
-    return ClusterMap(made, dots, whole, groups.height)
+    dots, n_products = _dots(catalogue, map_table, product_table)
+    return ClusterMap(made, dots, n_products, groups.height)
 
 
 def _dots(
-    catalogue: Catalogue, drawn: pl.DataFrame | None, shelf: ProductTable
+    catalogue: Catalogue, map_table: pl.DataFrame | None, product_table: ProductTable
 ) -> tuple[tuple[tuple[int, float, float, int], ...], int]:
-    """Dots of the map, and of how many products they are."""
-    if drawn is None:
+    """Return the dots of the map, and the number of products they are sampled from."""
+    if map_table is None:
         return (), 0
-    known = drawn.filter(pl.col("product_id").is_in(catalogue.ids.texts) & pl.col("x").is_finite())
+    known = map_table.filter(pl.col("product_id").is_in(catalogue.ids.texts) & pl.col("x").is_finite())
     known = known.filter(pl.col("y").is_finite()).sort("product_id")
-    some = known[evenly_spaced(known.height, _DOTS)]
-    places = shelf.add_all(some["product_id"].to_list())
+    some = known[evenly_spaced(known.height, _MAX_DOTS)]
+    places = product_table.add_all(some["product_id"].to_list())
     cells = zip(places, some["x"].to_list(), some["y"].to_list(), some["cluster_id"].to_list(), strict=True)
     return tuple(cells), known.height
 
@@ -170,8 +186,8 @@ def _parent(row: dict[str, Any]) -> str:
     return str(row.get("parent_label") or "")
 
 
-def _checked(folder: Path, name: str) -> pl.DataFrame | None:
-    """A file of the folder, None where it is not there; checked against the manifest where that has it.
+def _read_verified(folder: Path, name: str) -> pl.DataFrame | None:
+    """Read a file of the folder, verified against the manifest if there is one; None if it is missing.
 
     Raises:
         ModelFolderError: it is not the file that was written.
@@ -191,7 +207,7 @@ def _checked(folder: Path, name: str) -> pl.DataFrame | None:
 
 
 def agreement_columns(catalogue: Catalogue, *, most: int = 4) -> Sequence[str]:
-    """Columns by which neighbours are judged: category, brand, then attributes of few values, the fullest first."""
+    """Return columns to compare neighbours by: category, brand, then low-cardinality attributes, fullest first."""
     frame = catalogue.frame
     named = [name for name in (schema.CATEGORY, schema.BRAND) if name in frame.columns]
     named = [name for name in named if frame[name].n_unique() > 2]
