@@ -1,6 +1,7 @@
-"""Files that survive a crash: on disk before a name points at them, and no drafts of dead processes left behind.
+"""Write files durably, and remove temporary files of dead processes.
 
-In: paths and bytes. Out: the same on disk. Drafts carry the number of the process that writes them in their name.
+In: paths and bytes. Out: files on disk, synced before a name points at them. The names of temporary files contain the
+id of the process that writes them.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from recsys.execution.failpoints import failpoint
 
 
 def fsync_file(handle: int) -> None:
-    """Wait until all that was written to an open file is on disk."""
+    """Wait until all data written to an open file is on disk."""
     failpoint("disk.fsync.before")
     os.fsync(handle)
     failpoint("disk.fsync.after")
 
 
 def write_durable(path: Path, held: bytes) -> None:
-    """Write a file and bring it to disk."""
+    """Write a file and sync it to disk."""
     with path.open("wb") as file:
         file.write(held)
         file.flush()
@@ -28,7 +29,7 @@ def write_durable(path: Path, held: bytes) -> None:
 
 
 def fsync_path(path: Path) -> None:
-    """Bring a file, or the names in a folder, to disk."""
+    """Sync a file, or the entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         fsync_file(handle)
@@ -37,31 +38,32 @@ def fsync_path(path: Path) -> None:
 
 
 def remove_stale_temp_files(folder: Path, prefix: str) -> bool:
-    """Remove drafts, files or folders named `<prefix><process>` or `<prefix><process>-...`, whose writer is dead.
+    """Remove temporary files of dead processes: names `<prefix><pid>` or `<prefix><pid>-...`.
 
-    Drafts of this process go too: call it before they are written, or after they are done with.
+    Folders are removed too, and so are the files of this process: call it before they are written, or when they are no
+    longer needed.
 
     Returns:
-        Whether no other process has drafts there.
+        Whether no other process has temporary files there.
     """
-    alone = True
-    for draft in folder.glob(f"{prefix}*"):
-        writer = draft.name.removeprefix(prefix).split("-")[0]
-        if _writes(writer):
-            alone = False
-        elif draft.is_dir():
-            shutil.rmtree(draft)
+    no_other_writer = True
+    for path in folder.glob(f"{prefix}*"):
+        pid = path.name.removeprefix(prefix).split("-")[0]
+        if _is_other_live_process(pid):
+            no_other_writer = False
+        elif path.is_dir():
+            shutil.rmtree(path)
         else:
-            draft.unlink(missing_ok=True)
-    return alone
+            path.unlink(missing_ok=True)
+    return no_other_writer
 
 
-def _writes(process: str) -> bool:
-    """Does another process of this number live."""
+def _is_other_live_process(pid: str) -> bool:
+    """Return whether another process with this id is alive."""
     try:
-        os.kill(int(process), 0)
+        os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError, OverflowError):
         return False
-    except PermissionError:  # somebody else's, and alive
+    except PermissionError:  # alive, but owned by another user
         return True
-    return int(process) != os.getpid()
+    return int(pid) != os.getpid()

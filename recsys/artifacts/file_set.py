@@ -1,6 +1,6 @@
-"""Files of one folder that belong together, with their sha256 in one manifest that is replaced last.
+"""Sets of files that belong together, with their sha256 in one manifest that is replaced last.
 
-In: functions that write a file each, and facts about them. Out: all of the new files or all of the old ones, no mix.
+In: functions that write one file each, and metadata. Out: all of the new files or all of the old ones, never a mixture.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from recsys.artifacts import atomic as durable
+from recsys.artifacts import atomic
 from recsys.errors import ModelFolderError
 from recsys.execution.failpoints import failpoint
 
@@ -24,105 +24,133 @@ Facts = dict[str, Any]
 def write_file_set(
     folder: Path, name: str, *, parts: Mapping[str, Callable[[Path], None]], metadata: Mapping[str, Any]
 ) -> None:
-    """Write the parts under names that carry their sha256, then the manifest `<name>.json`, then drop the old parts.
+    """Write the files under names that contain their sha256, then the manifest; delete unused files.
 
-    A crash at any moment leaves the old manifest with its old files, or the new one with the new files. A process
-    that still reads an old file keeps it open after the name is gone.
+    The manifest is `<name>.json`. A crash at any moment leaves the old manifest with its old files, or the new one with
+    the new files. A process that still reads an old file keeps it open after its name is removed.
 
     Args:
-        folder: where; made if missing.
-        name: what the files are together; several names may share a folder.
-        parts: file name such as `vectors.npy` -> a function that writes it to the path it is given.
-        facts: what else the manifest says; plain JSON values.
+        folder: target folder; created if missing.
+        name: name of the set; several sets may share a folder.
+        parts: file name such as `vectors.npy` -> a function that writes the file to a given path.
+        metadata: further content of the manifest; plain JSON values.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    durable.remove_stale_temp_files(folder, f".{name}-")
+    atomic.remove_stale_temp_files(folder, f".{name}-")
     try:
-        _write(folder, name, parts, metadata)
+        _write_files(folder, name, parts, metadata)
     finally:
-        _tidy(folder, name)
+        _remove_unused_files(folder, name)
 
 
-def _write(folder: Path, name: str, parts: Mapping[str, Callable[[Path], None]], metadata: Mapping[str, Any]) -> None:
-    own = f".{name}-{os.getpid()}-"
-    manifest = folder / f"{own}manifest.tmp"
-    manifest.touch()  # tells others that the new parts are not waste, although no manifest names them yet
+def _write_files(
+    folder: Path, name: str, parts: Mapping[str, Callable[[Path], None]], metadata: Mapping[str, Any]
+) -> None:
+    prefix = f".{name}-{os.getpid()}-"
+    manifest = folder / f"{prefix}manifest.tmp"
+    manifest.touch()  # marks the new parts as in use for other processes, although no manifest names them yet
     files = {}
     for part, write in parts.items():
-        draft = folder / f"{own}{part}.tmp"
-        write(draft)
-        durable.fsync_path(draft)
-        digest = sha256(draft)
+        temp_file = folder / f"{prefix}{part}.tmp"
+        write(temp_file)
+        atomic.fsync_path(temp_file)
+        digest = sha256(temp_file)
         stem, dot, ending = part.partition(".")
         final = folder / f"{name}-{stem}-{digest[:16]}{dot}{ending}"
-        files[part] = {"file": final.name, "sha256": digest, "bytes": draft.stat().st_size}
+        files[part] = {"file": final.name, "sha256": digest, "bytes": temp_file.stat().st_size}
         failpoint("sealed.part.rename.before")
-        draft.replace(final)
+        temp_file.replace(final)
         failpoint("sealed.part.rename.after")
     manifest.write_text(
         json.dumps({"facts": dict(metadata), "files": files}, indent=1, sort_keys=True), encoding="utf-8"
     )
-    durable.fsync_path(manifest)
+    atomic.fsync_path(manifest)
     failpoint("sealed.manifest.rename.before")
     manifest.replace(folder / f"{name}.json")
     failpoint("sealed.manifest.rename.after")
-    durable.fsync_path(folder)
+    atomic.fsync_path(folder)
 
 
 def read_file_set(folder: Path, name: str, read: Callable[[Facts, dict[str, Path]], T]) -> T:
-    """Check every file against the manifest, then `read(facts, {part: path})`.
+    """Verify every file against the manifest, then return `read(metadata, {part: path})`.
 
     Raises:
-        FileNotFoundError: there is no manifest: nothing was ever written.
-        ModelFolderError: a file is missing, or is not the one that was written.
+        FileNotFoundError: there is no manifest: the set was never written.
+        ModelFolderError: a file is missing or was altered.
     """
     manifest = folder / f"{name}.json"
     while True:
         text = manifest.read_text(encoding="utf-8")
         try:
             content = json.loads(text)
-            facts: Facts = content["facts"]
+            metadata: Facts = content["facts"]
             entries = {
                 str(part): (str(entry["file"]), str(entry["sha256"])) for part, entry in content["files"].items()
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelFolderError(f"{manifest} is not a manifest ({error}); delete it and build it again") from error
         try:
-            return read(facts, {part: _checked(folder, file, digest) for part, (file, digest) in entries.items()})
+            return read(
+                metadata, {part: _verify_part(folder, file, digest) for part, (file, digest) in entries.items()}
+            )
         except FileNotFoundError as error:
             if manifest.read_text(encoding="utf-8") != text:
-                continue  # a writer replaced the files between our two looks: read the new ones
+                continue  # a writer has replaced the files in the meantime: read the new ones
             raise ModelFolderError(f"{error.filename} is named in {manifest} but missing; build it again") from error
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
+    """Compute the sha256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _checked(folder: Path, file: str, digest: str) -> Path:
+def verify_file(
+    path: Path, *, sha256_digest: str, size: int | None = None, content: bytes | None = None, advice: str
+) -> None:
+    """Verify a file against the sha256, and the size if given, of its manifest.
+
+    Args:
+        path: the file.
+        sha256_digest: expected sha256, hexadecimal.
+        size: expected size in bytes; None checks the sha256 only.
+        content: bytes of the file if they were already read; None hashes the file on disk.
+        advice: what to do about an altered file, for the message.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ModelFolderError: the file was altered.
+    """
+    actual_size = path.stat().st_size if content is None else len(content)
+    if size is None or size == actual_size:
+        digest = sha256(path) if content is None else hashlib.sha256(content).hexdigest()
+        if digest == sha256_digest:
+            return
+    raise ModelFolderError(f"{path}: altered since it was written; {advice}")
+
+
+def _verify_part(folder: Path, file: str, digest: str) -> Path:
     if Path(file).name != file:
         raise ModelFolderError(f"{folder}: a manifest may only name files beside it, not {file!r}")
-    if sha256(folder / file) != digest:
-        raise ModelFolderError(f"{folder / file} was altered since it was written; build it again")
-    return folder / file
+    path = folder / file
+    verify_file(path, sha256_digest=digest, advice="build it again")
+    return path
 
 
-def _tidy(folder: Path, name: str) -> None:
-    """Remove parts that no manifest names: those of the one before, and those of a writer that died over them."""
-    part = re.compile(rf"{re.escape(name)}-[^-]+-[0-9a-f]{{16}}(\..*)?")
-    held = [path for path in folder.iterdir() if part.fullmatch(path.name)]
-    if durable.remove_stale_temp_files(folder, f".{name}-"):  # else the other writer will do it
-        named = _files(folder / f"{name}.json")
-        for path in held:
-            if path.name not in named:
+def _remove_unused_files(folder: Path, name: str) -> None:
+    """Remove files that no manifest names: those of the previous set and of writers that died."""
+    part_name = re.compile(rf"{re.escape(name)}-[^-]+-[0-9a-f]{{16}}(\..*)?")
+    candidates = [path for path in folder.iterdir() if part_name.fullmatch(path.name)]
+    if atomic.remove_stale_temp_files(folder, f".{name}-"):  # otherwise the other writer removes them
+        in_use = _named_files(folder / f"{name}.json")
+        for path in candidates:
+            if path.name not in in_use:
                 path.unlink(missing_ok=True)
 
 
-def _files(manifest: Path) -> set[str]:
+def _named_files(manifest: Path) -> set[str]:
     try:
         entries = json.loads(manifest.read_text(encoding="utf-8"))["files"].values()
         return {name for name in (str(entry["file"]) for entry in entries) if Path(name).name == name}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return set()  # none yet, or damaged: nothing to tidy up
+        return set()  # missing or damaged: there is nothing to remove

@@ -1,6 +1,6 @@
-"""How a store's lease is asked for: alone at once or not at all, or together with the other parts of a run.
+"""Acquire the lease of a store: exclusively, or shared with the other parts of a run.
 
-In: a way to try a lock, what to do while nobody else holds it. Out: whether it is held.
+In: a function that tries a lock, a callback for exclusive use. Out: the mode in which the lease is held.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ import random
 import time
 from collections.abc import Callable
 
-_SECONDS = 3.0
-"""How long a part waits for another one that has the lease alone for a moment while it joins."""
+_MAX_WAIT_S = 3.0
+"""How long a part waits for another part that holds the lease exclusively while it joins."""
 
 
 def acquire_lease(ask: Callable[[str], bool], shared: Callable[[], None] | None) -> str:
-    """Try to take a lock.
+    """Try to acquire a lease.
 
-    Who shares first asks for it alone: if nobody else holds it, `shared` is called, and whatever it does is over
-    before another process can join. Then the lock is shared.
+    A process that shares the lease first tries to hold it exclusively: if no other process holds it, `on_exclusive` is
+    called, and finishes before another process can join. Then the lease is shared.
 
     Args:
-        ask: tries "alone" or "together" without waiting; a lock that was taken "alone" by the same holder before does
-            not stand in the way of "together".
-        shared: called while nobody else works on the store; None = take the lock alone.
+        try_lock: tries "alone" or "together" without waiting; a lock taken "alone" by the same holder does not prevent
+            "together".
+        on_exclusive: called while no other process works on the store; None acquires the lease exclusively.
 
     Returns:
-        "" when another process holds it; "alone", "together", or "both" when it was taken alone first.
+        "" if another process holds it; "alone", "together", or "both" if it was first acquired exclusively.
     """
     if shared is None:
         return "alone" if ask("alone") else ""
-    end = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + _MAX_WAIT_S
     while True:
         if ask("alone"):
             shared()
@@ -37,6 +37,6 @@ def acquire_lease(ask: Callable[[str], bool], shared: Callable[[], None] | None)
                 return "both"
         if ask("together"):
             return "together"
-        if time.monotonic() > end:
+        if time.monotonic() > deadline:
             return ""
-        time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - so that two parts do not ask in step
+        time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - random, so that two parts do not retry in step

@@ -1,4 +1,4 @@
-"""Bringing a database to the schema this version of recsys speaks.
+"""Create or upgrade the schema of a database to the version of this recsys.
 
 In: an engine. Out: tables by the Alembic migrations of `recsys.sql.migrations`, views by `recsys.sql.views`.
 """
@@ -41,42 +41,45 @@ OURS = frozenset(
         "cluster_labels",
     )
 )
-"""Names of our tables and views; whoever else has one of them is not ours."""
+"""Tables and views of recsys; in a database without a schema version, they belong to another program."""
 
 
 def upgrade(engine: Engine) -> str:
-    """Apply the missing migrations and make the views again, in one transaction; return the schema's version.
+    """Apply missing migrations and recreate the views, in one transaction; return the schema version.
 
     Raises:
-        RecsysError: the database was made by a newer recsys.
-        ConfigError: the database is not empty and not ours: a table of the shop's own has a name that recsys needs.
+        RecsysError: a newer recsys has created the schema.
+        ConfigError: the database has tables of another program under names that recsys needs.
     """
     with as_file(files("recsys.sql") / "migrations") as folder:
         config = Config()
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        known_versions = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         with engine.begin() as connection:
-            before = _version(connection)
-            if before is not None and before not in known:
-                raise newer_schema_error(before)
-            if before is None and not _half_made(connection):
-                _refuse_foreign(connection)
+            previous = _read_version(connection)
+            if previous is not None and previous not in known_versions:
+                raise newer_schema_error(previous)
+            if previous is None and not _drop_incomplete_schema(connection):
+                _refuse_foreign_tables(connection)
             config.attributes["connection"] = connection
             newest = ScriptDirectory.from_config(config).get_current_head()
-            stale = before != newest
-            if stale:
+            is_outdated = previous != newest
+            if is_outdated:
                 command.upgrade(config, "head")
-            _views(connection, again=stale)
-            version = _version(connection) or ""
+            _create_views(connection, recreate=is_outdated)
+            version = _read_version(connection) or ""
             failpoint("db.migrate.commit.before")
         failpoint("db.migrate.commit.after")
         return version
 
 
-def _half_made(connection: Connection) -> bool:
-    """Clear away what an `init` left that was killed where tables are made outside transactions (MySQL).
+def _drop_incomplete_schema(connection: Connection) -> bool:
+    """Drop the tables of an interrupted `init` if DDL is not transactional (MySQL).
 
-    Alembic's own table is made first and gets its row last, so nobody can have written to the others.
+    Alembic's own table is created first and gets its row last, so no data can have been written to the others.
+
+    Returns:
+        Whether an incomplete schema was found.
     """
     if connection.dialect.name != "mysql" or VERSION_TABLE not in sa.inspect(connection).get_table_names():
         return False
@@ -88,37 +91,40 @@ def _half_made(connection: Connection) -> bool:
     return True
 
 
-def _refuse_foreign(connection: Connection) -> None:
-    """Leave a shop's own `products` or `users` alone; the first migration would stumble over them."""
+def _refuse_foreign_tables(connection: Connection) -> None:
+    """Raise an error if another program's tables have names that recsys needs.
+
+    The first migration would fail on them.
+    """
     inspector = sa.inspect(connection)
-    there = {*inspector.get_table_names(), *inspector.get_view_names()}
-    clash = sorted(there & OURS)
+    existing = {*inspector.get_table_names(), *inspector.get_view_names()}
+    clash = sorted(existing & OURS)
     if clash:
         raise ConfigError(
-            f"the database has its own {', '.join(clash)}, not made by recsys; give recsys a database of its own "
-            "in [database] url, and read the shop's tables with `recsys ingest --from-sql`"
+            f"the database has its own {', '.join(clash)}, not made by recsys; use a separate database for recsys "
+            "in [database] url, and read the existing tables with `recsys ingest --from-sql`"
         )
 
 
 def current(engine: Engine) -> str | None:
-    """The schema version of a database, None where recsys has no tables."""
+    """Return the schema version of a database; None if it has no tables of recsys."""
     with engine.connect() as connection:
-        return _version(connection)
+        return _read_version(connection)
 
 
-def _version(connection: Connection) -> str | None:
+def _read_version(connection: Connection) -> str | None:
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
     return context.get_current_revision()
 
 
-def _views(connection: Connection, *, again: bool) -> None:
-    """Make the consumers' views; existing ones are left alone unless the tables moved under them."""
+def _create_views(connection: Connection, *, recreate: bool) -> None:
+    """Create the views; existing views are replaced only if the tables have changed."""
     present = set(sa.inspect(connection).get_view_names())
     for entry in sorted(files("recsys.sql.views").iterdir(), key=lambda item: item.name):
         if not entry.name.endswith(".sql"):
             continue
         name = entry.name.removesuffix(".sql")
-        if name in present and not again:
+        if name in present and not recreate:
             continue
         connection.exec_driver_sql(f'DROP VIEW IF EXISTS "{name}"')
         connection.exec_driver_sql(entry.read_text(encoding="utf-8"))

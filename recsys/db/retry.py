@@ -1,6 +1,6 @@
-"""A transaction that was in another one's way, or found the database busy, is made again.
+"""Retry a transaction after a deadlock or on a busy database.
 
-In: what to do, whole in one transaction. Out: its result.
+In: a function that runs one complete transaction. Out: its result.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Final, TypeVar
 from recsys.errors import BusyDatabaseError
 
 T = TypeVar("T")
-_TRIES: Final = 8
+_MAX_ATTEMPTS: Final = 8
 
 
 def retry_transaction(act: Callable[[], T]) -> T:
-    """Do it, a few times if need be; whoever was chosen as a deadlock's victim waits for nobody the next time.
+    """Run a transaction and retry it if the database is busy; a deadlock victim no longer blocks on retry.
 
     Raises:
-        BusyDatabaseError: it was busy every time.
+        BusyDatabaseError: the database was busy on every attempt.
     """
-    for _ in range(_TRIES - 1):
+    for _ in range(_MAX_ATTEMPTS - 1):
         try:
             return act()
         except BusyDatabaseError:

@@ -1,4 +1,4 @@
-"""A shop's own database as it is read: one connection that cannot write, all SELECTs of one moment, in a stream.
+"""Read a source database: one read-only connection, one snapshot for all SELECTs, streamed rows.
 
 In: a URL, SELECTs. Out: `SourceReader`, whose errors say what is wrong with the SELECT or the connection.
 """
@@ -20,25 +20,25 @@ from recsys.db.engine import connect, sqlite_file, stream_on
 from recsys.db.errors import first_line
 from recsys.errors import ConfigError, NotFoundError, RecsysError, TemporaryError, UsageError
 
-_SESSION: Final[Mapping[str, tuple[str, ...]]] = {
-    # The whole result is wanted: without the second line PostgreSQL plans a cursor for its first tenth.
+_SESSION_STATEMENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    # All rows are read: without the second statement PostgreSQL plans a cursor for the first tenth of them.
     "postgresql": ("SET default_transaction_read_only = on", "SET cursor_tuple_fraction = 1"),
     "mysql": ("SET SESSION TRANSACTION READ ONLY",),
     "mariadb": ("SET SESSION TRANSACTION READ ONLY",),
 }
-"""What a new session is told, by database, beside what `connect` does (SQLite: the file is opened for reading)."""
-_ISOLATION: Final[Mapping[str, str]] = {name: "REPEATABLE READ" for name in _SESSION}
-"""Under which all SELECTs see the state of the first; SQLite's transactions always do."""
-_RENAMED: Final = re.compile(r"^(.+):\d+$")
-"""How SQLite calls the second column of a name in a subquery."""
-_WRITES: Final = ("readonly database", "read-only transaction", "READ ONLY transaction")
+"""Statements of a new session by database, besides those of `connect` (SQLite: none are needed)."""
+_ISOLATION: Final[Mapping[str, str]] = {name: "REPEATABLE READ" for name in _SESSION_STATEMENTS}
+"""Isolation level under which all SELECTs see the first one's snapshot; SQLite transactions always do."""
+_SQLITE_DUPLICATE: Final = re.compile(r"^(.+):\d+$")
+"""Name that SQLite gives to the second column of a name in a subquery."""
+_WRITE_ERRORS: Final = ("readonly database", "read-only transaction", "READ ONLY transaction")
 
 
 class SourceReader:
-    """An open source. Use it in a `with` block.
+    """Connection to a source database. Use it in a `with` block.
 
     Args:
-        url: SQLAlchemy URL of the shop's database.
+        url: SQLAlchemy URL of the source database.
 
     Raises:
         ConfigError: unknown database, or wrong user, password or database name.
@@ -63,29 +63,29 @@ class SourceReader:
         self.close()
 
     def close(self) -> None:
-        """End the transaction and the connection."""
+        """End the transaction and close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
         self.engine.dispose()
 
     def moment(self, seconds: int) -> datetime | str:
-        """UTC seconds as this database compares them with its times."""
-        at = datetime.fromtimestamp(seconds, UTC)
+        """Convert UTC seconds to a value that this database compares with its timestamps."""
+        time = datetime.fromtimestamp(seconds, UTC)
         if self.kind == "postgresql":
-            return at
-        plain = at.replace(tzinfo=None)
-        return plain.isoformat(sep=" ") if self.kind == "sqlite" else plain
+            return time
+        naive = time.replace(tzinfo=None)
+        return naive.isoformat(sep=" ") if self.kind == "sqlite" else naive
 
     def columns(self, query: str, *, what: str, params: Mapping[str, Any] | None = None) -> list[str]:
-        """Names a SELECT gives, by asking for none of its rows.
+        """Return the column names of a SELECT without reading its rows.
 
         Raises:
-            UsageError: the database refuses the query, or a name stands twice.
+            UsageError: the database refuses the query, or a column name occurs twice.
         """
-        asked = f"SELECT * FROM (\n{query}\n) AS asked WHERE 1 = 0"  # noqa: S608 - the shop's own SELECT
-        (none,) = self.stream(asked, what=what, params=params)
-        return none.columns
+        statement = f"SELECT * FROM (\n{query}\n) AS asked WHERE 1 = 0"  # noqa: S608 - the user's own SELECT
+        (empty,) = self.stream(statement, what=what, params=params)
+        return empty.columns
 
     def stream(
         self,
@@ -96,57 +96,57 @@ class SourceReader:
         params: Mapping[str, Any] | None = None,
         exact: Collection[str] = (),
     ) -> Iterator[pl.DataFrame]:
-        """Rows of one SELECT in frames of at most `batch`; see `recsys.db.engine.stream_on`.
+        """Yield the rows of one SELECT in frames of at most `batch` rows; see `recsys.db.engine.stream_on`.
 
-        Text of SQLite comes as bytes: whether it is UTF-8 is the data's matter and not the connection's.
+        SQLite text is returned as bytes: validation of the data, not the connection, decides whether it is UTF-8.
 
         Args:
             query: one SELECT.
             what: name of the query in messages.
             batch: rows of a frame.
-            params: values by name.
-            exact: columns that become text exactly.
+            params: parameter values by name.
+            exact: columns that are converted to text digit by digit.
 
         Raises:
             UsageError: the database refuses the query, or a value cannot be read.
-            TemporaryError: the database went away.
+            TemporaryError: the connection was lost.
         """
         try:
-            for frame in stream_on(self._opened(), query, batch=batch, params=params, exact=exact):
+            for frame in stream_on(self._open_connection(), query, batch=batch, params=params, exact=exact):
                 for name in frame.columns if self.kind == "sqlite" else ():
-                    if (twice := _RENAMED.match(name)) and twice[1] in frame.columns:
+                    if (duplicate := _SQLITE_DUPLICATE.match(name)) and duplicate[1] in frame.columns:
                         raise UsageError(
-                            f"query names the column {twice[1]!r} twice; give each column a name of its own with AS"
+                            f"query names the column {duplicate[1]!r} twice; give each column its own name with AS"
                         )
                 yield frame
         except Exception as error:
-            raise _told(error, what) from error
+            raise _add_query_name(error, what) from error
 
-    def _opened(self) -> Connection:
+    def _open_connection(self) -> Connection:
         if self._connection is None:
             connection = self.engine.connect()
             try:
-                self._prepare(connection)
+                self._start_session(connection)
             except BaseException:
                 connection.close()
                 raise
             self._connection = connection
         return self._connection
 
-    def _prepare(self, connection: Connection) -> None:
+    def _start_session(self, connection: Connection) -> None:
         if self.kind == "sqlite":
             raw = connection.connection.driver_connection
             raw.text_factory = bytes  # type: ignore[union-attr]
-            connection.exec_driver_sql("PRAGMA cache_size = -16384")  # kB; each row is wanted once
+            connection.exec_driver_sql("PRAGMA cache_size = -16384")  # kB; each row is read once
             return
         connection.execution_options(isolation_level=_ISOLATION[self.kind])
-        for statement in _SESSION[self.kind]:
+        for statement in _SESSION_STATEMENTS[self.kind]:
             connection.exec_driver_sql(statement)
         connection.commit()
 
 
-def _told(error: Exception, what: str) -> Exception:
-    """What the shop can do about it; errors that are not about the SELECT stay as they are."""
+def _add_query_name(error: Exception, what: str) -> Exception:
+    """Return an error that names the query and its correction; other errors are returned unchanged."""
     if isinstance(error, TemporaryError) or (
         isinstance(error, RecsysError) and not isinstance(error, UsageError | NotFoundError)
     ):
@@ -155,17 +155,17 @@ def _told(error: Exception, what: str) -> Exception:
     cause = cause.orig if isinstance(cause, DBAPIError) else cause
     driver = cause or error
     if type(driver).__module__.partition(".")[0] in {"sqlite3", "psycopg", "pymysql", "MySQLdb"}:
-        words = first_line(driver)
-        if any(mark in words for mark in _WRITES):
-            return UsageError(f"{what}: a query that writes is refused ({words}); write one SELECT, recsys only reads")
-        return UsageError(f"{what}: the database refuses it: {words}; mend the SELECT")
+        message = first_line(driver)
+        if any(phrase in message for phrase in _WRITE_ERRORS):
+            return UsageError(f"{what}: a query that writes is refused ({message}); write one SELECT")
+        return UsageError(f"{what}: the database refuses it: {message}; correct the SELECT")
     if isinstance(error, UsageError):
         return type(error)(f"{what}: {error}")
     return error
 
 
 def same_database(one: Engine, other: Engine) -> bool:
-    """Whether two engines, however they are addressed, mean the same database."""
+    """Return whether two engines address the same database, whatever their URLs."""
     if one.dialect.name != other.dialect.name:
         return False
     if one.dialect.name == "sqlite":
@@ -173,12 +173,12 @@ def same_database(one: Engine, other: Engine) -> bool:
         first, second = (path and Path(path) for path in files)
         return bool(first and second and first.exists() and second.exists() and first.samefile(second))
     if one.dialect.name == "postgresql":
-        return _postgres_names(one) == _postgres_names(other)
-    places = [(engine.url.host, engine.url.port, engine.url.database) for engine in (one, other)]
-    return places[0] == places[1]
+        return _identify_postgres(one) == _identify_postgres(other)
+    addresses = [(engine.url.host, engine.url.port, engine.url.database) for engine in (one, other)]
+    return addresses[0] == addresses[1]
 
 
-def _postgres_names(engine: Engine) -> tuple[Any, ...]:
+def _identify_postgres(engine: Engine) -> tuple[Any, ...]:
     with engine.connect() as connection:
-        asked = "SELECT CAST(pg_postmaster_start_time() AS TEXT), current_database()"
-        return tuple(connection.exec_driver_sql(asked).one())
+        query = "SELECT CAST(pg_postmaster_start_time() AS TEXT), current_database()"
+        return tuple(connection.exec_driver_sql(query).one())

@@ -1,8 +1,8 @@
-"""Places where a test may make the program die, fail or find the disk full; elsewhere they do nothing.
+"""Fail points: places where a test can kill the program or raise an error; no effect otherwise.
 
 In: `RECSYS_FAILPOINTS=store.shard.commit.before=kill@2,...` in the environment when this module is first imported.
-Out: `failpoint(name)`, called just before and just after whatever must not be left half done; without the variable it
-is an empty function.
+Out: `failpoint(name)`, called just before and just after each step that must not be left half done; without the
+variable it is an empty function.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ _ENTRY = re.compile(r"(?P<name>[a-z0-9_.]+)=(?P<action>[a-z]+)(?:@(?P<nth>[1-9]\
 
 
 class InjectedError(Exception):
-    """What `raise` raises: no error of the house, as an unforeseen one would be none."""
+    """Error raised by the action `raise`; not a RecsysError, like any unexpected error."""
 
 
 def parse_plan(text: str) -> dict[str, tuple[str, int]]:
-    """Read `name=action@n,...`: the action at the n-th time the name is passed, the first where no n is given.
+    """Parse `name=action@n,...`: the action runs at the n-th call of the name, by default the first.
 
     Raises:
-        ConfigError: an entry cannot be read, or names an action that does not exist.
+        ConfigError: an entry cannot be parsed, or its action does not exist.
     """
     plan = {}
     for entry in filter(None, text.replace(" ", "").split(",")):
-        found = _ENTRY.fullmatch(entry)
-        if found is None or found["action"] not in ACTIONS:
+        match = _ENTRY.fullmatch(entry)
+        if match is None or match["action"] not in ACTIONS:
             raise ConfigError(
                 f"{ENV}: {entry!r} cannot be read; write NAME={'|'.join(ACTIONS)}, with @N for the N-th time"
             )
-        plan[found["name"]] = (found["action"], int(found["nth"] or 1))
+        plan[match["name"]] = (match["action"], int(match["nth"] or 1))
     return plan
 
 
 def arm(plan: Mapping[str, tuple[str, int]]) -> Callable[[str], None]:
-    """A `failpoint` that counts how often each name is passed and does what the plan says."""
-    passed: Counter[str] = Counter()
+    """Return a `failpoint` that counts the calls of each name and runs the actions of the plan."""
+    calls: Counter[str] = Counter()
 
-    def reach(name: str) -> None:
-        passed[name] += 1
+    def run_action(name: str) -> None:
+        calls[name] += 1
         action, nth = plan.get(name, ("", 0))
-        if passed[name] != nth:
+        if calls[name] != nth:
             return
         if action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -61,12 +61,12 @@ def arm(plan: Mapping[str, tuple[str, int]]) -> Callable[[str], None]:
         raise InjectedError(f"fail-point {name}")
 
     log.warning("fail-points are armed (%s): %s", ENV, ", ".join(plan))
-    return reach
+    return run_action
 
 
-def _nothing(name: str) -> None:  # noqa: ARG001 - the name is what an armed one goes by
+def _do_nothing(name: str) -> None:  # noqa: ARG001 - same signature as an armed failpoint
     return
 
 
 _plan = parse_plan(os.environ.get(ENV, ""))
-failpoint: Callable[[str], None] = arm(_plan) if _plan else _nothing
+failpoint: Callable[[str], None] = arm(_plan) if _plan else _do_nothing

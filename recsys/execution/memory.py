@@ -1,10 +1,10 @@
-"""Memory that is freed stays with the process for the next step, where the C library lets us ask for that.
+"""Keep freed memory in the process for the next step, and pause garbage collection.
 
-In: nothing. Out: a context manager.
+In: nothing. Out: context managers.
 
-A training step frees what the next one asks for again. glibc gives large pieces back to the system at once, which then
-hands out empty pages again, one fault a page: an eighth of the processor's time went there (docs/benchmarks.md). See
-mallopt(3).
+A training step frees memory that the next step allocates again. By default glibc returns large blocks to the system,
+which then provides empty pages again, with one page fault each: an eighth of the CPU time was spent there
+(docs/benchmarks.md). See mallopt(3).
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of malloc.h
-_MANY: Final = 1 << 16
-"""Pieces of their own that glibc maps at most, unless it is told otherwise."""
-_MOST: Final = 2**31 - 1
-"""Bytes, the most that can be asked for."""
-_LARGEST: Final = 32 << 20
-"""From here on glibc maps every piece of its own; what its own adjusting comes to at most."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # from malloc.h
+_DEFAULT_MMAP_MAX: Final = 1 << 16
+"""Default maximum number of mapped blocks in glibc."""
+_MAX_INT: Final = 2**31 - 1
+"""Largest value of mallopt, in bytes."""
+_MAX_MMAP_THRESHOLD: Final = 32 << 20
+"""Block size in bytes from which glibc always maps; upper bound of its dynamic threshold."""
 
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Freed memory is kept inside, and given back at the end; elsewhere than with glibc nothing is done."""
-    ask = _mallopt()
-    if ask is None:
+    """Keep freed memory inside the block and release it at the end; no effect without glibc."""
+    mallopt = _find_mallopt()
+    if mallopt is None:
         yield
         return
-    # Nothing is mapped on its own, and nothing is given back before two gigabytes are free.
-    ask(_MMAP_MAX, 0)
-    ask(_TRIM_THRESHOLD, _MOST)
+    # No block is mapped separately, and memory is returned only when two gigabytes are free.
+    mallopt(_MMAP_MAX, 0)
+    mallopt(_TRIM_THRESHOLD, _MAX_INT)
     try:
         yield
     finally:
-        ask(_MMAP_MAX, _MANY)
-        ask(_MMAP_THRESHOLD, _LARGEST)
-        ask(_TRIM_THRESHOLD, 2 * _LARGEST)
+        mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX)
+        mallopt(_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
+        mallopt(_TRIM_THRESHOLD, 2 * _MAX_MMAP_THRESHOLD)
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _mallopt() -> Callable[[int, int], int] | None:
+def _find_mallopt() -> Callable[[int, int], int] | None:
     if not sys.platform.startswith("linux"):
         return None
-    ask: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "mallopt", None)
-    return ask
+    function: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "mallopt", None)
+    return function
 
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """No collection inside; for reading many rows at once, which the collector would look through again and again."""
+    """Pause garbage collection while many rows are read: the collector would scan them repeatedly."""
     if not gc.isenabled():
         yield
         return

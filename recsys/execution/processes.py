@@ -1,7 +1,7 @@
-"""Shards run in several processes of this machine; one that dies is replaced and its shard is done again.
+"""Run shards in several processes of this machine; a dead process is replaced and its shard retried.
 
-In: a task and its shards. Out: their results as they are finished. Workers are fresh interpreters (spawn): nothing of
-this process is shared with them, neither connections nor locks nor threads.
+In: a task and its shards. Out: their results in order of completion. Workers are fresh interpreters (spawn): they share
+no connections, locks or threads with this process.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from recsys.errors import InterruptedRunError, TemporaryError, UsageError
-from recsys.execution import signals as stop
+from recsys.execution import signals
 from recsys.execution.retries import ShardOutcome, ShardQueue, cores, run_shard
 from recsys.execution.shards import Shard, ShardTask
 
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-_PATIENCE = 15.0
-"""Seconds a worker has to end after it was told to; then it is killed."""
-_LOOK = 0.5
-"""Seconds between two looks at whether a signal has come."""
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+_STOP_TIMEOUT_S = 15.0
+"""Seconds a worker has to end after it was asked to; then it is killed."""
+_POLL_S = 0.5
+"""Seconds between checks for a pending signal."""
 
 
 @dataclass
 class _Worker:
-    """A process, our end of the pipe to it, and the shard it is at."""
+    """A worker process, the local end of its pipe, and its current shard."""
 
     process: BaseProcess
     pipe: Connection
@@ -42,17 +42,17 @@ class _Worker:
 
 
 class ProcessExecutor:
-    """So many processes, each with its share of the cores."""
+    """Executor on worker processes, each with its share of the cores."""
 
     def map(
         self, task: ShardTask[R], shards: Iterable[Shard], *, workers: int = 1, retries: int = 0
     ) -> Iterator[tuple[Shard, R]]:
-        """See `shards.Executor`; results come in the order they are finished.
+        """See `shards.Executor`; results are yielded in order of completion.
 
-        A process that dies counts as a temporary trouble of its shard.
+        A dead process counts as a temporary error of its shard.
 
         Raises:
-            UsageError: fewer than one worker is asked for.
+            UsageError: fewer than one worker is requested.
             TemporaryError: a shard's process died more often than `retries`.
             InterruptedRunError: a signal asked this process to stop; all workers have ended, no shard is half done.
         """
@@ -60,100 +60,107 @@ class ProcessExecutor:
             raise UsageError(f"the processes engine needs at least one worker, not {workers}")
         return self._run(task, ShardQueue(shards, retries=retries), workers)
 
-    def _run(self, task: ShardTask[R], attempts: ShardQueue, workers: int) -> Iterator[tuple[Shard, R]]:
-        crew: list[_Worker] = []
+    def _run(self, task: ShardTask[R], queue: ShardQueue, max_workers: int) -> Iterator[tuple[Shard, R]]:
+        workers: list[_Worker] = []
         try:
             while True:
-                self._give(task, attempts, crew, workers)
-                busy = [worker for worker in crew if worker.shard is not None]
+                self._assign_shards(task, queue, workers, max_workers)
+                busy = [worker for worker in workers if worker.shard is not None]
                 if not busy:
                     return
-                wait([end for worker in busy for end in (worker.pipe, worker.process.sentinel)], timeout=_LOOK)
-                stop.raise_pending_signal()
+                wait([handle for worker in busy for handle in (worker.pipe, worker.process.sentinel)], timeout=_POLL_S)
+                signals.raise_pending_signal()
                 for worker in busy:
-                    outcome = self._heard(worker, attempts, crew)
+                    outcome = self._poll_worker(worker, queue, workers)
                     if outcome is not None:
                         yield outcome.shard, outcome.result
         finally:
-            with stop.defer_signals():
-                _dismissed(crew)
+            with signals.defer_signals():
+                _stop_workers(workers)
 
-    def _give(self, task: ShardTask[R], attempts: ShardQueue, crew: list[_Worker], workers: int) -> None:
-        """A shard for everybody who has none; new processes as long as there is work for them."""
+    def _assign_shards(self, task: ShardTask[R], queue: ShardQueue, workers: list[_Worker], max_workers: int) -> None:
+        """Assign a shard to every idle worker; start new processes while there are shards for them."""
         while True:
-            idle = next((worker for worker in crew if worker.shard is None), None)
-            if idle is None and len(crew) >= workers:
+            idle = next((worker for worker in workers if worker.shard is None), None)
+            if idle is None and len(workers) >= max_workers:
                 return
-            shard = attempts.next()
+            shard = queue.next()
             if shard is None:
                 return
             if idle is None:
-                idle = _hired(task, threads=max(1, cores() // workers))
-                crew.append(idle)
+                idle = _start_worker(task, threads=max(1, cores() // max_workers))
+                workers.append(idle)
             idle.shard = shard
-            with suppress(BrokenPipeError, ConnectionResetError):  # it died: `_heard` finds out
+            with suppress(BrokenPipeError, ConnectionResetError):  # it died: `_poll_worker` handles it
                 idle.pipe.send(shard)
 
     @staticmethod
-    def _heard(worker: _Worker, attempts: ShardQueue, crew: list[_Worker]) -> ShardOutcome | None:
-        """What a worker has to say: a result, an error to deal with, its death, or nothing yet."""
+    def _poll_worker(worker: _Worker, queue: ShardQueue, workers: list[_Worker]) -> ShardOutcome | None:
+        """Return the result of a worker; handle its error or death; None if there is no result."""
         shard, outcome = worker.shard, None
         assert shard is not None
-        alive = worker.process.is_alive()  # asked first: what it sent before its death is still in the pipe
+        alive = worker.process.is_alive()  # checked first: messages sent before its death are still in the pipe
         try:
             if worker.pipe.poll():
                 outcome = worker.pipe.recv()
         except (EOFError, ConnectionResetError):
-            worker.process.join(_PATIENCE)
+            worker.process.join(_STOP_TIMEOUT_S)
             alive = False
         if outcome is None:
             if not alive:
-                crew.remove(worker)
-                code = worker.process.exitcode
-                how = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
-                attempts.failed(
-                    shard, TemporaryError(f"its worker process ended {how}; is there enough memory for all workers?")
+                workers.remove(worker)
+                exit_code = worker.process.exitcode
+                reason = (
+                    f"by signal {-exit_code}"
+                    if exit_code is not None and exit_code < 0
+                    else f"with exit code {exit_code}"
+                )
+                queue.failed(
+                    shard,
+                    TemporaryError(
+                        f"its worker process ended {reason}; check that there is enough memory for all workers"
+                    ),
                 )
             return None
         worker.shard = None
         if outcome.error is not None:
-            attempts.failed(shard, outcome.raised())
+            queue.failed(shard, outcome.raised())
             return None
-        return outcome  # type: ignore[no-any-return]  # a pipe does not know what comes through it
+        return outcome  # type: ignore[no-any-return]  # messages of a pipe are untyped
 
 
-def _hired(task: ShardTask[R], *, threads: int) -> _Worker:
-    """Start a process with so many threads for its libraries."""
+def _start_worker(task: ShardTask[R], *, threads: int) -> _Worker:
+    """Start a process whose libraries use `threads` threads."""
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(task, theirs), daemon=True)
-    with _limited(threads):
+    parent_end, child_end = context.Pipe()
+    process = context.Process(target=_run_worker, args=(task, child_end), daemon=True)
+    with _thread_limit(threads):
         process.start()
-    theirs.close()
-    return _Worker(process, ours)
+    child_end.close()
+    return _Worker(process, parent_end)
 
 
 @contextmanager
-def _limited(threads: int) -> Iterator[None]:
-    """The environment a worker starts with; who has set fewer threads keeps them."""
-    before = {name: os.environ.get(name) for name in _THREADS}
+def _thread_limit(threads: int) -> Iterator[None]:
+    """Set the environment of a new worker; lower thread limits set by the user stay."""
+    previous = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     try:
-        for name, value in before.items():
-            own = int(value) if value is not None and value.isdigit() and int(value) else threads
-            os.environ[name] = str(min(own, threads))
+        for name, value in previous.items():
+            limit = int(value) if value is not None and value.isdigit() and int(value) else threads
+            os.environ[name] = str(min(limit, threads))
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
 
-def _work(task: ShardTask[R], pipe: Connection) -> None:
-    """A worker's life: shards in, outcomes out, until the pipe closes or a signal comes."""
+def _run_worker(task: ShardTask[R], pipe: Connection) -> None:
+    """Main loop of a worker: receive shards and send outcomes until the pipe closes or a signal comes."""
     ready = False
-    with suppress(InterruptedRunError, EOFError, BrokenPipeError, ConnectionResetError), stop.handle_signals():
+    with suppress(InterruptedRunError, EOFError, BrokenPipeError, ConnectionResetError), signals.handle_signals():
         while (shard := pipe.recv()) is not None:
             if not ready:
                 outcome = run_shard(_Setup(task), shard)
@@ -165,32 +172,34 @@ def _work(task: ShardTask[R], pipe: Connection) -> None:
 
 @dataclass(frozen=True)
 class _Setup:
-    """A task's `setup` where a shard is expected, so that its errors travel like a shard's."""
+    """A task's `setup` in the form of a task, so that its errors are sent like those of a shard."""
 
     task: ShardTask[object]
 
     def setup(self) -> None:
-        """Nothing to prepare."""
+        """Do nothing."""
 
     def run(self, _: Shard) -> None:
-        """Prepare the task."""
+        """Set the task up."""
         self.task.setup()
 
 
-def _dismissed(crew: list[_Worker]) -> None:
-    """End all workers: those without work at once, the others where it is safe, all in `_PATIENCE` seconds."""
-    for worker in crew:
+def _stop_workers(workers: list[_Worker]) -> None:
+    """End all workers within `_STOP_TIMEOUT_S`: idle ones at once, busy ones at a safe point."""
+    for worker in workers:
         if worker.shard is not None:
             worker.process.terminate()
         else:
             with suppress(OSError):
                 worker.pipe.send(None)
-    end = time.monotonic() + _PATIENCE
-    for worker in crew:
-        worker.process.join(max(0.0, end - time.monotonic()))
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
         if worker.process.is_alive():
-            logger.warning("worker process %s did not end in %.0f s and is killed", worker.process.pid, _PATIENCE)
+            logger.warning(
+                "worker process %s did not end within %.0f s; killing it", worker.process.pid, _STOP_TIMEOUT_S
+            )
             worker.process.kill()
             worker.process.join()
         worker.pipe.close()
-    crew.clear()
+    workers.clear()

@@ -1,6 +1,6 @@
-"""The engines by name: where the shards of a run are done.
+"""Execution engines by name.
 
-In: a name of `ENGINES`. Out: an executor; Ray is looked for only when it is asked for.
+In: a name of `ENGINES`. Out: an executor; Ray is imported only for the ray engine.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ ENGINES = ("local", "processes", "ray")
 
 
 def get_executor(name: str) -> Executor:
-    """The engine of that name.
+    """Create the executor of an engine.
 
     Raises:
-        UsageError: there is no such engine, or what it needs is not installed.
+        UsageError: there is no such engine, or a package it needs is not installed.
     """
     if name == "local":
         from recsys.execution.local import LocalExecutor
@@ -34,7 +34,7 @@ def get_executor(name: str) -> Executor:
 
 
 def worker_count(name: str, workers: int) -> int:
-    """How many workers an engine gets: as asked, and where nothing is asked (0) one, or with processes one a core."""
+    """Return the number of workers: `workers`, or by default (0) one, with processes one per core."""
     if workers:
         return workers
     return 1 if name == "local" else max(1, cores())

@@ -1,6 +1,6 @@
-"""Which shard is next, and how often one may be tried again: what every engine with several workers needs to know.
+"""Queue of shards with retries, and the outcome of one attempt, for engines with several workers.
 
-In: shards, what became of each try. Out: the next shard; the last error of one that failed too often.
+In: shards, the outcome of each attempt. Out: the next shard; the last error of a shard that failed too often.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ShardOutcome:
-    """What became of one try: a result, or an error in words that can travel between processes."""
+    """Outcome of one attempt: a result, or an error as text that can be sent between processes."""
 
     shard: Shard
     result: Any = None
@@ -29,15 +29,15 @@ class ShardOutcome:
     kind: type[Exception] | None = None
 
     def raised(self) -> Exception:
-        """The error as an exception of its own kind where that is one of ours, so that its exit code stays."""
-        words = self.error or "it failed"
+        """Return the error as an exception; a RecsysError keeps its class, and so its exit code."""
+        message = self.error or "unknown error"
         if self.kind is not None and issubclass(self.kind, RecsysError) and self.kind is not InterruptedRunError:
-            return self.kind(words)
-        return RuntimeError(words)
+            return self.kind(message)
+        return RuntimeError(message)
 
 
 def run_shard(task: ShardTask[Any], shard: Shard) -> ShardOutcome:
-    """Run a shard once; an error becomes words, because not every exception can travel."""
+    """Run a shard once; errors are returned as text, because not every exception can be pickled."""
     try:
         return ShardOutcome(shard, task.run(shard))
     except InterruptedRunError:
@@ -47,41 +47,41 @@ def run_shard(task: ShardTask[Any], shard: Shard) -> ShardOutcome:
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(last.filename)}:{last.lineno}"
-        words = " ".join(str(error).split())[:300]
-        return ShardOutcome(shard, error=f"{type(error).__name__}: {words} (worker, {where})", kind=RuntimeError)
+        message = " ".join(str(error).split())[:300]
+        return ShardOutcome(shard, error=f"{type(error).__name__}: {message} (worker, {where})", kind=RuntimeError)
 
 
 class ShardQueue:
-    """The shards of one call: given out, given out again after a temporary trouble, at most `retries` times each."""
+    """Shards of one call; a shard with a temporary error is retried at most `retries` times."""
 
     def __init__(self, shards: Iterable[Shard], *, retries: int) -> None:
         self._shards, self._retries = iter(shards), retries
-        self._again: deque[Shard] = deque()
-        self._failed: Counter[int] = Counter()
+        self._retry_queue: deque[Shard] = deque()
+        self._failures: Counter[int] = Counter()
 
     def next(self) -> Shard | None:
-        """The next shard to do; None when there is none at the moment."""
-        return self._again.popleft() if self._again else next(self._shards, None)
+        """Return the next shard; None if there is none at the moment."""
+        return self._retry_queue.popleft() if self._retry_queue else next(self._shards, None)
 
     def failed(self, shard: Shard, error: Exception) -> None:
-        """Put a shard back, or raise its error.
+        """Queue a shard for a retry, or raise its error.
 
         Raises:
-            Exception: `error`, when it is not temporary or came once more than `retries`.
+            Exception: `error`, if it is not temporary or the retries are used up.
         """
-        self._failed[shard.index] += 1
-        count = self._failed[shard.index]
-        if not isinstance(error, TemporaryError) or count > self._retries:
+        self._failures[shard.index] += 1
+        failures = self._failures[shard.index]
+        if not isinstance(error, TemporaryError) or failures > self._retries:
             raise error
         logger.warning(
-            "%s shard %d of %d failed (%s); trying again, %d of %d",
-            shard.stage, shard.index, shard.of, error, count, self._retries,
+            "%s shard %d of %d failed (%s); retrying, %d of %d",
+            shard.stage, shard.index, shard.of, error, failures, self._retries,
         )  # fmt: skip
-        self._again.append(shard)
+        self._retry_queue.append(shard)
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
+    """Return the number of processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,7 +1,7 @@
-"""Work cut into shards: a task describes what to do, a shard which part of it, an executor where it is done.
+"""Split work into shards: a task says what to do, a shard which part, and an executor runs it.
 
-In: a number of shards and which are done already. Out: `Shard`s, and the protocols of tasks and executors. A shard
-holds no rows: the task reads its input and writes its output itself, so it runs in this process or in another.
+In: a number of shards and the finished ones. Out: `Shard`s, and the protocols of tasks and executors. A shard holds no
+rows: the task reads its input and writes its output itself, so it runs in this process or in another.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Shard:
 
     Attributes:
         run_id: the run the output belongs to.
-        stage: what is done, such as "recommend".
-        index: which part, 0..of-1.
-        of: how many parts there are.
+        stage: name of the stage, such as "recommend".
+        index: number of the part, 0..n_shards-1.
+        n_shards: number of parts.
     """
 
     run_id: str
@@ -38,37 +38,37 @@ class Shard:
 
 
 class ShardTask(Protocol[R_co]):
-    """Work that can be done shard by shard, each shard at any time, in any order, and more than once.
+    """Work that can be done shard by shard, at any time, in any order, and more than once.
 
-    A second run of a shard must change nothing that the first has finished: executors repeat after errors.
+    Running a shard again must not change finished output: executors retry after errors.
     """
 
     def setup(self) -> None:
-        """Open and load what every shard needs; called once in each worker before its first shard."""
+        """Load everything the shards need; called once in each worker before its first shard."""
         ...
 
     def run(self, shard: Shard) -> R_co:
-        """Do one shard and say in a few numbers what was done."""
+        """Run one shard and return a few numbers that summarise its output."""
         ...
 
 
 class Executor(Protocol):
-    """Runs the shards of a task somewhere."""
+    """Runs the shards of a task."""
 
     def map(
         self, task: ShardTask[R], shards: Iterable[Shard], *, workers: int = 1, retries: int = 0
     ) -> Iterator[tuple[Shard, R]]:
-        """Run every shard; give each one's result as it is finished, in any order.
+        """Run every shard; yield each result when it is finished, in any order.
 
         Args:
-            task: what to do.
-            shards: which parts.
-            workers: how many run at the same time.
-            retries: how often a shard that met a temporary trouble (`TemporaryError`) is run again.
+            task: the task.
+            shards: its shards.
+            workers: number of workers that run at the same time.
+            retries: how often a shard with a temporary error (`TemporaryError`) is run again.
 
         Raises:
             UsageError: the executor cannot run that many workers.
-            Exception: what a shard raised, when it was not temporary or came once more than `retries`; shards not yet
+            Exception: the error of a shard, if it is not temporary or the retries are used up; shards that have not
                 begun are dropped then.
         """
         ...
@@ -77,15 +77,15 @@ class Executor(Protocol):
 def plan(
     run_id: str, stage: str, of: int, *, done: Collection[int] = (), part: int = 0, parts: int = 1
 ) -> Iterator[Shard]:
-    """The shards still to do, ascending.
+    """Yield the shards to run, in ascending order.
 
     Args:
         run_id: the run.
-        stage: what is done.
-        of: number of shards in all.
-        done: shards that are in the run's ledger already.
-        part: with several machines, which of them this is (0..parts-1); it gets every `parts`-th shard.
-        parts: how many machines share the shards.
+        stage: name of the stage.
+        n_shards: total number of shards.
+        finished: shards that are already in the run's ledger.
+        part: with several machines, the number of this one (0..parts-1); it gets every `parts`-th shard.
+        parts: number of machines that share the shards.
 
     Raises:
         UsageError: there is no such part.

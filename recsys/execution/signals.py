@@ -1,6 +1,6 @@
-"""Stopping cleanly: SIGTERM and SIGINT become `InterruptedRunError`, at once or at the next safe point.
+"""Stop cleanly: SIGTERM and SIGINT raise `InterruptedRunError`, at once or at the next safe point.
 
-In: the two signals. Out: an exception with exit code 143 or 130, raised where nothing is half done.
+In: the two signals. Out: an exception with exit code 143 or 130, raised where no work is left half done.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class _State:
-    """A process has one set of signal handlers, so there is one of these."""
+    """State of the signal handlers; a process has one set of them, so this class is not instantiated."""
 
     depth = 0
-    asked: int | None = None
+    pending: int | None = None
 
 
-def _raise(number: int) -> None:
-    _State.asked = None
+def _raise_interrupted(number: int) -> None:
+    _State.pending = None
     name = signal.Signals(number).name
-    raise InterruptedRunError(f"stopped by {name}; the same command goes on where it stopped", signal_number=number)
+    raise InterruptedRunError(f"stopped by {name}; run the same command again to resume", signal_number=number)
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:
-    if _State.depth == 0 or _State.asked is not None:  # nothing to protect, or asked for the second time
-        _raise(number)
-    _State.asked = number
+    if _State.depth == 0 or _State.pending is not None:  # nothing to protect, or the second signal
+        _raise_interrupted(number)
+    _State.pending = number
 
 
 @contextmanager
 def handle_signals() -> Iterator[None]:
-    """Turn the signals into errors inside the block (in the main thread; elsewhere signals never arrive)."""
+    """Convert the signals to errors inside the block (in the main thread; others never receive signals)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
+    previous = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
-        _State.asked = None
+        _State.pending = None
 
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Hold a signal back until `raise_pending_signal` is called or the block ends; a second signal is not held back.
+    """Defer a signal until `raise_pending_signal` is called or the block ends.
 
-    An error of the block itself goes first: a held signal never hides it.
+    A second signal is not deferred. An error of the block itself takes precedence: a deferred signal never hides it.
     """
     _State.depth += 1
     try:
@@ -66,10 +66,10 @@ def defer_signals() -> Iterator[None]:
 
 
 def raise_pending_signal() -> None:
-    """Raise the signal held back by `defer_signals`, if one came.
+    """Raise the signal deferred by `defer_signals`, if there is one.
 
     Raises:
         InterruptedRunError: a signal asked this process to stop.
     """
-    if _State.asked is not None:
-        _raise(_State.asked)
+    if _State.pending is not None:
+        _raise_interrupted(_State.pending)

@@ -1,6 +1,6 @@
-"""The vectors of the products, as a table that other programs can read.
+"""Product vectors as a table that other programs can read.
 
-In: ids, vectors, what each was made from. Out: rows of product_embeddings; rows that did not change are not written.
+In: ids, vectors, content hashes. Out: rows of product_embeddings; unchanged rows are not written.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from recsys.store import tables
 from recsys.store.recommendations import chunks
 from recsys.types import FloatArray
 
-_BATCH = 2000
-"""Rows turned into columns at a time."""
+_FETCH_ROWS = 2000
+"""Rows converted to columns at a time."""
 
 
 def write(
@@ -32,51 +32,53 @@ def write(
     model_version: str,
     hashes: npt.NDArray[np.uint64],
 ) -> int:
-    """Write the vectors that differ from what is stored, by model and content hash; drop those of gone products.
+    """Write the vectors whose model or content hash changed; delete the vectors of removed products.
 
     Args:
         connection: in a transaction.
-        dialect: the database's.
-        ids: product ids; products not among them lose their vector.
+        dialect: dialect of the database.
+        ids: product ids; the vectors of all other products are deleted.
         vectors: (n, d).
-        model_version: the model that made them.
-        hashes: (n,) what each was made from.
+        model_version: the model that computed them.
+        hashes: (n,) hashes of the content each vector was computed from.
 
     Returns:
-        Vectors written.
+        Number of vectors written.
     """
     table = tables.product_embeddings
-    wanted = pl.DataFrame(
+    current = pl.DataFrame(
         {"product_id": ids, "content": hashes}, schema={"product_id": pl.String, "content": pl.UInt64}
     )
-    stored = _stored(connection, model_version)
-    gone = stored.join(wanted, on="product_id", how="anti")["product_id"].sort().to_list()
-    for some in chunks(gone):
-        connection.execute(sa.delete(table).where(table.c.product_id.in_(some)))
-    changed = wanted.with_row_index("row").join(stored, on=["product_id", "content"], how="anti", maintain_order="left")
+    stored = _read_content_hashes(connection, model_version)
+    removed = stored.join(current, on="product_id", how="anti")["product_id"].sort().to_list()
+    for chunk in chunks(removed):
+        connection.execute(sa.delete(table).where(table.c.product_id.in_(chunk)))
+    changed = current.with_row_index("row").join(
+        stored, on=["product_id", "content"], how="anti", maintain_order="left"
+    )
     if not changed.height:
         return 0
-    little = vectors[changed["row"].to_numpy()].astype("<f4", copy=False)
+    little_endian = vectors[changed["row"].to_numpy()].astype("<f4", copy=False)
     frame = changed.select(
         "product_id",
         pl.lit(model_version).alias("model_version"),
         pl.Series("content_hash", [f"{value:016x}" for value in changed["content"].to_list()], dtype=pl.String),
         pl.lit(vectors.shape[1], pl.Int32).alias("dim"),
-        pl.Series("vector", [row.tobytes() for row in little], dtype=pl.Binary),
+        pl.Series("vector", [row.tobytes() for row in little_endian], dtype=pl.Binary),
     )
     dialect.upsert(connection, table, frame)
     return changed.height
 
 
 @memory.gc_paused()
-def _stored(connection: Connection, model_version: str) -> pl.DataFrame:
-    """What is stored: product_id, and as `content` the hash of what this model made the vector from, else null."""
+def _read_content_hashes(connection: Connection, model_version: str) -> pl.DataFrame:
+    """Read stored rows: product_id and `content`, the content hash of this model's vector, else null."""
     table = tables.product_embeddings
-    own = sa.case((table.c.model_version == model_version, table.c.content_hash))
-    result = connection.execute(sa.select(table.c.product_id, own))
+    hash_of_model = sa.case((table.c.model_version == model_version, table.c.content_hash))
+    result = connection.execute(sa.select(table.c.product_id, hash_of_model))
     blocks = [pl.DataFrame(schema={"product_id": pl.String, "text": pl.String})]
-    while block := result.fetchmany(_BATCH):
+    while block := result.fetchmany(_FETCH_ROWS):
         products, texts = zip(*block, strict=True)
         blocks.append(pl.DataFrame({"product_id": products, "text": texts}, schema=blocks[0].schema))
-    found = pl.concat(blocks)
-    return found.select("product_id", content=pl.col("text").str.to_integer(base=16, dtype=pl.UInt64, strict=False))
+    stored = pl.concat(blocks)
+    return stored.select("product_id", content=pl.col("text").str.to_integer(base=16, dtype=pl.UInt64, strict=False))

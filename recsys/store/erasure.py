@@ -1,9 +1,9 @@
-"""Forgetting users: every row of theirs goes, in all runs, and a hash keeps them from coming back.
+"""Erase users: delete their rows in all tables and runs, and keep hashes that reject them later.
 
-In: a store whose lease is held, user ids. Out: how many rows went. One transaction: all of it or nothing.
+In: a store opened with the lease, user ids. Out: numbers of deleted rows. All in one transaction.
 
-A finished run keeps its promise that rows and ledger agree: what was taken out of it is booked in a ledger line of its
-own, number `BOOKED`. A run at work is given up; the next one is made without these users.
+Rows and ledger of a finished run must agree: deleted rows are subtracted in a ledger row of their own, with shard id
+`BOOKED`. Unfinished runs are marked as failed; the next run is written without these users.
 """
 
 from __future__ import annotations
@@ -18,27 +18,26 @@ from sqlalchemy.engine import Connection
 from recsys.data.erased_users import ErasedUsers, user_hash
 from recsys.data.schema import DEFAULT_USER
 from recsys.errors import UsageError
-from recsys.store import retention as prune
-from recsys.store import tables
+from recsys.store import retention, tables
 from recsys.store.recommendations import chunks
 
 if TYPE_CHECKING:
     from recsys.store.store import Store
 
 BOOKED: Final = -1
-"""Number of the ledger line that says what forgetting took out of a run."""
+"""Shard id of the ledger row that holds the rows erased from a run, as negative counts."""
 
 
 @dataclass(frozen=True)
 class ErasureCounts:
-    """What went.
+    """Numbers of erased rows.
 
     Attributes:
-        users: of the given ids, those the store held anything of.
-        events: rows.
-        lists: rows of recommendations, in all runs.
-        rejected: rejected rows of which only the reason is left.
-        runs: unfinished runs that were given up.
+        users: requested users that had rows in the store.
+        events: deleted events.
+        lists: deleted rows of recommendations, in all runs.
+        rejected: rejected rows whose content was cleared; the reason is kept.
+        runs: unfinished runs that were marked as failed.
     """
 
     users: int
@@ -49,101 +48,107 @@ class ErasureCounts:
 
 
 def load_erased_users(store: Store) -> ErasedUsers:
-    """Who was forgotten before."""
+    """Return the users erased so far, as hashes."""
     with store.reader() as connection:
         return ErasedUsers(frozenset(connection.execute(sa.select(tables.forgotten_users.c.user_hash)).scalars()))
 
 
 def erase_users(store: Store, user_ids: Sequence[str]) -> ErasureCounts:
-    """Erase users from every table of the store, and note their hashes.
+    """Erase users from every table of the store, and record their hashes.
 
     Args:
         store: opened with the lease.
-        user_ids: whom; those the store does not know are noted too, so that they cannot come.
+        user_ids: users to erase; unknown ids are recorded too, so that later inputs cannot bring them in.
 
     Raises:
-        UsageError: the list for users without history is no user.
+        UsageError: an id is that of the list for users without history, which is no user.
     """
     ids = list(dict.fromkeys(user_ids))
     if DEFAULT_USER in ids:
         raise UsageError(f"'{DEFAULT_USER}' is the list for users without history, not a user")
-    hashes = {user_hash(one): one for one in ids}
+    hashes = {user_hash(user_id): user_id for user_id in ids}
     with store.engine.begin() as connection:
         now = store.dialect.now(connection)
-        for one in hashes:
-            store.dialect.insert_new(connection, tables.forgotten_users, {"user_hash": one, "forgotten_at": now})
-        found = _held(connection, ids)
-        events = sum(_deleted(connection, tables.events, some) for some in chunks(ids))
-        for some in chunks(ids):
-            _deleted(connection, tables.users, some)
-        given_up = _given_up(connection)
-        lists, listed = _lists(store, connection, ids, without=set(given_up))
-        rejected = _blanked(connection, ErasedUsers(frozenset(hashes)))
-    prune.delete_rows(store.engine, store.dialect, given_up)
+        for digest in hashes:
+            store.dialect.insert_new(connection, tables.forgotten_users, {"user_hash": digest, "forgotten_at": now})
+        stored_users = _find_stored_users(connection, ids)
+        events = sum(_delete_user_rows(connection, tables.events, chunk) for chunk in chunks(ids))
+        for chunk in chunks(ids):
+            _delete_user_rows(connection, tables.users, chunk)
+        failed_runs = _fail_unfinished_runs(connection)
+        lists, listed_users = _delete_recommendations(store, connection, ids, excluded_runs=set(failed_runs))
+        rejected = _clear_rejected_rows(connection, ErasedUsers(frozenset(hashes)))
+    retention.delete_rows(store.engine, store.dialect, failed_runs)
     store.dialect.overwrite(store.engine)
-    return ErasureCounts(len(found | listed), events, lists, rejected, len(given_up))
+    return ErasureCounts(len(stored_users | listed_users), events, lists, rejected, len(failed_runs))
 
 
-def _held(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Which of the ids are among users and events."""
-    out: set[str] = set()
-    for some in chunks(ids):
+def _find_stored_users(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Return the ids that occur in users or events."""
+    stored: set[str] = set()
+    for chunk in chunks(ids):
         for table in (tables.users, tables.events):
-            query = sa.select(table.c.user_id).where(table.c.user_id.in_(some)).distinct()
-            out |= set(connection.execute(query).scalars())
-    return out
+            query = sa.select(table.c.user_id).where(table.c.user_id.in_(chunk)).distinct()
+            stored |= set(connection.execute(query).scalars())
+    return stored
 
 
-def _deleted(connection: Connection, table: sa.Table, ids: list[str], *where: sa.ColumnElement[bool]) -> int:
+def _delete_user_rows(connection: Connection, table: sa.Table, ids: list[str], *where: sa.ColumnElement[bool]) -> int:
     return connection.execute(sa.delete(table).where(*where, table.c.user_id.in_(ids))).rowcount
 
 
-def _given_up(connection: Connection) -> list[str]:
-    """Unfinished runs of lists: they are over."""
+def _fail_unfinished_runs(connection: Connection) -> list[str]:
+    """Mark unfinished runs of recommendations as failed; return their ids."""
     runs = tables.runs
-    at_work = sa.select(runs.c.run_id).where(runs.c.state == "building", runs.c.kind == "recommend")
-    out = list(connection.execute(at_work.with_for_update()).scalars())
-    for run_id in out:
-        prune.mark_failed(connection, run_id, reason="given up: users of it were forgotten")
-    return out
+    unfinished = sa.select(runs.c.run_id).where(runs.c.state == "building", runs.c.kind == "recommend")
+    run_ids = list(connection.execute(unfinished.with_for_update()).scalars())
+    for run_id in run_ids:
+        retention.mark_failed(connection, run_id, reason="given up: users of it were forgotten")
+    return run_ids
 
 
-def _lists(store: Store, connection: Connection, ids: Sequence[str], *, without: set[str]) -> tuple[int, set[str]]:
-    """Delete the users' lists of all runs and book it in their ledgers: rows, and whose."""
-    whole, total, users = tables.recommendations_all, 0, set[str]()
-    for run_id in store.dialect.run_ids(connection, whole):
-        if run_id in without:
+def _delete_recommendations(
+    store: Store, connection: Connection, ids: Sequence[str], *, excluded_runs: set[str]
+) -> tuple[int, set[str]]:
+    """Delete the users' recommendations in all runs and record rows and users in the ledgers.
+
+    Returns:
+        Rows deleted, and the users that had any.
+    """
+    table, total, users = tables.recommendations_all, 0, set[str]()
+    for run_id in store.dialect.run_ids(connection, table):
+        if run_id in excluded_runs:
             continue
-        place, rows, mine = store.dialect.run_storage(whole, run_id), 0, set[str]()
+        storage, rows, run_users = store.dialect.run_storage(table, run_id), 0, set[str]()
         placement = sa.select(tables.runs.c.placement).where(tables.runs.c.run_id == run_id).scalar_subquery()
-        here = (place.c.run_id == run_id, place.c.placement == placement)
-        for some in chunks(ids):
-            query = sa.select(place.c.user_id).where(*here, place.c.user_id.in_(some)).distinct()
-            mine |= set(connection.execute(query).scalars())
-            rows += _deleted(connection, place, some, *here)
+        in_run = (storage.c.run_id == run_id, storage.c.placement == placement)
+        for chunk in chunks(ids):
+            query = sa.select(storage.c.user_id).where(*in_run, storage.c.user_id.in_(chunk)).distinct()
+            run_users |= set(connection.execute(query).scalars())
+            rows += _delete_user_rows(connection, storage, chunk, *in_run)
         if rows:
-            _booked(store, connection, run_id, users=len(mine), rows=rows)
-        total, users = total + rows, users | mine
+            _record_in_ledger(store, connection, run_id, users=len(run_users), rows=rows)
+        total, users = total + rows, users | run_users
     return total, users
 
 
-def _booked(store: Store, connection: Connection, run_id: str, *, users: int, rows: int) -> None:
+def _record_in_ledger(store: Store, connection: Connection, run_id: str, *, users: int, rows: int) -> None:
     shards = tables.run_shards
-    line = {"run_id": run_id, "shard_id": BOOKED, "n_users": 0, "n_rows": 0, "checksum": "forgotten"}
-    store.dialect.insert_new(connection, shards, line)
-    less = {"n_users": shards.c.n_users - users, "n_rows": shards.c.n_rows - rows}
-    connection.execute(sa.update(shards).where(shards.c.run_id == run_id, shards.c.shard_id == BOOKED).values(less))
+    ledger_row = {"run_id": run_id, "shard_id": BOOKED, "n_users": 0, "n_rows": 0, "checksum": "forgotten"}
+    store.dialect.insert_new(connection, shards, ledger_row)
+    reduced = {"n_users": shards.c.n_users - users, "n_rows": shards.c.n_rows - rows}
+    connection.execute(sa.update(shards).where(shards.c.run_id == run_id, shards.c.shard_id == BOOKED).values(reduced))
 
 
-def _blanked(connection: Connection, gone: ErasedUsers) -> int:
-    """Take away what rejected rows of these users held; that a row was rejected, and why, stays."""
-    bad = tables.rejected_rows
-    key = (bad.c.source, bad.c.row_no, bad.c.table_name, bad.c.code)
-    held = connection.execute(sa.select(*key, bad.c.row_json).where(bad.c.row_json.is_not(None)))
-    named = [tuple(row[:4]) for row in held if gone.named(row[4])]
-    for values in named:
-        same = [
+def _clear_rejected_rows(connection: Connection, erased: ErasedUsers) -> int:
+    """Clear the content of rejected rows that name these users; the rejection and its reason stay."""
+    rejected = tables.rejected_rows
+    key = (rejected.c.source, rejected.c.row_no, rejected.c.table_name, rejected.c.code)
+    rows = connection.execute(sa.select(*key, rejected.c.row_json).where(rejected.c.row_json.is_not(None)))
+    keys = [tuple(row[:4]) for row in rows if erased.named(row[4])]
+    for values in keys:
+        same_key = [
             column.is_(None) if value is None else column == value for column, value in zip(key, values, strict=True)
         ]
-        connection.execute(sa.update(bad).where(*same).values(value_excerpt=None, row_json=None))
-    return len(named)
+        connection.execute(sa.update(rejected).where(*same_key).values(value_excerpt=None, row_json=None))
+    return len(keys)

@@ -1,6 +1,6 @@
-"""Writing a shop's accepted rows, and keeping the rejected ones with their reasons.
+"""Write accepted input rows, and keep rejected rows with their reasons.
 
-In: canonical frames (times as UTC seconds) and rejects. Out: rows in products, users, events, rejected_rows.
+In: canonical frames (times as UTC seconds) and rejected rows. Out: rows in products, users, events, rejected_rows.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from recsys.store.store import Store
 
-_ORDER = ("products", "users", "events")
-_CHUNK = 200_000
+_WRITE_ORDER = ("products", "users", "events")
+_UPSERT_ROWS = 200_000
+"""Rows of one upsert."""
 
 
 def write_inputs(
@@ -33,14 +34,14 @@ def write_inputs(
     sources: Sequence[str],
     pictured: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
-    """Insert or replace accepted rows by key; replace the rejects of the same sources. One transaction for all.
+    """Insert or replace accepted rows by key, and replace rejected rows by source, in one transaction.
 
     Args:
         store: the store.
         accepted: canonical frames by table name; `occurred_at` and `created_at` are Int64 UTC seconds.
         rejected: columns schema.REJECTED_COLUMNS.
-        sources: what the rows were read from; reading it again replaces its rejects.
-        pictured: products stored before that have a picture file now: id to file name.
+        sources: inputs the rows were read from; reading a source again replaces its rejected rows.
+        image_files: stored products that have an image file now: product id to file name.
 
     Returns:
         Rows written by table.
@@ -49,12 +50,12 @@ def write_inputs(
         counts = write_rows(store, connection, accepted, int(store.dialect.now(connection).timestamp()))
         if pictured:
             products = tables.products
-            named = (
+            set_image = (
                 sa.update(products)
                 .where(products.c.product_id == sa.bindparam("id"))
                 .values(image=sa.bindparam("file"))
             )
-            connection.execute(named, [{"id": name, "file": file} for name, file in pictured.items()])
+            connection.execute(set_image, [{"id": product_id, "file": file} for product_id, file in pictured.items()])
         connection.execute(sa.delete(tables.rejected_rows).where(tables.rejected_rows.c.source.in_(sources)))
         store.dialect.bulk_load(connection, tables.rejected_rows, rejected)
         counts["rejected"] = rejected.height
@@ -66,19 +67,19 @@ def write_inputs(
 def write_rows(
     store: Store, connection: Connection, accepted: Mapping[str, pl.DataFrame], stamp: int
 ) -> dict[str, int]:
-    """Insert or replace accepted rows by key inside the connection's transaction; return rows written by table."""
+    """Insert or replace accepted rows by key in the open transaction; return rows written by table."""
     counts: dict[str, int] = {}
-    for name in _ORDER:
+    for name in _WRITE_ORDER:
         frame = accepted.get(name)
         if frame is None:
             continue
         table = tables.metadata.tables[name]
-        prepared = _prepared(name, frame, stamp)
-        for start in range(0, prepared.height, _CHUNK):
+        prepared = _prepare_frame(name, frame, stamp)
+        for start in range(0, prepared.height, _UPSERT_ROWS):
             store.dialect.upsert(
                 connection,
                 table,
-                prepared.slice(start, _CHUNK),
+                prepared.slice(start, _UPSERT_ROWS),
                 only_if_changed=(schema.UPDATED_AT,) if name == "products" else (),
                 mark=schema.CONTENT_HASH,
             )
@@ -86,8 +87,8 @@ def write_rows(
     return counts
 
 
-def _prepared(name: str, frame: pl.DataFrame, stamp: int) -> pl.DataFrame:
-    """Bring a canonical frame to the table's columns."""
+def _prepare_frame(name: str, frame: pl.DataFrame, stamp: int) -> pl.DataFrame:
+    """Convert a canonical frame to the table's columns."""
     if name == "products":
         frame = frame.with_columns(pl.lit(stamp, pl.Int64).alias(schema.UPDATED_AT))
     if name == "events":
@@ -95,5 +96,5 @@ def _prepared(name: str, frame: pl.DataFrame, stamp: int) -> pl.DataFrame:
         frame = frame.with_columns(pl.col(schema.ORDER_ID).fill_null(""))
         if schema.LINE_NO not in frame.columns:
             frame = frame.with_columns(pl.int_range(pl.len()).over(key).cast(pl.Int32).alias(schema.LINE_NO))
-    wanted = [column.name for column in tables.metadata.tables[name].columns if column.name in frame.columns]
-    return sql_times(frame.select(wanted), (schema.OCCURRED_AT, schema.CREATED_AT, schema.UPDATED_AT))
+    columns = [column.name for column in tables.metadata.tables[name].columns if column.name in frame.columns]
+    return sql_times(frame.select(columns), (schema.OCCURRED_AT, schema.CREATED_AT, schema.UPDATED_AT))

@@ -1,6 +1,6 @@
-"""Values that products lack and the model has guessed, as a table that other programs can read.
+"""Predicted attribute values of products, as a table that other programs can read.
 
-In: attributes that were asked about, rows of guesses. Out: rows of predicted_attributes, old guesses replaced.
+In: the predicted attributes, rows of predictions. Out: rows of predicted_attributes, earlier predictions replaced.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCHEMA = {
     "confidence": pl.Float64,
     "model_version": pl.String,
 }
-"""The columns of a frame of guesses."""
+"""Columns of a frame of predictions."""
 
 
 def replace(
@@ -32,18 +32,18 @@ def replace(
     attributes: Collection[str],
     only: str | None = None,
 ) -> int:
-    """Put guesses in the place of the older ones.
+    """Replace earlier predictions by new ones.
 
     Args:
         connection: in a transaction.
-        dialect: the database's.
-        guesses: columns `SCHEMA`, each product and attribute once.
-        attributes: the attributes that were asked about: what stood about them goes, also where no guess takes its
-            place. Guesses about others stay.
-        only: a model version; when given, what other models guessed goes too, whatever it is about.
+        dialect: dialect of the database.
+        predictions: columns `SCHEMA`, each product and attribute once.
+        attributes: attributes that were predicted: all earlier predictions of them are deleted, also those without
+            a new one. Predictions of other attributes stay.
+        model_version: if set, predictions of other model versions are deleted too, of any attribute.
 
     Returns:
-        Guesses written.
+        Number of predictions written.
     """
     table = tables.predicted_attributes
     for name in sorted(attributes):

@@ -1,4 +1,4 @@
-"""The pointer that consumers read through: moved forward to a finished run, and back.
+"""Publish and roll back runs: consumers read the run that a row of `publications` points to.
 
 In: a connection in a transaction. Out: one changed row of `publications`, and the new states of two runs.
 """
@@ -15,36 +15,37 @@ from sqlalchemy.exc import IntegrityError
 from recsys.config import PublishSettings
 from recsys.errors import NotFoundError, PublishGuardError, suggestion
 from recsys.execution.failpoints import failpoint
-from recsys.store import publish_guards as guarding
-from recsys.store import tables
+from recsys.store import publish_guards, tables
 
 log = logging.getLogger(__name__)
 
 _RUNS = tables.runs
-_POINTERS = tables.publications
+_PUBLICATIONS = tables.publications
 
 
 def run_row(connection: Connection, run_id: str) -> RowMapping:
-    """The row of a run.
+    """Return the row of a run.
 
     Raises:
         NotFoundError: there is no such run.
     """
-    found = connection.execute(sa.select(_RUNS).where(_RUNS.c.run_id == run_id)).mappings().first()
-    if found is None:
-        known = connection.execute(sa.select(_RUNS.c.run_id)).scalars().all()
-        raise NotFoundError(f"there is no run '{run_id}'{suggestion(run_id, known)}; 'recsys runs list' lists them")
-    return found
+    row = connection.execute(sa.select(_RUNS).where(_RUNS.c.run_id == run_id)).mappings().first()
+    if row is None:
+        run_ids = connection.execute(sa.select(_RUNS.c.run_id)).scalars().all()
+        raise NotFoundError(f"there is no run '{run_id}'{suggestion(run_id, run_ids)}; 'recsys runs list' lists them")
+    return row
 
 
 def published_run(connection: Connection, placement: str) -> RowMapping | None:
-    """The row of the run that consumers read at a placement; None where nothing is published."""
-    pointed = connection.execute(sa.select(_POINTERS.c.run_id).where(_POINTERS.c.placement == placement)).scalar()
-    return None if pointed is None else run_row(connection, pointed)
+    """Return the row of the run published at a placement; None if nothing is published."""
+    run_id = connection.execute(
+        sa.select(_PUBLICATIONS.c.run_id).where(_PUBLICATIONS.c.placement == placement)
+    ).scalar()
+    return None if run_id is None else run_row(connection, run_id)
 
 
 def latest_ready_run(connection: Connection, placement: str) -> str:
-    """The newest finished run that was never published.
+    """Return the newest finished run that was never published.
 
     Raises:
         NotFoundError: there is none.
@@ -65,93 +66,104 @@ def publish(
     force: bool,
     now: datetime,
 ) -> None:
-    """Point a run's placement at it, if the guards let it; the run that was read becomes the one to go back to.
+    """Publish a run at its placement if the guards pass; the current run becomes the rollback target.
 
     Raises:
-        NotFoundError: no such run, or it was never finished, or its rows are pruned.
-        PublishGuardError: a guard refuses.
+        NotFoundError: there is no such run, it was never finished, or its rows are pruned.
+        PublishGuardError: a guard fails.
     """
     run = run_row(connection, run_id)
     if run["state"] in ("building", "failed") or run["pruned_at"] is not None:
         state = "pruned" if run["pruned_at"] is not None else run["state"]
         raise NotFoundError(f"run {run_id} cannot be published: it is {state}; see 'recsys runs list'")
     placement = run["placement"]
-    current = _current(connection, placement)
-    read_now = None if current is None else str(current["run_id"])
+    current = _lock_publication(connection, placement)
+    current_run_id = None if current is None else str(current["run_id"])
     failpoint("store.guards.before")
     if run["kind"] == "recommend" and guards is not None:
         expected = expected_users if expected_users is not None else int((run["counts"] or {}).get("users", 0))
-        said = guarding.failed_guards(connection, run_id, settings=guards, expected_users=expected, last_run=read_now)
-        if said and force:
-            log.warning("run %s is published although: %s", run_id, "; ".join(said))
-        elif said:
+        failures = publish_guards.failed_guards(
+            connection, run_id, settings=guards, expected_users=expected, last_run=current_run_id
+        )
+        if failures and force:
+            log.warning("run %s is published although guards failed: %s", run_id, "; ".join(failures))
+        elif failures:
             raise PublishGuardError(
-                f"run {run_id} is not published: {'; '.join(said)}. What consumers read is unchanged; "
-                f"'recsys publish {run_id} --force' publishes it all the same"
+                f"run {run_id} is not published: {'; '.join(failures)}. The published run is unchanged; "
+                f"'recsys publish {run_id} --force' publishes it despite this"
             )
     failpoint("store.guards.after")
-    if read_now == run_id:
+    if current_run_id == run_id:
         return
     failpoint("store.flip.before")
-    if read_now is None:
-        if not _first(connection, placement, run_id, now=now):  # then there is a pointer to judge by and to move
+    if current_run_id is None:
+        if not _insert_publication(connection, placement, run_id, now=now):
+            # another publisher was first: check against its run and update its row
             publish(connection, run_id, guards=guards, expected_users=expected_users, force=force, now=now)
             return
     else:
-        _move(connection, placement, to=run_id, back_to=read_now, now=now)
-        _mark(connection, read_now, state="superseded")
+        _update_publication(connection, placement, run_id=run_id, previous_run_id=current_run_id, now=now)
+        _update_run(connection, current_run_id, state="superseded")
     failpoint("store.flip.after")
-    _mark(connection, run_id, state="published", published_at=now)
+    _update_run(connection, run_id, state="published", published_at=now)
 
 
 def rollback(connection: Connection, placement: str, *, now: datetime) -> str:
-    """Point a placement at the run before; return that run's id.
+    """Publish the previous run of a placement again; return its id.
 
     Raises:
         NotFoundError: nothing is published there, or there is no earlier run with its rows.
     """
-    current = _current(connection, placement)
+    current = _lock_publication(connection, placement)
     if current is None:
-        raise NotFoundError(f"nothing is published at '{placement}'; there is nothing to go back from")
-    before = current["previous_run_id"]
-    if before is None or run_row(connection, before)["pruned_at"] is not None:
-        raise NotFoundError(f"run {current['run_id']} at '{placement}' has no earlier run to go back to")
+        raise NotFoundError(f"nothing is published at '{placement}'; there is nothing to roll back")
+    previous = current["previous_run_id"]
+    if previous is None or run_row(connection, previous)["pruned_at"] is not None:
+        raise NotFoundError(
+            f"run {current['run_id']} at '{placement}' has no earlier run to roll back to; publish another run instead"
+        )
     earlier = sa.select(sa.func.max(_RUNS.c.run_id)).where(
         _RUNS.c.placement == placement,
         _RUNS.c.state == "superseded",
         _RUNS.c.pruned_at.is_(None),
-        _RUNS.c.run_id < before,
+        _RUNS.c.run_id < previous,
     )
-    _move(connection, placement, to=before, back_to=connection.execute(earlier).scalar_one(), now=now)
-    _mark(connection, current["run_id"], state="rolled_back")
-    _mark(connection, before, state="published", published_at=now)
-    return str(before)
+    _update_publication(
+        connection, placement, run_id=previous, previous_run_id=connection.execute(earlier).scalar_one(), now=now
+    )
+    _update_run(connection, current["run_id"], state="rolled_back")
+    _update_run(connection, previous, state="published", published_at=now)
+    return str(previous)
 
 
-def _current(connection: Connection, placement: str) -> RowMapping | None:
-    """The pointer of a placement, locked until the transaction ends: two publishers move it one after the other."""
-    query = sa.select(_POINTERS).where(_POINTERS.c.placement == placement).with_for_update()
+def _lock_publication(connection: Connection, placement: str) -> RowMapping | None:
+    """Return the publication of a placement, locked until the transaction ends: publishers run one by one."""
+    query = sa.select(_PUBLICATIONS).where(_PUBLICATIONS.c.placement == placement).with_for_update()
     return connection.execute(query).mappings().first()
 
 
-def _first(connection: Connection, placement: str, run_id: str, *, now: datetime) -> bool:
-    """Make the pointer of a placement; False when another publisher has made it a moment earlier."""
-    made = sa.insert(_POINTERS).values(placement=placement, run_id=run_id, generation=1, updated_at=now)
+def _insert_publication(connection: Connection, placement: str, run_id: str, *, now: datetime) -> bool:
+    """Insert the publication of a placement; return False if another publisher has inserted it."""
+    statement = sa.insert(_PUBLICATIONS).values(placement=placement, run_id=run_id, generation=1, updated_at=now)
     try:
         with connection.begin_nested():
-            connection.execute(made)
+            connection.execute(statement)
     except IntegrityError:
         return False
     return True
 
 
-def _move(connection: Connection, placement: str, *, to: str, back_to: str | None, now: datetime) -> None:
+def _update_publication(
+    connection: Connection, placement: str, *, run_id: str, previous_run_id: str | None, now: datetime
+) -> None:
     connection.execute(
-        sa.update(_POINTERS)
-        .where(_POINTERS.c.placement == placement)
-        .values(run_id=to, previous_run_id=back_to, generation=_POINTERS.c.generation + 1, updated_at=now)
+        sa.update(_PUBLICATIONS)
+        .where(_PUBLICATIONS.c.placement == placement)
+        .values(
+            run_id=run_id, previous_run_id=previous_run_id, generation=_PUBLICATIONS.c.generation + 1, updated_at=now
+        )
     )
 
 
-def _mark(connection: Connection, run_id: str, **values: object) -> None:
+def _update_run(connection: Connection, run_id: str, **values: object) -> None:
     connection.execute(sa.update(_RUNS).where(_RUNS.c.run_id == run_id).values(**values))

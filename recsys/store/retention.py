@@ -1,7 +1,8 @@
-"""Retention: the rows of old runs go, their line in the ledger of runs stays.
+"""Retention: delete the rows of old runs and keep their rows in the table of runs.
 
-In: a connection in a transaction, how many runs to keep. Out: runs marked as pruned; then, in transactions of their
-own and in pieces, their rows. Rows follow the mark, so whoever is killed between the two leaves no run half readable.
+In: a connection in a transaction, the number of runs to keep. Out: runs marked as pruned; then, in separate
+transactions and in chunks, their rows are deleted. The mark comes first, so a killed process leaves no readable run
+with missing rows.
 """
 
 from __future__ import annotations
@@ -21,55 +22,56 @@ from recsys.store.run_ledger import TABLES_BY_KIND
 
 log = logging.getLogger(__name__)
 
-_TABLES = tuple(dict.fromkeys(table for held in TABLES_BY_KIND.values() for table in held))
+_RUN_TABLES = tuple(dict.fromkeys(table for kind_tables in TABLES_BY_KIND.values() for table in kind_tables))
 
 
 def mark_failed(connection: Connection, run_id: str, *, reason: str) -> None:
-    """Mark an unfinished run as failed, with `reason`; its rows go with `delete_rows`."""
+    """Mark an unfinished run as failed, with `reason`; delete its rows with `delete_rows`."""
     runs, shards = tables.runs, tables.run_shards
     connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(state="failed", reason=reason))
     connection.execute(sa.delete(shards).where(shards.c.run_id == run_id))
 
 
 def mark_expired_runs(connection: Connection, keep: int, *, now: datetime) -> list[str]:
-    """Mark all but the newest `keep` published runs of each placement as pruned: nobody can publish them any more.
+    """Mark all but the newest `keep` published runs of each placement as pruned.
 
-    Runs at work, the published run, the one to go back to and finished runs newer than the published one stay.
+    Pruned runs cannot be published again. Unfinished runs, the published run, its rollback target and finished runs
+    newer than the published one stay.
 
     Returns:
-        The runs whose rows may go.
+        The runs whose rows may be deleted.
     """
     runs, publications, shards = tables.runs, tables.publications, tables.run_shards
-    pointed = {
+    referenced = {
         run
         for row in connection.execute(sa.select(publications.c.run_id, publications.c.previous_run_id))
         for run in row
     }
-    named = connection.execute(sa.select(publications.c.placement, publications.c.run_id)).all()
-    current: dict[str, str] = {placement: run_id for placement, run_id in named}
+    rows = connection.execute(sa.select(publications.c.placement, publications.c.run_id)).all()
+    current_runs: dict[str, str] = {placement: run_id for placement, run_id in rows}
     query = sa.select(runs.c.run_id, runs.c.placement, runs.c.state).where(runs.c.pruned_at.is_(None))
-    kept: dict[str, int] = {}
-    gone = []
+    published_counts: dict[str, int] = {}
+    expired = []
     for run_id, placement, state in connection.execute(query.order_by(runs.c.run_id.desc())).all():
-        if state == "building" or (state == "ready" and run_id > current.get(placement, "")):
+        if state == "building" or (state == "ready" and run_id > current_runs.get(placement, "")):
             continue
-        kept[placement] = kept.get(placement, 0) + (state in ("published", "superseded"))
-        enough = kept[placement] > keep or state not in ("published", "superseded")
-        if enough and run_id not in pointed:
-            gone.append(run_id)
-    for run_id in gone:
+        published_counts[placement] = published_counts.get(placement, 0) + (state in ("published", "superseded"))
+        is_expired = published_counts[placement] > keep or state not in ("published", "superseded")
+        if is_expired and run_id not in referenced:
+            expired.append(run_id)
+    for run_id in expired:
         connection.execute(sa.delete(shards).where(shards.c.run_id == run_id))
         connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(pruned_at=now))
-    return gone
+    return expired
 
 
 def delete_rows(engine: Engine, dialect: Dialect, run_ids: Iterable[str]) -> None:
-    """Take away all rows of runs that were given up or marked.
+    """Delete all rows of runs that are marked as pruned or failed.
 
     Rows that a long transaction still reads stay for the next `delete_orphaned_rows`, with a warning.
     """
     for run_id in run_ids:
-        for table in _TABLES:
+        for table in _RUN_TABLES:
             failpoint("store.prune.rows.before")
             try:
                 dialect.delete_run_rows(engine, table, run_id)
@@ -80,10 +82,10 @@ def delete_rows(engine: Engine, dialect: Dialect, run_ids: Iterable[str]) -> Non
 
 
 def delete_orphaned_rows(engine: Engine, dialect: Dialect) -> None:
-    """Take away what a killed process left: all rows of all runs that are marked as pruned or were given up."""
+    """Delete rows left by a killed process: all rows of runs marked as pruned or failed."""
     runs = tables.runs
-    over = sa.or_(runs.c.pruned_at.is_not(None), runs.c.state == "failed")
+    is_deletable = sa.or_(runs.c.pruned_at.is_not(None), runs.c.state == "failed")
     with dialect.snapshot(engine) as connection:
-        dead = set(connection.execute(sa.select(runs.c.run_id).where(over)).scalars().all())
-        left = {run_id for table in _TABLES for run_id in dialect.run_ids(connection, table)}
-    delete_rows(engine, dialect, sorted(dead & left))
+        deletable = set(connection.execute(sa.select(runs.c.run_id).where(is_deletable)).scalars().all())
+        stored = {run_id for table in _RUN_TABLES for run_id in dialect.run_ids(connection, table)}
+    delete_rows(engine, dialect, sorted(deletable & stored))

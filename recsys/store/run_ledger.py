@@ -1,4 +1,4 @@
-"""The run ledger: what identifies a run, which of its shards are written, and who may write it.
+"""The run ledger: the identity of a run, its written shards, and the process that may write it.
 
 In: rows of `runs` and `run_shards`. Out: the manifest of a run, its written shards, ids and checksums.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,28 +18,23 @@ from sqlalchemy.engine import Connection, Engine, RowMapping
 from recsys.errors import LeaseHeldError, NotFoundError
 from recsys.store import tables
 
-if TYPE_CHECKING:
-    pass
-if TYPE_CHECKING:
-    pass
-
 TABLES_BY_KIND = {
     "recommend": (tables.recommendations_all,),
     "cluster": (tables.clusters_all, tables.cluster_members_all),
     "similar": (tables.similar_products_all,),
 }
-"""The tables that hold the rows of each kind of run."""
+"""Tables that store the rows of each kind of run."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What decides a run's rows. An unfinished run is gone on with only when all of it is the same.
+    """Inputs that determine a run's rows. An unfinished run is resumed only if all of them match.
 
     Attributes:
         model_version: versions of the models in use.
-        data_fingerprint: names the data.
-        config_hash: names the settings that decide what is in a list.
-        extra: whatever else decides it, such as k.
+        data_fingerprint: fingerprint of the data.
+        config_hash: hash of the settings that affect the rows.
+        extra: further inputs that affect the rows, such as k.
     """
 
     model_version: str
@@ -49,33 +44,36 @@ class Manifest:
 
     @staticmethod
     def from_row(run: RowMapping) -> Manifest:
-        """What a run's row says."""
+        """Read the manifest of a row of `runs`."""
         return Manifest(run["model_version"], run["data_fingerprint"], run["config_hash"], run["extra"] or {})
 
 
 def written_shards(connection: Connection, run_id: str) -> set[int]:
-    """The shards of a run that are written."""
+    """Return the ids of the written shards of a run."""
     shards = tables.run_shards
     return set(connection.execute(sa.select(shards.c.shard_id).where(shards.c.run_id == run_id)).scalars())
 
 
 def checksum(frame: pl.DataFrame) -> str:
-    """What names the rows of a shard: names, types, values and order count, how they lie in memory does not."""
-    told = sha256(repr(dict(frame.schema)).encode())
+    """Compute a checksum of a shard's rows.
+
+    Column names, types, values and order count; the memory layout does not.
+    """
+    digest = sha256(repr(dict(frame.schema)).encode())
     for column in frame.iter_columns():
-        told.update(column.is_null().to_numpy().tobytes())
+        digest.update(column.is_null().to_numpy().tobytes())
         if column.dtype == pl.String:
-            full = column.fill_null("")
-            told.update(full.str.len_bytes().to_numpy().astype("<u4").tobytes())
-            told.update(_text(full))
+            texts = column.fill_null("")
+            digest.update(texts.str.len_bytes().to_numpy().astype("<u4").tobytes())
+            digest.update(_concatenated_utf8(texts))
         else:
             physical = column.to_physical().fill_null(0).to_numpy()
-            told.update(physical.astype(physical.dtype.newbyteorder("<")).tobytes())
-    return told.hexdigest()[:32]
+            digest.update(physical.astype(physical.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()[:32]
 
 
-def _text(column: pl.Series) -> memoryview:
-    """All texts of a column without NULL, one after the other, in UTF-8."""
+def _concatenated_utf8(column: pl.Series) -> memoryview:
+    """Return all texts of a column without NULL, concatenated, in UTF-8."""
     array = column.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets, data = array.buffers()
     ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
@@ -83,30 +81,33 @@ def _text(column: pl.Series) -> memoryview:
 
 
 def new_run_id(now: datetime, newest: str | None) -> str:
-    """A sortable id from the database's clock, later than every earlier one even when that clock jumps back."""
-    made = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}"
-    if newest is None or made > newest:
-        return made
+    """Create a sortable run id from the database's clock, always later than `newest`.
+
+    The id also increases when that clock is set back.
+    """
+    run_id = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}"
+    if newest is None or run_id > newest:
+        return run_id
     digits = int(newest.replace("T", "")) + 1
     text = f"{digits:017d}"
     return f"{text[:8]}T{text[8:]}"
 
 
 def release_unfinished_runs(engine: Engine) -> None:
-    """Note that nobody writes the unfinished runs; to be called while no other process works on the store."""
+    """Clear the writer of all unfinished runs; call it while no other process works on the store."""
     runs = tables.runs
     try:
         with engine.begin() as connection:
             connection.execute(sa.update(runs).where(runs.c.state == "building").values(host=""))
     except NotFoundError:
-        return  # a store without tables has no unfinished run; whoever reads from it will say so
+        return  # a store without tables has no unfinished run; reading from it raises the error
 
 
 def refuse_foreign_run(run: RowMapping, writer: str, *, same: bool) -> None:
-    """Leave an unfinished run alone that others are writing.
+    """Refuse an unfinished run that another process is writing.
 
     Raises:
-        LeaseHeldError: they are: it has a writer of another name, or one of this name but other data or settings.
+        LeaseHeldError: the run has another writer, or the same writer but other data or settings.
     """
     if run["host"] and (run["host"] != writer or not same):
-        raise LeaseHeldError(f"run {run['run_id']} is being written ({run['host']}); try again when it is done")
+        raise LeaseHeldError(f"run {run['run_id']} is being written ({run['host']}); try again when it has finished")

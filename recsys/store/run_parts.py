@@ -1,11 +1,11 @@
-"""One run written by several processes that start on their own, on one machine or on many: the parts of a run.
+"""Write one run from several independent processes, on one machine or on many: the parts of a run.
 
-In: the same manifest in every part. Out: the same run: the first part begins it, the others join it, the one that
-completes the ledger finishes it; each of these happens once, whoever comes when.
+In: the same manifest in every part. Out: one run: the first part begins it, the other parts join it, and the part that
+completes the ledger finishes it; each of these happens exactly once, in whatever order the parts arrive.
 
-A part shares the store's lease with the other parts. The first to hold it, while nobody else does, takes the writer's
-name from every unfinished run: whatever wrote them is gone. So an unfinished run with a name is at work, and one
-without may be gone on with or given up.
+The parts share the store's lease. The first part that holds it exclusively clears the writer of every unfinished run,
+because the process that wrote it has ended. So an unfinished run with a writer is being written, and one without may be
+resumed or marked as failed.
 """
 
 from __future__ import annotations
@@ -17,28 +17,27 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from recsys.errors import RecsysError, TemporaryError
-from recsys.store import publication as pointer
-from recsys.store import tables
+from recsys.store import publication, tables
 from recsys.store.run_ledger import Manifest, written_shards
 from recsys.store.run_writer import RunWriter
 
 if TYPE_CHECKING:
     from recsys.store.store import Store
 
-_TRIES = 5
-"""How often a part tries to begin a run that another one begins at the same moment."""
-_OVER = ("ready", "published")
+_MAX_ATTEMPTS = 5
+"""Attempts of a part to begin a run that another part may begin at the same moment."""
+_FINISHED_STATES = ("ready", "published")
 PARTS = "parts"
-"""Where the metrics of an unfinished run keep what each part has noted."""
+"""Key in the metrics of an unfinished run that holds the statistics of each part."""
 
 
 @dataclass(frozen=True)
 class JoinedRun:
-    """What a part finds.
+    """Run that a part has joined.
 
     Attributes:
-        run: to write; its `done` is the ledger of all parts.
-        state: "building", or "ready" or "published" when all parts are done.
+        run: its writer, whose `done` holds the shards of all parts.
+        state: "building", or "ready" or "published" if all parts are finished.
     """
 
     run: RunWriter
@@ -46,113 +45,126 @@ class JoinedRun:
 
 
 def join_run(store: Store, kind: str, manifest: Manifest, *, placement: str, number: int) -> JoinedRun:
-    """Go on with the run of this manifest, or begin it; the caller shares the store's lease.
+    """Resume the run of this manifest, or begin it; the caller shares the store's lease.
 
-    A finished run of the same models, data and settings is not begun again, unless it was rolled back: a part that is
-    started once more finds its work done.
+    A finished run of the same models, data and settings is not begun again, unless it was rolled back: a restarted
+    part finds nothing left to do.
 
     Args:
         store: the store, opened with `shared`.
-        kind: of the run.
-        manifest: what decides its rows.
-        placement: where consumers will read it.
-        number: how many parts there are.
+        kind: kind of run.
+        manifest: inputs that determine the run's rows.
+        placement: placement under which consumers will read it.
+        n_parts: number of parts.
 
     Raises:
-        LeaseHeldError: another run is at work here.
+        LeaseHeldError: another run of this placement is being written.
     """
-    for _ in range(_TRIES):
-        over = _finished(store, kind, manifest, placement)
-        if over is not None:
-            return over
+    for _ in range(_MAX_ATTEMPTS):
+        finished = _find_finished_run(store, kind, manifest, placement)
+        if finished is not None:
+            return finished
         try:
             run = store.begin_run(kind, manifest, placement=placement, part=f"one of {number} parts")
-        except IntegrityError:  # another part has begun it since we looked
+        except IntegrityError:  # another part has begun it in the meantime
             continue
         return JoinedRun(run, "building")
-    raise TemporaryError(f"the run for '{placement}' cannot be begun: other processes begin it at the same time")
+    raise TemporaryError(
+        f"the run for '{placement}' was not begun: other processes began one at the same time; try again"
+    )
 
 
 def attach_worker(store: Store, run_id: str, *, writer: str) -> RunWriter:
-    """Help to write a run that another process has begun and looks after; no lease is taken.
+    """Return a writer for a run that another process has begun and manages; no lease is acquired.
 
     Args:
-        store: where the run is.
+        store: store of the run.
         run_id: the run.
-        writer: `RunWriter.writer` of that process; once another has taken the run over, nothing is written any more.
+        writer: `RunWriter.writer` of that process; nothing more is written once another process has taken the run
+            over.
 
     Raises:
         NotFoundError: there is no such run.
     """
     with store.reader() as connection:
-        found, done = pointer.run_row(connection, run_id), written_shards(connection, run_id)
+        row, done = publication.run_row(connection, run_id), written_shards(connection, run_id)
     return RunWriter(
         store.engine,
         store.dialect,
         run_id,
-        kind=found["kind"],
-        placement=found["placement"],
+        kind=row["kind"],
+        placement=row["placement"],
         done=done,
         writer=writer,
     )
 
 
-def _finished(store: Store, kind: str, manifest: Manifest, placement: str) -> JoinedRun | None:
+def _find_finished_run(store: Store, kind: str, manifest: Manifest, placement: str) -> JoinedRun | None:
     runs = tables.runs
-    here = (runs.c.placement == placement, runs.c.kind == kind)
+    same_placement = (runs.c.placement == placement, runs.c.kind == kind)
     with store.reader() as connection:
-        newest = sa.select(runs).where(*here).order_by(runs.c.run_id.desc()).limit(1)
+        newest = sa.select(runs).where(*same_placement).order_by(runs.c.run_id.desc()).limit(1)
         row = connection.execute(newest).mappings().first()
-    if row is None or row["state"] not in _OVER:
+    if row is None or row["state"] not in _FINISHED_STATES:
         return None
-    held = (row["model_version"], row["data_fingerprint"], row["config_hash"], (row["extra"] or {}).get("k"))
-    asked = (manifest.model_version, manifest.data_fingerprint, manifest.config_hash, manifest.extra.get("k"))
-    return JoinedRun(attach_worker(store, row["run_id"], writer=row["host"]), row["state"]) if held == asked else None
+    stored_inputs = (row["model_version"], row["data_fingerprint"], row["config_hash"], (row["extra"] or {}).get("k"))
+    requested_inputs = (
+        manifest.model_version,
+        manifest.data_fingerprint,
+        manifest.config_hash,
+        manifest.extra.get("k"),
+    )
+    return (
+        JoinedRun(attach_worker(store, row["run_id"], writer=row["host"]), row["state"])
+        if stored_inputs == requested_inputs
+        else None
+    )
 
 
 def record_part(store: Store, run: RunWriter, part: int, told: dict[str, Any]) -> dict[str, Any]:
-    """Note what a part has done beside the others' notes; return all of them by part.
+    """Add the statistics of a part to those of the other parts; return all of them by part.
 
     Args:
         store: the store.
         run: from `join_run`.
         part: number of the part.
-        told: its figures; `shards` says how many it made.
+        statistics: statistics of the part; `shards` is the number of shards it wrote.
     """
     runs = tables.runs
-    mine = runs.c.run_id == run.run_id
+    this_run = runs.c.run_id == run.run_id
     with store.engine.begin() as connection:
-        row = connection.execute(sa.select(runs).where(mine).with_for_update()).mappings().one()
-        notes: dict[str, Any] = dict((row["metrics"] or {}).get(PARTS, {}))
+        row = connection.execute(sa.select(runs).where(this_run).with_for_update()).mappings().one()
+        statistics_by_part: dict[str, Any] = dict((row["metrics"] or {}).get(PARTS, {}))
         if row["state"] == "building":
-            if told["shards"] or str(part) not in notes:  # started again with nothing to do, it says nothing new
-                notes[str(part)] = told
-            connection.execute(sa.update(runs).where(mine).values(metrics={PARTS: notes}))
-    return notes
+            if told["shards"] or str(part) not in statistics_by_part:
+                # a restarted part without work keeps its statistics
+                statistics_by_part[str(part)] = told
+            connection.execute(sa.update(runs).where(this_run).values(metrics={PARTS: statistics_by_part}))
+    return statistics_by_part
 
 
 def finish_if_complete(
     store: Store, run: RunWriter, of: int, *, counts: dict[str, Any], metrics: dict[str, Any]
 ) -> bool:
-    """Finish a run if the ledger has all of its `of` shards.
+    """Finish a run if its ledger has all `n_shards` shards.
 
     Returns:
-        Whether this call finished it; of all parts, exactly one does.
+        Whether this call finished it; exactly one part does.
 
     Raises:
-        RecsysError: the run was taken over by another process.
+        RecsysError: another process has taken the run over.
     """
     if missing_shards(store, run, of):
         return False
     try:
         run.finish(counts, metrics)
     except RecsysError:
-        if store.run(run.run_id)["state"] in _OVER:  # another part was a moment quicker
+        if store.run(run.run_id)["state"] in _FINISHED_STATES:  # another part finished it first
             return False
         raise
     return True
 
 
 def missing_shards(store: Store, run: RunWriter, of: int) -> int:
-    """How many shards the ledger does not have yet."""
+    """Return the number of shards that are not in the ledger yet."""
     return of - int(store.run(run.run_id)["shards"])

@@ -1,6 +1,6 @@
-"""One write of lists: shards with their ledger lines, then ready, then published. Made by `Store.begin`.
+"""Write one run: shards with their ledger rows, then the state `ready`. Created by `Store.begin_run`.
 
-In: frames without run id. Out: rows under this run's id, which nobody reads before the pointer moves.
+In: frames without a run id. Out: rows under this run's id, which consumers do not read before the run is published.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from recsys.store.run_ledger import TABLES_BY_KIND, checksum, written_shards
 
 
 class RunWriter:
-    """A run that is being written. In a `with` block: leaving it early keeps it resumable and notes why.
+    """Writes the rows of a run.
+
+    Use it in a `with` block: an error keeps the run resumable and records the reason.
 
     Attributes:
-        engine: where the rows go.
+        engine: database the rows are written to.
         run_id: sortable text from the database's clock.
         kind: "recommend", "cluster" or "similar".
-        placement: under which name consumers will read it.
-        done: shards in the ledger; write no others.
-        writer: who may write it, as noted in the run's row.
+        placement: name under which consumers read the run.
+        finished_shards: ids of the shards in the ledger; they are not written again.
+        writer: process that may write the run, as recorded in the run's row.
     """
 
     def __init__(
@@ -61,44 +63,48 @@ class RunWriter:
         reason = " ".join(str(error).split())[:500] or type(error).__name__
         try:
             with self.engine.begin() as connection:
-                ours = (tables.runs.c.state == "building", tables.runs.c.host == self.writer)
-                connection.execute(sa.update(tables.runs).where(self._mine, *ours).values(reason=reason))
-        except RecsysError as trouble:  # the first error is the one to tell; the run resumes without the note
-            error.add_note(f"and the reason could not be noted in the run ledger: {trouble}")
+                still_writing = (tables.runs.c.state == "building", tables.runs.c.host == self.writer)
+                connection.execute(
+                    sa.update(tables.runs).where(self._is_this_run, *still_writing).values(reason=reason)
+                )
+        except RecsysError as ledger_error:  # report the first error; the run can be resumed without the reason
+            error.add_note(f"and the reason could not be written to the run ledger: {ledger_error}")
 
     @property
-    def _mine(self) -> sa.ColumnElement[bool]:
+    def _is_this_run(self) -> sa.ColumnElement[bool]:
         return tables.runs.c.run_id == self.run_id
 
-    def _still_ours(self, connection: Connection) -> None:
-        """Lock the run's row for the rest of the transaction, and see that nobody took the run over.
+    def _lock_run_row(self, connection: Connection) -> None:
+        """Lock the run's row until the transaction ends, and check that this process still owns the run.
 
-        The lease keeps other writers away as long as its connection lives. This also stops a writer that lost it.
+        The lease keeps other writers away as long as its connection lives. This check also stops a writer that has
+        lost its lease.
         """
-        query = sa.select(tables.runs.c.state, tables.runs.c.host).where(self._mine).with_for_update()
-        found = connection.execute(query).first()
-        if found is None or tuple(found) != ("building", self.writer):
-            now = "is gone" if found is None else f"is {found.state}, last written by {found.host}"
-            raise RecsysError(f"run {self.run_id} takes no rows from this process any more: it {now}; run it again")
+        query = sa.select(tables.runs.c.state, tables.runs.c.host).where(self._is_this_run).with_for_update()
+        row = connection.execute(query).first()
+        if row is None or tuple(row) != ("building", self.writer):
+            status = "was deleted" if row is None else f"is {row.state}, last written by {row.host}"
+            raise RecsysError(f"run {self.run_id} takes no rows from this process: it {status}; run the command again")
 
     def write_shard(
         self, shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: CarriedOverLists | None = None
     ) -> bool:
-        """Write a shard's rows and its ledger line in one transaction.
+        """Write a shard's rows and its ledger row in one transaction.
 
         Args:
             shard_id: number of the shard.
-            frame: rows of the kind's first table, without run_id and placement.
+            frame: rows of the first table of this kind of run, without run_id and placement.
             n_users: users in the shard.
-            kept: lists of an earlier run that belong to the shard as they are; they are copied inside the database.
+            carried_over: unchanged lists of an earlier run that belong to the shard; they are copied inside the
+                database.
 
         Returns:
-            Whether rows were written; False when the ledger has the shard already.
+            Whether rows were written; False when the ledger already has the shard.
         """
         if shard_id in self.done:
             return False
-        table, frame = TABLES_BY_KIND[self.kind][0], _without_nan(frame)
-        line = {
+        table, frame = TABLES_BY_KIND[self.kind][0], _nan_to_null(frame)
+        ledger_row = {
             "run_id": self.run_id,
             "shard_id": shard_id,
             "n_users": n_users,
@@ -106,66 +112,67 @@ class RunWriter:
             "checksum": checksum(frame),
         }
         with self.engine.begin() as connection:
-            self._still_ours(connection)
+            self._lock_run_row(connection)
             self._dialect.without_timeout(connection)
-            # the ledger line comes first: a second writer of the shard stops at it before it can write a row
-            if not self._dialect.insert_new(connection, tables.run_shards, line):
+            # the ledger row comes first: a second writer of the shard fails on it before it can write any rows
+            if not self._dialect.insert_new(connection, tables.run_shards, ledger_row):
                 self.done.add(shard_id)
                 return False
             failpoint("store.shard.rows.before")
             if kept is not None and kept.users:
-                place = self._dialect.run_storage(table, self.run_id)
-                copied = kept.copy(connection, place, self.run_id, placement=self.placement)
-                at = (tables.run_shards.c.run_id == self.run_id, tables.run_shards.c.shard_id == shard_id)
-                connection.execute(sa.update(tables.run_shards).where(*at).values(n_rows=frame.height + copied))
-            self._load(connection, table, frame)
+                storage = self._dialect.run_storage(table, self.run_id)
+                copied = kept.copy(connection, storage, self.run_id, placement=self.placement)
+                this_shard = (tables.run_shards.c.run_id == self.run_id, tables.run_shards.c.shard_id == shard_id)
+                connection.execute(sa.update(tables.run_shards).where(*this_shard).values(n_rows=frame.height + copied))
+            self._bulk_load(connection, table, frame)
             failpoint("store.shard.commit.before")
         failpoint("store.shard.commit.after")
         self.done.add(shard_id)
         return True
 
     def write_table(self, name: str, frame: pl.DataFrame) -> None:
-        """Write all of this run's rows of one table, replacing what an earlier try left."""
+        """Write all rows of this run in one table, replacing the rows of an earlier attempt."""
         table = tables.metadata.tables[name]
         with self.engine.begin() as connection:
-            self._still_ours(connection)
-            place = self._dialect.run_storage(table, self.run_id)
-            connection.execute(sa.delete(place).where(place.c.run_id == self.run_id))
-            self._load(connection, table, _without_nan(frame))
+            self._lock_run_row(connection)
+            storage = self._dialect.run_storage(table, self.run_id)
+            connection.execute(sa.delete(storage).where(storage.c.run_id == self.run_id))
+            self._bulk_load(connection, table, _nan_to_null(frame))
             failpoint("store.table.commit.before")
         failpoint("store.table.commit.after")
 
-    def _load(self, connection: Connection, table: sa.Table, frame: pl.DataFrame) -> None:
-        """Write rows of `table` where this run's rows lie until it is finished, with the run's own columns."""
-        same = {"run_id": self.run_id} | ({"placement": self.placement} if "placement" in table.c else {})
-        self._dialect.bulk_load(connection, self._dialect.run_storage(table, self.run_id), frame, same=same)
+    def _bulk_load(self, connection: Connection, table: sa.Table, frame: pl.DataFrame) -> None:
+        """Insert rows into the storage of this unfinished run, with the run's constant columns."""
+        constants = {"run_id": self.run_id} | ({"placement": self.placement} if "placement" in table.c else {})
+        self._dialect.bulk_load(connection, self._dialect.run_storage(table, self.run_id), frame, same=constants)
 
     def has_rows(self) -> bool:
-        """Whether a user has a row, the list for users without history aside; told before the run is finished too."""
-        place = self._dialect.run_storage(tables.recommendations_all, self.run_id)
-        ours = (place.c.run_id == self.run_id, place.c.user_id != DEFAULT_USER)
+        """Return whether any user has a row, the default list excluded; also valid before the run is finished."""
+        storage = self._dialect.run_storage(tables.recommendations_all, self.run_id)
+        user_rows = (storage.c.run_id == self.run_id, storage.c.user_id != DEFAULT_USER)
         with self._dialect.snapshot(self.engine) as connection:
-            return connection.execute(sa.select(place.c.user_id).where(*ours).limit(1)).first() is not None
+            return connection.execute(sa.select(storage.c.user_id).where(*user_rows).limit(1)).first() is not None
 
     def finish(self, counts: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None) -> None:
-        """Note that all rows are written: the run is ready to be published.
+        """Mark the run as ready to publish: all of its rows are written.
 
         Raises:
-            RecsysError: two rows have the same key, or the run was taken over.
-            TemporaryError: the database lost shards that it had taken, in a crash of its own.
+            RecsysError: two rows have the same key, or another process has taken the run over.
+            TemporaryError: the database lost shards that it had committed, in a crash of its own.
         """
         with self.engine.begin() as connection:
-            self._still_ours(connection)
-            lost = self.done - written_shards(connection, self.run_id)
-            if lost:
+            self._lock_run_row(connection)
+            lost_shards = self.done - written_shards(connection, self.run_id)
+            if lost_shards:
                 raise TemporaryError(
-                    f"the database lost {len(lost)} shards of run {self.run_id}; the same command goes on"
+                    f"the database lost {len(lost_shards)} shards of run {self.run_id}; "
+                    "run the same command again to resume"
                 )
             for table in TABLES_BY_KIND[self.kind]:
                 self._dialect.attach_run_storage(connection, table, self.run_id)
             connection.execute(
                 sa.update(tables.runs)
-                .where(self._mine)
+                .where(self._is_this_run)
                 .values(
                     state="ready",
                     counts=counts or {},
@@ -178,7 +185,7 @@ class RunWriter:
         failpoint("store.finish.commit.after")
 
 
-def _without_nan(frame: pl.DataFrame) -> pl.DataFrame:
-    """NaN becomes NULL, because SQLite would do so and PostgreSQL would not."""
-    floats = [name for name, kind in frame.schema.items() if kind.is_float()]
-    return frame.with_columns(pl.col(floats).fill_nan(None))
+def _nan_to_null(frame: pl.DataFrame) -> pl.DataFrame:
+    """Replace NaN by NULL: SQLite would do so on its own, PostgreSQL would not."""
+    float_columns = [name for name, dtype in frame.schema.items() if dtype.is_float()]
+    return frame.with_columns(pl.col(float_columns).fill_nan(None))

@@ -1,6 +1,6 @@
-"""The store: runs are begun or resumed here, published by moving a pointer, rolled back, pruned, and read.
+"""The store: begin or resume runs, publish, roll back and prune them, and read what is published.
 
-In: a database URL. Out: `Store`; a `RunWriter` to write; frames of what consumers read.
+In: a database URL. Out: `Store`; a `RunWriter` for writing; frames of published rows.
 """
 
 from __future__ import annotations
@@ -20,15 +20,12 @@ from sqlalchemy.engine import Connection, Engine
 
 from recsys._version import __version__
 from recsys.config import PublishSettings
-from recsys.db import dialects
-from recsys.db import schema_version as version
+from recsys.db import dialects, schema_version
 from recsys.db.engine import connect
 from recsys.db.retry import retry_transaction
 from recsys.execution.failpoints import failpoint
-from recsys.store import embeddings, tables
-from recsys.store import publication as pointer
-from recsys.store import recommendations as lists
-from recsys.store import retention as prune
+from recsys.store import embeddings, publication, retention, tables
+from recsys.store.recommendations import published_recommendations
 from recsys.store.run_ledger import (
     TABLES_BY_KIND,
     Manifest,
@@ -51,47 +48,52 @@ RUN_COLUMNS = (
     "published_at",
     "reason",
 )
-"""What `Store.runs` tells of each run."""
+"""Columns of `Store.runs`."""
 
 
 class Store:
-    """A shop's database as recsys uses it.
+    """The database of recsys.
 
     Attributes:
         engine: SQLAlchemy engine.
-        dialect: what is done differently in this database.
+        dialect: database-specific operations.
     """
 
-    def __init__(self, engine: Engine, held: ExitStack) -> None:
+    def __init__(self, engine: Engine, resources: ExitStack) -> None:
         self.engine = engine
         self.dialect = dialects.dialect_for(engine)
-        self._held = held
+        self._resources = resources
 
     @staticmethod
     def open(url: str, *, lease: bool = True, shared: bool = False) -> Store:
-        """Connect; with `lease`, be the only writer until `close`; with `shared`, one of the parts of a run.
+        """Connect to a database and acquire its lease.
+
+        Args:
+            url: database URL.
+            lease: be the only writer until `close`.
+            shared: share the lease with the other parts of a run.
 
         Raises:
             DatabaseUnavailableError: the database does not answer.
             LeaseHeldError: another process writes to this store.
-            RecsysError: a newer recsys has made it.
+            RecsysError: the schema is of a newer recsys.
         """
         engine = connect(url)
-        held = ExitStack()
-        held.callback(engine.dispose)
+        resources = ExitStack()
+        resources.callback(engine.dispose)
         try:
-            version.refuse_newer(engine)
+            schema_version.refuse_newer(engine)
             if lease or shared:
-                alone = partial(release_unfinished_runs, engine) if shared else None
-                held.enter_context(dialects.dialect_for(engine).lease(engine, shared=alone))
+                on_exclusive = partial(release_unfinished_runs, engine) if shared else None
+                resources.enter_context(dialects.dialect_for(engine).lease(engine, shared=on_exclusive))
         except BaseException:
-            held.close()
+            resources.close()
             raise
-        return Store(engine, held)
+        return Store(engine, resources)
 
     def close(self) -> None:
-        """Give the lease and the connections back."""
-        self._held.close()
+        """Release the lease and the connections."""
+        self._resources.close()
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +104,7 @@ class Store:
         self.close()
 
     def init(self) -> str:
-        """Make or upgrade tables and views; return the schema's version."""
+        """Create or upgrade tables and views; return the schema version."""
         from recsys.db import migrate  # Alembic takes longer to import than most commands to run
 
         return migrate.upgrade(self.engine)
@@ -110,38 +112,38 @@ class Store:
     def begin_run(
         self, kind: str, manifest: Manifest, *, placement: str = "default", resume: bool = True, part: str = ""
     ) -> RunWriter:
-        """Go on with the unfinished run of the same manifest, or start a new one.
+        """Resume the unfinished run of the same manifest, or begin a new one.
 
         The caller holds the store's lease, so any other unfinished run of the placement has lost its writer: it is
-        marked failed and its rows go. With `part`, the name under which several processes write one run, the lease is
-        shared: see `store.parts`.
+        marked as failed and its rows are deleted. With `part`, a writer name that several processes share to write one
+        run, the lease is shared: see `store.run_parts`.
         """
         runs, writer = tables.runs, part or f"{platform.node()}:{os.getpid()}"
-        given_up: list[str] = []
+        failed_runs: list[str] = []
         with self.engine.begin() as connection:
             unfinished = sa.select(runs).where(runs.c.state == "building", runs.c.placement == placement)
-            # Every write locks the run's row first: this waits until a killed writer's last commit has landed or has
-            # been undone, so that neither the ledger read here nor the rows deleted here can change afterwards.
-            for old in connection.execute(unfinished.with_for_update()).mappings().all():
-                same = old["kind"] == kind and manifest == Manifest.from_row(old)
+            # Every write locks the run's row first: this waits until a killed writer's last transaction is committed
+            # or rolled back, so that neither the ledger read here nor the rows deleted here can change afterwards.
+            for earlier in connection.execute(unfinished.with_for_update()).mappings().all():
+                same_manifest = earlier["kind"] == kind and manifest == Manifest.from_row(earlier)
                 if part:
-                    refuse_foreign_run(old, part, same=same)
-                if resume and same:
-                    connection.execute(sa.update(runs).where(runs.c.run_id == old["run_id"]).values(host=writer))
-                    done = written_shards(connection, old["run_id"])
-                    self._make_places(connection, kind, old["run_id"])
+                    refuse_foreign_run(earlier, part, same=same_manifest)
+                if resume and same_manifest:
+                    connection.execute(sa.update(runs).where(runs.c.run_id == earlier["run_id"]).values(host=writer))
+                    done = written_shards(connection, earlier["run_id"])
+                    self._create_run_storage(connection, kind, earlier["run_id"])
                     return RunWriter(
                         self.engine,
                         self.dialect,
-                        old["run_id"],
+                        earlier["run_id"],
                         kind=kind,
                         placement=placement,
                         done=done,
                         writer=writer,
                     )
                 reason = "given up: a run with other models, data or settings began"
-                prune.mark_failed(connection, old["run_id"], reason=reason)
-                given_up.append(old["run_id"])
+                retention.mark_failed(connection, earlier["run_id"], reason=reason)
+                failed_runs.append(earlier["run_id"])
             newest = connection.execute(sa.select(sa.func.max(runs.c.run_id))).scalar_one()
             now = self.dialect.now(connection)
             run_id = new_run_id(now, newest)
@@ -160,13 +162,13 @@ class Store:
                     version=__version__,
                 )
             )
-            self._make_places(connection, kind, run_id)
+            self._create_run_storage(connection, kind, run_id)
             failpoint("store.begin.commit.before")
         failpoint("store.begin.commit.after")
-        prune.delete_rows(self.engine, self.dialect, given_up)
+        retention.delete_rows(self.engine, self.dialect, failed_runs)
         return RunWriter(self.engine, self.dialect, run_id, kind=kind, placement=placement, done=set(), writer=writer)
 
-    def _make_places(self, connection: Connection, kind: str, run_id: str) -> None:
+    def _create_run_storage(self, connection: Connection, kind: str, run_id: str) -> None:
         for table in TABLES_BY_KIND[kind]:
             self.dialect.create_run_storage(connection, table, run_id)
 
@@ -179,26 +181,26 @@ class Store:
         force: bool = False,
         placement: str = "default",
     ) -> str:
-        """Point the placement at a run, in one transaction; return its id.
+        """Publish a run at its placement, in one transaction; return its id.
 
         Args:
-            run_id: the run; the newest ready one of `placement` when not given.
-            guards: bounds; None checks nothing but that the run is finished.
-            expected_users: users that should have a list; what the run noted when not given.
-            force: publish although a guard refuses.
-            placement: where to look for the newest ready run.
+            run_id: the run; by default the newest ready run of `placement`.
+            guards: thresholds; None only checks that the run is finished.
+            expected_users: number of users that should have a list; by default the number recorded with the run.
+            force: publish despite failed guards.
+            placement: placement whose newest ready run is published.
 
         Raises:
-            NotFoundError: no such run, or it was never finished, or its rows are pruned.
-            PublishGuardError: a guard refuses.
+            NotFoundError: there is no such run, it was never finished, or its rows are pruned.
+            PublishGuardError: a guard fails.
         """
 
-        def forward() -> str:
+        def publish_once() -> str:
             with self.engine.begin() as connection:
-                chosen = run_id or pointer.latest_ready_run(connection, placement)
-                pointer.publish(
+                chosen_run = run_id or publication.latest_ready_run(connection, placement)
+                publication.publish(
                     connection,
-                    chosen,
+                    chosen_run,
                     guards=guards,
                     expected_users=expected_users,
                     force=force,
@@ -206,80 +208,80 @@ class Store:
                 )
                 failpoint("store.publish.commit.before")
             failpoint("store.publish.commit.after")
-            return chosen
+            return chosen_run
 
-        return retry_transaction(forward)
+        return retry_transaction(publish_once)
 
     def rollback(self, placement: str = "default") -> str:
-        """Point the placement at the run before; return that run's id.
+        """Publish the previous run of the placement again; return its id.
 
         Raises:
             NotFoundError: nothing is published there, or there is no earlier run with its rows.
         """
 
-        def back() -> str:
+        def rollback_once() -> str:
             with self.engine.begin() as connection:
-                before = pointer.rollback(connection, placement, now=self.dialect.now(connection))
+                previous = publication.rollback(connection, placement, now=self.dialect.now(connection))
                 failpoint("store.rollback.commit.before")
             failpoint("store.rollback.commit.after")
-            return before
+            return previous
 
-        return retry_transaction(back)
+        return retry_transaction(rollback_once)
 
     def prune(self, keep: int) -> int:
-        """Delete the rows of all but the newest `keep` published runs of each placement, and what killed runs left.
+        """Delete rows of all but the newest `keep` published runs of each placement, and rows of killed runs.
 
-        Readers and other writers go on meanwhile.
+        Readers and other writers are not blocked.
 
         Returns:
-            How many runs lost their rows.
+            Number of runs whose rows were deleted.
         """
         with self.engine.begin() as connection:
-            marked = prune.mark_expired_runs(connection, keep, now=self.dialect.now(connection))
+            marked = retention.mark_expired_runs(connection, keep, now=self.dialect.now(connection))
             failpoint("store.prune.commit.before")
         failpoint("store.prune.commit.after")
-        prune.delete_orphaned_rows(self.engine, self.dialect)
+        retention.delete_orphaned_rows(self.engine, self.dialect)
         return len(marked)
 
     def runs(self) -> pl.DataFrame:
-        """All runs, newest first, as text: columns `RUN_COLUMNS`."""
-        chosen = [tables.runs.c[name] for name in RUN_COLUMNS]
+        """Return all runs, newest first, as text: columns `RUN_COLUMNS`."""
+        columns = [tables.runs.c[name] for name in RUN_COLUMNS]
         with self.reader() as connection:
-            found = connection.execute(sa.select(*chosen).order_by(tables.runs.c.run_id.desc())).all()
-        texts = [tuple(None if value is None else str(value) for value in row) for row in found]
+            rows = connection.execute(sa.select(*columns).order_by(tables.runs.c.run_id.desc())).all()
+        texts = [tuple(None if value is None else str(value) for value in row) for row in rows]
         return pl.DataFrame(texts, schema=dict.fromkeys(RUN_COLUMNS, pl.String), orient="row")
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """Everything noted about one run, its shards summed up.
+        """Return the row of a run, with the sums of its shards.
 
         Raises:
             NotFoundError: there is no such run.
         """
         shards = tables.run_shards
         with self.reader() as connection:
-            facts = dict(pointer.run_row(connection, run_id))
+            row = dict(publication.run_row(connection, run_id))
             sums = sa.select(sa.func.count(), sa.func.sum(shards.c.n_users), sa.func.sum(shards.c.n_rows))
             n_shards, n_users, n_rows = connection.execute(sums.where(shards.c.run_id == run_id)).one()
-        return {**facts, "shards": n_shards, "users_written": int(n_users or 0), "rows_written": int(n_rows or 0)}
+        return {**row, "shards": n_shards, "users_written": int(n_users or 0), "rows_written": int(n_rows or 0)}
 
     def recommendations(
         self, users: list[str] | None = None, *, placement: str = "default", k: int | None = None
     ) -> pl.DataFrame:
-        """What consumers read: user_id, rank, product_id, score, reason, reason_product_id.
+        """Read published lists: user_id, rank, product_id, score, reason, reason_product_id.
 
-        A user who has no list gets the list of `__default__` under the own id. Unless users are named, all lists
-        come, that of `__default__` too.
+        A user without a list gets the list of `__default__` under their own id. If `users` is None, all lists are
+        returned, including `__default__`.
         """
         with self.reader() as connection:
-            return lists.published_recommendations(connection, users, placement=placement, k=k)
+            return published_recommendations(connection, users, placement=placement, k=k)
 
     def counts(self) -> dict[str, int]:
-        """Rows of the input tables and of the rejects."""
-        wanted = (tables.products, tables.users, tables.events, tables.rejected_rows)
+        """Return the number of rows of the input tables and of rejected rows."""
+        counted_tables = (tables.products, tables.users, tables.events, tables.rejected_rows)
         with self.reader() as connection:
             return {
                 table.name: int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
-                for table in wanted
+                for table in counted_tables
             }
 
     def write_embeddings(
@@ -289,16 +291,16 @@ class Store:
         model_version: str,
         hashes: npt.NDArray[np.uint64],
     ) -> int:
-        """Write the vectors that differ from what is stored, by model and content hash; drop those of gone products.
+        """Write the vectors whose model or content hash changed; delete the vectors of removed products.
 
         Args:
-            ids: product ids.
+            ids: product ids; the vectors of all other products are deleted.
             vectors: (n, d).
-            model_version: the model that made them.
-            hashes: (n,) what each was made from.
+            model_version: the model that computed them.
+            hashes: (n,) hashes of the content each vector was computed from.
 
         Returns:
-            Vectors written.
+            Number of vectors written.
         """
         with self.engine.begin() as connection:
             written = embeddings.write(
@@ -309,5 +311,5 @@ class Store:
         return written
 
     def reader(self) -> Connection:
-        """A connection that reads one state of the store, whatever is published meanwhile."""
+        """Open a connection that reads one snapshot of the store, independent of concurrent publishing."""
         return self.dialect.snapshot(self.engine)

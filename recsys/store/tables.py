@@ -1,6 +1,6 @@
-"""The tables of the store, as SQLAlchemy Core: contracts of the shop's side.
+"""SQLAlchemy Core tables of the store, including those that consumers read.
 
-In: nothing. Out: `metadata` and one name a table. `sql/migrations` makes them; a test holds the two together.
+In: nothing. Out: `metadata` and one name per table. `sql/migrations` creates the tables; a test compares the two.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from recsys.db.dialects.mysql_types import ID_LENGTH, IdText, LongText
 metadata = sa.MetaData()
 
 Id = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql").with_variant(IdText(), "mysql")
-"""Ids are text compared byte by byte: leading zeros, case and Unicode forms stay apart."""
+"""Ids are text compared byte by byte: leading zeros, case and Unicode forms are significant."""
 Words = sa.Text().with_variant(LongText(), "mysql")
 Number = sa.Float().with_variant(mysql.DOUBLE(), "mysql")
 Json = sa.JSON()
 Time = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql")
 
 
-def _id(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
+def _id_column(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
     return sa.Column(name, Id, primary_key=key, nullable=null and not key)
 
 
 products = sa.Table(
     "products",
     metadata,
-    _id("product_id", key=True),
+    _id_column("product_id", key=True),
     sa.Column("title", Words),
     sa.Column("description", Words),
     sa.Column("brand", Words),
@@ -36,24 +36,24 @@ products = sa.Table(
     sa.Column("currency", Words),
     sa.Column("image", Words),
     sa.Column("available", sa.Boolean),
-    _id("group_id", null=True),
+    _id_column("group_id", null=True),
     sa.Column("attributes", Json),
     sa.Column("created_at", Time),
     sa.Column("updated_at", Time),
     sa.Column("content_hash", Words),
 )
 
-users = sa.Table("users", metadata, _id("user_id", key=True), sa.Column("attributes", Json))
+users = sa.Table("users", metadata, _id_column("user_id", key=True), sa.Column("attributes", Json))
 
 events = sa.Table(
     "events",
     metadata,
-    _id("user_id", key=True),
+    _id_column("user_id", key=True),
     sa.Column("occurred_at", Time, primary_key=True),
-    _id("product_id", key=True),
-    _id("event_type", key=True),
+    _id_column("product_id", key=True),
+    _id_column("event_type", key=True),
     sa.Column("order_id", Id, primary_key=True, server_default=""),
-    # identical rows of one source are numbered 0, 1, ...: none is lost, and reading a file twice changes nothing
+    # identical rows of one source are numbered 0, 1, ...: no row is lost, and reading a file twice changes nothing
     sa.Column("line_no", sa.Integer, primary_key=True, server_default="0", autoincrement=False),
     sa.Column("quantity", Number),
     sa.Column("value", Number),
@@ -70,15 +70,15 @@ rejected_rows = sa.Table(
     sa.Column("column_name", Words),
     sa.Column("value_excerpt", Words),
     sa.Column("row_json", Words),
-    _id("run_id", null=True),
+    _id_column("run_id", null=True),
 )
 sa.Index("rejected_rows_source", rejected_rows.c.source, mysql_length=ID_LENGTH)
 
-# how far each SELECT of a shop's own tables has been read
+# watermark of each SELECT on a source database
 source_marks = sa.Table(
     "source_marks",
     metadata,
-    _id("source", key=True),
+    _id_column("source", key=True),
     sa.Column("fingerprint", Words, nullable=False),
     sa.Column("newest", Time),
     sa.Column("reached", Time),
@@ -89,7 +89,7 @@ source_marks = sa.Table(
 runs = sa.Table(
     "runs",
     metadata,
-    _id("run_id", key=True),
+    _id_column("run_id", key=True),
     sa.Column("kind", Words, nullable=False),
     sa.Column("placement", Id, nullable=False),
     sa.Column("state", Words, nullable=False),
@@ -108,7 +108,7 @@ runs = sa.Table(
     sa.Column("version", Words),
 )
 
-# at most one run at work a placement, held by the database itself; on MySQL by a column that the migration adds
+# at most one unfinished run per placement, enforced by the database; on MySQL by a column that the migration adds
 sa.Index(
     "runs_building",
     runs.c.placement,
@@ -120,7 +120,7 @@ sa.Index(
 run_shards = sa.Table(
     "run_shards",
     metadata,
-    _id("run_id", key=True),
+    _id_column("run_id", key=True),
     sa.Column("shard_id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("n_users", sa.BigInteger, nullable=False),
     sa.Column("n_rows", sa.BigInteger, nullable=False),
@@ -130,9 +130,9 @@ run_shards = sa.Table(
 publications = sa.Table(
     "publications",
     metadata,
-    _id("placement", key=True),
-    _id("run_id"),
-    _id("previous_run_id", null=True),
+    _id_column("placement", key=True),
+    _id_column("run_id"),
+    _id_column("previous_run_id", null=True),
     sa.Column("generation", sa.BigInteger, nullable=False),
     sa.Column("updated_at", Time, nullable=False),
 )
@@ -140,14 +140,14 @@ publications = sa.Table(
 recommendations_all = sa.Table(
     "recommendations_all",
     metadata,
-    _id("run_id", key=True),
-    _id("placement", key=True),
-    _id("user_id", key=True),
+    _id_column("run_id", key=True),
+    _id_column("placement", key=True),
+    _id_column("user_id", key=True),
     sa.Column("rank", sa.Integer, primary_key=True, autoincrement=False),
-    _id("product_id"),
+    _id_column("product_id"),
     sa.Column("score", Number),
     sa.Column("reason", Words),
-    _id("reason_product_id", null=True),
+    _id_column("reason_product_id", null=True),
     sqlite_with_rowid=False,
     postgresql_partition_by="LIST (run_id)",
 )
@@ -155,10 +155,10 @@ recommendations_all = sa.Table(
 similar_products_all = sa.Table(
     "similar_products_all",
     metadata,
-    _id("run_id", key=True),
-    _id("product_id", key=True),
+    _id_column("run_id", key=True),
+    _id_column("product_id", key=True),
     sa.Column("rank", sa.Integer, primary_key=True, autoincrement=False),
-    _id("neighbour_id"),
+    _id_column("neighbour_id"),
     sa.Column("score", Number),
     sqlite_with_rowid=False,
     postgresql_partition_by="LIST (run_id)",
@@ -167,7 +167,7 @@ similar_products_all = sa.Table(
 clusters_all = sa.Table(
     "clusters_all",
     metadata,
-    _id("run_id", key=True),
+    _id_column("run_id", key=True),
     sa.Column("cluster_id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("label", Words),
     sa.Column("size", sa.Integer),
@@ -177,8 +177,8 @@ clusters_all = sa.Table(
 cluster_members_all = sa.Table(
     "cluster_members_all",
     metadata,
-    _id("run_id", key=True),
-    _id("product_id", key=True),
+    _id_column("run_id", key=True),
+    _id_column("product_id", key=True),
     sa.Column("cluster_id", sa.Integer, nullable=False),
     sa.Column("distance", Number),
     sqlite_with_rowid=False,
@@ -187,7 +187,7 @@ cluster_members_all = sa.Table(
 product_embeddings = sa.Table(
     "product_embeddings",
     metadata,
-    _id("product_id", key=True),
+    _id_column("product_id", key=True),
     sa.Column("model_version", Words, nullable=False),
     sa.Column("content_hash", Words, nullable=False),
     sa.Column("dim", sa.Integer, nullable=False),
@@ -197,8 +197,8 @@ product_embeddings = sa.Table(
 predicted_attributes = sa.Table(
     "predicted_attributes",
     metadata,
-    _id("product_id", key=True),
-    _id("attribute", key=True),
+    _id_column("product_id", key=True),
+    _id_column("attribute", key=True),
     sa.Column("value", Words),
     sa.Column("confidence", Number),
     sa.Column("model_version", Words),
@@ -207,6 +207,6 @@ predicted_attributes = sa.Table(
 forgotten_users = sa.Table(
     "forgotten_users",
     metadata,
-    _id("user_hash", key=True),
+    _id_column("user_hash", key=True),
     sa.Column("forgotten_at", Time, nullable=False),
 )

@@ -1,6 +1,6 @@
-"""How far a shop's own tables have been read, kept in the same transaction as the rows that were read.
+"""Watermarks: how far each SELECT on a source database has been read, saved together with its rows.
 
-In: a batch of judged rows and where it ends. Out: rows in the store and a `Watermark`, both or neither.
+In: a batch of validated rows and its end. Out: rows in the store and a `Watermark`, in one transaction.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from recsys.store.store import Store
 
-_TIMES = ("newest", "reached", "updated_at")
+_TIME_COLUMNS = ("newest", "reached", "updated_at")
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Watermark:
     """How far one SELECT has been read. All times are UTC seconds.
 
     Attributes:
-        source: the SELECT's name, as in `rejected_rows`.
-        fingerprint: of database and query; a mark of another one counts for nothing.
-        newest: the newest row of the last reading that came to its end; None = there was none.
-        reached: a reading was stopped: everything before this is in the store; None = none was.
-        counts: of the rows before `reached`.
+        source: name of the SELECT, as in `rejected_rows`.
+        fingerprint: fingerprint of database and query; a watermark with another fingerprint is ignored.
+        newest: time of the newest row of the last complete read; None if there was none.
+        reached: an interrupted read has stored every row before this time; None if no read was interrupted.
+        counts: counts of the rows before `reached`.
     """
 
     source: str
@@ -46,18 +46,18 @@ class Watermark:
 
 
 def read_watermark(store: Store, source: str, fingerprint: str) -> Watermark:
-    """The mark of a SELECT; an empty one where it was never read, or was another SELECT then."""
+    """Return the watermark of a SELECT; an empty one if it was never read or its fingerprint differs."""
     table = tables.source_marks
     with store.engine.connect().execution_options(stream_results=True) as connection:
-        found = connection.execute(sa.select(table).where(table.c.source == source)).mappings().first()
-    if found is None or found["fingerprint"] != fingerprint:
+        row = connection.execute(sa.select(table).where(table.c.source == source)).mappings().first()
+    if row is None or row["fingerprint"] != fingerprint:
         return Watermark(source, fingerprint)
-    newest, reached = (_seconds(found[name]) for name in ("newest", "reached"))
-    return Watermark(source, fingerprint, newest, reached, found["counts"] or {})
+    newest, reached = (_utc_seconds(row[name]) for name in ("newest", "reached"))
+    return Watermark(source, fingerprint, newest, reached, row["counts"] or {})
 
 
 def has_mark(store: Store, source: str) -> bool:
-    """Whether any SELECT of this name was read before."""
+    """Return whether any SELECT of this name was read before."""
     table = tables.source_marks
     with store.engine.connect().execution_options(stream_results=True) as connection:
         return connection.execute(sa.select(table.c.source).where(table.c.source == source)).first() is not None
@@ -73,48 +73,51 @@ def write_batch(
     after: int | None = None,
     move: Watermark | None = None,
 ) -> None:
-    """Insert or replace rows, keep the rejected ones, and move the mark, in one transaction.
+    """Insert or replace rows, store rejected rows, and set the watermark, in one transaction.
 
     Args:
         store: the store.
         table: `products`, `users` or `events`.
-        accepted: its canonical rows; times are Int64 UTC seconds.
+        accepted: canonical rows; times are Int64 UTC seconds.
         rejected: columns schema.REJECTED_COLUMNS.
-        source: what the rows are read from.
-        after: this is the first batch: rejects of the source numbered higher are of an earlier reading, and go.
-        move: where the mark is then; None = it stays.
+        source: source the rows were read from.
+        delete_rejected_after: set for the first batch: rejected rows of the source with a higher row number belong
+            to an earlier read and are deleted.
+        watermark: the new watermark; None leaves it unchanged.
     """
     with store.engine.begin() as connection:
         stamp = int(store.dialect.now(connection).timestamp())
         write_rows(store, connection, {table: accepted}, stamp)
         if after is not None:
-            bad = tables.rejected_rows
-            connection.execute(sa.delete(bad).where(bad.c.source == source, bad.c.row_no > after))
+            rejected_rows = tables.rejected_rows
+            connection.execute(
+                sa.delete(rejected_rows).where(rejected_rows.c.source == source, rejected_rows.c.row_no > after)
+            )
         store.dialect.bulk_load(connection, tables.rejected_rows, rejected)
         if move is not None:
-            _put(store, connection, move, stamp)
+            _upsert_watermark(store, connection, move, stamp)
 
 
 def set_watermark(store: Store, move: Watermark) -> None:
-    """Set a mark alone."""
+    """Set a watermark without writing rows."""
     with store.engine.begin() as connection:
-        _put(store, connection, move, int(store.dialect.now(connection).timestamp()))
+        _upsert_watermark(store, connection, move, int(store.dialect.now(connection).timestamp()))
 
 
-def _put(store: Store, connection: Connection, move: Watermark, stamp: int) -> None:
+def _upsert_watermark(store: Store, connection: Connection, watermark: Watermark, stamp: int) -> None:
     row = {
-        "source": [move.source],
-        "fingerprint": [move.fingerprint],
-        "newest": [move.newest],
-        "reached": [move.reached],
-        "counts": [json.dumps(dict(move.counts))],
+        "source": [watermark.source],
+        "fingerprint": [watermark.fingerprint],
+        "newest": [watermark.newest],
+        "reached": [watermark.reached],
+        "counts": [json.dumps(dict(watermark.counts))],
         "updated_at": [stamp],
     }
-    frame = pl.DataFrame(row, schema_overrides=dict.fromkeys(_TIMES, pl.Int64))
-    store.dialect.upsert(connection, tables.source_marks, sql_times(frame, _TIMES))
+    frame = pl.DataFrame(row, schema_overrides=dict.fromkeys(_TIME_COLUMNS, pl.Int64))
+    store.dialect.upsert(connection, tables.source_marks, sql_times(frame, _TIME_COLUMNS))
 
 
-def _seconds(value: datetime | None) -> int | None:
+def _utc_seconds(value: datetime | None) -> int | None:
     if value is None:
         return None
     return int((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())

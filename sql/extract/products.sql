@@ -1,4 +1,4 @@
--- Products as recsys reads them. Copy this file, put your own table and columns in, keep the names after AS.
+-- Products. Copy this file, insert your own table and columns, keep the names after AS.
 SELECT product_id,
        title,
        description,
@@ -11,7 +11,7 @@ SELECT product_id,
        group_id,
        CAST(attributes AS TEXT) AS attributes,   -- a JSON object: {"colour": "red", "size": ["S", "M"]}
        created_at
---   , updated_at                                -- in your copy, with the line below: when the product last changed
+--   , updated_at                                -- in your copy, with the line below: time of the last change
 FROM products
--- WHERE updated_at >= :since                    -- in your copy: a night reads only what has changed
+-- WHERE updated_at >= :since                    -- in your copy: nightly runs read only changed products
 ORDER BY product_id

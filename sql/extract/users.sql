@@ -1,4 +1,5 @@
--- The users who shall get recommendations, also those who have not bought yet. Copy, adapt, keep the names after AS.
+-- Users to recommend to, including those without purchases. Copy this file, insert your own table and columns, keep the
+-- names after AS.
 SELECT user_id,
        CAST(attributes AS TEXT) AS attributes    -- a JSON object: {"segment": "b2b"}
 FROM users

@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs the migrations on the connection that `recsys.db.migrate` hands over.
+"""Alembic's entry point: runs the migrations on the connection that `recsys.db.migrate` passes.
 
 In: `config.attributes["connection"]`. Out: an upgraded schema, all in that connection's transaction.
 """

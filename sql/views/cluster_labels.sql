@@ -1,4 +1,4 @@
--- The published clusters themselves.
+-- The published clusters with their labels.
 CREATE VIEW cluster_labels AS
 SELECT c.cluster_id, c.label, c.size, c.terms, c.run_id, runs.model_version, runs.finished_at AS generated_at
 FROM publications AS p

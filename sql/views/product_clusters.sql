@@ -1,4 +1,4 @@
--- The published cluster of every product, with its label.
+-- The published cluster of each product, with its label.
 CREATE VIEW product_clusters AS
 SELECT m.product_id, m.cluster_id, c.label, m.distance, m.run_id, runs.model_version, runs.finished_at AS generated_at
 FROM publications AS p

@@ -1,4 +1,4 @@
--- The published lists, one row a user and rank. Users who are not in it take the rows of user_id = '__default__'.
+-- Published recommendations, one row per user and rank. For users without rows, read user_id = '__default__'.
 CREATE VIEW recommendations AS
 SELECT r.placement, r.user_id, r.rank, r.product_id, r.score, r.reason, r.reason_product_id,
        r.run_id, runs.model_version, runs.finished_at AS generated_at

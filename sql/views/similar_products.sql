@@ -1,4 +1,4 @@
--- The published neighbours of every product.
+-- The published neighbours of each product.
 CREATE VIEW similar_products AS
 SELECT s.product_id, s.rank, s.neighbour_id, s.score, s.run_id, runs.model_version, runs.finished_at AS generated_at
 FROM publications AS p

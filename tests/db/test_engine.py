@@ -149,7 +149,7 @@ def test_an_address_of_no_database(url: str, kind: type[Exception], message: str
 
 def test_files_that_are_no_database(tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("dear diary, " * 100)
-    with pytest.raises(UsageError, match="the file is something else"):
+    with pytest.raises(UsageError, match="the file is not a database; set another one"):
         connect(f"sqlite:///{tmp_path / 'notes.db'}")
     with pytest.raises(UsageError, match="check that the folder exists"):
         connect(f"sqlite:///{tmp_path / 'nowhere' / 'shop.db'}")

@@ -89,11 +89,11 @@ def test_tables_of_the_shop_are_left_alone(engine: sa.Engine) -> None:
 
 
 def test_a_failing_migration_leaves_nothing(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(connection: sa.Connection, *, again: bool) -> None:
+    def broken(connection: sa.Connection, *, recreate: bool) -> None:
         raise RuntimeError("no views today")
 
     with monkeypatch.context() as patch:
-        patch.setattr(migrate, "_views", broken)
+        patch.setattr(migrate, "_create_views", broken)
         with pytest.raises(RuntimeError):
             migrate.upgrade(engine)
     if engine.dialect.name != "mysql":  # where every CREATE TABLE stands by itself
@@ -107,7 +107,9 @@ def test_an_init_killed_between_two_tables_starts_anew(mariadb_url: str, monkeyp
     engine = connect(mariadb_url)
     with monkeypatch.context() as patch:
         patch.setattr(
-            migrate, "_refuse_foreign", lambda connection: connection.exec_driver_sql("CREATE TABLE runs (a INT)")
+            migrate,
+            "_refuse_foreign_tables",
+            lambda connection: connection.exec_driver_sql("CREATE TABLE runs (a INT)"),
         )
         with pytest.raises(sa.exc.OperationalError, match="already exists"):
             migrate.upgrade(engine)

@@ -30,7 +30,7 @@ class TestLocal(ExecutorSuite):
                 NotingTask(trouble={1: [TemporaryError("database away")]}), plan("r", "score", 2), retries=2
             )
         )
-        assert "score shard 1 of 2 failed (database away); trying again, 1 of 2" in caplog.text
+        assert "score shard 1 of 2 failed (database away); retrying, 1 of 2" in caplog.text
 
     def test_more_workers_than_one_are_refused_at_once(self):
         with pytest.raises(UsageError, match="one worker, not 2"):

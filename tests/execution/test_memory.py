@@ -33,7 +33,7 @@ print(json.dumps([*inside, resident() - before]))
 """
 
 
-@pytest.mark.skipif(heap._mallopt() is None, reason="this C library cannot be asked to keep memory")
+@pytest.mark.skipif(heap._find_mallopt() is None, reason="this C library cannot be asked to keep memory")
 def test_freed_memory_is_used_again_inside_and_given_back_at_the_end() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     again, kept, left = json.loads(done.stdout)
@@ -47,6 +47,6 @@ def test_what_fails_inside_is_told_and_other_systems_do_without(monkeypatch: pyt
     with pytest.raises(KeyError), heap.keep_freed_memory():
         raise KeyError
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert heap._mallopt() is None
+    assert heap._find_mallopt() is None
     with heap.keep_freed_memory():
         pass

@@ -87,7 +87,7 @@ def test_a_database_that_may_only_be_read_on_postgresql(postgres_url: str) -> No
             connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     with Store.open(postgres_url) as store:
         for write in (lambda: night(store, "bb"), lambda: store.begin_run("recommend", Manifest("m", "d", "c"))):
-            with pytest.raises(UsageError, match="read-only transaction; the connection may only read") as no:
+            with pytest.raises(UsageError, match="read-only transaction; the connection is read-only") as no:
                 write()
             assert no.value.exit_code == 2
         assert store.recommendations().height == len(lists)

@@ -315,7 +315,7 @@ def test_nothing_since_although_something_is_known(tmp_path: Path) -> None:
 
 
 WRONG: list[tuple[dict[str, str], type[Exception], str]] = [
-    ({"events": "SELEC 1"}, UsageError, "events_query: the database refuses it: .*SELEC.*; mend the SELECT"),
+    ({"events": "SELEC 1"}, UsageError, "events_query: the database refuses it: .*SELEC.*; correct the SELECT"),
     ({"events": "SELECT * FROM nowhere"}, UsageError, "events_query: the database refuses it: .*nowhere"),
     ({"events": "SELECT * FROM nowhere WHERE x > :since"}, UsageError, "events_query: .*nowhere"),
     ({"events": EVENTS.replace("sold AS", "sould AS")}, UsageError, "events_query: .*sould"),

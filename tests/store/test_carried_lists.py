@@ -22,7 +22,7 @@ def test_the_lists_of_the_users_named_are_copied_and_no_others(
 ) -> None:
     from recsys.db.engine import rows
 
-    monkeypatch.setattr(kept, "_NAMED", at)
+    monkeypatch.setattr(kept, "_IDS_PER_STATEMENT", at)
     everybody = samples.lists(**{user: [("a", 0.5), ("b", 0.25)] for user in USERS}, default=[("a", 0.1)])
     first = samples.finished(store, everybody, users=24)
     stay = USERS[1:22:step]

@@ -1,6 +1,6 @@
-"""What differs between databases: bulk loads, upserts, where a run's rows lie, the clock, and the lease of a store.
+"""Operations that differ between databases: bulk loads, upserts, run storage, clock, and lease.
 
-In: an engine. Out: its `Dialect`. A new database is one module here and one line in `dialect_for`.
+In: an engine. Out: its `Dialect`. A new database needs one module here and one line in `_DIALECTS`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-_KNOWN = {"postgresql": ("postgres", "Postgres"), "mysql": ("mysql", "MySql"), "sqlite": ("sqlite", "Sqlite")}
+_DIALECTS = {"postgresql": ("postgres", "Postgres"), "mysql": ("mysql", "MySql"), "sqlite": ("sqlite", "Sqlite")}
 
 
 class Dialect(Protocol):
-    """One database's way of doing what SQL leaves open."""
+    """Interface of the database-specific operations."""
 
     def bulk_load(
         self, connection: Connection, table: sa.Table, frame: pl.DataFrame, *, same: Mapping[str, str] | None = None
     ) -> None:
-        """Insert all rows of `frame`, in the order of the table's key, inside the connection's transaction.
+        """Insert all rows of `frame`, in key order, inside the connection's transaction.
 
         Args:
             connection: in a transaction.
-            table: where to.
+            table: target table.
             frame: columns of the table.
-            same: further columns, each with one value for all rows; they go without being copied row by row.
+            constants: further columns with one value for all rows; they are not copied row by row.
         """
         ...
 
@@ -41,77 +41,77 @@ class Dialect(Protocol):
         only_if_changed: Sequence[str] = (),
         mark: str = "",
     ) -> None:
-        """Insert, or replace the row with the same key; of several rows of one key in the frame the last wins.
+        """Insert rows, or replace rows with the same key; for duplicate keys in the frame the last row wins.
 
-        Column `only_if_changed` (a stamp such as updated_at) moves only when column `mark` (a hash) differs.
+        The columns `only_if_changed` (a timestamp such as updated_at) change only if column `hash_column` differs.
         """
         ...
 
     def insert_new(self, connection: Connection, table: sa.Table, row: dict[str, Any]) -> bool:
-        """Insert one row unless its key is there; say whether it was inserted."""
+        """Insert one row unless its key exists; return whether it was inserted."""
         ...
 
     def without_timeout(self, connection: Connection) -> None:
-        """This transaction need not be on the disk when its commit returns; it may be lost, but only whole.
+        """Do not wait for the disk when this transaction commits; a crash may lose it, but only as a unit.
 
-        A later one that is not unhurried brings it to the disk.
+        A later transaction with a synchronous commit makes it durable.
         """
         ...
 
     def run_storage(self, table: sa.Table, run_id: str) -> sa.Table:
-        """Where the rows of a run are written: `table` itself, or the run's own part of it."""
+        """Return the table that the rows of a run are written to: `table` itself, or a partition."""
         ...
 
     def create_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
-        """Make the place of a run that is being written, unless it is there."""
+        """Create the storage of an unfinished run if it is missing."""
         ...
 
     def attach_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
-        """All rows of a run are in its place: from the end of this transaction on they are rows of `table`."""
+        """Make the stored rows of a complete run rows of `table`, when this transaction commits."""
         ...
 
     def run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
-        """Ids of the runs that have rows, or an empty place, in `table`, whether sealed or not."""
+        """Return the ids of runs that have rows or an empty storage in `table`, attached or not."""
         ...
 
     def delete_run_rows(self, engine: Engine, table: sa.Table, run_id: str) -> None:
-        """Take away the rows of a run that nobody is pointed to, in transactions of its own that block no reader.
+        """Delete the rows of an unpublished run, in separate transactions that block no reader.
 
-        Killed half way, it is finished by calling it again.
+        After an interruption, call it again to delete the rest.
         """
         ...
 
     def overwrite(self, engine: Engine) -> None:
-        """What was deleted goes from the database's files too, as far as the database can be told to, now."""
+        """Remove deleted rows from the database files too, as far as the database supports it."""
         ...
 
     def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Any:
-        """Context manager: hold the store alone; raises LeaseHeldError at once when another process does.
+        """Context manager: hold the store exclusively; raises LeaseHeldError at once if another process does.
 
-        With `shared`, hold it together with others that share it: see `db.lease`.
+        With `on_exclusive`, hold it together with other processes that share it: see `db.locks`.
         """
         ...
 
     def snapshot(self, engine: Engine) -> Connection:
-        """A connection whose statements all read the same state, that of the first of them."""
+        """Open a connection whose statements all read the state at its first statement."""
         ...
 
     def now(self, connection: Connection) -> datetime:
-        """The database's clock, UTC."""
+        """Return the time of the database's clock, UTC."""
         ...
 
 
 def dialect_for(engine: Engine) -> Dialect:
-    """The dialect of an engine; the others are not loaded."""
+    """Return the dialect of an engine; the modules of the other dialects are not imported."""
     from importlib import import_module
 
-    module, name = _KNOWN[engine.dialect.name]
-    made: Dialect = getattr(import_module(f"recsys.db.dialects.{module}"), name)()
-    return made
+    module, name = _DIALECTS[engine.dialect.name]
+    dialect: Dialect = getattr(import_module(f"recsys.db.dialects.{module}"), name)()
+    return dialect
 
 
 def sql_times(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Turn UTC seconds (Int64) into the text every database reads as a UTC timestamp."""
+    """Convert UTC seconds (Int64) to text that every database reads as a UTC timestamp."""
     return frame.with_columns(
         pl.from_epoch(pl.col(name), time_unit="s").dt.strftime("%Y-%m-%d %H:%M:%S.000000")
         for name in columns

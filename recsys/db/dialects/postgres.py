@@ -23,7 +23,7 @@ from recsys.errors import DatabaseUnavailableError, LeaseHeldError
 
 log = logging.getLogger(__name__)
 
-_LEASE_KEY = 0x7265_6373_7973  # "recsys": one advisory lock a PostgreSQL database
+_LEASE_KEY = 0x7265_6373_7973  # "recsys"; one advisory lock per PostgreSQL database
 
 
 class Postgres:
@@ -33,7 +33,7 @@ class Postgres:
         self, connection: Connection, table: sa.Table, frame: pl.DataFrame, *, same: Mapping[str, str] | None = None
     ) -> None:
         """See Dialect."""
-        self._copy(connection, table, table.name, rows.in_order(table, frame), same or {})
+        self._copy_frame(connection, table, table.name, rows.in_order(table, frame), same or {})
 
     def upsert(
         self,
@@ -51,25 +51,27 @@ class Postgres:
         connection.exec_driver_sql(
             f'CREATE TEMP TABLE "{staging}" (LIKE "{table.name}" INCLUDING DEFAULTS) ON COMMIT DROP'
         )
-        self._copy(connection, table, staging, rows.last_of_each_key(table, frame), {})
+        self._copy_frame(connection, table, staging, rows.last_of_each_key(table, frame), {})
         names = ", ".join(f'"{name}"' for name in frame.columns)
         values = f'SELECT {names} FROM "{staging}"'  # noqa: S608
         connection.exec_driver_sql(rows.upsert_sql(table, frame.columns, values, only_if_changed, mark))
         connection.exec_driver_sql(f'DROP TABLE "{staging}"')
 
     @staticmethod
-    def _copy(connection: Connection, table: sa.Table, name: str, frame: pl.DataFrame, same: Mapping[str, str]) -> None:
+    def _copy_frame(
+        connection: Connection, table: sa.Table, target: str, frame: pl.DataFrame, constants: Mapping[str, str]
+    ) -> None:
         if not frame.height:
             return
-        columns = ", ".join(f'"{column}"' for column in (*same, *frame.columns))
-        blocks = binary_copy.blocks(table, frame, same)
-        form = "" if blocks is None else " (FORMAT BINARY)"
+        columns = ", ".join(f'"{column}"' for column in (*constants, *frame.columns))
+        blocks = binary_copy.blocks(table, frame, constants)
+        options = "" if blocks is None else " (FORMAT BINARY)"
         cursor = connection.connection.cursor()
         try:
-            with cursor.copy(f'COPY "{name}" ({columns}) FROM STDIN{form}') as copy:
+            with cursor.copy(f'COPY "{target}" ({columns}) FROM STDIN{options}') as copy:
                 if blocks is None:
                     for row in frame.iter_rows(buffer_size=10_000):
-                        copy.write_row((*same.values(), *row))
+                        copy.write_row((*constants.values(), *row))
                 else:
                     for block in blocks:
                         copy.write(block)
@@ -83,7 +85,7 @@ class Postgres:
 
     def insert_new(self, connection: Connection, table: sa.Table, row: dict[str, Any]) -> bool:
         """See Dialect."""
-        # rowcount is not filled in for an INSERT by this driver: what was returned tells
+        # this driver does not set rowcount for an INSERT: the returned row shows that it was inserted
         statement = postgresql.insert(table).values(row).on_conflict_do_nothing().returning(sa.literal(1))
         return connection.execute(statement).first() is not None
 
@@ -92,7 +94,7 @@ class Postgres:
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
     def run_storage(self, table: sa.Table, run_id: str) -> sa.Table:
-        """See Dialect. A partitioned table has one partition a run."""
+        """See Dialect. A partitioned table has one partition per run."""
         return partitions.partition_table(table, run_id) if partitions.supports_partitions(table) else table
 
     def create_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
@@ -122,7 +124,7 @@ class Postgres:
             connection.execute(sa.delete(table).where(table.c.run_id == run_id))
 
     def overwrite(self, engine: Engine) -> None:
-        """See Dialect. Their places are free to be written over; the write-ahead log is kept as the server is set."""
+        """See Dialect. Frees the space for reuse; how long the write-ahead log is kept is a server setting."""
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM")
 
@@ -131,27 +133,29 @@ class Postgres:
         """See Dialect."""
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
 
-            def ask(how: str) -> bool:
-                kind = {"alone": "", "together": "_shared"}[how]
-                call = sa.text(f"SELECT pg_try_advisory_lock{kind}(:key)")
+            def try_lock(mode: str) -> bool:
+                suffix = {"alone": "", "together": "_shared"}[mode]
+                call = sa.text(f"SELECT pg_try_advisory_lock{suffix}(:key)")
                 return bool(connection.execute(call, {"key": _LEASE_KEY}).scalar_one())
 
-            held = acquire_lease(ask, shared)
-            if held == "both":  # the two are counted apart; without the first, others may share
+            acquired = acquire_lease(try_lock, shared)
+            if acquired == "both":  # both locks count separately; releasing the exclusive one lets others share
                 self._release(connection)
-            if not held:
-                raise LeaseHeldError("another process is working on this database's store; try again when it is done")
+            if not acquired:
+                raise LeaseHeldError(
+                    "another process is working on this database's store; try again when it has finished"
+                )
             try:
                 yield
             finally:
                 self._release(connection, "" if shared is None else "_shared")
 
     @staticmethod
-    def _release(connection: Connection, kind: str = "") -> None:
+    def _release(connection: Connection, suffix: str = "") -> None:
         try:
-            connection.execute(sa.text(f"SELECT pg_advisory_unlock{kind}(:key)"), {"key": _LEASE_KEY})
-        except DatabaseUnavailableError as error:  # the lock went with its session: nothing is left to give back
-            log.warning("the lease ended before the work did: %s", error)
+            connection.execute(sa.text(f"SELECT pg_advisory_unlock{suffix}(:key)"), {"key": _LEASE_KEY})
+        except DatabaseUnavailableError as error:  # the lock ended with its session: there is nothing to release
+            log.warning("the lease ended before the work was finished: %s", error)
 
     def snapshot(self, engine: Engine) -> Connection:
         """See Dialect."""

@@ -1,4 +1,4 @@
-"""SQLite: many rows a statement inside one transaction; the lease is a lock on a file beside the database.
+"""SQLite: multi-row INSERTs in one transaction; the lease is a lock on a file beside the database.
 
 In: a connection inside a transaction, a frame whose columns are columns of the table. Out: rows in the table.
 """
@@ -22,11 +22,11 @@ from recsys.db.dialects import rows
 from recsys.db.locks import acquire_lease
 from recsys.errors import LeaseHeldError
 
-_TOGETHER = 200
-"""Rows of one INSERT at most: of more, preparing the statement costs what running it saves."""
-_VALUES = 30_000
-"""Values of one INSERT at most; SQLite allows 32,766."""
-_BLOCK = 50_000
+_MAX_ROWS = 200
+"""Maximum rows of one INSERT: with more, preparing the statement costs what executing it saves."""
+_MAX_VALUES = 30_000
+"""Maximum values of one INSERT; SQLite allows 32,766."""
+_BLOCK_ROWS = 50_000
 """Rows that are Python objects at a time."""
 
 
@@ -36,38 +36,41 @@ class Sqlite:
     def bulk_load(
         self, connection: Connection, table: sa.Table, frame: pl.DataFrame, *, same: Mapping[str, str] | None = None
     ) -> None:
-        """See Dialect. What is the same in every row is bound once a statement: ?1, ?2 ... stand for it."""
+        """See Dialect. Constant columns are bound once per statement and referenced as ?1, ?2, ..."""
         if not frame.height:
             return
-        frame, shared = rows.in_order(table, frame), dict(same or {})
-        together = max(1, min(_TOGETHER, _VALUES // frame.width, frame.height))
-        step = together * frame.width
-        for start in range(0, frame.height, _BLOCK):
-            flat = _row_by_row(frame.slice(start, _BLOCK))
-            even = len(flat) - len(flat) % step
-            self._insert(connection, table, frame.columns, shared, flat[:even], together)
-            self._insert(connection, table, frame.columns, shared, flat[even:], 1)
+        frame, constants = rows.in_order(table, frame), dict(same or {})
+        rows_per_statement = max(1, min(_MAX_ROWS, _MAX_VALUES // frame.width, frame.height))
+        step = rows_per_statement * frame.width
+        for start in range(0, frame.height, _BLOCK_ROWS):
+            flat = _flatten_rows(frame.slice(start, _BLOCK_ROWS))
+            full_statements = len(flat) - len(flat) % step
+            self._insert(connection, table, frame.columns, constants, flat[:full_statements], rows_per_statement)
+            self._insert(connection, table, frame.columns, constants, flat[full_statements:], 1)
 
     @staticmethod
     def _insert(
         connection: Connection,
         table: sa.Table,
         columns: Sequence[str],
-        shared: Mapping[str, str],
+        constants: Mapping[str, str],
         flat: list[Any],
-        together: int,
+        rows_per_statement: int,
     ) -> None:
         if not flat:
             return
-        width, first = len(columns), len(shared) + 1
-        fixed = "".join(f"?{place}," for place in range(1, first))
-        marks = (",".join(f"?{first + row * width + at}" for at in range(width)) for row in range(together))
-        values = ",".join(f"({fixed}{own})" for own in marks)
-        names = ", ".join(f'"{name}"' for name in (*shared, *columns))
-        before, step = tuple(shared.values()), together * width
+        n_columns, first = len(columns), len(constants) + 1
+        constant_marks = "".join(f"?{index}," for index in range(1, first))
+        row_marks = (
+            ",".join(f"?{first + row * n_columns + column}" for column in range(n_columns))
+            for row in range(rows_per_statement)
+        )
+        values = ",".join(f"({constant_marks}{marks})" for marks in row_marks)
+        names = ", ".join(f'"{name}"' for name in (*constants, *columns))
+        constant_values, step = tuple(constants.values()), rows_per_statement * n_columns
         connection.exec_driver_sql(
-            f'INSERT INTO "{table.name}" ({names}) VALUES {values}',  # noqa: S608 - names are our own tables
-            [(*before, *flat[start : start + step]) for start in range(0, len(flat), step)],
+            f'INSERT INTO "{table.name}" ({names}) VALUES {values}',  # noqa: S608 - names of recsys tables
+            [(*constant_values, *flat[start : start + step]) for start in range(0, len(flat), step)],
         )
 
     def upsert(
@@ -91,37 +94,37 @@ class Sqlite:
         return connection.execute(statement).rowcount == 1
 
     def without_timeout(self, connection: Connection) -> None:
-        """See Dialect. With a write-ahead log and `synchronous = NORMAL` every transaction is."""
+        """See Dialect. With a write-ahead log and `synchronous = NORMAL` this holds for every transaction."""
 
     def run_storage(self, table: sa.Table, run_id: str) -> sa.Table:  # noqa: ARG002
         """See Dialect. All runs share the table."""
         return table
 
     def create_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
-        """See Dialect. There is nothing to make."""
+        """See Dialect. There is nothing to create."""
 
     def attach_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
-        """See Dialect. Rows count from their own transaction on."""
+        """See Dialect. Rows belong to the table from their own transaction on."""
 
     def run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
         """See Dialect."""
         return rows.runs_in(connection, table)
 
     def delete_run_rows(self, engine: Engine, table: sa.Table, run_id: str) -> None:
-        """See Dialect. Piece by piece: readers never wait, and the next writer waits for one piece only."""
+        """See Dialect. Deletes in chunks: readers never wait, and the next writer waits for one chunk only."""
         key = [column.name for column in table.primary_key]
         names = ", ".join(f'"{name}"' for name in key)
-        some = (
-            f'DELETE FROM "{table.name}" WHERE ({names}) IN '  # noqa: S608 - names are our own tables
+        statement = (
+            f'DELETE FROM "{table.name}" WHERE ({names}) IN '  # noqa: S608 - names of recsys tables
             f'(SELECT {names} FROM "{table.name}" WHERE run_id = ? LIMIT {rows.PIECE})'
         )
-        gone = rows.PIECE
-        while gone == rows.PIECE:
+        deleted = rows.PIECE
+        while deleted == rows.PIECE:
             with engine.begin() as connection:
-                gone = connection.exec_driver_sql(some, (run_id,)).rowcount
+                deleted = connection.exec_driver_sql(statement, (run_id,)).rowcount
 
     def overwrite(self, engine: Engine) -> None:
-        """See Dialect. The file is written anew; what readers still hold of its log goes when they are done."""
+        """See Dialect. Rewrites the file; log pages still in use by readers are freed when those finish."""
         connection = engine.raw_connection()
         try:
             cursor = connection.cursor()
@@ -133,9 +136,9 @@ class Sqlite:
 
     @contextmanager
     def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
-        """See Dialect. The system frees the lock when its holder dies, however it dies.
+        """See Dialect. The operating system releases the lock when its holder ends for any reason.
 
-        The file `<database>.lease` stays: whoever deleted it would let two processes lock two files of one name.
+        The file `<database>.lease` is never deleted: otherwise two processes could lock two files of the same name.
         """
         name = engine.url.database
         if not name or name == ":memory:":
@@ -144,9 +147,11 @@ class Sqlite:
         path = Path(name).with_name(Path(name).name + ".lease")
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if not acquire_lease(lambda how: _locked(handle, how), shared):
+            if not acquire_lease(lambda mode: _try_flock(handle, mode), shared):
                 holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-                raise LeaseHeldError(f"{holder} is working on {path.with_suffix('').name}; try again when it is done")
+                raise LeaseHeldError(
+                    f"{holder} is working on {path.with_suffix('').name}; try again when it has finished"
+                )
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
             yield
@@ -154,7 +159,7 @@ class Sqlite:
             os.close(handle)
 
     def snapshot(self, engine: Engine) -> Connection:
-        """See Dialect. Every transaction of SQLite reads one state; one that streams waits for no writer."""
+        """See Dialect. Every SQLite transaction reads one state; a streaming one does not wait for writers."""
         return engine.connect().execution_options(stream_results=True)
 
     def now(self, connection: Connection) -> datetime:
@@ -163,18 +168,18 @@ class Sqlite:
         return datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
 
 
-def _locked(handle: int, how: str) -> bool:
-    """Lock a file "alone" or "together" without waiting; a lock that this handle has is exchanged."""
+def _try_flock(handle: int, mode: str) -> bool:
+    """Lock a file "alone" or "together" without waiting; an existing lock of this handle is converted."""
     try:
-        fcntl.flock(handle, {"alone": fcntl.LOCK_EX, "together": fcntl.LOCK_SH}[how] | fcntl.LOCK_NB)
+        fcntl.flock(handle, {"alone": fcntl.LOCK_EX, "together": fcntl.LOCK_SH}[mode] | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _row_by_row(frame: pl.DataFrame) -> list[Any]:
-    """All values, row after row, in one list: (height * width). Faster than a tuple a row."""
+def _flatten_rows(frame: pl.DataFrame) -> list[Any]:
+    """Return all values, row by row, in one list: (height * width). Faster than one tuple per row."""
     flat: list[Any] = [None] * (frame.height * frame.width)
-    for at, column in enumerate(frame.iter_columns()):
-        flat[at :: frame.width] = column.to_list()
+    for index, column in enumerate(frame.iter_columns()):
+        flat[index :: frame.width] = column.to_list()
     return flat

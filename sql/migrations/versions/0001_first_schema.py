@@ -1,4 +1,4 @@
-"""The first schema: inputs, runs with ledger and pointer, lists, clusters, vectors."""
+"""First schema: inputs, runs with ledger and publications, recommendations, clusters, vectors."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,7 +23,7 @@ def _id(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
 
 
 def upgrade() -> None:
-    """Make every table of the first version."""
+    """Create all tables of the first version."""
     op.create_table(
         "products",
         _id("product_id", key=True),
@@ -53,7 +53,7 @@ def upgrade() -> None:
         _id("product_id", key=True),
         _id("event_type", key=True),
         sa.Column("order_id", Id, primary_key=True, server_default=""),
-        # identical rows of one source are numbered 0, 1, ...: none is lost, and reading a file twice changes nothing
+        # identical rows of one source are numbered 0, 1, ...: no row is lost, and reading a file twice changes nothing
         sa.Column("line_no", sa.Integer, primary_key=True, server_default="0", autoincrement=False),
         sa.Column("quantity", Number),
         sa.Column("value", Number),
@@ -166,7 +166,7 @@ def upgrade() -> None:
     )
     op.create_index("rejected_rows_source", "rejected_rows", ["source"], mysql_length=190)
     building = sa.text("state = 'building'")
-    if op.get_bind().dialect.name == "mysql":  # it has no indexes of some rows only, but NULL is not unique
+    if op.get_bind().dialect.name == "mysql":  # it has no partial indexes, but NULL values are exempt from UNIQUE
         op.execute(
             'ALTER TABLE "runs" ADD COLUMN "building_placement" VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin '
             "GENERATED ALWAYS AS (CASE WHEN state = 'building' THEN placement END) VIRTUAL, "

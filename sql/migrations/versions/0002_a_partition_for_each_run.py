@@ -1,4 +1,4 @@
-"""On PostgreSQL every run's lists lie in a partition of their own; elsewhere nothing changes."""
+"""On PostgreSQL, store the rows of each run in a separate partition; other databases are unchanged."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,18 +15,18 @@ KEYS = {
     "similar_products_all": ("run_id", "product_id", "rank"),
 }
 OLDEST = 140000
-"""PostgreSQL 14 is the first that can take a partition away without locking readers out."""
+"""PostgreSQL 14 is the first version that can detach a partition without blocking readers."""
 
 
 def upgrade() -> None:
-    """Make the two tables partitioned, and move the rows of every run into a partition."""
+    """Partition the two tables, and move the rows of each run to a partition."""
     connection = op.get_bind()
     if connection.dialect.name != "postgresql":
         return
     version = int(connection.execute(sa.text("SHOW server_version_num")).scalar_one())
     if version < OLDEST:
         raise RecsysError(f"PostgreSQL 14 or newer is needed, this server is {version // 10000}; upgrade it")
-    for view in ("recommendations", "similar_products"):  # made again after the migrations
+    for view in ("recommendations", "similar_products"):  # recreated after the migrations
         op.execute(f'DROP VIEW IF EXISTS "{view}"')
     for table, key in KEYS.items():
         _partitioned(connection, table, ", ".join(f'"{name}"' for name in key))
@@ -45,7 +45,7 @@ def _partitioned(connection: sa.Connection, table: str, key: str) -> None:
         check = f'CONSTRAINT "of_one_run" CHECK (run_id = {literal})'
         op.execute(f'CREATE TABLE {value(part)} (LIKE "{table}" INCLUDING DEFAULTS, {check})')
         op.execute(f'INSERT INTO {value(part)} SELECT * FROM "{old}" WHERE run_id = {literal}')  # noqa: S608
-        if state == "building":  # its writer goes on filling it
+        if state == "building":  # its writer may resume it
             continue
         op.execute(f"ALTER TABLE {value(part)} ADD PRIMARY KEY ({key})")
         op.execute(f'ALTER TABLE "{table}" ATTACH PARTITION {value(part)} FOR VALUES IN ({literal})')

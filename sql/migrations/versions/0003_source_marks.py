@@ -1,4 +1,4 @@
-"""How far each SELECT of a shop's own tables has been read."""
+"""Watermarks: how far each SELECT on a source database has been read."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,7 +17,7 @@ Time = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql")
 
 
 def upgrade() -> None:
-    """Make the table; a store without a mark reads everything once more, which changes nothing."""
+    """Create the table; a store without a watermark reads all rows once more, which changes nothing."""
     op.create_table(
         "source_marks",
         sa.Column("source", Id, primary_key=True),
@@ -26,5 +26,5 @@ def upgrade() -> None:
         sa.Column("reached", Time),
         sa.Column("counts", sa.JSON()),
         sa.Column("updated_at", Time, nullable=False),
-        if_not_exists=True,  # MySQL keeps a table although what came after it failed
+        if_not_exists=True,  # MySQL keeps a table although a later statement failed
     )

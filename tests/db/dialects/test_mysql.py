@@ -39,8 +39,8 @@ def test_ids_that_look_alike_stay_apart(store: Store) -> None:
 
 
 def test_many_rows_need_more_than_one_statement(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mysql, "_STATEMENT", 300)
-    monkeypatch.setattr(mysql, "_BLOCK", 70)
+    monkeypatch.setattr(mysql, "_STATEMENT_BYTES", 300)
+    monkeypatch.setattr(mysql, "_BLOCK_ROWS", 70)
     n = 200
     frame = pl.DataFrame(
         {
@@ -91,7 +91,7 @@ def test_complaints_say_what_to_do(mariadb_server: Path, mariadb_url: str) -> No
     assert away.value.exit_code == 75
     assert "hunter2" not in str(away.value)
     reader = connect(mariadb_url, read_only=True)
-    with pytest.raises(UsageError, match="may only read"), reader.begin() as connection:
+    with pytest.raises(UsageError, match="the connection is read-only"), reader.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE item (id INT)")
     assert rows(reader, 'SELECT "text" AS words', {}) == [("text",)]  # a shop's query in the server's own mode
     reader.dispose()

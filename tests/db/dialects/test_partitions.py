@@ -110,7 +110,7 @@ def test_a_prune_that_gave_up_waiting_is_finished_by_the_next(
         reader.execute(sa.text("SELECT COUNT(*) FROM recommendations")).all()
         hurried = connect(store.engine.url.render_as_string(hide_password=False))
         sa.event.listen(hurried, "checkout", lambda raw, *_: _hurry(raw))
-        with pytest.raises(TemporaryError, match=f"run {ids[0]} cannot go while a long transaction reads"):
+        with pytest.raises(TemporaryError, match=f"run {ids[0]} cannot be deleted while a long transaction reads"):
             partitions.drop_partition(hurried, WHOLE, ids[0])
         monkeypatch.setattr(store, "engine", hurried)
         assert store.prune(1) == 1
@@ -169,7 +169,7 @@ def _first_schema(engine: sa.Engine) -> None:
             first.upgrade()
         connection.exec_driver_sql(f"CREATE TABLE {migrate.VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY)")
         connection.exec_driver_sql(f"INSERT INTO {migrate.VERSION_TABLE} VALUES ('0001')")
-        migrate._views(connection, again=True)
+        migrate._create_views(connection, recreate=True)
         manifest = "'recommend', 'default', '{}', 'model', 'data', 'config', '{{\"k\": 2}}'".format
         columns = "run_id, kind, placement, state, model_version, data_fingerprint, config_hash, extra"
         for day, product, state in ((1, "a", "superseded"), (2, "b", "published"), (3, "c", "building")):
