@@ -50,14 +50,14 @@ def supports_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -> AbstractContextManager[None]:
-    """Return a context that computes matrix products in bf16 if requested, or for `auto` if the hardware has bf16."""
+    """Return a context with bf16 matrix products, for `auto` only if the hardware supports them."""
     enabled = precision == "bf16" or (precision == "auto" and supports_bf16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 @contextmanager
 def deterministic(seed: int) -> Iterator[None]:
-    """Seed torch's generator and allow only deterministic kernels inside; the generator's state is restored after."""
+    """Seed torch's generator and use only deterministic kernels; the previous state is restored after."""
     # The debug mode is used because `use_deterministic_algorithms` also loads the compiler, which takes seconds.
     debug_mode, fill_memory = torch.get_deterministic_debug_mode(), _DETERMINISTIC.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[]):

@@ -46,7 +46,11 @@ class LazyModel:
 
 
 def open_lazy(folder: Path, load: Callable[[], Model]) -> LazyModel | None:
-    """Open the model of a version's folder by its manifest after verifying every file; `load` loads the model itself.
+    """Open the model of a version's folder by its manifest, after verifying every file.
+
+    Args:
+        folder: of one version.
+        load: loads the model itself when it is needed.
 
     Returns:
         None if the manifest does not list the columns (the first versions did not write them).

@@ -1,4 +1,4 @@
-"""The product encoder: maps any subset of a product's text, image and attributes to one vector in one space.
+"""The product encoder: maps any subset of text, image and attributes to one vector in one space.
 
 In: the inputs read by the modality encoders. Out: unit vectors; a missing or hidden modality contributes nothing.
 """
@@ -39,14 +39,14 @@ ProductInputs = dict[str, Inputs]
 
 @dataclass(frozen=True)
 class ProductEmbedding:
-    """b products in one view: `vector` (b, d) of unit length, and the hidden state `summary` (b, w) it comes from."""
+    """b products in one view: `vector` (b, d) of unit length and its hidden state `summary` (b, w)."""
 
     vector: Tensor
     summary: Tensor
 
 
 class ProductEncoder(nn.Module):
-    """Encoders for text, image and attributes, a fusion transformer over their tokens, and a path for exact words."""
+    """Modality encoders, a fusion transformer over their tokens, and a path for exact words."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class ProductEncoder(nn.Module):
         names: Sequence[str],
         settings: EncoderSettings,
     ) -> None:
-        """Combine the modality encoders; values of the columns `names` count as one word each, with the column name."""
+        """Combine the modality encoders; a value of the columns `names` counts as one word."""
         super().__init__()
         self.settings = settings
         self.names = list(names)
@@ -164,7 +164,7 @@ class ProductEncoder(nn.Module):
         return {name: getattr(self, name).present(x[name]) for name in MODALITIES}
 
     def towers(self, x: ProductInputs, g: torch.Generator | None = None) -> dict[str, Tokens]:
-        """Compute the tokens of each modality separately; with a generator `g` (training) images are augmented."""
+        """Compute the tokens of each modality; with a generator `g` (training) images are augmented."""
         return {
             "text": self.text(x["text"]),
             "image": self.image(x["image"], g),
@@ -179,7 +179,7 @@ class ProductEncoder(nn.Module):
         *,
         alone: Mapping[str, ProductEmbedding] | None = None,
     ) -> ProductEmbedding:
-        """Encode products by several modalities: a weighted sum of each modality's vector and the fused vector.
+        """Encode products as a weighted sum of each modality's vector and the fused vector.
 
         A sum of vectors that each work by themselves finds neighbours better than attention over all tokens does. The
         weights of the sum are learned.
@@ -267,5 +267,5 @@ def _keyword_values(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[s
 
 
 def product_words(texts: Iterable[str], facts: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Return all words of a product: those of its texts and attribute values, and its keyword values unsplit."""
+    """Return all words of a product: of its texts and attribute values, and unsplit keyword values."""
     return [*split_words(" ".join((*texts, *facts))), *names]

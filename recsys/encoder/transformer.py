@@ -1,4 +1,4 @@
-"""The transformer block that all parts of the encoder share, and dropout drawn from an explicit generator.
+"""The transformer block of all encoders, and dropout drawn from an explicit generator.
 
 In: (b, L, w) sequences and an attention mask. Out: (b, L, w).
 """
@@ -14,7 +14,7 @@ _FEEDFORWARD_FACTOR = 2
 
 
 def dropout(x: Tensor, rate: float, g: torch.Generator | None) -> Tensor:
-    """Apply dropout to `x` with the generator `g`; without one (outside training) `x` is returned unchanged.
+    """Apply dropout to `x` with the generator `g`; None (outside training) returns `x` unchanged.
 
     The rate is rounded to a multiple of 1/65536: sixteen random bits decide on each number, and they are drawn much
     faster than a uniform number.
@@ -30,7 +30,7 @@ def dropout(x: Tensor, rate: float, g: torch.Generator | None) -> Tensor:
 
 
 class TransformerBlock(nn.Module):
-    """A pre-norm transformer block: attention and a two-layer network with residual connections (Xiong et al. 2020)."""
+    """A pre-norm block (Xiong et al. 2020): attention and a two-layer network, both residual."""
 
     def __init__(self, width: int, heads: int, *, rate: float = 0.0) -> None:
         super().__init__()

@@ -21,12 +21,12 @@ _INITIAL_SCALE: Final = 8.0
 
 
 def time_gap_buckets(seconds: Tensor) -> Tensor:
-    """Map seconds to one of 28 logarithmic buckets, each about twice as long as the last; 0 = under a minute."""
+    """Map seconds to one of 28 buckets, each about twice as long as the last; 0 = under a minute."""
     return (1 + torch.log2((seconds.clamp(min=0) / 60).float().clamp(min=0.5))).long().clamp(0, _N_GAP_BUCKETS - 1)
 
 
 class ItemProjection(nn.Module):
-    """Ranking vectors: a projection of the content plus a learned residual per product; cold products have none."""
+    """Ranking vectors: projected content plus a learned residual per product, none for cold products."""
 
     def __init__(self, dim: int, known: int) -> None:
         super().__init__()

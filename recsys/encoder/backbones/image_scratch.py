@@ -1,4 +1,4 @@
-"""Image towers trained from scratch: a small residual convolutional network or a small vision transformer.
+"""Image towers trained from scratch: a small residual network or a small vision transformer.
 
 In: (b, 3, S, S) float, 0..1. Out: a feature map, (b, c, h, w), and None: its mean represents the whole image.
 """
@@ -20,7 +20,7 @@ _PATCH_SIZE: Final = 8
 
 
 class _Residual(nn.Module):
-    """A strided convolution that halves the side, then a residual block of two 3x3 convolutions (He et al. 2016)."""
+    """A strided convolution, then a residual block of two 3x3 convolutions (He et al. 2016)."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()
@@ -32,6 +32,7 @@ class _Residual(nn.Module):
         self.norm_second = nn.BatchNorm2d(outer)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Halve the side: (b, inner, h, w) -> (b, outer, h / 2, w / 2), rounded up."""
         x = F.relu(self.norm(self.shrink(x)))
         return F.relu(x + self.norm_second(self.second(F.relu(self.norm_first(self.first(x))))))
 
@@ -49,12 +50,14 @@ class ConvNet(nn.Module):
         self.stages = nn.ModuleList(_Residual(a, b) for a, b in zip((first, *rest[:-1]), rest, strict=True))
 
     def forward(self, pixels: Tensor) -> TowerOutput:
+        """Compute the feature map of images: (b, 3, S, S) -> (b, c, h, w) and None."""
         h = self.stem(((pixels - 0.7) / 0.3).contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
             h = stage(h)
         return h, None
 
     def state(self) -> dict[str, Any]:
+        """Return the architecture without the weights as a JSON-compatible dict."""
         return {"kind": "own"}
 
 
@@ -74,6 +77,7 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(settings.width)
 
     def forward(self, pixels: Tensor) -> TowerOutput:
+        """Compute the feature map of images: (b, 3, S, S) -> (b, c, h, w) and None."""
         side = -(-pixels.shape[2] // _PATCH_SIZE) * _PATCH_SIZE
         x = self.cut((resize(pixels, side) - 0.7) / 0.3)
         h, w = x.shape[2:]
@@ -83,6 +87,7 @@ class VisionTransformer(nn.Module):
         return self.norm(x).transpose(1, 2).unflatten(2, (h, w)), None
 
     def state(self) -> dict[str, Any]:
+        """Return the architecture without the weights as a JSON-compatible dict."""
         return {"kind": "vit"}
 
 

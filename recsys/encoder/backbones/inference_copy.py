@@ -1,4 +1,4 @@
-"""A faster copy of a backbone for inference: adapters merged, matrices in bf16 where the hardware supports it.
+"""A faster copy of a backbone for inference: adapters merged, matrices in bf16 if supported.
 
 In: a backbone. Out: a copy that shares all other weights; it is rebuilt whenever a weight has changed.
 """

@@ -98,14 +98,14 @@ def merge_lora(backbone: nn.Module) -> None:
 
 
 def disable_dropout(backbone: nn.Module) -> None:
-    """Disable the dropout of a backbone, which would draw from the global generator, not from an explicit one."""
+    """Disable the dropout of a backbone: it would draw from the global generator."""
     for module in backbone.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
 
 
 def _adaptable_layers(backbone: nn.Module) -> list[tuple[nn.Module, str, nn.Linear | nn.Conv2d]]:
-    """Layers that support an adapter as (parent, name, layer): linear layers, or if there are none, convolutions.
+    """Layers that support an adapter, (parent, name, layer): linear, or if there are none, convolutions.
 
     Layers inside `nn.MultiheadAttention` are skipped: it reads the weights of its layers instead of calling them.
     """

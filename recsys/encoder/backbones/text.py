@@ -75,6 +75,7 @@ class TextTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def states(self, tokens: Tensor) -> Tensor:
+        """Compute the summary tokens and the state of every token: (b, L) int64 -> (b, 2 + L, w)."""
         x = self.embedding(tokens) + self.places[: tokens.shape[1]]
         x = torch.cat([self.summary.expand(len(tokens), -1, -1), x], 1)
         real = torch.cat([torch.ones(len(tokens), SUMMARY, dtype=torch.bool, device=tokens.device), tokens != PAD], 1)
@@ -84,13 +85,17 @@ class TextTransformer(nn.Module):
         return states
 
     def gist(self, tokens: Tensor) -> Tensor:
+        """Compute the pooled state, both summary tokens joined: (b, L) int64 -> (b, 2 * w)."""
         return self.states(tokens)[:, :SUMMARY].flatten(1)
 
     def summarised(self, gist: Tensor) -> Tensor:
+        """Split pooled states into summary tokens: (b, 2 * w) -> (b, 2, w)."""
         return gist.view(len(gist), SUMMARY, gist.shape[1] // SUMMARY)
 
     def table(self) -> Tensor:
+        """Return the input embedding: (v, w)."""
         return self.embedding.weight
 
     def state(self) -> dict[str, Any]:
+        """Return the architecture without the weights as a JSON-compatible dict."""
         return {"kind": "own"}

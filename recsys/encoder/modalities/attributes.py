@@ -1,4 +1,4 @@
-"""Attribute encoder: one token per feature, embeddings for categorical values, quantile bins for numbers.
+"""Attribute encoder: one token per feature; categorical values are embedded, numbers binned.
 
 In: catalogue columns. Out: one token per feature, and a prediction of each feature from a product's summary.
 """
@@ -170,7 +170,7 @@ class AttributeEncoder(nn.Module):
         return bins
 
     def _piecewise_linear(self, x: Inputs, i: int) -> Tensor:
-        """Fill level of each bin by number i, 0..1 (piecewise linear encoding, Gorishniy et al. 2022): (b, bins)."""
+        """Encode number i piecewise linearly (Gorishniy et al. 2022), 0..1 per bin: (b, bins)."""
         edges = torch.tensor(self.numerics[i].edges, dtype=torch.float32, device=x["numbers"].device)
         number = x["numbers"][:, i, None].nan_to_num()
         return ((number - edges[:-1]) / (edges[1:] - edges[:-1])).clamp(0, 1)

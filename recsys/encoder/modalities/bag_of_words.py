@@ -1,4 +1,4 @@
-"""Bag-of-words encoder: a vector per exact word; their weighted sum is added to the product vector directly.
+"""Bag-of-words encoder: a vector per exact word; their weighted sum is added to the product vector.
 
 A dense encoder forgets rare words, but product names, codes and brands are rare words. At the start the sum is the
 projection of TF-IDF on its leading directions (latent semantic analysis, Deerwester et al. 1990), which captures
@@ -62,7 +62,7 @@ def split_words(text: str) -> list[str]:
 
 
 class BagOfWordsEncoder(nn.Module):
-    """A vector per word, weighted by its idf; id 0 is padding, words out of vocabulary share hashed vectors."""
+    """A vector per word, weighted by its idf; id 0 is padding, unknown words share hashed vectors."""
 
     def __init__(self, words: Sequence[str], rarity: Sequence[float], dim: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class BagOfWordsEncoder(nn.Module):
 
     @staticmethod
     def fit(documents: Iterable[Iterable[str]], dim: int) -> BagOfWordsEncoder:
-        """Fit the vocabulary: words of at least two documents, and their smoothed inverse document frequencies."""
+        """Fit the vocabulary, words of at least two documents, and their smoothed idf."""
         counts, n_documents = Counter[str](), 0
         for document in documents:
             counts.update(set(document))

@@ -78,7 +78,7 @@ class ImageEncoder(nn.Module):
         return x["has"]
 
     def drawn(self, x: Inputs, g: torch.Generator) -> Inputs:
-        """Add sampled augmentation parameters to the inputs, so that any chunk of the products can be read alone."""
+        """Add sampled augmentation parameters to the inputs, so that chunks of products can be read alone."""
         has = x["has"]
         parameters = torch.zeros(len(has), 8, device=has.device)
         parameters[has] = sample_augmentation(int(has.sum()), g).to(has.device)

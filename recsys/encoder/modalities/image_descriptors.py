@@ -1,4 +1,4 @@
-"""Image descriptors without training (HOG, colour histogram, thumbnail), and words predicted from them.
+"""Untrained image descriptors (HOG, colour histogram, thumbnail), and words predicted from them.
 
 In: (b, 3, S, S) uint8. Out: (b, WIDTH) descriptors; predicted word vectors, (b, d), by ridge regression on them.
 """
@@ -51,7 +51,7 @@ def image_descriptors(pixels: Tensor) -> Tensor:
 
 
 def hog(lit: Tensor) -> Tensor:
-    """Compute histograms of oriented gradients (Dalal & Triggs 2005): (b, 3, S, S) of 0..1 -> (b, OUTLINES).
+    """Compute HOG descriptors (Dalal & Triggs 2005): (b, 3, S, S) of 0..1 -> (b, OUTLINES).
 
     Cells of 8 pixels in an image resized to 64, nine unsigned directions, each gradient split linearly between the two
     nearest; blocks of 2 x 2 cells, each normalised to unit length, clipped at 0.2 and normalised again.

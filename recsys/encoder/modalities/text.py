@@ -1,4 +1,4 @@
-"""Text encoder: byte-level BPE tokens trained on the catalogue, or the tokens of a pretrained model; any script.
+"""Text encoder for any script: a byte-level BPE trained on the catalogue, or a pretrained model.
 
 In: text columns, or any texts. Out: two summary tokens per product, and the hidden state of every token.
 """
