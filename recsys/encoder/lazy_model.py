@@ -1,7 +1,6 @@
-"""A model that is loaded only when there is something to encode; known by its manifest until then. No torch here.
+"""A model known by its manifest and loaded only when products must be encoded. Does not import torch.
 
-In: a model folder and a function that loads the model. Out: the model, or None where the
-manifest does not tell enough.
+In: a model folder and a function that loads the model. Out: the lazy model, or None if the manifest lacks the columns.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class LazyModel:
-    """A model known by its manifest: enough to tell which products are stale.
+    """A model known by its manifest, which suffices to determine the stale products.
 
     Attributes:
-        content_version: names the weights that product vectors come from.
-        columns: of the catalogue, that determine a product's vector.
+        content_version: version of the weights that product vectors are computed with.
+        columns: catalogue columns that determine a product's vector.
     """
 
     def __init__(self, content_version: str, columns: Sequence[str], load: Callable[[], Model]) -> None:
@@ -35,22 +34,26 @@ class LazyModel:
         """Load the model and encode products: (m, d) float32 of unit length.
 
         Raises:
-            ModelFolderError: the weights are not those the manifest names.
+            ModelFolderError: the weights do not match the manifest.
         """
         model = self._load()
         if (model.content_version, tuple(model.columns)) != (self.content_version, self.columns):
             raise ModelFolderError(
-                f"{model.folder}: the manifest speaks of version {self.content_version}, the weights are "
-                f"{model.content_version} or look at other columns; run `recsys train`"
+                f"{model.folder}: the manifest names version {self.content_version}, but the weights are version "
+                f"{model.content_version} or read other columns; run `recsys train`"
             )
         return model.encode(catalogue, rows)
 
 
 def open_lazy(folder: Path, load: Callable[[], Model]) -> LazyModel | None:
-    """The model of a version's folder, by its manifest, after every file is checked; `load` gives the model itself.
+    """Open the model of a version's folder by its manifest, after verifying every file.
+
+    Args:
+        folder: of one version.
+        load: loads the model itself when it is needed.
 
     Returns:
-        None where the manifest does not tell the columns (as none did at first).
+        None if the manifest does not list the columns (the first versions did not write them).
 
     Raises:
         ModelFolderError: a file is missing or altered.

@@ -1,6 +1,6 @@
-"""The product encoder: any subset of a product's text, picture and attributes to one vector in one space.
+"""The product encoder: maps any subset of text, image and attributes to one vector in one space.
 
-In: what the fields have read. Out: unit vectors; a modality that is missing or hidden is simply not there.
+In: the inputs read by the modality encoders. Out: unit vectors; a missing or hidden modality contributes nothing.
 """
 
 from __future__ import annotations
@@ -21,34 +21,33 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.tokenize import tokenize
 from recsys.encoder.modalities import Inputs, Tokens
-from recsys.encoder.modalities import attributes as table
-from recsys.encoder.modalities.attributes import AttributeEncoder
+from recsys.encoder.modalities.attributes import SEPARATOR, AttributeEncoder, select_features
 from recsys.encoder.modalities.bag_of_words import BagOfWordsEncoder
 from recsys.encoder.modalities.image import ImageEncoder
 from recsys.encoder.modalities.text import TextEncoder
 from recsys.encoder.transformer import TransformerBlock
 
 MODALITIES: Final = ("text", "image", "attributes")
-_EXACTNESS: Final = 1.5
-"""How much exact words count at the start, beside what attention makes of the tokens."""
-_GLANCED: Final = 0.7
-"""How much the words a picture suggests count at the start; written words count 1."""
-_SHARES: Final = {"text": 1.0, "image": 0.5, "attributes": 0.5, "together": 0.1}
-"""How much each modality by itself counts in the vector of all at the start, and how much what they say together."""
+_INITIAL_WORD_WEIGHT: Final = 1.5
+"""Initial weight of the exact words relative to the fused tokens."""
+_INITIAL_PREDICTED_WEIGHT: Final = 0.7
+"""Initial weight of the words predicted from an image; written words have weight 1."""
+_INITIAL_SHARES: Final = {"text": 1.0, "image": 0.5, "attributes": 0.5, "together": 0.1}
+"""Initial weight of each modality's own vector in the sum, and of the vector fused from all modalities (`together`)."""
 ProductInputs = dict[str, Inputs]
-"""Inputs by field: text, image, attributes, and the exact words of texts (`words`) and of attributes (`facts`)."""
+"""Inputs by encoder: text, image, attributes, and the exact words of texts (`words`) and of attributes (`facts`)."""
 
 
 @dataclass(frozen=True)
 class ProductEmbedding:
-    """b products as seen in one view: `vector` (b, d) of unit length, `summary` (b, w) behind it."""
+    """b products in one view: `vector` (b, d) of unit length and its hidden state `summary` (b, w)."""
 
     vector: Tensor
     summary: Tensor
 
 
 class ProductEncoder(nn.Module):
-    """Towers for text, picture and attributes, a fusion transformer over their tokens, and a path for exact words."""
+    """Modality encoders, a fusion transformer over their tokens, and a path for exact words."""
 
     def __init__(
         self,
@@ -60,6 +59,7 @@ class ProductEncoder(nn.Module):
         names: Sequence[str],
         settings: EncoderSettings,
     ) -> None:
+        """Combine the modality encoders; a value of the columns `names` counts as one word."""
         super().__init__()
         self.settings = settings
         self.names = list(names)
@@ -70,23 +70,27 @@ class ProductEncoder(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(width, settings.heads) for _ in range(settings.fusion_layers))
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, settings.dim)
-        self.exactness = nn.Parameter(torch.tensor(_EXACTNESS))
-        self.glanced = nn.Parameter(torch.tensor(_GLANCED))
-        self.shares = nn.Parameter(torch.tensor(list(_SHARES.values())))
+        self.exactness = nn.Parameter(torch.tensor(_INITIAL_WORD_WEIGHT))
+        self.glanced = nn.Parameter(torch.tensor(_INITIAL_PREDICTED_WEIGHT))
+        self.shares = nn.Parameter(torch.tensor(list(_INITIAL_SHARES.values())))
 
     @staticmethod
     def fit(catalogue: Catalogue, settings: EncoderSettings) -> ProductEncoder:
-        """Learn vocabulary, features and words from a catalogue; the weights are still random (torch's generator)."""
+        """Fit vocabulary, features and words to a catalogue; other weights are random (torch's generator)."""
         frame = catalogue.frame
         auto = settings.attribute_columns == "auto"
-        features = table.select_features(frame, None if auto else list(settings.attribute_columns))
+        features = select_features(frame, None if auto else list(settings.attribute_columns))
         attributes = AttributeEncoder(features, settings.width)
-        chosen = {feature.name for feature in features}
+        feature_names = {feature.name for feature in features}
         names = [
             name
             for name in frame.columns
             if name == schema.GROUP_ID
-            or (auto and name not in chosen and (name == schema.BRAND or name.startswith(schema.ATTRIBUTE_PREFIX)))
+            or (
+                auto
+                and name not in feature_names
+                and (name == schema.BRAND or name.startswith(schema.ATTRIBUTE_PREFIX))
+            )
         ]
         names = [
             name for name in names if frame[name].dtype == pl.String and frame[name].drop_nulls().is_duplicated().any()
@@ -97,7 +101,7 @@ class ProductEncoder(nn.Module):
         words = BagOfWordsEncoder.fit(
             (
                 product_words(text, fact, name)
-                for text, fact, name in zip(texts, facts, _named(frame, names), strict=True)
+                for text, fact, name in zip(texts, facts, _keyword_values(frame, names), strict=True)
             ),
             settings.dim,
         )
@@ -105,23 +109,23 @@ class ProductEncoder(nn.Module):
         text = TextEncoder.fit(corpus, columns, settings)
         if settings.text == "own":
             nn.init.normal_(text.embedding.weight, std=0.5)
-        model = ProductEncoder(
+        encoder = ProductEncoder(
             text=text, image=ImageEncoder(settings), attributes=attributes, words=words, names=names, settings=settings
         )
         with torch.no_grad():
-            x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
-            model.words.initialize_lsa([x["words"], x["facts"]])
-            model.image.first_guess.fit(catalogue.images, model.words(x["words"]) + model.words(x["facts"]))
-        return model
+            x = encoder.read(catalogue, np.arange(len(catalogue)), pictures=False)
+            encoder.words.initialize_lsa([x["words"], x["facts"]])
+            encoder.image.first_guess.fit(catalogue.images, encoder.words(x["words"]) + encoder.words(x["facts"]))
+        return encoder
 
     @property
     def columns(self) -> list[str]:
-        """Columns of the catalogue that determine a product's vector."""
+        """Catalogue columns that determine a product's vector."""
         return list(dict.fromkeys([*self.text.columns, *self.attributes.columns, *self.names, schema.IMAGE_HASH]))
 
     @property
     def fact_columns(self) -> list[str]:
-        """Attribute columns whose values are words."""
+        """Attribute columns with categorical values, which are also encoded as words."""
         return [feature.name for feature in self.attributes.categories]
 
     def read(
@@ -132,12 +136,19 @@ class ProductEncoder(nn.Module):
         pictures: bool = True,
         hide: Collection[str] = (),
     ) -> ProductInputs:
-        """Read some products as if the columns `hide` were empty; without `pictures` the pixels are left for later."""
+        """Read the inputs of some products.
+
+        Args:
+            catalogue: the products.
+            rows: (m,) rows to read.
+            pictures: also read the pixels; False = the caller adds `image` later.
+            hide: columns to read as if they were empty.
+        """
         columns = [name for name in self.columns if name in catalogue.frame.columns and name not in hide]
         frame = catalogue.frame.select(columns)[rows.tolist()]
         texts = [tokenize(" ".join(text)) for text in texts_of(frame, self.text.columns)]
-        facts, names = attribute_texts(frame, self.fact_columns), _named(frame, self.names)
-        out = {
+        facts, names = attribute_texts(frame, self.fact_columns), _keyword_values(frame, self.names)
+        x = {
             "text": self.text.read(frame),
             "attributes": self.attributes.read(frame),
             "words": self.words.padded([self.words.token_ids(words) for words in texts]),
@@ -146,15 +157,15 @@ class ProductEncoder(nn.Module):
             ),
         }
         if pictures:
-            out["image"] = ImageEncoder.read(catalogue.images, rows)
-        return out
+            x["image"] = ImageEncoder.read(catalogue.images, rows)
+        return x
 
     def present(self, x: ProductInputs) -> dict[str, Tensor]:
-        """Which products have which modality: (b,) bool each."""
+        """Masks of the products that have each modality: (b,) bool by modality."""
         return {name: getattr(self, name).present(x[name]) for name in MODALITIES}
 
     def towers(self, x: ProductInputs, g: torch.Generator | None = None) -> dict[str, Tokens]:
-        """Tokens of each modality on its own; `g` given = training, pictures are augmented."""
+        """Compute the tokens of each modality; with a generator `g` (training) images are augmented."""
         return {
             "text": self.text(x["text"]),
             "image": self.image(x["image"], g),
@@ -169,50 +180,51 @@ class ProductEncoder(nn.Module):
         *,
         alone: Mapping[str, ProductEmbedding] | None = None,
     ) -> ProductEmbedding:
-        """Products by several modalities: each by itself, added by learned shares, and what attention makes of all.
+        """Encode products as a weighted sum of each modality's vector and the fused vector.
 
-        Adding vectors that can each stand alone finds neighbours better than attention over all tokens does.
+        A sum of vectors that each work by themselves finds neighbours better than attention over all tokens does. The
+        weights of the sum are learned.
 
         Args:
-            parts: tokens of the modalities; those that are not to be seen are not real.
-            x: what they were made from.
-            show: which products are to be seen by which of them: (b,) bool each.
-            alone: what `alone` gave for some of them before.
+            parts: tokens by modality; tokens of hidden modalities are not real.
+            x: the inputs the tokens were computed from.
+            show: which products each modality is visible for: (b,) bool by modality.
+            alone: results of `encode_modality` that are already computed, by modality.
         """
-        together = self.fuse(parts, None)
-        *single, joint = self.shares
-        vector = joint * together.vector
-        for name, share in zip(MODALITIES, single, strict=True):
+        fused = self.fuse(parts, None)
+        *modality_shares, fused_share = self.shares
+        vector = fused_share * fused.vector
+        for name, share in zip(MODALITIES, modality_shares, strict=True):
             if name in parts:
                 view = (alone or {}).get(name) or self.encode_modality(name, parts[name], x)
                 vector = vector + share * show[name][:, None] * view.vector
-        return ProductEmbedding(F.normalize(vector, dim=1), together.summary)
+        return ProductEmbedding(F.normalize(vector, dim=1), fused.summary)
 
     def encode_modality(self, name: str, part: Tokens, x: ProductInputs) -> ProductEmbedding:
-        """Products by one modality: by its tokens and its exact words."""
+        """Encode products by one modality: its tokens and its exact words."""
         if name == "image":
             return self.fuse({name: part}, self.predict_words(x["image"]))
         return self.fuse({name: part}, self.written(x["words" if name == "text" else "facts"]))
 
     def written(self, x: Inputs) -> Tensor:
-        """The exact words of a text or of values: (b, d)."""
+        """Encode the exact words of a text or of attribute values: (b, d) of unit length."""
         return F.normalize(self.words(x).float(), dim=1)
 
     def predict_words(self, x: Inputs) -> Tensor:
-        """The words a picture suggests, less loudly: (b, d)."""
+        """Predict the word vector of an image, scaled below written words: (b, d)."""
         out: Tensor = self.glanced * F.normalize(self.image.glance(x).float(), dim=1)
         return out
 
     def fuse(self, parts: Mapping[str, Tokens], exact: Tensor | None) -> ProductEmbedding:
-        """Tokens of some modalities and their exact words, (b, d), to one vector."""
+        """Fuse the tokens of some modalities and the vectors of their exact words, (b, d), into one vector."""
         tokens = torch.cat([part.x + self.kinds[MODALITIES.index(name)] for name, part in parts.items()], 1)
         real = torch.cat([part.real for part in parts.values()], 1)
-        # The first token starts as the mean of the others, so that it means something before attention has learnt.
+        # The first token starts as the mean of the others, so that it is informative before attention is trained.
         mean = (tokens * real[..., None]).sum(1) / real.sum(1).clamp(min=1)[:, None]
         x = torch.cat([(self.start + mean)[:, None], tokens], 1)
-        seen = torch.cat([real.new_ones(len(real), 1), real], 1)[:, None, None, :]
+        mask = torch.cat([real.new_ones(len(real), 1), real], 1)[:, None, None, :]
         for block in self.blocks:
-            x = block(x, seen)
+            x = block(x, mask)
         summary = self.norm(x[:, 0])
         vector = F.normalize(self.project(summary).float(), dim=1)
         if exact is not None:
@@ -222,10 +234,10 @@ class ProductEncoder(nn.Module):
     def forward(
         self, x: ProductInputs, modalities: Sequence[str] = MODALITIES, *, hide: Collection[str] = ()
     ) -> ProductEmbedding:
-        """Encode products by the given modalities as far as they have them.
+        """Encode products by the given modalities; a modality that a product lacks is skipped.
 
-        What `read` left out of `x` should be in `hide` too: its tokens then say "not told", which training has taught
-        them, not "this product has none".
+        Columns hidden in `read` should be in `hide` too: their tokens then mean "hidden", which the encoder knows from
+        training, not "this product has no value".
         """
         parts = {name: getattr(self, name)(x[name]) for name in modalities}
         if hide and "attributes" in parts:
@@ -237,24 +249,24 @@ class ProductEncoder(nn.Module):
 
 
 def texts_of(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """The texts of each product, columns in their order."""
+    """Return the non-empty texts of each product, in the order of the columns."""
     lists = [frame[name].cast(pl.String).to_list() for name in columns if name in frame.columns]
     return [tuple(text for text in row if text) for row in zip(*lists, strict=True)] if lists else [()] * frame.height
 
 
 def attribute_texts(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """The different attribute values of each product as texts."""
+    """Return the distinct attribute values of each product as texts."""
     rows = texts_of(frame, columns)
-    return [tuple(dict.fromkeys(part for text in row for part in text.split(table.SEPARATOR) if part)) for row in rows]
+    return [tuple(dict.fromkeys(part for text in row for part in text.split(SEPARATOR) if part)) for row in rows]
 
 
-def _named(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """Values that count as one word each, under the name of their column."""
-    held = [name for name in columns if name in frame.columns]
-    lists = [[value and f"{name}={value}" for value in frame[name].cast(pl.String).to_list()] for name in held]
+def _keyword_values(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """Values that count as one word each, as `<column>=<value>`."""
+    names = [name for name in columns if name in frame.columns]
+    lists = [[value and f"{name}={value}" for value in frame[name].cast(pl.String).to_list()] for name in names]
     return [tuple(text for text in row if text) for row in zip(*lists, strict=True)] if lists else [()] * frame.height
 
 
 def product_words(texts: Iterable[str], facts: Iterable[str], names: Iterable[str]) -> list[str]:
-    """All words of a product: those of its texts and values, and its named values as they are."""
+    """Return all words of a product: of its texts and attribute values, and unsplit keyword values."""
     return [*tokenize(" ".join((*texts, *facts))), *names]

@@ -1,4 +1,4 @@
-"""Model folders: written whole or not at all, read only when every file is the one that was written.
+"""Save models to folders atomically, and load them after verifying every file against the manifest.
 
 In: a `Model`. Out: `<folder>/<version>/` with weights, vocabularies, manifest and model card, and `<folder>/CURRENT`.
 """
@@ -9,12 +9,12 @@ import errno
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib.metadata import version as installed
+from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
-from safetensors.torch import load as of_bytes
+from safetensors.torch import load as load_tensors
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -30,8 +30,8 @@ from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.user_encoder import UserEncoder
 from recsys.errors import ModelFolderError, TemporaryError
 
-_FORMAT: Final = 4
-_NEEDED: Final = frozenset(
+_FORMAT_VERSION: Final = 4
+_REQUIRED_FILES: Final = frozenset(
     {
         "config.json",
         "model.safetensors",
@@ -43,7 +43,7 @@ _NEEDED: Final = frozenset(
         "metrics.json",
     }
 )
-_SHOWN: Final = 4
+_MAX_LISTED: Final = 4
 _LIBRARIES: Final = ("torch", "safetensors", "tokenizers", "torchvision", "transformers", "numpy", "polars")
 
 
@@ -51,17 +51,20 @@ def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | 
     """Write a model to `folder/<version>` and point `folder/CURRENT` at it.
 
     Args:
-        model: what to write.
+        model: the model.
         folder: `artifacts/models/<name>`.
-        data_fingerprint: of the data it was trained on, for the manifest.
-        seed: it was trained with, for the manifest.
+        data_fingerprint: fingerprint of the training data, for the manifest.
+        seed: seed of the training, for the manifest.
 
     Returns:
         The version's folder.
+
+    Raises:
+        TemporaryError: the disk is full.
     """
     product = model.product
     config = {
-        "format": _FORMAT,
+        "format": _FORMAT_VERSION,
         "encoder": model.settings.model_dump(mode="json"),
         "text_columns": product.text.columns,
         "named_columns": product.names,
@@ -69,28 +72,28 @@ def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | 
     }
     words = {"words": product.words.words, "rarity": product.words.rarity}
     files = {
-        "config.json": _json(config),
+        "config.json": _to_json(config),
         "model.safetensors": model.weights(),
         "tokenizer.json": product.text.tokenizer.to_str(pretty=True).encode(),
-        "backbones.json": _json({"text": product.text.tower.state(), "image": product.image.tower.state()}),
-        "words.json": _json(words),
-        "attributes.json": _json(product.attributes.state()),
-        "products.json": _json(list(model.user.ids.texts) if model.user is not None else []),
-        "metrics.json": _json(model.metrics),
-        "README.md": _card(model).encode(),
+        "backbones.json": _to_json({"text": product.text.tower.state(), "image": product.image.tower.state()}),
+        "words.json": _to_json(words),
+        "attributes.json": _to_json(product.attributes.state()),
+        "products.json": _to_json(list(model.user.ids.texts) if model.user is not None else []),
+        "metrics.json": _to_json(model.metrics),
+        "README.md": _model_card(model).encode(),
     }
     manifest = {
-        "format": _FORMAT,
+        "format": _FORMAT_VERSION,
         "version": model.version,
         "content_version": model.content_version,
         "columns": model.columns,
         "data_fingerprint": data_fingerprint,
         "seed": seed,
-        "libraries": {name: installed(name) for name in _LIBRARIES},
-        "files": {name: {"sha256": _sha256(held), "size": len(held)} for name, held in files.items()},
+        "libraries": {name: library_version(name) for name in _LIBRARIES},
+        "files": {name: {"sha256": _sha256(content), "size": len(content)} for name, content in files.items()},
     }
     try:
-        return write_version(folder, model.version, {**files, MANIFEST: _json(manifest)})
+        return write_version(folder, model.version, {**files, MANIFEST: _to_json(manifest)})
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -101,16 +104,18 @@ def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | 
 
 
 def load(folder: Path) -> Model:
-    """Read a version's folder after checking every file against its manifest.
+    """Load the model of a version's folder after verifying every file against its manifest.
 
     Raises:
-        ModelFolderError: a file is missing, altered, or of another format.
+        ModelFolderError: a file is missing, altered, or of another format; settings or weights do not match.
     """
-    files = read_verified(folder, _NEEDED)
+    files = read_verified(folder, _REQUIRED_FILES)
     config = json.loads(files["config.json"])
-    if config.get("format") != _FORMAT:
-        raise ModelFolderError(f"{folder}: model format {config.get('format')} is not {_FORMAT}; run `recsys train`")
-    settings = _settings(folder, config)
+    if config.get("format") != _FORMAT_VERSION:
+        raise ModelFolderError(
+            f"{folder}: model format {config.get('format')} is not {_FORMAT_VERSION}; run `recsys train`"
+        )
+    settings = _parse_settings(folder, config)
     words = json.loads(files["words.json"])
     backbones = json.loads(files["backbones.json"])
     product = ProductEncoder(
@@ -124,52 +129,54 @@ def load(folder: Path) -> Model:
         settings=settings,
     )
     user = UserEncoder(IdMap(json.loads(files["products.json"])), settings) if config["has_user_encoder"] else None
-    tensors = of_bytes(files["model.safetensors"])
-    for name, part in (("product", product), ("user", user)):
-        if part is not None:
-            held = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-            if wrong := _differing(part.state_dict(), held):
-                more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    tensors = load_tensors(files["model.safetensors"])
+    for name, encoder in (("product", product), ("user", user)):
+        if encoder is not None:
+            weights = {
+                key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")
+            }
+            if mismatches := _list_mismatches(encoder.state_dict(), weights):
+                more = f" and {len(mismatches) - _MAX_LISTED} more" if len(mismatches) > _MAX_LISTED else ""
                 raise ModelFolderError(
-                    f"{folder}: the weights of the {name} encoder do not fit config.json: "
-                    f"{', '.join(wrong[:_SHOWN])}{more}; run `recsys train`"
+                    f"{folder}: the weights of the {name} encoder do not match config.json: "
+                    f"{', '.join(mismatches[:_MAX_LISTED])}{more}; run `recsys train`"
                 )
-            part.load_state_dict(held)
+            encoder.load_state_dict(weights)
     return Model(
         product=product, user=user, settings=settings, metrics=json.loads(files["metrics.json"]), folder=folder
     )
 
 
-def _settings(folder: Path, config: Mapping[str, Any]) -> EncoderSettings:
-    """The sizes a model was trained with.
+def _parse_settings(folder: Path, config: Mapping[str, Any]) -> EncoderSettings:
+    """Parse the encoder settings a model was trained with.
 
     Raises:
-        ModelFolderError: they are no settings of this version.
+        ModelFolderError: this version of recsys does not know the settings.
     """
     try:
         return EncoderSettings.model_validate(config["encoder"])
     except ValidationError as error:
-        wrong = ", ".join(".".join(map(str, one["loc"])) or one["msg"] for one in error.errors())
+        unknown = ", ".join(".".join(map(str, item["loc"])) or item["msg"] for item in error.errors())
         raise ModelFolderError(
-            f"{folder / 'config.json'}: made by another version, whose settings are not known here ({wrong}); "
+            f"{folder / 'config.json'}: written by another version of recsys with unknown settings ({unknown}); "
             "run `recsys train`"
         ) from error
 
 
-def _differing(wanted: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> list[str]:
-    """What is missing, too much or of another shape, by name."""
-    out = [f"{name} is missing" for name in wanted if name not in held]
-    out += [f"{name} is not known" for name in held if name not in wanted]
-    return out + [
-        f"{name} is {tuple(held[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in held and held[name].shape != wanted[name].shape
+def _list_mismatches(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """Describe the weights that are missing, unknown or of another shape."""
+    mismatches = [f"{name} is missing" for name in expected if name not in weights]
+    mismatches += [f"{name} is not known" for name in weights if name not in expected]
+    return mismatches + [
+        f"{name} is {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in expected
+        if name in weights and weights[name].shape != expected[name].shape
     ]
 
 
-def _card(model: Model) -> str:
+def _model_card(model: Model) -> str:
     product, settings = model.product, model.settings
-    size = sum(p.numel() for p in product.parameters())
+    n_weights = sum(p.numel() for p in product.parameters())
     user = f"{sum(p.numel() for p in model.user.parameters()):,} weights" if model.user is not None else "not trained"
     losses = "\n".join(f"| {name} | {value:.4f} |" for name, value in model.metrics.items()) or "| - | - |"
     return (
@@ -181,16 +188,16 @@ def _card(model: Model) -> str:
         f"{len(product.words.words):,} exact words.\n"
         f"- Towers: text {settings.text}, pictures {settings.image}; pretrained weights {settings.tuning}.\n"
         f"- Attributes: {', '.join(product.attributes.columns) or 'none'}.\n"
-        f"- Product encoder: {size:,} weights. User encoder: {user}.\n"
+        f"- Product encoder: {n_weights:,} weights. User encoder: {user}.\n"
         "- Made for: finding similar products, grouping, recommending in the shop it was trained on.\n"
         "- Not made for: another shop without training anew, judging people.\n\n"
         f"| at the end of training | value |\n|---|---|\n{losses}\n"
     )
 
 
-def _json(held: object) -> bytes:
-    return json.dumps(held, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
+def _to_json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def _sha256(held: bytes) -> str:
-    return hashlib.sha256(held).hexdigest()
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

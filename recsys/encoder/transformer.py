@@ -1,6 +1,6 @@
-"""The transformer block all parts of the encoder are made of, and dropout from a generator.
+"""The transformer block of all encoders, and dropout drawn from an explicit generator.
 
-In: (b, L, w) sequences, a mask of what may be looked at. Out: (b, L, w).
+In: (b, L, w) sequences and an attention mask. Out: (b, L, w).
 """
 
 from __future__ import annotations
@@ -10,26 +10,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_WIDER = 2
+_FEEDFORWARD_FACTOR = 2
 
 
 def dropout(x: Tensor, rate: float, g: torch.Generator | None) -> Tensor:
-    """Drop numbers of `x` at random with the generator `g`; without one (outside training) nothing is dropped.
+    """Apply dropout to `x` with the generator `g`; None (outside training) returns `x` unchanged.
 
-    The rate is rounded to whole 65536ths: sixteen random bits decide on a number, drawn much faster than a uniform one.
+    The rate is rounded to a multiple of 1/65536: sixteen random bits decide on each number, and they are drawn much
+    faster than a uniform number.
     """
     if g is None or rate == 0:
         return x
     seed = int(torch.randint(2**62, (), generator=g))
     size = x.numel()
     bits = np.random.SFC64(seed).random_raw(-(-size // 4)).view(np.uint16)[:size]
-    dropped = round(rate * 2**16)
-    kept = torch.from_numpy(bits >= dropped).view(x.shape).to(x.device)
-    return x * kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
+    threshold = round(rate * 2**16)
+    keep_mask = torch.from_numpy(bits >= threshold).view(x.shape).to(x.device)
+    return x * keep_mask.to(x.dtype).mul_(2**16 / (2**16 - threshold))
 
 
 class TransformerBlock(nn.Module):
-    """Attention and a two-layer network, both added to what comes in, normalised before (Xiong et al. 2020)."""
+    """A pre-norm block (Xiong et al. 2020): attention and a two-layer network, both residual."""
 
     def __init__(self, width: int, heads: int, *, rate: float = 0.0) -> None:
         super().__init__()
@@ -39,16 +40,16 @@ class TransformerBlock(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.norm_mid = nn.LayerNorm(width)
-        self.up = nn.Linear(width, _WIDER * width)
-        self.down = nn.Linear(_WIDER * width, width)
+        self.up = nn.Linear(width, _FEEDFORWARD_FACTOR * width)
+        self.down = nn.Linear(_FEEDFORWARD_FACTOR * width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, g: torch.Generator | None = None) -> Tensor:
-        """Let every token look at the others.
+        """Apply attention and the feed-forward network.
 
         Args:
             x: (b, L, w).
-            mask: True, or a number to add, where a token may be looked at; broadcast to (b, heads, L, L).
-            g: generator of the dropout, none outside training.
+            mask: bool, True = may be attended to, or float, added to the scores; broadcast to (b, heads, L, L).
+            g: generator for dropout, None outside training.
 
         Returns:
             (b, L, w).
@@ -56,8 +57,8 @@ class TransformerBlock(nn.Module):
         b, length, width = x.shape
         heads = (b, length, self.heads, width // self.heads)
         q, k, v = (part.view(heads).transpose(1, 2) for part in self.qkv(self.norm_in(x)).chunk(3, 2))
-        seen = _attend(q, k, v, mask)
-        x = x + dropout(self.out(seen.transpose(1, 2).reshape(b, length, width)), self.rate, g)
+        attended = _attend(q, k, v, mask)
+        x = x + dropout(self.out(attended.transpose(1, 2).reshape(b, length, width)), self.rate, g)
         return x + dropout(self.down(F.relu(self.up(self.norm_mid(x)))), self.rate, g)
 
 
@@ -67,7 +68,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         mask = mask.to(q.dtype)
     if q.dtype != torch.bfloat16 or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    # On processors torch's fused bf16 kernel takes about twice as long as plain products for sequences this short.
+    # On CPUs the fused bf16 kernel of torch takes about twice as long as plain matrix products on sequences this short.
     scores: Tensor = (q * float(q.shape[-1] ** -0.5)) @ k.transpose(2, 3)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask

@@ -1,6 +1,6 @@
-"""The user encoder: what a user did, in order, to a vector that gives a product's score by inner product.
+"""The user encoder: maps a user's event sequence to vectors that score products by inner product.
 
-In: ranking vectors of the products of a history, kinds of events, time gaps. Out: a vector after every event.
+In: ranking vectors of the products of a history, event types, time gaps. Out: a vector after every event.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from recsys.data import schema
 from recsys.data.id_map import IdMap
 from recsys.encoder.transformer import TransformerBlock, dropout
 
-_SPANS: Final = 28
-_RATE: Final = 0.2
-_FIRST_SCALE: Final = 8.0
+_N_GAP_BUCKETS: Final = 28
+_DROPOUT_RATE: Final = 0.2
+_INITIAL_SCALE: Final = 8.0
 
 
 def time_gap_buckets(seconds: Tensor) -> Tensor:
-    """Seconds as one of 28 lengths of time, each about twice the one before; 0 = less than a minute."""
-    return (1 + torch.log2((seconds.clamp(min=0) / 60).float().clamp(min=0.5))).long().clamp(0, _SPANS - 1)
+    """Map seconds to one of 28 buckets, each about twice as long as the last; 0 = under a minute."""
+    return (1 + torch.log2((seconds.clamp(min=0) / 60).float().clamp(min=0.5))).long().clamp(0, _N_GAP_BUCKETS - 1)
 
 
 class ItemProjection(nn.Module):
-    """Ranking vector of a product = projection of its content + a residual of its own; a cold product has none."""
+    """Ranking vectors: projected content plus a learned residual per product, none for cold products."""
 
     def __init__(self, dim: int, known: int) -> None:
         super().__init__()
@@ -39,24 +39,25 @@ class ItemProjection(nn.Module):
         nn.init.normal_(self.residual.weight, std=0.01)
 
     def forward(self, content: Tensor, number: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Ranking vectors (m, d).
+        """Compute ranking vectors: (m, d).
 
         Args:
             content: (m, d) product vectors.
-            number: (m,) place of each product's residual, -1 = none.
-            keep: (m,) bool, False = leave the residual out; None = all in.
+            number: (m,) row of each product's residual, -1 = none.
+            keep: (m,) bool, False = without the residual; None = with all residuals.
         """
         out: Tensor = self.project(content) + self.down(torch.nn.functional.gelu(self.up(content)))
-        has = number >= 0 if keep is None else (number >= 0) & keep
-        own: Tensor = self.residual(number.clamp(min=0)) * has[:, None]
-        return out + own
+        has_residual = number >= 0 if keep is None else (number >= 0) & keep
+        residual: Tensor = self.residual(number.clamp(min=0)) * has_residual[:, None]
+        return out + residual
 
 
 class UserEncoder(nn.Module):
-    """A causal transformer (SASRec, Kang & McAuley 2018) beside a fading sum of the history.
+    """A causal transformer (SASRec, Kang & McAuley 2018) plus a decayed mean of the history.
 
-    The fading sum is what plain item-item models do; the transformer learns what it leaves. Distances between events
-    enter the attention as a learnt number per head (Raffel et al. 2020), so position in the window does not matter.
+    The decayed mean is what plain item-item models compute; the transformer learns the remainder. Distances between
+    events enter the attention as a learned bias per head (Raffel et al. 2020), so that the absolute position in the
+    window does not matter.
     """
 
     def __init__(self, ids: IdMap, settings: EncoderSettings) -> None:
@@ -67,19 +68,21 @@ class UserEncoder(nn.Module):
         self.ranking = ItemProjection(dim, len(ids))
         self.enter = nn.Linear(dim, width)
         self.kinds = nn.Embedding(len(schema.EVENT_TYPES), width)
-        self.gaps = nn.Embedding(_SPANS, width)
-        self.waits = nn.Embedding(_SPANS, width)
+        self.gaps = nn.Embedding(_N_GAP_BUCKETS, width)
+        self.waits = nn.Embedding(_N_GAP_BUCKETS, width)
         self.distances = nn.Parameter(torch.zeros(heads, settings.history + 1))
-        self.blocks = nn.ModuleList(TransformerBlock(width, heads, rate=_RATE) for _ in range(settings.user_layers))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, heads, rate=_DROPOUT_RATE) for _ in range(settings.user_layers)
+        )
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, dim)
         self.fade = nn.Parameter(torch.linspace(0, -2, settings.history + 1))
-        self.scale = nn.Parameter(torch.tensor(_FIRST_SCALE))
+        self.scale = nn.Parameter(torch.tensor(_INITIAL_SCALE))
         for table in (self.kinds, self.gaps, self.waits):
             nn.init.normal_(table.weight, std=0.02)
 
     def numbers(self, ids: IdMap) -> Tensor:
-        """Place of the residual of each product of another map of ids, -1 = none: (n,) int64."""
+        """Return the residual row of each product of another id map, -1 = none: (n,) int64."""
         return torch.from_numpy(self.ids.rows(ids.texts))
 
     def forward(
@@ -92,34 +95,34 @@ class UserEncoder(nn.Module):
         until: Tensor,
         g: torch.Generator | None = None,
     ) -> Tensor:
-        """User vectors after each event.
+        """Compute the user vector after each event.
 
         Args:
-            items: (b, t, d) ranking vectors, newest last; anything where there is no event.
+            items: (b, t, d) ranking vectors, newest last; any values where there is no event.
             times: (b, t) int64 UTC seconds.
-            kinds: (b, t) event codes.
-            real: (b, t) bool.
+            kinds: (b, t) codes of the event types.
+            real: (b, t) bool, False = padding.
             until: (b, t) int64 UTC seconds of the moment each vector is for (the next event, or now).
-            g: generator of the dropout, none outside training.
+            g: generator for dropout, None outside training.
 
         Returns:
-            (b, t, d); rubbish where `real` is False.
+            (b, t, d); undefined where `real` is False.
         """
         t = items.shape[1]
-        before = torch.cat([times[:, :1], times[:, :-1]], 1)
-        started = torch.cat([torch.zeros_like(real[:, :1]), real[:, :-1]], 1)
-        gaps = torch.where(started, times - before, 0)
+        previous_times = torch.cat([times[:, :1], times[:, :-1]], 1)
+        has_previous = torch.cat([torch.zeros_like(real[:, :1]), real[:, :-1]], 1)
+        gaps = torch.where(has_previous, times - previous_times, 0)
         items = items * real[..., None]
         x = self.enter(items) + self.kinds(kinds.long()) + self.gaps(time_gap_buckets(gaps))
-        x = dropout(x, _RATE, g)
-        at = torch.arange(t, device=items.device)
-        distance = (at[:, None] - at[None, :]).clamp(0, self.settings.history)
-        causal = at[:, None] >= at[None, :]
-        seen = (causal & real[:, None, :]) | torch.eye(t, dtype=torch.bool, device=items.device)
-        bias = self.distances[:, distance].float().masked_fill(~seen[:, None], -torch.inf)
+        x = dropout(x, _DROPOUT_RATE, g)
+        position = torch.arange(t, device=items.device)
+        distance = (position[:, None] - position[None, :]).clamp(0, self.settings.history)
+        causal = position[:, None] >= position[None, :]
+        mask = (causal & real[:, None, :]) | torch.eye(t, dtype=torch.bool, device=items.device)
+        bias = self.distances[:, distance].float().masked_fill(~mask[:, None], -torch.inf)
         for block in self.blocks:
             x = block(x, bias, g)
-        learnt: Tensor = self.leave(self.norm(x) + self.waits(time_gap_buckets(until - times)))
+        sequential: Tensor = self.leave(self.norm(x) + self.waits(time_gap_buckets(until - times)))
         weight = self.fade[distance].exp() * (causal & real[:, None, :])
-        faded = (weight / weight.sum(2, keepdim=True).clamp(min=1e-6)) @ items
-        return learnt + self.scale * faded
+        decayed = (weight / weight.sum(2, keepdim=True).clamp(min=1e-6)) @ items
+        return sequential + self.scale * decayed

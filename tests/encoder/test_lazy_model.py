@@ -87,5 +87,5 @@ def test_a_manifest_that_speaks_of_another_model_is_refused(
     copy = told_otherwise(saved, tmp_path / "copy", **{key: value})
     resting = open_lazy(copy, lambda: checkpoint.load(copy))
     assert resting is not None
-    with pytest.raises(ModelFolderError, match="the manifest speaks of"):
+    with pytest.raises(ModelFolderError, match="the manifest names version"):
         resting.encode(shops.catalogue(), np.arange(2))

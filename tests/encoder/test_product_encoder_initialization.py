@@ -46,7 +46,7 @@ def weighed(field: BagOfWordsEncoder) -> np.ndarray:
 
 
 def test_words_start_on_the_leading_directions_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys.encoder.modalities.bag_of_words._CHANCE", 0.0)
+    monkeypatch.setattr("recsys.encoder.modalities.bag_of_words._RANDOM_WEIGHT", 0.0)
     field, x = words(3)
     field.initialize_lsa([x])
     rows = weighed(field)

@@ -1,4 +1,4 @@
-"""What reads texts and pictures inside their fields: trained from scratch, or pretrained and brought along.
+"""Backbone networks (towers) of the text and image encoders: trained from scratch, or pretrained.
 
-In: settings, or the state of a saved model. Out: towers; a text tower gives a gist of each text, a picture tower a map.
+In: settings, or the state of a saved model. Out: towers; text towers return pooled states, image towers feature maps.
 """

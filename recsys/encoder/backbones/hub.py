@@ -1,7 +1,7 @@
-"""Models of the transformers library: fetched whole or refused, and built anew from their configuration alone.
+"""Load transformers models completely or not at all, and rebuild them from their configuration.
 
-In: a folder or hub name, or a configuration. Out: a model in fp32. Weights come from safetensors files only, and no
-code that lies beside them is ever run.
+In: a folder or hub name, or a configuration. Out: a model in fp32. Weights are read from safetensors files only, and
+code shipped with a model is never run.
 """
 
 from __future__ import annotations
@@ -22,41 +22,50 @@ from torch import nn
 from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
-from transformers.utils import logging as their_log
+from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
 from recsys.errors import ConfigError, ModelFolderError
 
-_HUB: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_SHOWN: Final = 4
+_HUB_NAME: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_MAX_LISTED: Final = 4
 TROUBLE: Final = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
-"""What the library raises when a model is not there or not whole."""
+"""Exceptions that transformers raises when a model is missing or incomplete."""
 
 
 class PretrainedSource:
-    """Where a pretrained model comes from: a folder, never asking the network, or a name on the hub."""
+    """Source of a pretrained model: a local folder, read without the network, or a name on the hub."""
 
     def __init__(self, name: str, setting: str) -> None:
+        """Resolve a folder or hub name given by a setting.
+
+        Raises:
+            ConfigError: the folder does not exist, and the name cannot be a hub name.
+        """
         folder = Path(name).expanduser()
         self.local = folder.is_dir()
         self.setting = f'{setting} = "{name}"'
-        if not self.local and (not _HUB.fullmatch(name) or name.startswith(".")):
+        if not self.local and (not _HUB_NAME.fullmatch(name) or name.startswith(".")):
             raise ConfigError(f"{self.setting}: there is no such folder ({folder.absolute()})")
         self.name = str(folder) if self.local else name
         self.how: dict[str, Any] = {"local_files_only": self.local, "trust_remote_code": False}
 
     def trouble(self, error: Exception) -> ConfigError:
-        """The error to raise when something could not be read."""
-        said = " ".join(str(error).split())[:300]
+        """Return the error to raise when the model could not be read."""
+        message = " ".join(str(error).split())[:300]
         if self.local:
-            return ConfigError(f"{self.setting}: the folder holds no model that can be used ({said})")
+            return ConfigError(f"{self.setting}: the folder contains no usable model ({message})")
         return ConfigError(
-            f"{self.setting}: no such folder, and the model could not be had from the hub ({said}); "
+            f"{self.setting}: no such folder, and the model could not be downloaded from the hub ({message}); "
             "check the name and the network, or download it and name its folder"
         )
 
     def config(self) -> Any:
-        """The model's configuration."""
+        """Load the model's configuration.
+
+        Raises:
+            ConfigError: it is missing or cannot be read.
+        """
         try:
             with silence_transformers():
                 return transformers.AutoConfig.from_pretrained(self.name, **self.how)
@@ -64,18 +73,18 @@ class PretrainedSource:
             raise self.trouble(error) from error
 
     def model(self, config: Any) -> nn.Module:
-        """The model of a configuration with the weights of this source, in fp32.
+        """Load the model of a configuration with the weights of this source, in fp32.
 
         Raises:
-            ConfigError: the library knows no such model, or there are no safetensors weights.
+            ConfigError: transformers has no such model, or there are no safetensors weights.
             ModelFolderError: weights are missing or of another shape.
         """
         if type(config) not in MODEL_MAPPING:
             raise ConfigError(f"{self.setting}: transformers has no model of type '{config.model_type}'")
-        made: Any = MODEL_MAPPING[type(config)]
+        model_class: Any = MODEL_MAPPING[type(config)]
         try:
             with silence_transformers():
-                model, report = made.from_pretrained(
+                model, report = model_class.from_pretrained(
                     self.name,
                     config=config,
                     output_loading_info=True,
@@ -83,77 +92,87 @@ class PretrainedSource:
                     use_safetensors=True,
                     dtype=torch.float32,
                     **self.how,
-                    **_bare(made),
+                    **_without_pooling_layer(model_class),
                 )
         except TROUBLE as error:
             raise self.trouble(error) from error
-        wrong = [f"lack {name}" for name in sorted(report["missing_keys"])]
-        wrong += [
-            f"hold {name} as {tuple(has)} instead of {tuple(wants)}" for name, has, wants in report["mismatched_keys"]
+        mismatches = [f"lack {name}" for name in sorted(report["missing_keys"])]
+        mismatches += [
+            f"hold {name} as {tuple(actual)} instead of {tuple(expected)}"
+            for name, actual, expected in report["mismatched_keys"]
         ]
-        if wrong:
-            more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        if mismatches:
+            more = f" and {len(mismatches) - _MAX_LISTED} more" if len(mismatches) > _MAX_LISTED else ""
             raise ModelFolderError(
-                f"{self.setting}: its weights {', '.join(wrong[:_SHOWN])}{more}; get the whole model again"
+                f"{self.setting}: its weights {', '.join(mismatches[:_MAX_LISTED])}{more}; "
+                "download the complete model again"
             )
-        held: nn.Module = model
-        return held
+        loaded: nn.Module = model
+        return loaded
 
     def file(self, name: str) -> dict[str, Any]:
-        """A JSON file beside the model, empty if there is none."""
+        """Load a JSON file of the model, empty if there is none.
+
+        Raises:
+            ConfigError: the file cannot be read.
+        """
         try:
             with silence_transformers():
-                found = cached_file(
+                path = cached_file(
                     self.name,
                     name,
                     local_files_only=self.local,
                     _raise_exceptions_for_missing_entries=False,
                 )
-            held: dict[str, Any] = json.loads(Path(found).read_bytes()) if found else {}
+            content: dict[str, Any] = json.loads(Path(path).read_bytes()) if path else {}
         except TROUBLE as error:
             raise self.trouble(error) from error
-        return held
+        return content
 
 
 def state_of(config: Any) -> dict[str, Any]:
-    """A configuration fit for JSON, without the place it came from and without code to fetch."""
-    held: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
-    return {key: value for key, value in held.items() if key not in ("_name_or_path", "auto_map")}
+    """Return a configuration as a JSON-compatible dict without its source path and code references."""
+    state: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    return {key: value for key, value in state.items() if key not in ("_name_or_path", "auto_map")}
 
 
 def build_from_config(state: dict[str, Any]) -> nn.Module:
-    """The model of a configuration; its weights are not set yet.
+    """Build the model of a configuration; its weights are not set yet.
 
     Raises:
-        ModelFolderError: the installed library knows no such model.
+        ModelFolderError: the installed transformers has no such model.
     """
     try:
         config: Any = CONFIG_MAPPING[state["model_type"]].from_dict({**state, "dtype": "float32"})
-        made: Any = MODEL_MAPPING[type(config)]
+        model_class: Any = MODEL_MAPPING[type(config)]
         with silence_transformers(), no_init_weights():
-            model: nn.Module = made._from_config(config, **_bare(made))
+            model: nn.Module = model_class._from_config(config, **_without_pooling_layer(model_class))
     except TROUBLE as error:
         raise ModelFolderError(
             f"the backbone of type '{state.get('model_type')}' cannot be built by transformers "
-            f"{transformers.__version__} ({error}); install the version of manifest.json or run `recsys train`"
+            f"{transformers.__version__} ({error}); install the version named in manifest.json or run `recsys train`"
         ) from error
     return model
 
 
-def _bare(made: Any) -> dict[str, Any]:
-    """Leave out the layer behind the first token where the model lets one: it is often untrained, and not used here."""
-    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(made.__init__).parameters else {}
+def _without_pooling_layer(model_class: Any) -> dict[str, Any]:
+    """Arguments that omit the pooling layer if possible: it is often untrained, and not used here."""
+    return (
+        {"add_pooling_layer": False}
+        if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+        else {}
+    )
 
 
 @contextlib.contextmanager
 def silence_transformers() -> Iterator[None]:
-    """Without the library's reports and progress bars."""
-    before, bars = their_log.get_verbosity(), their_log.is_progress_bar_enabled()
-    their_log.set_verbosity(logging.ERROR)
-    their_log.disable_progress_bar()  # type: ignore[no-untyped-call]
+    """Disable the reports and progress bars of transformers inside the block."""
+    verbosity, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        their_log.set_verbosity(before)
-        if bars:
-            their_log.enable_progress_bar()  # type: ignore[no-untyped-call]
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,7 +1,6 @@
-"""Picture towers trained from scratch: a small residual convolutional network or a small transformer over patches.
+"""Image towers trained from scratch: a small residual network or a small vision transformer.
 
-In: (b, 3, S, S) float, 0..1. Out: a map of each picture (b, c, h, w), and what stands for the whole (b, c) if the tower
-has something better than the map's mean.
+In: (b, 3, S, S) float, 0..1. Out: a feature map, (b, c, h, w), and None: its mean represents the whole image.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from recsys.encoder.backbones.image_tower import TowerOutput, resize
 from recsys.encoder.transformer import TransformerBlock
 
 _CHANNELS: Final = (24, 48, 96, 192)
-_PATCH: Final = 8
+_PATCH_SIZE: Final = 8
 
 
 class _Residual(nn.Module):
-    """Two 3x3 convolutions added to what comes in (He et al. 2016); halves the side when `inner` > `outer`."""
+    """A strided convolution, then a residual block of two 3x3 convolutions (He et al. 2016)."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()
@@ -33,12 +32,13 @@ class _Residual(nn.Module):
         self.norm_second = nn.BatchNorm2d(outer)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Halve the side: (b, inner, h, w) -> (b, outer, h / 2, w / 2), rounded up."""
         x = F.relu(self.norm(self.shrink(x)))
         return F.relu(x + self.norm_second(self.second(F.relu(self.norm_first(self.first(x))))))
 
 
 class ConvNet(nn.Module):
-    """A small residual network; reads pictures of any size."""
+    """A small residual network for images of any size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,47 +50,51 @@ class ConvNet(nn.Module):
         self.stages = nn.ModuleList(_Residual(a, b) for a, b in zip((first, *rest[:-1]), rest, strict=True))
 
     def forward(self, pixels: Tensor) -> TowerOutput:
+        """Compute the feature map of images: (b, 3, S, S) -> (b, c, h, w) and None."""
         h = self.stem(((pixels - 0.7) / 0.3).contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
             h = stage(h)
         return h, None
 
     def state(self) -> dict[str, Any]:
+        """Return the architecture without the weights as a JSON-compatible dict."""
         return {"kind": "own"}
 
 
 class VisionTransformer(nn.Module):
-    """A transformer over patches of 8 x 8 pixels (ViT, Dosovitskiy et al. 2021); reads pictures of any size.
+    """A transformer over patches of 8 x 8 pixels (ViT, Dosovitskiy et al. 2021) for images of any size.
 
-    Places are fixed, and no token of its own stands for the whole (Beyer et al. 2022).
+    Position embeddings are fixed, and there is no class token (Beyer et al. 2022).
     """
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
         self.channels = settings.width
-        self.cut = nn.Conv2d(3, settings.width, _PATCH, stride=_PATCH)
+        self.cut = nn.Conv2d(3, settings.width, _PATCH_SIZE, stride=_PATCH_SIZE)
         self.blocks = nn.ModuleList(
             TransformerBlock(settings.width, settings.heads) for _ in range(settings.image_layers)
         )
         self.norm = nn.LayerNorm(settings.width)
 
     def forward(self, pixels: Tensor) -> TowerOutput:
-        side = -(-pixels.shape[2] // _PATCH) * _PATCH
+        """Compute the feature map of images: (b, 3, S, S) -> (b, c, h, w) and None."""
+        side = -(-pixels.shape[2] // _PATCH_SIZE) * _PATCH_SIZE
         x = self.cut((resize(pixels, side) - 0.7) / 0.3)
         h, w = x.shape[2:]
-        x = x.flatten(2).transpose(1, 2) + _places(h, w, self.channels).to(x.device)
+        x = x.flatten(2).transpose(1, 2) + _position_embedding(h, w, self.channels).to(x.device)
         for block in self.blocks:
             x = block(x)
         return self.norm(x).transpose(1, 2).unflatten(2, (h, w)), None
 
     def state(self) -> dict[str, Any]:
+        """Return the architecture without the weights as a JSON-compatible dict."""
         return {"kind": "vit"}
 
 
-def _places(h: int, w: int, width: int) -> Tensor:
-    """Sines and cosines of row and column: (h * w, width)."""
+def _position_embedding(h: int, w: int, width: int) -> Tensor:
+    """Sinusoidal embedding of row and column: (h * w, width)."""
     quarter = -(-width // 4)
-    pace = 10_000 ** (-torch.arange(quarter) / quarter)
+    frequencies = 10_000 ** (-torch.arange(quarter) / quarter)
     rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    angles = [place.flatten()[:, None] * pace for place in (rows, columns)]
+    angles = [index.flatten()[:, None] * frequencies for index in (rows, columns)]
     return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], 1)[:, :width]

@@ -1,4 +1,4 @@
-"""What the image modality asks of a network that reads images.
+"""Interface between the image encoder and its network.
 
 In: (b, 3, S, S) float, 0..1. Out: the protocol of an image tower and the type of its output.
 """
@@ -11,28 +11,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TowerOutput = tuple[Tensor, Tensor | None]
+"""Feature map, (b, c, h, w), and a vector of the whole image, (b, c), if the network has one better than the mean."""
 
 
 class ImageTower(Protocol):
-    """What a picture field asks of what sees its pictures.
+    """A network that maps images to feature maps.
 
     Attributes:
-        channels: c, numbers at each place of the map.
+        channels: c, channels of the feature map.
     """
 
     channels: int
 
     def __call__(self, pixels: Tensor) -> TowerOutput:
-        """Map of each picture, and what stands for the whole."""
+        """Compute the feature map of each image, and a vector of the whole image or None."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """What the tower is, but for its weights; fit for JSON."""
+        """Return the architecture without the weights as a JSON-compatible dict."""
         ...
 
 
 def resize(pixels: Tensor, side: int) -> Tensor:
-    """Pictures of another side, smoothed when they shrink: (b, 3, S, S) -> (b, 3, side, side)."""
+    """Resize images, with antialiasing when they shrink: (b, 3, S, S) -> (b, 3, side, side)."""
     if pixels.shape[2] == side == pixels.shape[3]:
         return pixels
     return F.interpolate(pixels, (side, side), mode="bilinear", align_corners=False, antialias=True)

@@ -1,6 +1,6 @@
-"""How much of a pretrained backbone learns: nothing, small adapters beside its layers, or everything.
+"""Select which weights of a pretrained backbone are trained: none, LoRA adapters, or all.
 
-In: a backbone with its weights. Out: the same, made ready; with adapters its layers have small ones beside them.
+In: a backbone with its weights. Out: the same backbone, changed in place; with adapters its layers are `LoRALayer`s.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Tuning = Literal["frozen", "adapters", "tuned"]
 
 
 class LoRALayer(nn.Module):
-    """A layer that stays as it is plus the product of two thin ones that learn (LoRA, Hu et al. 2021).
+    """A frozen layer plus the product of two trainable low-rank layers (LoRA, Hu et al. 2021).
 
-    The second starts at zero, so that at first nothing is changed.
+    The second low-rank layer starts at zero, so that the output is unchanged at first.
     """
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int) -> None:
@@ -34,10 +34,10 @@ class LoRALayer(nn.Module):
             self.down = nn.Conv2d(
                 layer.in_channels,
                 rank,
-                _pair(layer.kernel_size),
-                stride=_pair(layer.stride),
-                padding=layer.padding if isinstance(layer.padding, str) else _pair(layer.padding),
-                dilation=_pair(layer.dilation),
+                _as_pair(layer.kernel_size),
+                stride=_as_pair(layer.stride),
+                padding=layer.padding if isinstance(layer.padding, str) else _as_pair(layer.padding),
+                dilation=_as_pair(layer.dilation),
                 bias=False,
             )
             self.up = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
@@ -45,16 +45,16 @@ class LoRALayer(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the layer says and what has been learnt to say otherwise."""
+        """Add the low-rank update to the output of the frozen layer."""
         out: Tensor = self.layer(x) + self.up(self.down(x))
         return out
 
     def merged(self) -> nn.Module:
-        """One layer that says the same: the weights are added up."""
+        """Return a single equivalent layer: the low-rank update is added to the weights."""
         layer = self.layer
         with torch.no_grad():
-            change = torch.einsum("or,r...->o...", self.up.weight.flatten(1), self.down.weight)
-            weight = nn.Parameter(layer.weight + change, requires_grad=False)
+            update = torch.einsum("or,r...->o...", self.up.weight.flatten(1), self.down.weight)
+            weight = nn.Parameter(layer.weight + update, requires_grad=False)
         out = layer.__class__.__new__(layer.__class__)
         out.__dict__.update(layer.__dict__)
         out._parameters = {**layer._parameters, "weight": weight}
@@ -62,62 +62,62 @@ class LoRALayer(nn.Module):
 
 
 def configure_trainable(backbone: nn.Module, tuning: Tuning, *, rank: int, pace: float, setting: str) -> None:
-    """Decide which weights of a pretrained backbone learn.
+    """Configure which weights of a pretrained backbone are trained.
 
     Args:
         backbone: changed in place.
-        tuning: frozen = none, adapters = small matrices beside each layer, tuned = all.
-        rank: width of the adapters.
-        pace: learning rate of tuned weights as a share of that of others (the loop reads it off the weights).
-        setting: the setting that names the backbone, for messages.
+        tuning: frozen = none, adapters = LoRA matrices beside each layer, tuned = all.
+        rank: rank of the adapters.
+        pace: learning rate of tuned weights relative to other weights; stored on the weights for the training loop.
+        setting: name of the setting that selects the backbone, for error messages.
 
     Raises:
-        ConfigError: there is no layer an adapter fits beside.
+        ConfigError: the backbone has no layer that supports an adapter.
     """
     backbone.requires_grad_(tuning == "tuned")
     if tuning == "tuned":
         for weight in backbone.parameters():
             weight.pace = pace  # type: ignore[attr-defined]
     elif tuning == "adapters":
-        places = _places(backbone)
-        if not places:
+        layers = _adaptable_layers(backbone)
+        if not layers:
             raise ConfigError(
-                f"{setting}: adapters fit beside linear layers and convolutions, but it has none; "
+                f"{setting}: adapters need linear layers or convolutions, but the model has none; "
                 'set [encoder] tuning = "frozen" or "tuned"'
             )
-        for outer, name, layer in places:
-            setattr(outer, name, LoRALayer(layer, rank))
+        for parent, name, layer in layers:
+            setattr(parent, name, LoRALayer(layer, rank))
 
 
 def merge_lora(backbone: nn.Module) -> None:
-    """Put a single layer in the place of each with an adapter."""
-    for outer in list(backbone.modules()):
-        for name, inner in list(outer.named_children()):
-            if isinstance(inner, LoRALayer):
-                setattr(outer, name, inner.merged())
+    """Replace each layer that has an adapter by a single merged layer, in place."""
+    for parent in list(backbone.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, LoRALayer):
+                setattr(parent, name, child.merged())
 
 
 def disable_dropout(backbone: nn.Module) -> None:
-    """Take all chance out of a backbone: its dropout would draw from no generator of ours."""
+    """Disable the dropout of a backbone: it would draw from the global generator."""
     for module in backbone.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
 
 
-def _places(backbone: nn.Module) -> list[tuple[nn.Module, str, nn.Linear | nn.Conv2d]]:
-    """Layers an adapter fits beside: the linear ones, or in a network of convolutions those.
+def _adaptable_layers(backbone: nn.Module) -> list[tuple[nn.Module, str, nn.Linear | nn.Conv2d]]:
+    """Layers that support an adapter, (parent, name, layer): linear, or if there are none, convolutions.
 
-    What torch's own attention holds is left out: it reads the weights of its layers instead of calling them.
+    Layers inside `nn.MultiheadAttention` are skipped: it reads the weights of its layers instead of calling them.
     """
-    found: dict[bool, list[tuple[nn.Module, str, nn.Linear | nn.Conv2d]]] = {True: [], False: []}
-    for outer in backbone.modules():
-        if isinstance(outer, nn.MultiheadAttention):
+    layers: dict[bool, list[tuple[nn.Module, str, nn.Linear | nn.Conv2d]]] = {True: [], False: []}
+    for parent in backbone.modules():
+        if isinstance(parent, nn.MultiheadAttention):
             continue
-        for name, layer in outer.named_children():
+        for name, layer in parent.named_children():
             if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1):
-                found[isinstance(layer, nn.Linear)].append((outer, name, layer))
-    return found[True] or found[False]
+                layers[isinstance(layer, nn.Linear)].append((parent, name, layer))
+    return layers[True] or layers[False]
 
 
-def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
+def _as_pair(sizes: tuple[int, ...]) -> tuple[int, int]:
     return sizes[0], sizes[1]

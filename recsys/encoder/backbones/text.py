@@ -1,7 +1,7 @@
-"""What a text tower is, and the one trained from scratch: a small transformer.
+"""The text tower protocol, and a small transformer trained from scratch.
 
-In: token numbers, 0 = nothing. Out: the gist of each text (what is dear to compute), two summary tokens made of it, and
-the states of all tokens. The first three numbers mean the same for every tower.
+In: token ids, 0 = padding. Out: a pooled state of each text (the expensive part), two summary tokens computed from it,
+and the hidden states of all tokens. The first three token ids mean the same for every tower.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from recsys.encoder.transformer import TransformerBlock
 PAD: Final = 0
 MASK: Final = 1
 NEXT: Final = 2
-"""Token between two columns."""
+"""Separator token between two columns."""
 SUMMARY: Final = 2
+"""Number of summary tokens per text."""
 SPECIAL: Final = 3
-"""Token numbers that mean the same for every tower."""
+"""Number of token ids that mean the same for every tower."""
 
 
 class TextTower(Protocol):
-    """What a text field asks of what reads its tokens.
+    """A network that maps token ids to states.
 
     Attributes:
-        first: number of the tokenizer's first token; those before it are PAD, MASK, NEXT.
-        longest: tokens it reads at most, None = as many as there are.
-        learns: does the gist change in training.
+        first: offset of the tokenizer's token ids; the ids below it are PAD, MASK, NEXT.
+        longest: maximum number of tokens, None = unlimited.
+        learns: whether training changes the pooled state.
     """
 
     first: int
@@ -37,28 +38,28 @@ class TextTower(Protocol):
     learns: bool
 
     def gist(self, tokens: Tensor) -> Tensor:
-        """What a summary is made of: (b, L) int64, filled up behind with PAD -> (b, k)."""
+        """Compute the pooled state of each text: (b, L) int64, right-padded with PAD -> (b, k)."""
         ...
 
     def summarised(self, gist: Tensor) -> Tensor:
-        """Summary tokens: (b, k) -> (b, 2, w)."""
+        """Compute the summary tokens from pooled states: (b, k) -> (b, 2, w)."""
         ...
 
     def states(self, tokens: Tensor) -> Tensor:
-        """Summary tokens and the state of every token: (b, L) int64 -> (b, 2 + L, w)."""
+        """Compute the summary tokens and the state of every token: (b, L) int64 -> (b, 2 + L, w)."""
         ...
 
     def table(self) -> Tensor:
-        """A vector for every token number, to guess hidden tokens by: (v, w)."""
+        """Return a vector for every token id, by which masked tokens are predicted: (v, w)."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """What the tower is, but for its weights; fit for JSON."""
+        """Return the architecture without the weights as a JSON-compatible dict."""
         ...
 
 
 class TextTransformer(nn.Module):
-    """A small transformer; learnt tokens in front gather what the fusion gets to see."""
+    """A small transformer; learned tokens at the front summarise the text for the fusion."""
 
     first = 0
     learns = True
@@ -74,6 +75,7 @@ class TextTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def states(self, tokens: Tensor) -> Tensor:
+        """Compute the summary tokens and the state of every token: (b, L) int64 -> (b, 2 + L, w)."""
         x = self.embedding(tokens) + self.places[: tokens.shape[1]]
         x = torch.cat([self.summary.expand(len(tokens), -1, -1), x], 1)
         real = torch.cat([torch.ones(len(tokens), SUMMARY, dtype=torch.bool, device=tokens.device), tokens != PAD], 1)
@@ -83,13 +85,17 @@ class TextTransformer(nn.Module):
         return states
 
     def gist(self, tokens: Tensor) -> Tensor:
+        """Compute the pooled state, both summary tokens joined: (b, L) int64 -> (b, 2 * w)."""
         return self.states(tokens)[:, :SUMMARY].flatten(1)
 
     def summarised(self, gist: Tensor) -> Tensor:
+        """Split pooled states into summary tokens: (b, 2 * w) -> (b, 2, w)."""
         return gist.view(len(gist), SUMMARY, gist.shape[1] // SUMMARY)
 
     def table(self) -> Tensor:
+        """Return the input embedding: (v, w)."""
         return self.embedding.weight
 
     def state(self) -> dict[str, Any]:
+        """Return the architecture without the weights as a JSON-compatible dict."""
         return {"kind": "own"}

@@ -1,6 +1,6 @@
-"""Pretrained text towers: any encoder of the transformers library, pooled as sentence-transformers does.
+"""Pretrained text towers: any encoder of the transformers library, pooled as in sentence-transformers.
 
-In: a folder or hub name, or the state of a saved one. Out: a tower and its tokenizer.
+In: a folder or hub name, or the state of a saved tower. Out: a tower and its tokenizer.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from recsys.config import EncoderSettings
-from recsys.encoder.backbones import hub as pretrained
-from recsys.encoder.backbones import lora as adapters
+from recsys.encoder.backbones import hub, lora
 from recsys.encoder.backbones.inference_copy import InferenceCopy
 from recsys.encoder.backbones.text import MASK, PAD, SPECIAL, SUMMARY
 from recsys.errors import ConfigError
 
 _POOLINGS: Final = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
+"""Pooling modes of sentence-transformers that are supported, and their names here."""
 
 
 class PretrainedText(nn.Module):
-    """A transformers model; the gist of a text is its pooled state, which sentence-transformers brings to length 1."""
+    """A transformers model; the pooled state of a text is its sentence embedding before normalisation."""
 
     first = SPECIAL
 
@@ -34,73 +34,79 @@ class PretrainedText(nn.Module):
         self.learns = settings.tuning != "frozen"
         self.longest: int | None = state["longest"]
         self._state = state
-        self._swift = InferenceCopy(settings.precision)
-        inner: nn.Embedding = backbone.get_input_embeddings()  # type: ignore[operator]
-        depth, wide = inner.embedding_dim, int(state["config"]["hidden_size"])
+        self._inference_copy = InferenceCopy(settings.precision)
+        embedding: nn.Embedding = backbone.get_input_embeddings()  # type: ignore[operator]
+        embedding_size, hidden_size = embedding.embedding_dim, int(state["config"]["hidden_size"])
         self.backbone = backbone
-        adapters.configure_trainable(
+        lora.configure_trainable(
             backbone, settings.tuning, rank=settings.adapter_rank, pace=settings.tuning_pace, setting="[encoder] text"
         )
-        self.concealed = nn.Parameter(inner.weight.detach()[state["mask"]].clone(), requires_grad=self.learns)
-        self.summarise = nn.Linear(wide, SUMMARY * settings.width)
-        self.inward = nn.Linear(wide, settings.width)
-        self.outward = nn.Linear(depth, settings.width)
+        self.concealed = nn.Parameter(embedding.weight.detach()[state["mask"]].clone(), requires_grad=self.learns)
+        self.summarise = nn.Linear(hidden_size, SUMMARY * settings.width)
+        self.inward = nn.Linear(hidden_size, settings.width)
+        self.outward = nn.Linear(embedding_size, settings.width)
         self.norm, self.norm_inward, self.norm_outward = (nn.LayerNorm(settings.width) for _ in range(3))
         nn.init.constant_(self.norm_outward.weight, 0.5)
-        own = [state["pad"], state["mask"], state["next"]]
-        self.register_buffer("numbers", torch.tensor([*own, *range(inner.num_embeddings)]), persistent=False)
+        special_ids = [state["pad"], state["mask"], state["next"]]
+        self.register_buffer(
+            "numbers", torch.tensor([*special_ids, *range(embedding.num_embeddings)]), persistent=False
+        )
 
     @staticmethod
     def of(name: str, settings: EncoderSettings) -> tuple[PretrainedText, Tokenizer]:
-        """The model of a folder or hub name, with its tokenizer.
+        """Load the model of a folder or hub name, with its tokenizer.
 
         Raises:
-            ConfigError: there is none, or it is none that turns a text into states.
+            ConfigError: there is no such model, or it is not a text encoder.
             ModelFolderError: weights are missing or of another shape.
         """
-        source = pretrained.PretrainedSource(name, "[encoder] text")
+        source = hub.PretrainedSource(name, "[encoder] text")
         config = source.config()
         if getattr(config, "is_encoder_decoder", False) or hasattr(config, "vision_config"):
-            raise ConfigError(f"{source.setting}: '{config.model_type}' is no plain text encoder; name one like BERT")
-        if not isinstance(getattr(config, "hidden_size", None), int):
-            raise ConfigError(f"{source.setting}: '{config.model_type}' reads no text; name a model like BERT")
-        tokenizer, special = _tokenizer(source)
-        backbone = source.model(config)
-        inner = getattr(backbone, "get_input_embeddings", lambda: None)()
-        if not isinstance(inner, nn.Embedding):
-            raise ConfigError(f"{source.setting}: '{config.model_type}' reads no tokens; name a model like BERT")
-        if tokenizer.get_vocab_size() > inner.num_embeddings:
             raise ConfigError(
-                f"{source.setting}: the tokenizer knows {tokenizer.get_vocab_size()} tokens, the model only "
-                f"{inner.num_embeddings}; the files belong to different models"
+                f"{source.setting}: '{config.model_type}' is not a plain text encoder; set a model like BERT"
+            )
+        if not isinstance(getattr(config, "hidden_size", None), int):
+            raise ConfigError(f"{source.setting}: '{config.model_type}' does not read text; set a model like BERT")
+        tokenizer, special = _load_tokenizer(source)
+        backbone = source.model(config)
+        embedding = getattr(backbone, "get_input_embeddings", lambda: None)()
+        if not isinstance(embedding, nn.Embedding):
+            raise ConfigError(f"{source.setting}: '{config.model_type}' does not read tokens; set a model like BERT")
+        if tokenizer.get_vocab_size() > embedding.num_embeddings:
+            raise ConfigError(
+                f"{source.setting}: the tokenizer has {tokenizer.get_vocab_size()} tokens, the model only "
+                f"{embedding.num_embeddings}; the files belong to different models"
             )
         state = {
             "kind": "transformers",
-            "config": {**pretrained.state_of(config), "hidden_size": config.hidden_size},
-            "pooling": _pooling(source),
-            "longest": _longest(backbone, special["most"]) - len(special["prefix"]) - len(special["suffix"]),
+            "config": {**hub.state_of(config), "hidden_size": config.hidden_size},
+            "pooling": _read_pooling_mode(source),
+            "longest": _max_tokens(backbone, special["most"]) - len(special["prefix"]) - len(special["suffix"]),
             **{key: special[key] for key in ("prefix", "suffix", "pad", "mask", "next")},
         }
         return PretrainedText(backbone, state, settings), tokenizer
 
     @staticmethod
     def of_state(state: dict[str, Any], settings: EncoderSettings) -> PretrainedText:
-        """The tower as `state()` gave it; its weights are not set yet."""
-        return PretrainedText(pretrained.build_from_config(state["config"]), state, settings)
+        """Rebuild the tower from its `state()`; its weights are not set yet."""
+        return PretrainedText(hub.build_from_config(state["config"]), state, settings)
 
     def train(self, mode: bool = True) -> PretrainedText:  # noqa: FBT001, FBT002 - torch's own signature
-        """As for every module, but the backbone stays as it is outside training: its dropout is not ours to draw."""
+        """Set the mode; the backbone stays in evaluation mode: its dropout uses the global generator."""
         super().train(mode)
         self.backbone.eval()
         return self
 
     def state(self) -> dict[str, Any]:
+        """Return the architecture without the weights as a JSON-compatible dict."""
         return self._state
 
     def gist(self, tokens: Tensor) -> Tensor:
-        return self._pooled(*self._read(tokens))
+        """Compute the pooled state of each text: (b, L) int64 -> (b, h)."""
+        return self._pool_states(*self._run_backbone(tokens))
 
-    def _pooled(self, states: Tensor, real: Tensor) -> Tensor:
+    def _pool_states(self, states: Tensor, real: Tensor) -> Tensor:
         if self._state["pooling"] == "cls":
             return states[:, 0]
         if self._state["pooling"] == "last":
@@ -108,98 +114,101 @@ class PretrainedText(nn.Module):
         return (states * real[..., None]).sum(1) / real.sum(1, keepdim=True)
 
     def summarised(self, gist: Tensor) -> Tensor:
+        """Compute the summary tokens from pooled states: (b, h) -> (b, 2, w)."""
         x = F.normalize(gist, dim=1) * gist.shape[1] ** 0.5
         summary: Tensor = self.norm(self.summarise(x).unflatten(1, (SUMMARY, -1)))
         return summary
 
     def states(self, tokens: Tensor) -> Tensor:
-        states, real = self._read(tokens)
-        gist = self._pooled(states, real)
-        before = len(self._state["prefix"])
-        inner = self.norm_inward(self.inward(states[:, before : before + tokens.shape[1]]))
-        return torch.cat([self.summarised(gist), inner], 1)
+        """Compute the summary tokens and the state of every token: (b, L) int64 -> (b, 2 + L, w)."""
+        states, real = self._run_backbone(tokens)
+        pooled = self._pool_states(states, real)
+        n_prefix = len(self._state["prefix"])
+        token_states = self.norm_inward(self.inward(states[:, n_prefix : n_prefix + tokens.shape[1]]))
+        return torch.cat([self.summarised(pooled), token_states], 1)
 
     def table(self) -> Tensor:
-        inner: nn.Embedding = self.backbone.get_input_embeddings()  # type: ignore[operator]
-        every = self.norm_outward(self.outward(inner.weight))
-        return torch.cat([every[self.numbers[:SPECIAL]], every])  # type: ignore[index]
+        """Project the input embedding to width w: (v, w)."""
+        embedding: nn.Embedding = self.backbone.get_input_embeddings()  # type: ignore[operator]
+        vectors = self.norm_outward(self.outward(embedding.weight))
+        return torch.cat([vectors[self.numbers[:SPECIAL]], vectors])  # type: ignore[index]
 
-    def _read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """States of all tokens with those in front and behind, and which are real: (b, L', h), (b, L') bool."""
-        before, behind = self._state["prefix"], self._state["suffix"]
+    def _run_backbone(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """States of all tokens with prefix and suffix, and the mask of real ones: (b, L', h), (b, L') bool."""
+        prefix, suffix = self._state["prefix"], self._state["suffix"]
         b, length = tokens.shape
         numbers: Tensor = self.numbers  # type: ignore[assignment]
-        ends = len(before) + (tokens != PAD).sum(1, keepdim=True)
-        ids = numbers[F.pad(tokens, (len(before), len(behind)), value=PAD)]
-        ids[:, : len(before)] = torch.tensor(before, dtype=ids.dtype, device=ids.device)
-        for at, number in enumerate(behind):
-            ids.scatter_(1, ends + at, number)
-        places = torch.arange(ids.shape[1], device=ids.device)
-        real = places < (ends + len(behind)).clamp(min=1)
-        learns = self.learns and torch.is_grad_enabled()
-        backbone: Any = self.backbone if learns else self._swift.of(self.backbone, tokens.device)
+        ends = len(prefix) + (tokens != PAD).sum(1, keepdim=True)
+        ids = numbers[F.pad(tokens, (len(prefix), len(suffix)), value=PAD)]
+        ids[:, : len(prefix)] = torch.tensor(prefix, dtype=ids.dtype, device=ids.device)
+        for offset, token_id in enumerate(suffix):
+            ids.scatter_(1, ends + offset, token_id)
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        real = positions < (ends + len(suffix)).clamp(min=1)
+        trains = self.learns and torch.is_grad_enabled()
+        backbone: Any = self.backbone if trains else self._inference_copy.of(self.backbone, tokens.device)
         x = backbone.get_input_embeddings()(ids)
-        hidden = F.pad(tokens == MASK, (len(before), len(behind)), value=False)
-        if bool(hidden.any()):
-            x = torch.where(hidden[..., None], self.concealed.to(x.dtype), x)
-        with nullcontext() if learns else self._swift.autocast(tokens.device):
+        is_masked = F.pad(tokens == MASK, (len(prefix), len(suffix)), value=False)
+        if bool(is_masked.any()):
+            x = torch.where(is_masked[..., None], self.concealed.to(x.dtype), x)
+        with nullcontext() if trains else self._inference_copy.autocast(tokens.device):
             states = backbone(inputs_embeds=x, attention_mask=real.long()).last_hidden_state
         out: Tensor = states.float()
         return out, real
 
 
-def _tokenizer(source: pretrained.PretrainedSource) -> tuple[Tokenizer, dict[str, Any]]:
-    """The tokenizer of a model and its special tokens, `most` = tokens it says the model reads."""
+def _load_tokenizer(source: hub.PretrainedSource) -> tuple[Tokenizer, dict[str, Any]]:
+    """Load a model's tokenizer and its special tokens; `most` = maximum number of tokens of the model."""
     try:
-        with pretrained.silence_transformers():
-            whole: Any = transformers.AutoTokenizer.from_pretrained(source.name, **source.how)
-    except pretrained.TROUBLE as error:
+        with hub.silence_transformers():
+            fast_tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source.name, **source.how)
+    except hub.TROUBLE as error:
         raise source.trouble(error) from error
-    if not getattr(whole, "is_fast", False):
-        raise ConfigError(f"{source.setting}: has no tokenizer.json; convert its tokenizer to a fast one")
-    held = Tokenizer.from_str(whole.backend_tokenizer.to_str())
-    held.no_truncation()
-    held.no_padding()
-    bare, full = whole("a", add_special_tokens=False)["input_ids"], whole("a")["input_ids"]
-    at = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
-    pad = whole.pad_token_id if whole.pad_token_id is not None else whole.eos_token_id or 0
-    between = next((one for one in (whole.sep_token_id, whole.eos_token_id) if one is not None), None)
-    if between is None:
-        between = (held.encode(".", add_special_tokens=False).ids or [pad])[-1]
+    if not getattr(fast_tokenizer, "is_fast", False):
+        raise ConfigError(f"{source.setting}: the model has no tokenizer.json; convert its tokenizer to a fast one")
+    tokenizer = Tokenizer.from_str(fast_tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    plain, full = fast_tokenizer("a", add_special_tokens=False)["input_ids"], fast_tokenizer("a")["input_ids"]
+    start = next((i for i in range(len(full)) if full[i : i + len(plain)] == plain), 0)
+    pad = fast_tokenizer.pad_token_id if fast_tokenizer.pad_token_id is not None else fast_tokenizer.eos_token_id or 0
+    separator = next((i for i in (fast_tokenizer.sep_token_id, fast_tokenizer.eos_token_id) if i is not None), None)
+    if separator is None:
+        separator = (tokenizer.encode(".", add_special_tokens=False).ids or [pad])[-1]
     special = {
-        "prefix": full[:at],
-        "suffix": full[at + len(bare) :],
+        "prefix": full[:start],
+        "suffix": full[start + len(plain) :],
         "pad": pad,
-        "mask": whole.mask_token_id if whole.mask_token_id is not None else pad,
-        "next": between,
-        "most": int(min(whole.model_max_length, 2**20)),
+        "mask": fast_tokenizer.mask_token_id if fast_tokenizer.mask_token_id is not None else pad,
+        "next": separator,
+        "most": int(min(fast_tokenizer.model_max_length, 2**20)),
     }
-    return held, special
+    return tokenizer, special
 
 
-def _longest(backbone: nn.Module, most: int) -> int:
-    """Tokens the model has places for; some start counting behind their filler token."""
-    held = getattr(backbone.config, "max_position_embeddings", None)
+def _max_tokens(backbone: nn.Module, limit: int) -> int:
+    """Number of positions of the model, at most `limit`; some count from the padding index."""
+    n_positions = getattr(backbone.config, "max_position_embeddings", None)
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Embedding) and "position_embeddings" in name and module.padding_idx is not None:
-            held = module.num_embeddings - module.padding_idx - 1
-    return min(most, held) if isinstance(held, int) and held > 0 else most
+            n_positions = module.num_embeddings - module.padding_idx - 1
+    return min(limit, n_positions) if isinstance(n_positions, int) and n_positions > 0 else limit
 
 
-def _pooling(source: pretrained.PretrainedSource) -> str:
-    """How a sentence-transformers model pools its states; the mean where nothing is said.
+def _read_pooling_mode(source: hub.PretrainedSource) -> str:
+    """Read how a sentence-transformers model pools its states; mean if it is not configured.
 
     Raises:
-        ConfigError: in a way that is not known here.
+        ConfigError: the pooling mode is not supported.
     """
-    said = source.file("1_Pooling/config.json")
-    modes = [key.removeprefix("pooling_mode_") for key, value in said.items() if value is True and "_mode_" in key]
-    if isinstance(said.get("pooling_mode"), str):
-        modes = [{"mean": "mean_tokens", "cls": "cls_token"}.get(said["pooling_mode"], said["pooling_mode"])]
+    pooling = source.file("1_Pooling/config.json")
+    modes = [key.removeprefix("pooling_mode_") for key, value in pooling.items() if value is True and "_mode_" in key]
+    if isinstance(pooling.get("pooling_mode"), str):
+        modes = [{"mean": "mean_tokens", "cls": "cls_token"}.get(pooling["pooling_mode"], pooling["pooling_mode"])]
     if not modes:
         return "mean"
     if len(modes) > 1 or modes[0] not in _POOLINGS:
         raise ConfigError(
-            f"{source.setting}: pools its tokens by {' and '.join(modes)}; there are {', '.join(_POOLINGS)}"
+            f"{source.setting}: pools its tokens by {' and '.join(modes)}; supported are {', '.join(_POOLINGS)}"
         )
     return _POOLINGS[modes[0]]

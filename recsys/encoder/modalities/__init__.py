@@ -1,6 +1,6 @@
-"""The ways of seeing a product, one file each.
+"""Modality encoders: text, image and attributes, one module each.
 
-In: columns of the catalogue or pictures. Out: `Tokens`, the same for every way of seeing.
+In: catalogue columns or images. Out: `Tokens`, the same type for every modality.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Inputs = dict[str, Tensor]
-"""What a field has read of some products: named tensors, all with the products as first axis."""
+"""Inputs of a modality encoder for some products: tensors by name, products as the first axis."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a field says about b products.
+    """Tokens of b products from one modality.
 
     Attributes:
-        x: (b, L, w) float.
-        real: (b, L) bool, False = not there; such a token is never looked at.
+        x: (b, L, w) float, the token vectors.
+        real: (b, L) bool, False = no token; attention masks it.
     """
 
     x: Tensor
     real: Tensor
 
     def shown(self, show: Tensor) -> Tokens:
-        """The same, hidden where `show` (b,) is False."""
+        """Return the tokens masked for the products where `show`, (b,) bool, is False."""
         return Tokens(self.x, self.real & show[:, None])

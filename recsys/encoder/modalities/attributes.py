@@ -1,6 +1,6 @@
-"""Attributes, one token a feature: values by an embedding each, numbers by where they lie among the quantiles.
+"""Attribute encoder: one token per feature; categorical values are embedded, numbers binned.
 
-In: columns of the catalogue. Out: a token a feature, and a guess of each feature from a product's summary.
+In: catalogue columns. Out: one token per feature, and a prediction of each feature from a product's summary.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from recsys.encoder.modalities import Inputs, Tokens
 
 MISSING: Final = 0
 UNKNOWN: Final = 1
-"""A value the training catalogue had at most once."""
+"""Code of a value that occurs at most once in the training catalogue."""
 SEPARATOR: Final = " | "
-"""Between the values of a feature that has several."""
-_BINS: Final = 16
-_PARTS: Final = 4
-_MOST_VALUES: Final = 1000
+"""Separates the values of a multi-valued feature."""
+_N_BINS: Final = 16
+_MAX_VALUES_PER_PRODUCT: Final = 4
+_MAX_CATEGORIES: Final = 1000
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One column: its known `values` (ascending), or for a number the quantiles between its bins, `edges`."""
+    """One column: its known `values` (ascending), or for numbers the quantiles between bins, `edges`."""
 
     name: str
     values: tuple[str, ...] = ()
@@ -40,57 +40,58 @@ class Feature:
 
     @property
     def is_number(self) -> bool:
-        """Is it a number."""
+        """Whether the column is numeric."""
         return bool(self.edges)
 
     @property
     def size(self) -> int:
-        """Different outcomes: missing, unknown and each value; or missing and each bin."""
+        """Number of outcomes: missing, unknown and each value; or missing and each bin."""
         return len(self.edges) if self.is_number else 2 + len(self.values)
 
 
-def _edges(column: pl.Series) -> tuple[float, ...]:
+def _quantile_edges(column: pl.Series) -> tuple[float, ...]:
     numbers = column.cast(pl.Float64, strict=False).drop_nulls().drop_nans().to_numpy()
     numbers = numbers[np.isfinite(numbers)]
-    return tuple(np.unique(np.quantile(numbers, np.linspace(0, 1, _BINS + 1))).tolist()) if len(numbers) else ()
+    return tuple(np.unique(np.quantile(numbers, np.linspace(0, 1, _N_BINS + 1))).tolist()) if len(numbers) else ()
 
 
-def _values(column: pl.Series) -> tuple[str, ...]:
-    count = Counter(
+def _repeated_values(column: pl.Series) -> tuple[str, ...]:
+    counts = Counter(
         part for text in column.cast(pl.String).drop_nulls().to_list() for part in set(text.split(SEPARATOR))
     )
-    return tuple(sorted(part for part, times in count.items() if times > 1 and part))
+    return tuple(sorted(part for part, n in counts.items() if n > 1 and part))
 
 
 def select_features(frame: pl.DataFrame, columns: Sequence[str] | None) -> list[Feature]:
-    """Learn the features of the catalogue from the named columns, or from brand, category, price and all attributes.
+    """Fit the features to the given columns, or by default to brand, category, price and all attributes.
 
-    A column is left out when it says nothing (fewer than two values) or is nearly an id (more than 1,000 values).
+    A column is skipped if it is constant (fewer than two values). By default a column that is nearly an id (more than
+    1,000 values) is skipped too.
     """
-    named = columns is not None
-    found = columns or [
+    is_explicit = columns is not None
+    names = columns or [
         name
         for name in frame.columns
         if name in (schema.BRAND, schema.CATEGORY, schema.PRICE) or name.startswith(schema.ATTRIBUTE_PREFIX)
     ]
     features = []
-    for name in found:
+    for name in names:
         if name not in frame.columns:
             continue
         column = frame[name]
         if column.dtype.is_numeric():
-            edges = _edges(column)
+            edges = _quantile_edges(column)
             if len(edges) > 2:
                 features.append(Feature(name, edges=edges))
                 continue
-        values = _values(column)
-        if len(values) >= 2 and (named or len(values) <= _MOST_VALUES):
+        values = _repeated_values(column)
+        if len(values) >= 2 and (is_explicit or len(values) <= _MAX_CATEGORIES):
             features.append(Feature(name, values=values))
     return features
 
 
 class AttributeEncoder(nn.Module):
-    """Reads attributes; a hidden feature has a vector of its own, a missing one another."""
+    """Encodes attributes; hidden features and missing features have separate learned vectors."""
 
     name = "attributes"
 
@@ -100,7 +101,9 @@ class AttributeEncoder(nn.Module):
         self.columns = [feature.name for feature in features]
         self.categories = [feature for feature in features if not feature.is_number]
         self.numerics = [feature for feature in features if feature.is_number]
-        self._numbers = [{value: at + 2 for at, value in enumerate(feature.values)} for feature in self.categories]
+        self._value_codes = [
+            {value: code + 2 for code, value in enumerate(feature.values)} for feature in self.categories
+        ]
         sizes = [feature.size for feature in self.categories]
         self.offsets = [int(offset) for offset in np.cumsum([0, *sizes])[:-1]]
         self.embedding = nn.Embedding(max(1, sum(sizes)), width)
@@ -112,79 +115,79 @@ class AttributeEncoder(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.5)
 
     def state(self) -> list[dict[str, Any]]:
-        """What has been learnt from the catalogue, fit for JSON."""
+        """Return the fitted features as a JSON-compatible list."""
         return [asdict(feature) for feature in self.features]
 
     @staticmethod
     def of_state(state: Sequence[dict[str, Any]], width: int) -> AttributeEncoder:
-        """The field with features as `state()` gave them."""
+        """Build the encoder from the features `state()` returned; its weights are not set yet."""
         return AttributeEncoder([Feature(f["name"], tuple(f["values"]), tuple(f["edges"])) for f in state], width)
 
     def read(self, frame: pl.DataFrame) -> Inputs:
-        """Features of some products.
+        """Read the features of some products.
 
         Returns:
-            values: (m, C, 4) int32, the values of each of C features with values, filled up with 0;
+            values: (m, C, 4) int32, value codes of each of C categorical features, padded with 0;
             numbers: (m, N) float32, NaN = missing.
         """
         m = frame.height
-        values: npt.NDArray[np.int32] = np.zeros((m, len(self.categories), _PARTS), np.int32)
+        values: npt.NDArray[np.int32] = np.zeros((m, len(self.categories), _MAX_VALUES_PER_PRODUCT), np.int32)
         numbers = np.full((m, len(self.numerics)), np.nan, np.float32)
-        for at, (feature, known) in enumerate(zip(self.categories, self._numbers, strict=True)):
+        for i, (feature, codes) in enumerate(zip(self.categories, self._value_codes, strict=True)):
             if feature.name in frame.columns:
                 for row, text in enumerate(frame[feature.name].cast(pl.String).to_list()):
                     if text:
-                        found = sorted({known.get(part, UNKNOWN) for part in text.split(SEPARATOR)}, reverse=True)[
-                            :_PARTS
+                        row_codes = sorted({codes.get(part, UNKNOWN) for part in text.split(SEPARATOR)}, reverse=True)[
+                            :_MAX_VALUES_PER_PRODUCT
                         ]
-                        values[row, at, : len(found)] = found
-        for at, feature in enumerate(self.numerics):
+                        values[row, i, : len(row_codes)] = row_codes
+        for i, feature in enumerate(self.numerics):
             if feature.name in frame.columns:
                 column = frame[feature.name].cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
-                numbers[:, at] = np.where(np.isfinite(column), column, np.nan)
+                numbers[:, i] = np.where(np.isfinite(column), column, np.nan)
         return {"values": torch.from_numpy(values), "numbers": torch.from_numpy(numbers)}
 
     def known(self, x: Inputs) -> Tensor:
-        """Which features of which products are known: (b, C + N) bool."""
+        """Return a mask of the features each product has: (b, C + N) bool."""
         return torch.cat([x["values"][:, :, 0] != MISSING, ~x["numbers"].isnan()], 1)
 
     def present(self, x: Inputs) -> Tensor:
-        """Which products have any feature: (b,) bool."""
+        """Return a mask of the products with any feature: (b,) bool."""
         return self.known(x).any(1)
 
     def named(self, x: Inputs, names: Collection[str]) -> Tensor:
-        """Which features are among the names, for each product: (b, C + N) bool, fit to conceal."""
-        among = torch.tensor([feature.name in names for feature in (*self.categories, *self.numerics)])
-        return among.to(x["values"].device).expand(len(x["values"]), -1)
+        """Return the mask that hides the features with these names: (b, C + N) bool, for `conceal`."""
+        is_named = torch.tensor([feature.name in names for feature in (*self.categories, *self.numerics)])
+        return is_named.to(x["values"].device).expand(len(x["values"]), -1)
 
     def _bins(self, x: Inputs) -> list[Tensor]:
         """Bin of each number, 1 .. size - 1; 0 = missing."""
-        out = []
-        for at, feature in enumerate(self.numerics):
+        bins = []
+        for i, feature in enumerate(self.numerics):
             edges = torch.tensor(feature.edges[1:-1], dtype=torch.float32, device=x["numbers"].device)
-            number = x["numbers"][:, at].contiguous()
-            out.append(torch.where(number.isnan(), 0, torch.bucketize(number, edges) + 1))
-        return out
+            number = x["numbers"][:, i].contiguous()
+            bins.append(torch.where(number.isnan(), 0, torch.bucketize(number, edges) + 1))
+        return bins
 
-    def _scaled(self, x: Inputs, at: int) -> Tensor:
-        """How far a number fills each bin, 0..1 (piecewise linear encoding, Gorishniy et al. 2022): (b, bins)."""
-        edges = torch.tensor(self.numerics[at].edges, dtype=torch.float32, device=x["numbers"].device)
-        number = x["numbers"][:, at, None].nan_to_num()
+    def _piecewise_linear(self, x: Inputs, i: int) -> Tensor:
+        """Encode number i piecewise linearly (Gorishniy et al. 2022), 0..1 per bin: (b, bins)."""
+        edges = torch.tensor(self.numerics[i].edges, dtype=torch.float32, device=x["numbers"].device)
+        number = x["numbers"][:, i, None].nan_to_num()
         return ((number - edges[:-1]) / (edges[1:] - edges[:-1])).clamp(0, 1)
 
     def forward(self, x: Inputs, conceal: Tensor | None = None) -> Tokens:
-        """A token a feature: (b, C + N, w); where `conceal` (b, C + N) is True the feature is hidden."""
+        """Encode one token per feature: (b, C + N, w); `conceal`, (b, C + N) bool, hides features."""
         parts = []
         if self.categories:
             values = x["values"].long()
             offsets = torch.tensor(self.offsets, device=values.device)[:, None]
-            # A feature that is missing looks up outcome 0 of its own; the fillers behind a value count nothing.
+            # A missing feature looks up its own outcome 0; the padding after a value has weight 0.
             weight = torch.cat([torch.ones_like(values[..., :1]), (values[..., 1:] != MISSING).long()], -1).float()
             vectors = self.embedding(values + offsets) * weight[..., None]
             parts.append(vectors.sum(2) / weight.sum(2)[..., None])
-        for at, scale in enumerate(self.scales):
-            missing = x["numbers"][:, at].isnan()[:, None]
-            parts.append(torch.where(missing, self.absent[at], scale(self._scaled(x, at)).float())[:, None])
+        for i, scale in enumerate(self.scales):
+            missing = x["numbers"][:, i].isnan()[:, None]
+            parts.append(torch.where(missing, self.absent[i], scale(self._piecewise_linear(x, i)).float())[:, None])
         if not parts:
             empty = torch.zeros(len(x["values"]), 0, self.places.shape[1], device=x["values"].device)
             return Tokens(empty, empty[..., 0].bool())
@@ -194,19 +197,24 @@ class AttributeEncoder(nn.Module):
         return Tokens(tokens + self.places, self.present(x)[:, None].expand(-1, tokens.shape[1]))
 
     def predict_masked(self, summary: Tensor, x: Inputs, conceal: Tensor) -> Tensor:
-        """Cross-entropy of the hidden known features, guessed from a summary (b, w); several values share the truth."""
-        guess = self.guess(summary).float()
-        asked = conceal & self.known(x)
-        losses, at = [], 0
+        """Return the cross-entropy of the hidden features, predicted from a summary (b, w).
+
+        Only features that the product has count; several values of a feature share the target probability equally.
+        """
+        all_logits = self.guess(summary).float()
+        target_mask = conceal & self.known(x)
+        losses, start = [], 0
         for c, feature in enumerate(self.categories):
-            logits = guess[:, at : at + feature.size][asked[:, c]].log_softmax(1)
-            truth = x["values"][:, c][asked[:, c]].long()
-            share = (truth != MISSING).float()
-            losses.append(-(logits.gather(1, truth) * share / share.sum(1, keepdim=True)).sum(1))
-            at += feature.size
+            logits = all_logits[:, start : start + feature.size][target_mask[:, c]].log_softmax(1)
+            targets = x["values"][:, c][target_mask[:, c]].long()
+            share = (targets != MISSING).float()
+            losses.append(-(logits.gather(1, targets) * share / share.sum(1, keepdim=True)).sum(1))
+            start += feature.size
         for n, (feature, bins) in enumerate(zip(self.numerics, self._bins(x), strict=True)):
-            hidden = asked[:, len(self.categories) + n]
-            losses.append(F.cross_entropy(guess[:, at : at + feature.size][hidden], bins[hidden], reduction="none"))
-            at += feature.size
-        every = torch.cat(losses) if losses else guess.new_zeros(0)
-        return every.mean() if len(every) else guess.sum() * 0
+            hidden = target_mask[:, len(self.categories) + n]
+            losses.append(
+                F.cross_entropy(all_logits[:, start : start + feature.size][hidden], bins[hidden], reduction="none")
+            )
+            start += feature.size
+        loss = torch.cat(losses) if losses else all_logits.new_zeros(0)
+        return loss.mean() if len(loss) else all_logits.sum() * 0

@@ -1,9 +1,9 @@
-"""Exact words: each has a vector of its own, and their weighted sum goes straight into the product vector.
+"""Bag-of-words encoder: a vector per exact word; their weighted sum is added to the product vector.
 
-A dense encoder forgets rare words, but product names, codes and brands are just that. At the start the sum is the
-projection of TF-IDF on its leading directions (latent semantic analysis, Deerwester et al. 1990), which knows what goes
-together, and a little of a random one, which keeps all similarities (Johnson & Lindenstrauss); training then moves the
-words. In: text columns and attribute values. Out: (b, d), and word numbers for any text.
+A dense encoder forgets rare words, but product names, codes and brands are rare words. At the start the sum is the
+projection of TF-IDF on its leading directions (latent semantic analysis, Deerwester et al. 1990), which captures
+co-occurrence, plus a random projection, which preserves all similarities (Johnson & Lindenstrauss); training then moves
+the words. In: text columns and attribute values. Out: (b, d), and word ids for any text.
 """
 
 from __future__ import annotations
@@ -22,48 +22,51 @@ from torch import Tensor, nn
 
 from recsys.encoder.modalities import Inputs
 
-_SPARE: Final = 1024
-FIRST: Final = 1 + _SPARE
-"""Number of the first known word; they come in the order of how many products have them."""
-_MOST: Final = 40_000
-_CHANCE: Final = 0.6
-"""Share of the random projection."""
-_NOTHING: Final = 1e-5
-_PACE: Final = 0.2
-"""Learning rate of the words as a share of that of others: they start where they are worth keeping."""
+_N_HASH_BUCKETS: Final = 1024
+FIRST: Final = 1 + _N_HASH_BUCKETS
+"""Id of the first word of the vocabulary; words are sorted by the number of products that have them."""
+_MAX_VOCABULARY: Final = 40_000
+_RANDOM_WEIGHT: Final = 0.6
+"""Weight of the random projection."""
+_RANK_TOLERANCE: Final = 1e-5
+"""Directions with a smaller singular value, relative to the largest, are dropped."""
+_LEARNING_RATE_SCALE: Final = 0.2
+"""Learning rate of the words relative to other weights: their initial vectors are good and worth keeping."""
 PIECES: Final = 64
-"""Different words of a product that count; the weightiest are kept."""
+"""Maximum number of distinct words per product; those with the largest weights are kept."""
 
 
 class BagOfWordsEncoder(nn.Module):
-    """A vector for each known word, weighted by its rarity; number 0 is none, rare words share spare vectors."""
+    """A vector per word, weighted by its idf; id 0 is padding, unknown words share hashed vectors."""
 
     def __init__(self, words: Sequence[str], rarity: Sequence[float], dim: int) -> None:
         super().__init__()
         self.words = list(words)
         self.rarity = [float(value) for value in rarity]
-        self._numbers = {word: at + FIRST for at, word in enumerate(self.words)}
-        self._spare_rarity = max(self.rarity, default=1.0)
+        self._ids = {word: i + FIRST for i, word in enumerate(self.words)}
+        self._hashed_rarity = max(self.rarity, default=1.0)
         self.embedding = nn.Embedding(FIRST + len(self.words), dim, padding_idx=0)
-        self.embedding.weight.pace = _PACE  # type: ignore[attr-defined]
+        self.embedding.weight.pace = _LEARNING_RATE_SCALE  # type: ignore[attr-defined]
 
     @staticmethod
     def fit(documents: Iterable[Iterable[str]], dim: int) -> BagOfWordsEncoder:
-        """Learn which words at least two documents have and how rare they are (smoothed inverse document frequency)."""
-        count, total = Counter[str](), 0
+        """Fit the vocabulary, words of at least two documents, and their smoothed idf."""
+        counts, n_documents = Counter[str](), 0
         for document in documents:
-            count.update(set(document))
-            total += 1
-        kept = sorted((word for word, times in count.items() if times > 1), key=lambda word: (-count[word], word))[
-            :_MOST
+            counts.update(set(document))
+            n_documents += 1
+        vocabulary = sorted((word for word, n in counts.items() if n > 1), key=lambda word: (-counts[word], word))[
+            :_MAX_VOCABULARY
         ]
-        return BagOfWordsEncoder(kept, [round(1 + math.log((1 + total) / (1 + count[word])), 4) for word in kept], dim)
+        return BagOfWordsEncoder(
+            vocabulary, [round(1 + math.log((1 + n_documents) / (1 + counts[word])), 4) for word in vocabulary], dim
+        )
 
     def initialize_lsa(self, parts: Sequence[Inputs]) -> None:
-        """Set the words' vectors by the products that have them; chance comes from torch's generator.
+        """Initialise the word vectors by latent semantic analysis; random numbers come from torch's generator.
 
         Args:
-            parts: words and weights, see `padded`, of the same n products, to be added up.
+            parts: words and weights, see `padded`, of the same n products; the parts are added.
         """
         from sklearn.utils.extmath import randomized_svd  # a second of imports that no other process needs
 
@@ -72,76 +75,81 @@ class BagOfWordsEncoder(nn.Module):
             nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
             weight[0] = 0
             seed = int(torch.randint(2**31, ()))
-            rows = _sparse(parts, len(weight))
-            if not rows.nnz:
+            tfidf = _to_sparse(parts, len(weight))
+            if not tfidf.nnz:
                 return
-            norm = np.sqrt(np.asarray(rows.multiply(rows).sum(1)).ravel())
-            rows = sparse.diags(1 / np.maximum(norm, 1e-6)) @ rows
-            leading = min(weight.shape[1], *rows.shape)
-            _, scale, directions = randomized_svd(rows, n_components=leading, n_iter=4, random_state=seed)
-            directions = directions[scale > _NOTHING * scale[0]]
-            weight.mul_(_CHANCE)[:, : len(directions)] += torch.from_numpy(directions.T.astype(np.float32))
+            norm = np.sqrt(np.asarray(tfidf.multiply(tfidf).sum(1)).ravel())
+            tfidf = sparse.diags(1 / np.maximum(norm, 1e-6)) @ tfidf
+            n_components = min(weight.shape[1], *tfidf.shape)
+            _, singular_values, directions = randomized_svd(
+                tfidf, n_components=n_components, n_iter=4, random_state=seed
+            )
+            directions = directions[singular_values > _RANK_TOLERANCE * singular_values[0]]
+            weight.mul_(_RANDOM_WEIGHT)[:, : len(directions)] += torch.from_numpy(directions.T.astype(np.float32))
             weight[0] = 0
 
     def used(self, parts: Sequence[Inputs]) -> Tensor:
-        """How much n products say each word in all: one weight a row of the table.
+        """Sum the weights of each word over products: one number per row of the embedding.
 
         Args:
-            parts: words and weights, see `padded`, of the same products, to be added up.
+            parts: words and weights, see `padded`, of the same products; the parts are added.
         """
         weight = self.embedding.weight
-        return torch.from_numpy(_sparse(parts, len(weight)).sum(0)).to(weight.dtype)
+        return torch.from_numpy(_to_sparse(parts, len(weight)).sum(0)).to(weight.dtype)
 
     def align(self, used: Tensor, known: Sequence[int], wanted: Tensor) -> None:
-        """Turn all words about the origin, so that the known ones come as near as can be to where they are wanted.
+        """Rotate all word vectors so that the given words come as close as possible to target vectors.
 
-        Words stay as far from each other as they are (orthogonal Procrustes, Schönemann 1966; between the words of two
+        Distances between words are preserved (orthogonal Procrustes, Schönemann 1966; between the words of two
         languages, Smith et al. 2017).
 
         Args:
-            used: how much each word is said; what is used much counts much.
-            known: numbers of m words; none = nothing is turned.
-            wanted: (m, d) vectors for them.
+            used: total weight of each word, see `used`; words with a larger weight count more.
+            known: ids of m words; empty = no rotation.
+            wanted: (m, d) target vectors of these words.
         """
         if not len(known):
             return
-        weight, at = self.embedding.weight, torch.as_tensor(known, dtype=torch.long)
+        weight, ids = self.embedding.weight, torch.as_tensor(known, dtype=torch.long)
         with torch.no_grad():
-            left, _, right = torch.linalg.svd((weight[at] * used[at][:, None]).T @ wanted)
-            weight.copy_(weight @ (left @ right))
+            u, _, vh = torch.linalg.svd((weight[ids] * used[ids][:, None]).T @ wanted)
+            weight.copy_(weight @ (u @ vh))
 
     def token_ids(self, words: Iterable[str]) -> dict[int, float]:
-        """Number and weight of each different word: (1 + log times) * rarity."""
-        out: dict[int, float] = {}
-        for word, times in Counter(words).items():
-            number = self._numbers.get(word)
-            if number is None:
-                number, rarity = 1 + zlib.crc32(word.encode("utf-8", "surrogatepass")) % _SPARE, self._spare_rarity
+        """Return the id and weight of each distinct word: (1 + log count) * idf."""
+        weights: dict[int, float] = {}
+        for word, count in Counter(words).items():
+            word_id = self._ids.get(word)
+            if word_id is None:
+                word_id, rarity = (
+                    1 + zlib.crc32(word.encode("utf-8", "surrogatepass")) % _N_HASH_BUCKETS,
+                    self._hashed_rarity,
+                )
             else:
-                rarity = self.rarity[number - FIRST]
-            out[number] = out.get(number, 0.0) + (1 + math.log(times)) * rarity
-        return out
+                rarity = self.rarity[word_id - FIRST]
+            weights[word_id] = weights.get(word_id, 0.0) + (1 + math.log(count)) * rarity
+        return weights
 
     @staticmethod
     def padded(rows: Sequence[dict[int, float]]) -> Inputs:
-        """Words and weights as arrays: words (m, W) int32, weights (m, W) float32, W at most 64."""
+        """Pad words and weights to arrays: words (m, W) int32, weights (m, W) float32, W at most 64."""
         size = min(PIECES, max((len(row) for row in rows), default=1) or 1)
         words, weights = np.zeros((len(rows), size), np.int32), np.zeros((len(rows), size), np.float32)
-        for at, row in enumerate(rows):
+        for i, row in enumerate(rows):
             items = sorted(row.items(), key=lambda item: (-item[1], item[0]))[:size]
-            words[at, : len(items)] = [number for number, _ in items]
-            weights[at, : len(items)] = [weight for _, weight in items]
+            words[i, : len(items)] = [word_id for word_id, _ in items]
+            weights[i, : len(items)] = [weight for _, weight in items]
         return {"words": torch.from_numpy(words), "weights": torch.from_numpy(weights)}
 
     def forward(self, x: Inputs) -> Tensor:
-        """Weighted sum of the words' vectors: (b, d)."""
+        """Return the weighted sum of the word vectors: (b, d)."""
         return F.embedding_bag(
             x["words"].long(), self.embedding.weight, per_sample_weights=x["weights"], mode="sum", padding_idx=0
         )
 
 
-def _sparse(parts: Sequence[Inputs], size: int) -> Any:
-    """Weights of the words of n products: (n, size), a sparse matrix."""
+def _to_sparse(parts: Sequence[Inputs], size: int) -> Any:
+    """Weights of the words of n products as a sparse matrix, (n, size)."""
     words, weights = (np.concatenate([part[name].numpy() for part in parts], 1) for name in ("words", "weights"))
     rows = np.repeat(np.arange(len(words)), words.shape[1])
     return sparse.csr_array((weights.ravel(), (rows, words.ravel())), shape=(len(words), size))

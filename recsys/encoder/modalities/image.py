@@ -1,6 +1,6 @@
-"""Pictures read by a network trained from scratch or brought along, augmented as whole batches.
+"""Image encoder: a network trained from scratch or pretrained, with augmentation of whole batches.
 
-In: (b, 3, S, S) uint8 and which products have one. Out: five tokens a picture: its four quarters and the whole.
+In: (b, 3, S, S) uint8 and a mask of the products with an image. Out: five tokens per image: its quarters and the whole.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ from recsys.encoder.modalities.image_descriptors import RidgeWordPredictor
 
 
 def augment(pixels: Tensor, g: torch.Generator) -> Tensor:
-    """Mirror, shift, zoom and relight each picture a little: (b, 3, S, S) float 0..1 -> the same.
+    """Randomly flip, shift, zoom and relight each image: (b, 3, S, S) float 0..1 -> the same shape.
 
-    Hue stays: the colour is what the product is.
+    Hue does not change: colour is a property of the product.
     """
     return apply_augmentation(pixels, sample_augmentation(len(pixels), g))
 
 
 def sample_augmentation(b: int, g: torch.Generator) -> Tensor:
-    """How each of b pictures is to be changed: (b, 8), the 2 x 3 numbers of an affine map, light, contrast."""
+    """Sample augmentation parameters: (b, 8), the 2 x 3 numbers of an affine map, brightness, contrast."""
 
-    def draw(low: float, high: float) -> Tensor:
+    def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(b, generator=g)
 
-    zoom, ratio = draw(0.88, 1.06), draw(0.95, 1.05)
+    zoom, ratio = uniform(0.88, 1.06), uniform(0.95, 1.05)
     mirror = torch.where(torch.rand(b, generator=g) < 0.5, -1.0, 1.0)
-    moves = torch.zeros(b, 8)
-    moves[:, 0], moves[:, 4] = zoom * ratio * mirror, zoom / ratio
-    moves[:, 2], moves[:, 5] = draw(-0.08, 0.08), draw(-0.08, 0.08)
-    moves[:, 6], moves[:, 7] = draw(-0.08, 0.08), draw(0.85, 1.15)
-    return moves
+    parameters = torch.zeros(b, 8)
+    parameters[:, 0], parameters[:, 4] = zoom * ratio * mirror, zoom / ratio
+    parameters[:, 2], parameters[:, 5] = uniform(-0.08, 0.08), uniform(-0.08, 0.08)
+    parameters[:, 6], parameters[:, 7] = uniform(-0.08, 0.08), uniform(0.85, 1.15)
+    return parameters
 
 
 def apply_augmentation(pixels: Tensor, moves: Tensor) -> Tensor:
-    """Pictures (b, 3, S, S) changed as drawn."""
+    """Apply sampled augmentation parameters, (b, 8), to images, (b, 3, S, S)."""
     moves = moves.to(pixels.device)
     grid = F.affine_grid(moves[:, :6].view(-1, 2, 3), list(pixels.shape), align_corners=False)
-    seen = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-    light, contrast = moves[:, 6], moves[:, 7]
-    return (seen - 0.5) * contrast[:, None, None, None] + 0.5 + light[:, None, None, None]
+    warped = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    brightness, contrast = moves[:, 6], moves[:, 7]
+    return (warped - 0.5) * contrast[:, None, None, None] + 0.5 + brightness[:, None, None, None]
 
 
 class ImageEncoder(nn.Module):
-    """Reads pictures; products without one are skipped, not filled with zeros."""
+    """Encodes images; products without one are skipped by the tower, not fed as zeros."""
 
     name = "image"
 
     def __init__(self, settings: EncoderSettings, state: dict[str, Any] | None = None) -> None:
-        """Build the tower of the settings, or that of a saved model by its state."""
+        """Build the tower of the settings, or the tower of a saved model from its state."""
         super().__init__()
         self.tower = create_image_tower(settings, state)
         self.out = nn.Linear(self.tower.channels, settings.width)
@@ -70,22 +70,25 @@ class ImageEncoder(nn.Module):
 
     @staticmethod
     def read(pictures: Images, rows: npt.NDArray[np.integer]) -> Inputs:
-        """Pictures of some products: pixels (m, 3, S, S) uint8, has (m,) bool."""
+        """Read the images of some products: pixels (m, 3, S, S) uint8, has (m,) bool."""
         return {"pixels": torch.from_numpy(pictures.take(rows)), "has": torch.from_numpy(pictures.present[rows])}
 
     def present(self, x: Inputs) -> Tensor:
-        """Which products have a picture: (b,) bool."""
+        """Return a mask of the products with an image: (b,) bool."""
         return x["has"]
 
     def drawn(self, x: Inputs, g: torch.Generator) -> Inputs:
-        """The same with how each picture is to be changed, so that any part of the products can be read by itself."""
+        """Add sampled augmentation parameters to the inputs, so that chunks of products can be read alone."""
         has = x["has"]
-        moves = torch.zeros(len(has), 8, device=has.device)
-        moves[has] = sample_augmentation(int(has.sum()), g).to(has.device)
-        return {**x, "moves": moves}
+        parameters = torch.zeros(len(has), 8, device=has.device)
+        parameters[has] = sample_augmentation(int(has.sum()), g).to(has.device)
+        return {**x, "moves": parameters}
 
     def forward(self, x: Inputs, g: torch.Generator | None = None) -> Tokens:
-        """Five tokens of each picture: (b, 5, w); `g` given = augment, `moves` in `x` = as drawn before."""
+        """Encode each image as five tokens: (b, 5, w).
+
+        Images are augmented by the parameters `moves` in `x`, else by newly sampled ones if `g` is given.
+        """
         has = x["has"]
         width = self.places.shape[1]
         if not bool(has.any()):
@@ -95,35 +98,35 @@ class ImageEncoder(nn.Module):
             pixels = apply_augmentation(pixels, x["moves"][has])
         elif g is not None:
             pixels = augment(pixels, g)
-        h, whole = self.tower(pixels)
-        quarters = F.adaptive_avg_pool2d(h, 2).flatten(2).transpose(1, 2)
-        whole = whole if whole is not None else h.mean((2, 3))
-        tokens = self.norm(self.out(torch.cat([quarters, whole[:, None]], 1))).float() + self.places
-        every = torch.zeros(len(has), 5, width, device=has.device).index_copy(0, has.nonzero()[:, 0], tokens)
-        return Tokens(every, has[:, None].expand(-1, 5))
+        feature_map, image_vector = self.tower(pixels)
+        quarters = F.adaptive_avg_pool2d(feature_map, 2).flatten(2).transpose(1, 2)
+        image_vector = image_vector if image_vector is not None else feature_map.mean((2, 3))
+        tokens = self.norm(self.out(torch.cat([quarters, image_vector[:, None]], 1))).float() + self.places
+        all_tokens = torch.zeros(len(has), 5, width, device=has.device).index_copy(0, has.nonzero()[:, 0], tokens)
+        return Tokens(all_tokens, has[:, None].expand(-1, 5))
 
     def glance(self, x: Inputs) -> Tensor:
-        """The first guess of each picture's words: (b, d), zeros without a picture."""
+        """Predict the word vector of each image: (b, d), zeros without an image."""
         has, dim = x["has"], self.first_guess.out_features
-        guess: Tensor = x["guess"] if "guess" in x else torch.full((len(has), dim), torch.nan, device=has.device)
-        unknown = has & guess.isnan().any(1)
-        if bool(unknown.any()):
-            looked = self.first_guess(x["pixels"][unknown]).float()
-            guess = guess.index_copy(0, unknown.nonzero()[:, 0], looked)
-        return guess.masked_fill(~has[:, None], 0.0)
+        prediction: Tensor = x["guess"] if "guess" in x else torch.full((len(has), dim), torch.nan, device=has.device)
+        missing = has & prediction.isnan().any(1)
+        if bool(missing.any()):
+            predicted = self.first_guess(x["pixels"][missing]).float()
+            prediction = prediction.index_copy(0, missing.nonzero()[:, 0], predicted)
+        return prediction.masked_fill(~has[:, None], 0.0)
 
 
 def create_image_tower(settings: EncoderSettings, state: dict[str, Any] | None = None) -> ImageTower:
-    """The tower of `settings.image`, or the one of a saved model by its `state()` with its weights not set yet.
+    """Build the tower of `settings.image`, or of a saved model from its `state()`, without its weights.
 
     Raises:
-        ConfigError, ModelFolderError: there is none of that name, or its weights are not there or not whole.
+        ConfigError, ModelFolderError: no network has that name, or its weights are missing or incomplete.
     """
     kind = state["kind"] if state is not None else settings.image
     if kind == "own":
         return ConvNet()
     if kind == "vit":
         return VisionTransformer(settings)
-    from recsys.encoder.backbones import image_pretrained as vision
+    from recsys.encoder.backbones.image_pretrained import load_image_backbone, rebuild_image_backbone
 
-    return vision.load_image_backbone(settings) if state is None else vision.rebuild_image_backbone(state, settings)
+    return load_image_backbone(settings) if state is None else rebuild_image_backbone(state, settings)

@@ -157,7 +157,7 @@ def test_what_cannot_be_had_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         ("resnet19", "no such network; did you mean 'resnet1"),
         ("ResNet18_Weights.IMAGENET2K", "no such weights; did you mean 'ResNet18_Weights.IMAGENET1K_V1'"),
         (tmp_path / "gone", r"no such folder"),
-        (backbones.text_model(tmp_path / "bert"), "reads no coloured pictures"),
+        (backbones.text_model(tmp_path / "bert"), "does not read RGB images"),
     ]:
         with pytest.raises(ConfigError, match=said):
             field_of(name)
@@ -166,7 +166,7 @@ def test_what_cannot_be_had_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", away)
-    with pytest.raises(ConfigError, match="could not be had from https.*resnet18.*network"):
+    with pytest.raises(ConfigError, match="could not be downloaded from https.*resnet18.*network"):
         field_of("ResNet18_Weights.DEFAULT")
 
 
@@ -181,21 +181,21 @@ def test_missing_weights_and_a_missing_processor_are_refused(tmp_path: Path) -> 
     save_file(held, file, {"format": "pt"})
     config = json.loads((folder / "preprocessor_config.json").read_text())
     (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(ConfigError, match="no model that can be used"):
+    with pytest.raises(ConfigError, match="no usable model"):
         field_of(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps({**config, "size": {"height": 64, "width": 64}}))
-    with pytest.raises(ConfigError, match="cannot see a picture of 64 pixels"):
+    with pytest.raises(ConfigError, match="cannot process an image of 64 x 64 pixels"):
         field_of(folder)
 
 
 def test_many_pictures_are_seen_a_few_at_a_time(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     field = field_of(folders["vit"])
     sizes: list[int] = []
-    see = PretrainedImage._see
-    monkeypatch.setattr("recsys.encoder.backbones.image_pretrained._PIXELS", 3 * 32**2)
+    see = PretrainedImage._compute
+    monkeypatch.setattr("recsys.encoder.backbones.image_pretrained._MAX_PIXELS", 3 * 32**2)
     x = pictures(8)
     with torch.inference_mode():
         wanted = field(x).x
-        monkeypatch.setattr(PretrainedImage, "_see", lambda s, b, p, n: sizes.append(len(p)) or see(s, b, p, n))
+        monkeypatch.setattr(PretrainedImage, "_compute", lambda s, b, p, n: sizes.append(len(p)) or see(s, b, p, n))
         np.testing.assert_allclose(field(x).x, wanted, atol=1e-6)
     assert sizes == [3, 3, 1]

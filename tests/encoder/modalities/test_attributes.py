@@ -51,7 +51,7 @@ def test_missing_unknown_and_several_values(field: AttributeEncoder) -> None:
 def test_numbers_fill_the_bins_between_quantiles(field: AttributeEncoder) -> None:
     x = field.read(catalogue().frame)
     at = [feature.name for feature in field.numerics].index("price")
-    scaled, bins = field._scaled(x, at), field._bins(x)[at]
+    scaled, bins = field._piecewise_linear(x, at), field._bins(x)[at]
     known = ~x["numbers"][:, at].isnan()
     order = x["numbers"][known, at].argsort()
     assert bool((bins[known][order].diff() >= 0).all())
