@@ -27,9 +27,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> recsys.Shop:
     with recsys.open(project) as opened:
         tables = {name: pl.read_csv(folder / "files" / f"{name}.csv") for name in ("products", "users")}
         events = pl.read_csv(folder / "files/events.csv").to_pandas()
-        report = opened.ingest(**tables, events=events, images=folder / "files/images")
-        assert report.counts["products"]["used"] == 40
-        assert report.counts["images"]["used"] > 30
+        result = opened.ingest(**tables, events=events, images=folder / "files/images")
+        assert result.counts["products"]["used"] == 40
+        assert result.counts["images"]["used"] > 30
         assert opened.run().status == "done"
         return opened
 
@@ -93,8 +93,8 @@ def test_errors_are_those_of_the_command_line(shop: recsys.Shop, tmp_path: Path)
 def test_a_database_url_is_enough_to_read_and_to_fill(tmp_path: Path) -> None:
     new_project(tmp_path)
     with recsys.open(f"sqlite:///{tmp_path}/recsys.db", settings={"recommend.k": 2}) as opened:
-        report = opened.ingest(products=PRODUCTS)
-        assert report.counts["products"]["used"] == 3
+        result = opened.ingest(products=PRODUCTS)
+        assert result.counts["products"]["used"] == 3
         assert opened.check().counts["products"] == 3
         with pytest.raises(NotFoundError, match="nothing is published"):
             opened.rollback()

@@ -68,7 +68,7 @@ def run_nightly(project: Project) -> CommandResult:
     counts["index_recall"] = build_index(project).counts["recall"]
     recommended = recommend(project)
     counts |= recommended.counts
-    report = _write_report(project)
+    report_result = _write_report(project)
     counts["trained"] = ", ".join(stale) or "nothing"
     counts["seconds"] = round(sum(project.progress.seconds.values()), 1)
     counts["peak_mb"] = peak_mb()
@@ -77,8 +77,8 @@ def run_nightly(project: Project) -> CommandResult:
         recommended,
         command="run",
         counts=counts,
-        warnings=[*warnings, *recommended.warnings, *report.warnings],
-        artifacts=report.artifacts,
+        warnings=[*warnings, *recommended.warnings, *report_result.warnings],
+        artifacts=report_result.artifacts,
         tables=tables,
     )
 

@@ -73,9 +73,9 @@ def shop(embedded: Path, tmp_path: Path) -> Path:
 
 def _embed(shop: Path, **flags: object) -> dict[str, object]:
     with Project(load(shop, flags=flags, env={})) as project:
-        report = space.embed_products(project)
+        result = space.embed_products(project)
         assert not project.is_loaded("dataset")  # the log of events was not read
-        return {**report.counts, "status": report.status, "loaded": project.is_loaded("model"), "notes": report.notes}
+        return {**result.counts, "status": result.status, "loaded": project.is_loaded("model"), "notes": result.notes}
 
 
 def _change(shop: Path, statement: str) -> None:
@@ -195,12 +195,12 @@ def test_the_storage_changes_without_a_forward_pass(shop: Path) -> None:
 def test_the_index_says_what_was_done(shop: Path, kind: str) -> None:
     def done(**more: bool) -> tuple[str, dict[str, object]]:
         with Project(load(shop, flags={"index.kind": kind}, env={})) as project:
-            report = index.build_index(project, **more)
+            result = index.build_index(project, **more)
             assert len(index.open_current_index(project).index) == len(project.embeddings)
-        (row,) = report.tables[0].records()
-        assert row["kind"] == kind and row["products"] == report.counts["products"]
-        assert report.counts["recall"] == 1 and 0 < row["median_ms"] <= row["p95_ms"] and row["queries_per_s"] > 0
-        return str(row["done"]), dict(report.counts)
+        (row,) = result.tables[0].records()
+        assert row["kind"] == kind and row["products"] == result.counts["products"]
+        assert result.counts["recall"] == 1 and 0 < row["median_ms"] <= row["p95_ms"] and row["queries_per_s"] > 0
+        return str(row["done"]), dict(result.counts)
 
     assert done()[0] == "built: none was saved"
     assert done()[0] == "unchanged"

@@ -76,10 +76,10 @@ def _at_once(shop: str, store: str) -> dict[str, list[tuple[Any, ...]]]:
 @pytest.mark.parametrize("query", [EVENTS, PLAIN], ids=["since", "as it stands"])
 @pytest.mark.parametrize("batch", [7, 1000])
 def test_batches_give_what_one_reading_of_all_gives(shop: str, tmp_path: Path, query: str, batch: int) -> None:
-    report = taken(tmp_path, shop, source__events_query=query, source__batch_rows=batch)
-    _sums(report.counts)
-    assert report.counts["events"]["rows_in"] == COUNT
-    assert report.counts["events"]["rejected_by"] == {"negative_number": 7, "unknown_product": 8}
+    result = taken(tmp_path, shop, source__events_query=query, source__batch_rows=batch)
+    _sums(result.counts)
+    assert result.counts["events"]["rows_in"] == COUNT
+    assert result.counts["events"]["rejected_by"] == {"negative_number": 7, "unknown_product": 8}
     expected, found = _at_once(shop, f"sqlite:///{tmp_path / 'other.db'}"), held(f"sqlite:///{tmp_path / 'store.db'}")
     assert sorted(row[:-1] for row in found["events"]) == sorted(row[:-1] for row in expected["events"])
     assert _settled(found)["events"] == _settled(expected)["events"]
@@ -94,10 +94,10 @@ def test_a_night_reads_only_what_is_new(shop: str, store: str, tmp_path: Path) -
     late = START + 20 * DAY
     add(shop, "sale", [("new", "p1", text(late), 1, ""), ("late", "p1", text(late - DAY), 1, "")])
     add(shop, "article", [("p9", "New", text(late))])
-    report = taken(tmp_path, shop, source__overlap_hours=1)
-    assert {name: each["rows_in"] for name, each in report.counts.items()} == {"products": 6, "events": 23}
-    _sums(report.counts)
-    assert any("events: read from 2023-11-15T02:" in note for note in report.notes)
+    result = taken(tmp_path, shop, source__overlap_hours=1)
+    assert {name: each["rows_in"] for name, each in result.counts.items()} == {"products": 6, "events": 23}
+    _sums(result.counts)
+    assert any("events: read from 2023-11-15T02:" in note for note in result.notes)
     again = taken(tmp_path, shop, source__overlap_hours=48)
     assert {name: each["rows_in"] for name, each in again.counts.items()} == {"products": 1, "events": 2}
     now = held(store)
@@ -112,18 +112,18 @@ def test_a_night_reads_only_what_is_new(shop: str, store: str, tmp_path: Path) -
 
 def test_another_query_is_read_from_its_start(shop: str, tmp_path: Path) -> None:
     taken(tmp_path, shop)
-    report = taken(tmp_path, shop, source__events_query=EVENTS + " AND customer <> 'u0'")
-    assert report.counts["events"]["rows_in"] < COUNT
-    assert report.counts["products"]["rows_in"] == 5
-    assert "events: another query or database than last time, read from the start" in report.notes
-    report = taken(tmp_path, shop, source__events_query=f"-- a remark, other spaces\n{EVENTS}   AND customer <> 'u0' ;")
-    assert not any("another query" in note for note in report.notes)
+    result = taken(tmp_path, shop, source__events_query=EVENTS + " AND customer <> 'u0'")
+    assert result.counts["events"]["rows_in"] < COUNT
+    assert result.counts["products"]["rows_in"] == 5
+    assert "events: another query or database than last time, read from the start" in result.notes
+    result = taken(tmp_path, shop, source__events_query=f"-- a remark, other spaces\n{EVENTS}   AND customer <> 'u0' ;")
+    assert not any("another query" in note for note in result.notes)
 
 
 def test_a_dry_run_moves_nothing(shop: str, store: str, tmp_path: Path) -> None:
     with shops.open_project(tmp_path, shop) as project:
-        report = ingest(project, IngestRequest.of((), sql=True), dry_run=True)
-    assert report.counts["events"]["used"] == 75
+        result = ingest(project, IngestRequest.of((), sql=True), dry_run=True)
+    assert result.counts["events"]["used"] == 75
     assert held(store) == {"products": [], "events": [], "rejected": [], "marks": []}
 
 
@@ -172,14 +172,14 @@ def test_stopped_anywhere_it_goes_on_to_the_same_end(
             with monkeypatch.context() as patch, pytest.raises(_Stopped):
                 _stopping(patch, more)
                 taken(tmp_path, shop, url, **settings)
-        report = taken(tmp_path, shop, url, **settings)
+        result = taken(tmp_path, shop, url, **settings)
         if query == EVENTS:  # read in an order that leaves nothing to chance
             assert held(url) == expected, after
         assert _settled(held(url)) == _settled(expected), after
-        assert report.counts["events"] == expected_report.counts["events"]
-        _sums(report.counts)
+        assert result.counts["events"] == expected_report.counts["events"]
+        _sums(result.counts)
         if query == EVENTS and after > 1:
-            assert any("an interrupted reading went on at" in note for note in report.notes)
+            assert any("an interrupted reading went on at" in note for note in result.notes)
 
 
 def _child(folder: str, shop: str, store: str, pipe: Connection) -> None:
@@ -222,13 +222,13 @@ def test_killed_it_goes_on_to_the_same_end(database_url: str, tmp_path: Path) ->
                 time.sleep(0.05)
     reached = held(database_url)["marks"][0]
     assert reached[:1] == ("sql/events",) and reached[2] and json.loads(reached[3])["rows_in"] >= 9
-    report = taken(tmp_path, shop, database_url, source__batch_rows=5)
+    result = taken(tmp_path, shop, database_url, source__batch_rows=5)
     found = held(database_url)
     for name in ("products", "rejected"):
         assert found[name] == expected[name]
     assert [row[:1] + row[2:] for row in found["events"]] == [row[:1] + row[2:] for row in expected["events"]]
-    assert report.counts["events"]["rows_in"] == COUNT
-    _sums(report.counts)
+    assert result.counts["events"]["rows_in"] == COUNT
+    _sums(result.counts)
 
 
 def test_a_source_that_goes_away_leaves_what_it_gave(postgres_url: str, tmp_path: Path, store: str) -> None:
@@ -257,8 +257,8 @@ def test_a_source_that_goes_away_leaves_what_it_gave(postgres_url: str, tmp_path
     assert gone.value.exit_code == 75
     there = held(store)
     assert 0 < len(there["events"]) < 75 and there["marks"][0][2]
-    report = taken(tmp_path, postgres_url, source__batch_rows=7)
-    assert report.counts["events"]["rows_in"] == COUNT
+    result = taken(tmp_path, postgres_url, source__batch_rows=7)
+    assert result.counts["events"]["rows_in"] == COUNT
     assert len(held(store)["events"]) == 75
 
 
@@ -292,10 +292,10 @@ def test_one_moment_for_all_tables(
 
     with monkeypatch.context() as patch:
         patch.setattr(reading.SqlIngestion, "read_table", take)
-        report = taken(tmp_path, database_url)
-    assert report.counts["events"]["rows_in"] == 12
-    report = taken(tmp_path, database_url)
-    assert (report.counts["events"]["rows_in"], report.counts["products"]["rows_in"]) == (13, 6)
+        result = taken(tmp_path, database_url)
+    assert result.counts["events"]["rows_in"] == 12
+    result = taken(tmp_path, database_url)
+    assert (result.counts["events"]["rows_in"], result.counts["products"]["rows_in"]) == (13, 6)
     assert "fresh" in [row[2] for row in held(store)["events"]]
 
 
@@ -309,9 +309,9 @@ def test_nothing_since_although_something_is_known(tmp_path: Path) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM sale")
     engine.dispose()
-    report = taken(tmp_path, shop)
-    assert report.counts["events"]["rows_in"] == 0
-    assert any("although one of 2023-11-14T22:43:20Z is known" in warning for warning in report.warnings)
+    result = taken(tmp_path, shop)
+    assert result.counts["events"]["rows_in"] == 0
+    assert any("although one of 2023-11-14T22:43:20Z is known" in warning for warning in result.warnings)
 
 
 WRONG: list[tuple[dict[str, str], type[Exception], str]] = [
@@ -501,9 +501,9 @@ def test_bytes_that_are_no_text_are_their_rows_trouble(tmp_path: Path, store: st
             connection.execute("INSERT INTO article VALUES (CAST(? AS TEXT), 'x', ?)", (value, text(START)))
         connection.execute("INSERT INTO article VALUES (?, 'y', ?)", (8, text(START)))
         connection.execute("INSERT INTO article VALUES (9.0, 'z', ?)", (text(START),))
-    report = taken(tmp_path, f"sqlite:///{shop}", source__events_query=None)
-    assert report.counts["products"]["rejected_by"] == {"bad_row": 2, "nul_in_text": 1}
-    _sums(report.counts)
+    result = taken(tmp_path, f"sqlite:///{shop}", source__events_query=None)
+    assert result.counts["products"]["rejected_by"] == {"bad_row": 2, "nul_in_text": 1}
+    _sums(result.counts)
     there = [row[0] for row in held(store)["products"]]
     assert [name for name in there if not name.startswith("p")] == ["7", "8", "9", "é"] or "9.0" in there
     assert "product_id holds bytes that are no UTF-8 text" in str(held(store)["rejected"])
@@ -517,12 +517,12 @@ def test_users_and_twins_across_batches(database_url: str, tmp_path: Path, store
         [("p1", "Product 1", text(START)), ("p2", "Other", text(START)), ("P1", "x", text(START))],
     )
     add(database_url, "sale", sales(30))
-    report = taken(tmp_path, database_url, source__users_query=shops.USERS, source__batch_rows=2)
-    assert report.counts["products"]["filtered_by"] == {"duplicate": 1}
-    assert report.counts["products"]["rejected_by"] == {"conflicting_duplicate": 1}
-    assert any("1 groups of ids differ only in case" in warning for warning in report.warnings)
-    assert report.counts["users"]["used"] == 4
-    _sums(report.counts)
+    result = taken(tmp_path, database_url, source__users_query=shops.USERS, source__batch_rows=2)
+    assert result.counts["products"]["filtered_by"] == {"duplicate": 1}
+    assert result.counts["products"]["rejected_by"] == {"conflicting_duplicate": 1}
+    assert any("1 groups of ids differ only in case" in warning for warning in result.warnings)
+    assert result.counts["users"]["used"] == 4
+    _sums(result.counts)
     assert dict(held(store)["products"])["p2"] == "Product 2"
 
 
@@ -537,10 +537,10 @@ def test_pictures_go_with_products_of_a_database(shop: str, tmp_path: Path, stor
     (tmp_path / "images").mkdir()
     Image.new("RGB", (80, 80), (200, 0, 0)).save(tmp_path / "images" / "p3.png")
     with shops.open_project(tmp_path, shop) as project:
-        report = ingest(project, IngestRequest.of((), sql=True, images=[tmp_path / "images"]))
-    assert report.counts["images"]["used"] == 1
+        result = ingest(project, IngestRequest.of((), sql=True, images=[tmp_path / "images"]))
+    assert result.counts["images"]["used"] == 1
     assert shops.asked(store, "SELECT product_id FROM products WHERE image IS NOT NULL") == [("p3",)]
-    assert report.counts["events"]["used"] == 75
+    assert result.counts["events"]["used"] == 75
 
 
 def test_a_file_of_an_odd_name_that_may_only_be_read(tmp_path: Path) -> None:
