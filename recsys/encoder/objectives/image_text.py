@@ -31,9 +31,9 @@ _INITIAL_BIAS = -10.0
 class ImageTextLoss(nn.Module):
     """Contrastive loss between single views, and between each and the fused view.
 
-    Temperatures are learned. `infonce` finds each product in the batch (CLIP, Radford et al. 2021); `sigmoid` classifies
-    each pair independently (SigLIP, Zhai et al. 2023) with a learned bias; scale and bias start at the values of that
-    paper.
+    Temperatures are learned. `infonce` finds each product in the batch (CLIP, Radford et al. 2021); `sigmoid`
+    classifies each pair independently (SigLIP, Zhai et al. 2023) with a learned bias; scale and bias start at the
+    values of that paper.
     """
 
     name = "image_text"
