@@ -36,7 +36,7 @@ class JoinedRun:
     """Run that a part has joined.
 
     Attributes:
-        run: its writer, whose `done` holds the shards of all parts.
+        run: its writer, whose `finished_shards` are those of all parts.
         state: "building", or "ready" or "published" if all parts are finished.
     """
 

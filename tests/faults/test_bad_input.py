@@ -107,7 +107,7 @@ def test_a_disk_that_may_only_be_read(tmp_path: Path) -> None:
             outcome = projects.run_recsys(*command, "-C", project, "--json")
             assert outcome.code == 2
             assert (
-                "unable to open database file; check that the folder exists and may be written"
+                "unable to open database file; check that the folder exists and is writable"
                 in (outcome.document["error"])
             )
     finally:
