@@ -103,8 +103,8 @@ def ours(shop: Grouped, asked: argparse.Namespace, found: Figures, *, types: int
                 groups = made(shop.catalogue, shop.views["all"], settings, seed=seed)
                 noted(found, (name, place), groups.cluster_id, shop, seconds=time.perf_counter() - started)
                 if (name, place, seed) == ("recsys", "chosen", 0):
-                    sizes["chosen"] = groups.number
-                    print(f"labels of {asked.labels} of {groups.number} groups, sizes, article types in them:")
+                    sizes["chosen"] = groups.n_clusters
+                    print(f"labels of {asked.labels} of {groups.n_clusters} groups, sizes, article types in them:")
                     print("\n".join(telling(shop, groups, asked.labels)), end="\n\n")
         started = time.perf_counter()
         dense = made(shop.catalogue, shop.views["all"], ClusterSettings(method="hdbscan"), seed=seed)

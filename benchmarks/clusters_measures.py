@@ -95,10 +95,10 @@ def kept(
     one = made(_some(shop.catalogue, first), then, settings, seed=seed)
     names = dict(zip(one.frame["cluster_id"].to_list(), one.frame["label"].to_list(), strict=True))
     last = PreviousClusters(
-        one.members(_some(shop.catalogue, first).ids), names, "" if anew else method_key(settings), one.free
+        one.members(_some(shop.catalogue, first).ids), names, "" if anew else method_key(settings), one.next_id
     )
     if anew:
-        last = PreviousClusters(last.members, names, "another way", one.free)
+        last = PreviousClusters(last.members, names, "another way", one.next_id)
     two = made(_some(shop.catalogue, second), now, settings, seed=seed + 1, last=last)
     before, after = (np.full(n, -9, np.int64) for _ in range(2))
     before[first], after[second] = one.cluster_id, two.cluster_id

@@ -71,7 +71,7 @@ def rivals(catalogue: Catalogue, column: str, rows: np.ndarray) -> dict[str, tup
     values = catalogue.frame[column].to_numpy()
     known = np.flatnonzero(catalogue.frame[column].is_not_null().to_numpy())
     names, times = np.unique(values[known].astype(str), return_counts=True)
-    words = complete.tfidf_without(catalogue, column, most=MOST_WORDS)
+    words = complete.tfidf_without(catalogue, column, max_words=MOST_WORDS)
     model = LogisticRegression(C=10.0, max_iter=100, tol=1e-3).fit(words[known], values[known].astype(str))
     chances = model.predict_proba(words[rows])
     return {
@@ -118,15 +118,19 @@ def run(asked: argparse.Namespace, work: Path) -> tuple[list[dict[str, object]],
         say(f"{name}: {len(places):,} values to guess")
         truth = shop.catalogue.frame[column].to_numpy()[places].astype(str)
         (gaps,) = complete.predict_missing(catalogue, model, [column], seed=asked.seed)
-        learned[name] = gaps.why or {"known": gaps.known, "held_out": gaps.held, "hidden": len(places)}
-        if gaps.why:
+        learned[name] = gaps.reason or {
+            "known": gaps.known_count,
+            "held_out": gaps.held_out_count,
+            "hidden": len(places),
+        }
+        if gaps.reason:
             continue
         at = np.searchsorted(gaps.rows, places)
         guess, sure = np.array(gaps.values)[at], gaps.confidence[at]
         rows += judged("recsys", name, guess == truth, sure, seed=asked.seed)
         # what the command says of itself, from the values it held out: it should be what comes out above
         rows.append({**rows[-2], "metric": "accuracy told", "value": gaps.accuracy, "low": None, "high": None})
-        rows.append({**rows[-2], "metric": "ece told", "value": gaps.error})
+        rows.append({**rows[-2], "metric": "ece told", "value": gaps.calibration_error})
         if asked.only:
             continue
         for system, (said, confidence) in rivals(catalogue, column, places).items():

@@ -35,7 +35,7 @@ def make(folder: Path, n: int, seed: int) -> None:
     """Make the project in `folder`."""
     init_project(folder)
     with Project(load(folder, env={})) as bench:
-        ingest(bench, IngestRequest.of([], frames={"products": products(n, seed)}))
+        ingest(bench, IngestRequest.from_options([], frames={"products": products(n, seed)}))
         bench.reload()
         catalogue, settings = bench.catalogue, bench.settings.encoder
         torch.manual_seed(seed)
@@ -46,7 +46,7 @@ def make(folder: Path, n: int, seed: int) -> None:
             catalogue.sellable[:some].copy(),
             Images.empty(some),
         )
-        model = Model(product=ProductEncoder.fit(first, settings), user=None, settings=settings)
+        model = Model(product_encoder=ProductEncoder.fit(first, settings), user_encoder=None, settings=settings)
         checkpoint.save(model, bench.models_folder / "encoder")
         vectors, hashes = directions((n, settings.dim), seed), catalogue.hashes(model.columns)
         EmbeddingTable(catalogue.ids, vectors, hashes, model.content_version).save(bench.embeddings_folder)

@@ -129,7 +129,7 @@ def own_encoder(model: Path, precision: str) -> Callable[[list[str]], FloatArray
 
     def encode(texts: list[str]) -> FloatArray:
         with torch.inference_mode():
-            gist = field.pooled(field.padded(field.ids(texts))["tokens"])
+            gist = field.pool(field.pad(field.token_ids(texts))["tokens"])
             return torch.nn.functional.normalize(gist, dim=1).numpy()
 
     return encode

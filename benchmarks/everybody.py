@@ -22,7 +22,7 @@ from embed_shop import products
 from telling import answered, machine, say
 
 from recsys.config import Settings, read
-from recsys.db.engine import read as rows_of
+from recsys.db.engine import read_frame as rows_of
 from recsys.execution.progress import peak_mb
 from recsys.pipeline import embed as space
 from recsys.pipeline import recommend as lists
@@ -98,7 +98,9 @@ def shop(asked: argparse.Namespace, folder: Path) -> Settings:
     first = min(asked.learn, asked.users)
     with Project(settings) as bench:
         of_users = range(first)
-        ingest(bench, IngestRequest.of([], frames={"products": goods, "events": drawn(asked, of_users, goods)}))
+        ingest(
+            bench, IngestRequest.from_options([], frames={"products": goods, "events": drawn(asked, of_users, goods)})
+        )
         bench.reload()
         say(f"training on {first:,} users")
         training.train(bench)
@@ -106,7 +108,7 @@ def shop(asked: argparse.Namespace, folder: Path) -> Settings:
         for start in range(first, asked.users, BLOCK):
             of_users = range(start, min(start + BLOCK, asked.users))
             say(f"taking in the events of users {of_users.start:,} to {of_users.stop:,}")
-            ingest(bench, IngestRequest.of([], frames={"events": drawn(asked, of_users, goods)}))
+            ingest(bench, IngestRequest.from_options([], frames={"events": drawn(asked, of_users, goods)}))
     (folder / "done").touch()
     return settings
 

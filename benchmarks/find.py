@@ -179,7 +179,7 @@ def found(
         model_loader=lambda: model,
         lexical_loader=lambda: words,
         images=images,
-        way=way,
+        options=way,
     )
     texts = asked.texts or [None] * len(asked.rows)
     ids = catalogue.ids.ids(asked.rows)
@@ -194,7 +194,7 @@ def found(
 class Shown(SearchEngine):
     """A finder whose pictures are those of the catalogue, by product id: they were decoded before."""
 
-    def picture(self, path: str) -> np.ndarray:
+    def load_image(self, path: str) -> np.ndarray:
         return self.catalogue.images.take(self.catalogue.ids.rows([path]))[0]
 
 

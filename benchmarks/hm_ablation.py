@@ -120,7 +120,7 @@ def main() -> int:
             out = []
             for number, (cases, held) in enumerate(lesson.rehearsals(kind)):
                 g = np.random.default_rng((asked.seed, 5, number))
-                x, user, bought = build_examples(cases, held, rule_settings=settings.rules, ranker=everything, g=g)
+                x, user, bought = build_examples(cases, held, rule_settings=settings.rules, ranker=everything, rng=g)
                 out.append((x, user, bought, len(cases)))
             return out
 

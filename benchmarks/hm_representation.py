@@ -172,8 +172,8 @@ class Together:
             at = np.flatnonzero(asked)
             if len(at):
                 targets = [self.partners[one] for one in at]
-                found = metrics.hits(lists(self.anchor[at]), targets)
-                recall = metrics.recall(found, metrics.sizes(targets), AMONG)
+                found = metrics.hit_matrix(lists(self.anchor[at]), targets)
+                recall = metrics.recall(found, metrics.target_counts(targets), AMONG)
                 times = np.bincount(self.owner[at])
                 out[f"together_recall@{AMONG}", name] = (
                     np.bincount(self.owner[at], recall)[times > 0] / times[times > 0]
@@ -208,7 +208,7 @@ def compared(divided: Divided, train: Interactions, together: Together) -> Itera
     some = np.full(len(np.unique(together.owner)), min(1.0, AMONG / max(1, len(texts) - 1)))
     yield "chance", {**chance, (f"together_recall@{AMONG}", "all"): some}
     yield "tf-idf of all columns", together.judged(by_cosine(product_tfidf(divided.train.catalogue)))
-    yield "item-item", together.judged(by_cosine(baselines.matrix(train).T.tocsr()))
+    yield "item-item", together.judged(by_cosine(baselines.purchase_matrix(train).T.tocsr()))
     counts = train.counts()
     popular = np.argsort(-counts, kind="stable")[: AMONG + 1]
     yield (

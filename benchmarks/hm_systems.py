@@ -38,11 +38,13 @@ _PARTS, _FOLDS = 5, 2
 
 def plain(shop: Shop, train: Interactions, *, now: int, exclude_seen: bool) -> dict[str, System]:
     """The single baselines, and two simple sums of them."""
-    days = baselines.popular(train, days=7, now=now)
-    ever, again = baselines.popular(train), baselines.repurchase(len(shop.catalogue))
-    item, text = baselines.item_item(train, shrinkage=40.0, decay=0.95), baselines.tfidf(shop.catalogue)
+    days = baselines.popularity(train, days=7, now=now)
+    ever, again = baselines.popularity(train), baselines.repurchase(len(shop.catalogue))
+    item, text = baselines.item_knn(train, shrinkage=40.0, decay=0.95), baselines.tfidf(shop.catalogue)
     popular = baselines.log1p_scores(days)
-    mixed = baselines.weighted_sum([(1.0, baselines.relative(item)), (1.0, baselines.relative(text)), (0.05, popular)])
+    mixed = baselines.weighted_sum(
+        [(1.0, baselines.normalize_scores(item)), (1.0, baselines.normalize_scores(text)), (0.05, popular)]
+    )
     scorers = {
         "popular": ever,
         "popular-7d": days,
@@ -54,7 +56,7 @@ def plain(shop: Shop, train: Interactions, *, now: int, exclude_seen: bool) -> d
     }
     if exclude_seen:
         del scorers["repurchase"], scorers["repurchase, then item-item, then popular-7d"]
-    return {name: baselines.to_ranked_lists(scorer, exclude_seen=exclude_seen) for name, scorer in scorers.items()}
+    return {name: baselines.to_ranked_lists(scorer, exclude_purchased=exclude_seen) for name, scorer in scorers.items()}
 
 
 def ours(
@@ -92,7 +94,7 @@ def ours(
         train,
         model=model,
         content=lesson.content,
-        blend=ranker,
+        ranker=ranker,
         recommend=settings.recommend,
         rules=settings.rules,
         users=shop.users,

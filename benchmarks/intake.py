@@ -110,7 +110,7 @@ def whole_ingest(url: str, folder: Path) -> int:
         opened.init()
     flags = {"database.url": store, "source.url": url, "source.products_query": PRODUCTS, "source.events_query": SINCE}
     with Project(read(place, flags=flags).settings) as bench:
-        return int(ingest(bench, IngestRequest.of((), sql=True)).counts["events"]["used"])
+        return int(ingest(bench, IngestRequest.from_options((), sql=True)).counts["events"]["used"])
 
 
 def measure(asked: argparse.Namespace, url: str, part: str, folder: Path) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from telling import answered, machine, say
 from recsys.config import Settings, read
 from recsys.data.demo import generate_shop
 from recsys.db.engine import connect
-from recsys.db.engine import read as rows_of
+from recsys.db.engine import read_frame as rows_of
 from recsys.errors import UsageError
 from recsys.pipeline import embed as space
 from recsys.pipeline import ingest as intake
@@ -75,7 +75,7 @@ def shop(asked: argparse.Namespace, folder: Path) -> None:
     generate_shop(folder / "drawn", products=asked.products, users=asked.users, seed=0)
     init_project(folder, values=QUICK if asked.quick else {})
     with Project(read(folder).settings) as bench:
-        intake.ingest(bench, intake.IngestRequest.of([folder / "drawn"]))
+        intake.ingest(bench, intake.IngestRequest.from_options([folder / "drawn"]))
         bench.reload()
         training.train(bench)
         space.embed_products(bench)

@@ -107,7 +107,7 @@ def as_system(lists: IntArray, histories: Histories, train: Interactions, *, now
     are judged on all users.
     """
     place = {user: row for row, user in enumerate(histories.users.tolist())}
-    counts = baselines.popular(train, days=7, now=now)(histories)[:1].ravel()
+    counts = baselines.popularity(train, days=7, now=now)(histories)[:1].ravel()
     best = np.argsort(-counts, kind="stable")
     best = best[counts[best] > 0]
     empty = ~(histories.items >= 0).any(1)

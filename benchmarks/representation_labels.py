@@ -105,7 +105,7 @@ def learners(shop: Divided, model: Model, settings: Settings, *, steps: int) -> 
     known, seed = shop.train.take(shop.train.pictured), settings.training.seed
     with deterministic(seed):
         fresh = ProductEncoder.fit(shop.train.catalogue, settings.encoder)
-    untrained = Model(product=fresh, user=None, settings=settings.encoder)
+    untrained = Model(product_encoder=fresh, user_encoder=None, settings=settings.encoder)
     out: dict[str, tuple[str, Learner]] = {}
     for name, one in (("recsys", model), ("untrained encoder", untrained)):
         vectors = (one.encode(part.catalogue, np.arange(len(part))) for part in (known, shop.test))

@@ -104,7 +104,7 @@ def filtered_searches(index: VectorIndex, vectors: np.ndarray, allow: np.ndarray
         return np.where(np.isfinite(np.take_along_axis(scores, order, 1)), np.take_along_axis(rows, order, 1), -1)
 
     def selector(queries: np.ndarray) -> np.ndarray:
-        among = approximate.search_params(kind, effort, approximate.selector(allow))
+        among = approximate.search_params(kind, effort, approximate.mask_selector(allow))
         found = engine.search(queries, width, params=among)[1]
         return best(queries, found) if kind == "pq" else found
 

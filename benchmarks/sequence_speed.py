@@ -102,17 +102,17 @@ class Measured:
     """Batches that look at the clock whenever a pass ends, and let others have the processor then."""
 
     def __init__(self, batches: UserBatchLoader, between: Callable[[], None]) -> None:
-        self.batches, self.steps_per_pass, self.between = batches, batches.steps_per_pass, between
+        self.batches, self.steps_per_epoch, self.between = batches, batches.steps_per_epoch, between
         self.seconds: list[float] = []
         self._started = 0.0
 
-    def at(self, step: int) -> UserTrainingBatch:
-        if step % self.steps_per_pass == 0:
+    def get_batch(self, step: int) -> UserTrainingBatch:
+        if step % self.steps_per_epoch == 0:
             if step:
                 self.seconds.append(time.perf_counter() - self._started)
             self.between()
             self._started = time.perf_counter()
-        return self.batches.at(step)
+        return self.batches.get_batch(step)
 
 
 def gflops(precision: torch.dtype) -> float:
@@ -131,9 +131,9 @@ def per_sequence(users: UserEncoder, objective: NextItemLoss, batches: UserBatch
     counter = FlopCounterMode(display=False)
     with counter:
         for step in range(steps):
-            objective(users, batches.at(step), torch.Generator().manual_seed(step)).backward()
+            objective(users, batches.get_batch(step), torch.Generator().manual_seed(step)).backward()
     users.zero_grad(set_to_none=True)
-    return counter.get_total_flops() / (steps * batches.size)
+    return counter.get_total_flops() / (steps * batches.batch_size)
 
 
 def measure(log: Log, asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -162,18 +162,20 @@ def measure(log: Log, asked: argparse.Namespace, folder: Path) -> dict[str, Any]
             ids = log.catalogue.ids
             users = UserEncoder(IdMap(ids.ids(np.flatnonzero(log.train.counts()))), SIZE)
             content = torch.nn.functional.normalize(torch.randn(len(ids), SIZE.dim), dim=1)
-            objective = NextItemLoss(content, users.numbers(ids), id_dropout=SIZE.id_dropout, negatives=NEGATIVES)
-            batches = UserBatchLoader(log.train, history=SIZE.history, size=training.user_batch_size, seed=0)
-            work = per_sequence(users, objective, batches, steps=min(40, batches.steps_per_pass))
+            objective = NextItemLoss(content, users.residual_rows(ids), id_dropout=SIZE.id_dropout, negatives=NEGATIVES)
+            batches = UserBatchLoader(
+                log.train, history_length=SIZE.history, batch_size=training.user_batch_size, seed=0
+            )
+            work = per_sequence(users, objective, batches, steps=min(40, batches.steps_per_epoch))
             measured = Measured(batches, between)
             loop.run_training_loop(
                 users,
                 [(1.0, objective)],
                 measured,
-                steps=(rounds + 1) * batches.steps_per_pass + 1,
-                batch_size=batches.size,
+                steps=(rounds + 1) * batches.steps_per_epoch + 1,
+                batch_size=batches.batch_size,
                 learning_rate=1e-3,
-                snapshot=TrainingCheckpoint(folder / "users.safetensors", {"stage": "users"}),
+                checkpoint=TrainingCheckpoint(folder / "users.safetensors", {"stage": "users"}),
                 training=training,
                 folder=folder,
                 resume=False,

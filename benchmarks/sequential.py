@@ -68,8 +68,8 @@ def settings_for(seed: int, *, quick: bool) -> Settings:
 
 
 def judged(log: Log, lists: np.ndarray) -> dict[str, metrics.Values]:
-    found, size = metrics.hits(lists, log.test.targets), metrics.sizes(log.test.targets)
-    return {"ndcg@10": metrics.ndcg(found, size, 10), "hr@10": metrics.hr(found, 10)}
+    found, size = metrics.hit_matrix(lists, log.test.targets), metrics.target_counts(log.test.targets)
+    return {"ndcg@10": metrics.ndcg(found, size, 10), "hr@10": metrics.hit_rate(found, 10)}
 
 
 def main() -> int:

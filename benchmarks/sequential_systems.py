@@ -41,18 +41,18 @@ _WEIGHTS = 2000
 def plain(log: Log, *, ease_products: int) -> dict[str, System]:
     """Popularity, decayed item-item, EASE, transitions, and the sum of the three, each by its row's maximum."""
     train, n = log.train, log.train.n_items
-    item = baselines.item_item(train, shrinkage=5.0, decay=0.6)
-    linear = _decayed(ease_weights(train, ridge=150.0, products=ease_products, keep=_WEIGHTS), n)
-    steps = _decayed(transition_shares(train, steps=5, half_life_days=_FOREVER, keep=n), n)
+    item = baselines.item_knn(train, shrinkage=5.0, decay=0.6)
+    linear = _decayed(ease_weights(train, ridge=150.0, max_products=ease_products, n_neighbours=_WEIGHTS), n)
+    steps = _decayed(transition_shares(train, max_steps=5, half_life_days=_FOREVER, n_neighbours=n), n)
     three = [(1.0, item), (0.5, linear), (0.5, steps)]
     scorers = {
-        "popular": baselines.popular(train),
+        "popular": baselines.popularity(train),
         "item-item": item,
         "ease": linear,
         "transitions": steps,
-        "plain blend": baselines.weighted_sum([(weight, baselines.relative(part)) for weight, part in three]),
+        "plain blend": baselines.weighted_sum([(weight, baselines.normalize_scores(part)) for weight, part in three]),
     }
-    return {name: baselines.to_ranked_lists(scorer, exclude_seen=True) for name, scorer in scorers.items()}
+    return {name: baselines.to_ranked_lists(scorer, exclude_purchased=True) for name, scorer in scorers.items()}
 
 
 def _decayed(near: sparse.csr_matrix, n: int) -> Scorer:
@@ -107,7 +107,7 @@ def ours(
     ranker = fit_ranker_on_holdout(
         [(rehearsed.take(drawn), held)], rule_settings=settings.rules, ranker=settings.ranker, seed=training.seed
     )
-    say(f"ranker: {getattr(ranker, 'ndcg', 'weights')}")
+    say(f"ranker: {getattr(ranker, 'holdout_ndcg', 'weights')}")
     model = users(log.train, "users")
     say("recommend")
     recommender = Recommender.build(
@@ -115,7 +115,7 @@ def ours(
         log.train,
         model=model,
         content=content,
-        blend=ranker,
+        ranker=ranker,
         recommend=settings.recommend,
         rules=settings.rules,
         users=log.users,
@@ -140,8 +140,8 @@ def _without_ids(model: Model) -> Model:
     """The same with no product having a residual of its own."""
     twin = deepcopy(model)
     with torch.no_grad():
-        assert twin.user is not None
-        twin.user.ranking.residual.weight.zero_()
+        assert twin.user_encoder is not None
+        twin.user_encoder.ranking.residual.weight.zero_()
     return twin
 
 

@@ -60,12 +60,12 @@ def measured(asked: argparse.Namespace, work: Path) -> int:
     settings = settings_for(asked, seed=asked.seed)
     shop = opened(asked, work, settings.images, pictured_only=True)
     source = Transfer(checkpoint.load(asked.source), settings.encoder)
-    ways = {"recsys": source.course(), **({} if asked.only else {"from scratch": DEFAULT_PLAN})}
+    ways = {"recsys": source.training_plan(), **({} if asked.only else {"from scratch": DEFAULT_PLAN})}
     rows: list[dict[str, Any]] = []
     for name, course in ways.items():
         rows += told(name, "before", begun(shop, settings, course), shop)
         if name == "recsys":
-            taken = {f"{part.part} {part.unit}": f"{part.taken} of {part.of}" for part in source.taken}
+            taken = {f"{part.part} {part.unit}": f"{part.copied} of {part.total}" for part in source.report}
             say(f"taken over: {taken}")
         for passes in asked.passes:
             chosen = settings_for(asked, seed=asked.seed, more={"training.epochs": passes})
@@ -79,7 +79,7 @@ def measured(asked: argparse.Namespace, work: Path) -> int:
                 folder=work / "training" / f"{name.replace(' ', '-')}-{passes}",
                 resume=asked.resume,
                 progress=False,
-                course=course,
+                plan=course,
             )
             a_pass = -(-len(shop.train) // (chosen.training.batch_size // 2 * 2))
             steps = max(passes * a_pass, chosen.training.min_steps)
@@ -101,7 +101,7 @@ def begun(shop: Divided, settings: Settings, course: TrainingPlan) -> Model:
     """A model at its start, no step taken."""
     torch.manual_seed(settings.training.seed)
     product = course.create_encoder(shop.train.catalogue, settings.encoder).eval()
-    return Model(product=product, user=None, settings=settings.encoder)
+    return Model(product_encoder=product, user_encoder=None, settings=settings.encoder)
 
 
 def told(name: str, when: str, model: Model, shop: Divided) -> list[dict[str, Any]]:

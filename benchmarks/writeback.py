@@ -31,7 +31,7 @@ import writeback_readers
 from telling import machine, say
 
 from recsys.errors import RecsysError
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.store.store import Store
 
 K = 20
@@ -80,7 +80,7 @@ def ours(url: str, frame: pl.DataFrame) -> float:
     with Store.open(url) as store:
         store.init()
         started = time.perf_counter()
-        with store.begin_run("recommend", Manifest("model", "data", "config"), resume=False) as run:
+        with store.begin_run("recommend", RunManifest("model", "data", "config"), resume=False) as run:
             for shard, start in enumerate(range(0, frame.height, SHARD)):
                 rows = frame.slice(start, SHARD)
                 run.write_shard(shard, rows, n_users=rows.height // K)

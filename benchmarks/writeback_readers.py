@@ -22,7 +22,7 @@ import polars as pl
 import servers
 from telling import say
 
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.store.store import Store
 
 K, USERS = 20, 20_000
@@ -46,7 +46,7 @@ def lists(users: int, version: int) -> pl.DataFrame:
 def night(store: Store, users: int, version: int) -> None:
     """Write a run of five shards and publish it."""
     frame, step = lists(users, version), users * K // 5
-    with store.begin_run("recommend", Manifest(f"m{version}", "data", "config")) as run:
+    with store.begin_run("recommend", RunManifest(f"m{version}", "data", "config")) as run:
         for shard in range(5):
             run.write_shard(shard, frame.slice(shard * step, step), n_users=users // 5)
         run.finish({"users": users})

@@ -88,7 +88,7 @@ class Shop:
 
         frames = {"products": products, "events": events, "users": users}
         image_paths = [images] if isinstance(images, str | Path) else list(images)
-        request = IngestRequest.of(
+        request = IngestRequest.from_options(
             [Path(path) for path in paths],
             preset=preset,
             images=[Path(path) for path in image_paths],
@@ -131,7 +131,7 @@ class Shop:
                 initial_model=None if start is None else str(start),
                 distill=None if distill is None else str(distill),
             )
-            return train(project, parts=(part,) if part else PARTS, resume=resume, way=recipe)
+            return train(project, parts=(part,) if part else PARTS, resume=resume, recipe=recipe)
 
     def run(self) -> CommandResult:
         """Run all steps of the nightly run; see the command `run`."""
@@ -216,7 +216,7 @@ class Shop:
         """
         from recsys.pipeline import audience as audiences
 
-        return audiences.audience_frame(self._project, product, k=k)
+        return audiences.find_audience(self._project, product, k=k)
 
     def recommend(self, users: Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
         """Compute recommendations from the current data; users without history get the default list.
@@ -297,9 +297,9 @@ class Shop:
         Returns:
             system, slice, metric, value, low, high, users.
         """
-        from recsys.pipeline.evaluate import evaluate_frame
+        from recsys.pipeline.evaluate import evaluate_to_frame
 
-        return evaluate_frame(self._project)
+        return evaluate_to_frame(self._project)
 
     def report(self, path: str | Path | None = None) -> CommandResult:
         """Write the HTML report (default: [report] path), and its numbers as JSON beside it."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recsys.data.interactions import Interactions
 from recsys.errors import TemporaryError, UsageError
-from recsys.execution.shards import plan
+from recsys.execution.shards import plan_shards
 from recsys.recommend.candidates.source import UserBatch
 from tests import oracles
 
@@ -189,7 +189,7 @@ class ExecutorSuite:
 
     def test_every_shard_is_done_once_after_one_setup(self):
         task = NotingTask()
-        results = dict((shard.index, result) for shard, result in self.make().map(task, plan("r", "s", 7)))
+        results = dict((shard.index, result) for shard, result in self.make().map(task, plan_shards("r", "s", 7)))
         assert results == {index: 10 * index for index in range(7)}
         assert task.log[0] == "setup" and sorted(task.log[1:]) == list(range(7))
 
@@ -199,19 +199,19 @@ class ExecutorSuite:
 
     def test_a_temporary_trouble_is_tried_again_as_often_as_allowed(self):
         task = NotingTask({2: [TemporaryError("a"), TemporaryError("b")]})
-        assert len(list(self.make().map(task, plan("r", "s", 4), retries=2))) == 4
+        assert len(list(self.make().map(task, plan_shards("r", "s", 4), retries=2))) == 4
         assert task.log.count(2) == 3
         with pytest.raises(TemporaryError, match="b"):
             list(
                 self.make().map(
-                    NotingTask({2: [TemporaryError("a"), TemporaryError("b")]}), plan("r", "s", 4), retries=1
+                    NotingTask({2: [TemporaryError("a"), TemporaryError("b")]}), plan_shards("r", "s", 4), retries=1
                 )
             )
 
     def test_another_error_is_not_tried_again(self):
         task = NotingTask({1: [ValueError("broken")]})
         with pytest.raises(ValueError, match="broken"):
-            list(self.make().map(task, plan("r", "s", 3), retries=5))
+            list(self.make().map(task, plan_shards("r", "s", 3), retries=5))
         assert task.log.count(1) == 1
 
 

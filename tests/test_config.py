@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import Settings, load
-from recsys.config.loading import names, read, template, value_of
+from recsys.config.loading import read, setting_names, setting_value, toml_template
 from recsys.errors import ConfigError
 
 
@@ -24,7 +24,7 @@ def test_defaults_without_a_file(tmp_path: Path) -> None:
     layered = read(tmp_path, env={})
     assert layered.settings == Settings(project=tmp_path)
     assert set(layered.origins.values()) == {"default"}
-    assert set(layered.origins) == set(names())
+    assert set(layered.origins) == set(setting_names())
 
 
 def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_a_relative_sqlite_path_is_relative_to_the_project(tmp_path: Path, url: 
 
 
 def test_the_template_is_toml_that_changes_nothing_and_names_every_key(tmp_path: Path) -> None:
-    text = template()
+    text = toml_template()
     assert load(write(tmp_path, text), env={}) == Settings(project=tmp_path)
-    for name in names():
+    for name in setting_names():
         assert f"\n#{name.split('.')[1]} = " in text, name
     # Every line with a default, uncommented, is valid and is the default.
     shown = [line for line in text.splitlines() if not line.startswith("# ") and '"..."' not in line]
@@ -140,7 +140,7 @@ def test_the_template_is_toml_that_changes_nothing_and_names_every_key(tmp_path:
 
 
 def test_the_template_carries_what_was_chosen(tmp_path: Path) -> None:
-    write(tmp_path, template({"database.url": 'sqlite:///other "x".db', "training.epochs": 3}))
+    write(tmp_path, toml_template({"database.url": 'sqlite:///other "x".db', "training.epochs": 3}))
     settings = load(tmp_path, env={})
     assert settings.database_url.endswith('other "x".db')
     assert settings.training.epochs == 3
@@ -155,9 +155,9 @@ def test_a_value_read_is_the_value_written(k: int, days: float, sources: list[st
             write(Path(folder), f"[recommend]\nk = {k}\npopular_days = {days}\nsources = {json.dumps(sources)}\n"),
             env={},
         )
-    assert value_of(layered.settings, "recommend.k") == k
-    assert value_of(layered.settings, "recommend.popular_days") == days
-    assert value_of(layered.settings, "recommend.sources") == sources
+    assert setting_value(layered.settings, "recommend.k") == k
+    assert setting_value(layered.settings, "recommend.popular_days") == days
+    assert setting_value(layered.settings, "recommend.sources") == sources
 
 
 def test_settings_are_frozen(tmp_path: Path) -> None:

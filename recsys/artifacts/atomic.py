@@ -13,17 +13,17 @@ from pathlib import Path
 from recsys.execution.failpoints import failpoint
 
 
-def fsync_file(handle: int) -> None:
+def fsync_file(file_descriptor: int) -> None:
     """Wait until all data written to an open file is on disk."""
     failpoint("disk.fsync.before")
-    os.fsync(handle)
+    os.fsync(file_descriptor)
     failpoint("disk.fsync.after")
 
 
-def write_durable(path: Path, held: bytes) -> None:
+def write_durable(path: Path, content: bytes) -> None:
     """Write a file and sync it to disk."""
     with path.open("wb") as file:
-        file.write(held)
+        file.write(content)
         file.flush()
         fsync_file(file.fileno())
 

@@ -54,7 +54,7 @@ def _write_files(
         temp_file = folder / f"{prefix}{part}.tmp"
         write(temp_file)
         atomic.fsync_path(temp_file)
-        digest = sha256(temp_file)
+        digest = file_sha256(temp_file)
         stem, dot, ending = part.partition(".")
         final = folder / f"{name}-{stem}-{digest[:16]}{dot}{ending}"
         files[part] = {"file": final.name, "sha256": digest, "bytes": temp_file.stat().st_size}
@@ -99,20 +99,18 @@ def read_file_set(folder: Path, name: str, read: Callable[[Facts, dict[str, Path
             raise ModelFolderError(f"{error.filename} is named in {manifest} but missing; build it again") from error
 
 
-def sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """Compute the sha256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def verify_file(
-    path: Path, *, sha256_digest: str, size: int | None = None, content: bytes | None = None, advice: str
-) -> None:
+def verify_file(path: Path, *, sha256: str, size: int | None = None, content: bytes | None = None, advice: str) -> None:
     """Verify a file against the sha256, and the size if given, of its manifest.
 
     Args:
         path: the file.
-        sha256_digest: expected sha256, hexadecimal.
+        sha256: expected sha256, hexadecimal.
         size: expected size in bytes; None checks the sha256 only.
         content: bytes of the file if they were already read; None hashes the file on disk.
         advice: what to do about an altered file, for the message.
@@ -123,8 +121,8 @@ def verify_file(
     """
     actual_size = path.stat().st_size if content is None else len(content)
     if size is None or size == actual_size:
-        digest = sha256(path) if content is None else hashlib.sha256(content).hexdigest()
-        if digest == sha256_digest:
+        digest = file_sha256(path) if content is None else hashlib.sha256(content).hexdigest()
+        if digest == sha256:
             return
     raise ModelFolderError(f"{path}: altered since it was written; {advice}")
 
@@ -133,7 +131,7 @@ def _verify_part(folder: Path, file: str, digest: str) -> Path:
     if Path(file).name != file:
         raise ModelFolderError(f"{folder}: a manifest may only name files beside it, not {file!r}")
     path = folder / file
-    verify_file(path, sha256_digest=digest, advice="build it again")
+    verify_file(path, sha256=digest, advice="build it again")
     return path
 
 

@@ -41,7 +41,7 @@ def current_version(models: Path, name: str) -> Path:
     return folder
 
 
-def read_verified(folder: Path, needed: Collection[str] = ()) -> Mapping[str, bytes]:
+def read_verified_files(folder: Path, needed: Collection[str] = ()) -> Mapping[str, bytes]:
     """Read all files of a model folder and verify size and sha256 against the manifest.
 
     Args:
@@ -60,7 +60,7 @@ def read_verified(folder: Path, needed: Collection[str] = ()) -> Mapping[str, by
         for name, content in files.items():
             verify_file(
                 folder / name,
-                sha256_digest=entries[name]["sha256"],
+                sha256=entries[name]["sha256"],
                 size=entries[name]["size"],
                 content=content,
                 advice="run `recsys train` or restore the folder",
@@ -114,7 +114,7 @@ def _is_identical(target: Path, files: Mapping[str, bytes]) -> bool:
     It is not replaced then: it may be in use, and a folder cannot be replaced atomically.
     """
     try:
-        existing = read_verified(target, files.keys() - {MANIFEST})
+        existing = read_verified_files(target, files.keys() - {MANIFEST})
     except ModelFolderError:
         return False
     return all(existing[name] == content for name, content in files.items() if name not in _DESCRIPTIVE_FILES)

@@ -99,14 +99,14 @@ def config_show(
     ] = False,
 ) -> CommandResult:
     """Show every setting with its value and origin; secrets are masked."""
-    from recsys.config import read, value_of
+    from recsys.config import read, setting_value
     from recsys.log import redact
     from recsys.pipeline.result import Table
 
     layered = read(context.project_dir, flags={"database.url": context.database})
     rows = []
     for name, origin in layered.origins.items():
-        value = value_of(layered.settings, name)
+        value = setting_value(layered.settings, name)
         if changed and origin == "default":
             continue
         if name == "database.url":  # show the host, mask the password

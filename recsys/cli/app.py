@@ -82,9 +82,9 @@ def _handle_usage_error(arguments: list[str], error: Exception) -> int:
 
 
 def _report_usage_error(command: str, message: str, *, json: bool) -> int:
-    from recsys.cli.console import error_document, show_error, show_json
+    from recsys.cli.console import create_error_document, print_error, print_json
 
     if json:
-        show_json(error_document(command, message, exit_code=2, warnings=()))
-    show_error(message)
+        print_json(create_error_document(command, message, exit_code=2, warnings=()))
+    print_error(message)
     return 2

@@ -89,7 +89,9 @@ def demo(
     """Generate a demo shop, run the complete pipeline on it, show recommendations with reasons."""
     from recsys.pipeline.demo import run_demo
 
-    return run_demo(directory, context.progress(), products=products, users=users, seed=seed, database=context.database)
+    return run_demo(
+        directory, context.create_progress(), products=products, users=users, seed=seed, database=context.database
+    )
 
 
 def init(
@@ -129,7 +131,7 @@ def ingest(
     from recsys.pipeline.ingest import IngestRequest
     from recsys.pipeline.ingest import ingest as run_ingest
 
-    request = IngestRequest.of(
+    request = IngestRequest.from_options(
         paths or (),
         preset=preset,
         table=table.value if table else None,
@@ -212,7 +214,7 @@ def train(
             distill=distill,
             epochs=epochs if products_only else None,
         )
-        return run_training(project, parts=(part.value,) if part else PARTS, resume=resume, way=recipe)
+        return run_training(project, parts=(part.value,) if part else PARTS, resume=resume, recipe=recipe)
 
 
 def embed(

@@ -24,7 +24,7 @@ _PIPE_WIDTH = 200
 _PROGRESS_SECONDS = 30.0
 
 
-def console(*, stderr: bool = False) -> Console:
+def create_console(*, stderr: bool = False) -> Console:
     """Create a console for one stream.
 
     Rich itself respects NO_COLOR. A pipe has no width, so a large one is set to keep lines whole.
@@ -33,40 +33,40 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=stderr)
 
 
-def print_result(report: CommandResult, *, quiet: bool) -> None:
+def print_result(result: CommandResult, *, quiet: bool) -> None:
     """Print a result as text."""
-    out, err = console(), console(stderr=True)
-    for i, table in enumerate(report.tables):
+    out, err = create_console(), create_console(stderr=True)
+    for i, table in enumerate(result.tables):
         if table.rows or i == 0:
             out.print(_to_rich_table(table.display or table))
     if quiet:
         return
-    for warning in report.warnings:
+    for warning in result.warnings:
         err.print(Text(f"warning: {printable(redact(warning))}", style="yellow"))
-    counts = {name: value for name, value in report.counts.items() if not isinstance(value, dict)}
+    counts = {name: value for name, value in result.counts.items() if not isinstance(value, dict)}
     if counts:
         err.print(Text("  ".join(f"{name} {_format_cell(value)}" for name, value in counts.items())))
-    for name, path in report.artifacts.items():
+    for name, path in result.artifacts.items():
         err.print(Text(f"{name}: {printable(str(path))}"))
-    for note in report.notes:
+    for note in result.notes:
         err.print(Text(printable(note)))
 
 
-def show_json(document: dict[str, Any]) -> None:
+def print_json(document: dict[str, Any]) -> None:
     """Print the JSON document."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
-def error_document(command: str, message: str, *, exit_code: int, warnings: Sequence[str]) -> dict[str, Any]:
+def create_error_document(command: str, message: str, *, exit_code: int, warnings: Sequence[str]) -> dict[str, Any]:
     """Create the JSON document of a failed command."""
     result = CommandResult(command, status="error", warnings=warnings)
     return {**result.to_json(), "schema_version": SCHEMA_VERSION, "error": message, "exit_code": exit_code}
 
 
-def show_error(message: str) -> None:
+def print_error(message: str) -> None:
     """Print an error in one line."""
-    console(stderr=True).print(Text.assemble(("error: ", "bold red"), printable(redact(message))))
+    create_console(stderr=True).print(Text.assemble(("error: ", "bold red"), printable(redact(message))))
 
 
 def _to_rich_table(table: Table) -> RichTable:
@@ -99,7 +99,7 @@ class ProgressBars:
             TextColumn("{task.fields[figures]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=console(stderr=True),
+            console=create_console(stderr=True),
             transient=True,
         )
         self._task: TaskID | None = None
@@ -124,7 +124,7 @@ class ProgressBars:
             self._bars.remove_task(self._task)
             self._bars.stop()
             self._task = None
-        console(stderr=True).print(Text(f"{stage}: {seconds:.1f} s"))
+        create_console(stderr=True).print(Text(f"{stage}: {seconds:.1f} s"))
 
 
 class ProgressLines:

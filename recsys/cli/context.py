@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from recsys.pipeline.project import Project
     from recsys.pipeline.result import CommandResult
 
-BUG = 70
+BUG_EXIT_CODE = 70
 
-SHARED: Mapping[str, Any] = {
+SHARED_OPTIONS: Mapping[str, Any] = {
     "project_dir": (Annotated[Path, typer.Option("-C", "--project-dir", help="Project folder.")], Path()),
     "database": (Annotated[str | None, typer.Option(help="Database URL [env: RECSYS_DATABASE].")], None),
     "json": (Annotated[bool, typer.Option("--json", help="Print one JSON document.")], False),
@@ -61,22 +61,22 @@ class CommandContext:
     debug: bool
     warnings: list[str] = field(default_factory=list)
 
-    def settings(self, flags: Mapping[str, Any] | None = None, *, project: Path | None = None) -> Settings:
+    def load_settings(self, flags: Mapping[str, Any] | None = None, *, project: Path | None = None) -> Settings:
         """Load the settings with this command's flags as the top layer.
 
         Raises:
             UsageError: the folder is no project and no database is named.
             ConfigError: see `recsys.config.read`.
         """
-        from recsys.config import FILE, read
+        from recsys.config import FILE_NAME, read
         from recsys.errors import UsageError
 
         folder = project or self.project_dir
         layered = read(folder, flags={"database.url": self.database, **(flags or {})})
         is_database_named = layered.origins["database.url"] in {"flag", "environment"}
-        if not (folder / FILE).exists() and not is_database_named:
+        if not (folder / FILE_NAME).exists() and not is_database_named:
             raise UsageError(
-                f"no {FILE} in {folder.absolute()}; create a project with 'recsys init DIR', "
+                f"no {FILE_NAME} in {folder.absolute()}; create a project with 'recsys init DIR', "
                 "or name its folder with -C, or a database with --database"
             )
         return layered.settings
@@ -87,9 +87,9 @@ class CommandContext:
         """Open the project; use it in a `with` block."""
         from recsys.pipeline.project import Project
 
-        return Project(self.settings(flags), self.progress(), writes=writes, part=part)
+        return Project(self.load_settings(flags), self.create_progress(), writes=writes, is_part=part)
 
-    def progress(self) -> StageTimer:
+    def create_progress(self) -> StageTimer:
         """Return the progress display on stderr: bars on a terminal, else lines; none with --quiet."""
         from recsys.cli.console import ProgressBars, ProgressLines
         from recsys.execution.progress import StageTimer
@@ -159,12 +159,12 @@ def command(
         ]
         shared = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
-            for key, (kind, default) in SHARED.items()
+            for key, (kind, default) in SHARED_OPTIONS.items()
         ]
         parameters = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options] + shared
 
         def wrapper(**values: Any) -> None:
-            context = CommandContext(function.__name__.rstrip("_"), **{key: values.pop(key) for key in SHARED})
+            context = CommandContext(function.__name__.rstrip("_"), **{key: values.pop(key) for key in SHARED_OPTIONS})
             code = run_command(context, lambda: function(context, **values))
             if code:
                 raise typer.Exit(code)
@@ -181,7 +181,7 @@ def command(
 
 def run_command(context: CommandContext, work: Callable[[], CommandResult]) -> int:
     """Run a command, print its result or error, and return the exit code."""
-    from recsys.cli.console import error_document, print_result, show_error, show_json
+    from recsys.cli.console import create_error_document, print_error, print_json, print_result
     from recsys.execution.signals import handle_signals
 
     try:
@@ -196,15 +196,15 @@ def run_command(context: CommandContext, work: Callable[[], CommandResult]) -> i
 
             traceback.print_exc(file=sys.stderr)
         if context.json and not is_helper():
-            show_json(error_document(context.command, message, exit_code=code, warnings=context.warnings))
-        show_error(message)
+            print_json(create_error_document(context.command, message, exit_code=code, warnings=context.warnings))
+        print_error(message)
         return code
     if is_helper():
         return 0  # the main process prints the result
     if context.json:
         document = result.to_json()
         document["warnings"] = list(dict.fromkeys([*document["warnings"], *context.warnings]))
-        show_json(document)
+        print_json(document)
     else:
         print_result(result, quiet=context.quiet)
     return 0
@@ -228,4 +228,6 @@ def _describe_error(error: Exception) -> tuple[str, int]:
     if isinstance(error, MemoryError):
         return "out of memory; use smaller [recommend] shard_users or [training] batch_size", 1
     line = " ".join(str(error).split())[:300]
-    return redact(f"bug: {type(error).__name__}: {line}; repeat with --debug for the traceback and report it"), BUG
+    return redact(
+        f"bug: {type(error).__name__}: {line}; repeat with --debug for the traceback and report it"
+    ), BUG_EXIT_CODE

@@ -210,7 +210,7 @@ def audience(
     k: Annotated[int, typer.Option("-k", min=1, help="Number of users.")] = 100,
 ) -> CommandResult:
     """Find the users most likely to buy a product."""
-    from recsys.pipeline.audience import audience as find_audience
+    from recsys.pipeline.audience import show_audience as find_audience
 
     with context.open_project(writes=False) as project:
         return find_audience(project, product, k=k)

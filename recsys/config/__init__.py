@@ -4,7 +4,7 @@ In: flags, environment `RECSYS_*`, `recsys.toml`, defaults, in this order of pre
 """
 
 from recsys.config.evaluation import EvaluateSettings, ReportSettings
-from recsys.config.loading import FILE, LayeredSettings, load, read, template, value_of
+from recsys.config.loading import FILE_NAME, LayeredSettings, load, read, setting_value, toml_template
 from recsys.config.recommend import SOURCES, PublishSettings, RecommendSettings, RuleSettings
 from recsys.config.search import ClusterSettings, EmbeddingSettings, IndexSettings, SearchSettings
 from recsys.config.section import Section
@@ -12,7 +12,7 @@ from recsys.config.settings import DatabaseSettings, DataSettings, ImageSettings
 from recsys.config.training import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
 
 __all__ = [
-    "FILE",
+    "FILE_NAME",
     "SOURCES",
     "ClusterSettings",
     "DataSettings",
@@ -36,6 +36,6 @@ __all__ = [
     "TrainingSettings",
     "load",
     "read",
-    "template",
-    "value_of",
+    "toml_template",
+    "setting_value",
 ]

@@ -24,11 +24,11 @@ from recsys.config.settings import Settings
 from recsys.errors import ConfigError, suggestion
 from recsys.log import redact
 
-FILE = "recsys.toml"
+FILE_NAME = "recsys.toml"
 ENV_PREFIX = "RECSYS_"
-NO_SETTINGS = frozenset({"RECSYS_FAILPOINTS"})
+IGNORED_VARIABLES = frozenset({"RECSYS_FAILPOINTS"})
 """Variables with this prefix that are not settings but for tests; see `execution.failpoints`."""
-ENV_DATABASE = "RECSYS_DATABASE"
+DATABASE_VARIABLE = "RECSYS_DATABASE"
 """Short form of `RECSYS_DATABASE__URL`."""
 
 
@@ -49,7 +49,7 @@ class _LayerValue:
     location: str
 
 
-def names() -> dict[str, type[Section]]:
+def setting_names() -> dict[str, type[Section]]:
     """Return the dotted names of all settings, with their section class."""
     sections: dict[str, type[Section]] = {}
     for section, field in Settings.model_fields.items():
@@ -59,7 +59,7 @@ def names() -> dict[str, type[Section]]:
     return sections
 
 
-def value_of(settings: Settings, name: str) -> Any:
+def setting_value(settings: Settings, name: str) -> Any:
     """Return the value of a dotted name; secrets stay wrapped."""
     section, key = name.split(".")
     return getattr(getattr(settings, section), key)
@@ -78,7 +78,7 @@ def read(
     Raises:
         ConfigError: a name is unknown (with the nearest known name), a value is invalid, or the file is not TOML.
     """
-    values: dict[str, _LayerValue] = _read_file(project / FILE)
+    values: dict[str, _LayerValue] = _read_file(project / FILE_NAME)
     values |= _read_environment(os.environ if env is None else env)
     for name, value in (flags or {}).items():
         if value is not None:
@@ -94,7 +94,9 @@ def read(
         settings = Settings.model_validate({"project": project, **nested})
     except ValidationError as error:
         raise ConfigError(_format_validation_error(error, values)) from None
-    return LayeredSettings(settings, {name: values[name].layer if name in values else "default" for name in names()})
+    return LayeredSettings(
+        settings, {name: values[name].layer if name in values else "default" for name in setting_names()}
+    )
 
 
 def load(project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Settings:
@@ -104,7 +106,7 @@ def load(project: Path, *, flags: Mapping[str, Any] | None = None, env: Mapping[
 
 def _refuse_unknown(name: str, location: str, *, display_name: str | None = None) -> None:
     """Raise ConfigError with a suggestion if there is no setting of this dotted name."""
-    settings = names()
+    settings = setting_names()
     if name in settings:
         return
     section, _, key = name.partition(".")
@@ -135,11 +137,11 @@ def _read_file(path: Path) -> dict[str, _LayerValue]:
     for section, body in tree.items():
         for key, value in body.items() if isinstance(body, dict) else [(None, body)]:
             name = section if key is None else f"{section}.{key}"
-            location = f"{FILE} line {lines.get(name, lines.get(section, 1))}"
+            location = f"{FILE_NAME} line {lines.get(name, lines.get(section, 1))}"
             _refuse_unknown(name, location)
-            out[name] = _LayerValue(value, FILE, location)
-        if isinstance(body, dict) and not body and not any(name.startswith(section + ".") for name in names()):
-            _refuse_unknown(section, f"{FILE} line {lines.get(section, 1)}")
+            out[name] = _LayerValue(value, FILE_NAME, location)
+        if isinstance(body, dict) and not body and not any(name.startswith(section + ".") for name in setting_names()):
+            _refuse_unknown(section, f"{FILE_NAME} line {lines.get(section, 1)}")
     return out
 
 
@@ -159,10 +161,10 @@ def _line_numbers(text: str) -> dict[str, int]:
 def _read_environment(env: Mapping[str, str]) -> dict[str, _LayerValue]:
     out: dict[str, _LayerValue] = {}
     for variable in sorted(env):
-        if not variable.startswith(ENV_PREFIX) or variable in NO_SETTINGS:
+        if not variable.startswith(ENV_PREFIX) or variable in IGNORED_VARIABLES:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
-        name = "database.url" if variable == ENV_DATABASE else name
+        name = "database.url" if variable == DATABASE_VARIABLE else name
         location = f"environment {variable}"
         _refuse_unknown(name, location, display_name=variable)
         out[name] = _LayerValue(_parse_variable(env[variable], location), "environment", location)
@@ -181,7 +183,7 @@ def _parse_variable(text: str, location: str) -> Any:
 
 def _read_secret_file(project: Path, values: dict[str, _LayerValue]) -> None:
     """Set `database.url` from `database.url_file` unless a higher layer sets the URL itself."""
-    order = ["default", FILE, "environment", "flag"]
+    order = ["default", FILE_NAME, "environment", "flag"]
     url_file, url = values.get("database.url_file"), values.get("database.url")
     if url_file is None or (url is not None and order.index(url.layer) > order.index(url_file.layer)):
         return
@@ -208,7 +210,7 @@ def _format_validation_error(error: ValidationError, values: Mapping[str, _Layer
     return f"{item.location}: {name}{value_text}: {message}"
 
 
-def template(values: Mapping[str, Any] | None = None) -> str:
+def toml_template(values: Mapping[str, Any] | None = None) -> str:
     """Create the text of a new `recsys.toml`: every key commented out, with its default and a description.
 
     Args:

@@ -59,7 +59,7 @@ class Dataset:
         return np.arange(len(self.users), dtype=np.int64)
 
 
-@memory.gc_paused()
+@memory.pause_gc()
 def load(engine: Engine, settings: DataSettings, *, pictures: ImageStore) -> Dataset:
     """Read a store.
 
@@ -101,7 +101,7 @@ def load(engine: Engine, settings: DataSettings, *, pictures: ImageStore) -> Dat
     )
 
 
-@memory.gc_paused()
+@memory.pause_gc()
 def load_catalogue(
     engine: Engine, settings: DataSettings, *, pictures: ImageStore, columns: Collection[str] | None = None
 ) -> Catalogue:
@@ -109,10 +109,10 @@ def load_catalogue(
 
     Args, Raises: as `load`; `columns` names the canonical columns that are read, all when it is not given.
     """
-    from recsys.db.engine import read
+    from recsys.db.engine import read_frame
 
     products = _products(engine, columns)
-    kept = _kept(products, settings, pictures, lambda: read(engine, _BOUGHT)[schema.PRODUCT_ID])
+    kept = _kept(products, settings, pictures, lambda: read_frame(engine, _BOUGHT)[schema.PRODUCT_ID])
     return catalogue_of(kept, pictures, typed=True)
 
 

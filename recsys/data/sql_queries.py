@@ -98,15 +98,15 @@ class SourceQuery:
         query, params = self.text, None
         if self.incremental:
             query = "".join(_parts(_TOKEN.sub(_escaped, self.text)))
-            params = {SINCE: reader.moment(since)}
-            names = reader.columns(query, what=what, params=params)
+            params = {SINCE: reader.to_timestamp(since)}
+            names = reader.column_names(query, query_name=what, params=params)
             self._complete(names)
             if self.ordered:
                 # by time, and where that is the same by all else, so that two readings number their rows alike
                 others = [each.name for each in schema.EVENTS if each.name in names and each.name != schema.OCCURRED_AT]
                 order = ", ".join([schema.OCCURRED_AT, *others])
                 query = f"SELECT * FROM (\n{query}\n) AS shop_rows ORDER BY {order}"  # noqa: S608
-        for frame in reader.stream(query, what=what, batch=batch, params=params, exact=_IDS):
+        for frame in reader.stream(query, query_name=what, batch=batch, params=params, exact_columns=_IDS):
             self._complete(frame.columns)
             yield _readable(files.add_row_numbers(frame, start=start))
             start += frame.height

@@ -15,7 +15,7 @@ _UNSPACED: Final = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
     "\U00020000-\U0003ffff]+"
 )
-"""Thai, Lao, Burmese, Khmer, Japanese and Chinese, written without spaces; Korean, whose words carry their particles."""
+"""Thai, Lao, Burmese, Khmer, Japanese, Chinese: no spaces between words; Korean: particles stay on the word."""
 
 
 class _CharacterMap(dict[int, str]):

@@ -18,12 +18,12 @@ from sqlalchemy.engine import URL, Connection, CursorResult, Engine, ExceptionCo
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from recsys.db.errors import first_line, to_recsys_error
-from recsys.db.result_frames import frame
+from recsys.db.result_frames import rows_to_frame
 from recsys.errors import ConfigError, NotFoundError, UsageError, suggestion
 from recsys.execution import memory
 from recsys.log import redact
 
-SCHEMES = {
+DRIVERS = {
     "sqlite": "sqlite+pysqlite",
     "sqlite+pysqlite": "sqlite+pysqlite",
     "postgresql": "postgresql+psycopg",
@@ -34,11 +34,11 @@ SCHEMES = {
     "mysql+pymysql": "mysql+pymysql",
     "mariadb+pymysql": "mysql+pymysql",
 }
-BUSY_MS = 4000
+SQLITE_BUSY_TIMEOUT_MS = 4000
 """How long SQLite waits for another writer, in milliseconds."""
 _KEEPALIVE_SETTINGS = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
 """After a minute, a PostgreSQL server drops a client whose machine is gone, and releases its lease."""
-LOCK_SECONDS = 30
+LOCK_TIMEOUT_S = 30
 """How long PostgreSQL and MySQL wait for a lock of another transaction, in seconds."""
 _MYSQL_MODE = "ANSI_QUOTES,PIPES_AS_CONCAT,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
@@ -56,10 +56,10 @@ def parse_url(url: str) -> URL:
             f"database URL {redact(url)!r} cannot be read; "
             "write sqlite:///shop.db, postgresql://user@host/name or mysql://user@host/name"
         ) from None
-    driver = SCHEMES.get(address.drivername)
+    driver = DRIVERS.get(address.drivername)
     if driver is None:
         raise ConfigError(
-            f"database {address.drivername!r} is not supported{suggestion(address.drivername, SCHEMES)}; "
+            f"database {address.drivername!r} is not supported{suggestion(address.drivername, DRIVERS)}; "
             "write sqlite:///shop.db, postgresql://user@host/name or mysql://user@host/name"
         )
     return address.set(drivername=driver)
@@ -120,13 +120,20 @@ def _create_sqlite_engine(address: URL, read_only: bool) -> Engine:
             {"mode": "ro", "uri": "true"}
         )
     pool: dict[str, Any] = {"poolclass": sa.StaticPool} if file is None else {}
-    engine = sa.create_engine(address, hide_parameters=True, connect_args={"timeout": BUSY_MS / 1000}, **pool)
+    engine = sa.create_engine(
+        address, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_MS / 1000}, **pool
+    )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
         # The driver would begin transactions implicitly, but not for DDL or SELECT; `_begin` begins them instead.
         connection.isolation_level = None
-        pragmas = ["foreign_keys = ON", f"busy_timeout = {BUSY_MS}", "synchronous = NORMAL", "cache_size = -65536"]
+        pragmas = [
+            "foreign_keys = ON",
+            f"busy_timeout = {SQLITE_BUSY_TIMEOUT_MS}",
+            "synchronous = NORMAL",
+            "cache_size = -65536",
+        ]
         if read_only:
             pragmas.append("query_only = ON")
         elif file is not None:
@@ -157,7 +164,7 @@ def _create_postgres_engine(address: URL, read_only: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
         connection.execute("SET TIME ZONE 'UTC'")
-        connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
         for setting, value in _KEEPALIVE_SETTINGS.items():
             connection.execute(f"SET {setting} = {value}")
         connection.commit()
@@ -169,7 +176,7 @@ def _create_postgres_engine(address: URL, read_only: bool) -> Engine:
 def _create_mysql_engine(address: URL, read_only: bool) -> Engine:
     # The session lasts as long as its lease, however long it is idle. Queries on a source database, which use
     # read-only connections, keep the server's SQL mode: it decides what their quotation marks mean.
-    settings = ["time_zone = '+00:00'", "wait_timeout = 31536000", f"innodb_lock_wait_timeout = {LOCK_SECONDS}"]
+    settings = ["time_zone = '+00:00'", "wait_timeout = 31536000", f"innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}"]
     if not read_only:
         settings.append(f"sql_mode = '{_MYSQL_MODE}'")
     engine = sa.create_engine(
@@ -222,7 +229,7 @@ def stream_on(
     *,
     batch: int = 50_000,
     params: Mapping[str, Any] | None = None,
-    exact: Collection[str] = (),
+    exact_columns: Collection[str] = (),
 ) -> Iterator[pl.DataFrame]:
     """Like `stream`, on an open connection whose transaction continues afterwards.
 
@@ -231,7 +238,7 @@ def stream_on(
         query: as for `stream`.
         batch: as for `stream`.
         params: as for `stream`.
-        exact: columns that are converted to text digit by digit, the same way in every batch.
+        exact_columns: columns that are converted to text digit by digit, the same way in every batch.
 
     Raises:
         UsageError: the database refuses the query.
@@ -249,10 +256,10 @@ def stream_on(
     try:
         while True:
             # Not from the driver's cursor: SQLAlchemy has already read ahead from it.
-            with memory.gc_paused():
+            with memory.pause_gc():
                 rows = result.fetchmany(batch)
                 count = len(rows)
-                batch_frame = frame(names, rows, exact) if count or is_first else None
+                batch_frame = rows_to_frame(names, rows, exact_columns) if count or is_first else None
                 del rows
             if batch_frame is not None:
                 yield batch_frame
@@ -266,12 +273,12 @@ def stream_on(
         result.close()
 
 
-def read(engine: Engine, query: str, *, params: Mapping[str, Any] | None = None) -> pl.DataFrame:
+def read_frame(engine: Engine, query: str, *, params: Mapping[str, Any] | None = None) -> pl.DataFrame:
     """Read all rows of a SELECT into one frame; see `stream`."""
     return pl.concat(list(stream(engine, query, params=params)), how="vertical_relaxed")
 
 
-def rows(engine: Engine, query: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+def fetch_rows(engine: Engine, query: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
     """Return all rows of a small SELECT as tuples.
 
     Raises:

@@ -70,14 +70,14 @@ def first_line(error: BaseException) -> str:
     return printable(redact(lines[0]))
 
 
-def to_recsys_error(error: BaseException, where: str = "") -> RecsysError | None:
+def to_recsys_error(error: BaseException, database: str = "") -> RecsysError | None:
     """Return the RecsysError for a driver's error; None if it is not an expected one.
 
     Args:
         error: exception raised by sqlite3, psycopg or pymysql.
         database: redacted URL of the database, for the message.
     """
-    subject = f"database {where}".strip()
+    subject = f"database {database}".strip()
     message = first_line(error)
     module = type(error).__module__.partition(".")[0]
     if module == "sqlite3":

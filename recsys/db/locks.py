@@ -13,7 +13,7 @@ _MAX_WAIT_S = 3.0
 """How long a part waits for another part that holds the lease exclusively while it joins."""
 
 
-def acquire_lease(ask: Callable[[str], bool], shared: Callable[[], None] | None) -> str:
+def acquire_lease(try_lock: Callable[[str], bool], on_exclusive: Callable[[], None] | None) -> str:
     """Try to acquire a lease.
 
     A process that shares the lease first tries to hold it exclusively: if no other process holds it, `on_exclusive` is
@@ -27,15 +27,15 @@ def acquire_lease(ask: Callable[[str], bool], shared: Callable[[], None] | None)
     Returns:
         "" if another process holds it; "alone", "together", or "both" if it was first acquired exclusively.
     """
-    if shared is None:
-        return "alone" if ask("alone") else ""
+    if on_exclusive is None:
+        return "alone" if try_lock("alone") else ""
     deadline = time.monotonic() + _MAX_WAIT_S
     while True:
-        if ask("alone"):
-            shared()
-            if ask("together"):
+        if try_lock("alone"):
+            on_exclusive()
+            if try_lock("together"):
                 return "both"
-        if ask("together"):
+        if try_lock("together"):
             return "together"
         if time.monotonic() > deadline:
             return ""

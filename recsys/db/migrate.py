@@ -18,7 +18,7 @@ from recsys.db.schema_version import VERSION_TABLE, newer_schema_error
 from recsys.errors import ConfigError
 from recsys.execution.failpoints import failpoint
 
-OURS = frozenset(
+RECSYS_TABLES = frozenset(
     (
         "products",
         "users",
@@ -84,9 +84,9 @@ def _drop_incomplete_schema(connection: Connection) -> bool:
     if connection.dialect.name != "mysql" or VERSION_TABLE not in sa.inspect(connection).get_table_names():
         return False
     inspector = sa.inspect(connection)
-    for name in sorted(OURS & set(inspector.get_view_names())):
+    for name in sorted(RECSYS_TABLES & set(inspector.get_view_names())):
         connection.exec_driver_sql(f'DROP VIEW "{name}"')
-    for name in sorted(OURS & set(inspector.get_table_names())):
+    for name in sorted(RECSYS_TABLES & set(inspector.get_table_names())):
         connection.exec_driver_sql(f'DROP TABLE "{name}"')
     return True
 
@@ -98,7 +98,7 @@ def _refuse_foreign_tables(connection: Connection) -> None:
     """
     inspector = sa.inspect(connection)
     existing = {*inspector.get_table_names(), *inspector.get_view_names()}
-    clash = sorted(existing & OURS)
+    clash = sorted(existing & RECSYS_TABLES)
     if clash:
         raise ConfigError(
             f"the database has its own {', '.join(clash)}, not made by recsys; use a separate database for recsys "
@@ -106,7 +106,7 @@ def _refuse_foreign_tables(connection: Connection) -> None:
         )
 
 
-def current(engine: Engine) -> str | None:
+def current_version(engine: Engine) -> str | None:
     """Return the schema version of a database; None if it has no tables of recsys."""
     with engine.connect() as connection:
         return _read_version(connection)

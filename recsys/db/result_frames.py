@@ -14,17 +14,19 @@ from typing import Any
 import polars as pl
 
 
-def frame(names: Sequence[str], rows: Sequence[Sequence[Any]], exact: Collection[str] = ()) -> pl.DataFrame:
+def rows_to_frame(
+    names: Sequence[str], rows: Sequence[Sequence[Any]], exact_columns: Collection[str] = ()
+) -> pl.DataFrame:
     """Convert rows to a frame; column types follow the values, see `recsys.db.engine.stream`.
 
     Args:
         names: n column names.
         rows: r tuples of n values each.
-        exact: columns that become text (or bytes, if any value is bytes), digit by digit.
+        exact_columns: columns that become text (or bytes, if any value is bytes), digit by digit.
     """
     columns = zip(*rows, strict=True) if rows else ([] for _ in names)
     return pl.DataFrame(
-        [_to_series(name, column, exact=name in exact) for name, column in zip(names, columns, strict=True)]
+        [_to_series(name, column, exact=name in exact_columns) for name, column in zip(names, columns, strict=True)]
     )
 
 

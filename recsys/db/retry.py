@@ -14,7 +14,7 @@ T = TypeVar("T")
 _MAX_ATTEMPTS: Final = 8
 
 
-def retry_transaction(act: Callable[[], T]) -> T:
+def retry_transaction(transaction: Callable[[], T]) -> T:
     """Run a transaction and retry it if the database is busy; a deadlock victim no longer blocks on retry.
 
     Raises:
@@ -22,7 +22,7 @@ def retry_transaction(act: Callable[[], T]) -> T:
     """
     for _ in range(_MAX_ATTEMPTS - 1):
         try:
-            return act()
+            return transaction()
         except BusyDatabaseError:
             continue
-    return act()
+    return transaction()

@@ -10,7 +10,7 @@ from importlib.resources import files
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from recsys.db.engine import rows
+from recsys.db.engine import fetch_rows
 from recsys.errors import RecsysError
 
 VERSION_TABLE = "recsys_schema"
@@ -29,7 +29,7 @@ def newer_schema_error(version: str) -> RecsysError:
     )
 
 
-def refuse_newer(engine: Engine) -> None:
+def refuse_newer_schema(engine: Engine) -> None:
     """Raise an error if a newer recsys has created the schema; a database without recsys tables passes.
 
     Raises:
@@ -38,6 +38,6 @@ def refuse_newer(engine: Engine) -> None:
     with engine.connect().execution_options(stream_results=True) as connection:
         if not sa.inspect(connection).has_table(VERSION_TABLE):
             return
-    for (version,) in rows(engine, f"SELECT version_num FROM {VERSION_TABLE}"):  # noqa: S608 - a name of recsys
+    for (version,) in fetch_rows(engine, f"SELECT version_num FROM {VERSION_TABLE}"):  # noqa: S608 - a name of recsys
         if version not in known_versions():
             raise newer_schema_error(version)

@@ -69,7 +69,7 @@ class SourceReader:
             self._connection = None
         self.engine.dispose()
 
-    def moment(self, seconds: int) -> datetime | str:
+    def to_timestamp(self, seconds: int) -> datetime | str:
         """Convert UTC seconds to a value that this database compares with its timestamps."""
         time = datetime.fromtimestamp(seconds, UTC)
         if self.kind == "postgresql":
@@ -77,24 +77,24 @@ class SourceReader:
         naive = time.replace(tzinfo=None)
         return naive.isoformat(sep=" ") if self.kind == "sqlite" else naive
 
-    def columns(self, query: str, *, what: str, params: Mapping[str, Any] | None = None) -> list[str]:
+    def column_names(self, query: str, *, query_name: str, params: Mapping[str, Any] | None = None) -> list[str]:
         """Return the column names of a SELECT without reading its rows.
 
         Raises:
             UsageError: the database refuses the query, or a column name occurs twice.
         """
         statement = f"SELECT * FROM (\n{query}\n) AS asked WHERE 1 = 0"  # noqa: S608 - the user's own SELECT
-        (empty,) = self.stream(statement, what=what, params=params)
+        (empty,) = self.stream(statement, query_name=query_name, params=params)
         return empty.columns
 
     def stream(
         self,
         query: str,
         *,
-        what: str,
+        query_name: str,
         batch: int = 50_000,
         params: Mapping[str, Any] | None = None,
-        exact: Collection[str] = (),
+        exact_columns: Collection[str] = (),
     ) -> Iterator[pl.DataFrame]:
         """Yield the rows of one SELECT in frames of at most `batch` rows; see `recsys.db.engine.stream_on`.
 
@@ -102,17 +102,19 @@ class SourceReader:
 
         Args:
             query: one SELECT.
-            what: name of the query in messages.
+            query_name: name of the query in messages.
             batch: rows of a frame.
             params: parameter values by name.
-            exact: columns that are converted to text digit by digit.
+            exact_columns: columns that are converted to text digit by digit.
 
         Raises:
             UsageError: the database refuses the query, or a value cannot be read.
             TemporaryError: the connection was lost.
         """
         try:
-            for frame in stream_on(self._open_connection(), query, batch=batch, params=params, exact=exact):
+            for frame in stream_on(
+                self._open_connection(), query, batch=batch, params=params, exact_columns=exact_columns
+            ):
                 for name in frame.columns if self.kind == "sqlite" else ():
                     if (duplicate := _SQLITE_DUPLICATE.match(name)) and duplicate[1] in frame.columns:
                         raise UsageError(
@@ -120,7 +122,7 @@ class SourceReader:
                         )
                 yield frame
         except Exception as error:
-            raise _add_query_name(error, what) from error
+            raise _add_query_name(error, query_name) from error
 
     def _open_connection(self) -> Connection:
         if self._connection is None:
@@ -164,17 +166,17 @@ def _add_query_name(error: Exception, what: str) -> Exception:
     return error
 
 
-def same_database(one: Engine, other: Engine) -> bool:
+def same_database(engine: Engine, other: Engine) -> bool:
     """Return whether two engines address the same database, whatever their URLs."""
-    if one.dialect.name != other.dialect.name:
+    if engine.dialect.name != other.dialect.name:
         return False
-    if one.dialect.name == "sqlite":
-        files = [sqlite_file(engine.url) for engine in (one, other)]
+    if engine.dialect.name == "sqlite":
+        files = [sqlite_file(engine.url) for engine in (engine, other)]
         first, second = (path and Path(path) for path in files)
         return bool(first and second and first.exists() and second.exists() and first.samefile(second))
-    if one.dialect.name == "postgresql":
-        return _identify_postgres(one) == _identify_postgres(other)
-    addresses = [(engine.url.host, engine.url.port, engine.url.database) for engine in (one, other)]
+    if engine.dialect.name == "postgresql":
+        return _identify_postgres(engine) == _identify_postgres(other)
+    addresses = [(engine.url.host, engine.url.port, engine.url.database) for engine in (engine, other)]
     return addresses[0] == addresses[1]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys.artifacts.model_folder import read_manifest, read_verified
+from recsys.artifacts.model_folder import read_manifest, read_verified_files
 from recsys.errors import ModelFolderError
 from recsys.types import FloatArray, IntArray
 
@@ -58,7 +58,7 @@ def open_lazy(folder: Path, load: Callable[[], Model]) -> LazyModel | None:
     Raises:
         ModelFolderError: a file is missing or altered.
     """
-    read_verified(folder)
+    read_verified_files(folder)
     manifest = read_manifest(folder)
     version, columns = manifest.get("content_version"), manifest.get("columns")
     if not isinstance(version, str) or not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):

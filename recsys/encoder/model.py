@@ -32,8 +32,8 @@ class Model:
     """The product encoder and, once it is trained, the user encoder.
 
     Attributes:
-        product: the product encoder.
-        user: the user encoder, or None if it is not trained.
+        product_encoder: the product encoder.
+        user_encoder: the user encoder, or None if it is not trained.
         settings: sizes and inputs of the encoders.
         metrics: smoothed losses at the end of the training.
         folder: the model folder it was loaded from, or None.
@@ -42,14 +42,14 @@ class Model:
     def __init__(
         self,
         *,
-        product: ProductEncoder,
-        user: UserEncoder | None,
+        product_encoder: ProductEncoder,
+        user_encoder: UserEncoder | None,
         settings: EncoderSettings,
         metrics: dict[str, float] | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.product = product.eval()
-        self.user = user.eval() if user is not None else None
+        self.product_encoder = product_encoder.eval()
+        self.user_encoder = user_encoder.eval() if user_encoder is not None else None
         self.settings = settings
         self.metrics = dict(metrics or {})
         self.folder = folder
@@ -62,21 +62,21 @@ class Model:
     @property
     def columns(self) -> list[str]:
         """Catalogue columns that determine a product's vector; content hashes are computed from them."""
-        return self.product.columns
+        return self.product_encoder.columns
 
-    def weights(self) -> bytes:
+    def serialize_weights(self) -> bytes:
         """Serialise all weights as the bytes of a safetensors file."""
-        return to_safetensors(_named_tensors(product=self.product, user=self.user))
+        return to_safetensors(_named_tensors(product=self.product_encoder, user=self.user_encoder))
 
     @cached_property
     def version(self) -> str:
         """First 12 hexadecimal digits of the sha256 of the weights file."""
-        return hashlib.sha256(self.weights()).hexdigest()[:12]
+        return hashlib.sha256(self.serialize_weights()).hexdigest()[:12]
 
     @cached_property
     def content_version(self) -> str:
         """Version of the product encoder alone: unchanged when only the user encoder is retrained."""
-        return hashlib.sha256(to_safetensors(_named_tensors(product=self.product))).hexdigest()[:12]
+        return hashlib.sha256(to_safetensors(_named_tensors(product=self.product_encoder))).hexdigest()[:12]
 
     def encode(
         self,
@@ -85,7 +85,7 @@ class Model:
         *,
         modalities: Sequence[str] | None = None,
         hide: Sequence[str] = (),
-        batch: int = 512,
+        batch_size: int = 512,
     ) -> FloatArray:
         """Encode products as vectors.
 
@@ -94,7 +94,7 @@ class Model:
             rows: (m,) rows to encode.
             modalities: subset of text, image, attributes; None = all. A modality that a product lacks is skipped.
             hide: columns to ignore; the vectors do not depend on their values.
-            batch: products per forward pass.
+            batch_size: products per forward pass.
 
         Returns:
             (m, d) float32 of unit length.
@@ -114,67 +114,71 @@ class Model:
             if name not in catalogue.frame.columns:
                 raise UsageError(f"the catalogue has no column '{name}' to hide")
         vectors = np.zeros((len(rows), self.dim), np.float32)
-        for start in range(0, len(rows), batch):
-            batch_rows = np.asarray(rows[start : start + batch], np.int64)
-            x = self.product.read(catalogue, batch_rows, pictures="image" in selected, hide=hide)
+        for start in range(0, len(rows), batch_size):
+            batch_rows = np.asarray(rows[start : start + batch_size], np.int64)
+            x = self.product_encoder.read(catalogue, batch_rows, load_images="image" in selected, hide=hide)
             with torch.inference_mode():
-                vectors[start : start + batch] = self.product(x, selected, hide=hide).vector.numpy()
+                vectors[start : start + batch_size] = self.product_encoder(x, selected, hide=hide).vector.numpy()
         return vectors
 
-    def encode_text(self, texts: Sequence[str], *, batch: int = 512) -> FloatArray:
+    def encode_text(self, texts: Sequence[str], *, batch_size: int = 512) -> FloatArray:
         """Encode texts as customers type them: (q, d) float32 of unit length."""
         vectors = np.zeros((len(texts), self.dim), np.float32)
-        for start in range(0, len(texts), batch):
-            batch_texts = list(texts[start : start + batch])
-            words = [self.product.words.token_ids(tokenize(text)) for text in batch_texts]
+        for start in range(0, len(texts), batch_size):
+            batch_texts = list(texts[start : start + batch_size])
+            words = [self.product_encoder.words.token_ids(tokenize(text)) for text in batch_texts]
             x: Inputs = {
-                **self.product.text.padded(self.product.text.ids(batch_texts)),
-                **self.product.words.padded(words),
+                **self.product_encoder.text.pad(self.product_encoder.text.token_ids(batch_texts)),
+                **self.product_encoder.words.pad(words),
             }
             with torch.inference_mode():
-                view = self.product.fuse({"text": self.product.text(x)}, self.product.written(x))
-                vectors[start : start + batch] = view.vector.numpy()
+                view = self.product_encoder.fuse(
+                    {"text": self.product_encoder.text(x)}, self.product_encoder.encode_words(x)
+                )
+                vectors[start : start + batch_size] = view.vector.numpy()
         return vectors
 
-    def encode_images(self, pixels: npt.NDArray[np.uint8], *, batch: int = 512) -> FloatArray:
+    def encode_images(self, pixels: npt.NDArray[np.uint8], *, batch_size: int = 512) -> FloatArray:
         """Encode images, (q, 3, S, S) uint8, as vectors: (q, d) float32 of unit length."""
         vectors = np.zeros((len(pixels), self.dim), np.float32)
-        for start in range(0, len(pixels), batch):
-            batch_pixels = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch]))
+        for start in range(0, len(pixels), batch_size):
+            batch_pixels = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch_size]))
             with torch.inference_mode():
                 x: Inputs = {"pixels": batch_pixels, "has": torch.ones(len(batch_pixels), dtype=torch.bool)}
-                view = self.product.fuse({"image": self.product.image(x)}, self.product.predict_words(x))
-                vectors[start : start + batch] = view.vector.numpy()
+                view = self.product_encoder.fuse(
+                    {"image": self.product_encoder.image(x)}, self.product_encoder.predict_words(x)
+                )
+                vectors[start : start + batch_size] = view.vector.numpy()
         return vectors
 
-    def item_vectors(self, content: FloatArray, ids: IdMap, *, batch: int = 8192) -> FloatArray:
+    def item_vectors(self, content: FloatArray, ids: IdMap, *, batch_size: int = 8192) -> FloatArray:
         """Compute the ranking vectors of products, for inner products with `user_vectors`.
 
         Args:
             content: (n, d) product vectors of this model.
             ids: their n product ids; products bought in training add a learned residual, cold products do not.
-            batch: products per forward pass.
+            batch_size: products per forward pass.
 
         Returns:
             (n, d) float32, not of unit length.
         """
         user_encoder = self._require_user_encoder()
-        numbers, vectors = user_encoder.numbers(ids), torch.from_numpy(np.array(content, dtype=np.float32))
+        numbers, vectors = user_encoder.residual_rows(ids), torch.from_numpy(np.array(content, dtype=np.float32))
         with torch.inference_mode():
             parts = [
-                user_encoder.ranking(vectors[start : start + batch], numbers[start : start + batch])
-                for start in range(0, len(vectors), batch)
+                user_encoder.ranking(vectors[start : start + batch_size], numbers[start : start + batch_size])
+                for start in range(0, len(vectors), batch_size)
             ]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.dim), np.float32)
 
-    def user_vectors(self, histories: Histories, items: FloatArray, *, now: int, batch: int = 1024) -> FloatArray:
+    def user_vectors(self, histories: Histories, items: FloatArray, *, now: int, batch_size: int = 1024) -> FloatArray:
         """Encode users; the inner product with a row of `items` scores it as the user's next purchase.
 
         Args:
             histories: (b, t) events; only the newest `settings.history` are used.
             items: (n, d) ranking vectors of all products.
             now: UTC seconds of the moment to recommend for; earlier than a user's last event = right after it.
-            batch: users per forward pass.
+            batch_size: users per forward pass.
 
         Returns:
             (b, d) float32; zeros for a user without events.
@@ -183,8 +187,8 @@ class Model:
         newest = slice(-self.settings.history, None)
         item_table = torch.from_numpy(np.ascontiguousarray(items, dtype=np.float32))
         out = np.zeros((len(histories), self.dim), np.float32)
-        for start in range(0, len(histories), batch):
-            users = slice(start, start + batch)
+        for start in range(0, len(histories), batch_size):
+            users = slice(start, start + batch_size)
             rows = torch.from_numpy(np.ascontiguousarray(histories.items[users, newest]))
             times = torch.from_numpy(np.ascontiguousarray(histories.times[users, newest]))
             kinds = torch.from_numpy(histories.event_types[users, newest].astype(np.int64))
@@ -201,9 +205,9 @@ class Model:
         return out
 
     def _require_user_encoder(self) -> UserEncoder:
-        if self.user is None:
+        if self.user_encoder is None:
             raise UsageError("the model has no user encoder; train it with events first")
-        return self.user
+        return self.user_encoder
 
 
 def _named_tensors(**modules: nn.Module | None) -> dict[str, Tensor]:

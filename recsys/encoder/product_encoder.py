@@ -56,13 +56,13 @@ class ProductEncoder(nn.Module):
         image: ImageEncoder,
         attributes: AttributeEncoder,
         words: BagOfWordsEncoder,
-        names: Sequence[str],
+        keyword_columns: Sequence[str],
         settings: EncoderSettings,
     ) -> None:
-        """Combine the modality encoders; a value of the columns `names` counts as one word."""
+        """Combine the modality encoders; a value of the columns `keyword_columns` counts as one word."""
         super().__init__()
         self.settings = settings
-        self.names = list(names)
+        self.keyword_columns = list(keyword_columns)
         self.text, self.image, self.attributes, self.words = text, image, attributes, words
         width = settings.width
         self.start = nn.Parameter(torch.randn(width) * 0.02)
@@ -96,7 +96,7 @@ class ProductEncoder(nn.Module):
             name for name in names if frame[name].dtype == pl.String and frame[name].drop_nulls().is_duplicated().any()
         ]
         columns = [name for name in settings.text_columns if name in frame.columns]
-        texts = texts_of(frame, columns)
+        texts = product_texts(frame, columns)
         facts = attribute_texts(frame, [feature.name for feature in features if not feature.is_number])
         words = BagOfWordsEncoder.fit(
             (
@@ -110,10 +110,15 @@ class ProductEncoder(nn.Module):
         if settings.text == "own":
             nn.init.normal_(text.embedding.weight, std=0.5)
         encoder = ProductEncoder(
-            text=text, image=ImageEncoder(settings), attributes=attributes, words=words, names=names, settings=settings
+            text=text,
+            image=ImageEncoder(settings),
+            attributes=attributes,
+            words=words,
+            keyword_columns=names,
+            settings=settings,
         )
         with torch.no_grad():
-            x = encoder.read(catalogue, np.arange(len(catalogue)), pictures=False)
+            x = encoder.read(catalogue, np.arange(len(catalogue)), load_images=False)
             encoder.words.initialize_lsa([x["words"], x["facts"]])
             encoder.image.first_guess.fit(catalogue.images, encoder.words(x["words"]) + encoder.words(x["facts"]))
         return encoder
@@ -121,19 +126,21 @@ class ProductEncoder(nn.Module):
     @property
     def columns(self) -> list[str]:
         """Catalogue columns that determine a product's vector."""
-        return list(dict.fromkeys([*self.text.columns, *self.attributes.columns, *self.names, schema.IMAGE_HASH]))
+        return list(
+            dict.fromkeys([*self.text.columns, *self.attributes.columns, *self.keyword_columns, schema.IMAGE_HASH])
+        )
 
     @property
-    def fact_columns(self) -> list[str]:
+    def categorical_columns(self) -> list[str]:
         """Attribute columns with categorical values, which are also encoded as words."""
-        return [feature.name for feature in self.attributes.categories]
+        return [feature.name for feature in self.attributes.categorical_features]
 
     def read(
         self,
         catalogue: Catalogue,
         rows: npt.NDArray[np.integer],
         *,
-        pictures: bool = True,
+        load_images: bool = True,
         hide: Collection[str] = (),
     ) -> ProductInputs:
         """Read the inputs of some products.
@@ -141,22 +148,22 @@ class ProductEncoder(nn.Module):
         Args:
             catalogue: the products.
             rows: (m,) rows to read.
-            pictures: also read the pixels; False = the caller adds `image` later.
+            load_images: also read the pixels; False = the caller adds `image` later.
             hide: columns to read as if they were empty.
         """
         columns = [name for name in self.columns if name in catalogue.frame.columns and name not in hide]
         frame = catalogue.frame.select(columns)[rows.tolist()]
-        texts = [tokenize(" ".join(text)) for text in texts_of(frame, self.text.columns)]
-        facts, names = attribute_texts(frame, self.fact_columns), _keyword_values(frame, self.names)
+        texts = [tokenize(" ".join(text)) for text in product_texts(frame, self.text.columns)]
+        facts, names = attribute_texts(frame, self.categorical_columns), _keyword_values(frame, self.keyword_columns)
         x = {
             "text": self.text.read(frame),
             "attributes": self.attributes.read(frame),
-            "words": self.words.padded([self.words.token_ids(words) for words in texts]),
-            "facts": self.words.padded(
+            "words": self.words.pad([self.words.token_ids(words) for words in texts]),
+            "facts": self.words.pad(
                 [self.words.token_ids(product_words((), fact, name)) for fact, name in zip(facts, names, strict=True)]
             ),
         }
-        if pictures:
+        if load_images:
             x["image"] = ImageEncoder.read(catalogue.images, rows)
         return x
 
@@ -164,7 +171,7 @@ class ProductEncoder(nn.Module):
         """Masks of the products that have each modality: (b,) bool by modality."""
         return {name: getattr(self, name).present(x[name]) for name in MODALITIES}
 
-    def towers(self, x: ProductInputs, g: torch.Generator | None = None) -> dict[str, Tokens]:
+    def modality_tokens(self, x: ProductInputs, g: torch.Generator | None = None) -> dict[str, Tokens]:
         """Compute the tokens of each modality; with a generator `g` (training) images are augmented."""
         return {
             "text": self.text(x["text"]),
@@ -174,11 +181,11 @@ class ProductEncoder(nn.Module):
 
     def encode_all(
         self,
-        parts: Mapping[str, Tokens],
+        tokens: Mapping[str, Tokens],
         x: ProductInputs,
-        show: Mapping[str, Tensor],
+        visible: Mapping[str, Tensor],
         *,
-        alone: Mapping[str, ProductEmbedding] | None = None,
+        modality_views: Mapping[str, ProductEmbedding] | None = None,
     ) -> ProductEmbedding:
         """Encode products as a weighted sum of each modality's vector and the fused vector.
 
@@ -186,36 +193,36 @@ class ProductEncoder(nn.Module):
         weights of the sum are learned.
 
         Args:
-            parts: tokens by modality; tokens of hidden modalities are not real.
+            tokens: tokens by modality; tokens of hidden modalities are not real.
             x: the inputs the tokens were computed from.
-            show: which products each modality is visible for: (b,) bool by modality.
-            alone: results of `encode_modality` that are already computed, by modality.
+            visible: which products each modality is visible for: (b,) bool by modality.
+            modality_views: results of `encode_modality` that are already computed, by modality.
         """
-        fused = self.fuse(parts, None)
+        fused = self.fuse(tokens, None)
         *modality_shares, fused_share = self.shares
         vector = fused_share * fused.vector
         for name, share in zip(MODALITIES, modality_shares, strict=True):
-            if name in parts:
-                view = (alone or {}).get(name) or self.encode_modality(name, parts[name], x)
-                vector = vector + share * show[name][:, None] * view.vector
+            if name in tokens:
+                view = (modality_views or {}).get(name) or self.encode_modality(name, tokens[name], x)
+                vector = vector + share * visible[name][:, None] * view.vector
         return ProductEmbedding(F.normalize(vector, dim=1), fused.summary)
 
-    def encode_modality(self, name: str, part: Tokens, x: ProductInputs) -> ProductEmbedding:
+    def encode_modality(self, name: str, tokens: Tokens, x: ProductInputs) -> ProductEmbedding:
         """Encode products by one modality: its tokens and its exact words."""
         if name == "image":
-            return self.fuse({name: part}, self.predict_words(x["image"]))
-        return self.fuse({name: part}, self.written(x["words" if name == "text" else "facts"]))
+            return self.fuse({name: tokens}, self.predict_words(x["image"]))
+        return self.fuse({name: tokens}, self.encode_words(x["words" if name == "text" else "facts"]))
 
-    def written(self, x: Inputs) -> Tensor:
+    def encode_words(self, x: Inputs) -> Tensor:
         """Encode the exact words of a text or of attribute values: (b, d) of unit length."""
         return F.normalize(self.words(x).float(), dim=1)
 
     def predict_words(self, x: Inputs) -> Tensor:
         """Predict the word vector of an image, scaled below written words: (b, d)."""
-        out: Tensor = self.glanced * F.normalize(self.image.glance(x).float(), dim=1)
+        out: Tensor = self.glanced * F.normalize(self.image.predict_words(x).float(), dim=1)
         return out
 
-    def fuse(self, parts: Mapping[str, Tokens], exact: Tensor | None) -> ProductEmbedding:
+    def fuse(self, parts: Mapping[str, Tokens], word_vector: Tensor | None) -> ProductEmbedding:
         """Fuse the tokens of some modalities and the vectors of their exact words, (b, d), into one vector."""
         tokens = torch.cat([part.x + self.kinds[MODALITIES.index(name)] for name, part in parts.items()], 1)
         real = torch.cat([part.real for part in parts.values()], 1)
@@ -227,8 +234,8 @@ class ProductEncoder(nn.Module):
             x = block(x, mask)
         summary = self.norm(x[:, 0])
         vector = F.normalize(self.project(summary).float(), dim=1)
-        if exact is not None:
-            vector = F.normalize(vector + self.exactness * exact.float(), dim=1)
+        if word_vector is not None:
+            vector = F.normalize(vector + self.exactness * word_vector.float(), dim=1)
         return ProductEmbedding(vector, summary)
 
     def forward(
@@ -241,14 +248,14 @@ class ProductEncoder(nn.Module):
         """
         parts = {name: getattr(self, name)(x[name]) for name in modalities}
         if hide and "attributes" in parts:
-            parts["attributes"] = self.attributes(x["attributes"], self.attributes.named(x["attributes"], hide))
+            parts["attributes"] = self.attributes(x["attributes"], self.attributes.hidden_mask(x["attributes"], hide))
         if len(parts) == 1:
             return self.encode_modality(*next(iter(parts.items())), x)
         show = {name: getattr(self, name).present(x[name]) for name in modalities}
         return self.encode_all(parts, x, show)
 
 
-def texts_of(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
+def product_texts(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the non-empty texts of each product, in the order of the columns."""
     lists = [frame[name].cast(pl.String).to_list() for name in columns if name in frame.columns]
     return [tuple(text for text in row if text) for row in zip(*lists, strict=True)] if lists else [()] * frame.height
@@ -256,7 +263,7 @@ def texts_of(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...
 
 def attribute_texts(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the distinct attribute values of each product as texts."""
-    rows = texts_of(frame, columns)
+    rows = product_texts(frame, columns)
     return [tuple(dict.fromkeys(part for text in row for part in text.split(SEPARATOR) if part)) for row in rows]
 
 
@@ -267,6 +274,6 @@ def _keyword_values(frame: pl.DataFrame, columns: Sequence[str]) -> list[tuple[s
     return [tuple(text for text in row if text) for row in zip(*lists, strict=True)] if lists else [()] * frame.height
 
 
-def product_words(texts: Iterable[str], facts: Iterable[str], names: Iterable[str]) -> list[str]:
+def product_words(texts: Iterable[str], attribute_values: Iterable[str], keywords: Iterable[str]) -> list[str]:
     """Return all words of a product: of its texts and attribute values, and unsplit keyword values."""
-    return [*tokenize(" ".join((*texts, *facts))), *names]
+    return [*tokenize(" ".join((*texts, *attribute_values))), *keywords]

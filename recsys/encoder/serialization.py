@@ -18,7 +18,7 @@ from safetensors.torch import load as load_tensors
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from recsys.artifacts.model_folder import MANIFEST, read_verified, write_version
+from recsys.artifacts.model_folder import MANIFEST, read_verified_files, write_version
 from recsys.config import EncoderSettings
 from recsys.data.id_map import IdMap
 from recsys.encoder.modalities.attributes import AttributeEncoder
@@ -62,23 +62,23 @@ def save(model: Model, folder: Path, *, data_fingerprint: str = "", seed: int | 
     Raises:
         TemporaryError: the disk is full.
     """
-    product = model.product
+    product = model.product_encoder
     config = {
         "format": _FORMAT_VERSION,
         "encoder": model.settings.model_dump(mode="json"),
         "text_columns": product.text.columns,
-        "named_columns": product.names,
-        "has_user_encoder": model.user is not None,
+        "named_columns": product.keyword_columns,
+        "has_user_encoder": model.user_encoder is not None,
     }
-    words = {"words": product.words.words, "rarity": product.words.rarity}
+    words = {"words": product.words.vocabulary, "rarity": product.words.idf}
     files = {
         "config.json": _to_json(config),
-        "model.safetensors": model.weights(),
+        "model.safetensors": model.serialize_weights(),
         "tokenizer.json": product.text.tokenizer.to_str(pretty=True).encode(),
         "backbones.json": _to_json({"text": product.text.tower.state(), "image": product.image.tower.state()}),
         "words.json": _to_json(words),
         "attributes.json": _to_json(product.attributes.state()),
-        "products.json": _to_json(list(model.user.ids.texts) if model.user is not None else []),
+        "products.json": _to_json(list(model.user_encoder.ids.texts) if model.user_encoder is not None else []),
         "metrics.json": _to_json(model.metrics),
         "README.md": _model_card(model).encode(),
     }
@@ -109,7 +109,7 @@ def load(folder: Path) -> Model:
     Raises:
         ModelFolderError: a file is missing, altered, or of another format; settings or weights do not match.
     """
-    files = read_verified(folder, _REQUIRED_FILES)
+    files = read_verified_files(folder, _REQUIRED_FILES)
     config = json.loads(files["config.json"])
     if config.get("format") != _FORMAT_VERSION:
         raise ModelFolderError(
@@ -119,13 +119,13 @@ def load(folder: Path) -> Model:
     words = json.loads(files["words.json"])
     backbones = json.loads(files["backbones.json"])
     product = ProductEncoder(
-        text=TextEncoder.of_state(
+        text=TextEncoder.from_state(
             backbones["text"], Tokenizer.from_buffer(files["tokenizer.json"]), config["text_columns"], settings
         ),
         image=ImageEncoder(settings, backbones["image"]),
-        attributes=AttributeEncoder.of_state(json.loads(files["attributes.json"]), settings.width),
+        attributes=AttributeEncoder.from_state(json.loads(files["attributes.json"]), settings.width),
         words=BagOfWordsEncoder(words["words"], words["rarity"], settings.dim),
-        names=config["named_columns"],
+        keyword_columns=config["named_columns"],
         settings=settings,
     )
     user = UserEncoder(IdMap(json.loads(files["products.json"])), settings) if config["has_user_encoder"] else None
@@ -143,7 +143,11 @@ def load(folder: Path) -> Model:
                 )
             encoder.load_state_dict(weights)
     return Model(
-        product=product, user=user, settings=settings, metrics=json.loads(files["metrics.json"]), folder=folder
+        product_encoder=product,
+        user_encoder=user,
+        settings=settings,
+        metrics=json.loads(files["metrics.json"]),
+        folder=folder,
     )
 
 
@@ -175,9 +179,13 @@ def _list_mismatches(expected: Mapping[str, Tensor], weights: Mapping[str, Tenso
 
 
 def _model_card(model: Model) -> str:
-    product, settings = model.product, model.settings
+    product, settings = model.product_encoder, model.settings
     n_weights = sum(p.numel() for p in product.parameters())
-    user = f"{sum(p.numel() for p in model.user.parameters()):,} weights" if model.user is not None else "not trained"
+    user = (
+        f"{sum(p.numel() for p in model.user_encoder.parameters()):,} weights"
+        if model.user_encoder is not None
+        else "not trained"
+    )
     losses = "\n".join(f"| {name} | {value:.4f} |" for name, value in model.metrics.items()) or "| - | - |"
     return (
         f"# Model {model.version}\n\n"
@@ -185,7 +193,7 @@ def _model_card(model: Model) -> str:
         f"- Vectors: {settings.dim} numbers, unit length; any subset of text, picture and attributes.\n"
         f"- Text columns: {', '.join(product.text.columns) or 'none'}; "
         f"{product.text.tokenizer.get_vocab_size():,} tokens, "
-        f"{len(product.words.words):,} exact words.\n"
+        f"{len(product.words.vocabulary):,} exact words.\n"
         f"- Towers: text {settings.text}, pictures {settings.image}; pretrained weights {settings.tuning}.\n"
         f"- Attributes: {', '.join(product.attributes.columns) or 'none'}.\n"
         f"- Product encoder: {n_weights:,} weights. User encoder: {user}.\n"

@@ -28,12 +28,12 @@ def time_gap_buckets(seconds: Tensor) -> Tensor:
 class ItemProjection(nn.Module):
     """Ranking vectors: projected content plus a learned residual per product, none for cold products."""
 
-    def __init__(self, dim: int, known: int) -> None:
+    def __init__(self, dim: int, n_items: int) -> None:
         super().__init__()
         self.project = nn.Linear(dim, dim, bias=False)
         self.up = nn.Linear(dim, 2 * dim)
         self.down = nn.Linear(2 * dim, dim, bias=False)
-        self.residual = nn.Embedding(max(1, known), dim)
+        self.residual = nn.Embedding(max(1, n_items), dim)
         nn.init.eye_(self.project.weight)
         nn.init.zeros_(self.down.weight)
         nn.init.normal_(self.residual.weight, std=0.01)
@@ -81,7 +81,7 @@ class UserEncoder(nn.Module):
         for table in (self.kinds, self.gaps, self.waits):
             nn.init.normal_(table.weight, std=0.02)
 
-    def numbers(self, ids: IdMap) -> Tensor:
+    def residual_rows(self, ids: IdMap) -> Tensor:
         """Return the residual row of each product of another id map, -1 = none: (n,) int64."""
         return torch.from_numpy(self.ids.rows(ids.texts))
 

@@ -18,13 +18,13 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.holdout import HoldoutCases
 from recsys.data.interactions import Interactions
 from recsys.evaluate import beyond_accuracy, metrics
-from recsys.evaluate.baselines import System, purchases
+from recsys.evaluate.baselines import System, purchase_events
 from recsys.evaluate.sampled_lists import drop_purchased, rank_among_negatives, sample_negatives
 from recsys.evaluate.significance import bootstrap_means, paired_test, percentile_interval
-from recsys.evaluate.slices import NEW_PURCHASES, Slice, Targets, purchased_products, slices
+from recsys.evaluate.slices import NEW_PURCHASES, Slice, Targets, create_slices, purchased_products
 from recsys.types import DoubleArray, IntArray
 
-SCHEMA = {
+METRIC_SCHEMA = {
     "system": pl.String,
     "slice": pl.String,
     "metric": pl.String,
@@ -33,7 +33,7 @@ SCHEMA = {
     "high": pl.Float64,
     "users": pl.Int64,
 }
-PAIRED_SCHEMA = {
+COMPARISON_SCHEMA = {
     "slice": pl.String,
     "metric": pl.String,
     "system": pl.String,
@@ -53,12 +53,12 @@ class EvaluationResult:
     """Metrics of all systems and their paired differences.
 
     Attributes:
-        frame: columns of SCHEMA.
-        paired: columns of PAIRED_SCHEMA; NDCG, HR and MAP of one system minus those of each other system.
+        metrics: columns of SCHEMA.
+        comparisons: columns of PAIRED_SCHEMA; NDCG, HR and MAP of one system minus those of each other system.
     """
 
-    frame: pl.DataFrame
-    paired: pl.DataFrame
+    metrics: pl.DataFrame
+    comparisons: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class _SystemLists:
     sampled: IntArray | None
 
     def select(self, part: Slice) -> IntArray:
-        return (self.without_purchased if part.unbought else self.unchanged)[part.rows]
+        return (self.without_purchased if part.exclude_purchased else self.unchanged)[part.rows]
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ class Evaluator:
         k: length of the lists; HR, NDCG and MRR are always at 10.
         samples: of the bootstrap over users; there are ten times as many sign flips.
         seed: of bootstrap, sign flips and negatives.
-        cut: UTC seconds from which on the purchases are held out, if all users share one cutoff.
-        sampled: also rank the targets among this many sampled negatives per user; 0 = off.
+        cutoff: UTC seconds from which on the purchases are held out, if all users share one cutoff.
+        n_negatives: also rank the targets among this many sampled negatives per user; 0 = off.
         content: (n, d) rows of unit length, for diversity; without it diversity is left out.
-        first: the system the others are compared with; if it is missing, the system with the best NDCG.
+        reference: the system the others are compared with; if it is missing, the system with the best NDCG.
     """
 
     catalogue: Catalogue
@@ -94,20 +94,20 @@ class Evaluator:
     k: int = 12
     samples: int = 1000
     seed: int = 0
-    cut: int | None = None
-    sampled: int = 0
+    cutoff: int | None = None
+    n_negatives: int = 0
     content: npt.NDArray[np.floating] | sparse.csr_matrix | None = field(default=None, repr=False)
-    first: str = "recsys"
+    reference: str = "recsys"
 
-    def judge(self, cases: HoldoutCases, systems: Mapping[str, System]) -> EvaluationResult:
+    def evaluate(self, cases: HoldoutCases, systems: Mapping[str, System]) -> EvaluationResult:
         """Evaluate one or more systems on the same cases and histories."""
         bought_before = purchased_products(cases, self.train)
         lists = {name: self._recommend(cases, system, bought_before) for name, system in systems.items()}
         names = list(systems)
-        weights = metrics.rarity(_count_purchases(self.train))
+        weights = metrics.inverse_popularity(_count_purchases(self.train))
         rows: list[tuple[int, tuple[object, ...]]] = []
         paired_rows: list[tuple[object, ...]] = []
-        for part in slices(cases, self.catalogue, self.train, cut=self.cut):
+        for part in create_slices(cases, self.catalogue, self.train, cutoff=self.cutoff):
             accuracy = [self._compute_accuracy(lists[name], part, weights) for name in names]
             rows += self._summarize(part.name, names, accuracy)
             if part.name in _PAIRED_SLICES and len(names) > 1:
@@ -119,24 +119,24 @@ class Evaluator:
             rows += [(position, row) for row in catalogue_rows]
         ordered = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
         return EvaluationResult(
-            pl.DataFrame(ordered, schema=SCHEMA, orient="row"),
-            pl.DataFrame(paired_rows, schema=PAIRED_SCHEMA, orient="row"),
+            pl.DataFrame(ordered, schema=METRIC_SCHEMA, orient="row"),
+            pl.DataFrame(paired_rows, schema=COMPARISON_SCHEMA, orient="row"),
         )
 
     def _recommend(self, cases: HoldoutCases, system: System, bought_before: Targets) -> _SystemLists:
         unchanged = system(cases.histories, max(10, self.k))
         sampled = None
-        if self.sampled:
+        if self.n_negatives:
             sellable = self.catalogue.sellable
-            negatives = sample_negatives(cases, bought_before, sellable, number=self.sampled, seed=self.seed)
-            sampled = rank_among_negatives(system, cases, negatives, n=len(sellable), k=max(10, self.k))
+            negatives = sample_negatives(cases, bought_before, sellable, count=self.n_negatives, seed=self.seed)
+            sampled = rank_among_negatives(system, cases, negatives, n_items=len(sellable), k=max(10, self.k))
         return _SystemLists(unchanged, drop_purchased(system, cases, unchanged, bought_before), sampled)
 
     def _compute_accuracy(self, lists: _SystemLists, part: Slice, weights: DoubleArray) -> dict[str, DoubleArray]:
-        out = metric_values(lists.select(part), part.targets, self.k, worth=weights)
-        if lists.sampled is not None and not part.unbought:
-            sampled = metric_values(lists.sampled[part.rows], part.targets, self.k, worth=weights)
-            out |= {f"{metric} (sampled {self.sampled})": values for metric, values in sampled.items()}
+        out = metric_values(lists.select(part), part.targets, self.k, weights=weights)
+        if lists.sampled is not None and not part.exclude_purchased:
+            sampled = metric_values(lists.sampled[part.rows], part.targets, self.k, weights=weights)
+            out |= {f"{metric} (sampled {self.n_negatives})": values for metric, values in sampled.items()}
         return out
 
     def _compute_beyond_accuracy(self, cases: HoldoutCases, lists: IntArray) -> dict[str, DoubleArray]:
@@ -144,7 +144,10 @@ class Evaluator:
         out = {"novelty": beyond_accuracy.novelty(top_k, _count_purchases(self.train))}
         if self.content is not None:
             out["diversity"] = beyond_accuracy.diversity(top_k, self.content)
-        categories, prices = beyond_accuracy.categories(self.catalogue), beyond_accuracy.prices(self.catalogue)
+        categories, prices = (
+            beyond_accuracy.category_codes(self.catalogue),
+            beyond_accuracy.price_deciles(self.catalogue),
+        )
         out["category_calibration"] = beyond_accuracy.calibration(top_k, history, categories)
         out["price_calibration"] = beyond_accuracy.calibration(top_k, history, prices)
         return {f"{name}@{self.k}": values for name, values in out.items()}
@@ -178,8 +181,8 @@ class Evaluator:
         self, part: str, names: list[str], per_system: list[dict[str, DoubleArray]]
     ) -> list[tuple[object, ...]]:
         """Return one row per metric and other system: the difference to the reference system and its tests."""
-        if self.first in names:
-            reference = names.index(self.first)
+        if self.reference in names:
+            reference = names.index(self.reference)
         else:
             reference = int(np.argmax([values["ndcg@10"].mean() for values in per_system]))
         others = [position for position in range(len(names)) if position != reference]
@@ -221,25 +224,27 @@ def backtest(
         Columns system, slice, metric (`ndcg@10`, `hr@10`, `map@k`, `coverage@k`, ...), value, low, high (95 %), users.
     """
     if not systems:
-        return pl.DataFrame(schema=SCHEMA)
-    return Evaluator(catalogue, train, k=k, samples=samples, seed=seed, content=content).judge(cases, systems).frame
+        return pl.DataFrame(schema=METRIC_SCHEMA)
+    return (
+        Evaluator(catalogue, train, k=k, samples=samples, seed=seed, content=content).evaluate(cases, systems).metrics
+    )
 
 
-def metric_values(lists: IntArray, targets: Targets, k: int, *, worth: DoubleArray) -> dict[str, DoubleArray]:
-    """Compute each metric per user; `worth` (n,) weights the products in the debiased recall."""
-    hits, n_targets = metrics.hits(lists, targets), metrics.sizes(targets)
+def metric_values(lists: IntArray, targets: Targets, k: int, *, weights: DoubleArray) -> dict[str, DoubleArray]:
+    """Compute each metric per user; `weights` (n,) weights the products in the debiased recall."""
+    hits, n_targets = metrics.hit_matrix(lists, targets), metrics.target_counts(targets)
     functions: dict[str, Callable[[], DoubleArray]] = {
         "ndcg@10": lambda: metrics.ndcg(hits, n_targets, 10),
-        "hr@10": lambda: metrics.hr(hits, 10),
+        "hr@10": lambda: metrics.hit_rate(hits, 10),
         "mrr@10": lambda: metrics.reciprocal_rank(hits, 10),
         f"map@{k}": lambda: metrics.average_precision(hits, n_targets, k),
         f"recall@{k}": lambda: metrics.recall(hits, n_targets, k),
         f"precision@{k}": lambda: metrics.precision(hits, k),
-        f"debiased_recall@{k}": lambda: metrics.debiased_recall(lists, hits, targets, worth, k=k),
+        f"debiased_recall@{k}": lambda: metrics.debiased_recall(lists, hits, targets, weights, k=k),
     }
     return {name: compute() for name, compute in functions.items()}
 
 
 def _count_purchases(train: Interactions) -> IntArray:
     """Count the purchases of each product: (n,)."""
-    return purchases(train).counts()
+    return purchase_events(train).counts()

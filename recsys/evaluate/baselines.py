@@ -24,14 +24,14 @@ Scorer = Callable[[Histories], DoubleArray]
 System = Callable[[Histories, int], IntArray]
 
 
-def purchases(interactions: Interactions) -> Interactions:
+def purchase_events(interactions: Interactions) -> Interactions:
     """Return the purchase events."""
     return interactions.where(interactions.event_type == PURCHASE_CODE)
 
 
-def matrix(interactions: Interactions) -> sparse.csr_matrix:
+def purchase_matrix(interactions: Interactions) -> sparse.csr_matrix:
     """Build the binary user-product matrix of purchases, repeats counted once: (u, n) float32."""
-    bought = purchases(interactions)
+    bought = purchase_events(interactions)
     user_items = sparse.csr_matrix(
         (np.ones(len(bought), np.float32), (bought.user, bought.item)), shape=(bought.n_users, bought.n_items)
     )
@@ -39,9 +39,9 @@ def matrix(interactions: Interactions) -> sparse.csr_matrix:
     return user_items
 
 
-def popular(interactions: Interactions, *, days: float | None = None, now: int | None = None) -> Scorer:
+def popularity(interactions: Interactions, *, days: float | None = None, now: int | None = None) -> Scorer:
     """Score products by their number of purchases, in the last `days` days before `now` if both are given."""
-    bought = purchases(interactions)
+    bought = purchase_events(interactions)
     if days is not None and now is not None:
         bought = bought.where(bought.time >= now - int(days * DAY))
     counts = bought.counts().astype(np.float64)
@@ -61,12 +61,12 @@ def repurchase(n_items: int) -> Scorer:
     return scores
 
 
-def item_item(interactions: Interactions, *, shrinkage: float = 10.0, decay: float = 0.8) -> Scorer:
+def item_knn(interactions: Interactions, *, shrinkage: float = 10.0, decay: float = 0.8) -> Scorer:
     """Item-item kNN: shrunk cosine over users (Sarwar et al. 2001).
 
     The cosines are summed over the history, each weighted by decay ** p for the p-th product back.
     """
-    user_items = matrix(interactions)
+    user_items = purchase_matrix(interactions)
     n_buyers = np.asarray(user_items.sum(axis=0)).ravel()
     shared = (user_items.T @ user_items).tocoo()
     off_diagonal = shared.row != shared.col
@@ -121,7 +121,7 @@ def weighted_sum(parts: Sequence[tuple[float, Scorer]]) -> Scorer:
     return scores
 
 
-def relative(scorer: Scorer) -> Scorer:
+def normalize_scores(scorer: Scorer) -> Scorer:
     """Divide each user's scores by the user's largest score."""
 
     def scores(histories: Histories) -> DoubleArray:
@@ -138,21 +138,21 @@ def log1p_scores(scorer: Scorer) -> Scorer:
 
 
 def to_ranked_lists(
-    scorer: Scorer, *, exclude_seen: bool, allowed: BoolArray | None = None, block: int = 256
+    scorer: Scorer, *, exclude_purchased: bool, allowed: BoolArray | None = None, batch_size: int = 256
 ) -> System:
     """Turn scores into ranked lists of products with a score above 0, ties by lower row.
 
-    With `exclude_seen`, the products the user has bought are removed.
+    With `exclude_purchased`, the products the user has bought are removed.
     """
 
     def system(histories: Histories, k: int) -> IntArray:
         out = np.full((len(histories), k), -1, np.int64)
-        for start in range(0, len(histories), block):
-            batch = take_histories(histories, np.arange(start, min(start + block, len(histories))))
+        for start in range(0, len(histories), batch_size):
+            batch = take_histories(histories, np.arange(start, min(start + batch_size, len(histories))))
             scores = scorer(batch)
             if allowed is not None:
                 scores[:, ~allowed] = -np.inf
-            if exclude_seen:
+            if exclude_purchased:
                 user, column = np.nonzero(batch.mask & (batch.event_types == PURCHASE_CODE))
                 scores[user, batch.items[user, column]] = -np.inf
             # Only scores that reach the k-th best, ties included, have to be sorted. Rows with few positive scores are

@@ -58,7 +58,7 @@ def diversity(lists: Lists, content: npt.NDArray[np.floating] | Sparse) -> Doubl
     return out
 
 
-def calibration(lists: Lists, history: Lists, groups: IntArray, *, alpha: float = 0.01) -> DoubleArray:
+def calibration(lists: Lists, history: Lists, categories: IntArray, *, alpha: float = 0.01) -> DoubleArray:
     """KL divergence of a list's category mix from that of the history (Steck 2018): (b,) nats, 0 = equal.
 
     KL(p | (1 - alpha) q + alpha p), where p are the category shares in the history and q those in the list.
@@ -66,26 +66,26 @@ def calibration(lists: Lists, history: Lists, groups: IntArray, *, alpha: float 
     Args:
         lists: (b, k).
         history: (b, t) products of the user's events, -1 = empty.
-        groups: (n,) category of each product, -1 = unknown, which does not count.
+        categories: (n,) category of each product, -1 = unknown, which does not count.
         alpha: keeps the divergence finite where the list lacks a category.
 
     Returns:
         NaN for users whose history has no product of a known category.
     """
-    n_categories = int(groups.max(initial=UNKNOWN)) + 1
+    n_categories = int(categories.max(initial=UNKNOWN)) + 1
     out = np.full(len(lists), np.nan)
     if not n_categories:
         return out
     for start in range(0, len(lists), _BATCH_SIZE):
-        p = _compute_shares(history[start : start + _BATCH_SIZE], groups, n_categories)
-        q = _compute_shares(lists[start : start + _BATCH_SIZE], groups, n_categories)
+        p = _compute_shares(history[start : start + _BATCH_SIZE], categories, n_categories)
+        q = _compute_shares(lists[start : start + _BATCH_SIZE], categories, n_categories)
         ratio = np.divide(p, (1 - alpha) * q + alpha * p, out=np.ones_like(p), where=p > 0)
         divergence = (p * np.log(ratio)).sum(axis=1)
         out[start : start + len(p)] = np.where(p.sum(axis=1) > 0, np.maximum(divergence, 0.0), np.nan)
     return out
 
 
-def categories(catalogue: Catalogue) -> IntArray:
+def category_codes(catalogue: Catalogue) -> IntArray:
     """Return the category code of each product, -1 = none: (n,)."""
     if schema.CATEGORY not in catalogue.frame.columns:
         return np.full(len(catalogue), UNKNOWN, np.int64)
@@ -94,7 +94,7 @@ def categories(catalogue: Catalogue) -> IntArray:
     return np.array([codes.get(name, UNKNOWN) for name in values], np.int64)
 
 
-def prices(catalogue: Catalogue) -> IntArray:
+def price_deciles(catalogue: Catalogue) -> IntArray:
     """Return the price decile of each product within its currency, -1 = no price: (n,)."""
     frame = catalogue.frame
     if schema.PRICE not in frame.columns:

@@ -38,38 +38,38 @@ class ShopView:
     interactions: Interactions
 
 
-Build = Callable[[ShopView], System]
-AS_IS = "unchanged"
+SystemBuilder = Callable[[ShopView], System]
+UNCHANGED = "unchanged"
 
 
-def perturbed_views(
-    catalogue: Catalogue, interactions: Interactions, held: Split, *, seed: int = 0
+def perturb_holdout(
+    catalogue: Catalogue, interactions: Interactions, split: Split, *, seed: int = 0
 ) -> dict[str, ShopView]:
     """Return the shop unchanged, and copies whose holdout is changed at random.
 
     Args:
         catalogue: n products.
         interactions: all events.
-        held: the split of these events.
+        split: the split of these events.
         seed: of the changes.
 
     Returns:
-        By the name of the change, `AS_IS` first. With a cutoff: other events (`events`), three times as many
+        By the name of the change, `UNCHANGED` first. With a cutoff: other events (`events`), three times as many
         (`counts`), none (`nothing`), other texts, prices and images of the products created since (`texts`, if there
         are such products). Without one: other products as targets (`targets`).
     """
     g = np.random.default_rng(seed)
-    if held.cut is None:
-        return _replace_targets(catalogue, interactions, held, g)
-    past = TrainingView.of(catalogue, held.train, now=held.cut, cut=held.cut)
+    if split.cutoff is None:
+        return _replace_targets(catalogue, interactions, split, g)
+    past = TrainingView.from_catalogue(catalogue, split.train, now=split.cutoff, cutoff=split.cutoff)
     without_new = dataclasses.replace(catalogue, sellable=catalogue.sellable & past.known)
-    back = held.back
+    back = split.held_out
     # products unknown at the cutoff may be bought after it in every shop
     user, item = interactions.user.copy(), interactions.item.copy()
     user[back] = g.integers(0, interactions.n_users, int(back.sum()))
     item[back] = g.integers(0, interactions.n_items, int(back.sum()))
     out = {
-        AS_IS: ShopView(without_new, interactions),
+        UNCHANGED: ShopView(without_new, interactions),
         "events": ShopView(without_new, _replace_columns(interactions, user=user, item=item)),
         "counts": ShopView(without_new, _repeat_events(interactions, np.where(back, 3, 1))),
         "nothing": ShopView(without_new, interactions.where(~back)),
@@ -79,20 +79,20 @@ def perturbed_views(
     return out
 
 
-def find_leaks(build: Build, changed: Mapping[str, ShopView], histories: Histories, *, k: int = 20) -> list[str]:
+def find_leaks(build: SystemBuilder, views: Mapping[str, ShopView], histories: Histories, *, k: int = 20) -> list[str]:
     """Return the names of the changes that alter any list: none if the system uses nothing of the holdout.
 
     Args:
         build: creates the system from a shop; it splits off the holdout itself, as it does in an evaluation.
-        changed: by `perturbed_views`.
+        views: by `perturb_holdout`.
         histories: of b users, before the cutoff.
         k: length of the lists.
     """
-    expected = build(changed[AS_IS])(histories, k)
+    expected = build(views[UNCHANGED])(histories, k)
     return [
         name
-        for name, view in changed.items()
-        if name != AS_IS and not np.array_equal(build(view)(histories, k), expected)
+        for name, view in views.items()
+        if name != UNCHANGED and not np.array_equal(build(view)(histories, k), expected)
     ]
 
 
@@ -103,8 +103,8 @@ def _replace_targets(
 
     All other held-out events are removed, so that only the targets differ.
     """
-    events = interactions.where(~split.back | (interactions.event_type == PURCHASE_CODE))
-    is_target = split.back[~split.back | (interactions.event_type == PURCHASE_CODE)]
+    events = interactions.where(~split.held_out | (interactions.event_type == PURCHASE_CODE))
+    is_target = split.held_out[~split.held_out | (interactions.event_type == PURCHASE_CODE)]
     time, item = events.time + is_target, events.item.copy()
     for event in np.flatnonzero(is_target).tolist():
         user_items = events.item[events.starts[events.user[event]] : events.starts[events.user[event] + 1]]
@@ -112,7 +112,7 @@ def _replace_targets(
         if len(other_items):
             item[event] = g.choice(other_items)
     return {
-        AS_IS: ShopView(catalogue, _replace_columns(events, time=time)),
+        UNCHANGED: ShopView(catalogue, _replace_columns(events, time=time)),
         "targets": ShopView(catalogue, _replace_columns(events, time=time, item=item)),
     }
 

@@ -13,23 +13,29 @@ from scipy.linalg import lapack
 
 from recsys.data.interactions import Histories, Interactions
 from recsys.errors import DataContractError
-from recsys.evaluate.baselines import Scorer, history_weights, matrix
+from recsys.evaluate.baselines import Scorer, history_weights, purchase_matrix
 from recsys.types import DoubleArray, FloatArray, IntArray
 
-MOST = 15_000
+MAX_EASE_PRODUCTS = 15_000
 """Most products of an EASE model: their square matrix is inverted, 0.9 GB and minutes of one core at this size."""
 _MAX_CELLS = 500_000
 _TILE_SIZE = 1024
 
 
-def ease_products(interactions: Interactions, *, most: int = MOST) -> IntArray:
-    """Select the at most `most` products with the most buyers for EASE, ascending rows."""
-    n_buyers = np.asarray(matrix(interactions).sum(axis=0)).ravel()
+def select_ease_products(interactions: Interactions, *, max_products: int = MAX_EASE_PRODUCTS) -> IntArray:
+    """Select the at most `max_products` products with the most buyers for EASE, ascending rows."""
+    n_buyers = np.asarray(purchase_matrix(interactions).sum(axis=0)).ravel()
     order = np.lexsort((np.arange(len(n_buyers)), -n_buyers))
-    return np.sort(order[: min(most, int((n_buyers > 0).sum()))])
+    return np.sort(order[: min(max_products, int((n_buyers > 0).sum()))])
 
 
-def ease(interactions: Interactions, *, regularization: float = 150.0, decay: float = 0.8, most: int = MOST) -> Scorer:
+def ease(
+    interactions: Interactions,
+    *,
+    regularization: float = 150.0,
+    decay: float = 0.8,
+    max_products: int = MAX_EASE_PRODUCTS,
+) -> Scorer:
     """EASE: ridge regression of each purchase on the user's other purchases, zero diagonal (Steck 2019).
 
     B = I - P diag(P)^-1 with P = (X'X + regularization I)^-1.
@@ -38,13 +44,13 @@ def ease(interactions: Interactions, *, regularization: float = 150.0, decay: fl
         interactions: the training events.
         regularization: ridge.
         decay: factor on the weight of each product further back in the history.
-        most: products at most; the others score 0.
+        max_products: products at most; the others score 0.
     """
-    items = ease_products(interactions, most=most)
-    user_items = matrix(interactions)[:, items]
+    items = select_ease_products(interactions, max_products=max_products)
+    user_items = purchase_matrix(interactions)[:, items]
     gram = np.asarray((user_items.T @ user_items).todense(), np.float32)
     gram[np.diag_indices(len(items))] += np.float32(regularization)
-    weights = inverse(gram)
+    weights = invert(gram)
     weights /= -np.diag(weights).copy()
     weights[np.diag_indices(len(items))] = 0.0
 
@@ -57,7 +63,7 @@ def ease(interactions: Interactions, *, regularization: float = 150.0, decay: fl
     return scores
 
 
-def inverse(gram: FloatArray) -> FloatArray:
+def invert(gram: FloatArray) -> FloatArray:
     """Invert a symmetric positive definite matrix by Cholesky, in place where LAPACK can: (m, m).
 
     Raises:
@@ -103,20 +109,22 @@ def als(
         sweeps: over users and products.
         seed: of the products' initial factors.
     """
-    user_items = matrix(interactions)
+    user_items = purchase_matrix(interactions)
     user_items = user_items[np.diff(user_items.indptr) > 0]
     item_users = sparse.csr_matrix(user_items.T)
     items = np.random.default_rng(seed).normal(0, factors**-0.5, (user_items.shape[1], factors)).astype(np.float32)
     items[np.diff(item_users.indptr) == 0] = 0.0
     users = np.zeros((user_items.shape[0], factors), np.float32)
     for _ in range(sweeps):
-        users = conjugate_gradient(user_items, items, start=users, alpha=alpha, regularization=regularization)
-        items = conjugate_gradient(item_users, users, start=items, alpha=alpha, regularization=regularization)
+        users = conjugate_gradient(user_items, items, initial=users, alpha=alpha, regularization=regularization)
+        items = conjugate_gradient(item_users, users, initial=items, alpha=alpha, regularization=regularization)
 
     def scores(histories: Histories) -> DoubleArray:
         bought = history_weights(histories, interactions.n_items, 1.0).astype(np.float32)
         zeros = np.zeros((len(histories), factors), np.float32)
-        folded_in = conjugate_gradient(bought, items, start=zeros, alpha=alpha, regularization=regularization, steps=20)
+        folded_in = conjugate_gradient(
+            bought, items, initial=zeros, alpha=alpha, regularization=regularization, steps=20
+        )
         return np.asarray(folded_in @ items.T, np.float64)
 
     return scores
@@ -124,9 +132,9 @@ def als(
 
 def conjugate_gradient(
     pairs: sparse.csr_matrix,
-    other: FloatArray,
+    fixed_factors: FloatArray,
     *,
-    start: FloatArray,
+    initial: FloatArray,
     alpha: float,
     regularization: float,
     steps: int = 3,
@@ -135,8 +143,8 @@ def conjugate_gradient(
 
     Args:
         pairs: (b, m) ones.
-        other: (m, f) factors of the other side, which are fixed.
-        start: (b, f) initial solution.
+        fixed_factors: (m, f) factors of the other side, which are fixed.
+        initial: (b, f) initial solution.
         alpha: added to the confidence by a pair.
         regularization: ridge.
         steps: of conjugate gradients; f steps solve the system exactly.
@@ -144,19 +152,21 @@ def conjugate_gradient(
     Returns:
         (b, f), zeros for a row without a pair.
     """
-    gram = other.T @ other + np.float32(regularization) * np.eye(other.shape[1], dtype=np.float32)
+    gram = fixed_factors.T @ fixed_factors + np.float32(regularization) * np.eye(
+        fixed_factors.shape[1], dtype=np.float32
+    )
     row = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
 
     def multiply(x: FloatArray) -> FloatArray:
         inner = np.empty(len(row), np.float32)
         for first in range(0, len(row), _MAX_CELLS):
             block = slice(first, first + _MAX_CELLS)
-            inner[block] = np.einsum("mf,mf->m", x[row[block]], other[pairs.indices[block]])
+            inner[block] = np.einsum("mf,mf->m", x[row[block]], fixed_factors[pairs.indices[block]])
         weighted = sparse.csr_matrix((inner * np.float32(alpha), pairs.indices, pairs.indptr), shape=pairs.shape)
-        return np.asarray(x @ gram + weighted @ other, np.float32)
+        return np.asarray(x @ gram + weighted @ fixed_factors, np.float32)
 
-    x = np.where((np.diff(pairs.indptr) > 0)[:, None], start, np.float32(0))
-    residual = np.asarray((1 + alpha) * (pairs @ other), np.float32) - multiply(x)
+    x = np.where((np.diff(pairs.indptr) > 0)[:, None], initial, np.float32(0))
+    residual = np.asarray((1 + alpha) * (pairs @ fixed_factors), np.float32) - multiply(x)
     direction, squared_norm = residual.copy(), (residual * residual).sum(axis=1)
     tiny = np.float32(1e-20)
     for _ in range(steps):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from recsys.types import BoolArray, DoubleArray, IntArray
 
 
-def hits(lists: npt.NDArray[np.integer], targets: Sequence[npt.NDArray[np.integer]]) -> BoolArray:
+def hit_matrix(lists: npt.NDArray[np.integer], targets: Sequence[npt.NDArray[np.integer]]) -> BoolArray:
     """Mark the positions that hold a target; a product listed twice counts once: (b, k) bool."""
     if not len(lists):
         return np.zeros(lists.shape, np.bool_)
@@ -31,49 +31,49 @@ def hits(lists: npt.NDArray[np.integer], targets: Sequence[npt.NDArray[np.intege
     return np.asarray(is_target & ~is_repeated)
 
 
-def sizes(targets: Sequence[npt.NDArray[np.integer]]) -> IntArray:
+def target_counts(targets: Sequence[npt.NDArray[np.integer]]) -> IntArray:
     """Count the distinct targets of each user: (b,) int64."""
     return np.array([len(set(items.tolist())) for items in targets], np.int64)
 
 
-def hr(found: BoolArray, k: int) -> DoubleArray:
+def hit_rate(hits: BoolArray, k: int) -> DoubleArray:
     """Hit rate: 1 if any of the first k products is a target, else 0: (b,)."""
-    return np.asarray(found[:, :k].any(axis=1), np.float64)
+    return np.asarray(hits[:, :k].any(axis=1), np.float64)
 
 
-def ndcg(found: BoolArray, size: npt.NDArray[np.integer], k: int) -> DoubleArray:
+def ndcg(hits: BoolArray, n_targets: npt.NDArray[np.integer], k: int) -> DoubleArray:
     """Normalised discounted cumulative gain at k with binary gains (Järvelin & Kekäläinen 2002): (b,)."""
     discount: DoubleArray = np.reciprocal(np.log2(np.arange(2, k + 2, dtype=np.float64)))
     ideal: DoubleArray = np.zeros(k + 1)
     ideal[1:] = np.cumsum(discount)
-    gain = (found[:, :k] * discount[: found[:, :k].shape[1]]).sum(axis=1)
-    return np.asarray(gain / ideal[np.minimum(size, k)])
+    gain = (hits[:, :k] * discount[: hits[:, :k].shape[1]]).sum(axis=1)
+    return np.asarray(gain / ideal[np.minimum(n_targets, k)])
 
 
-def average_precision(found: BoolArray, size: npt.NDArray[np.integer], k: int) -> DoubleArray:
+def average_precision(hits: BoolArray, n_targets: npt.NDArray[np.integer], k: int) -> DoubleArray:
     """Average precision at k; its mean over users is MAP@k as defined by the H&M competition: (b,)."""
-    top_hits = found[:, :k]
+    top_hits = hits[:, :k]
     precision_at = np.cumsum(top_hits, axis=1) / np.arange(1, top_hits.shape[1] + 1)
-    return np.asarray((precision_at * top_hits).sum(axis=1) / np.minimum(size, k))
+    return np.asarray((precision_at * top_hits).sum(axis=1) / np.minimum(n_targets, k))
 
 
-def reciprocal_rank(found: BoolArray, k: int) -> DoubleArray:
+def reciprocal_rank(hits: BoolArray, k: int) -> DoubleArray:
     """1 / rank of the first target within the first k, else 0; its mean is MRR@k (Voorhees 1999): (b,)."""
-    top_hits = found[:, :k]
+    top_hits = hits[:, :k]
     return np.where(top_hits.any(axis=1), 1.0 / (1.0 + top_hits.argmax(axis=1)), 0.0)
 
 
-def recall(found: BoolArray, size: npt.NDArray[np.integer], k: int) -> DoubleArray:
+def recall(hits: BoolArray, n_targets: npt.NDArray[np.integer], k: int) -> DoubleArray:
     """Share of the targets among the first k products: (b,)."""
-    return np.asarray(found[:, :k].sum(axis=1) / size)
+    return np.asarray(hits[:, :k].sum(axis=1) / n_targets)
 
 
-def precision(found: BoolArray, k: int) -> DoubleArray:
+def precision(hits: BoolArray, k: int) -> DoubleArray:
     """Share of the first k positions that hold a target; empty positions count as misses: (b,)."""
-    return np.asarray(found[:, :k].sum(axis=1) / k)
+    return np.asarray(hits[:, :k].sum(axis=1) / k)
 
 
-def rarity(counts: npt.NDArray[np.integer], *, power: float = 0.5) -> DoubleArray:
+def inverse_popularity(counts: npt.NDArray[np.integer], *, power: float = 0.5) -> DoubleArray:
     """Compute each product's weight in the debiased recall, (purchases + 1) ** -power: (n,).
 
     This is the inverse of the exposure propensity under a power law of popularity (Steck 2011; Yang et al. 2018).
@@ -83,9 +83,9 @@ def rarity(counts: npt.NDArray[np.integer], *, power: float = 0.5) -> DoubleArra
 
 def debiased_recall(
     lists: npt.NDArray[np.integer],
-    found: BoolArray,
+    hits: BoolArray,
     targets: Sequence[npt.NDArray[np.integer]],
-    worth: DoubleArray,
+    weights: DoubleArray,
     *,
     k: int,
 ) -> DoubleArray:
@@ -96,11 +96,11 @@ def debiased_recall(
 
     Args:
         lists: (b, k') product rows.
-        found: (b, k') hits, see `hits`.
+        hits: (b, k') hits, see `hit_matrix`.
         targets: b arrays of distinct products.
-        worth: (n,) weights from `rarity`.
+        weights: (n,) weights from `inverse_popularity`.
         k: cutoff.
     """
-    gain = (worth[np.maximum(lists[:, :k], 0)] * found[:, :k]).sum(axis=1)
-    target_weight = np.array([worth[items].sum() for items in targets])
+    gain = (weights[np.maximum(lists[:, :k], 0)] * hits[:, :k]).sum(axis=1)
+    target_weight = np.array([weights[items].sum() for items in targets])
     return np.asarray(gain / target_weight.mean()) if len(target_weight) else np.zeros(0)

@@ -18,7 +18,7 @@ _RECENT_DAYS = 7
 
 
 def _create_recent_popularity(view: TrainingView) -> Scorer:
-    return baselines.popular(view.train, days=_RECENT_DAYS, now=view.now)
+    return baselines.popularity(view.train, days=_RECENT_DAYS, now=view.now)
 
 
 def _create_ease(view: TrainingView) -> Scorer:
@@ -27,14 +27,14 @@ def _create_ease(view: TrainingView) -> Scorer:
 
 def _create_chain(view: TrainingView) -> Scorer:
     repurchase = baselines.repurchase(len(view.catalogue))
-    return baselines.chain(repurchase, baselines.item_item(view.train), _create_recent_popularity(view))
+    return baselines.chain(repurchase, baselines.item_knn(view.train), _create_recent_popularity(view))
 
 
 BASELINES: dict[str, Callable[[TrainingView], Scorer]] = {
-    "popular": lambda view: baselines.popular(view.train),
+    "popular": lambda view: baselines.popularity(view.train),
     "popular-7d": _create_recent_popularity,
     "repurchase": lambda view: baselines.repurchase(len(view.catalogue)),
-    "item-item": lambda view: baselines.item_item(view.train),
+    "item-item": lambda view: baselines.item_knn(view.train),
     "ease": _create_ease,
     "als": lambda view: linear_baselines.als(view.train, seed=view.seed),
     "tf-idf": lambda view: baselines.tfidf(view.catalogue, known=view.known),
@@ -61,17 +61,17 @@ def resolve_names(names: Sequence[str]) -> list[str]:
     return unique_names
 
 
-def create_baseline(name: str, past: TrainingView) -> tuple[str, System]:
+def create_baseline(name: str, view: TrainingView) -> tuple[str, System]:
     """Create a system and its display name.
 
     The name of EASE states its product limit if some bought products are left out.
     """
     display_name = name
     if name == "ease":
-        n_bought = int((baselines.purchases(past.train).counts() > 0).sum())
-        if n_bought > linear_baselines.MOST:
-            display_name = f"{name} ({linear_baselines.MOST:,} most bought)"
+        n_bought = int((baselines.purchase_events(view.train).counts() > 0).sum())
+        if n_bought > linear_baselines.MAX_EASE_PRODUCTS:
+            display_name = f"{name} ({linear_baselines.MAX_EASE_PRODUCTS:,} most bought)"
     system = baselines.to_ranked_lists(
-        BASELINES[name](past), exclude_seen=name not in _WITH_REPURCHASES, allowed=past.catalogue.sellable
+        BASELINES[name](view), exclude_purchased=name not in _WITH_REPURCHASES, allowed=view.catalogue.sellable
     )
     return display_name, system

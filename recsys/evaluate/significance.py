@@ -86,13 +86,13 @@ def bootstrap_interval(values: DoubleArray, *, samples: int, seed: int = 0, leve
 
 
 def paired_test(
-    one: DoubleArray, others: DoubleArray, *, samples: int, permutations: int | None = None, seed: int = 0
+    values: DoubleArray, other_values: DoubleArray, *, samples: int, permutations: int | None = None, seed: int = 0
 ) -> list[Difference]:
     """Compare one system with m others on the same b users.
 
     Args:
-        one: (b,) values of the system.
-        others: (b, m) values of the other systems.
+        values: (b,) values of the system.
+        other_values: (b, m) values of the other systems.
         samples: of the bootstrap; 0 = no interval and no p value.
         permutations: random sign flips; None = 10 * samples - 1.
         seed: of both.
@@ -100,7 +100,7 @@ def paired_test(
     Returns:
         One `Difference` for each of the others.
     """
-    differences = np.asarray(one, np.float64)[:, None] - np.asarray(others, np.float64)
+    differences = np.asarray(values, np.float64)[:, None] - np.asarray(other_values, np.float64)
     if not len(differences):
         return [Difference(*[_NAN] * 5) for _ in range(differences.shape[1])]
     means = bootstrap_means(differences, samples=samples, seed=seed)
@@ -116,23 +116,23 @@ def paired_test(
     return [Difference(*(float(value) for value in column)) for column in columns]
 
 
-def sign_flip_test(apart: DoubleArray, *, permutations: int, seed: int = 0) -> DoubleArray:
+def sign_flip_test(differences: DoubleArray, *, permutations: int, seed: int = 0) -> DoubleArray:
     """Permutation test of the mean of paired differences (Fisher 1935): two-sided p, (m,).
 
     If the two systems were equally good, the sign of each user's difference would be random. The observed signs count
     as one of the permutations, so that p is never 0; a difference of 0 for all users has p = 1.
 
     Args:
-        apart: (b, m) differences.
+        differences: (b, m) differences.
         permutations: random flips; 0 gives NaN.
         seed: of the flips.
     """
     if permutations < 1:
-        return np.full(apart.shape[1], np.nan)
+        return np.full(differences.shape[1], np.nan)
     g = np.random.default_rng(seed)
-    nonzero = apart[(apart != 0).any(axis=1)]
+    nonzero = differences[(differences != 0).any(axis=1)]
     threshold = np.abs(nonzero.sum(axis=0)) * (1 - 1e-9)
-    n_extreme: IntArray = np.ones(apart.shape[1], np.int64)
+    n_extreme: IntArray = np.ones(differences.shape[1], np.int64)
     block_size = max(1, _MAX_CELLS // max(1, len(nonzero)))
     for start in range(0, permutations, block_size):
         count = min(block_size, permutations - start)

@@ -18,7 +18,7 @@ from recsys.data.schema import PURCHASE_CODE
 from recsys.types import BoolArray, DoubleArray, IntArray
 
 Targets = tuple[IntArray, ...]
-Which = Callable[[IntArray], BoolArray]
+ProductFilter = Callable[[IntArray], BoolArray]
 NEW_PURCHASES = "new_purchases"
 
 
@@ -30,16 +30,18 @@ class Slice:
         name: as in the result table.
         rows: (s,) positions among the cases.
         targets: s arrays, the targets that count.
-        unbought: remove what a user had bought before from the list before it is evaluated.
+        exclude_purchased: remove what a user had bought before from the list before it is evaluated.
     """
 
     name: str
     rows: IntArray
     targets: Targets
-    unbought: bool = False
+    exclude_purchased: bool = False
 
 
-def slices(cases: HoldoutCases, catalogue: Catalogue, train: Interactions, *, cut: int | None = None) -> list[Slice]:
+def create_slices(
+    cases: HoldoutCases, catalogue: Catalogue, train: Interactions, *, cutoff: int | None = None
+) -> list[Slice]:
     """Split the cases by user and by product.
 
     The slices: all, without repeat purchases, by history length, by popularity and image of the target, new products.
@@ -49,7 +51,7 @@ def slices(cases: HoldoutCases, catalogue: Catalogue, train: Interactions, *, cu
         cases: b users.
         catalogue: n products.
         train: the training events.
-        cut: UTC seconds of the cutoff; without it there is no slice of new products.
+        cutoff: UTC seconds of the cutoff; without it there is no slice of new products.
 
     Returns:
         The slices with at least one case.
@@ -71,15 +73,15 @@ def slices(cases: HoldoutCases, catalogue: Catalogue, train: Interactions, *, cu
         rows = all_rows[mask]
         out.append(Slice(name, rows, tuple(cases.targets[row] for row in rows.tolist())))
     counts, has_image = train.counts(), catalogue.images.present
-    by_product: dict[str, Which] = {
+    by_product: dict[str, ProductFilter] = {
         "unseen_products": lambda items: counts[items] == 0,
         "rare_products": lambda items: (counts[items] >= 1) & (counts[items] <= 2),
         "common_products": lambda items: counts[items] >= 3,
         "pictured_products": lambda items: has_image[items],
         "unpictured_products": lambda items: ~has_image[items],
     }
-    if cut is not None:
-        is_new = new_product_mask(catalogue, train, cut)
+    if cutoff is not None:
+        is_new = new_product_mask(catalogue, train, cutoff)
         by_product["new_products"] = lambda items: is_new[items]
     out += [
         _slice_by_targets(name, [items[which(items)] for items in cases.targets]) for name, which in by_product.items()
@@ -87,10 +89,10 @@ def slices(cases: HoldoutCases, catalogue: Catalogue, train: Interactions, *, cu
     return [part for part in out if len(part.rows)]
 
 
-def new_product_mask(catalogue: Catalogue, train: Interactions, cut: int) -> BoolArray:
-    """Mark products created since `cut`; without a creation time, those without an event: (n,) bool."""
+def new_product_mask(catalogue: Catalogue, train: Interactions, cutoff: int) -> BoolArray:
+    """Mark products created since `cutoff`; without a creation time, those without an event: (n,) bool."""
     created = creation_times(catalogue)
-    return np.where(np.isnan(created), train.counts() == 0, created >= cut)
+    return np.where(np.isnan(created), train.counts() == 0, created >= cutoff)
 
 
 def creation_times(catalogue: Catalogue) -> DoubleArray:

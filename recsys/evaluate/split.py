@@ -16,7 +16,7 @@ from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.errors import UsageError, suggestion
 from recsys.types import BoolArray, IntArray
 
-SPLITS = ("time", "last", "users")
+SPLIT_METHODS = ("time", "last", "users")
 _TEST_USER_RATIO = 5
 """The split by users holds out one in this many users."""
 
@@ -26,25 +26,25 @@ class Split:
     """A log split into training events and holdout cases.
 
     Attributes:
-        split: time, last or users.
+        method: time, last or users.
         train: the training events.
         cases: histories and targets.
-        cut: UTC seconds from which on all events are held out; None if each user has a different cutoff.
-        back: (e,) bool, the events of the log that are neither in `train` nor in a history.
+        cutoff: UTC seconds from which on all events are held out; None if each user has a different cutoff.
+        held_out: (e,) bool, the events of the log that are neither in `train` nor in a history.
     """
 
-    split: str
+    method: str
     train: Interactions
     cases: HoldoutCases
-    cut: int | None
-    back: BoolArray
+    cutoff: int | None
+    held_out: BoolArray
 
 
-def split(split: str, interactions: Interactions, *, days: float, max_users: int, seed: int) -> Split:
+def create_split(method: str, interactions: Interactions, *, days: float, max_users: int, seed: int) -> Split:
     """Split the log into training events and holdout cases.
 
     Args:
-        split: "time" (the last `days` days), "last" (the last purchase of each user) or "users" (a fifth of the users
+        method: "time" (the last `days` days), "last" (the last purchase of each user) or "users" (a fifth of the users
             is excluded from training, and the last of their distinct products is the target).
         interactions: the complete log.
         days: for the split by time.
@@ -54,24 +54,26 @@ def split(split: str, interactions: Interactions, *, days: float, max_users: int
     Raises:
         UsageError: the split is unknown, or the log has too few events or users for it.
     """
-    if split not in SPLITS:
-        raise UsageError(f"unknown split '{split}'{suggestion(split, SPLITS)} (known: {', '.join(SPLITS)})")
-    cut = last_days(interactions, days)
-    if split == "time":
+    if method not in SPLIT_METHODS:
+        raise UsageError(
+            f"unknown split '{method}'{suggestion(method, SPLIT_METHODS)} (known: {', '.join(SPLIT_METHODS)})"
+        )
+    cut = holdout_start(interactions, days)
+    if method == "time":
         train, cases = time_split(interactions, cut, max_users=max_users, seed=seed)
-        return Split(split, train, cases, cut, interactions.time >= cut)
-    if split == "last":
+        return Split(method, train, cases, cut, interactions.time >= cut)
+    if method == "last":
         train, cases, back = leave_one_out(interactions, max_users=max_users, seed=seed)
-        return Split(split, train, cases, None, back)
+        return Split(method, train, cases, None, back)
     test_users = _sample_test_users(interactions, max_users=max_users, seed=seed)
     train, cases = leave_last_of_test_users(interactions, test_users)
     target = np.full(interactions.n_users, -1, np.int64)
     target[cases.histories.users] = [items[0] for items in cases.targets]
     back = (interactions.item == target[interactions.user]) & (interactions.event_type == PURCHASE_CODE)
-    return Split(split, train, cases, None, back)
+    return Split(method, train, cases, None, back)
 
 
-def last_days(interactions: Interactions, days: float) -> int:
+def holdout_start(interactions: Interactions, days: float) -> int:
     """Return when the last `days` days of the log begin, UTC seconds; whole days begin at midnight.
 
     Raises:
@@ -86,7 +88,7 @@ def last_days(interactions: Interactions, days: float) -> int:
 
 
 def leave_last_of_test_users(
-    interactions: Interactions, users: npt.NDArray[np.integer], *, last: int = 200
+    interactions: Interactions, users: npt.NDArray[np.integer], *, max_history: int = 200
 ) -> tuple[Interactions, HoldoutCases]:
     """Train on all other users; the target of each test user is the last of the user's distinct products.
 
@@ -109,7 +111,7 @@ def leave_last_of_test_users(
             rows.append(user)
     if not purchases:
         raise UsageError("no test user has two products; nothing to complete")
-    length = min(last, max(len(events) for events in purchases) - 1)
+    length = min(max_history, max(len(events) for events in purchases) - 1)
     items = np.full((len(purchases), length), -1, np.int64)
     times, kinds = np.zeros_like(items), np.zeros(items.shape, np.int8)
     for row, events in enumerate(purchases):
@@ -123,7 +125,7 @@ def leave_last_of_test_users(
 
 
 def leave_one_out(
-    interactions: Interactions, *, last: int = 200, max_users: int | None = None, seed: int = 0
+    interactions: Interactions, *, max_history: int = 200, max_users: int | None = None, seed: int = 0
 ) -> tuple[Interactions, HoldoutCases, BoolArray]:
     """Leave one out: the target is the last purchase of each user, the history the events before it.
 
@@ -150,7 +152,7 @@ def leave_one_out(
     if max_users is not None and len(users) > max_users:
         sample = np.sort(np.random.default_rng(seed).choice(len(users), max_users, replace=False))
         users, newest = users[sample], newest[sample]
-    length = int(min(last, (train.starts[users + 1] - train.starts[users]).max()))
+    length = int(min(max_history, (train.starts[users + 1] - train.starts[users]).max()))
     targets = tuple(interactions.item[event : event + 1] for event in newest.tolist())
     return train, HoldoutCases(train.histories(users, length), targets, int(train.time.max()) + 1), back
 

@@ -39,14 +39,16 @@ class TrainingView:
     seed: int = 0
 
     @staticmethod
-    def of(catalogue: Catalogue, train: Interactions, *, now: int, cut: int | None, seed: int = 0) -> TrainingView:
-        """Mark products created since `cut` without an earlier event as unknown; None = no cutoff.
+    def from_catalogue(
+        catalogue: Catalogue, train: Interactions, *, now: int, cutoff: int | None, seed: int = 0
+    ) -> TrainingView:
+        """Mark products created since `cutoff` without an earlier event as unknown; None = no cutoff.
 
         A product without a creation time counts as known: that it had not been bought says little.
         """
         known = np.ones(len(catalogue), np.bool_)
-        if cut is not None:
-            known = ~(creation_times(catalogue) >= cut) | (train.counts() > 0)
+        if cutoff is not None:
+            known = ~(creation_times(catalogue) >= cutoff) | (train.counts() > 0)
         return TrainingView(catalogue, train, now, known, seed)
 
     def without_new_products(self) -> tuple[Catalogue, Interactions]:

@@ -19,7 +19,7 @@ from recsys.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-ENV = "RECSYS_FAILPOINTS"
+ENV_VARIABLE = "RECSYS_FAILPOINTS"
 ACTIONS = ("kill", "raise", "enospc")
 _ENTRY = re.compile(r"(?P<name>[a-z0-9_.]+)=(?P<action>[a-z]+)(?:@(?P<nth>[1-9]\d*))?")
 
@@ -39,7 +39,7 @@ def parse_plan(text: str) -> dict[str, tuple[str, int]]:
         match = _ENTRY.fullmatch(entry)
         if match is None or match["action"] not in ACTIONS:
             raise ConfigError(
-                f"{ENV}: {entry!r} cannot be read; write NAME={'|'.join(ACTIONS)}, with @N for the N-th time"
+                f"{ENV_VARIABLE}: {entry!r} cannot be read; write NAME={'|'.join(ACTIONS)}, with @N for the N-th time"
             )
         plan[match["name"]] = (match["action"], int(match["nth"] or 1))
     return plan
@@ -60,7 +60,7 @@ def arm(plan: Mapping[str, tuple[str, int]]) -> Callable[[str], None]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
         raise InjectedError(f"fail-point {name}")
 
-    log.warning("fail-points are armed (%s): %s", ENV, ", ".join(plan))
+    log.warning("fail-points are armed (%s): %s", ENV_VARIABLE, ", ".join(plan))
     return run_action
 
 
@@ -68,5 +68,5 @@ def _do_nothing(name: str) -> None:  # noqa: ARG001 - same signature as an armed
     return
 
 
-_plan = parse_plan(os.environ.get(ENV, ""))
+_plan = parse_plan(os.environ.get(ENV_VARIABLE, ""))
 failpoint: Callable[[str], None] = arm(_plan) if _plan else _do_nothing

@@ -50,6 +50,6 @@ class LocalExecutor:
             except TemporaryError as error:
                 logger.warning(
                     "%s shard %d of %d failed (%s); retrying, %d of %d",
-                    shard.stage, shard.index, shard.of, error, attempt + 1, retries,
+                    shard.stage, shard.index, shard.n_shards, error, attempt + 1, retries,
                 )  # fmt: skip
         return task.run(shard)

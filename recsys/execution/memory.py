@@ -52,7 +52,7 @@ def _find_mallopt() -> Callable[[int, int], int] | None:
 
 
 @contextmanager
-def gc_paused() -> Iterator[None]:
+def pause_gc() -> Iterator[None]:
     """Pause garbage collection while many rows are read: the collector would scan them repeatedly."""
     if not gc.isenabled():
         yield

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from recsys.errors import InterruptedRunError, TemporaryError, UsageError
 from recsys.execution import signals
-from recsys.execution.retries import ShardOutcome, ShardQueue, cores, run_shard
+from recsys.execution.retries import ShardOutcome, ShardQueue, available_cores, run_shard
 from recsys.execution.shards import Shard, ShardTask
 
 logger = logging.getLogger(__name__)
@@ -84,11 +84,11 @@ class ProcessExecutor:
             idle = next((worker for worker in workers if worker.shard is None), None)
             if idle is None and len(workers) >= max_workers:
                 return
-            shard = queue.next()
+            shard = queue.next_shard()
             if shard is None:
                 return
             if idle is None:
-                idle = _start_worker(task, threads=max(1, cores() // max_workers))
+                idle = _start_worker(task, threads=max(1, available_cores() // max_workers))
                 workers.append(idle)
             idle.shard = shard
             with suppress(BrokenPipeError, ConnectionResetError):  # it died: `_poll_worker` handles it
@@ -115,7 +115,7 @@ class ProcessExecutor:
                     if exit_code is not None and exit_code < 0
                     else f"with exit code {exit_code}"
                 )
-                queue.failed(
+                queue.record_failure(
                     shard,
                     TemporaryError(
                         f"its worker process ended {reason}; check that there is enough memory for all workers"
@@ -124,7 +124,7 @@ class ProcessExecutor:
             return None
         worker.shard = None
         if outcome.error is not None:
-            queue.failed(shard, outcome.raised())
+            queue.record_failure(shard, outcome.raised())
             return None
         return outcome  # type: ignore[no-any-return]  # messages of a pipe are untyped
 

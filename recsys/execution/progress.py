@@ -41,10 +41,10 @@ class StageTimer:
         peak_mb: peak resident memory of the process in MB at the end of each stage.
     """
 
-    def __init__(self, screen: ProgressDisplay | None = None) -> None:
+    def __init__(self, display: ProgressDisplay | None = None) -> None:
         self.seconds: dict[str, float] = {}
         self.peak_mb: dict[str, float] = {}
-        self._display = screen
+        self._display = display
         self._started: dict[str, float] = {}
 
     def elapsed(self, name: str) -> float:
@@ -53,12 +53,12 @@ class StageTimer:
         return round(self.seconds.get(name, 0.0) + running, 3)
 
     @property
-    def shown(self) -> bool:
+    def has_display(self) -> bool:
         """Whether progress is displayed."""
         return self._display is not None
 
     @contextmanager
-    def stage(self, name: str, *, draws_itself: bool = False) -> Iterator[Progress]:
+    def stage(self, name: str, *, has_own_display: bool = False) -> Iterator[Progress]:
         """Time a stage; the times of a repeated stage are summed.
 
         Args:
@@ -67,7 +67,7 @@ class StageTimer:
         """
         started = self._started[name] = time.perf_counter()
         display = self._display
-        if display is not None and not draws_itself:
+        if display is not None and not has_own_display:
             display.begin(name)
 
         def progress(done: int, total: int, /, **figures: float) -> None:

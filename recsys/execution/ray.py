@@ -93,7 +93,7 @@ class RayExecutor:
                     if outcome.error is None:
                         yield shard, outcome.result
                     else:
-                        queue.failed(shard, outcome.raised())
+                        queue.record_failure(shard, outcome.to_exception())
         finally:
             with signals.defer_signals():
                 for actor in actors:
@@ -108,7 +108,7 @@ class RayExecutor:
         busy = [actor for actor, _ in running.values()]
         idle = [actor for actor in actors if actor not in busy]
         while idle or len(actors) < workers:
-            shard = queue.next()
+            shard = queue.next_shard()
             if shard is None:
                 for actor in idle:  # another process may be waiting for its core
                     self._ray.kill(actor)

@@ -6,7 +6,7 @@ In: a name of `ENGINES`. Out: an executor; Ray is imported only for the ray engi
 from __future__ import annotations
 
 from recsys.errors import UsageError, suggestion
-from recsys.execution.retries import cores
+from recsys.execution.retries import available_cores
 from recsys.execution.shards import Executor
 
 ENGINES = ("local", "processes", "ray")
@@ -37,4 +37,4 @@ def worker_count(name: str, workers: int) -> int:
     """Return the number of workers: `workers`, or by default (0) one, with processes one per core."""
     if workers:
         return workers
-    return 1 if name == "local" else max(1, cores())
+    return 1 if name == "local" else max(1, available_cores())

@@ -28,7 +28,7 @@ class ShardOutcome:
     error: str | None = None
     kind: type[Exception] | None = None
 
-    def raised(self) -> Exception:
+    def to_exception(self) -> Exception:
         """Return the error as an exception; a RecsysError keeps its class, and so its exit code."""
         message = self.error or "unknown error"
         if self.kind is not None and issubclass(self.kind, RecsysError) and self.kind is not InterruptedRunError:
@@ -59,11 +59,11 @@ class ShardQueue:
         self._retry_queue: deque[Shard] = deque()
         self._failures: Counter[int] = Counter()
 
-    def next(self) -> Shard | None:
+    def next_shard(self) -> Shard | None:
         """Return the next shard; None if there is none at the moment."""
         return self._retry_queue.popleft() if self._retry_queue else next(self._shards, None)
 
-    def failed(self, shard: Shard, error: Exception) -> None:
+    def record_failure(self, shard: Shard, error: Exception) -> None:
         """Queue a shard for a retry, or raise its error.
 
         Raises:
@@ -75,12 +75,12 @@ class ShardQueue:
             raise error
         logger.warning(
             "%s shard %d of %d failed (%s); retrying, %d of %d",
-            shard.stage, shard.index, shard.of, error, failures, self._retries,
+            shard.stage, shard.index, shard.n_shards, error, failures, self._retries,
         )  # fmt: skip
         self._retry_queue.append(shard)
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Return the number of processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

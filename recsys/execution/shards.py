@@ -30,11 +30,11 @@ class Shard:
     run_id: str
     stage: str
     index: int
-    of: int
+    n_shards: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.index < self.of:
-            raise UsageError(f"shard {self.index} of {self.of} does not exist; shards are numbered from 0")
+        if not 0 <= self.index < self.n_shards:
+            raise UsageError(f"shard {self.index} of {self.n_shards} does not exist; shards are numbered from 0")
 
 
 class ShardTask(Protocol[R_co]):
@@ -74,8 +74,8 @@ class Executor(Protocol):
         ...
 
 
-def plan(
-    run_id: str, stage: str, of: int, *, done: Collection[int] = (), part: int = 0, parts: int = 1
+def plan_shards(
+    run_id: str, stage: str, n_shards: int, *, finished: Collection[int] = (), part: int = 0, parts: int = 1
 ) -> Iterator[Shard]:
     """Yield the shards to run, in ascending order.
 
@@ -92,4 +92,4 @@ def plan(
     """
     if not 0 <= part < parts:
         raise UsageError(f"part {part} of {parts} does not exist; parts are numbered from 0")
-    return (Shard(run_id, stage, index, of) for index in range(part, of, parts) if index not in done)
+    return (Shard(run_id, stage, index, n_shards) for index in range(part, n_shards, parts) if index not in finished)

@@ -1,4 +1,4 @@
-"""The `audience` command: the users most likely to want a product, for a campaign or a restock message.
+"""The `show_audience` command: the users most likely to want a product, for a campaign or a restock message.
 
 In: an open project, a product id. Out: a frame of users, a result; nothing is written.
 """
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def audience(project: Project, product: str, *, k: int = 100) -> CommandResult:
+def show_audience(project: Project, product: str, *, k: int = 100) -> CommandResult:
     """Show the k users most likely to want a product; see `recsys.recommend.audience`."""
-    frame = audience_frame(project, product, k=k)
+    frame = find_audience(project, product, k=k)
     counts = {"found": frame.height, "users": len(project.dataset.users)}
     return CommandResult("audience", counts=counts, tables=[Table.from_frame(f"audience of {product}", frame)])
 
 
-def audience_frame(project: Project, product: str, *, k: int = 100) -> pl.DataFrame:
+def find_audience(project: Project, product: str, *, k: int = 100) -> pl.DataFrame:
     """Return the k users most likely to want a product.
 
     Args:
@@ -48,4 +48,4 @@ def audience_frame(project: Project, product: str, *, k: int = 100) -> pl.DataFr
     with project.progress.stage("audience") as progress:
         item = int(ids.rows([product])[0])
         users = project.dataset.users_to_score()
-        return audiences.audience(recommender, item, users=users, k=k, progress=progress)
+        return audiences.rank_audience(recommender, item, users=users, k=k, progress=progress)

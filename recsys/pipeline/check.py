@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
-from recsys.db.engine import read
+from recsys.db.engine import read_frame
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
 
@@ -24,10 +24,10 @@ def check_data(project: Project) -> CommandResult:
         (name, int(catalogue.frame[name].null_count()), round(catalogue.frame[name].null_count() / max(n, 1), 4))
         for name in catalogue.frame.columns
     ]
-    events = read(
+    events = read_frame(
         project.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 1"
     )
-    rejects = read(
+    rejects = read_frame(
         project.store.engine,
         "SELECT source, table_name, code, COUNT(*) AS rejected FROM rejected_rows "
         "GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3",

@@ -13,12 +13,12 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.db.engine import read
+from recsys.db.engine import read_frame
 from recsys.errors import ModelFolderError
 from recsys.pipeline.embed import update_embeddings
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.types import FloatArray
 from recsys.vectors.clustering import clusters
 from recsys.vectors.clustering.files import ClusterFiles, map_frame
@@ -46,12 +46,12 @@ def cluster_products(project: Project) -> CommandResult:
         )
     with project.progress.stage("map"):
         positions = _draw_map(project, table)
-    manifest = Manifest(table.model_id, project.dataset.fingerprint, settings.cluster.model_dump_json())
+    manifest = RunManifest(table.model_id, project.dataset.fingerprint, settings.cluster.model_dump_json())
     counts, metrics = _counts_and_metrics(clustering, settings.cluster.method)
     with project.store.begin_run("cluster", manifest, placement=PLACEMENT) as run:
         run.write_table("clusters_all", clustering.frame)
         run.write_table("cluster_members_all", clustering.members(table.ids))
-        run.finish(counts, {**metrics, "asked": clusters.method_key(settings.cluster), "free": clustering.free})
+        run.finish(counts, {**metrics, "asked": clusters.method_key(settings.cluster), "free": clustering.next_id})
         project.store.publish(run.run_id, guards=settings.publish)
     facts = {"run_id": run.run_id, "method": settings.cluster.method, "map": settings.cluster.map}
     map_table = None if positions is None else map_frame(table.ids, positions, clustering.cluster_id)
@@ -69,10 +69,10 @@ def cluster_products(project: Project) -> CommandResult:
 def _load_published(project: Project) -> PreviousClusters | None:
     """Load the published clusters; None if there are none."""
     engine = project.store.engine
-    members = read(engine, "SELECT product_id, cluster_id, run_id FROM product_clusters")
+    members = read_frame(engine, "SELECT product_id, cluster_id, run_id FROM product_clusters")
     if not members.height:
         return None
-    labels = read(engine, "SELECT cluster_id, label FROM cluster_labels WHERE cluster_id >= 0")
+    labels = read_frame(engine, "SELECT cluster_id, label FROM cluster_labels WHERE cluster_id >= 0")
     metrics: Mapping[str, Any] = project.store.run(str(members["run_id"][0]))["metrics"] or {}
     return PreviousClusters(
         members.select("product_id", "cluster_id"),
@@ -91,16 +91,16 @@ def _draw_map(project: Project, table: EmbeddingTable) -> FloatArray | None:
         previous = ClusterFiles.load(project.clusters_folder)
     except (FileNotFoundError, ModelFolderError):  # only a cache: without it the map is drawn from scratch
         previous = None
-    start = previous.positions(table.ids) if previous is not None and previous.facts.get("map") == method else None
+    start = previous.positions(table.ids) if previous is not None and previous.metadata.get("map") == method else None
     vectors = np.ascontiguousarray(table.vectors)
-    return project_2d(vectors, method, seed=project.settings.training.seed, last=start)
+    return project_2d(vectors, method, seed=project.settings.training.seed, previous=start)
 
 
 def _counts_and_metrics(clustering: clusters.Clustering, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return counts for the result and metrics for the run ledger."""
     counts: dict[str, Any] = {
         "products": len(clustering.cluster_id),
-        "clusters": clustering.number,
+        "clusters": clustering.n_clusters,
         "in_no_group": int((clustering.cluster_id < 0).sum()),
         "new": int((clustering.changes["change"] == "new").sum()),
         "retired": int((clustering.changes["change"] == "retired").sum()),
@@ -109,7 +109,7 @@ def _counts_and_metrics(clustering: clusters.Clustering, method: str) -> tuple[d
     metrics = {
         "method": method,
         "mean_distance": float(distances.mean()) if len(distances) else None,
-        "silhouette": None if clustering.taken is None else clustering.taken.silhouette,
+        "silhouette": None if clustering.selected is None else clustering.selected.silhouette,
         "tried": clustering.trial_table().to_dicts(),
         "changes": clustering.changes.to_dicts(),
     }

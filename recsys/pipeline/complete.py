@@ -66,7 +66,7 @@ def predict_attributes(
         raise UsageError(f"the least confidence must lie between 0 and 1, not {min_confidence}")
     model, catalogue = project.model, project.dataset.catalogue
     columns = completion.resolve_columns(catalogue, attributes)
-    completions, frames = [], [pl.DataFrame(schema=predictions.SCHEMA)]
+    completions, frames = [], [pl.DataFrame(schema=predictions.PREDICTION_SCHEMA)]
     with project.progress.stage("complete") as progress:
         for i, completed in enumerate(
             completion.predict_missing(catalogue, model, columns, seed=project.settings.training.seed)
@@ -79,38 +79,38 @@ def predict_attributes(
                 "confidence": completed.confidence[confident],
                 "model_version": model.content_version,
             }
-            frames.append(pl.DataFrame(predicted, schema=predictions.SCHEMA))
+            frames.append(pl.DataFrame(predicted, schema=predictions.PREDICTION_SCHEMA))
             completions.append((completed, int(confident.sum())))
             progress(i + 1, len(columns))
     frame = pl.concat(frames)
     with project.progress.stage("write"), project.store.engine.begin() as connection:
         names = [completion.display_name(name) for name in columns]
         only = None if attributes else model.content_version  # drops predictions of attributes that are gone
-        predictions.replace(connection, project.store.dialect, frame, attributes=names, only=only)
+        predictions.replace_predictions(connection, project.store.dialect, frame, attributes=names, model_version=only)
     rows = [
         (
             completed.attribute,
-            completed.missing,
+            completed.missing_count,
             filled,
-            completed.known,
-            completed.held,
+            completed.known_count,
+            completed.held_out_count,
             completed.accuracy,
-            completed.majority,
-            completed.error,
-            completed.why,
+            completed.majority_accuracy,
+            completed.calibration_error,
+            completed.reason,
         )
         for completed, filled in completions
     ]
     counts = {
         "products": len(catalogue),
         "attributes": len(columns),
-        "missing": sum(completed.missing for completed, _ in completions),
+        "missing": sum(completed.missing_count for completed, _ in completions),
         "filled": frame.height,
         "unsure": sum(len(completed.rows) for completed, _ in completions) - frame.height,
     }
     result = CommandResult(
         "complete",
-        status="done" if any(not completed.why for completed, _ in completions) else "nothing_new",
+        status="done" if any(not completed.reason for completed, _ in completions) else "nothing_new",
         counts=counts,
         warnings=[] if columns else ["no category, brand or attribute has a value, so there is nothing to learn from"],
         tables=[Table("attributes", COLUMNS, rows)],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recsys.config import FILE, load
+from recsys.config import FILE_NAME, load
 from recsys.data.demo import generate_shop
 from recsys.errors import UsageError
 from recsys.execution.progress import StageTimer
@@ -58,7 +58,7 @@ def run_demo(
         generate_shop(files, products=products, users=users, seed=seed)
     init_project(folder, progress, database=database, values={**QUICK, "training.seed": seed})
     with Project(load(folder, flags={"database.url": database}), progress) as project:
-        ingested = ingest(project, IngestRequest.of([files]))
+        ingested = ingest(project, IngestRequest.from_options([files]))
         nightly = run_nightly(project)
         frame = add_titles(project, project.store.recommendations(_sample_users(project), k=5))
         url = project.settings.database_url
@@ -68,7 +68,7 @@ def run_demo(
         run_id=nightly.run_id,
         counts={**ingested.counts, **nightly.counts},
         warnings=[*ingested.warnings, *nightly.warnings],
-        artifacts={"project": folder, "settings": folder / FILE, "database": database_name, **nightly.artifacts},
+        artifacts={"project": folder, "settings": folder / FILE_NAME, "database": database_name, **nightly.artifacts},
         tables=[Table.from_frame(f"recommendations for {_SHOWN_USERS} of {users} users", frame), *nightly.tables],
         notes=_next_steps(
             folder,

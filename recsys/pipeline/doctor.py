@@ -38,7 +38,7 @@ def check_environment(project: Project) -> CommandResult:
         warnings.append(f"only {free_gb:.1f} GB of disk are free at {folder}")
     rows.append(("database", redact(project.settings.database_url)))
     try:
-        counts = project.store.counts()
+        counts = project.store.row_counts()
     except RecsysError as error:
         warnings.append(str(error))
         rows.append(("database answers", "no"))

@@ -66,15 +66,15 @@ def embed_products(project: Project, *, full: bool = False, fail_if_noop: bool =
         NothingNewError: nothing was stale and `fail_if_noop`.
     """
     updated = _update_embeddings(project, project.catalogue, full=full)
-    unchanged = not (updated.encoded or updated.removed or updated.rewritten)
+    unchanged = not (updated.encoded_count or updated.removed_count or updated.is_rewritten)
     if unchanged and fail_if_noop:
         raise NothingNewError("every product already has its vector")
     return CommandResult(
         "embed",
         status="nothing_new" if unchanged else "done",
-        counts={"products": len(updated.table), "encoded": updated.encoded, "removed": updated.removed},
+        counts={"products": len(updated.table), "encoded": updated.encoded_count, "removed": updated.removed_count},
         artifacts={"embeddings": project.embeddings_folder},
-        notes=[f"the table is stored as {updated.table.storage} now"] if updated.rewritten else [],
+        notes=[f"the table is stored as {updated.table.storage} now"] if updated.is_rewritten else [],
     )
 
 

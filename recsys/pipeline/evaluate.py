@@ -19,8 +19,8 @@ from recsys.errors import DataContractError, RecsysError, UsageError
 from recsys.evaluate import registry
 from recsys.evaluate.backtest import EvaluationResult, Evaluator
 from recsys.evaluate.baselines import System
-from recsys.evaluate.leakage import ShopView, find_leaks, perturbed_views
-from recsys.evaluate.split import Split, split
+from recsys.evaluate.leakage import ShopView, find_leaks, perturb_holdout
+from recsys.evaluate.split import Split, create_split
 from recsys.evaluate.summary import summary_line
 from recsys.evaluate.training_view import TrainingView
 from recsys.pipeline.evaluate_result import save_evaluation
@@ -61,19 +61,19 @@ def run_evaluation(
         tables.append(_check_leakage(project, held_out, names))
     result = _compare(project, held_out, names)
     summary = summary_line(result, ours=registry.OWN_SYSTEM)
-    main = _main_table("all test users, value [95 % interval]", result.frame, _MAIN_METRICS)
+    main = _main_table("all test users, value [95 % interval]", result.metrics, _MAIN_METRICS)
     if all_figures:  # programs take the first table for the rows
         first = [main, Table("verdict", ("verdict",), [(summary,)])]
-        last = [Table.from_frame("paired", result.paired), *tables, Table.from_frame("by slice", result.frame)]
+        last = [Table.from_frame("paired", result.comparisons), *tables, Table.from_frame("by slice", result.metrics)]
     else:  # people read from the top
         first = [Table("", ("verdict",), [(summary,)]), main]
-        last = [*_paired_table(result.paired), _slice_table(result.frame), *tables]
-    tables = [*first, _other_table(result.frame), *_sampled_table(result.frame), *last]
+        last = [*_paired_table(result.comparisons), _slice_table(result.metrics), *tables]
+    tables = [*first, _other_table(result.metrics), *_sampled_table(result.metrics), *last]
     tables.append(project.stage_table())
     artifacts: dict[str, Path] = {}
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write = result.frame.write_csv if output.suffix == ".csv" else result.frame.write_parquet
+        write = result.metrics.write_csv if output.suffix == ".csv" else result.metrics.write_parquet
         write(output)
         artifacts["figures"] = output
     counts = {"test_users": len(held_out.cases), "train_events": len(held_out.train)}
@@ -81,7 +81,7 @@ def run_evaluation(
     return CommandResult("evaluate", counts=counts, artifacts=artifacts, tables=tables)
 
 
-def evaluate_frame(project: Project) -> pl.DataFrame:
+def evaluate_to_frame(project: Project) -> pl.DataFrame:
     """Run the evaluation and return its figures: system, slice, metric, value, low, high, users.
 
     Raises:
@@ -91,7 +91,7 @@ def evaluate_frame(project: Project) -> pl.DataFrame:
     result = _compare(project, held_out, names)
     summary = summary_line(result, ours=registry.OWN_SYSTEM)
     save_evaluation(project, result, summary=summary, test_users=len(held_out.cases), train_events=len(held_out.train))
-    return result.frame
+    return result.metrics
 
 
 def _split(project: Project) -> Split:
@@ -102,7 +102,7 @@ def _split(project: Project) -> Split:
 def split_interactions(project: Project, interactions: Interactions) -> Split:
     """Split a log as [evaluate] says."""
     settings = project.settings.evaluate
-    return split(
+    return create_split(
         settings.split,
         interactions,
         days=settings.test_days,
@@ -112,8 +112,8 @@ def split_interactions(project: Project, interactions: Interactions) -> Split:
 
 
 def _training_view(project: Project, catalogue: Catalogue, held_out: Split) -> TrainingView:
-    return TrainingView.of(
-        catalogue, held_out.train, now=held_out.cases.now, cut=held_out.cut, seed=project.settings.training.seed
+    return TrainingView.from_catalogue(
+        catalogue, held_out.train, now=held_out.cases.now, cutoff=held_out.cutoff, seed=project.settings.training.seed
     )
 
 
@@ -134,13 +134,13 @@ def _compare(project: Project, held_out: Split, names: Sequence[str]) -> Evaluat
         k=settings.evaluate.k,
         samples=settings.evaluate.bootstrap,
         seed=settings.training.seed,
-        cut=held_out.cut,
-        sampled=settings.evaluate.sampled,
+        cutoff=held_out.cutoff,
+        n_negatives=settings.evaluate.sampled,
         content=product_tfidf(catalogue),
-        first=registry.OWN_SYSTEM,
+        reference=registry.OWN_SYSTEM,
     )
     with project.progress.stage("compare"):
-        return evaluator.judge(held_out.cases, systems)
+        return evaluator.evaluate(held_out.cases, systems)
 
 
 def train_on_past(project: Project, view: TrainingView) -> System:
@@ -173,7 +173,7 @@ def train_on_past(project: Project, view: TrainingView) -> System:
         view.train,
         model=model,
         content=content,
-        blend=ranker,
+        ranker=ranker,
         recommend=settings.recommend,
         rules=settings.rules,
         users=project.dataset.users,
@@ -193,7 +193,7 @@ def _check_leakage(project: Project, held_out: Split, names: Sequence[str]) -> T
         RecsysError: one does.
     """
     dataset, seed = project.dataset, project.settings.training.seed
-    views = perturbed_views(dataset.catalogue, dataset.interactions, held_out, seed=seed)
+    views = perturb_holdout(dataset.catalogue, dataset.interactions, held_out, seed=seed)
     histories = held_out.cases.take(np.arange(min(_MAX_LEAK_USERS, len(held_out.cases)))).histories
     rows, leaking = [], []
     with project.progress.stage("check for leaks"):
@@ -216,14 +216,14 @@ def _check_leakage(project: Project, held_out: Split, names: Sequence[str]) -> T
 
 def _split_again(project: Project, shop: ShopView, held_out: Split) -> Split:
     """Split a perturbed shop like the real one: at the same cutoff, or by the same rule."""
-    if held_out.cut is None:
+    if held_out.cutoff is None:
         return split_interactions(project, shop.interactions)
     return Split(
-        held_out.split,
-        shop.interactions.split(held_out.cut)[0],
+        held_out.method,
+        shop.interactions.split(held_out.cutoff)[0],
         held_out.cases,
-        held_out.cut,
-        shop.interactions.time >= held_out.cut,
+        held_out.cutoff,
+        shop.interactions.time >= held_out.cutoff,
     )
 
 

@@ -17,9 +17,9 @@ from recsys._version import __version__
 from recsys.artifacts.file_set import read_file_set, write_file_set
 from recsys.config import Settings
 from recsys.errors import ModelFolderError, NotFoundError
-from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, EvaluationResult
+from recsys.evaluate.backtest import COMPARISON_SCHEMA, METRIC_SCHEMA, EvaluationResult
 from recsys.pipeline.project import Project
-from recsys.store.publication import published_run
+from recsys.store.publication import current_run
 
 logger = logging.getLogger(__name__)
 _NAME, _FIGURES, _PAIRED = "evaluation", "figures.parquet", "paired.parquet"
@@ -30,14 +30,14 @@ class StoredEvaluation:
     """A saved evaluation.
 
     Attributes:
-        judged: its figures and paired comparisons.
-        facts: `verdict`, `at` (UTC seconds), `split`, `test_days`, `k`, `models`, `test_users`, `train_events`,
+        result: its figures and paired comparisons.
+        metadata: `verdict`, `at` (UTC seconds), `split`, `test_days`, `k`, `models`, `test_users`, `train_events`,
             `data_fingerprint`, `list_hash`, `model_hash`, `run_id` (published at that time, or None),
             `seed`, `version`.
     """
 
-    judged: EvaluationResult
-    facts: dict[str, Any]
+    result: EvaluationResult
+    metadata: dict[str, Any]
 
 
 def evaluation_folder(settings: Settings) -> Path:
@@ -75,7 +75,7 @@ def save_evaluation(
         "version": __version__,
     }
     folder = evaluation_folder(settings)
-    parts = {_FIGURES: result.frame.write_parquet, _PAIRED: result.paired.write_parquet}
+    parts = {_FIGURES: result.metrics.write_parquet, _PAIRED: result.comparisons.write_parquet}
     write_file_set(folder, _NAME, parts=parts, metadata=facts)
     return folder / f"{_NAME}.json"
 
@@ -88,7 +88,9 @@ def load_last_evaluation(settings: Settings) -> StoredEvaluation | None:
 
     def read(facts: dict[str, Any], files: dict[str, Path]) -> StoredEvaluation:
         frame, paired = (pl.read_parquet(files[name]) for name in (_FIGURES, _PAIRED))
-        return StoredEvaluation(EvaluationResult(frame.select(list(SCHEMA)), paired.select(list(PAIRED_SCHEMA))), facts)
+        return StoredEvaluation(
+            EvaluationResult(frame.select(list(METRIC_SCHEMA)), paired.select(list(COMPARISON_SCHEMA))), facts
+        )
 
     try:
         return read_file_set(evaluation_folder(settings), _NAME, read)
@@ -105,7 +107,7 @@ def _published_run_id(project: Project) -> str | None:
 
     try:
         with project.store.reader() as connection:
-            run = published_run(connection, project.settings.recommend.placement)
+            run = current_run(connection, project.settings.recommend.placement)
     except (NotFoundError, DBAPIError):  # a store that was never initialised has no such table
         return None
     return None if run is None else str(run["run_id"])

@@ -10,7 +10,7 @@ import numpy as np
 from recsys.pipeline.embed import update_embeddings
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.vectors.index.cache import IndexHandle, open_index
 from recsys.vectors.index.recall import SearchLatency
 from recsys.vectors.search import neighbours, variants
@@ -53,15 +53,15 @@ def build_index(project: Project, *, full: bool = False) -> CommandResult:
         sellable = np.ascontiguousarray(catalogue.sellable)
         groups = None if project.settings.search.variants else variants.variant_groups(catalogue)
         frame = neighbours.nearest_neighbours(
-            table, handle.index, _NEIGHBOURS, allow=sellable, kin=groups, progress=progress
+            table, handle.index, _NEIGHBOURS, allow=sellable, groups=groups, progress=progress
         )
-        manifest = Manifest(table.model_id, project.dataset.fingerprint, project.settings.index.model_dump_json())
+        manifest = RunManifest(table.model_id, project.dataset.fingerprint, project.settings.index.model_dump_json())
         with project.store.begin_run("similar", manifest, placement=SIMILAR) as run:
             run.write_table("similar_products_all", frame)
             counts = {"products": len(table), "neighbours": frame.height, "recall": round(handle.recall, 4)}
             run.finish(counts, {"kind": handle.index.kind, "recall": handle.recall})
             project.store.publish(run.run_id, guards=project.settings.publish)
-    change = handle.change
+    change = handle.delta
     if change is not None:
         counts |= {"added": change.added, "removed": change.removed, "changed": change.changed}
     return CommandResult(
@@ -75,7 +75,7 @@ def build_index(project: Project, *, full: bool = False) -> CommandResult:
 
 def _index_tables(handle: IndexHandle) -> list[Table]:
     """Kind, recall and latency of the index, and those of exact search for comparison."""
-    measured = handle.measured
+    measured = handle.metrics
     if measured is None:  # the catalogue is empty
         return [Table("index", ("kind", "products", "recall", "done"), [(handle.index.kind, 0, 1.0, handle.status)])]
     columns = ("kind", "products", "recall", "median_ms", "p95_ms", "queries_per_s", "done")

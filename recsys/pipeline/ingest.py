@@ -16,7 +16,7 @@ from recsys.data import schema
 from recsys.data.ingest import ingest as validate_inputs
 from recsys.data.input_sources import SourceTable, find_image_archives, inputs_from_frames, read_inputs
 from recsys.data.sql_queries import SourceQuery, read_all, source_queries
-from recsys.db.engine import read
+from recsys.db.engine import read_frame
 from recsys.db.source_reader import SourceReader, same_database
 from recsys.errors import ConfigError, UsageError
 from recsys.pipeline.ingest_sql import SqlIngestion
@@ -51,7 +51,7 @@ class IngestRequest:
     full: bool = False
 
     @staticmethod
-    def of(
+    def from_options(
         paths: Sequence[Path],
         *,
         preset: str | None = None,
@@ -109,12 +109,12 @@ def ingest(project: Project, request: IngestRequest, *, dry_run: bool = False) -
             settings=settings.data,
             pictures=None if dry_run else project.images,
             images=images,
-            known_products=read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].to_list(),
+            known_products=read_frame(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].to_list(),
             forgotten=load_erased_users(store),
         )
     if not dry_run:
         with project.progress.stage("write"):
-            write_inputs(store, result.accepted, result.rejected, sources=result.sources, pictured=result.pictured)
+            write_inputs(store, result.accepted, result.rejected, sources=result.sources, image_files=result.pictured)
         project.reload()
     return _build_result(result.counts, result.warnings, result.notes, dry_run=dry_run)
 
@@ -137,7 +137,7 @@ def _ingest_database(project: Project, request: IngestRequest, *, dry_run: bool)
             raise UsageError("the source is the store's own database; give [source] url the shop's (or --from-sql URL)")
         try:
             with project.progress.stage("read from the database") as progress:
-                known_products = read(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].cast(
+                known_products = read_frame(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].cast(
                     pl.String
                 )
                 ingestion = SqlIngestion(
@@ -165,7 +165,9 @@ def _ingest_products_with_images(
         known_products=ingestion.known.to_list(),
     )
     if ingestion.write:
-        write_inputs(project.store, result.accepted, result.rejected, sources=result.sources, pictured=result.pictured)
+        write_inputs(
+            project.store, result.accepted, result.rejected, sources=result.sources, image_files=result.pictured
+        )
     ingestion.result.counts.update(result.counts)
     ingestion.result.warnings += result.warnings
     ingestion.result.notes += result.notes

@@ -81,7 +81,7 @@ class SqlIngestion:
             if (
                 watermark.newest is None
                 and watermark.reached is None
-                and watermarks.has_mark(self.project.store, query.source)
+                and watermarks.has_watermark(self.project.store, query.source)
             ):
                 self.result.notes.append(
                     f"{query.table}: another query or database than last time, read from the start"
@@ -250,8 +250,8 @@ class _TableIngestion:
                 accepted,
                 result.rejected,
                 source=self.query.source,
-                after=int(counts.get("rows_in", 0)) if self._first_batch else None,
-                move=watermark,
+                delete_rejected_after=int(counts.get("rows_in", 0)) if self._first_batch else None,
+                watermark=watermark,
             )
         self._first_batch, self._watermark_moved = False, self._watermark_moved or watermark is not None
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recsys.config import FILE, read, template
+from recsys.config import FILE_NAME, read, toml_template
 from recsys.errors import UsageError
 from recsys.execution.progress import StageTimer
 from recsys.log import redact
@@ -36,7 +36,7 @@ def init_project(
     Raises:
         UsageError: the folder is a file, or cannot be written.
     """
-    path = folder / FILE
+    path = folder / FILE_NAME
     notes: list[str] = []
     has_password = database is not None and redact(database) != database
     layered = read(folder, flags={"database.url": database})  # an invalid file is refused before anything is created
@@ -47,12 +47,12 @@ def init_project(
             written = dict(values or {})
             if database is not None and not has_password:
                 written["database.url"] = database
-            path.write_text(template(written), encoding="utf-8")
+            path.write_text(toml_template(written), encoding="utf-8")
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"{folder} is a file; name a folder for the project") from error
     if has_password:
         notes.append(
-            f"the URL has a password, so it is not written to {FILE}: set RECSYS_DATABASE, or database.url_file"
+            f"the URL has a password, so it is not written to {FILE_NAME}: set RECSYS_DATABASE, or database.url_file"
         )
     with Project(layered.settings, progress) as project:
         project.store.init()

@@ -50,16 +50,16 @@ class Project:
         settings: all sections; each package gets its own.
         progress: receives stages and progress; silent by default.
         writes: whether this command writes to the store (and so takes its lease).
-        part: whether this process writes one part of a run with other processes (and so shares the lease with them).
+        is_part: whether this process writes one part of a run with other processes (and so shares the lease with them).
     """
 
     def __init__(
-        self, settings: Settings, progress: StageTimer | None = None, *, writes: bool = True, part: bool = False
+        self, settings: Settings, progress: StageTimer | None = None, *, writes: bool = True, is_part: bool = False
     ) -> None:
         self.settings = settings
         self.progress = progress or StageTimer()
         self.embeddings_are_current = False  # the embeddings match the loaded catalogue and model
-        self.writes, self.is_part = writes, part
+        self.writes, self.is_part = writes, is_part
         self.search_engines: dict[tuple[Hashable, ...], SearchEngine] = {}  # reused by later queries
         self.query_count = 0  # single queries answered so far
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from recsys.errors import DataContractError, UsageError
 from recsys.execution.registry import get_executor, worker_count
-from recsys.execution.shards import Shard, plan
+from recsys.execution.shards import Shard, plan_shards
 from recsys.execution.signals import defer_signals
 from recsys.pipeline import recommend_incremental as incremental
 from recsys.pipeline.embed import prepare_embeddings
@@ -28,7 +28,7 @@ from recsys.recommend.recommender import Recommender
 from recsys.recommend.rules import statistics
 from recsys.store import run_parts
 from recsys.store.background_writer import BackgroundWriter
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.store.run_writer import RunWriter
 
 if TYPE_CHECKING:
@@ -82,14 +82,16 @@ def recommend(project: Project, options: RecommendOptions = RecommendOptions()) 
     """
     settings, store = project.settings.recommend, project.store
     if options.parts:
-        plan("", "", 0, part=options.part, parts=options.parts)  # refuses a part that does not exist before any work
+        plan_shards(
+            "", "", 0, part=options.part, parts=options.parts
+        )  # refuses a part that does not exist before any work
     embeddings, dataset = prepare_embeddings(project), project.dataset
     if not len(dataset.interactions):
         raise DataContractError("there are no events; run 'recsys ingest' with events such as purchases")
     with project.progress.stage("decide what to make"):
         basis = incremental.decide_run_mode(project, embeddings, full=options.full, all_users=options.all_users)
     extra = {"k": settings.k, **basis.to_manifest()}
-    manifest = Manifest(project.model_version, dataset.fingerprint, project.recommendation_settings_hash(), extra)
+    manifest = RunManifest(project.model_version, dataset.fingerprint, project.recommendation_settings_hash(), extra)
     n_users = len(dataset.users_to_score())
     n_shards = max(1, -(-n_users // settings.shard_users))
     stats = RunStats(n_users, len(dataset.catalogue), basis.reason, metrics={"ranker": ranker_metrics(project.ranker)})
@@ -97,32 +99,34 @@ def recommend(project: Project, options: RecommendOptions = RecommendOptions()) 
     run, state = _begin_run(project, manifest, options)
     with nullcontext() if options.parts else run:  # a failing part does not note its reason on the shared run
         if state == "building":
-            stats.shards_resumed, parts = len(run.done), options.parts or 1
-            shards = plan(run.run_id, "recommend", n_shards, done=run.done, part=options.part, parts=parts)
+            stats.shards_resumed, parts = len(run.finished_shards), options.parts or 1
+            shards = plan_shards(
+                run.run_id, "recommend", n_shards, finished=run.finished_shards, part=options.part, parts=parts
+            )
             _run_shards(project, run, basis, stats, shards, n_shards)
             stats, state = _finish_run(project, run, stats, options, n_shards)
         if state == "ready" and options.publish:
             with project.progress.stage("publish"), defer_signals():
                 store.publish(run.run_id, guards=project.settings.publish, expected_users=n_users)
             state = "published"
-    missing = run_parts.missing_shards(store, run, n_shards) if state == "building" else 0
+    missing = run_parts.missing_shard_count(store, run, n_shards) if state == "building" else 0
     drops = statistics.merge_rule_stats([stats.rule_stats])
     return CommandResult(
         "recommend",
         status="done" if stats.shards else "nothing_new",
         run_id=run.run_id,
         counts=stats.counts(),
-        warnings=statistics.warnings(drops),
-        tables=[project.stage_table(), Table(DROPS, ("rule", "what", "count"), statistics.rows(drops))],
+        warnings=statistics.rule_stats_warnings(drops),
+        tables=[project.stage_table(), Table(DROPS, ("rule", "what", "count"), statistics.rule_stats_rows(drops))],
         notes=[_describe_state(run.run_id, state, missing), *stats.notes()],
     )
 
 
-def _begin_run(project: Project, manifest: Manifest, options: RecommendOptions) -> tuple[RunWriter, str]:
+def _begin_run(project: Project, manifest: RunManifest, options: RecommendOptions) -> tuple[RunWriter, str]:
     """Begin or resume the run, or join it as one of several parts; return it with its state."""
     placement = project.settings.recommend.placement
     if options.parts:
-        joined = run_parts.join_run(project.store, "recommend", manifest, placement=placement, number=options.parts)
+        joined = run_parts.join_run(project.store, "recommend", manifest, placement=placement, n_parts=options.parts)
         return joined.run, joined.state
     return project.store.begin_run("recommend", manifest, placement=placement, resume=options.resume), "building"
 
@@ -144,7 +148,7 @@ def _run_shards(
             project.reload()  # the workers load their own copy; keeping this one would only take memory
         for shard, result in executor.map(task, shards, workers=workers, retries=_MAX_RETRIES):
             if not local:
-                run.done.add(shard.index)  # a worker's own RunWriter wrote it
+                run.finished_shards.add(shard.index)  # a worker's own RunWriter wrote it
             stats.add(result)
             progress(stats.shards_resumed + stats.shards, n_shards, users=float(stats.users_done))
         stats.seconds = project.progress.elapsed("recommend")
@@ -170,9 +174,9 @@ def _finish_run(
     store = project.store
     part_stats = run_parts.record_part(store, run, options.part, stats.to_dict(project.progress))
     run_stats = stats.merge(part_stats)
-    if not run_parts.missing_shards(store, run, n_shards):
+    if not run_parts.missing_shard_count(store, run, n_shards):
         _require_nonempty(run, stats.users)
-    metrics = {**run_stats.to_metrics(project.progress), run_parts.PARTS: part_stats}
+    metrics = {**run_stats.to_metrics(project.progress), run_parts.PARTS_KEY: part_stats}
     if run_parts.finish_if_complete(store, run, n_shards, counts=run_stats.counts(), metrics=metrics):
         return run_stats, "ready"
     return stats, "building"

@@ -29,7 +29,7 @@ from recsys.pipeline.project import Project
 from recsys.recommend.recommender import Recommender
 from recsys.recommend.rules.purchase_filters import replenishment_days
 from recsys.recommend.rules.rule_set import build_rules
-from recsys.store.publication import published_run
+from recsys.store.publication import current_run
 from recsys.store.recommendations import users_with_products
 from recsys.types import BoolArray
 from recsys.vectors.embeddings.table import EmbeddingTable
@@ -122,7 +122,7 @@ def decide_run_mode(
     if full:
         return RunBasis(current, reason="asked for")
     with project.store.reader() as connection:
-        published = published_run(connection, settings.placement)
+        published = current_run(connection, settings.placement)
     reason = _settings_changed_reason(project, published)
     if reason or published is None:
         return RunBasis(current, reason=reason)
@@ -181,7 +181,7 @@ def build_recommender(project: Project, embeddings: EmbeddingTable, run_basis: R
         interactions,
         model=project.model,
         content=embeddings.vectors,
-        blend=project.ranker,
+        ranker=project.ranker,
         recommend=settings.recommend,
         rules=settings.rules,
         users=dataset.users,
@@ -191,8 +191,8 @@ def build_recommender(project: Project, embeddings: EmbeddingTable, run_basis: R
         sources, current_now = settings.recommend.sources, run_basis.current.now
         rules = build_rules(settings.rules, catalogue, dataset.interactions, sources=sources, now=current_now)
         unavailable = catalogue.sellable & ~dataset.catalogue.sellable
-        rules = replace(rules, lists=recommender.rules.lists)
-        recommender.with_new_interactions(dataset.interactions, rules, gone=unavailable)
+        rules = replace(rules, list_constraints=recommender.rules.list_constraints)
+        recommender.update_interactions(dataset.interactions, rules, discontinued=unavailable)
     return recommender
 
 

@@ -136,13 +136,15 @@ class RecommendTask:
         users = state.users[shard.index * settings.shard_users : (shard.index + 1) * settings.shard_users]
         started = time.perf_counter()
         changed, kept = self._partition_changed(state, users)
-        frame = recommender.recommend_shard(changed, settings.k, first=shard.index == 0)
+        frame = recommender.recommend_shard(changed, settings.k, include_default=shard.index == 0)
         scored = time.perf_counter()
         if self._writer is not None:
-            self._writer.write(shard.index, frame, n_users=len(users), kept=kept)
+            self._writer.write(shard.index, frame, n_users=len(users), carried_over=kept)
         else:
             with defer_signals():
-                retry_transaction(lambda: state.run.write_shard(shard.index, frame, n_users=len(users), kept=kept))
+                retry_transaction(
+                    lambda: state.run.write_shard(shard.index, frame, n_users=len(users), carried_over=kept)
+                )
         warnings, state.warnings[:] = tuple(dict.fromkeys(state.warnings)), []
         return ShardResult(
             users=len(users),
@@ -160,7 +162,7 @@ class RecommendTask:
         import numpy as np
 
         from recsys.store.carried_lists import CarriedOverLists
-        from recsys.store.recommendations import listed_users
+        from recsys.store.recommendations import users_with_lists
 
         previous = self.spec.basis.previous_run_id
         if previous is None or not len(users):
@@ -168,7 +170,7 @@ class RecommendTask:
         ids = np.array(state.project.dataset.users.ids(users), object)
         placement = state.project.settings.recommend.placement
         with state.project.store.reader() as connection:
-            listed = listed_users(connection, previous, ids[0], ids[-1], placement=placement)
+            listed = users_with_lists(connection, previous, ids[0], ids[-1], placement=placement)
         keep_mask = ~state.changed[users] & np.array([user in listed for user in ids.tolist()], np.bool_)
         kept = ids[keep_mask].tolist()
         if not kept:

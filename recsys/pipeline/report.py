@@ -31,8 +31,8 @@ def write_report(project: Project, output: Path | None = None) -> CommandResult:
         UsageError: the path has a wrong ending, or is a folder.
         RecsysError: the page would be larger than 8 MB.
     """
-    from recsys.report.html import LIMIT, render_html, to_json
-    from recsys.report.summary import verdict
+    from recsys.report.html import MAX_PAGE_BYTES, render_html, to_json
+    from recsys.report.summary import summarize
 
     path = output if output is not None else project.settings.project / project.settings.report.path
     if path.suffix.lower() not in SUFFIXES:
@@ -43,12 +43,12 @@ def write_report(project: Project, output: Path | None = None) -> CommandResult:
         content = collect_content(project, now=int(time.time()))
     with project.progress.stage("write report"):
         html = render_html(content).encode()
-        if len(html) > LIMIT:
+        if len(html) > MAX_PAGE_BYTES:
             raise RecsysError(f"the report has {len(html):,} bytes; lower [report] products or users")
         numbers = path.with_suffix(".json")
         _write_atomically(numbers, (json.dumps(to_json(content), ensure_ascii=False, indent=1) + "\n").encode())
         _write_atomically(path, html)
-    summary = verdict(content)
+    summary = summarize(content)
     return CommandResult(
         "report",
         run_id=content.lists.run_id if content.lists else None,

@@ -11,7 +11,7 @@ from typing import Any
 from recsys.errors import NotFoundError
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
-from recsys.recommend.rules.statistics import rows as rule_rows
+from recsys.recommend.rules.statistics import rule_stats_rows as rule_rows
 
 _METRICS_WITH_TABLE = frozenset({"seconds", "peak_mb", "making", "drops", "parts", "why"})
 """Metrics that are shown in a table of their own."""

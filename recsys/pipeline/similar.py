@@ -118,7 +118,7 @@ def get_search_engine(
             model_loader=lambda: project.model,
             lexical_loader=lambda: load_bm25(project),
             images=project.settings.images,
-            way=options,
+            options=options,
         )
         project.search_engines[key] = engine
     return engine

@@ -24,14 +24,14 @@ from recsys.pipeline.result import CommandResult, Table
 from recsys.pipeline.similar import get_search_engine
 from recsys.pipeline.similar_writer import ResultWriter
 from recsys.vectors.search.engine import SCHEMA as ANSWER_SCHEMA
-from recsys.vectors.search.query import KINDS, NOT, Query
+from recsys.vectors.search.query import KINDS, NOT_PREFIX, Query
 
 logger = logging.getLogger(__name__)
 
 QUERY_ID: Final = "query_id"
 RANK: Final = "rank"
 WHERE: Final = "where"
-COLUMNS: Final = (QUERY_ID, *KINDS, WHERE, *(NOT + kind for kind in KINDS))
+COLUMNS: Final = (QUERY_ID, *KINDS, WHERE, *(NOT_PREFIX + kind for kind in KINDS))
 SCHEMA: Final = {QUERY_ID: pl.String, RANK: pl.Int64, **ANSWER_SCHEMA}
 BLOCK: Final = 1_000
 """Queries answered in one batch."""
@@ -187,7 +187,7 @@ def _parse_query(row: Mapping[str, Any], folder: Path) -> Query:
         values = _parse_values(row.get(prefix + kind))
         return [str(folder / path) for path in values] if kind == "image" and values else values
 
-    minus = {kind: values_of(kind, NOT) for kind in KINDS}
+    minus = {kind: values_of(kind, NOT_PREFIX) for kind in KINDS}
     return Query(product=values_of("product"), text=values_of("text"), image=values_of("image"), minus=minus)
 
 

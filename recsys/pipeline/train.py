@@ -33,7 +33,7 @@ _MAX_KEPT_LOGS = 3
 
 
 def train(
-    project: Project, *, parts: Sequence[str] = PARTS, resume: bool = False, way: TrainingRecipe | None = None
+    project: Project, *, parts: Sequence[str] = PARTS, resume: bool = False, recipe: TrainingRecipe | None = None
 ) -> CommandResult:
     """Train the encoder, fit the ranker, or both, and put them into use.
 
@@ -43,7 +43,7 @@ def train(
         project: the project.
         parts: "encoder", "ranker" or both.
         resume: resume a stopped training of the same data and settings.
-        way: initial model, labels or teacher; None = the default training.
+        recipe: initial model, labels or teacher; None = the default training.
 
     Raises:
         DataContractError: there is nothing to learn from.
@@ -54,34 +54,34 @@ def train(
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise UsageError(f"unknown part '{unknown[0]}'; train {' or '.join(PARTS)}")
-    way = way or TrainingRecipe(project)
-    if not way.is_default and "encoder" not in parts:
-        raise UsageError(f"{way.option_text} trains the encoder; leave 'ranker' out, which is fitted after it")
-    if not way.is_default and world_size() > 1:
-        raise UsageError(f"{way.option_text} trains in one process; start it without torchrun")
+    recipe = recipe or TrainingRecipe(project)
+    if not recipe.is_default and "encoder" not in parts:
+        raise UsageError(f"{recipe.option_text} trains the encoder; leave 'ranker' out, which is fitted after it")
+    if not recipe.is_default and world_size() > 1:
+        raise UsageError(f"{recipe.option_text} trains in one process; start it without torchrun")
     if is_helper():
         return _join_distributed_training(project, parts=parts, resume=resume)
     dataset = project.dataset
     require_training_data(dataset)
-    job = create_job(project, resume=resume, recipe=way)
-    remaining = _remaining_parts(project, job, way, parts) if resume else tuple(parts)
+    job = create_job(project, resume=resume, recipe=recipe)
+    remaining = _remaining_parts(project, job, recipe, parts) if resume else tuple(parts)
     if "encoder" in remaining:
-        job = replace(job, plan=way.plan)  # a model that does not fit is refused before anything is removed
-        _warn_replaced_recipe(project, way)
+        job = replace(job, plan=recipe.plan)  # a model that does not fit is refused before anything is removed
+        _warn_replaced_recipe(project, recipe)
     _remove_other_trainings(job.folder)
     artifacts: dict[str, Path] = {}
     tables: list[Table] = []
     if "encoder" in remaining:
         model, table = job.train_encoder()
-        predicted = way.predictions(model, table.vectors)
-        tables = way.tables(model, predicted)
+        predicted = recipe.predictions(model, table.vectors)
+        tables = recipe.tables(model, predicted)
         seed = project.settings.training.seed
         artifacts["encoder"] = serialization.save(
             model, project.models_folder / "encoder", data_fingerprint=dataset.fingerprint, seed=seed
         )
         if predicted is not None:
             with project.store.engine.begin() as connection:
-                predicted_attributes.replace(
+                predicted_attributes.replace_predictions(
                     connection, project.store.dialect, predicted, attributes=predicted["attribute"].unique()
                 )
         table.save(project.embeddings_folder)  # computed by the model just saved, so `embed` need not repeat it
@@ -90,8 +90,8 @@ def train(
             dataset,
             encoder=model.version,
             ranker="",
-            recipe=way.fingerprint,
-            description=way.option_text,
+            recipe=recipe.fingerprint,
+            description=recipe.option_text,
         ).save(project.models_folder)
         project.reload_models()
         job.clean_up()
@@ -102,7 +102,7 @@ def train(
         artifacts["ranker"] = save_ranker(
             job.fit_ranker(project.model, update_embeddings(project).table.vectors),
             project.models_folder / "ranker",
-            encoder=project.model.version,
+            encoder_version=project.model.version,
             data_fingerprint=dataset.fingerprint,
             seed=project.settings.training.seed,
         )
@@ -121,11 +121,11 @@ def train(
     counts = {"products": len(dataset.catalogue), "users": len(dataset.users), "events": len(dataset.interactions)}
     return CommandResult(
         "train",
-        counts={**counts, **way.counts()},
-        warnings=way.warnings(),
+        counts={**counts, **recipe.counts()},
+        warnings=recipe.warnings(),
         artifacts=artifacts,
         tables=[*tables, project.stage_table()],
-        notes=way.notes() if tables else [],
+        notes=recipe.notes() if tables else [],
     )
 
 

@@ -76,14 +76,17 @@ class TrainingJob:
             The model and the embeddings of the catalogue.
         """
         settings, progress = self.project.settings, self.project.progress
-        with progress.stage("train products", draws_itself=True), distributed.process_group(settings.training.device):
+        with (
+            progress.stage("train products", has_own_display=True),
+            distributed.process_group(settings.training.device),
+        ):
             distributed.broadcast(1)
             model = self.train_product_encoder()
         with progress.stage("encode products") as report_progress:
             table = update_embeddings(
                 self.catalogue, model, folder=self.folder / _VECTORS, progress=report_progress
             ).table
-        with progress.stage("train users", draws_itself=True):
+        with progress.stage("train users", has_own_display=True):
             return self._train_users(model, table.vectors, self.interactions, name=_ENCODER), table
 
     def train_product_encoder(self) -> Model:
@@ -97,8 +100,8 @@ class TrainingJob:
             training=settings.training,
             folder=self.folder / _ENCODER,
             resume=self.resume,
-            progress=self.project.progress.shown,
-            course=self.plan,
+            progress=self.project.progress.has_display,
+            plan=self.plan,
         )
 
     def fit_ranker(self, model: Model, content: FloatArray) -> LinearRanker | BoostedTreesRanker:
@@ -107,7 +110,7 @@ class TrainingJob:
         Without enough users to fit on, all sources get equal weights, and a warning says so.
         """
         settings, progress = self.project.settings, self.project.progress
-        with progress.stage("fit ranker", draws_itself=True):
+        with progress.stage("fit ranker", has_own_display=True):
             try:
                 return fit_ranker(
                     self.catalogue,
@@ -135,7 +138,7 @@ class TrainingJob:
             training=settings.training,
             folder=self.folder / name,
             resume=self.resume,
-            progress=self.project.progress.shown,
+            progress=self.project.progress.has_display,
         )
 
     def _events_before_window(self) -> Interactions:

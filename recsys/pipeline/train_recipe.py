@@ -126,7 +126,7 @@ class TrainingRecipe:
     @cached_property
     def heads(self) -> ClassificationHeads:
         """Classification heads for the labels, trained together with the encoder."""
-        return ClassificationHeads.of(self.label_data.labels, self._project.settings.encoder.dim)
+        return ClassificationHeads.from_labels(self.label_data.labels, self._project.settings.encoder.dim)
 
     @cached_property
     def plan(self) -> TrainingPlan:
@@ -136,14 +136,14 @@ class TrainingRecipe:
             ModelFolderError: a model is missing, damaged, or of other sizes.
         """
         objectives, training = self._project.settings.objectives, self._project.settings.training
-        plan = self.transfer.course() if self.transfer else DEFAULT_PLAN
+        plan = self.transfer.training_plan() if self.transfer else DEFAULT_PLAN
         if self.teacher is not None:
             plan = distillation_plan(self.teacher, self._project.dataset.catalogue, weight=objectives.teacher)
         if self._labels is not None:
             plan = finetune.finetuning_plan(self.heads, self.label_data.labels, plan, weight=objectives.labels)
         if self._labels is not None and self.transfer is not None:
-            plan = plan.with_schedule(passes=training.label_epochs, peak=training.label_learning_rate)
-        return plan.with_schedule(passes=self._epochs) if self._epochs else plan
+            plan = plan.with_schedule(epochs=training.label_epochs, learning_rate=training.label_learning_rate)
+        return plan.with_schedule(epochs=self._epochs) if self._epochs else plan
 
     def _load_model(self, text: str) -> Model:
         """Load a model by the folder of one version, by the folder of all versions, or by `current`.
@@ -167,7 +167,7 @@ class TrainingRecipe:
         if self._labels is None:
             return None
         catalogue = self._project.dataset.catalogue
-        predicted = finetune.predict(model, catalogue, self.heads, vectors=vectors)
+        predicted = finetune.predict_labels(model, catalogue, self.heads, vectors=vectors)
         unlabelled = finetune.filter_unlabelled(predicted, self.label_data.labels)
         return unlabelled.with_columns(pl.lit(model.content_version).alias(PREDICTION_COLUMNS[-1])).select(
             PREDICTION_COLUMNS
@@ -190,8 +190,8 @@ class TrainingRecipe:
     def tables(self, model: Model, predicted: pl.DataFrame | None) -> list[Table]:
         """Return tables of transferred weights, learned and predicted labels, and encoder sizes."""
         tables = []
-        if self.transfer is not None and self.transfer.taken:
-            rows = [(part.part, part.unit, part.taken, part.of) for part in self.transfer.taken]
+        if self.transfer is not None and self.transfer.report:
+            rows = [(part.part, part.unit, part.copied, part.total) for part in self.transfer.report]
             tables.append(Table("taken over", ("part", "unit", "taken", "of"), rows))
         if predicted is not None:
             tables.append(

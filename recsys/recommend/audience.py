@@ -16,15 +16,15 @@ from recsys.data import schema
 from recsys.recommend.candidates.sequence import SequenceSource
 from recsys.recommend.candidates.source import CandidatePairs, UserBatch
 from recsys.recommend.recommendations import Recommendations
-from recsys.recommend.recommender import BLOCK, Recommender
+from recsys.recommend.recommender import USER_BATCH_SIZE, Recommender
 from recsys.types import DoubleArray, IntArray
 
 logger = logging.getLogger(__name__)
-BY_TASTE = "no source proposes it; next by taste alone"
+USER_VECTOR_REASON = "no source proposes it; next by taste alone"
 """Reason of the users who are ranked by their vector because no source retrieves the product for them."""
 
 
-def audience(
+def rank_audience(
     recommender: Recommender,
     item: int,
     *,
@@ -62,7 +62,7 @@ def audience(
         order = np.lexsort((eligible, -similarity))[: k - len(rows)]
         rows = np.concatenate([rows, eligible[order]])
         score = np.concatenate([score, -expit(-similarity[order])])
-        reasons += [BY_TASTE] * len(order)
+        reasons += [USER_VECTOR_REASON] * len(order)
     return _to_frame(recommender, users, rows, score, reasons)
 
 
@@ -71,7 +71,7 @@ def _is_excluded(recommender: Recommender, item: int) -> bool:
     product_id = recommender.catalogue.ids.texts[item]
     if not recommender.catalogue.sellable[item]:
         logger.warning("product '%s' is not available", product_id)
-    excluding_rules = [rule.name for rule in recommender.rules.products if not rule.allowed[item]]
+    excluding_rules = [rule.name for rule in recommender.rules.product_filters if not rule.allowed_mask[item]]
     if excluding_rules:
         logger.warning(
             "product '%s' is excluded by [rules] %s; the audience is empty", product_id, ", ".join(excluding_rules)
@@ -90,8 +90,8 @@ def _users_with_candidate(
     """
     share_parts: list[DoubleArray] = [np.zeros(0)]
     recommendation_parts: list[Recommendations] = []
-    for start in range(0, len(users), BLOCK):
-        scored = recommender.score_candidates(recommender.histories(users[start : start + BLOCK]), 1)
+    for start in range(0, len(users), USER_BATCH_SIZE):
+        scored = recommender.score_candidates(recommender.histories(users[start : start + USER_BATCH_SIZE]), 1)
         user = scored.pairs.user
         rows = np.flatnonzero(scored.pairs.item == item)
         if len(rows):
@@ -107,7 +107,7 @@ def _users_with_candidate(
             )
             recommendation_parts.append(part.with_user_offset(start))
         if progress is not None:
-            progress(min(start + BLOCK, len(users)), len(users))
+            progress(min(start + USER_BATCH_SIZE, len(users)), len(users))
     recommendations = Recommendations.concat(recommendation_parts)
     return recommendations.user, np.concatenate(share_parts), recommendations
 
@@ -121,19 +121,19 @@ def _by_user_vector(
     similarity_parts: list[DoubleArray] = [np.zeros(0)]
     if not isinstance(source, SequenceSource):
         return position_parts[0], similarity_parts[0]
-    for start in range(0, len(positions), BLOCK):
-        batch = positions[start : start + BLOCK]
+    for start in range(0, len(positions), USER_BATCH_SIZE):
+        batch = positions[start : start + USER_BATCH_SIZE]
         histories = recommender.histories(users[batch])
         with_events = np.flatnonzero(histories.mask.any(axis=1))
-        shape = (len(with_events), len(recommender.names))
+        shape = (len(with_events), len(recommender.source_names))
         proposed_by, source_item = np.zeros(shape, np.bool_), np.full(shape, -1, np.int64)
         pairs = CandidatePairs(with_events, np.full(len(with_events), item, np.int64), proposed_by, source_item)
         for candidate_filter in recommender.rules.filters:
-            pairs = pairs.take(candidate_filter.keep_mask(pairs, histories))
+            pairs = pairs.filter(candidate_filter.keep_mask(pairs, histories))
         if len(pairs):
-            vectors = source.vectors(UserBatch(histories, recommender.now))[pairs.user]
+            vectors = source.encode_users(UserBatch(histories, recommender.now))[pairs.user]
             position_parts.append(batch[pairs.user])
-            similarity_parts.append((vectors @ source.items[item]).astype(np.float64))
+            similarity_parts.append((vectors @ source.item_vectors[item]).astype(np.float64))
     return np.concatenate(position_parts), np.concatenate(similarity_parts)
 
 

@@ -41,8 +41,8 @@ class ReasonGenerator:
         *,
         sources: Sequence[str],
         now: int,
-        days: float,
-        pairs: sparse.csr_matrix | None = None,
+        popular_days: float,
+        co_purchase_pairs: sparse.csr_matrix | None = None,
     ) -> None:
         """Count the buyers of products and pairs once; the cost of a sentence does not depend on the number of events.
 
@@ -55,29 +55,38 @@ class ReasonGenerator:
             co_purchase_pairs: (n, n), row i holds the products that co_purchase can retrieve for product i; None
                 without that source.
         """
-        self._catalogue, self._sources, self._is_one_week = catalogue, tuple(sources), days == 7
-        self._shared_buyers = co_purchase_counts(interactions, pairs) if pairs is not None else None
+        self._catalogue, self._sources, self._is_one_week = catalogue, tuple(sources), popular_days == 7
+        self._shared_buyers = (
+            co_purchase_counts(interactions, co_purchase_pairs) if co_purchase_pairs is not None else None
+        )
         no_return = interactions.event_type != RETURN_CODE
-        recent = no_return & (interactions.time >= now - days * DAY)
+        recent = no_return & (interactions.time >= now - popular_days * DAY)
         item_user_keys = np.unique(interactions.item[recent] * interactions.n_users + interactions.user[recent])
         self._recent_users = np.bincount(item_user_keys // max(1, interactions.n_users), minlength=interactions.n_items)
         self._total_events = np.bincount(interactions.item[no_return], minlength=interactions.n_items)
 
-    def explain(self, lists: Recommendations) -> list[str]:
+    def explain(self, recommendations: Recommendations) -> list[str]:
         """Return one sentence per recommendation: (m,)."""
-        has_source_item = lists.because >= 0
-        titles = np.full(len(lists.item), None, object)
-        titles[has_source_item] = self._catalogue.titles(lists.because[has_source_item])
-        names = np.array([*self._sources, "popular"], object)[lists.source]
-        shared_buyers = np.zeros(len(lists.item), np.int64)
+        has_source_item = recommendations.source_item >= 0
+        titles = np.full(len(recommendations.item), None, object)
+        titles[has_source_item] = self._catalogue.titles(recommendations.source_item[has_source_item])
+        names = np.array([*self._sources, "popular"], object)[recommendations.source]
+        shared_buyers = np.zeros(len(recommendations.item), np.int64)
         is_pair = has_source_item & (names == "co_purchase")
         if self._shared_buyers is not None and is_pair.any():
             shared_buyers[is_pair] = np.asarray(
-                self._shared_buyers[lists.because[is_pair], lists.item[is_pair]]
+                self._shared_buyers[recommendations.source_item[is_pair], recommendations.item[is_pair]]
             ).ravel()
         return [
             self._build_sentence(*row)
-            for row in zip(names, titles, lists.item.tolist(), lists.kind.tolist(), shared_buyers.tolist(), strict=True)
+            for row in zip(
+                names,
+                titles,
+                recommendations.item.tolist(),
+                recommendations.event_type.tolist(),
+                shared_buyers.tolist(),
+                strict=True,
+            )
         ]
 
     def _build_sentence(self, source: str, title: str | None, item: int, event_type: int, shared_buyers: int) -> str:

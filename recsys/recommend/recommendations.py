@@ -35,8 +35,8 @@ class Recommendations:
     item: IntArray
     score: FloatArray
     source: IntArray
-    because: IntArray
-    kind: IntArray
+    source_item: IntArray
+    event_type: IntArray
 
     @staticmethod
     def concat(parts: Sequence[Recommendations]) -> Recommendations:
@@ -49,7 +49,7 @@ class Recommendations:
         )
 
     @staticmethod
-    def sorted(parts: Sequence[Recommendations]) -> Recommendations:
+    def merge(parts: Sequence[Recommendations]) -> Recommendations:
         """Merge parts of the same users: by user, descending score, lower row; ranks are recomputed."""
         merged = Recommendations.concat(parts)
         order = np.lexsort((merged.item, -merged.score, merged.user))
@@ -61,8 +61,8 @@ class Recommendations:
             merged.item[order],
             merged.score[order],
             merged.source[order],
-            merged.because[order],
-            merged.kind[order],
+            merged.source_item[order],
+            merged.event_type[order],
         )
 
     def take(self, rows: IntArray) -> Recommendations:
@@ -95,13 +95,13 @@ def non_increasing_scores(score: FloatArray, item: IntArray) -> FloatArray:
     return out
 
 
-def explaining_event_types(histories: Histories, user: IntArray, because: IntArray) -> IntArray:
+def explaining_event_types(histories: Histories, user: IntArray, source_item: IntArray) -> IntArray:
     """Return the type of each user's event with the source item: (m,) code.
 
     A purchase takes precedence over all other types; otherwise the latest event that is not a return. Where the source
     item is -1, all events of the user count. -1 where there is no such event.
     """
-    same_item = (histories.items[user] == because[:, None]) | (because[:, None] < 0)
+    same_item = (histories.items[user] == source_item[:, None]) | (source_item[:, None] < 0)
     event_types = histories.event_types[user].astype(np.int64)
     event_mask = same_item & histories.mask[user] & (event_types != RETURN_CODE)
     latest_column = event_mask.shape[1] - 1 - event_mask[:, ::-1].argmax(axis=1)

@@ -44,7 +44,7 @@ _UNEXPLAINED_SOURCES, _UNEXPLAINED_FACTOR = ("sequence", "popular"), 0.5
 """Sources that cannot name a product in a reason, and the factor on their contribution when a reason is chosen."""
 _FRAME_SCHEMA = {schema.USER_ID: pl.String, "rank": pl.Int64, schema.PRODUCT_ID: pl.String, "score": pl.Float64}
 _FRAME_SCHEMA |= {"reason": pl.String, "reason_product_id": pl.String}
-BLOCK = 512
+USER_BATCH_SIZE = 512
 """Users scored at once; bounds memory."""
 
 
@@ -74,37 +74,37 @@ class Recommender:
 
     def __init__(
         self,
-        held: SourceContext,
+        context: SourceContext,
         *,
-        blend: Ranker,
+        ranker: Ranker,
         rule_settings: RuleSettings,
         users: IdMap,
     ) -> None:
-        names = held.recommend.sources
-        if tuple(names) != blend.sources:
+        names = context.recommend.sources
+        if tuple(names) != ranker.sources:
             raise ModelFolderError(
-                f"the ranker was fitted for {', '.join(blend.sources)}, but recommend.sources is {', '.join(names)}; "
+                f"the ranker was fitted for {', '.join(ranker.sources)}, but recommend.sources is {', '.join(names)}; "
                 "run 'recsys train ranker'"
             )
-        self.catalogue, self.interactions, self.users = held.catalogue, held.interactions, users
-        self.settings, self.now, self.blend, self.names = held.recommend, held.now, blend, list(names)
-        self.rules = build_rules(rule_settings, held.catalogue, held.interactions, sources=names, now=held.now)
+        self.catalogue, self.interactions, self.users = context.catalogue, context.interactions, users
+        self.settings, self.now, self.ranker, self.source_names = context.recommend, context.now, ranker, list(names)
+        self.rules = build_rules(rule_settings, context.catalogue, context.interactions, sources=names, now=context.now)
         self.rule_stats = RuleStats(self.rules)
-        allowed_context = replace(held, catalogue=replace(held.catalogue, sellable=self.rules.allowed))
+        allowed_context = replace(context, catalogue=replace(context.catalogue, sellable=self.rules.allowed_mask))
         self.sources = dict(zip(names, create_sources(names, allowed_context), strict=True))
         self._popular = create_popular(allowed_context)
-        self._content = held.content
+        self._content = context.content
         self._discontinued: BoolArray | None = None
-        self._diversity = DiversityReranker.of(held.recommend, held.catalogue, held.content)
-        self._features = FeatureExtractor(list(self.sources.values()), build_product_statistics(held))
+        self._diversity = DiversityReranker.from_settings(context.recommend, context.catalogue, context.content)
+        self._features = FeatureExtractor(list(self.sources.values()), build_product_statistics(context))
         co_purchase = self.sources.get(CoPurchaseSource.name)
         self._reasons = ReasonGenerator(
-            held.catalogue,
-            held.interactions,
+            context.catalogue,
+            context.interactions,
             sources=names,
-            now=held.now,
-            days=held.recommend.popular_days,
-            pairs=co_purchase.neighbours if isinstance(co_purchase, CoPurchaseSource) else None,
+            now=context.now,
+            popular_days=context.recommend.popular_days,
+            co_purchase_pairs=co_purchase.neighbours if isinstance(co_purchase, CoPurchaseSource) else None,
         )
 
     @staticmethod
@@ -114,7 +114,7 @@ class Recommender:
         *,
         model: Model,
         content: FloatArray,
-        blend: Ranker,
+        ranker: Ranker,
         recommend: RecommendSettings,
         rules: RuleSettings,
         users: IdMap,
@@ -142,7 +142,7 @@ class Recommender:
             raise DataContractError("there are no events; run 'recsys ingest' with events such as purchases")
         moment = int(interactions.time.max()) + 1 if now is None else now
         context = SourceContext(catalogue, interactions, model, content, recommend, moment)
-        return Recommender(context, blend=blend, rule_settings=rules, users=users)
+        return Recommender(context, ranker=ranker, rule_settings=rules, users=users)
 
     # Entry points: by user id, by user row, by history.
 
@@ -154,11 +154,11 @@ class Recommender:
         ids = list(dict.fromkeys(user_ids))
         return self._to_frame(self.recommend_batch(self.histories(self.users.rows(ids)), k), ids)
 
-    def default(self, k: int) -> pl.DataFrame:
+    def recommend_default(self, k: int) -> pl.DataFrame:
         """Return the recommendations of `__default__`: of a user without a history."""
         return self.recommend([schema.DEFAULT_USER], k)
 
-    def recommend_shard(self, rows: IntArray, k: int, *, first: bool) -> pl.DataFrame:
+    def recommend_shard(self, rows: IntArray, k: int, *, include_default: bool) -> pl.DataFrame:
         """Recommend by user row, as a frame like that of `recommend`.
 
         Args:
@@ -167,7 +167,7 @@ class Recommender:
             include_default: put the recommendations of `__default__` first.
         """
         frame = self._to_frame(self.recommend_batch(self.histories(rows), k), self.users.ids(rows))
-        return pl.concat([self.default(k), frame]) if first else frame
+        return pl.concat([self.recommend_default(k), frame]) if include_default else frame
 
     def recommend_rows(self, histories: Histories, k: int) -> IntArray:
         """Return only the product rows: (b, k), -1 = no product."""
@@ -177,49 +177,53 @@ class Recommender:
         return out
 
     def recommend_batch(self, histories: Histories, k: int) -> Recommendations:
-        """Recommend k products per user, fewer only if the hard rules leave fewer; processes `BLOCK` users at once."""
+        """Recommend k products per user, fewer only if the hard rules leave fewer."""
         return Recommendations.concat(
-            [self._recommend_block(histories, start, k) for start in range(0, len(histories), BLOCK)]
+            [self._recommend_block(histories, start, k) for start in range(0, len(histories), USER_BATCH_SIZE)]
         )
 
     # Steps of the pipeline, in order.
 
     def _recommend_block(self, all_histories: Histories, start: int, k: int) -> Recommendations:
-        """Run all steps for the users from `start`, at most `BLOCK`."""
-        stop = min(start + BLOCK, len(all_histories))
+        """Run all steps for the users from `start`, at most `USER_BATCH_SIZE`."""
+        stop = min(start + USER_BATCH_SIZE, len(all_histories))
         histories = take_histories(all_histories, np.arange(start, stop))
         scored = self.score_candidates(histories, k)
-        selected = self._rerank(scored, k) if self.rules.lists or self._diversity else self._select_best(scored, k)
-        popular_source = self.names.index("popular") if "popular" in self.names else len(self.names)
+        selected = (
+            self._rerank(scored, k) if self.rules.list_constraints or self._diversity else self._select_best(scored, k)
+        )
+        popular_source = (
+            self.source_names.index("popular") if "popular" in self.source_names else len(self.source_names)
+        )
         recommendations = backfill(
             selected,
             k,
-            users=len(histories),
-            order=self._popular.order,
-            barred=lambda: self.rules.barred(histories),
-            n=len(self.catalogue),
-            source=popular_source,
+            n_users=len(histories),
+            popular_items=self._popular.ranked_items,
+            excluded=lambda: self.rules.excluded_pairs(histories),
+            n_items=len(self.catalogue),
+            popular_source=popular_source,
         )
         n_backfilled = len(recommendations.user) - len(selected.user)
-        self.rule_stats.made(recommendations, len(histories), k, popular=n_backfilled)
+        self.rule_stats.add_recommendations(recommendations, len(histories), k, n_backfilled=n_backfilled)
         return recommendations.with_user_offset(start)
 
     def histories(self, rows: IntArray) -> Histories:
         """Return the most recent events of users by row (-1 = no history), independent of the batch."""
         return self.interactions.histories(rows, _MAX_HISTORY)
 
-    def score_candidates(self, some: Histories, k: int) -> ScoredCandidates:
-        """Retrieve and score the candidates of at most `BLOCK` users, for lists of length k."""
-        users = UserBatch(some, self.now)
+    def score_candidates(self, histories: Histories, k: int) -> ScoredCandidates:
+        """Retrieve and score the candidates of at most `USER_BATCH_SIZE` users, for lists of length k."""
+        users = UserBatch(histories, self.now)
         sources, n_candidates = list(self.sources.values()), max(self.settings.candidates, k)
-        pairs = retrieve_candidates(sources, users, n_candidates, self.rules.filters, drops=self.rule_stats)
+        pairs = retrieve_candidates(sources, users, n_candidates, self.rules.filters, rule_stats=self.rule_stats)
         x = self._features.transform(pairs, users)
-        score = rank_scores(self.blend, x, pairs.user, some.mask)
+        score = rank_scores(self.ranker, x, pairs.user, histories.mask)
         if self._discontinued is None:
-            return ScoredCandidates(some, pairs, x, score)
+            return ScoredCandidates(histories, pairs, x, score)
         keep_mask = ~self._discontinued[pairs.item]
-        self.rule_stats.filtered["sold_out"] += int((~keep_mask).sum())
-        return ScoredCandidates(some, pairs.take(keep_mask), x[keep_mask], score[keep_mask])
+        self.rule_stats.filtered_pairs["sold_out"] += int((~keep_mask).sum())
+        return ScoredCandidates(histories, pairs.filter(keep_mask), x[keep_mask], score[keep_mask])
 
     def _select_best(self, scored: ScoredCandidates, k: int) -> Recommendations:
         """Select the k best candidates of each user."""
@@ -231,10 +235,12 @@ class Recommender:
 
     def _rerank(self, scored: ScoredCandidates, k: int) -> Recommendations:
         """Select k candidates of each user position by position, under the list constraints and for diversity."""
-        pool = RankedPool.of(scored.pairs.user, scored.pairs.item, scored.score, users=len(scored.histories))
+        pool = RankedPool.from_candidates(
+            scored.pairs.user, scored.pairs.item, scored.score, n_users=len(scored.histories)
+        )
         gain = self._diversity.begin(pool, scored.histories, k) if self._diversity else None
-        selection = select_greedy(pool, k, rules=self.rules.lists, gain=gain)
-        self.rule_stats.chosen(selection)
+        selection = select_greedy(pool, k, constraints=self.rules.list_constraints, gain=gain)
+        self.rule_stats.add_selection(selection)
         user, position = np.nonzero(selection.column >= 0)
         column = selection.column[user, position]
         shape = selection.column.shape
@@ -244,7 +250,7 @@ class Recommender:
         return self.to_recommendations(scored, pool.row[user, column], rank=position + 1, score=list_score)
 
     def to_recommendations(
-        self, found: ScoredCandidates, kept: IntArray, *, rank: IntArray, score: FloatArray
+        self, scored: ScoredCandidates, rows: IntArray, *, rank: IntArray, score: FloatArray
     ) -> Recommendations:
         """Convert the candidates at `rows` to recommendations, with the source that explains each.
 
@@ -254,28 +260,28 @@ class Recommender:
             rank: (m,) 1..k.
             score: (m,) float32.
         """
-        pairs = found.pairs
-        contribution = np.where(pairs.proposed_by[kept], self.blend.score_by_source(found.x[kept]), -np.inf)
-        for index, name in enumerate(self.names):
+        pairs = scored.pairs
+        contribution = np.where(pairs.proposed_by[rows], self.ranker.score_by_source(scored.x[rows]), -np.inf)
+        for index, name in enumerate(self.source_names):
             if name == "repurchase":  # a past purchase of the product is the strongest reason
-                contribution[pairs.proposed_by[kept, index], index] = np.inf
+                contribution[pairs.proposed_by[rows, index], index] = np.inf
             elif name in _UNEXPLAINED_SOURCES:  # prefer a source that names a product, unless it contributes far less
                 contribution[:, index] *= np.where(contribution[:, index] > 0, _UNEXPLAINED_FACTOR, 1)
-        source = contribution.argmax(axis=1) if len(kept) else np.zeros(0, np.int64)
-        source_item = pairs.source_item[kept, source]
-        user = pairs.user[kept]
-        event_type = explaining_event_types(found.histories, user, source_item)
-        return Recommendations(user, rank, pairs.item[kept], score, source, source_item, event_type)
+        source = contribution.argmax(axis=1) if len(rows) else np.zeros(0, np.int64)
+        source_item = pairs.source_item[rows, source]
+        user = pairs.user[rows]
+        event_type = explaining_event_types(scored.histories, user, source_item)
+        return Recommendations(user, rank, pairs.item[rows], score, source, source_item, event_type)
 
-    def explain(self, lists: Recommendations) -> list[str]:
+    def explain(self, recommendations: Recommendations) -> list[str]:
         """Return the reason sentence of each recommendation: (m,)."""
-        return self._reasons.explain(lists)
+        return self._reasons.explain(recommendations)
 
     def _to_frame(self, recommendations: Recommendations, user_ids: Sequence[str]) -> pl.DataFrame:
         """Map rows to ids and add the reasons; `user_ids` are those of the batch."""
-        has_source_item = recommendations.because >= 0
+        has_source_item = recommendations.source_item >= 0
         source_item_ids = np.full(len(recommendations.item), None, object)
-        source_item_ids[has_source_item] = self.catalogue.ids.ids(recommendations.because[has_source_item])
+        source_item_ids[has_source_item] = self.catalogue.ids.ids(recommendations.source_item[has_source_item])
         columns = (
             [user_ids[position] for position in recommendations.user.tolist()],
             recommendations.rank,
@@ -288,7 +294,7 @@ class Recommender:
 
     # Changes to a recommender that is already built.
 
-    def with_new_interactions(self, interactions: Interactions, rule: RuleSet, *, gone: BoolArray) -> None:
+    def update_interactions(self, interactions: Interactions, rules: RuleSet, *, discontinued: BoolArray) -> None:
         """Switch to newer histories in place, without rebuilding sources and statistics.
 
         Args:
@@ -296,14 +302,14 @@ class Recommender:
             rules: the current rules.
             discontinued: (n,) bool, products that are no longer sold; the next best candidates replace them.
         """
-        self.interactions, self.rules, self._discontinued = interactions, rule, gone
-        self.rule_stats = RuleStats(rule)
-        self._popular.order = self._popular.order[~gone[self._popular.order]]
+        self.interactions, self.rules, self._discontinued = interactions, rules, discontinued
+        self.rule_stats = RuleStats(rules)
+        self._popular.ranked_items = self._popular.ranked_items[~discontinued[self._popular.ranked_items]]
 
     def with_diversity(self, *, diversity: float, calibration: float) -> Recommender:
         """Return a copy with other diversity and calibration weights; it shares sources, ranker and statistics."""
         settings = {**self.settings.model_dump(), "diversity": diversity, "calibration": calibration}
         other = copy(self)
         other.settings, other.rule_stats = RecommendSettings(**settings), RuleStats(self.rules)
-        other._diversity = DiversityReranker.of(other.settings, self.catalogue, self._content)
+        other._diversity = DiversityReranker.from_settings(other.settings, self.catalogue, self._content)
         return other

@@ -36,12 +36,12 @@ class ScoredCandidates:
 
 
 def retrieve_candidates(
-    made: Sequence[CandidateSource],
+    sources: Sequence[CandidateSource],
     users: UserBatch,
     k: int,
-    rule: Sequence[CandidateFilter],
+    filters: Sequence[CandidateFilter],
     *,
-    drops: RuleStats | None = None,
+    rule_stats: RuleStats | None = None,
 ) -> CandidatePairs:
     """Retrieve the candidates of all sources, each (user, product) once, and remove those that a filter rejects.
 
@@ -53,16 +53,16 @@ def retrieve_candidates(
         rule_stats: counts the pairs that each filter removes.
     """
     parts = []
-    for index, source in enumerate(made):
+    for index, source in enumerate(sources):
         candidates = source.retrieve(users, k)
         source_index = np.full(len(candidates), index, np.int16)
         parts.append(
             Candidates(candidates.user, candidates.item, candidates.score, source_index, candidates.source_item)
         )
-    pairs = merge_candidates(Candidates.concat(parts), len(made))
-    for candidate_filter in rule:
+    pairs = merge_candidates(Candidates.concat(parts), len(sources))
+    for candidate_filter in filters:
         keep_mask = candidate_filter.keep_mask(pairs, users.histories)
-        if drops is not None:
-            drops.filtered[candidate_filter.name] += int((~keep_mask).sum())
-        pairs = pairs.take(keep_mask)
+        if rule_stats is not None:
+            rule_stats.filtered_pairs[candidate_filter.name] += int((~keep_mask).sum())
+        pairs = pairs.filter(keep_mask)
     return pairs

@@ -14,10 +14,10 @@ from recsys.report import chart_geometry
 from recsys.report.chart_geometry import Axis, Line, Whisker
 from recsys.report.content import ClusterCard, ReportContent
 from recsys.report.measurements import Cell, Figure, Grid
-from recsys.report.summary import METRIC, WHOLE
-from recsys.report.tables import Grids
+from recsys.report.summary import ALL_USERS, PRIMARY_METRIC
+from recsys.report.tables import ChartTables
 
-OURS = "recsys"
+OWN_SYSTEM = "recsys"
 _N_COLOURS = 7
 """Clusters of the map with a colour of their own; the others are grey."""
 _MAX_LABELS = 10
@@ -72,11 +72,11 @@ class ChartData:
         evaluation = self.content.evaluation
         if evaluation is None:
             return None
-        figures = [row for row in evaluation.figures if (row.slice, row.metric) == (WHOLE, METRIC)]
+        figures = [row for row in evaluation.figures if (row.slice, row.metric) == (ALL_USERS, PRIMARY_METRIC)]
         figures.sort(key=lambda row: (-row.value, row.system))
         if not figures:
             return None
-        return ForestPlot("NDCG@10", *chart_geometry.interval_rows(figures, ours=evaluation.ours))
+        return ForestPlot("NDCG@10", *chart_geometry.create_interval_rows(figures, ours=evaluation.ours))
 
     @cached_property
     def system_metrics(self) -> Grid | None:
@@ -84,7 +84,7 @@ class ChartData:
         evaluation = self.content.evaluation
         if evaluation is None:
             return None
-        figures = [row for row in evaluation.figures if row.slice == WHOLE and "sampled" not in row.metric]
+        figures = [row for row in evaluation.figures if row.slice == ALL_USERS and "sampled" not in row.metric]
         names = [name for name in dict.fromkeys(row.metric for row in figures) if name.startswith(_METRICS)]
         value = {(row.system, row.metric): row.value for row in figures}
         systems = list(dict.fromkeys(row.system for row in figures))
@@ -102,7 +102,7 @@ class ChartData:
         rows = tuple(
             (SLICES.get(pair.slice, pair.slice), pair.other, pair.difference, pair.low, pair.high, pair.p, pair.users)
             for pair in evaluation.pairs
-            if pair.metric == METRIC
+            if pair.metric == PRIMARY_METRIC
         )
         title = f"Paired differences: NDCG@10 of {evaluation.pairs[0].system} minus NDCG@10 of the other system"
         return Grid(title, ("slice", "other system", "difference", "low", "high", "p", "users"), rows)
@@ -115,13 +115,13 @@ class ChartData:
             return None
         by_slice: dict[str, list[Figure]] = {}
         for figure in evaluation.figures:
-            if figure.metric == METRIC and figure.users >= _MIN_USERS and math.isfinite(figure.value):
+            if figure.metric == PRIMARY_METRIC and figure.users >= _MIN_USERS and math.isfinite(figure.value):
                 by_slice.setdefault(figure.slice, []).append(figure)
         candidates = [(name, *_find_best(figures, evaluation.ours)) for name, figures in by_slice.items()]
         pairs = [(name, ours, other) for name, ours, other in candidates if ours is not None and other is not None]
         if not pairs:
             return None
-        scale, rows = chart_geometry.interval_rows(
+        scale, rows = chart_geometry.create_interval_rows(
             [figure for _, *pair in pairs for figure in pair], ours=evaluation.ours
         )
         return scale, tuple(
@@ -135,7 +135,7 @@ class ChartData:
         evaluation = self.content.evaluation
         if evaluation is None:
             return None
-        figures = [row for row in evaluation.figures if row.metric == METRIC]
+        figures = [row for row in evaluation.figures if row.metric == PRIMARY_METRIC]
         systems = list(dict.fromkeys(row.system for row in figures))
         by_key = {(row.slice, row.system): row for row in figures}
         names = list(dict.fromkeys(row.slice for row in figures))
@@ -152,9 +152,9 @@ class ChartData:
         by_attribute: dict[str, list[Figure]] = {}
         for figure in self.content.agreement:
             by_attribute.setdefault(figure.slice, []).append(figure)
-        scale = chart_geometry.axis([0.0, 1.0])
+        scale = chart_geometry.create_axis([0.0, 1.0])
         return tuple(
-            ForestPlot(name, *chart_geometry.interval_rows(figures, ours=OURS, scale=scale))
+            ForestPlot(name, *chart_geometry.create_interval_rows(figures, ours=OWN_SYSTEM, scale=scale))
             for name, figures in by_attribute.items()
         )
 
@@ -164,7 +164,9 @@ class ChartData:
         training = self.content.training
         curves = training.curves if training else ()
         names = list(dict.fromkeys(curve.stage for curve in curves))
-        by_stage = ((name, chart_geometry.lines([curve for curve in curves if curve.stage == name])) for name in names)
+        by_stage = (
+            (name, chart_geometry.create_lines([curve for curve in curves if curve.stage == name])) for name in names
+        )
         return tuple((name, lines) for name, lines in by_stage if lines)
 
     @cached_property
@@ -208,9 +210,9 @@ class ChartData:
         )
 
     @property
-    def tables(self) -> Grids:
+    def tables(self) -> ChartTables:
         """The tables with the numbers of the charts."""
-        return Grids(self.content)
+        return ChartTables(self.content)
 
 
 def _parent_key(cluster: ClusterCard) -> str:

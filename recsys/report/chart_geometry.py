@@ -54,7 +54,7 @@ class Line:
     steps: int
 
 
-def axis(values: Iterable[float]) -> Axis:
+def create_axis(values: Iterable[float]) -> Axis:
     """Create an axis with round ticks that contains 0 and all finite values."""
     finite = [0.0, *(value for value in values if math.isfinite(value))]
     low, high = min(finite), max(finite)
@@ -78,7 +78,7 @@ def _choose_step(minimum: float) -> tuple[float, int]:
     return step, -exponent
 
 
-def interval_rows(
+def create_interval_rows(
     figures: Sequence[Figure], *, ours: str, scale: Axis | None = None
 ) -> tuple[Axis, tuple[Whisker, ...]]:
     """Create one row per metric value on a common axis.
@@ -89,7 +89,7 @@ def interval_rows(
         scale: the axis; None = one that contains all values and intervals.
     """
     if scale is None:
-        scale = axis([end for figure in figures for end in (figure.value, figure.low, figure.high)])
+        scale = create_axis([end for figure in figures for end in (figure.value, figure.low, figure.high)])
     rows = tuple(
         Whisker(
             figure.system, figure, scale.to_percent(figure.value),
@@ -105,7 +105,7 @@ def _finite_or(value: float, fallback: float) -> float:
     return value if math.isfinite(value) else fallback
 
 
-def lines(curves: Sequence[Curve]) -> tuple[Line, ...]:
+def create_lines(curves: Sequence[Curve]) -> tuple[Line, ...]:
     """Scale each curve of at least two points to its own box, from its lowest to its highest value."""
     return tuple(_create_line(curve) for curve in curves if len(curve.values) > 1)
 
@@ -122,7 +122,7 @@ def _create_line(curve: Curve) -> Line:
 
 def share_axis(rows: Sequence[ExposureShare]) -> Axis:
     """Create the common axis of the shares of catalogue, sales and list positions."""
-    return axis([share for row in rows for share in (row.catalogue, row.sales, row.exposure)])
+    return create_axis([share for row in rows for share in (row.catalogue, row.sales, row.exposure)])
 
 
 def lorenz_curves(points: Sequence[tuple[float, float, float]]) -> tuple[str, str]:

@@ -19,17 +19,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from recsys.report import chart_geometry, formatting
 from recsys.report.chart_data import ChartData
 from recsys.report.content import ReportContent
-from recsys.report.summary import verdict
-from recsys.report.thumbnails import BUDGET, thumbnails
+from recsys.report.summary import summarize
+from recsys.report.thumbnails import MAX_IMAGE_BYTES, encode_thumbnails
 
 SCHEMA_VERSION = 1
-LIMIT = 8_000_000
+MAX_PAGE_BYTES = 8_000_000
 """Most bytes of a page."""
 _MARGIN = 10_000
 """Bytes by which the images of a page that is too large are reduced beyond the excess."""
 
 
-def render_html(content: ReportContent, *, budget: int = BUDGET, limit: int = LIMIT) -> str:
+def render_html(content: ReportContent, *, budget: int = MAX_IMAGE_BYTES, limit: int = MAX_PAGE_BYTES) -> str:
     """Render the report as one HTML document.
 
     Args:
@@ -37,13 +37,13 @@ def render_html(content: ReportContent, *, budget: int = BUDGET, limit: int = LI
         budget: bytes of base64 for its images.
         limit: bytes of the page; images get less room if the texts take more.
     """
-    images = thumbnails(content.products, content.pixels, budget=budget)
+    images = encode_thumbnails(content.products, content.pixels, budget=budget)
     page = _render_page(content, images)
     excess = len(page.encode()) - limit
     if excess <= 0:
         return page
     remaining = sum(map(len, images)) - excess - _MARGIN
-    return _render_page(content, thumbnails(content.products, content.pixels, budget=max(0, remaining)))
+    return _render_page(content, encode_thumbnails(content.products, content.pixels, budget=max(0, remaining)))
 
 
 def _render_page(content: ReportContent, images: tuple[str, ...]) -> str:
@@ -56,7 +56,7 @@ def _render_page(content: ReportContent, images: tuple[str, ...]) -> str:
         .get_template("page.html")
         .render(
             content=content,
-            summary=verdict(content),
+            summary=summarize(content),
             charts=ChartData(content),
             has_image=[bool(data) for data in images],
             style=style,
@@ -70,7 +70,7 @@ def _render_page(content: ReportContent, images: tuple[str, ...]) -> str:
 
 def to_json(content: ReportContent) -> dict[str, Any]:
     """Convert the content and its summary to JSON-compatible values; images are left out."""
-    out: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "verdict": _to_plain(verdict(content))}
+    out: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "verdict": _to_plain(summarize(content))}
     for field in dataclasses.fields(content):
         if field.name != "pixels":
             out[field.name] = _to_plain(getattr(content, field.name))
@@ -139,14 +139,14 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "clean_text": formatting.clean_text,
-        "initial": formatting.initial,
-        "number": formatting.number,
-        "metric": formatting.measure,
-        "percent": formatting.percent,
-        "cell": formatting.cell,
-        "time": formatting.moment,
-        "date": formatting.day,
-        "age": formatting.ago,
+        "initial": formatting.first_letter,
+        "number": formatting.format_number,
+        "metric": formatting.format_metric,
+        "percent": formatting.format_percent,
+        "cell": formatting.format_cell,
+        "time": formatting.format_time,
+        "date": formatting.format_date,
+        "age": formatting.format_age,
         "pluralize": formatting.pluralize,
     }
     environment.globals["geometry"] = chart_geometry

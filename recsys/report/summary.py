@@ -9,11 +9,11 @@ import math
 from dataclasses import dataclass
 
 from recsys.report.content import ReportContent
-from recsys.report.formatting import ago, format_p_value, measure, percent, pluralize
+from recsys.report.formatting import format_age, format_metric, format_p_value, format_percent, pluralize
 from recsys.report.measurements import Evaluation, Pair
 
-METRIC = "ndcg@10"
-WHOLE = "all"
+PRIMARY_METRIC = "ndcg@10"
+ALL_USERS = "all"
 _LEVEL = 0.05
 _MAX_EVALUATION_DAYS = 14
 _MIN_COVERAGE, _MAX_GINI, _MIN_OVERLAP, _MAX_WITHOUT_IMAGE = 0.1, 0.9, 0.3, 0.3
@@ -57,22 +57,22 @@ class Summary:
     look: tuple[Note, ...]
 
 
-def verdict(content: ReportContent) -> Summary:
+def summarize(content: ReportContent) -> Summary:
     """Summarise the content."""
     tone, headline, because = _summarize_evaluation(content.evaluation)
     return Summary(tone, headline, because, _create_tiles(content), tuple(_create_notes(content)))
 
 
-def popularity(evaluation: Evaluation) -> Pair | None:
+def compare_with_popularity(evaluation: Evaluation) -> Pair | None:
     """Return the comparison with the better popularity baseline, None if there is none."""
-    pairs = [pair for pair in evaluation.pairs if (pair.slice, pair.metric) == (WHOLE, METRIC)]
+    pairs = [pair for pair in evaluation.pairs if (pair.slice, pair.metric) == (ALL_USERS, PRIMARY_METRIC)]
     popular = [pair for pair in pairs if pair.other.startswith("popular") and pair.system == evaluation.ours]
     return min(popular, key=lambda pair: pair.difference, default=None)
 
 
-def strongest(evaluation: Evaluation) -> Pair | None:
+def compare_with_best(evaluation: Evaluation) -> Pair | None:
     """Return the comparison with the best other system, None if the recommender was not compared."""
-    pairs = [pair for pair in evaluation.pairs if (pair.slice, pair.metric) == (WHOLE, METRIC)]
+    pairs = [pair for pair in evaluation.pairs if (pair.slice, pair.metric) == (ALL_USERS, PRIMARY_METRIC)]
     return min(
         (pair for pair in pairs if pair.system == evaluation.ours), key=lambda pair: pair.difference, default=None
     )
@@ -83,9 +83,13 @@ def is_significant(pair: Pair) -> bool:
     return pair.p < _LEVEL and (pair.low > 0 or pair.high < 0)
 
 
-def value(evaluation: Evaluation, system: str, metric: str = METRIC, part: str = WHOLE) -> float:
+def metric_value(
+    evaluation: Evaluation, system: str, metric: str = PRIMARY_METRIC, slice_name: str = ALL_USERS
+) -> float:
     """Return a metric value of a system, NaN if it was not measured."""
-    values = (row.value for row in evaluation.figures if (row.system, row.metric, row.slice) == (system, metric, part))
+    values = (
+        row.value for row in evaluation.figures if (row.system, row.metric, row.slice) == (system, metric, slice_name)
+    )
     return next(values, math.nan)
 
 
@@ -96,21 +100,22 @@ def _summarize_evaluation(evaluation: Evaluation | None) -> tuple[str, str, tupl
             "There is no evaluation. Run recsys evaluate: it holds out purchases, trains without them, and compares "
             "the recommendations with those of baselines for the same users.",
         )  # fmt: skip
-    pair = popularity(evaluation) if evaluation.ours else None
+    pair = compare_with_popularity(evaluation) if evaluation.ours else None
     if pair is None:
         return "open", "The recommendations were not compared with popularity.", (
             f"Result of the last evaluation: {evaluation.said}. Keep recsys and popular in [evaluate] models.",
         )  # fmt: skip
-    our_value, popular_value = value(evaluation, pair.system), value(evaluation, pair.other)
+    our_value, popular_value = metric_value(evaluation, pair.system), metric_value(evaluation, pair.other)
     numbers = (
-        f"NDCG@10 is {measure(our_value)}, the most popular products ({pair.other}) reach {measure(popular_value)}. "
-        f"On the same {pluralize(pair.users, 'user')} the difference is {measure(pair.difference)}"
+        f"NDCG@10 is {format_metric(our_value)}, the most popular products ({pair.other}) reach "
+        f"{format_metric(popular_value)}. "
+        f"On the same {pluralize(pair.users, 'user')} the difference is {format_metric(pair.difference)}"
     )
     if math.isnan(pair.low):
         return "open", "The difference to popularity has no confidence interval.", (
             f"{numbers}; set [evaluate] bootstrap above 0 for an interval.",
         )  # fmt: skip
-    numbers += f", 95 % interval {measure(pair.low)} to {measure(pair.high)}, {format_p_value(pair.p)}."
+    numbers += f", 95 % interval {format_metric(pair.low)} to {format_metric(pair.high)}, {format_p_value(pair.p)}."
     strongest_text = f"Against the strongest baseline: {evaluation.said}."
     if not is_significant(pair):
         return "open", "No difference to popularity can be shown.", (numbers, strongest_text)
@@ -127,21 +132,21 @@ def _create_tiles(content: ReportContent) -> tuple[Tile, ...]:
     covered = Tile("users with a list", none, "nothing is published", "lists")
     if lists is not None:
         share = lists.covered / lists.users if lists.users else math.nan
-        covered = Tile("users with a list", percent(share), f"{lists.covered:,} of {lists.users:,}", "lists")
+        covered = Tile("users with a list", format_percent(share), f"{lists.covered:,} of {lists.users:,}", "lists")
     shown = Tile("products shown", none, "nothing is published", "exposure")
     if exposure is not None:
         share = exposure.listed / exposure.sellable if exposure.sellable else math.nan
         about = f"{exposure.listed:,} of {exposure.sellable:,} sellable"
-        shown = Tile("products shown", percent(share), about, "exposure")
+        shown = Tile("products shown", format_percent(share), about, "exposure")
     overlap = Tile("unchanged since the last run", none, "there is no earlier run", "changes")
     if changes is not None and changes.overlap is not None:
         about = f"of {pluralize(changes.users, 'list')}"
-        overlap = Tile("unchanged since the last run", percent(changes.overlap), about, "changes")
+        overlap = Tile("unchanged since the last run", format_percent(changes.overlap), about, "changes")
     age = Tile("last evaluation", none, "run recsys evaluate", "figures")
     if evaluation is not None:
         data = "today’s data" if evaluation.same_data else "earlier data"
         about = f"{evaluation.users:,} test users, {data}"
-        age = Tile("last evaluation", ago(evaluation.at, content.at), about, "figures")
+        age = Tile("last evaluation", format_age(evaluation.at, content.at), about, "figures")
     return covered, shown, overlap, age
 
 
@@ -162,7 +167,10 @@ def _check_lists(content: ReportContent) -> list[Note]:
     changes = content.changes
     if changes is not None and changes.overlap is not None and changes.overlap < _MIN_OVERLAP:
         out.append(
-            Note(f"Lists changed much: only {percent(changes.overlap)} of the last run’s products remain.", "changes")
+            Note(
+                f"Lists changed much: only {format_percent(changes.overlap)} of the last run’s products remain.",
+                "changes",
+            )
         )
     return out
 
@@ -174,14 +182,14 @@ def _check_evaluation(content: ReportContent) -> list[Note]:
     if not evaluation.same_settings:
         out.append(Note("Settings have changed since the last evaluation; run recsys evaluate again.", "figures"))
     elif (content.at - evaluation.at) / 86_400 > _MAX_EVALUATION_DAYS:
-        age = ago(evaluation.at, content.at)
+        age = format_age(evaluation.at, content.at)
         out.append(Note(f"The last evaluation was {age}; run recsys evaluate again.", "figures"))
-    pair = popularity(evaluation)
+    pair = compare_with_popularity(evaluation)
     if pair is not None and not is_significant(pair):
         out.append(
             Note("The test is too small, or the lists too similar, to show a difference to popularity.", "figures")
         )
-    best = strongest(evaluation)
+    best = compare_with_best(evaluation)
     if best is not None and best is not pair and not (is_significant(best) and best.difference > 0):
         relation = "is behind" if is_significant(best) else "shows no gain over"
         out.append(Note(f"{evaluation.ours} {relation} the strongest baseline ({best.other}).", "figures"))
@@ -203,7 +211,9 @@ def _check_products(content: ReportContent) -> list[Note]:
         return out
     if exposure.sellable and exposure.listed < _MIN_COVERAGE * exposure.sellable:
         out.append(
-            Note(f"Only {percent(exposure.listed / exposure.sellable)} of the products are in a list.", "exposure")
+            Note(
+                f"Only {format_percent(exposure.listed / exposure.sellable)} of the products are in a list.", "exposure"
+            )
         )
     if exposure.gini is not None and exposure.gini > _MAX_GINI:
         out.append(Note(f"A few products take most list positions (Gini {exposure.gini:.2f}).", "exposure"))

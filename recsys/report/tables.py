@@ -13,7 +13,7 @@ from recsys.report.measurements import Grid
 
 
 @dataclass(frozen=True)
-class Grids:
+class ChartTables:
     """The tables of a report's charts; a table is empty if its chart is missing."""
 
     content: ReportContent

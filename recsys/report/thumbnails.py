@@ -15,15 +15,15 @@ import numpy.typing as npt
 
 from recsys.report.content import ProductCard
 
-BUDGET: Final = 4_500_000
+MAX_IMAGE_BYTES: Final = 4_500_000
 """Most bytes of base64 for all images of a page."""
 _LEVELS: Final = ((96, 78), (64, 74), (64, 55), (48, 50), (40, 40), (32, 30))
 """Side in pixels and WebP quality, best first; an image smaller than the side is not enlarged."""
 _SAMPLE_SIZE: Final = 24
 
 
-def thumbnails(
-    products: Sequence[ProductCard], pixels: npt.NDArray[np.uint8], *, budget: int = BUDGET
+def encode_thumbnails(
+    products: Sequence[ProductCard], pixels: npt.NDArray[np.uint8], *, budget: int = MAX_IMAGE_BYTES
 ) -> tuple[str, ...]:
     """Return the base64 of each product's image, empty for products without one.
 

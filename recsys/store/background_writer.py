@@ -54,7 +54,9 @@ class BackgroundWriter:
             raise self._error
         error.add_note(f"and the last shards were not written: {self._error}")
 
-    def write(self, shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: CarriedOverLists | None = None) -> None:
+    def write(
+        self, shard_id: int, frame: pl.DataFrame, *, n_users: int, carried_over: CarriedOverLists | None = None
+    ) -> None:
         """Queue a shard; blocks while the queue is full. See `RunWriter.write_shard`.
 
         Raises:
@@ -62,17 +64,17 @@ class BackgroundWriter:
         """
         if self._synchronous:
             with signals.defer_signals():
-                self._run.write_shard(shard_id, frame, n_users=n_users, kept=kept)
+                self._run.write_shard(shard_id, frame, n_users=n_users, carried_over=carried_over)
             return
         if self._error is not None:
             raise self._error
-        self._queue.put((shard_id, frame, n_users, kept))
+        self._queue.put((shard_id, frame, n_users, carried_over))
 
     def _write_queued_shards(self) -> None:
         while (shard := self._queue.get()) is not None:
             if self._error is None:
                 shard_id, frame, n_users, kept = shard
                 try:
-                    self._run.write_shard(shard_id, frame, n_users=n_users, kept=kept)
+                    self._run.write_shard(shard_id, frame, n_users=n_users, carried_over=kept)
                 except BaseException as error:  # raised in the thread that queues the shards
                     self._error = error

@@ -30,9 +30,9 @@ class CarriedOverLists:
 
     run_id: str
     users: Sequence[str]
-    others: Sequence[str]
+    excluded_users: Sequence[str]
 
-    def copy(self, connection: Connection, into: sa.Table, run_id: str, *, placement: str) -> int:
+    def copy_to(self, connection: Connection, target: sa.Table, run_id: str, *, placement: str) -> int:
         """Copy the rows to run `run_id`, which has no rows of these users yet.
 
         Each statement scans a range of the key in order and excludes some ids: much faster than looking up every
@@ -58,7 +58,7 @@ class CarriedOverLists:
                 table.c.user_id <= last,
                 table.c.user_id.not_in([*excluded, DEFAULT_USER]),
             )
-            statement = sa.insert(into).from_select(column_names, rows.where(*in_range))
+            statement = sa.insert(target).from_select(column_names, rows.where(*in_range))
             # by default, SQLAlchemy does not keep the row count of an INSERT
             count += connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount
         return count
@@ -66,8 +66,8 @@ class CarriedOverLists:
     def _split_ranges(self) -> Iterator[tuple[str, str, Sequence[str]]]:
         """Yield the first and last id of each range and the ids to exclude from it, a few at a time."""
         first, boundary = self.users[0], list[str]()
-        for start in range(0, max(1, len(self.others)), _IDS_PER_STATEMENT):
-            chunk = list(self.others[start : start + _IDS_PER_STATEMENT])
-            last = chunk[-1] if start + _IDS_PER_STATEMENT < len(self.others) else self.users[-1]
+        for start in range(0, max(1, len(self.excluded_users)), _IDS_PER_STATEMENT):
+            chunk = list(self.excluded_users[start : start + _IDS_PER_STATEMENT])
+            last = chunk[-1] if start + _IDS_PER_STATEMENT < len(self.excluded_users) else self.users[-1]
             yield first, last, [*boundary, *chunk]
             first, boundary = last, [last]  # the last id starts the next range and is excluded there too

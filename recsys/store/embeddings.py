@@ -16,14 +16,14 @@ from sqlalchemy.engine import Connection
 from recsys.db.dialects import Dialect
 from recsys.execution import memory
 from recsys.store import tables
-from recsys.store.recommendations import chunks
+from recsys.store.recommendations import chunk_ids
 from recsys.types import FloatArray
 
 _FETCH_ROWS = 2000
 """Rows converted to columns at a time."""
 
 
-def write(
+def write_embeddings(
     connection: Connection,
     dialect: Dialect,
     ids: Sequence[str],
@@ -51,7 +51,7 @@ def write(
     )
     stored = _read_content_hashes(connection, model_version)
     removed = stored.join(current, on="product_id", how="anti")["product_id"].sort().to_list()
-    for chunk in chunks(removed):
+    for chunk in chunk_ids(removed):
         connection.execute(sa.delete(table).where(table.c.product_id.in_(chunk)))
     changed = current.with_row_index("row").join(
         stored, on=["product_id", "content"], how="anti", maintain_order="left"
@@ -70,7 +70,7 @@ def write(
     return changed.height
 
 
-@memory.gc_paused()
+@memory.pause_gc()
 def _read_content_hashes(connection: Connection, model_version: str) -> pl.DataFrame:
     """Read stored rows: product_id and `content`, the content hash of this model's vector, else null."""
     table = tables.product_embeddings

@@ -3,7 +3,7 @@
 In: a store opened with the lease, user ids. Out: numbers of deleted rows. All in one transaction.
 
 Rows and ledger of a finished run must agree: deleted rows are subtracted in a ledger row of their own, with shard id
-`BOOKED`. Unfinished runs are marked as failed; the next run is written without these users.
+`ERASURE_SHARD_ID`. Unfinished runs are marked as failed; the next run is written without these users.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from recsys.data.erased_users import ErasedUsers, user_hash
 from recsys.data.schema import DEFAULT_USER
 from recsys.errors import UsageError
 from recsys.store import retention, tables
-from recsys.store.recommendations import chunks
+from recsys.store.recommendations import chunk_ids
 
 if TYPE_CHECKING:
     from recsys.store.store import Store
 
-BOOKED: Final = -1
+ERASURE_SHARD_ID: Final = -1
 """Shard id of the ledger row that holds the rows erased from a run, as negative counts."""
 
 
@@ -72,21 +72,21 @@ def erase_users(store: Store, user_ids: Sequence[str]) -> ErasureCounts:
         for digest in hashes:
             store.dialect.insert_new(connection, tables.forgotten_users, {"user_hash": digest, "forgotten_at": now})
         stored_users = _find_stored_users(connection, ids)
-        events = sum(_delete_user_rows(connection, tables.events, chunk) for chunk in chunks(ids))
-        for chunk in chunks(ids):
+        events = sum(_delete_user_rows(connection, tables.events, chunk) for chunk in chunk_ids(ids))
+        for chunk in chunk_ids(ids):
             _delete_user_rows(connection, tables.users, chunk)
         failed_runs = _fail_unfinished_runs(connection)
         lists, listed_users = _delete_recommendations(store, connection, ids, excluded_runs=set(failed_runs))
         rejected = _clear_rejected_rows(connection, ErasedUsers(frozenset(hashes)))
-    retention.delete_rows(store.engine, store.dialect, failed_runs)
-    store.dialect.overwrite(store.engine)
+    retention.delete_run_rows(store.engine, store.dialect, failed_runs)
+    store.dialect.vacuum(store.engine)
     return ErasureCounts(len(stored_users | listed_users), events, lists, rejected, len(failed_runs))
 
 
 def _find_stored_users(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Return the ids that occur in users or events."""
     stored: set[str] = set()
-    for chunk in chunks(ids):
+    for chunk in chunk_ids(ids):
         for table in (tables.users, tables.events):
             query = sa.select(table.c.user_id).where(table.c.user_id.in_(chunk)).distinct()
             stored |= set(connection.execute(query).scalars())
@@ -116,13 +116,13 @@ def _delete_recommendations(
         Rows deleted, and the users that had any.
     """
     table, total, users = tables.recommendations_all, 0, set[str]()
-    for run_id in store.dialect.run_ids(connection, table):
+    for run_id in store.dialect.stored_run_ids(connection, table):
         if run_id in excluded_runs:
             continue
         storage, rows, run_users = store.dialect.run_storage(table, run_id), 0, set[str]()
         placement = sa.select(tables.runs.c.placement).where(tables.runs.c.run_id == run_id).scalar_subquery()
         in_run = (storage.c.run_id == run_id, storage.c.placement == placement)
-        for chunk in chunks(ids):
+        for chunk in chunk_ids(ids):
             query = sa.select(storage.c.user_id).where(*in_run, storage.c.user_id.in_(chunk)).distinct()
             run_users |= set(connection.execute(query).scalars())
             rows += _delete_user_rows(connection, storage, chunk, *in_run)
@@ -134,10 +134,12 @@ def _delete_recommendations(
 
 def _record_in_ledger(store: Store, connection: Connection, run_id: str, *, users: int, rows: int) -> None:
     shards = tables.run_shards
-    ledger_row = {"run_id": run_id, "shard_id": BOOKED, "n_users": 0, "n_rows": 0, "checksum": "forgotten"}
+    ledger_row = {"run_id": run_id, "shard_id": ERASURE_SHARD_ID, "n_users": 0, "n_rows": 0, "checksum": "forgotten"}
     store.dialect.insert_new(connection, shards, ledger_row)
     reduced = {"n_users": shards.c.n_users - users, "n_rows": shards.c.n_rows - rows}
-    connection.execute(sa.update(shards).where(shards.c.run_id == run_id, shards.c.shard_id == BOOKED).values(reduced))
+    connection.execute(
+        sa.update(shards).where(shards.c.run_id == run_id, shards.c.shard_id == ERASURE_SHARD_ID).values(reduced)
+    )
 
 
 def _clear_rejected_rows(connection: Connection, erased: ErasedUsers) -> int:

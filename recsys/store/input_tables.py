@@ -32,7 +32,7 @@ def write_inputs(
     rejected: pl.DataFrame,
     *,
     sources: Sequence[str],
-    pictured: Mapping[str, str] | None = None,
+    image_files: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
     """Insert or replace accepted rows by key, and replace rejected rows by source, in one transaction.
 
@@ -48,14 +48,16 @@ def write_inputs(
     """
     with store.engine.begin() as connection:
         counts = write_rows(store, connection, accepted, int(store.dialect.now(connection).timestamp()))
-        if pictured:
+        if image_files:
             products = tables.products
             set_image = (
                 sa.update(products)
                 .where(products.c.product_id == sa.bindparam("id"))
                 .values(image=sa.bindparam("file"))
             )
-            connection.execute(set_image, [{"id": product_id, "file": file} for product_id, file in pictured.items()])
+            connection.execute(
+                set_image, [{"id": product_id, "file": file} for product_id, file in image_files.items()]
+            )
         connection.execute(sa.delete(tables.rejected_rows).where(tables.rejected_rows.c.source.in_(sources)))
         store.dialect.bulk_load(connection, tables.rejected_rows, rejected)
         counts["rejected"] = rejected.height
@@ -81,7 +83,7 @@ def write_rows(
                 table,
                 prepared.slice(start, _UPSERT_ROWS),
                 only_if_changed=(schema.UPDATED_AT,) if name == "products" else (),
-                mark=schema.CONTENT_HASH,
+                hash_column=schema.CONTENT_HASH,
             )
         counts[name] = prepared.height
     return counts

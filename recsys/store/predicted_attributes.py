@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from recsys.db.dialects import Dialect
 from recsys.store import tables
 
-SCHEMA = {
+PREDICTION_SCHEMA = {
     "product_id": pl.String,
     "attribute": pl.String,
     "value": pl.String,
@@ -24,20 +24,20 @@ SCHEMA = {
 """Columns of a frame of predictions."""
 
 
-def replace(
+def replace_predictions(
     connection: Connection,
     dialect: Dialect,
-    guesses: pl.DataFrame,
+    predictions: pl.DataFrame,
     *,
     attributes: Collection[str],
-    only: str | None = None,
+    model_version: str | None = None,
 ) -> int:
     """Replace earlier predictions by new ones.
 
     Args:
         connection: in a transaction.
         dialect: dialect of the database.
-        predictions: columns `SCHEMA`, each product and attribute once.
+        predictions: columns `PREDICTION_SCHEMA`, each product and attribute once.
         attributes: attributes that were predicted: all earlier predictions of them are deleted, also those without
             a new one. Predictions of other attributes stay.
         model_version: if set, predictions of other model versions are deleted too, of any attribute.
@@ -48,7 +48,7 @@ def replace(
     table = tables.predicted_attributes
     for name in sorted(attributes):
         connection.execute(sa.delete(table).where(table.c.attribute == name))
-    if only is not None:
-        connection.execute(sa.delete(table).where(table.c.model_version != only))
-    dialect.bulk_load(connection, table, guesses.select(*SCHEMA))
-    return guesses.height
+    if model_version is not None:
+        connection.execute(sa.delete(table).where(table.c.model_version != model_version))
+    dialect.bulk_load(connection, table, predictions.select(*PREDICTION_SCHEMA))
+    return predictions.height

@@ -23,7 +23,7 @@ _RUNS = tables.runs
 _PUBLICATIONS = tables.publications
 
 
-def run_row(connection: Connection, run_id: str) -> RowMapping:
+def get_run(connection: Connection, run_id: str) -> RowMapping:
     """Return the row of a run.
 
     Raises:
@@ -36,12 +36,12 @@ def run_row(connection: Connection, run_id: str) -> RowMapping:
     return row
 
 
-def published_run(connection: Connection, placement: str) -> RowMapping | None:
+def current_run(connection: Connection, placement: str) -> RowMapping | None:
     """Return the row of the run published at a placement; None if nothing is published."""
     run_id = connection.execute(
         sa.select(_PUBLICATIONS.c.run_id).where(_PUBLICATIONS.c.placement == placement)
     ).scalar()
-    return None if run_id is None else run_row(connection, run_id)
+    return None if run_id is None else get_run(connection, run_id)
 
 
 def latest_ready_run(connection: Connection, placement: str) -> str:
@@ -72,7 +72,7 @@ def publish(
         NotFoundError: there is no such run, it was never finished, or its rows are pruned.
         PublishGuardError: a guard fails.
     """
-    run = run_row(connection, run_id)
+    run = get_run(connection, run_id)
     if run["state"] in ("building", "failed") or run["pruned_at"] is not None:
         state = "pruned" if run["pruned_at"] is not None else run["state"]
         raise NotFoundError(f"run {run_id} cannot be published: it is {state}; see 'recsys runs list'")
@@ -118,7 +118,7 @@ def rollback(connection: Connection, placement: str, *, now: datetime) -> str:
     if current is None:
         raise NotFoundError(f"nothing is published at '{placement}'; there is nothing to roll back")
     previous = current["previous_run_id"]
-    if previous is None or run_row(connection, previous)["pruned_at"] is not None:
+    if previous is None or get_run(connection, previous)["pruned_at"] is not None:
         raise NotFoundError(
             f"run {current['run_id']} at '{placement}' has no earlier run to roll back to; publish another run instead"
         )

@@ -16,7 +16,7 @@ from recsys.data.schema import DEFAULT_USER
 from recsys.errors import UsageError
 from recsys.store.tables import recommendations_all
 
-ASKED = 500
+IDS_PER_QUERY = 500
 """Ids in one query: below SQLite's limit on parameters."""
 _SCHEMA = {
     "user_id": pl.String,
@@ -28,10 +28,10 @@ _SCHEMA = {
 }
 
 
-def chunks(ids: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the ids in chunks of `ASKED`."""
-    for start in range(0, len(ids), ASKED):
-        yield list(ids[start : start + ASKED])
+def chunk_ids(ids: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the ids in chunks of `IDS_PER_QUERY`."""
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        yield list(ids[start : start + IDS_PER_QUERY])
 
 
 def published_recommendations(
@@ -61,7 +61,7 @@ def published_recommendations(
     requested = list(dict.fromkeys(users))
     query_ids = list(dict.fromkeys((*requested, DEFAULT_USER)))
     rows: list[Any] = []
-    for chunk in chunks(query_ids):
+    for chunk in chunk_ids(query_ids):
         rows += connection.execute(query.where(view.c.user_id.in_(chunk))).all()
     lists = _to_frame(rows)
     default_list = lists.filter(pl.col("user_id") == DEFAULT_USER)
@@ -72,7 +72,7 @@ def published_recommendations(
     return merged.select(*_SCHEMA)
 
 
-def listed_users(connection: Connection, run_id: str, first: str, last: str, *, placement: str) -> set[str]:
+def users_with_lists(connection: Connection, run_id: str, first: str, last: str, *, placement: str) -> set[str]:
     """Return the ids of users with a list in a run, from `first` to `last` in id order."""
     table = recommendations_all
     first_ranks = (table.c.run_id == run_id, table.c.placement == placement, table.c.rank == 1)
@@ -84,7 +84,7 @@ def users_with_products(connection: Connection, run_id: str, products: Sequence[
     """Return the ids of users whose list in a run has any of the products, ascending; scans the run."""
     table = recommendations_all
     users: set[str] = set()
-    for chunk in chunks(products):
+    for chunk in chunk_ids(products):
         in_chunk = table.c.product_id.in_(chunk)
         users |= set(connection.execute(sa.select(table.c.user_id).where(table.c.run_id == run_id, in_chunk)).scalars())
     return sorted(users)

@@ -26,7 +26,7 @@ _RUN_TABLES = tuple(dict.fromkeys(table for kind_tables in TABLES_BY_KIND.values
 
 
 def mark_failed(connection: Connection, run_id: str, *, reason: str) -> None:
-    """Mark an unfinished run as failed, with `reason`; delete its rows with `delete_rows`."""
+    """Mark an unfinished run as failed, with `reason`; delete its rows with `delete_run_rows`."""
     runs, shards = tables.runs, tables.run_shards
     connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(state="failed", reason=reason))
     connection.execute(sa.delete(shards).where(shards.c.run_id == run_id))
@@ -65,7 +65,7 @@ def mark_expired_runs(connection: Connection, keep: int, *, now: datetime) -> li
     return expired
 
 
-def delete_rows(engine: Engine, dialect: Dialect, run_ids: Iterable[str]) -> None:
+def delete_run_rows(engine: Engine, dialect: Dialect, run_ids: Iterable[str]) -> None:
     """Delete all rows of runs that are marked as pruned or failed.
 
     Rows that a long transaction still reads stay for the next `delete_orphaned_rows`, with a warning.
@@ -87,5 +87,5 @@ def delete_orphaned_rows(engine: Engine, dialect: Dialect) -> None:
     is_deletable = sa.or_(runs.c.pruned_at.is_not(None), runs.c.state == "failed")
     with dialect.snapshot(engine) as connection:
         deletable = set(connection.execute(sa.select(runs.c.run_id).where(is_deletable)).scalars().all())
-        stored = {run_id for table in _RUN_TABLES for run_id in dialect.run_ids(connection, table)}
-    delete_rows(engine, dialect, sorted(deletable & stored))
+        stored = {run_id for table in _RUN_TABLES for run_id in dialect.stored_run_ids(connection, table)}
+    delete_run_rows(engine, dialect, sorted(deletable & stored))

@@ -27,7 +27,7 @@ TABLES_BY_KIND = {
 
 
 @dataclass(frozen=True)
-class Manifest:
+class RunManifest:
     """Inputs that determine a run's rows. An unfinished run is resumed only if all of them match.
 
     Attributes:
@@ -43,9 +43,9 @@ class Manifest:
     extra: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def from_row(run: RowMapping) -> Manifest:
+    def from_row(run: RowMapping) -> RunManifest:
         """Read the manifest of a row of `runs`."""
-        return Manifest(run["model_version"], run["data_fingerprint"], run["config_hash"], run["extra"] or {})
+        return RunManifest(run["model_version"], run["data_fingerprint"], run["config_hash"], run["extra"] or {})
 
 
 def written_shards(connection: Connection, run_id: str) -> set[int]:
@@ -54,7 +54,7 @@ def written_shards(connection: Connection, run_id: str) -> set[int]:
     return set(connection.execute(sa.select(shards.c.shard_id).where(shards.c.run_id == run_id)).scalars())
 
 
-def checksum(frame: pl.DataFrame) -> str:
+def frame_checksum(frame: pl.DataFrame) -> str:
     """Compute a checksum of a shard's rows.
 
     Column names, types, values and order count; the memory layout does not.
@@ -103,11 +103,11 @@ def release_unfinished_runs(engine: Engine) -> None:
         return  # a store without tables has no unfinished run; reading from it raises the error
 
 
-def refuse_foreign_run(run: RowMapping, writer: str, *, same: bool) -> None:
+def refuse_foreign_run(run: RowMapping, writer: str, *, same_manifest: bool) -> None:
     """Refuse an unfinished run that another process is writing.
 
     Raises:
         LeaseHeldError: the run has another writer, or the same writer but other data or settings.
     """
-    if run["host"] and (run["host"] != writer or not same):
+    if run["host"] and (run["host"] != writer or not same_manifest):
         raise LeaseHeldError(f"run {run['run_id']} is being written ({run['host']}); try again when it has finished")

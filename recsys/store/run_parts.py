@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from recsys.errors import RecsysError, TemporaryError
 from recsys.store import publication, tables
-from recsys.store.run_ledger import Manifest, written_shards
+from recsys.store.run_ledger import RunManifest, written_shards
 from recsys.store.run_writer import RunWriter
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _MAX_ATTEMPTS = 5
 """Attempts of a part to begin a run that another part may begin at the same moment."""
 _FINISHED_STATES = ("ready", "published")
-PARTS = "parts"
+PARTS_KEY = "parts"
 """Key in the metrics of an unfinished run that holds the statistics of each part."""
 
 
@@ -44,7 +44,7 @@ class JoinedRun:
     state: str
 
 
-def join_run(store: Store, kind: str, manifest: Manifest, *, placement: str, number: int) -> JoinedRun:
+def join_run(store: Store, kind: str, manifest: RunManifest, *, placement: str, n_parts: int) -> JoinedRun:
     """Resume the run of this manifest, or begin it; the caller shares the store's lease.
 
     A finished run of the same models, data and settings is not begun again, unless it was rolled back: a restarted
@@ -65,7 +65,7 @@ def join_run(store: Store, kind: str, manifest: Manifest, *, placement: str, num
         if finished is not None:
             return finished
         try:
-            run = store.begin_run(kind, manifest, placement=placement, part=f"one of {number} parts")
+            run = store.begin_run(kind, manifest, placement=placement, part=f"one of {n_parts} parts")
         except IntegrityError:  # another part has begun it in the meantime
             continue
         return JoinedRun(run, "building")
@@ -87,19 +87,19 @@ def attach_worker(store: Store, run_id: str, *, writer: str) -> RunWriter:
         NotFoundError: there is no such run.
     """
     with store.reader() as connection:
-        row, done = publication.run_row(connection, run_id), written_shards(connection, run_id)
+        row, done = publication.get_run(connection, run_id), written_shards(connection, run_id)
     return RunWriter(
         store.engine,
         store.dialect,
         run_id,
         kind=row["kind"],
         placement=row["placement"],
-        done=done,
+        finished_shards=done,
         writer=writer,
     )
 
 
-def _find_finished_run(store: Store, kind: str, manifest: Manifest, placement: str) -> JoinedRun | None:
+def _find_finished_run(store: Store, kind: str, manifest: RunManifest, placement: str) -> JoinedRun | None:
     runs = tables.runs
     same_placement = (runs.c.placement == placement, runs.c.kind == kind)
     with store.reader() as connection:
@@ -121,7 +121,7 @@ def _find_finished_run(store: Store, kind: str, manifest: Manifest, placement: s
     )
 
 
-def record_part(store: Store, run: RunWriter, part: int, told: dict[str, Any]) -> dict[str, Any]:
+def record_part(store: Store, run: RunWriter, part: int, statistics: dict[str, Any]) -> dict[str, Any]:
     """Add the statistics of a part to those of the other parts; return all of them by part.
 
     Args:
@@ -134,17 +134,17 @@ def record_part(store: Store, run: RunWriter, part: int, told: dict[str, Any]) -
     this_run = runs.c.run_id == run.run_id
     with store.engine.begin() as connection:
         row = connection.execute(sa.select(runs).where(this_run).with_for_update()).mappings().one()
-        statistics_by_part: dict[str, Any] = dict((row["metrics"] or {}).get(PARTS, {}))
+        statistics_by_part: dict[str, Any] = dict((row["metrics"] or {}).get(PARTS_KEY, {}))
         if row["state"] == "building":
-            if told["shards"] or str(part) not in statistics_by_part:
+            if statistics["shards"] or str(part) not in statistics_by_part:
                 # a restarted part without work keeps its statistics
-                statistics_by_part[str(part)] = told
-            connection.execute(sa.update(runs).where(this_run).values(metrics={PARTS: statistics_by_part}))
+                statistics_by_part[str(part)] = statistics
+            connection.execute(sa.update(runs).where(this_run).values(metrics={PARTS_KEY: statistics_by_part}))
     return statistics_by_part
 
 
 def finish_if_complete(
-    store: Store, run: RunWriter, of: int, *, counts: dict[str, Any], metrics: dict[str, Any]
+    store: Store, run: RunWriter, n_shards: int, *, counts: dict[str, Any], metrics: dict[str, Any]
 ) -> bool:
     """Finish a run if its ledger has all `n_shards` shards.
 
@@ -154,7 +154,7 @@ def finish_if_complete(
     Raises:
         RecsysError: another process has taken the run over.
     """
-    if missing_shards(store, run, of):
+    if missing_shard_count(store, run, n_shards):
         return False
     try:
         run.finish(counts, metrics)
@@ -165,6 +165,6 @@ def finish_if_complete(
     return True
 
 
-def missing_shards(store: Store, run: RunWriter, of: int) -> int:
+def missing_shard_count(store: Store, run: RunWriter, n_shards: int) -> int:
     """Return the number of shards that are not in the ledger yet."""
-    return of - int(store.run(run.run_id)["shards"])
+    return n_shards - int(store.run(run.run_id)["shards"])

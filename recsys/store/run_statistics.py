@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from recsys.data.schema import DEFAULT_USER
-from recsys.store.recommendations import chunks
+from recsys.store.recommendations import chunk_ids
 from recsys.store.tables import publications, recommendations_all, rejected_rows, similar_products_all
 
 _RECOMMENDATIONS = recommendations_all
@@ -29,9 +29,9 @@ class RunExtent:
     products: int
 
 
-def extent(connection: Connection, run_id: str, shown: pl.DataFrame) -> RunExtent:
+def run_extent(connection: Connection, run_id: str, counts: pl.DataFrame) -> RunExtent:
     """Compute the size of a run of recommendations from its `product_counts`."""
-    return RunExtent(full_list_count(connection, run_id, 1), int(shown["places"].sum()), shown.height)
+    return RunExtent(full_list_count(connection, run_id, 1), int(counts["places"].sum()), counts.height)
 
 
 def product_counts(connection: Connection, run_id: str) -> pl.DataFrame:
@@ -53,7 +53,9 @@ def full_list_count(connection: Connection, run_id: str, k: int) -> int:
     return int(connection.execute(sa.select(sa.func.count()).where(*at_rank_k)).scalar_one())
 
 
-def overlap(connection: Connection, run_id: str, before: str, users: Sequence[str]) -> tuple[float | None, int]:
+def mean_list_overlap(
+    connection: Connection, run_id: str, earlier_run_id: str, users: Sequence[str]
+) -> tuple[float | None, int]:
     """Return the mean share of a user's earlier products kept in the later list, and the users it is over.
 
     Args:
@@ -62,15 +64,18 @@ def overlap(connection: Connection, run_id: str, before: str, users: Sequence[st
         earlier_run_id: the earlier run.
         users: users to compare; users without a list in both runs are ignored.
     """
-    products_by_run: dict[str, dict[str, set[str]]] = {run_id: {}, before: {}}
-    for chunk in chunks(users):
+    products_by_run: dict[str, dict[str, set[str]]] = {run_id: {}, earlier_run_id: {}}
+    for chunk in chunk_ids(users):
         query = sa.select(_RECOMMENDATIONS.c.run_id, _RECOMMENDATIONS.c.user_id, _RECOMMENDATIONS.c.product_id)
-        query = query.where(_RECOMMENDATIONS.c.run_id.in_([run_id, before]), _RECOMMENDATIONS.c.user_id.in_(chunk))
+        query = query.where(
+            _RECOMMENDATIONS.c.run_id.in_([run_id, earlier_run_id]), _RECOMMENDATIONS.c.user_id.in_(chunk)
+        )
         for run, user, product in connection.execute(query):
             products_by_run[run].setdefault(user, set()).add(product)
-    both = sorted(products_by_run[run_id].keys() & products_by_run[before].keys())
+    both = sorted(products_by_run[run_id].keys() & products_by_run[earlier_run_id].keys())
     shares = [
-        len(products_by_run[run_id][user] & products_by_run[before][user]) / len(products_by_run[before][user])
+        len(products_by_run[run_id][user] & products_by_run[earlier_run_id][user])
+        / len(products_by_run[earlier_run_id][user])
         for user in both
     ]
     return (sum(shares) / len(shares) if shares else None), len(both)
@@ -83,12 +88,12 @@ def previous_run(connection: Connection, placement: str) -> str | None:
     return None if run_id is None else str(run_id)
 
 
-def neighbours(connection: Connection, products: Sequence[str], *, placement: str, k: int) -> pl.DataFrame:
+def published_neighbours(connection: Connection, products: Sequence[str], *, placement: str, k: int) -> pl.DataFrame:
     """Read published neighbours: product_id, rank, neighbour_id, score; by product and rank."""
     table = similar_products_all
     published = sa.select(publications.c.run_id).where(publications.c.placement == placement).scalar_subquery()
     rows: list[tuple[object, ...]] = []
-    for chunk in chunks(products):
+    for chunk in chunk_ids(products):
         in_chunk = table.c.product_id.in_(chunk)
         query = sa.select(table.c.product_id, table.c.rank, table.c.neighbour_id, table.c.score)
         query = query.where(table.c.run_id == published, in_chunk, table.c.rank <= k)
@@ -107,7 +112,7 @@ def rejected_row_counts(connection: Connection) -> pl.DataFrame:
     return frame.sort("rows", "table_name", "code", "source", descending=[True, False, False, False])
 
 
-def example(connection: Connection, *, source: str, table_name: str, code: str) -> dict[str, Any]:
+def example_rejected_row(connection: Connection, *, source: str, table_name: str, code: str) -> dict[str, Any]:
     """Return the first rejected row of a source, table and code listed by `rejected_row_counts`."""
     columns = rejected_rows.c
     matches = (columns.source == source, columns.table_name == table_name, columns.code == code)

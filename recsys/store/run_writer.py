@@ -18,7 +18,7 @@ from recsys.errors import RecsysError, TemporaryError
 from recsys.execution.failpoints import failpoint
 from recsys.store import tables
 from recsys.store.carried_lists import CarriedOverLists
-from recsys.store.run_ledger import TABLES_BY_KIND, checksum, written_shards
+from recsys.store.run_ledger import TABLES_BY_KIND, frame_checksum, written_shards
 
 
 class RunWriter:
@@ -43,7 +43,7 @@ class RunWriter:
         *,
         kind: str,
         placement: str,
-        done: set[int],
+        finished_shards: set[int],
         writer: str,
     ) -> None:
         self.engine = engine
@@ -51,7 +51,7 @@ class RunWriter:
         self.run_id = run_id
         self.kind = kind
         self.placement = placement
-        self.done = done
+        self.finished_shards = finished_shards
         self.writer = writer
 
     def __enter__(self) -> Self:
@@ -87,7 +87,7 @@ class RunWriter:
             raise RecsysError(f"run {self.run_id} takes no rows from this process: it {status}; run the command again")
 
     def write_shard(
-        self, shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: CarriedOverLists | None = None
+        self, shard_id: int, frame: pl.DataFrame, *, n_users: int, carried_over: CarriedOverLists | None = None
     ) -> bool:
         """Write a shard's rows and its ledger row in one transaction.
 
@@ -101,7 +101,7 @@ class RunWriter:
         Returns:
             Whether rows were written; False when the ledger already has the shard.
         """
-        if shard_id in self.done:
+        if shard_id in self.finished_shards:
             return False
         table, frame = TABLES_BY_KIND[self.kind][0], _nan_to_null(frame)
         ledger_row = {
@@ -109,25 +109,25 @@ class RunWriter:
             "shard_id": shard_id,
             "n_users": n_users,
             "n_rows": frame.height,
-            "checksum": checksum(frame),
+            "checksum": frame_checksum(frame),
         }
         with self.engine.begin() as connection:
             self._lock_run_row(connection)
-            self._dialect.without_timeout(connection)
+            self._dialect.allow_async_commit(connection)
             # the ledger row comes first: a second writer of the shard fails on it before it can write any rows
             if not self._dialect.insert_new(connection, tables.run_shards, ledger_row):
-                self.done.add(shard_id)
+                self.finished_shards.add(shard_id)
                 return False
             failpoint("store.shard.rows.before")
-            if kept is not None and kept.users:
+            if carried_over is not None and carried_over.users:
                 storage = self._dialect.run_storage(table, self.run_id)
-                copied = kept.copy(connection, storage, self.run_id, placement=self.placement)
+                copied = carried_over.copy_to(connection, storage, self.run_id, placement=self.placement)
                 this_shard = (tables.run_shards.c.run_id == self.run_id, tables.run_shards.c.shard_id == shard_id)
                 connection.execute(sa.update(tables.run_shards).where(*this_shard).values(n_rows=frame.height + copied))
             self._bulk_load(connection, table, frame)
             failpoint("store.shard.commit.before")
         failpoint("store.shard.commit.after")
-        self.done.add(shard_id)
+        self.finished_shards.add(shard_id)
         return True
 
     def write_table(self, name: str, frame: pl.DataFrame) -> None:
@@ -144,7 +144,7 @@ class RunWriter:
     def _bulk_load(self, connection: Connection, table: sa.Table, frame: pl.DataFrame) -> None:
         """Insert rows into the storage of this unfinished run, with the run's constant columns."""
         constants = {"run_id": self.run_id} | ({"placement": self.placement} if "placement" in table.c else {})
-        self._dialect.bulk_load(connection, self._dialect.run_storage(table, self.run_id), frame, same=constants)
+        self._dialect.bulk_load(connection, self._dialect.run_storage(table, self.run_id), frame, constants=constants)
 
     def has_rows(self) -> bool:
         """Return whether any user has a row, the default list excluded; also valid before the run is finished."""
@@ -162,7 +162,7 @@ class RunWriter:
         """
         with self.engine.begin() as connection:
             self._lock_run_row(connection)
-            lost_shards = self.done - written_shards(connection, self.run_id)
+            lost_shards = self.finished_shards - written_shards(connection, self.run_id)
             if lost_shards:
                 raise TemporaryError(
                     f"the database lost {len(lost_shards)} shards of run {self.run_id}; "

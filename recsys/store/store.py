@@ -28,7 +28,7 @@ from recsys.store import embeddings, publication, retention, tables
 from recsys.store.recommendations import published_recommendations
 from recsys.store.run_ledger import (
     TABLES_BY_KIND,
-    Manifest,
+    RunManifest,
     new_run_id,
     refuse_foreign_run,
     release_unfinished_runs,
@@ -82,10 +82,10 @@ class Store:
         resources = ExitStack()
         resources.callback(engine.dispose)
         try:
-            schema_version.refuse_newer(engine)
+            schema_version.refuse_newer_schema(engine)
             if lease or shared:
                 on_exclusive = partial(release_unfinished_runs, engine) if shared else None
-                resources.enter_context(dialects.dialect_for(engine).lease(engine, shared=on_exclusive))
+                resources.enter_context(dialects.dialect_for(engine).lease(engine, on_exclusive=on_exclusive))
         except BaseException:
             resources.close()
             raise
@@ -110,7 +110,7 @@ class Store:
         return migrate.upgrade(self.engine)
 
     def begin_run(
-        self, kind: str, manifest: Manifest, *, placement: str = "default", resume: bool = True, part: str = ""
+        self, kind: str, manifest: RunManifest, *, placement: str = "default", resume: bool = True, part: str = ""
     ) -> RunWriter:
         """Resume the unfinished run of the same manifest, or begin a new one.
 
@@ -125,9 +125,9 @@ class Store:
             # Every write locks the run's row first: this waits until a killed writer's last transaction is committed
             # or rolled back, so that neither the ledger read here nor the rows deleted here can change afterwards.
             for earlier in connection.execute(unfinished.with_for_update()).mappings().all():
-                same_manifest = earlier["kind"] == kind and manifest == Manifest.from_row(earlier)
+                same_manifest = earlier["kind"] == kind and manifest == RunManifest.from_row(earlier)
                 if part:
-                    refuse_foreign_run(earlier, part, same=same_manifest)
+                    refuse_foreign_run(earlier, part, same_manifest=same_manifest)
                 if resume and same_manifest:
                     connection.execute(sa.update(runs).where(runs.c.run_id == earlier["run_id"]).values(host=writer))
                     done = written_shards(connection, earlier["run_id"])
@@ -138,7 +138,7 @@ class Store:
                         earlier["run_id"],
                         kind=kind,
                         placement=placement,
-                        done=done,
+                        finished_shards=done,
                         writer=writer,
                     )
                 reason = "given up: a run with other models, data or settings began"
@@ -165,8 +165,10 @@ class Store:
             self._create_run_storage(connection, kind, run_id)
             failpoint("store.begin.commit.before")
         failpoint("store.begin.commit.after")
-        retention.delete_rows(self.engine, self.dialect, failed_runs)
-        return RunWriter(self.engine, self.dialect, run_id, kind=kind, placement=placement, done=set(), writer=writer)
+        retention.delete_run_rows(self.engine, self.dialect, failed_runs)
+        return RunWriter(
+            self.engine, self.dialect, run_id, kind=kind, placement=placement, finished_shards=set(), writer=writer
+        )
 
     def _create_run_storage(self, connection: Connection, kind: str, run_id: str) -> None:
         for table in TABLES_BY_KIND[kind]:
@@ -259,7 +261,7 @@ class Store:
         """
         shards = tables.run_shards
         with self.reader() as connection:
-            row = dict(publication.run_row(connection, run_id))
+            row = dict(publication.get_run(connection, run_id))
             sums = sa.select(sa.func.count(), sa.func.sum(shards.c.n_users), sa.func.sum(shards.c.n_rows))
             n_shards, n_users, n_rows = connection.execute(sums.where(shards.c.run_id == run_id)).one()
         return {**row, "shards": n_shards, "users_written": int(n_users or 0), "rows_written": int(n_rows or 0)}
@@ -275,7 +277,7 @@ class Store:
         with self.reader() as connection:
             return published_recommendations(connection, users, placement=placement, k=k)
 
-    def counts(self) -> dict[str, int]:
+    def row_counts(self) -> dict[str, int]:
         """Return the number of rows of the input tables and of rejected rows."""
         counted_tables = (tables.products, tables.users, tables.events, tables.rejected_rows)
         with self.reader() as connection:
@@ -303,7 +305,7 @@ class Store:
             Number of vectors written.
         """
         with self.engine.begin() as connection:
-            written = embeddings.write(
+            written = embeddings.write_embeddings(
                 connection, self.dialect, ids, vectors, model_version=model_version, hashes=hashes
             )
             failpoint("store.embeddings.commit.before")

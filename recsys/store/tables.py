@@ -14,7 +14,7 @@ metadata = sa.MetaData()
 
 Id = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql").with_variant(IdText(), "mysql")
 """Ids are text compared byte by byte: leading zeros, case and Unicode forms are significant."""
-Words = sa.Text().with_variant(LongText(), "mysql")
+LongString = sa.Text().with_variant(LongText(), "mysql")
 Number = sa.Float().with_variant(mysql.DOUBLE(), "mysql")
 Json = sa.JSON()
 Time = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql")
@@ -28,19 +28,19 @@ products = sa.Table(
     "products",
     metadata,
     _id_column("product_id", key=True),
-    sa.Column("title", Words),
-    sa.Column("description", Words),
-    sa.Column("brand", Words),
-    sa.Column("category", Words),
+    sa.Column("title", LongString),
+    sa.Column("description", LongString),
+    sa.Column("brand", LongString),
+    sa.Column("category", LongString),
     sa.Column("price", Number),
-    sa.Column("currency", Words),
-    sa.Column("image", Words),
+    sa.Column("currency", LongString),
+    sa.Column("image", LongString),
     sa.Column("available", sa.Boolean),
     _id_column("group_id", null=True),
     sa.Column("attributes", Json),
     sa.Column("created_at", Time),
     sa.Column("updated_at", Time),
-    sa.Column("content_hash", Words),
+    sa.Column("content_hash", LongString),
 )
 
 users = sa.Table("users", metadata, _id_column("user_id", key=True), sa.Column("attributes", Json))
@@ -63,13 +63,13 @@ events = sa.Table(
 rejected_rows = sa.Table(
     "rejected_rows",
     metadata,
-    sa.Column("source", Words, nullable=False),
+    sa.Column("source", LongString, nullable=False),
     sa.Column("row_no", sa.BigInteger),
-    sa.Column("table_name", Words, nullable=False),
-    sa.Column("code", Words, nullable=False),
-    sa.Column("column_name", Words),
-    sa.Column("value_excerpt", Words),
-    sa.Column("row_json", Words),
+    sa.Column("table_name", LongString, nullable=False),
+    sa.Column("code", LongString, nullable=False),
+    sa.Column("column_name", LongString),
+    sa.Column("value_excerpt", LongString),
+    sa.Column("row_json", LongString),
     _id_column("run_id", null=True),
 )
 sa.Index("rejected_rows_source", rejected_rows.c.source, mysql_length=ID_LENGTH)
@@ -79,7 +79,7 @@ source_marks = sa.Table(
     "source_marks",
     metadata,
     _id_column("source", key=True),
-    sa.Column("fingerprint", Words, nullable=False),
+    sa.Column("fingerprint", LongString, nullable=False),
     sa.Column("newest", Time),
     sa.Column("reached", Time),
     sa.Column("counts", Json),
@@ -90,22 +90,22 @@ runs = sa.Table(
     "runs",
     metadata,
     _id_column("run_id", key=True),
-    sa.Column("kind", Words, nullable=False),
+    sa.Column("kind", LongString, nullable=False),
     sa.Column("placement", Id, nullable=False),
-    sa.Column("state", Words, nullable=False),
-    sa.Column("model_version", Words),
-    sa.Column("data_fingerprint", Words),
-    sa.Column("config_hash", Words),
+    sa.Column("state", LongString, nullable=False),
+    sa.Column("model_version", LongString),
+    sa.Column("data_fingerprint", LongString),
+    sa.Column("config_hash", LongString),
     sa.Column("extra", Json),
     sa.Column("counts", Json),
     sa.Column("metrics", Json),
-    sa.Column("reason", Words),
+    sa.Column("reason", LongString),
     sa.Column("started_at", Time),
     sa.Column("finished_at", Time),
     sa.Column("published_at", Time),
     sa.Column("pruned_at", Time),
-    sa.Column("host", Words),
-    sa.Column("version", Words),
+    sa.Column("host", LongString),
+    sa.Column("version", LongString),
 )
 
 # at most one unfinished run per placement, enforced by the database; on MySQL by a column that the migration adds
@@ -124,7 +124,7 @@ run_shards = sa.Table(
     sa.Column("shard_id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("n_users", sa.BigInteger, nullable=False),
     sa.Column("n_rows", sa.BigInteger, nullable=False),
-    sa.Column("checksum", Words, nullable=False),
+    sa.Column("checksum", LongString, nullable=False),
 )
 
 publications = sa.Table(
@@ -146,7 +146,7 @@ recommendations_all = sa.Table(
     sa.Column("rank", sa.Integer, primary_key=True, autoincrement=False),
     _id_column("product_id"),
     sa.Column("score", Number),
-    sa.Column("reason", Words),
+    sa.Column("reason", LongString),
     _id_column("reason_product_id", null=True),
     sqlite_with_rowid=False,
     postgresql_partition_by="LIST (run_id)",
@@ -169,7 +169,7 @@ clusters_all = sa.Table(
     metadata,
     _id_column("run_id", key=True),
     sa.Column("cluster_id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("label", Words),
+    sa.Column("label", LongString),
     sa.Column("size", sa.Integer),
     sa.Column("terms", Json),
 )
@@ -188,8 +188,8 @@ product_embeddings = sa.Table(
     "product_embeddings",
     metadata,
     _id_column("product_id", key=True),
-    sa.Column("model_version", Words, nullable=False),
-    sa.Column("content_hash", Words, nullable=False),
+    sa.Column("model_version", LongString, nullable=False),
+    sa.Column("content_hash", LongString, nullable=False),
     sa.Column("dim", sa.Integer, nullable=False),
     sa.Column("vector", sa.LargeBinary, nullable=False),  # float32, little-endian
 )
@@ -199,9 +199,9 @@ predicted_attributes = sa.Table(
     metadata,
     _id_column("product_id", key=True),
     _id_column("attribute", key=True),
-    sa.Column("value", Words),
+    sa.Column("value", LongString),
     sa.Column("confidence", Number),
-    sa.Column("model_version", Words),
+    sa.Column("model_version", LongString),
 )
 
 forgotten_users = sa.Table(

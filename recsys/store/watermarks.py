@@ -56,7 +56,7 @@ def read_watermark(store: Store, source: str, fingerprint: str) -> Watermark:
     return Watermark(source, fingerprint, newest, reached, row["counts"] or {})
 
 
-def has_mark(store: Store, source: str) -> bool:
+def has_watermark(store: Store, source: str) -> bool:
     """Return whether any SELECT of this name was read before."""
     table = tables.source_marks
     with store.engine.connect().execution_options(stream_results=True) as connection:
@@ -70,8 +70,8 @@ def write_batch(
     rejected: pl.DataFrame,
     *,
     source: str,
-    after: int | None = None,
-    move: Watermark | None = None,
+    delete_rejected_after: int | None = None,
+    watermark: Watermark | None = None,
 ) -> None:
     """Insert or replace rows, store rejected rows, and set the watermark, in one transaction.
 
@@ -88,20 +88,22 @@ def write_batch(
     with store.engine.begin() as connection:
         stamp = int(store.dialect.now(connection).timestamp())
         write_rows(store, connection, {table: accepted}, stamp)
-        if after is not None:
+        if delete_rejected_after is not None:
             rejected_rows = tables.rejected_rows
             connection.execute(
-                sa.delete(rejected_rows).where(rejected_rows.c.source == source, rejected_rows.c.row_no > after)
+                sa.delete(rejected_rows).where(
+                    rejected_rows.c.source == source, rejected_rows.c.row_no > delete_rejected_after
+                )
             )
         store.dialect.bulk_load(connection, tables.rejected_rows, rejected)
-        if move is not None:
-            _upsert_watermark(store, connection, move, stamp)
+        if watermark is not None:
+            _upsert_watermark(store, connection, watermark, stamp)
 
 
-def set_watermark(store: Store, move: Watermark) -> None:
+def set_watermark(store: Store, watermark: Watermark) -> None:
     """Set a watermark without writing rows."""
     with store.engine.begin() as connection:
-        _upsert_watermark(store, connection, move, int(store.dialect.now(connection).timestamp()))
+        _upsert_watermark(store, connection, watermark, int(store.dialect.now(connection).timestamp()))
 
 
 def _upsert_watermark(store: Store, connection: Connection, watermark: Watermark, stamp: int) -> None:

@@ -38,7 +38,7 @@ def test_data_goes_to_stdout_and_the_rest_to_stderr(capsys: pytest.CaptureFixtur
 
 def test_markup_stays_text_and_control_characters_go(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_result(report(), quiet=False)
-    output.show_error(EVIL)
+    output.print_error(EVIL)
     out, err = capsys.readouterr()
     for text in (out, err):
         assert "[bold red]x[/]" in text
@@ -75,14 +75,14 @@ def test_no_color_is_respected_and_colour_is_used_otherwise(monkeypatch: pytest.
             monkeypatch.setenv("NO_COLOR", color)
         screen = Terminal()
         monkeypatch.setattr("sys.stderr", screen)
-        output.show_error("no")
+        output.print_error("no")
         texts.append(screen.text)
     assert "\x1b[1;31m" in texts[0]
     assert "31m" not in texts[1]
 
 
 def test_the_json_document_has_the_promised_keys(capsys: pytest.CaptureFixture[str]) -> None:
-    output.show_json(report().to_json())
+    output.print_json(report().to_json())
     document = json.loads(capsys.readouterr().out)
     promised = ["schema_version", "command", "status", "run_id", "counts", "warnings", "artifacts"]
     assert list(document)[: len(promised)] == promised
@@ -90,7 +90,7 @@ def test_the_json_document_has_the_promised_keys(capsys: pytest.CaptureFixture[s
 
 
 def test_a_failure_is_a_document_too() -> None:
-    document = output.error_document("train", "no", exit_code=3, warnings=["w"])
+    document = output.create_error_document("train", "no", exit_code=3, warnings=["w"])
     assert (document["status"], document["error"], document["exit_code"]) == ("error", "no", 3)
     assert document["warnings"] == ["w"]
 

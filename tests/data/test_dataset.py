@@ -65,7 +65,7 @@ def _load(folder: Path, pictures: ImageStore, **settings: object) -> Dataset:
     with Store.open(f"sqlite:///{folder}/shop.db") as store:
         store.init()
         for _ in range(2):  # the same again changes nothing
-            write_inputs(store, found.accepted, found.rejected, sources=found.sources, pictured=found.pictured)
+            write_inputs(store, found.accepted, found.rejected, sources=found.sources, image_files=found.pictured)
         return load(store.engine, DataSettings(**settings), pictures=pictures)  # type: ignore[arg-type]
 
 

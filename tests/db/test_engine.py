@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recsys.db.engine import connect, parse_url, read, rows, stream
+from recsys.db.engine import connect, fetch_rows, parse_url, read_frame, stream
 from recsys.errors import (
     ConfigError,
     DatabaseUnavailableError,
@@ -48,15 +48,15 @@ def test_a_stream_without_rows_has_its_columns(database_url: str) -> None:
 def test_types_of_a_query(database_url: str) -> None:
     engine = connect(database_url)
     query = "SELECT 1 AS whole, 1.5 AS part, 'x' AS text, NULL AS missing, 9223372036854775807 AS big"
-    assert read(engine, query).row(0) == (1, 1.5, "x", None, 2**63 - 1)
-    assert read(engine, query).dtypes == [pl.Int64, pl.Float64, pl.String, pl.Null, pl.Int64]
+    assert read_frame(engine, query).row(0) == (1, 1.5, "x", None, 2**63 - 1)
+    assert read_frame(engine, query).dtypes == [pl.Int64, pl.Float64, pl.String, pl.Null, pl.Int64]
     engine.dispose()
 
 
 def test_percent_and_colon_in_a_query_mean_themselves(database_url: str) -> None:
     engine = connect(database_url)
-    assert read(engine, "SELECT '100%s :x' AS said WHERE 'abc' LIKE '%b%'").rows() == [("100%s :x",)]
-    assert rows(engine, "SELECT :x || '%'", {"x": "it's"}) == [("it's%",)]
+    assert read_frame(engine, "SELECT '100%s :x' AS said WHERE 'abc' LIKE '%b%'").rows() == [("100%s :x",)]
+    assert fetch_rows(engine, "SELECT :x || '%'", {"x": "it's"}) == [("it's%",)]
     engine.dispose()
 
 
@@ -81,14 +81,14 @@ def test_a_read_only_connection_cannot_write(database_url: str) -> None:
     engine = connect(database_url, read_only=True)
     with pytest.raises(RecsysError), engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM item")
-    assert rows(engine, "SELECT COUNT(*) FROM item", {}) == [(7,)]
+    assert fetch_rows(engine, "SELECT COUNT(*) FROM item", {}) == [(7,)]
     engine.dispose()
 
 
 def test_a_missing_table_says_what_to_do(database_url: str) -> None:
     engine = connect(database_url)
     with pytest.raises(NotFoundError, match="run `recsys init` first"):
-        rows(engine, "SELECT * FROM recommendations", {})
+        fetch_rows(engine, "SELECT * FROM recommendations", {})
     engine.dispose()
 
 
@@ -109,16 +109,16 @@ def test_a_server_that_ends_the_session_is_temporary(postgres_url: str) -> None:
     engine, other = connect(postgres_url), connect(postgres_url)
     with pytest.raises(DatabaseUnavailableError) as ended, engine.begin() as connection:
         pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-        rows(other, "SELECT pg_terminate_backend(:pid)", {"pid": pid})
+        fetch_rows(other, "SELECT pg_terminate_backend(:pid)", {"pid": pid})
         connection.exec_driver_sql("SELECT 1")
     assert ended.value.exit_code == 75
-    assert rows(engine, "SELECT 1", {}) == [(1,)]  # the next connection is a new one
+    assert fetch_rows(engine, "SELECT 1", {}) == [(1,)]  # the next connection is a new one
     engine.dispose()
     other.dispose()
 
 
 def test_a_locked_sqlite_file_is_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys.db.engine.BUSY_MS", 50)
+    monkeypatch.setattr("recsys.db.engine.SQLITE_BUSY_TIMEOUT_MS", 50)
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     _filled(url)
     first, second = connect(url), connect(url)
@@ -128,7 +128,7 @@ def test_a_locked_sqlite_file_is_temporary(tmp_path: Path, monkeypatch: pytest.M
             with second.begin() as connection:
                 connection.exec_driver_sql("DELETE FROM item")
         assert locked.value.exit_code == 75
-        assert rows(second, "SELECT COUNT(*) FROM item", {}) == [(7,)]  # readers wait for nobody
+        assert fetch_rows(second, "SELECT COUNT(*) FROM item", {}) == [(7,)]  # readers wait for nobody
     first.dispose()
     second.dispose()
 

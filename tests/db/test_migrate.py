@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from recsys.db import migrate
-from recsys.db.engine import connect, rows
+from recsys.db.engine import connect, fetch_rows
 from recsys.errors import ConfigError, RecsysError
 from recsys.store.tables import metadata
 
@@ -21,9 +21,9 @@ def engine(database_url: str):
 
 
 def test_the_migrations_make_the_tables_of_the_code(engine: sa.Engine) -> None:
-    assert migrate.current(engine) is None
+    assert migrate.current_version(engine) is None
     newest = migrate.upgrade(engine)
-    assert migrate.current(engine) == newest
+    assert migrate.current_version(engine) == newest
     with engine.connect() as connection:
         options = {"version_table": migrate.VERSION_TABLE, "compare_type": True}
         unlike = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
@@ -37,7 +37,7 @@ def test_the_migrations_make_the_tables_of_the_code(engine: sa.Engine) -> None:
         assert keys == {name: [column.name for column in table.primary_key] for name, table in metadata.tables.items()}
         views = {"recommendations", "similar_products", "product_clusters", "cluster_labels"}
         assert set(inspector.get_view_names()) == views
-        assert {*metadata.tables, *views} >= migrate.OURS
+        assert {*metadata.tables, *views} >= migrate.RECSYS_TABLES
 
 
 def test_ids_compare_byte_by_byte_on_postgresql(postgres_url: str) -> None:
@@ -46,7 +46,7 @@ def test_ids_compare_byte_by_byte_on_postgresql(postgres_url: str) -> None:
     query = (
         "SELECT table_name, column_name, collation_name FROM information_schema.columns WHERE table_schema = 'public'"
     )
-    collations = {(table, column): collation for table, column, collation in rows(engine, query, {})}
+    collations = {(table, column): collation for table, column, collation in fetch_rows(engine, query, {})}
     for table in metadata.tables.values():
         for column in table.columns:
             if isinstance(column.type, sa.Text) and (column.name.endswith("_id") or column.primary_key):
@@ -66,7 +66,7 @@ def test_a_lost_view_comes_back(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP VIEW recommendations")
     migrate.upgrade(engine)
-    assert rows(engine, "SELECT COUNT(*) FROM recommendations", {}) == [(0,)]
+    assert fetch_rows(engine, "SELECT COUNT(*) FROM recommendations", {}) == [(0,)]
 
 
 def test_a_newer_schema_is_refused(engine: sa.Engine) -> None:
@@ -75,7 +75,7 @@ def test_a_newer_schema_is_refused(engine: sa.Engine) -> None:
         connection.exec_driver_sql(f"UPDATE {migrate.VERSION_TABLE} SET version_num = '9999'")
     with pytest.raises(RecsysError, match="schema 9999, which this recsys does not know; install the newer recsys"):
         migrate.upgrade(engine)
-    assert migrate.current(engine) == "9999"
+    assert migrate.current_version(engine) == "9999"
 
 
 def test_tables_of_the_shop_are_left_alone(engine: sa.Engine) -> None:
@@ -99,7 +99,7 @@ def test_a_failing_migration_leaves_nothing(engine: sa.Engine, monkeypatch: pyte
     if engine.dialect.name != "mysql":  # where every CREATE TABLE stands by itself
         assert sa.inspect(engine).get_table_names() == []
     newest = migrate.upgrade(engine)
-    assert rows(engine, "SELECT COUNT(*) FROM recommendations", {}) == [(0,)]
+    assert fetch_rows(engine, "SELECT COUNT(*) FROM recommendations", {}) == [(0,)]
     assert migrate.upgrade(engine) == newest
 
 
@@ -114,7 +114,7 @@ def test_an_init_killed_between_two_tables_starts_anew(mariadb_url: str, monkeyp
         with pytest.raises(sa.exc.OperationalError, match="already exists"):
             migrate.upgrade(engine)
     assert {"runs", "products", migrate.VERSION_TABLE} <= set(sa.inspect(engine).get_table_names())
-    assert migrate.current(engine) is None
+    assert migrate.current_version(engine) is None
     migrate.upgrade(engine)
-    assert rows(engine, "SELECT COUNT(*) FROM runs WHERE state = 'building'", {}) == [(0,)]
+    assert fetch_rows(engine, "SELECT COUNT(*) FROM runs WHERE state = 'building'", {}) == [(0,)]
     engine.dispose()

@@ -21,7 +21,7 @@ from recsys.pipeline import recommend as lists
 from recsys.pipeline.project import Project
 from recsys.store import run_ledger, tables
 from recsys.store import run_parts as parts
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.store.store import Store
 from tests.e2e.projects import Run, rows
 
@@ -219,7 +219,7 @@ def test_parts_need_vectors_that_are_up_to_date(copied: Path, recsys: Run) -> No
 
 # --- the lease of parts ---------------------------------------------------------------------------------------------
 
-ONE, OTHER = (Manifest("m", data, "c", {"k": 5}) for data in ("today", "tomorrow"))
+ONE, OTHER = (RunManifest("m", data, "c", {"k": 5}) for data in ("today", "tomorrow"))
 
 
 @pytest.fixture
@@ -237,21 +237,21 @@ def empty(database_url: str) -> str:
 
 def test_parts_share_and_a_stranger_is_refused(empty: str, held: ExitStack) -> None:
     first, second = (held.enter_context(Store.open(empty, lease=False, shared=True)) for _ in range(2))
-    one = parts.join_run(first, "recommend", ONE, placement="default", number=2)
-    two = parts.join_run(second, "recommend", ONE, placement="default", number=2)
+    one = parts.join_run(first, "recommend", ONE, placement="default", n_parts=2)
+    two = parts.join_run(second, "recommend", ONE, placement="default", n_parts=2)
     assert (one.state, one.run.run_id, one.run.writer) == (two.state, two.run.run_id, two.run.writer)
     with pytest.raises(LeaseHeldError):
         Store.open(empty)
     with pytest.raises(LeaseHeldError, match="is being written"):
-        parts.join_run(second, "recommend", OTHER, placement="default", number=2)
+        parts.join_run(second, "recommend", OTHER, placement="default", n_parts=2)
     with pytest.raises(LeaseHeldError, match="one of 2 parts"):
-        parts.join_run(second, "recommend", ONE, placement="default", number=3)
+        parts.join_run(second, "recommend", ONE, placement="default", n_parts=3)
 
 
 HOLDER = """
 import sys, time
 from recsys.store import run_parts as parts
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.store.store import Store
 store = Store.open(sys.argv[1], lease=False, shared=True)
 parts.join_run(store, "recommend", Manifest("m", "today", "c", {"k": 5}), placement="default", number=2)
@@ -268,7 +268,7 @@ def test_a_killed_part_blocks_nobody_and_its_run_is_given_up(empty: str) -> None
     child.kill()
     child.communicate()
     with taken(empty) as store:  # a server notices a moment later
-        joined = parts.join_run(store, "recommend", OTHER, placement="default", number=2)
+        joined = parts.join_run(store, "recommend", OTHER, placement="default", n_parts=2)
         assert sorted(store.runs()["state"]) == ["building", "failed"] and joined.state == "building"
     Store.open(empty).close()
 
@@ -295,7 +295,7 @@ def test_a_run_is_finished_by_one_of_its_parts(empty: str, held: ExitStack) -> N
     from tests.store.samples import lists as rows_of
 
     stores = [held.enter_context(Store.open(empty, lease=False, shared=True)) for _ in range(2)]
-    joined = [parts.join_run(store, "recommend", ONE, placement="default", number=2) for store in stores]
+    joined = [parts.join_run(store, "recommend", ONE, placement="default", n_parts=2) for store in stores]
     for at, (store, one) in enumerate(zip(stores, joined, strict=True)):
         assert not parts.finish_if_complete(store, one.run, 2, counts={}, metrics={})
         assert one.run.write_shard(at, rows_of(**{f"u{at}": [("a", 1.0)]}), n_users=1)
@@ -305,7 +305,7 @@ def test_a_run_is_finished_by_one_of_its_parts(empty: str, held: ExitStack) -> N
         for store, one in zip(stores, joined, strict=True)
     ]
     assert finished == [True, False]
-    assert parts.join_run(stores[1], "recommend", ONE, placement="default", number=2).state == "ready"
+    assert parts.join_run(stores[1], "recommend", ONE, placement="default", n_parts=2).state == "ready"
 
 
 def test_who_only_helps_takes_no_lease_and_is_stopped_when_the_run_is_taken_over(empty: str) -> None:

@@ -19,9 +19,9 @@ def _rows(project: Path, query: str) -> list[tuple[object, ...]]:
 
 def test_groups_in_tables_and_in_files_agree(trained: Path) -> None:
     atlas = ClusterFiles.load(trained / "artifacts" / "clusters")  # the night has made it
-    assert atlas.places is not None and atlas.places.height == PRODUCTS
+    assert atlas.map_positions is not None and atlas.map_positions.height == PRODUCTS
     ids = dict(_rows(trained, "SELECT product_id, cluster_id FROM product_clusters"))
-    assert dict(atlas.places.select("product_id", "cluster_id").iter_rows()) == ids
+    assert dict(atlas.map_positions.select("product_id", "cluster_id").iter_rows()) == ids
     told = _rows(trained, "SELECT cluster_id, label, size, terms FROM cluster_labels ORDER BY cluster_id")
     assert [(*one[:3], json.loads(str(one[3]))) for one in told] == atlas.groups.select(
         "cluster_id", "label", "size", "terms"
@@ -29,7 +29,7 @@ def test_groups_in_tables_and_in_files_agree(trained: Path) -> None:
     for one in atlas.groups.iter_rows(named=True):
         assert one["exemplars"] and {ids[name] for name in one["exemplars"]} == {one["cluster_id"]}
         assert one["parent"] in atlas.groups["cluster_id"].to_list()
-    assert atlas.facts["run_id"] == _rows(trained, "SELECT MAX(run_id) FROM product_clusters")[0][0]
+    assert atlas.metadata["run_id"] == _rows(trained, "SELECT MAX(run_id) FROM product_clusters")[0][0]
 
 
 def test_another_method_and_back(copied: Path, recsys: Run) -> None:

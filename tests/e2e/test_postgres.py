@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recsys.db.engine import connect
-from recsys.db.engine import rows as read_rows
+from recsys.db.engine import fetch_rows as read_rows
 from tests.e2e.projects import SMALL, Run, rows
 
 pytestmark = pytest.mark.e2e

@@ -147,7 +147,7 @@ def test_a_stopped_training_with_labels_goes_on(
 ) -> None:
     labels.write_text("\n".join(labels.read_text().splitlines()[:-2]))
     asked = ("train", "--labels", labels, "-C", copied)
-    at = ProductBatchLoader.at
+    at = ProductBatchLoader.get_batch
 
     def stopping(self: ProductBatchLoader, step: int) -> object:
         if step == 2:
@@ -155,7 +155,7 @@ def test_a_stopped_training_with_labels_goes_on(
         return at(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ProductBatchLoader, "at", stopping)
+        patch.setattr(ProductBatchLoader, "get_batch", stopping)
         assert recsys(*asked).code == 143
     plain = recsys("train", "--resume", "-C", copied)
     assert plain.code == 2 and "no stopped training" in plain.err

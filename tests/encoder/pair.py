@@ -35,11 +35,11 @@ def step(*, chunk: int = 0) -> dict[str, Tensor]:
     model = ProductEncoder.fit(shops.catalogue(), shops.ENCODER).train()
     objectives = nn.ModuleList([MaskedTextLoss(16), MaskedAttributeLoss(), ImageTextLoss(), CoPurchaseLoss()])
     batches = ProductBatchLoader(
-        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=26, seed=0
+        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), batch_size=26, seed=0
     )
     g = torch.Generator().manual_seed(5)
-    with chunked_forward(model, chunk=chunk, compiled=False):
-        batch = batches.at(1)
+    with chunked_forward(model, chunk_size=chunk, compiled=False):
+        batch = batches.get_batch(1)
         losses = {each.name: each(model, batch, g) for each in objectives}
         torch.stack(list(losses.values())).sum().backward()
     parts = nn.ModuleDict({"model": model, "objectives": objectives})

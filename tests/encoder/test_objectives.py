@@ -45,7 +45,7 @@ def batches(model: ProductEncoder, log: Interactions | None = None) -> ProductBa
         shops.catalogue(),
         model,
         CoPurchasePairs.from_interactions(shops.interactions() if log is None else log),
-        size=24,
+        batch_size=24,
         seed=0,
     )
 
@@ -58,7 +58,7 @@ def test_a_few_steps_make_the_loss_smaller(model: ProductEncoder, name: str) -> 
     optimizer = torch.optim.AdamW(parts.parameters(), lr=3e-3)
     source, losses = batches(model), []
     for step in range(30):
-        loss = objective(model, source.at(step % 2), torch.Generator().manual_seed(step % 2))
+        loss = objective(model, source.get_batch(step % 2), torch.Generator().manual_seed(step % 2))
         assert loss.shape == ()
         optimizer.zero_grad()
         loss.backward()
@@ -71,38 +71,42 @@ def test_a_few_steps_make_the_loss_smaller(model: ProductEncoder, name: str) -> 
 def test_chance_comes_from_the_generator_alone(model: ProductEncoder, name: str) -> None:
     objective, source = PRODUCT[name](), batches(model)
     model.eval()
-    losses = [objective(model, source.at(3), torch.Generator().manual_seed(seed)).item() for seed in (5, 5, 6)]
+    losses = [objective(model, source.get_batch(3), torch.Generator().manual_seed(seed)).item() for seed in (5, 5, 6)]
     assert losses[0] == losses[1] != losses[2]
 
 
 def test_co_purchase_takes_off_the_frequency_and_leaves_known_partners_out(model: ProductEncoder) -> None:
     model.eval()
-    batch = batches(model).at(0)
+    batch = batches(model).get_batch(0)
     objective, half = CoPurchaseLoss(correction=0.5), len(batch) // 2
     found = objective(model, batch, torch.Generator().manual_seed(0)).item()
-    vectors = batch.whole(model, torch.Generator()).encoded.vector.detach().numpy()
+    vectors = batch.encode_masked(model, torch.Generator()).embedding.vector.detach().numpy()
     rows, partners = batch.rows[:half], batch.rows[half:]
     losses = []
-    for i in np.flatnonzero(batch.paired.numpy()):
-        known = {*batch.pairs.other[batch.pairs.starts[rows[i]] : batch.pairs.starts[rows[i] + 1]].tolist(), rows[i]}
-        against = [j for j in np.flatnonzero(batch.paired.numpy()) if j == i or partners[j] not in known]
-        scores = [20 * vectors[i] @ vectors[half + j] - 0.5 * batch.pairs.log_mixed[partners[j]] for j in against]
+    for i in np.flatnonzero(batch.has_partner.numpy()):
+        known = {*batch.pairs.partners[batch.pairs.starts[rows[i]] : batch.pairs.starts[rows[i] + 1]].tolist(), rows[i]}
+        against = [j for j in np.flatnonzero(batch.has_partner.numpy()) if j == i or partners[j] not in known]
+        scores = [
+            20 * vectors[i] @ vectors[half + j] - 0.5 * batch.pairs.log_batch_frequency[partners[j]] for j in against
+        ]
         losses.append(np.log(np.exp(scores).sum()) - scores[against.index(i)])
     assert found == pytest.approx(np.mean(losses), rel=1e-3)
 
 
 def test_without_any_pair_co_purchase_is_nothing(model: ProductEncoder) -> None:
     none = np.zeros(0, np.int64)
-    batch = batches(model, Interactions.from_events(user=none, item=none, time=none, n_users=0, n_items=48)).at(0)
-    assert not bool(batch.paired.any())
+    batch = batches(model, Interactions.from_events(user=none, item=none, time=none, n_users=0, n_items=48)).get_batch(
+        0
+    )
+    assert not bool(batch.has_partner.any())
     assert CoPurchaseLoss()(model, batch, torch.Generator()).item() == 0
 
 
 def test_every_product_comes_once_in_a_pass(model: ProductEncoder) -> None:
     source = batches(model)
-    rows = np.concatenate([source.at(step).rows[: source.half] for step in range(4)])
+    rows = np.concatenate([source.get_batch(step).rows[: source.half_size] for step in range(4)])
     assert sorted(rows) == list(range(48))
-    assert source.at(1).rows.tolist() == batches(model).at(1).rows.tolist()
+    assert source.get_batch(1).rows.tolist() == batches(model).get_batch(1).rows.tolist()
 
 
 def next_item(n: int = 48, *, negatives: int = 0) -> tuple[UserEncoder, NextItemLoss, UserBatchLoader]:
@@ -113,8 +117,8 @@ def next_item(n: int = 48, *, negatives: int = 0) -> tuple[UserEncoder, NextItem
     content = nn.functional.normalize(torch.randn(n, 16), dim=1)
     return (
         users,
-        NextItemLoss(content, users.numbers(catalogue.ids), id_dropout=0.0, negatives=negatives),
-        UserBatchLoader(log, history=6, size=8, seed=0),
+        NextItemLoss(content, users.residual_rows(catalogue.ids), id_dropout=0.0, negatives=negatives),
+        UserBatchLoader(log, history_length=6, batch_size=8, seed=0),
     )
 
 
@@ -122,7 +126,7 @@ def test_the_next_item_is_judged_against_all_bought_products() -> None:
     users, objective, source = next_item()
     users.eval()
     users.fade.requires_grad_(False)
-    batch, bought = source.at(0), objective.bought
+    batch, bought = source.get_batch(0), objective.bought
     table = users.ranking(objective.content[bought], torch.arange(len(bought)))
     rows = batch.items[:, :-1]
     place = {int(row): at for at, row in enumerate(bought)}
@@ -131,7 +135,7 @@ def test_the_next_item_is_judged_against_all_bought_products() -> None:
         inputs[i, j] = table[place[int(rows[i, j])]]
 
     states = users(
-        inputs, times=batch.times[:, :-1], kinds=batch.kinds[:, :-1], real=rows >= 0, until=batch.times[:, 1:]
+        inputs, times=batch.times[:, :-1], kinds=batch.event_types[:, :-1], real=rows >= 0, until=batch.times[:, 1:]
     )
     losses, weights = [], []
     for i, j in (batch.weights[:, 1:] > 0).nonzero().tolist():
@@ -150,7 +154,7 @@ def test_as_many_negatives_as_asked_for_are_drawn() -> None:
     assert len(objective._sample_negatives(torch.Generator().manual_seed(0))) == 5
     everything = next_item()[1]._sample_negatives(torch.Generator())
     assert everything.tolist() == list(range(len(objective.bought)))
-    assert 0 < objective(users, source.at(0), torch.Generator().manual_seed(0)).item() < 10
+    assert 0 < objective(users, source.get_batch(0), torch.Generator().manual_seed(0)).item() < 10
     assert next_item(negatives=1000)[1].negatives == 0
 
 
@@ -198,11 +202,11 @@ def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
 def test_windows_are_in_order_of_time_and_repeats_are_not_asked() -> None:
     user, item, day = np.zeros(6, np.int64), np.array([4, 5, 4, 6, 7, 7]), np.array([0, 0, 1, 2, 3, 4])
     log = Interactions.from_events(user=user, item=item, time=day * 86400, n_users=2, n_items=8)
-    source = UserBatchLoader(log, history=7, size=4, seed=0)
+    source = UserBatchLoader(log, history_length=7, batch_size=4, seed=0)
     assert source.users.tolist() == [0]
     baskets = set()
     for step in range(20):
-        batch = source.at(step)
+        batch = source.get_batch(step)
         real = batch.items[0] >= 0
         assert real.tolist() == [True] * 6
         assert bool((batch.times[0].diff() >= 0).all())

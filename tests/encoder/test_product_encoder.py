@@ -48,7 +48,7 @@ def test_a_product_of_which_nothing_is_known_has_a_vector(products: Model) -> No
 def test_a_vector_does_not_depend_on_the_company_or_the_order(products: Model) -> None:
     catalogue, rows = shops.catalogue(), np.random.default_rng(0).permutation(48)
     every = products.encode(catalogue, np.arange(48))
-    np.testing.assert_allclose(products.encode(catalogue, rows, batch=5), every[rows], atol=1e-5)
+    np.testing.assert_allclose(products.encode(catalogue, rows, batch_size=5), every[rows], atol=1e-5)
     assert products.encode(catalogue, np.zeros(0, np.int64)).shape == (0, 16)
 
 
@@ -88,14 +88,14 @@ def test_views_of_one_modality_agree_with_typed_text_and_loose_pictures(products
 
 
 def test_the_vector_of_all_is_the_sum_of_what_each_modality_says_alone(products: Model) -> None:
-    catalogue, model = shops.catalogue(), products.product
+    catalogue, model = shops.catalogue(), products.product_encoder
     rows = np.arange(12)
     x = model.read(catalogue, rows)
     present = {name: held.numpy() for name, held in model.present(x).items()}
     assert not all(held.all() for held in present.values())
     *shares, joint = model.shares.tolist()
     with torch.inference_mode():
-        wanted = joint * model.fuse(model.towers(x), None).vector.numpy()
+        wanted = joint * model.fuse(model.modality_tokens(x), None).vector.numpy()
     for name, share in zip(MODALITIES, shares, strict=True):
         wanted += share * present[name][:, None] * products.encode(catalogue, rows, modalities=[name])
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)

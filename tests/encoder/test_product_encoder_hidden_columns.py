@@ -51,10 +51,12 @@ def test_hidden_is_not_the_same_as_missing(products: Model) -> None:
 
 
 def test_conceal_falls_on_the_features_named(products: Model) -> None:
-    encoder: ProductEncoder = products.product
+    encoder: ProductEncoder = products.product_encoder
     x = encoder.read(shops.catalogue(), np.arange(3))["attributes"]
-    order = [feature.name for feature in (*encoder.attributes.categories, *encoder.attributes.numerics)]
-    mask = encoder.attributes.named(x, {"price", "brand"})
+    order = [
+        feature.name for feature in (*encoder.attributes.categorical_features, *encoder.attributes.numeric_features)
+    ]
+    mask = encoder.attributes.hidden_mask(x, {"price", "brand"})
     assert mask.shape == (3, len(order))
     assert [name for name, hidden in zip(order, mask[1].tolist(), strict=True) if hidden] == ["brand", "price"]
 

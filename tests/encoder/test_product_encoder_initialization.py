@@ -11,11 +11,11 @@ from scipy.linalg import orthogonal_procrustes
 from recsys.data.catalogue import Images
 from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
 from recsys.encoder.batches.products import ProductBatchLoader
-from recsys.encoder.modalities.bag_of_words import FIRST, BagOfWordsEncoder
+from recsys.encoder.modalities.bag_of_words import FIRST_WORD_ID, BagOfWordsEncoder
 from recsys.encoder.modalities.image_descriptors import (
-    COLOURS,
-    COPY,
-    OUTLINES,
+    N_COLOURS,
+    N_HOG,
+    N_THUMBNAIL,
     RidgeWordPredictor,
     colour_histogram,
     hog,
@@ -33,7 +33,7 @@ DOCUMENTS += [["red", "boots", "shoes"], ["gold", "ring", "red"], ["blue", "ring
 def words(dim: int) -> tuple[BagOfWordsEncoder, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     field = BagOfWordsEncoder.fit(DOCUMENTS, dim)
-    return field, field.padded([field.token_ids(document) for document in DOCUMENTS])
+    return field, field.pad([field.token_ids(document) for document in DOCUMENTS])
 
 
 def weighed(field: BagOfWordsEncoder) -> np.ndarray:
@@ -66,7 +66,7 @@ def test_a_word_of_each_kind_starts_somewhere_and_the_empty_number_nowhere() -> 
 
 def test_words_start_without_any_word() -> None:
     field = BagOfWordsEncoder([], [], 8)
-    field.initialize_lsa([field.padded([{}, {}])])
+    field.initialize_lsa([field.pad([{}, {}])])
     assert torch.isfinite(field.embedding.weight).all()
 
 
@@ -76,7 +76,7 @@ def test_turned_words_come_as_near_as_can_be_to_where_the_known_ones_are_wanted(
     before = field.embedding.weight.detach().clone()
     known = list(field.token_ids(["red", "shoes", "blue"]))
     wanted = torch.randn(len(known), 8, generator=torch.Generator().manual_seed(1))
-    field.align(field.used([x]), known, wanted)
+    field.align(field.word_usage([x]), known, wanted)
     after = field.embedding.weight.detach()
     torch.testing.assert_close(after @ after.T, before @ before.T, atol=1e-5, rtol=1e-4)  # no distance changes
     used = np.zeros(len(before))
@@ -91,11 +91,11 @@ def test_words_turned_by_a_known_turn_all_follow_and_without_a_known_word_none_d
     field, x = words(3)
     field.initialize_lsa([x])
     before = field.embedding.weight.detach().clone()
-    field.align(field.used([x]), [], torch.zeros(0, 3))
+    field.align(field.word_usage([x]), [], torch.zeros(0, 3))
     assert torch.equal(field.embedding.weight, before)
     turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2)))
     known = list(field.token_ids(["red", "shoes", "blue", "boots"]))
-    field.align(field.used([x]), known, before[known] @ turn)
+    field.align(field.word_usage([x]), known, before[known] @ turn)
     torch.testing.assert_close(field.embedding.weight.detach(), before @ turn, atol=1e-4, rtol=1e-4)
 
 
@@ -183,11 +183,11 @@ def test_a_glance_sees_pictures_of_any_size_and_tells_shape_from_colour(side: in
     pixels[1, :2, box, box] = 0
     y, x = np.ogrid[:side, :side]
     pixels[2, 1:, torch.from_numpy((y - side / 2) ** 2 + (x - side / 2) ** 2 < (side / 3.5) ** 2)] = 0
-    shapes, shades, copy = image_descriptors(pixels).split([OUTLINES, COLOURS, COPY], 1)
-    assert copy.shape == (3, COPY)
+    shapes, shades, copy = image_descriptors(pixels).split([N_HOG, N_COLOURS, N_THUMBNAIL], 1)
+    assert copy.shape == (3, N_THUMBNAIL)
     assert F.cosine_similarity(shapes[0], shapes[1], dim=0) > F.cosine_similarity(shapes[0], shapes[2], dim=0)
     assert F.cosine_similarity(shades[0], shades[2], dim=0) > F.cosine_similarity(shades[0], shades[1], dim=0)
-    assert image_descriptors(pixels[:0]).shape == (0, OUTLINES + COLOURS + COPY)
+    assert image_descriptors(pixels[:0]).shape == (0, N_HOG + N_COLOURS + N_THUMBNAIL)
 
 
 def test_an_honest_guess_takes_the_place_of_the_one_that_has_seen_the_picture() -> None:
@@ -195,17 +195,19 @@ def test_an_honest_guess_takes_the_place_of_the_one_that_has_seen_the_picture() 
     catalogue = shops.catalogue()
     model = ProductEncoder.fit(catalogue, shops.ENCODER)
     x = (
-        ProductBatchLoader(catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), size=16, seed=0)
-        .at(0)
+        ProductBatchLoader(
+            catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), batch_size=16, seed=0
+        )
+        .get_batch(0)
         .x["image"]
     )
     has = x["has"]
     assert has.any()
-    torch.testing.assert_close(model.image.glance(x)[has], x["guess"][has])
+    torch.testing.assert_close(model.image.predict_words(x)[has], x["guess"][has])
     plain = {name: value for name, value in x.items() if name != "guess"}
-    assert not torch.allclose(model.image.glance(x)[has], model.image.glance(plain)[has])
+    assert not torch.allclose(model.image.predict_words(x)[has], model.image.predict_words(plain)[has])
     unknown = {**x, "guess": torch.full_like(x["guess"], math.nan)}
-    assert torch.equal(model.image.glance(unknown), model.image.glance(plain))
+    assert torch.equal(model.image.predict_words(unknown), model.image.predict_words(plain))
 
 
 def test_naming_words_by_a_picture_against_a_slow_oracle() -> None:
@@ -213,8 +215,8 @@ def test_naming_words_by_a_picture_against_a_slow_oracle() -> None:
     catalogue = shops.catalogue()
     model = ProductEncoder.fit(catalogue, shops.ENCODER).eval()
     batch = ProductBatchLoader(
-        catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), size=16, seed=0
-    ).at(0)
+        catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), batch_size=16, seed=0
+    ).get_batch(0)
     objective = ImageWordLoss(shops.ENCODER.width, 5)
     g = torch.Generator().manual_seed(0)
     loss = objective(model, batch, g)
@@ -222,9 +224,9 @@ def test_naming_words_by_a_picture_against_a_slow_oracle() -> None:
     total, count = 0.0, 0
     for row in range(len(batch)):
         held = {
-            int(number) - FIRST: float(weight)
+            int(number) - FIRST_WORD_ID: float(weight)
             for number, weight in zip(batch.x["words"]["words"][row], batch.x["words"]["weights"][row], strict=True)
-            if FIRST <= int(number) < FIRST + 5
+            if FIRST_WORD_ID <= int(number) < FIRST_WORD_ID + 5
         }
         if held and present[row]:
             guess = objective.head(tokens[row, -1]).log_softmax(0)
@@ -239,8 +241,8 @@ def test_without_pictures_no_word_is_asked() -> None:
     catalogue = shops.catalogue()
     model = ProductEncoder.fit(catalogue, shops.ENCODER)
     batch = ProductBatchLoader(
-        catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), size=16, seed=0
-    ).at(0)
+        catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), batch_size=16, seed=0
+    ).get_batch(0)
     batch.x["image"]["has"] = torch.zeros_like(batch.x["image"]["has"])
     assert float(ImageWordLoss(shops.ENCODER.width, 5)(model, batch, torch.Generator())) == 0
 
@@ -248,7 +250,9 @@ def test_without_pictures_no_word_is_asked() -> None:
 def test_before_any_training_a_picture_finds_products_like_it() -> None:
     torch.manual_seed(0)
     catalogue = shops.catalogue(96)
-    model = Model(product=ProductEncoder.fit(catalogue, shops.ENCODER), user=None, settings=shops.ENCODER)
+    model = Model(
+        product_encoder=ProductEncoder.fit(catalogue, shops.ENCODER), user_encoder=None, settings=shops.ENCODER
+    )
     rows = np.flatnonzero(catalogue.images.present)
     by_picture = model.encode(catalogue, rows, modalities=["image"])
     near = np.argsort(-(by_picture @ by_picture.T), axis=1)[:, 1:4]

@@ -69,7 +69,7 @@ def test_a_saved_model_needs_neither_the_backbones_folders_nor_the_network(
     model = trained(tmp_path / "run", tuning=tuning, **{name: str(path) for name, path in here.items()})
     assert {"masked_text", "masked_attributes", "image_text", "image_words", "co_purchase"} <= model.metrics.keys()
     kept = load(before["text"])["encoder.layer.0.attention.self.query.weight"]
-    now = model.product.state_dict()
+    now = model.product_encoder.state_dict()
     name = "text.tower.backbone.encoder.layer.0.attention.self.query"
     held = now.get(f"{name}.weight", now.get(f"{name}.layer.weight"))
     assert torch.equal(held, kept) == (tuning != "tuned")
@@ -196,7 +196,7 @@ OWN = TextEncoder(train_tokenizer(backbones.TEXTS, 300), ["title"], shops.ENCODE
 @settings(deadline=None)
 @given(SCRIPTS)
 def test_mixed_scripts_go_through_the_tokens_and_back(said: str) -> None:
-    ids = OWN.ids([said])[0]
+    ids = OWN.token_ids([said])[0]
     normal = OWN.tokenizer.normalizer.normalize_str(said)
     assert OWN.tokenizer.decode(ids, skip_special_tokens=False).removeprefix(" ") == normal.removeprefix(" ")
     assert not {text.PAD, text.MASK, text.NEXT} & set(ids)
@@ -207,8 +207,8 @@ def test_mixed_scripts_go_through_the_tokens_and_back(said: str) -> None:
 @given(st.lists(SCRIPTS, max_size=5))
 def test_any_texts_have_vectors(said: list[str]) -> None:
     with torch.inference_mode():
-        seen = OWN(OWN.padded(OWN.ids(said)))
-    assert seen.x.shape == (len(said), text.SUMMARY, shops.ENCODER.width)
+        seen = OWN(OWN.pad(OWN.token_ids(said)))
+    assert seen.x.shape == (len(said), text.N_SUMMARY_TOKENS, shops.ENCODER.width)
     assert bool(torch.isfinite(seen.x).all())
 
 
@@ -235,7 +235,9 @@ def test_strange_shops_have_vectors(sources: dict[str, str], name: str, pretrain
     encoder = shops.ENCODER.model_copy(update=sources if pretrained else {})
     torch.manual_seed(0)
     product = ProductEncoder.fit(catalogue, encoder)
-    vectors = Model(product=product, user=None, settings=encoder).encode(catalogue, np.arange(len(catalogue)))
+    vectors = Model(product_encoder=product, user_encoder=None, settings=encoder).encode(
+        catalogue, np.arange(len(catalogue))
+    )
     assert np.isfinite(vectors).all()
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
 

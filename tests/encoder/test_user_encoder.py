@@ -56,7 +56,7 @@ def test_user_vectors_fit_the_ranking_vectors(both: Model) -> None:
     catalogue = shops.catalogue()
     content = both.encode(catalogue, np.arange(48))
     items = both.item_vectors(content, catalogue.ids)
-    vectors = both.user_vectors(histories([[0, 4, 8], [], [1] * 9]), items, now=1_700_000_000, batch=2)
+    vectors = both.user_vectors(histories([[0, 4, 8], [], [1] * 9]), items, now=1_700_000_000, batch_size=2)
     assert items.shape == (48, 16)
     assert vectors.shape == (3, 16)
     assert vectors.dtype == items.dtype == np.float32
@@ -80,7 +80,9 @@ def test_now_matters_but_not_before_the_last_event(both: Model) -> None:
 def test_cold_products_have_their_content_and_no_residual(both: Model) -> None:
     catalogue = shops.catalogue()
     content = both.encode(catalogue, np.arange(48))
-    assert set(both.user.ids.texts) == {catalogue.ids.texts[i] for i in np.flatnonzero(shops.interactions().counts())}
+    assert set(both.user_encoder.ids.texts) == {
+        catalogue.ids.texts[i] for i in np.flatnonzero(shops.interactions().counts())
+    }
     known = both.item_vectors(content, catalogue.ids)
     strangers = both.item_vectors(content, IdMap(f"new{i}" for i in range(48)))
     same = np.abs(known - strangers).max(1) == 0

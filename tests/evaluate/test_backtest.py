@@ -10,8 +10,8 @@ import pytest
 from recsys.data.catalogue import Images
 from recsys.data.holdout import HoldoutCases
 from recsys.data.id_map import IdMap
-from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, Evaluator, backtest
-from recsys.evaluate.slices import new_product_mask, purchased_products, slices
+from recsys.evaluate.backtest import COMPARISON_SCHEMA, METRIC_SCHEMA, Evaluator, backtest
+from recsys.evaluate.slices import create_slices, new_product_mask, purchased_products
 from tests.recommend.shops import START, catalogue, events, histories
 
 N = 8
@@ -33,7 +33,10 @@ def system(*lists, cases=CASES):
 
 
 def test_slices_part_users_and_targets():
-    held = {part.name: (part.rows.tolist(), [t.tolist() for t in part.targets]) for part in slices(CASES, SHOP, TRAIN)}
+    held = {
+        part.name: (part.rows.tolist(), [t.tolist() for t in part.targets])
+        for part in create_slices(CASES, SHOP, TRAIN)
+    }
     assert held == {
         "all": ([0, 1, 2, 3], [[0], [1, 7], [5], [7]]),
         "new_purchases": ([0, 1, 2], [[0], [1, 7], [5]]),
@@ -52,7 +55,7 @@ def test_slices_part_users_and_targets():
 def test_the_frame_has_every_system_slice_and_metric():
     perfect, empty = system([0], [7, 1], [5], [7]), system([], [], [], [])
     frame = backtest(CASES, {"perfect": perfect, "empty": empty}, catalogue=SHOP, train=TRAIN, k=3, samples=50)
-    assert frame.schema == pl.Schema(SCHEMA)
+    assert frame.schema == pl.Schema(METRIC_SCHEMA)
     assert frame["system"].unique(maintain_order=True).to_list() == ["perfect", "empty"]
     kinds = ["ndcg@10", "hr@10", "mrr@10", "map@3", "recall@3", "precision@3", "debiased_recall@3"]
     judged = frame.filter(pl.col("metric").is_in(kinds))
@@ -142,14 +145,14 @@ def test_products_are_new_by_their_date_or_without_one_by_their_first_event():
     # bought before: 0, 1, 5
     assert np.flatnonzero(new_product_mask(dated, TRAIN, START)).tolist() == [1, 2, 3, 4, 6, 7]
     assert np.flatnonzero(new_product_mask(SHOP, TRAIN, START)).tolist() == [2, 3, 4, 6, 7]
-    held = {part.name: part.rows.tolist() for part in slices(CASES, dated, TRAIN, cut=START)}
-    assert held["new_products"] == [1, 3] and "new_products" not in {p.name for p in slices(CASES, dated, TRAIN)}
+    held = {part.name: part.rows.tolist() for part in create_slices(CASES, dated, TRAIN, cutoff=START)}
+    assert held["new_products"] == [1, 3] and "new_products" not in {p.name for p in create_slices(CASES, dated, TRAIN)}
 
 
 def test_pairs_compare_one_system_with_all_others():
     three = {"bad": system([], [], [], []), "recsys": system([0], [7], [5], [7]), "half": system([0], [3], [5], [3])}
-    paired = Evaluator(SHOP, TRAIN, k=3, samples=200).judge(CASES, three).paired
-    assert paired.schema == pl.Schema(PAIRED_SCHEMA)
+    paired = Evaluator(SHOP, TRAIN, k=3, samples=200).evaluate(CASES, three).comparisons
+    assert paired.schema == pl.Schema(COMPARISON_SCHEMA)
     some = paired.filter((pl.col("metric") == "hr@10") & (pl.col("slice") == "all"))
     assert some.select("system", "other", "difference", "users").rows() == [
         ("recsys", "bad", 1.0, 4),
@@ -157,15 +160,19 @@ def test_pairs_compare_one_system_with_all_others():
     ]
     assert set(paired["slice"]) == {"all", "new_purchases"} and set(paired["metric"]) == {"ndcg@10", "hr@10", "map@3"}
     assert ((paired["low"] <= paired["difference"]) & (paired["difference"] <= paired["high"])).all()
-    best = Evaluator(SHOP, TRAIN, k=3, samples=20).judge(CASES, {"bad": three["bad"], "half": three["half"]}).paired
+    best = (
+        Evaluator(SHOP, TRAIN, k=3, samples=20)
+        .evaluate(CASES, {"bad": three["bad"], "half": three["half"]})
+        .comparisons
+    )
     assert set(best["system"]) == {"half"} and set(best["other"]) == {"bad"}
-    alone = Evaluator(SHOP, TRAIN, k=3, samples=20).judge(CASES, {"bad": three["bad"]}).paired
+    alone = Evaluator(SHOP, TRAIN, k=3, samples=20).evaluate(CASES, {"bad": three["bad"]}).comparisons
     assert alone.height == 0
 
 
 def test_sampled_figures_are_labelled_and_stand_beside_the_full_ones():
     reverse = lambda given, k: np.tile(np.arange(N)[::-1][:k], (len(given), 1))  # noqa: E731
-    frame = Evaluator(SHOP, TRAIN, k=3, samples=20, sampled=2).judge(CASES, {"one": reverse}).frame
+    frame = Evaluator(SHOP, TRAIN, k=3, samples=20, n_negatives=2).evaluate(CASES, {"one": reverse}).metrics
     every = set(frame["metric"])
     labelled = {name for name in every if "sampled" in name}
     assert {name.removesuffix(" (sampled 2)") for name in labelled} == {
@@ -178,7 +185,9 @@ def test_sampled_figures_are_labelled_and_stand_beside_the_full_ones():
 def test_diversity_is_there_when_the_content_is():
     content = np.eye(N, dtype=np.float32)
     frame = (
-        Evaluator(SHOP, TRAIN, k=3, samples=0, content=content).judge(CASES, {"one": system([0, 1], [], [], [])}).frame
+        Evaluator(SHOP, TRAIN, k=3, samples=0, content=content)
+        .evaluate(CASES, {"one": system([0, 1], [], [], [])})
+        .metrics
     )
     row = frame.filter(pl.col("metric") == "diversity@3").row(0, named=True)
     assert row["value"] == pytest.approx(1) and row["users"] == 1

@@ -92,7 +92,7 @@ def test_categories_and_prices_become_groups():
         pl.Series("currency", ["EUR", "EUR", "EUR", "EUR", "JPY", "JPY"]),
     )
     priced = dataclasses.replace(shop, frame=frame)
-    assert shape.categories(priced).tolist() == [1, -1, 0, 1, -1, 0]
+    assert shape.category_codes(priced).tolist() == [1, -1, 0, 1, -1, 0]
     # each currency by itself; equal prices together; no price, no group
-    assert shape.prices(priced).tolist() == [0, 6, 0, -1, 0, 5]
-    assert shape.categories(shop).tolist() == shape.prices(shop).tolist() == [-1] * 6
+    assert shape.price_deciles(priced).tolist() == [0, 6, 0, -1, 0, 5]
+    assert shape.category_codes(shop).tolist() == shape.price_deciles(shop).tolist() == [-1] * 6

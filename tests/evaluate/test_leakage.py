@@ -45,13 +45,13 @@ def dated_shop():
 
 
 SHOP, KNOWN = dated_shop()
-HELD = split.split("time", KNOWN, days=6, max_users=1000, seed=0)
-WORLDS = leaks.perturbed_views(SHOP, KNOWN, HELD)
+HELD = split.create_split("time", KNOWN, days=6, max_users=1000, seed=0)
+WORLDS = leaks.perturb_holdout(SHOP, KNOWN, HELD)
 SOME = HELD.cases.take(np.arange(40)).histories
 
 
 def past_of(world):
-    return TrainingView.of(world.catalogue, world.interactions.split(CUT)[0], now=CUT, cut=CUT)
+    return TrainingView.from_catalogue(world.catalogue, world.interactions.split(CUT)[0], now=CUT, cutoff=CUT)
 
 
 def noticed(build, changed=WORLDS, some=SOME):
@@ -59,11 +59,11 @@ def noticed(build, changed=WORLDS, some=SOME):
 
 
 def listed(scorer, world):
-    return baselines.to_ranked_lists(scorer, exclude_seen=True, allowed=world.catalogue.sellable)
+    return baselines.to_ranked_lists(scorer, exclude_purchased=True, allowed=world.catalogue.sellable)
 
 
 def test_the_worlds_differ_in_the_held_back_part_alone():
-    assert list(WORLDS) == ["unchanged", "events", "counts", "nothing", "texts"] and HELD.cut == CUT
+    assert list(WORLDS) == ["unchanged", "events", "counts", "nothing", "texts"] and HELD.cutoff == CUT
     before = KNOWN.split(CUT)[0]
     for name, world in WORLDS.items():
         early = world.interactions.split(CUT)[0]
@@ -83,7 +83,7 @@ def test_no_baseline_sees_what_is_held_back(name):
 
 
 @pytest.mark.parametrize(
-    "model", [baselines.item_item, linear.ease, linear.als, baselines.popular], ids=lambda model: model.__name__
+    "model", [baselines.item_knn, linear.ease, linear.als, baselines.popularity], ids=lambda model: model.__name__
 )
 def test_a_leak_of_events_is_caught(model):
     """Learned from the whole log."""
@@ -93,11 +93,11 @@ def test_a_leak_of_events_is_caught(model):
 def test_a_leak_of_popularity_counts_is_caught():
     """Popular in the days around the moment of the list, the days after it included."""
 
-    late = lambda world: listed(baselines.popular(world.interactions, days=7, now=CUT), world)  # noqa: E731
+    late = lambda world: listed(baselines.popularity(world.interactions, days=7, now=CUT), world)  # noqa: E731
     assert {"events", "nothing"} <= set(noticed(late))
     mixed = lambda world: listed(  # noqa: E731 - counts three times as large weigh more against the rest
         baselines.weighted_sum(
-            [(1.0, baselines.item_item(past_of(world).train)), (1e-3, baselines.popular(world.interactions))]
+            [(1.0, baselines.item_knn(past_of(world).train)), (1e-3, baselines.popularity(world.interactions))]
         ),
         world,
     )
@@ -146,7 +146,7 @@ def ours(world, *, fitted_on):
         past.train,
         model=StubModel(),
         content=content,
-        blend=blend,
+        ranker=blend,
         recommend=chosen,
         rules=settings["rules"],
         users=IdMap(f"u{row}" for row in range(USERS)),
@@ -164,8 +164,8 @@ def test_a_leak_through_the_rankers_window_is_caught():
 
 @pytest.mark.parametrize("way", ["last", "users"])
 def test_without_a_cut_the_targets_are_changed(way):
-    held = split.split(way, KNOWN, days=6, max_users=1000, seed=0)
-    changed = leaks.perturbed_views(SHOP, KNOWN, held)
+    held = split.create_split(way, KNOWN, days=6, max_users=1000, seed=0)
+    changed = leaks.perturb_holdout(SHOP, KNOWN, held)
     assert list(changed) == ["unchanged", "targets"]
     some = held.cases.take(np.arange(30)).histories
     asis, other = changed["unchanged"].interactions, changed["targets"].interactions
@@ -176,11 +176,11 @@ def test_without_a_cut_the_targets_are_changed(way):
     assert len(moved) >= judged * 0.99
 
     def honest(world):
-        again = split.split(way, world.interactions, days=6, max_users=1000, seed=0)
-        return listed(baselines.item_item(again.train), world)
+        again = split.create_split(way, world.interactions, days=6, max_users=1000, seed=0)
+        return listed(baselines.item_knn(again.train), world)
 
     assert noticed(honest, changed, some) == []
-    assert noticed(lambda world: listed(baselines.item_item(world.interactions), world), changed, some) == ["targets"]
+    assert noticed(lambda world: listed(baselines.item_knn(world.interactions), world), changed, some) == ["targets"]
 
 
 def test_a_system_that_looks_at_nothing_notices_nothing():

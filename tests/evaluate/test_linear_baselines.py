@@ -34,9 +34,9 @@ def test_ease_is_the_ridge_regression_of_each_product_on_the_others(given):
 
 def test_ease_knows_the_most_bought_products_alone():
     known = events([(u, i, 0) for u in range(6) for i in range(4) if u >= i], n_users=6, n_items=5)
-    assert linear.ease_products(known, most=2).tolist() == [0, 1]
-    assert linear.ease_products(known, most=9).tolist() == [0, 1, 2, 3]
-    found = linear.ease(known, most=2)(histories([[0], [3]]))
+    assert linear.select_ease_products(known, max_products=2).tolist() == [0, 1]
+    assert linear.select_ease_products(known, max_products=9).tolist() == [0, 1, 2, 3]
+    found = linear.ease(known, max_products=2)(histories([[0], [3]]))
     assert found[0, 1] > 0 and not found[0, 2:].any() and not found[1].any()
 
 
@@ -51,12 +51,12 @@ def test_the_inverse_is_the_inverse(monkeypatch, block):
     monkeypatch.setattr(linear, "_TILE_SIZE", block)
     x = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
     gram = x.T @ x + np.eye(8, dtype=np.float32)
-    np.testing.assert_allclose(linear.inverse(gram.copy()), np.linalg.inv(gram), atol=1e-5)
+    np.testing.assert_allclose(linear.invert(gram.copy()), np.linalg.inv(gram), atol=1e-5)
 
 
 def test_a_matrix_that_cannot_be_inverted_is_said_so():
     with pytest.raises(DataContractError, match="regularization"):
-        linear.inverse(np.array([[1, 2], [2, 1]], np.float32))
+        linear.invert(np.array([[1, 2], [2, 1]], np.float32))
 
 
 @given(seed=st.integers(0, 30))
@@ -65,13 +65,13 @@ def test_conjugate_gradients_reach_the_normal_equations(seed):
     other = g.normal(size=(N, 5)).astype(np.float32)
     pairs = sparse.csr_matrix([[float(item in basket) for item in range(N)] for basket in BASKETS])
     start = g.normal(size=(len(BASKETS), 5)).astype(np.float32)
-    found = linear.conjugate_gradient(pairs, other, start=start, alpha=4.0, regularization=0.5, steps=25)
+    found = linear.conjugate_gradient(pairs, other, initial=start, alpha=4.0, regularization=0.5, steps=25)
     for row, basket in enumerate(BASKETS):
         expected = oracles.least_squares(basket, other.astype(float), 4.0, 0.5) if basket else np.zeros(5)
         np.testing.assert_allclose(found[row], expected, atol=2e-3)
 
 
-@pytest.mark.parametrize("model", [linear.als, linear.ease, baselines.item_item])
+@pytest.mark.parametrize("model", [linear.als, linear.ease, baselines.item_knn])
 def test_on_a_checkerboard_the_squares_of_ones_colour_come_first(model):
     scores = model(board())(histories([[0, 2, 6], [1, 3, 7]]))
     for row in range(2):

@@ -14,7 +14,7 @@ from recsys.evaluate.training_view import TrainingView
 from tests.recommend.shops import DAY, START, catalogue, events, histories, interactions
 
 N = 40
-PAST = TrainingView.of(catalogue(N), interactions(items=N), now=START + 30 * DAY, cut=None)
+PAST = TrainingView.from_catalogue(catalogue(N), interactions(items=N), now=START + 30 * DAY, cutoff=None)
 
 
 def test_the_settings_compare_every_system_there_is():
@@ -48,13 +48,15 @@ def test_a_shop_of_one_product_and_no_text_is_no_trouble(name):
     shop = catalogue(1)
     shop = dataclasses.replace(shop, frame=shop.frame.with_columns(pl.lit(None, pl.String).alias("title")).drop(
         "attributes.colour"))  # fmt: skip
-    past = TrainingView.of(shop, events([(0, 0, 0), (1, 0, 1)], n_users=2, n_items=1), now=START + 2 * DAY, cut=None)
+    past = TrainingView.from_catalogue(
+        shop, events([(0, 0, 0), (1, 0, 1)], n_users=2, n_items=1), now=START + 2 * DAY, cutoff=None
+    )
     found = systems.create_baseline(name, past)[1](histories([[0], []]), 5)
     assert found.shape == (2, 5) and set(found.ravel().tolist()) <= {-1, 0}
 
 
 def test_ease_says_when_it_does_not_know_all_products(monkeypatch):
-    monkeypatch.setattr(linear, "MOST", 3)
+    monkeypatch.setattr(linear, "MAX_EASE_PRODUCTS", 3)
     assert systems.create_baseline("ease", PAST)[0] == "ease (3 most bought)"
 
 
@@ -63,12 +65,12 @@ def test_what_was_created_since_the_cut_is_not_there_unless_it_was_bought_before
     made = pl.Series("created_at", [START, cut, cut + 1, None])
     shop = dataclasses.replace(shop, frame=shop.frame.with_columns(made))
     train = events([(0, 0, 0), (1, 2, 1)], n_users=2, n_items=4)
-    past = TrainingView.of(shop, train, now=cut, cut=cut)
+    past = TrainingView.from_catalogue(shop, train, now=cut, cutoff=cut)
     assert past.known.tolist() == [True, False, True, True]
     older, moved = past.without_new_products()
     assert older.ids.texts == ("p0000", "p0002", "p0003") and moved.item.tolist() == [0, 1] and moved.n_items == 3
     assert older.frame["title"].to_list() == ["old hat", "early hat", "hat"]
     assert past.with_blank_new_texts().frame["title"].to_list() == ["old hat", None, "early hat", "hat"]
     assert past.with_blank_new_texts().ids.texts == shop.ids.texts
-    whole = TrainingView.of(shop, train, now=cut, cut=None)
+    whole = TrainingView.from_catalogue(shop, train, now=cut, cutoff=None)
     assert whole.known.all() and whole.without_new_products() == (shop, train) and whole.with_blank_new_texts() is shop

@@ -44,7 +44,7 @@ def test_negatives_are_sold_and_neither_bought_nor_wanted(seed, number):
     sellable = g.random(N) < 0.7
     targets = [g.choice(N, 2).tolist() for _ in range(3)]
     own = tuple(np.unique(g.choice(N, 3)) for _ in range(3))
-    drawn = candidates.sample_negatives(cases_of([[0]] * 3, targets), own, sellable, number=number, seed=seed)
+    drawn = candidates.sample_negatives(cases_of([[0]] * 3, targets), own, sellable, count=number, seed=seed)
     for row, items in enumerate(drawn):
         free = set(np.flatnonzero(sellable).tolist()) - set(targets[row]) - set(own[row].tolist())
         assert len(set(items.tolist())) == len(items) == min(number, len(free))
@@ -53,7 +53,7 @@ def test_negatives_are_sold_and_neither_bought_nor_wanted(seed, number):
 
 def test_negatives_are_uniform():
     cases, purchased = cases_of([[0]] * 4000, [[0]] * 4000), (np.zeros(0, int),) * 4000
-    drawn = candidates.sample_negatives(cases, purchased, np.ones(N, bool), number=3, seed=1)
+    drawn = candidates.sample_negatives(cases, purchased, np.ones(N, bool), count=3, seed=1)
     share = np.bincount(np.concatenate(drawn), minlength=N)[1:] / 12_000
     assert np.allclose(share, 1 / 14, atol=0.01)
 
@@ -61,7 +61,7 @@ def test_negatives_are_uniform():
 def test_the_order_among_the_drawn_is_the_systems(monkeypatch):
     orders = [[5, 1, 9, 2, 7], [3, 4, 8]]
     cases, drawn = cases_of([[0], [1]], [[9], [8, 6]]), [np.array([7, 1]), np.array([4])]
-    found = candidates.rank_among_negatives(ordered(orders), cases, drawn, n=N, k=3)
+    found = candidates.rank_among_negatives(ordered(orders), cases, drawn, n_items=N, k=3)
     assert found.tolist() == [[1, 9, 7], [4, 8, -1]]  # product 6 is never listed
     monkeypatch.setattr(candidates, "_MAX_CELLS", 1)
-    assert candidates.rank_among_negatives(ordered(orders), cases, drawn, n=N, k=3).tolist() == found.tolist()
+    assert candidates.rank_among_negatives(ordered(orders), cases, drawn, n_items=N, k=3).tolist() == found.tolist()

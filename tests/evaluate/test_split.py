@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recsys.data.holdout import HoldoutCases, cutoff_for_fraction, time_split
 from recsys.errors import UsageError
-from recsys.evaluate.split import last_days, leave_last_of_test_users, leave_one_out, split
+from recsys.evaluate.split import create_split, holdout_start, leave_last_of_test_users, leave_one_out
 from tests.recommend.shops import DAY, START, events, histories, interactions
 
 rows = st.lists(
@@ -68,11 +68,11 @@ def test_at_most_so_many_users_drawn_by_the_seed():
 
 def test_the_last_days_begin_at_midnight():
     known = events([(0, 0, 0), (0, 1, 9)], n_users=1, n_items=2)
-    assert last_days(known, 1) == START + 9 * DAY
-    assert last_days(known, 2) == START + 8 * DAY
-    assert last_days(known, 0.5) == START + 9 * DAY - DAY // 2 + 1
+    assert holdout_start(known, 1) == START + 9 * DAY
+    assert holdout_start(known, 2) == START + 8 * DAY
+    assert holdout_start(known, 0.5) == START + 9 * DAY - DAY // 2 + 1
     with pytest.raises(UsageError, match="no event"):
-        last_days(known.where(np.zeros(2, bool)), 1)
+        holdout_start(known.where(np.zeros(2, bool)), 1)
 
 
 @given(days=st.lists(st.integers(0, 20), min_size=2, max_size=60), fraction=st.floats(0.05, 0.8))
@@ -132,24 +132,26 @@ def test_all_targets_are_left_out_although_few_users_are_judged():
 
 def test_a_fifth_of_the_users_is_not_learned_from():
     known = interactions(days=10)
-    parted = split("users", known, days=2, max_users=1000, seed=3)
+    parted = create_split("users", known, days=2, max_users=1000, seed=3)
     able = sum(len(np.unique(known.item[known.starts[u] : known.starts[u + 1]])) >= 2 for u in range(known.n_users))
     test = set(parted.cases.histories.users.tolist())
     assert len(test) == able // 5 and not test & set(parted.train.user.tolist())
-    assert parted.cut is None and set(known.user[parted.back].tolist()) == test
+    assert parted.cutoff is None and set(known.user[parted.held_out].tolist()) == test
     for row, user in enumerate(parted.cases.histories.users.tolist()):
-        assert set(known.item[parted.back & (known.user == user)].tolist()) == set(parted.cases.targets[row].tolist())
-    assert len(split("users", known, days=2, max_users=2, seed=3).cases) == 2
+        assert set(known.item[parted.held_out & (known.user == user)].tolist()) == set(
+            parted.cases.targets[row].tolist()
+        )
+    assert len(create_split("users", known, days=2, max_users=2, seed=3).cases) == 2
 
 
 def test_each_split_by_its_name():
     known = interactions(days=10)
-    parted = split("time", known, days=2, max_users=1000, seed=0)
-    assert parted.cut == last_days(known, 2) == parted.cases.now
-    assert np.array_equal(parted.back, known.time >= parted.cut)
-    assert split("last", known, days=2, max_users=1000, seed=0).cut is None
+    parted = create_split("time", known, days=2, max_users=1000, seed=0)
+    assert parted.cutoff == holdout_start(known, 2) == parted.cases.now
+    assert np.array_equal(parted.held_out, known.time >= parted.cutoff)
+    assert create_split("last", known, days=2, max_users=1000, seed=0).cutoff is None
     with pytest.raises(UsageError, match="unknown split 'tine'; did you mean 'time'"):
-        split("tine", known, days=2, max_users=10, seed=0)
+        create_split("tine", known, days=2, max_users=10, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_each_split_by_its_name():
 )
 def test_logs_that_cannot_be_parted_are_refused(rows, way, said):
     with pytest.raises(UsageError, match=said):
-        split(way, events(rows, n_users=2, n_items=3), days=1, max_users=10, seed=0)
+        create_split(way, events(rows, n_users=2, n_items=3), days=1, max_users=10, seed=0)
 
 
 def test_at_one_moment_the_order_of_the_rows_decides():

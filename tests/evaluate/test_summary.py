@@ -3,8 +3,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from recsys.evaluate.backtest import PAIRED_SCHEMA, SCHEMA, EvaluationResult
-from recsys.evaluate.summary import format_p_value, short, summary_line
+from recsys.evaluate.backtest import COMPARISON_SCHEMA, METRIC_SCHEMA, EvaluationResult
+from recsys.evaluate.summary import format_metric, format_p_value, summary_line
 
 
 def judged(values, *, first="recsys", p=0.0001, width=0.001):
@@ -15,7 +15,8 @@ def judged(values, *, first="recsys", p=0.0001, width=0.001):
         for name, apart in ((name, values[first] - value) for name, value in values.items() if name != first)
     ]
     return EvaluationResult(
-        pl.DataFrame(rows, schema=SCHEMA, orient="row"), pl.DataFrame(pairs, schema=PAIRED_SCHEMA, orient="row")
+        pl.DataFrame(rows, schema=METRIC_SCHEMA, orient="row"),
+        pl.DataFrame(pairs, schema=COMPARISON_SCHEMA, orient="row"),
     )
 
 
@@ -61,5 +62,5 @@ def test_the_verdict_in_words(held, said):
 
 
 def test_figures_are_short():
-    assert [short(value) for value in (0.00412, -0.25, 1.0, 0.0)] == [".0041", "-.2500", "1.0000", ".0000"]
+    assert [format_metric(value) for value in (0.00412, -0.25, 1.0, 0.0)] == [".0041", "-.2500", "1.0000", ".0000"]
     assert [format_p_value(p) for p in (0.0009, 0.001, 0.05, 1.0)] == ["p < .001", "p = .001", "p = .050", "p = 1.000"]

@@ -14,7 +14,7 @@ import pytest
 from recsys.errors import InterruptedRunError, TemporaryError, UsageError
 from recsys.execution import registry as engines
 from recsys.execution.processes import ProcessExecutor
-from recsys.execution.shards import Shard, plan
+from recsys.execution.shards import Shard, plan_shards
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,7 +60,7 @@ class FileTask:
 
 
 def done(task: FileTask, shards: int, *, workers: int = 2, retries: int = 2) -> dict[int, tuple[int, int, str]]:
-    found = ProcessExecutor().map(task, plan("r", "s", shards), workers=workers, retries=retries)
+    found = ProcessExecutor().map(task, plan_shards("r", "s", shards), workers=workers, retries=retries)
     return {shard.index: result for shard, result in found}
 
 
@@ -109,7 +109,7 @@ import sys
 from pathlib import Path
 from recsys.cli.context import CommandContext, run_command
 from recsys.execution.processes import ProcessExecutor
-from recsys.execution.shards import plan
+from recsys.execution.shards import plan_shards
 from tests.execution.test_processes import FileTask
 def work():
     for shard, _ in ProcessExecutor().map(FileTask(Path(sys.argv[1]), wait=1.0), plan("r", "s", 40), workers=2):
@@ -174,4 +174,6 @@ def test_a_stopped_worker_says_so_to_nobody_else() -> None:
 
     with pytest.raises(InterruptedRunError):
         run_shard(Stopped(), Shard("r", "s", 0, 1))
-    assert isinstance(ShardOutcome(Shard("r", "s", 0, 1), error="x", kind=InterruptedRunError).raised(), RuntimeError)
+    assert isinstance(
+        ShardOutcome(Shard("r", "s", 0, 1), error="x", kind=InterruptedRunError).to_exception(), RuntimeError
+    )

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from recsys.db import dialects
-from recsys.db.engine import connect, rows
+from recsys.db.engine import connect, fetch_rows
 from recsys.store.store import Store
 from recsys.store.tables import metadata
 
@@ -34,7 +34,7 @@ def read(url: str) -> list[Row]:
     """The lists that consumers read, in one statement."""
     engine = connect(url)
     try:
-        return [tuple(row) for row in rows(engine, LISTS, {})]
+        return [tuple(row) for row in fetch_rows(engine, LISTS, {})]
     finally:
         engine.dispose()
 
@@ -54,7 +54,7 @@ def check(url: str, *, shown: Collection[list[Row]] | None = None, settled: bool
         _building(engine)
         if settled:
             _nothing_left(engine)
-        found = [tuple(row) for row in rows(engine, LISTS, {})]
+        found = [tuple(row) for row in fetch_rows(engine, LISTS, {})]
     finally:
         engine.dispose()
     if settled:
@@ -80,7 +80,7 @@ def no_drafts(folders: Iterable[Path]) -> None:
 
 def _none(engine: sa.Engine, promise: str, query: str) -> None:
     """Assert that a query for what must not be finds nothing."""
-    found = rows(engine, query, {})
+    found = fetch_rows(engine, query, {})
     assert not found, f"{promise}: {found[:5]}"
 
 
@@ -114,8 +114,8 @@ def _lists(engine: sa.Engine) -> None:
         "LEFT JOIN (SELECT run_id, SUM(n_rows) AS n FROM run_shards GROUP BY run_id) l ON l.run_id = p.run_id "
         "WHERE COALESCE(v.n, 0) <> COALESCE(l.n, 0)",
     )
-    ledger = rows(engine, "SELECT run_id, SUM(n_rows) FROM run_shards GROUP BY run_id HAVING SUM(n_rows) > 0", {})
-    over = rows(engine, "SELECT run_id FROM runs WHERE state = 'failed' OR pruned_at IS NOT NULL", {})
+    ledger = fetch_rows(engine, "SELECT run_id, SUM(n_rows) FROM run_shards GROUP BY run_id HAVING SUM(n_rows) > 0", {})
+    over = fetch_rows(engine, "SELECT run_id FROM runs WHERE state = 'failed' OR pruned_at IS NOT NULL", {})
     written = {run: count for run, count in held(engine).items() if count and (run,) not in over}
     expected = {run: int(count) for run, count in ledger}
     assert written == expected, f"I2: rows and ledger of all runs, also of those at work: {written} {expected}"
@@ -139,7 +139,7 @@ def _lists(engine: sa.Engine) -> None:
         "HAVING COUNT(DISTINCT run_id) > 1",
     )
     for view in _VIEWS:
-        shown = rows(engine, f"SELECT COUNT(DISTINCT run_id) FROM {view}", {})
+        shown = fetch_rows(engine, f"SELECT COUNT(DISTINCT run_id) FROM {view}", {})
         assert shown[0][0] <= 1, f"I4: {view} shows {shown[0][0]} runs"
 
 
@@ -153,7 +153,7 @@ def _building(engine: sa.Engine) -> None:
 
 def _nothing_left(engine: sa.Engine) -> None:
     _none(engine, "I8: a run is still at work", "SELECT run_id FROM runs WHERE state = 'building'")
-    alive = rows(engine, "SELECT run_id FROM runs WHERE state <> 'failed' AND pruned_at IS NULL", {})
+    alive = fetch_rows(engine, "SELECT run_id FROM runs WHERE state <> 'failed' AND pruned_at IS NULL", {})
     kept = {run for (run,) in alive}
     for table in _WRITTEN:
         left = held(engine, table).keys() - kept
@@ -168,10 +168,10 @@ def held(engine: sa.Engine, name: str = "recommendations_all") -> dict[str, int]
     """Rows of each run that has any, or a place for them, wherever the database keeps them."""
     dialect, whole = dialects.dialect_for(engine), metadata.tables[name]
     if name == "run_shards":
-        return dict(rows(engine, "SELECT run_id, COUNT(*) FROM run_shards GROUP BY run_id", {}))
+        return dict(fetch_rows(engine, "SELECT run_id, COUNT(*) FROM run_shards GROUP BY run_id", {}))
     with dialect.snapshot(engine) as connection:
         counts = {}
-        for run_id in dialect.run_ids(connection, whole):
+        for run_id in dialect.stored_run_ids(connection, whole):
             place = dialect.run_storage(whole, run_id)
             query = sa.select(sa.func.count()).select_from(place).where(place.c.run_id == run_id)
             counts[run_id] = int(connection.execute(query).scalar_one())

@@ -13,10 +13,10 @@ import polars as pl
 
 from recsys.config import PublishSettings
 from recsys.data.schema import DEFAULT_USER
-from recsys.db.engine import rows
+from recsys.db.engine import fetch_rows
 from recsys.store.background_writer import BackgroundWriter
 from recsys.store.input_tables import write_inputs
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.store.store import Store
 from tests.faults.invariants import LISTS
 from tests.store.samples import NO_REJECTS
@@ -65,9 +65,9 @@ def _quiet(_: str) -> None:
     return
 
 
-def manifest(version: str) -> Manifest:
+def manifest(version: str) -> RunManifest:
     """What decides the lists of a version."""
-    return Manifest(version, "data", "config", {"k": 3 + len(version)})
+    return RunManifest(version, "data", "config", {"k": 3 + len(version)})
 
 
 def recommend(store: Store, version: str, *, say: Callable[[str], None] = _quiet) -> str:
@@ -76,7 +76,7 @@ def recommend(store: Store, version: str, *, say: Callable[[str], None] = _quiet
         say("begun")
         with BackgroundWriter(run) as writer:
             for shard in range(SHARDS):
-                if shard not in run.done:
+                if shard not in run.finished_shards:
                     writer.write(shard, scored(shard, version), n_users=USERS_IN_SHARD)
                 say(f"shard {shard}")
         run.finish({"users": USERS})
@@ -92,7 +92,7 @@ def group(store: Store, version: str) -> None:
     members = pl.DataFrame(
         {"product_id": PRODUCTS, "cluster_id": [at % 2 for at in range(20)], "distance": [len(version) / 10] * 20}
     )
-    with store.begin_run("cluster", Manifest(version, "data", "config"), placement="clusters") as run:
+    with store.begin_run("cluster", RunManifest(version, "data", "config"), placement="clusters") as run:
         run.write_table("clusters_all", groups)
         run.write_table("cluster_members_all", members)
         run.finish({"products": len(PRODUCTS)})
@@ -133,5 +133,5 @@ def everything(store: Store) -> dict[str, list[tuple[object, ...]]]:
     return {
         name: [tuple(bytes(cell) if isinstance(cell, memoryview) else cell for cell in row) for row in found]
         for name, query in queries.items()
-        for found in [rows(store.engine, query, {})]
+        for found in [fetch_rows(store.engine, query, {})]
     }

@@ -87,7 +87,7 @@ def model(folder: str, version: str, *, say: Callable[[Any], None] = _said) -> N
 
 
 def model_there(folder: str) -> object:
-    files = models.read_verified(models.current_version(Path(folder), "encoder"), {"model.safetensors"})
+    files = models.read_verified_files(models.current_version(Path(folder), "encoder"), {"model.safetensors"})
     return files["model.safetensors"].decode()[: len(files["model.safetensors"]) // 10_000]
 
 
@@ -124,7 +124,7 @@ def _snapshot(folder: str) -> TrainingCheckpoint:
 def snapshot(folder: str, version: str, *, say: Callable[[Any], None] = _said) -> None:
     layer = torch.nn.Linear(2, 2)
     torch.nn.init.constant_(layer.weight, len(version))
-    _snapshot(folder).write(layer, None, len(version), looks=[0.5])
+    _snapshot(folder).write(layer, None, len(version), scores=[0.5])
 
 
 def snapshot_there(folder: str) -> object:

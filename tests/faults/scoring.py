@@ -13,7 +13,7 @@ import polars as pl
 
 from recsys.data.schema import DEFAULT_USER
 from recsys.execution.progress import peak_mb
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.store.store import Store
 from recsys.vectors.topk.scorer import top_k
 from tests.faults.night import GUARDS, PRODUCTS, stock
@@ -47,7 +47,7 @@ def score(url: str, users: int, *, say: Callable[[Any], None]) -> None:
     with Store.open(url) as store:
         store.init()
         stock(store)
-        with store.begin_run("recommend", Manifest("m", "d", "c", {"users": users})) as run:
+        with store.begin_run("recommend", RunManifest("m", "d", "c", {"users": users})) as run:
             for shard, frame, count in lists(users):
                 run.write_shard(shard, frame, n_users=count)
             say(peak_mb())

@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from recsys.cli.context import _describe_error
-from recsys.db.engine import rows
+from recsys.db.engine import fetch_rows
 from recsys.errors import LeaseHeldError, RecsysError
 from recsys.execution import failpoints
 from recsys.execution import signals as stop
@@ -176,7 +176,7 @@ def reader(url: str, sizes: dict[str, int], *, pipe: Connection) -> None:
         pipe.send("ready")
         while not pipe.poll():
             began = time.perf_counter()
-            found = rows(
+            found = fetch_rows(
                 store.engine, "SELECT run_id, reason, COUNT(*) FROM recommendations GROUP BY run_id, reason", {}
             )
             seconds.append(time.perf_counter() - began)

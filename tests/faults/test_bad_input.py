@@ -23,9 +23,9 @@ from recsys.config import IndexSettings, PublishSettings
 from recsys.data.id_map import IdMap
 from recsys.db.dialects.postgres import Postgres
 from recsys.db.dialects.sqlite import Sqlite
-from recsys.db.engine import connect, rows
+from recsys.db.engine import connect, fetch_rows
 from recsys.errors import DataContractError, RecsysError, UsageError
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.store.store import Store
 from recsys.vectors.embeddings.table import EmbeddingTable
 from recsys.vectors.index.cache import open_index
@@ -86,7 +86,7 @@ def test_a_database_that_may_only_be_read_on_postgresql(postgres_url: str) -> No
         with store.engine.begin() as connection:
             connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     with Store.open(postgres_url) as store:
-        for write in (lambda: night(store, "bb"), lambda: store.begin_run("recommend", Manifest("m", "d", "c"))):
+        for write in (lambda: night(store, "bb"), lambda: store.begin_run("recommend", RunManifest("m", "d", "c"))):
             with pytest.raises(UsageError, match="read-only transaction; the connection is read-only") as no:
                 write()
             assert no.value.exit_code == 2
@@ -118,7 +118,7 @@ def test_a_vanished_client_is_noticed_by_the_server(postgres_url: str) -> None:
     """Its lease ends with its connection: at once when the process dies (test_kills), in a minute with its machine."""
     engine = connect(postgres_url)
     query = "SELECT COUNT(*) FROM pg_settings WHERE name LIKE 'tcp_keepalives_%' AND source = 'session'"
-    assert rows(engine, query) == [(3,)]
+    assert fetch_rows(engine, query) == [(3,)]
     engine.dispose()
 
 
@@ -133,7 +133,7 @@ def test_a_clock_that_jumps_back_leaves_runs_in_their_order(database_url: str, m
                 monkeypatch.setattr(dialect, "now", lambda *_, shift=shift: start + timedelta(seconds=shift))
             made.append(night(store, version))
             check(database_url)
-            assert {run for (run,) in rows(store.engine, "SELECT run_id FROM recommendations", {})} == {made[-1]}
+            assert {run for (run,) in fetch_rows(store.engine, "SELECT run_id FROM recommendations", {})} == {made[-1]}
         assert made == sorted(set(made))
         assert store.rollback() == made[-2]
     check(database_url, settled=True)
@@ -314,7 +314,7 @@ def test_a_run_for_no_users_is_published_with_its_default_list(database_url: str
     with Store.open(database_url) as store:
         store.init()
         stock(store)
-        with store.begin_run("recommend", Manifest("m", "d", "c")) as run:
+        with store.begin_run("recommend", RunManifest("m", "d", "c")) as run:
             run.write_shard(0, default, n_users=0)
             run.finish({"users": 0})
             store.publish(run.run_id, guards=PublishSettings(), expected_users=0)

@@ -187,7 +187,7 @@ def test_fail_points_are_empty_functions_unless_the_environment_arms_them() -> N
     )
 
     def ran(plan: str | None) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, **({} if plan is None else {failpoints.ENV: plan})}
+        env = {**os.environ, **({} if plan is None else {failpoints.ENV_VARIABLE: plan})}
         return subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True)
 
     off = ran(None)
@@ -206,5 +206,5 @@ def test_a_plan_that_cannot_be_read_is_refused() -> None:
 
 
 def test_it_is_no_setting(tmp_path: Path) -> None:
-    layers.read(tmp_path, env={failpoints.ENV: "a=kill"})
-    assert failpoints.ENV in layers.NO_SETTINGS
+    layers.read(tmp_path, env={failpoints.ENV_VARIABLE: "a=kill"})
+    assert failpoints.ENV_VARIABLE in layers.IGNORED_VARIABLES

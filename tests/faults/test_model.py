@@ -24,11 +24,11 @@ from hypothesis.stateful import (
 from recsys.config import DataSettings, PublishSettings
 from recsys.data.ingest import ingest
 from recsys.data.input_sources import inputs_from_frames
-from recsys.db.engine import rows
+from recsys.db.engine import fetch_rows
 from recsys.errors import DataContractError, NotFoundError, PublishGuardError
 from recsys.store.erasure import erase_users
 from recsys.store.input_tables import write_inputs
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.store.store import Store
 from tests.faults.invariants import adds_up, check
 from tests.faults.tally import Tally
@@ -101,11 +101,11 @@ class Nights(RuleBasedStateMachine):
     def recommend(self, version: str, chosen: list[str], k: int, shards: int) -> None:
         """Begin or go on, write some shards, finish when all are there."""
         manifest = f"{version}{''.join(chosen)}{k}"
-        run = self.store.begin_run("recommend", Manifest(manifest, "d", "c"))
+        run = self.store.begin_run("recommend", RunManifest(manifest, "d", "c"))
         if self.working is not None and self.working[1] == manifest:
-            assert (run.run_id, run.done) == (self.working[0], set(range(self.working[2])))
+            assert (run.run_id, run.finished_shards) == (self.working[0], set(range(self.working[2])))
         else:
-            assert run.done == set() and run.run_id > max(self.runs, default="")
+            assert run.finished_shards == set() and run.run_id > max(self.runs, default="")
             if self.working is not None:
                 self.runs[self.working[0]] = "failed"
         products = chosen[:k]
@@ -114,8 +114,8 @@ class Nights(RuleBasedStateMachine):
             default = {"default": [(products[0], 0.0)]} if shard == 0 else {}
             run.write_shard(shard, lists(**users, **default), n_users=1)
         self.runs[run.run_id] = "building"
-        self.working = (run.run_id, manifest, len(run.done))
-        if len(run.done) == SHARDS:
+        self.working = (run.run_id, manifest, len(run.finished_shards))
+        if len(run.finished_shards) == SHARDS:
             run.finish({"users": SHARDS})
             self.runs[run.run_id], self.working = "ready", None
             held = {f"u{shard}": products for shard in range(SHARDS)}
@@ -198,7 +198,7 @@ class Nights(RuleBasedStateMachine):
         for row in self.store.recommendations().sort("user_id", "rank").iter_rows(named=True):
             found.setdefault(row["user_id"], []).append(row["product_id"])
         assert found == (self.lists[self.pointer[0]] if self.pointer else {})
-        states = dict(rows(self.store.engine, "SELECT run_id, state FROM runs", {}))
+        states = dict(fetch_rows(self.store.engine, "SELECT run_id, state FROM runs", {}))
         assert states == self.runs
 
 

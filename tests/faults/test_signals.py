@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.db.engine import rows
+from recsys.db.engine import fetch_rows
 from recsys.store.store import Store
 from tests.faults.invariants import check
 from tests.faults.night import SHARDS, everything, night, recommend, stock
@@ -49,7 +49,7 @@ def test_a_stopped_run_goes_on(
             assert child.ended(timeout=SECONDS) == 128 + sent, child.said[-1:]
             line.notes[:] = [f"the last one ended after {time.monotonic() - began:.2f} s"]
             with taken(database_url) as store:
-                at_work = rows(store.engine, "SELECT run_id FROM runs WHERE state = 'building'", {})
+                at_work = fetch_rows(store.engine, "SELECT run_id FROM runs WHERE state = 'building'", {})
                 assert store.run(at_work[0][0])["shards"] == at + writing, "a shard was lost, or half written"
                 check(database_url)
                 assert recommend(store, "a") == at_work[0][0], "another run was begun"

@@ -9,8 +9,8 @@ from multiprocessing.context import ForkServerContext
 import pytest
 import sqlalchemy as sa
 
-from recsys.db.engine import rows
-from recsys.store.run_ledger import Manifest
+from recsys.db.engine import fetch_rows
+from recsys.store.run_ledger import RunManifest
 from recsys.store.store import Store
 from tests.faults.invariants import check
 from tests.faults.night import GUARDS, SHARDS, USERS, USERS_IN_SHARD, night, scored, stock
@@ -28,7 +28,7 @@ PAUSE = 0.06
 
 def _ready(store: Store, version: str) -> str:
     """A run that waits to be published."""
-    with store.begin_run("recommend", Manifest(version, "data", "config"), resume=False) as run:
+    with store.begin_run("recommend", RunManifest(version, "data", "config"), resume=False) as run:
         for shard in range(SHARDS):
             run.write_shard(shard, scored(shard, version), n_users=USERS_IN_SHARD)
         run.finish({"users": USERS})
@@ -36,7 +36,7 @@ def _ready(store: Store, version: str) -> str:
 
 
 def _pointer(store: Store) -> tuple[str, str | None, int]:
-    found = rows(store.engine, "SELECT run_id, previous_run_id, generation FROM publications", {})
+    found = fetch_rows(store.engine, "SELECT run_id, previous_run_id, generation FROM publications", {})
     return found[0] if found else ("", None, 0)
 
 
@@ -58,8 +58,10 @@ def test_eight_publishers(database_url: str, faults_large: bool, processes: Fork
                 current, before, moved = _pointer(store)
                 assert moved == generation + PUBLISHERS, "a flip was lost"
                 assert {current, before} <= set(waiting) and current != before
-                assert current in {run_id for (run_id,) in rows(store.engine, "SELECT run_id FROM recommendations", {})}
-                states = dict(rows(store.engine, "SELECT run_id, state FROM runs", {}))
+                assert current in {
+                    run_id for (run_id,) in fetch_rows(store.engine, "SELECT run_id FROM recommendations", {})
+                }
+                states = dict(fetch_rows(store.engine, "SELECT run_id, state FROM runs", {}))
                 assert {run_id: states[run_id] for run_id in waiting} == {
                     run_id: "published" if run_id == current else "superseded" for run_id in waiting
                 }

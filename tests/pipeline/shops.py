@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from recsys.config import read
-from recsys.db.engine import connect, rows
+from recsys.db.engine import connect, fetch_rows
 from recsys.pipeline.ingest import IngestRequest, ingest
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult
@@ -90,7 +90,7 @@ def open_project(folder: Path, shop: str, store: str = "", **settings: Any) -> P
 def taken(folder: Path, shop: str, store: str = "", *, full: bool = False, **settings: Any) -> CommandResult:
     """Ingest once."""
     with open_project(folder, shop, store, **settings) as opened:
-        return ingest(opened, IngestRequest.of((), sql=True, full=full))
+        return ingest(opened, IngestRequest.from_options((), sql=True, full=full))
 
 
 def held(url: str) -> dict[str, list[tuple[Any, ...]]]:
@@ -106,7 +106,7 @@ def held(url: str) -> dict[str, list[tuple[Any, ...]]]:
             "FROM source_marks ORDER BY 1",
         }
         words = "CHAR" if engine.dialect.name == "mysql" else "TEXT"
-        return {name: rows(engine, query.replace("AS TEXT", f"AS {words}")) for name, query in asked.items()}
+        return {name: fetch_rows(engine, query.replace("AS TEXT", f"AS {words}")) for name, query in asked.items()}
     finally:
         engine.dispose()
 
@@ -115,6 +115,6 @@ def asked(url: str, query: str) -> list[sa.Row[Any]]:
     """Rows of a small SELECT."""
     engine = connect(url)
     try:
-        return rows(engine, query)  # type: ignore[return-value]
+        return fetch_rows(engine, query)  # type: ignore[return-value]
     finally:
         engine.dispose()

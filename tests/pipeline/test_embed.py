@@ -54,11 +54,13 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
     )
     with Project(load(folder, env={})) as project:
-        ingest(project, IngestRequest.of([], frames={"products": products, "events": events}))
+        ingest(project, IngestRequest.from_options([], frames={"products": products, "events": events}))
         project.reload()
         torch.manual_seed(0)
         settings = EncoderSettings(**sizes)
-        model = Model(product=ProductEncoder.fit(project.catalogue, settings), user=None, settings=settings)
+        model = Model(
+            product_encoder=ProductEncoder.fit(project.catalogue, settings), user_encoder=None, settings=settings
+        )
         checkpoint.save(model, project.models_folder / "encoder")
         assert (
             space.embed_products(project).counts["encoded"] == 32

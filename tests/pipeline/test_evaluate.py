@@ -16,7 +16,7 @@ from recsys.data.interactions import Interactions
 from recsys.errors import DataContractError, RecsysError, UsageError
 from recsys.evaluate import leakage as leaks
 from recsys.evaluate import registry as systems
-from recsys.evaluate.backtest import SCHEMA
+from recsys.evaluate.backtest import METRIC_SCHEMA
 from recsys.evaluate.training_view import TrainingView
 from recsys.pipeline import evaluate as judgement
 from recsys.pipeline import evaluate_result as evidence
@@ -68,12 +68,12 @@ def bench_of(folder, shop=SHOP, known=None, **asked):
 def test_our_own_system_sees_nothing_of_what_is_held_back(tmp_path):
     bench = bench_of(tmp_path)
     held = judgement.split_interactions(bench, log())
-    changed = leaks.perturbed_views(SHOP, log(), held)
-    assert "texts" in changed and held.cut == CUT
+    changed = leaks.perturb_holdout(SHOP, log(), held)
+    assert "texts" in changed and held.cutoff == CUT
     some = held.cases.histories
 
     def past(world, train):
-        return TrainingView.of(world.catalogue, train, now=CUT, cut=CUT)
+        return TrainingView.from_catalogue(world.catalogue, train, now=CUT, cutoff=CUT)
 
     def honest(world):
         return judgement.train_on_past(bench, past(world, world.interactions.split(CUT)[0]))
@@ -112,7 +112,7 @@ def test_the_report_for_programs_has_every_figure(tmp_path):
     assert {row["noticed"] for row in tables["leak check: changes of what is held back"]} == {"nothing"}
     assert {row["other"] for row in tables["paired"]} == set(systems.BASELINES)
     figures = pl.read_csv(tmp_path / "a/b.csv")
-    assert figures.columns == list(SCHEMA) and figures.height == len(tables["by slice"])
+    assert figures.columns == list(METRIC_SCHEMA) and figures.height == len(tables["by slice"])
     assert document["artifacts"]["figures"].endswith("b.csv") and document["counts"]["test_users"] > 10
 
 
@@ -124,7 +124,7 @@ def test_people_read_the_verdict_first(tmp_path):
     assert [row[0] for row in report.tables[1].rows] == PLAIN
     by_slice = next(table for table in report.tables if table.name == "NDCG@10 by slice")
     assert by_slice.columns == ("slice", "users", *PLAIN) and by_slice.rows[0][0] == "all"
-    assert pl.read_parquet(tmp_path / "f.parquet").schema == pl.Schema(SCHEMA)
+    assert pl.read_parquet(tmp_path / "f.parquet").schema == pl.Schema(METRIC_SCHEMA)
     assert not list((tmp_path / "artifacts").glob("*/*/"))  # without ours nothing is trained
 
 
@@ -134,17 +134,20 @@ def test_the_last_evaluation_is_kept_whole(tmp_path):
     for _ in range(2):  # the second takes the place of the first
         report = judgement.run_evaluation(bench)
         kept = evidence.load_last_evaluation(bench.settings)
-        assert kept.facts["verdict"] == report.to_json()["tables"]["verdict"][0]["verdict"]
-        assert (kept.facts["models"], kept.facts["run_id"], kept.facts["test_days"]) == (PLAIN, None, DAYS)
-        assert kept.facts["list_hash"] == bench.recommendation_settings_hash() and kept.facts["data_fingerprint"] == "f"
+        assert kept.metadata["verdict"] == report.to_json()["tables"]["verdict"][0]["verdict"]
+        assert (kept.metadata["models"], kept.metadata["run_id"], kept.metadata["test_days"]) == (PLAIN, None, DAYS)
+        assert (
+            kept.metadata["list_hash"] == bench.recommendation_settings_hash()
+            and kept.metadata["data_fingerprint"] == "f"
+        )
         assert len(list((tmp_path / "artifacts/evaluation").glob("*.parquet"))) == 2
-        figures = kept.judged.frame.filter(pl.col("slice") == "all")
-        assert set(figures["system"]) == set(PLAIN) and kept.judged.paired.height
+        figures = kept.result.metrics.filter(pl.col("slice") == "all")
+        assert set(figures["system"]) == set(PLAIN) and kept.result.comparisons.height
 
 
 @pytest.mark.parametrize("split", ["last", "users"])
 def test_the_other_splits_judge_ours_too(tmp_path, split):
-    frame = judgement.evaluate_frame(bench_of(tmp_path, split=split, models=["recsys", "item-item"]))
+    frame = judgement.evaluate_to_frame(bench_of(tmp_path, split=split, models=["recsys", "item-item"]))
     assert set(frame["system"]) == {"recsys", "item-item"}
     found = frame.filter((pl.col("metric") == "hr@10") & (pl.col("slice") == "all"))
     assert (found["value"] > 0).all() and found["users"].min() > 5
@@ -181,7 +184,7 @@ def test_all_users_cold(tmp_path):
     early = [(user, (user + day) % N, day) for user in range(40) for day in (0, 1)]
     rows = early + [(user, user % 7, 29) for user in range(40, USERS)]
     bench = bench_of(tmp_path, known=events(rows, n_users=USERS, n_items=N), models=[*systems.BASELINES, "recsys"])
-    frame = judgement.evaluate_frame(bench)
+    frame = judgement.evaluate_to_frame(bench)
     assert {"all", "no_history", "new_purchases"} <= set(frame["slice"]) and "with_history" not in set(frame["slice"])
     value = dict(frame.filter((pl.col("slice") == "all") & (pl.col("metric") == "coverage@12")).select(
         "system", "value").rows())  # fmt: skip
@@ -192,7 +195,7 @@ def test_one_product(tmp_path):
     rows = [(user, 0, day) for user in range(12) for day in (0, 10 + user % 3, 29)]
     shop = catalogue(1)
     bench = bench_of(tmp_path, shop, events(rows, n_users=12, n_items=1), models=[*systems.BASELINES, "recsys"])
-    frame = judgement.evaluate_frame(bench)
+    frame = judgement.evaluate_to_frame(bench)
     hit = dict(frame.filter((pl.col("slice") == "all") & (pl.col("metric") == "hr@10")).select(
         "system", "value").rows())  # fmt: skip
     assert hit["repurchase"] == 1 and hit["popular"] == 0 and set(hit) == {*systems.BASELINES, "recsys"}

@@ -16,7 +16,7 @@ import pytest
 from recsys.data import ingest as whole
 from recsys.data import input_sources as sources
 from recsys.data.sql_queries import SourceQuery
-from recsys.db.engine import connect, read, rows
+from recsys.db.engine import connect, fetch_rows, read_frame
 from recsys.db.source_reader import SourceReader
 from recsys.errors import (
     ConfigError,
@@ -60,8 +60,8 @@ def _at_once(shop: str, store: str) -> dict[str, list[tuple[Any, ...]]]:
     """The oracle: all rows in one frame, by the way files take."""
     engine = connect(shop)
     frames = {
-        "products": read(engine, PRODUCTS.partition(" WHERE")[0]),
-        "events": read(engine, PLAIN + " ORDER BY sold"),
+        "products": read_frame(engine, PRODUCTS.partition(" WHERE")[0]),
+        "events": read_frame(engine, PLAIN + " ORDER BY sold"),
     }
     engine.dispose()
     from recsys.config import DataSettings
@@ -122,7 +122,7 @@ def test_another_query_is_read_from_its_start(shop: str, tmp_path: Path) -> None
 
 def test_a_dry_run_moves_nothing(shop: str, store: str, tmp_path: Path) -> None:
     with shops.open_project(tmp_path, shop) as project:
-        result = ingest(project, IngestRequest.of((), sql=True), dry_run=True)
+        result = ingest(project, IngestRequest.from_options((), sql=True), dry_run=True)
     assert result.counts["events"]["used"] == 75
     assert held(store) == {"products": [], "events": [], "rejected": [], "marks": []}
 
@@ -245,7 +245,9 @@ def test_a_source_that_goes_away_leaves_what_it_gave(postgres_url: str, tmp_path
                 real(done, total, **figures)
                 self.told += 1
                 if self.told == 4:
-                    rows(other, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+                    fetch_rows(
+                        other, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                    )
 
             self.progress = progress
 
@@ -368,7 +370,7 @@ def test_the_store_is_no_source(shop: str, tmp_path: Path) -> None:
                 opened.settings = opened.settings.model_copy(
                     update={"source": opened.settings.source.model_copy(update={"url": _secret(address)})}
                 )
-                ingest(opened, IngestRequest.of((), sql=True))
+                ingest(opened, IngestRequest.from_options((), sql=True))
 
 
 def _secret(url: str) -> Any:
@@ -383,11 +385,11 @@ def test_the_advice_names_the_source(tmp_path: Path, postgres_server: str) -> No
     with pytest.raises(NotFoundError, match="does not exist"):
         SourceReader(f"sqlite:///{tmp_path / 'none.db'}")
     with pytest.raises(UsageError, match="--full goes with --from-sql"):
-        IngestRequest.of([tmp_path], full=True)
+        IngestRequest.from_options([tmp_path], full=True)
     with shops.open_project(tmp_path, "sqlite://") as project:
         project.settings = project.settings.model_copy(update={"source": type(project.settings.source)()})
         with pytest.raises(ConfigError, match=r"nothing to ingest: .* or set \[source\] url"):
-            ingest(project, IngestRequest.of(()))
+            ingest(project, IngestRequest.from_options(()))
 
 
 def test_times_in_several_forms_do_not_sort(tmp_path: Path, store: str) -> None:
@@ -537,7 +539,7 @@ def test_pictures_go_with_products_of_a_database(shop: str, tmp_path: Path, stor
     (tmp_path / "images").mkdir()
     Image.new("RGB", (80, 80), (200, 0, 0)).save(tmp_path / "images" / "p3.png")
     with shops.open_project(tmp_path, shop) as project:
-        result = ingest(project, IngestRequest.of((), sql=True, images=[tmp_path / "images"]))
+        result = ingest(project, IngestRequest.from_options((), sql=True, images=[tmp_path / "images"]))
     assert result.counts["images"]["used"] == 1
     assert shops.asked(store, "SELECT product_id FROM products WHERE image IS NOT NULL") == [("p3",)]
     assert result.counts["events"]["used"] == 75
@@ -548,10 +550,10 @@ def test_a_file_of_an_odd_name_that_may_only_be_read(tmp_path: Path) -> None:
     shops.open_shop(f"sqlite:///{path}")
     path.chmod(0o444)
     with SourceReader(f"sqlite:///{path}") as reader:
-        (frame,) = reader.stream("SELECT sku FROM article", what="q", exact={"sku"})
+        (frame,) = reader.stream("SELECT sku FROM article", query_name="q", exact_columns={"sku"})
         assert frame.height == 5 and frame.schema == {"sku": pl.Binary}
         with pytest.raises(UsageError, match="a query that writes is refused"):
-            list(reader.stream("DELETE FROM article RETURNING sku", what="q"))
+            list(reader.stream("DELETE FROM article RETURNING sku", query_name="q"))
 
 
 FORMS = [

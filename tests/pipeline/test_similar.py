@@ -56,12 +56,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     events = pl.DataFrame({"user_id": ["u"], "product_id": ["p00"], "occurred_at": [1_700_000_000]})
     with Project(load(folder, env={})) as project:
-        ingest(project, IngestRequest.of([], frames={"products": products, "events": events}))
+        ingest(project, IngestRequest.from_options([], frames={"products": products, "events": events}))
         project.reload()
         torch.manual_seed(0)
         encoder = project.settings.encoder
         checkpoint.save(
-            Model(product=ProductEncoder.fit(project.catalogue, encoder), user=None, settings=encoder),
+            Model(product_encoder=ProductEncoder.fit(project.catalogue, encoder), user_encoder=None, settings=encoder),
             project.models_folder / "encoder",
         )
         space.embed_products(project)
@@ -137,7 +137,7 @@ def test_in_a_large_table_who_asks_on_is_answered_by_the_index(shop: Path, monke
         first = finding.search_one(project, Query(product="p07"), k=5)
         assert set(asked(project)) == {FlatIndex}
     monkeypatch.setattr(finding, "SCAN_LIMIT", 1)
-    monkeypatch.setattr("recsys.vectors.index.build.EXACT_UP_TO", 10)
+    monkeypatch.setattr("recsys.vectors.index.build.FLAT_MAX_PRODUCTS", 10)
     with Project(load(shop, env={}), writes=False) as project:
         assert asked(project) == [FlatIndex] * BRUTE_FORCE_QUERIES + [FaissIndex] * 2
 

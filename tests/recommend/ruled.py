@@ -46,7 +46,7 @@ def shop(*, known=None, catalogue=None, rules=None, now=None, content=None, **se
         held,
         model=StubModel(),
         content=vectors(len(catalogue)) if content is None else content,
-        blend=rank.equal_weights(chosen.sources),
+        ranker=rank.equal_weights(chosen.sources),
         recommend=chosen,
         rules=RuleSettings(**(rules or {})),
         users=IdMap(f"u{row:04d}" for row in range(held.n_users)),

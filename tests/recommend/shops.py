@@ -98,7 +98,7 @@ def recommender(
         held,
         model=StubModel(),
         content=vectors(n),
-        blend=blend or rank.equal_weights(names),
+        ranker=blend or rank.equal_weights(names),
         recommend=RecommendSettings(sources=names, **settings),
         rules=RuleSettings(seen=seen),
         users=IdMap(f"u{row:04d}" for row in range(held.n_users)),

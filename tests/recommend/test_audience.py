@@ -7,7 +7,7 @@ import pytest
 
 from recsys.recommend import audience as audience_module
 from recsys.recommend import recommender as line
-from recsys.recommend.audience import BY_TASTE, audience
+from recsys.recommend.audience import USER_VECTOR_REASON, rank_audience
 from recsys.recommend.candidates.source import UserBatch
 from tests.recommend.ruled import N, goods, shop
 from tests.recommend.shops import events
@@ -17,14 +17,14 @@ EVERYBODY = np.arange(60)
 
 
 def asked(recommender, item, k=60):
-    return audience(recommender, item, users=np.arange(recommender.interactions.n_users), k=k)
+    return rank_audience(recommender, item, users=np.arange(recommender.interactions.n_users), k=k)
 
 
 def shares(recommender, item):
     """Share of the product in the softmax of each user's candidates, one user after the other."""
     out = {}
-    for start in range(0, 60, line.BLOCK):
-        found = recommender.score_candidates(recommender.histories(EVERYBODY[start : start + line.BLOCK]), 1)
+    for start in range(0, 60, line.USER_BATCH_SIZE):
+        found = recommender.score_candidates(recommender.histories(EVERYBODY[start : start + line.USER_BATCH_SIZE]), 1)
         for at in range(len(found.histories)):
             mine = found.pairs.user == at
             score = found.score[mine].astype(np.float64)
@@ -37,8 +37,8 @@ def shares(recommender, item):
 @pytest.mark.parametrize("item", [0, 1, 17, 39])
 @pytest.mark.parametrize("block", [7, 512])
 def test_scores_are_the_share_in_the_softmax(item, block, monkeypatch):
-    monkeypatch.setattr(line, "BLOCK", block)
-    monkeypatch.setattr(audience_module, "BLOCK", block)
+    monkeypatch.setattr(line, "USER_BATCH_SIZE", block)
+    monkeypatch.setattr(audience_module, "USER_BATCH_SIZE", block)
     frame, expected = asked(SHOP, item), shares(SHOP, item)
     assert frame["rank"].to_list() == list(range(1, frame.height + 1))
     order = sorted(expected, key=lambda name: (-expected[name], name))
@@ -48,7 +48,9 @@ def test_scores_are_the_share_in_the_softmax(item, block, monkeypatch):
         assert row["score"] == pytest.approx(expected[row["user_id"]], rel=1e-9)
     assert frame["score"].is_sorted(descending=True)
     rest = frame.filter(frame["score"] <= 0)
-    assert set(rest["reason"].to_list()) <= {BY_TASTE} and BY_TASTE not in proposed["reason"].to_list()
+    assert (
+        set(rest["reason"].to_list()) <= {USER_VECTOR_REASON} and USER_VECTOR_REASON not in proposed["reason"].to_list()
+    )
     # everybody with a history comes, whoever may get it
     barred = {name for name in SHOP.users.texts if name not in frame["user_id"].to_list()}
     known = SHOP.interactions
@@ -60,12 +62,12 @@ def test_scores_are_the_share_in_the_softmax(item, block, monkeypatch):
 def test_the_best_are_those_of_the_whole():
     assert asked(SHOP, 17, 5).equals(asked(SHOP, 17).head(5))
     taste = asked(SHOP, 39)
-    within = taste.filter(taste["reason"] == BY_TASTE)
+    within = taste.filter(taste["reason"] == USER_VECTOR_REASON)
     assert within.height and asked(SHOP, 39, taste.height - 2).equals(taste.head(taste.height - 2))
     rows = SHOP.users.rows(within["user_id"].to_list())
     source = SHOP.sources["sequence"]
     histories = SHOP.histories(rows)
-    inner = source.vectors(UserBatch(histories, SHOP.now)) @ source.items[39]
+    inner = source.encode_users(UserBatch(histories, SHOP.now)) @ source.item_vectors[39]
     assert (np.diff(inner) <= 1e-6).all()
     np.testing.assert_allclose(within["score"].to_numpy(), -1 / (1 + np.exp(inner)), rtol=1e-5)
 
@@ -117,6 +119,6 @@ def test_one_product_and_one_moment():
 
 def test_progress_is_told_to_the_end():
     said = []
-    audience(SHOP, 0, users=EVERYBODY, k=3, progress=lambda done, of: said.append((done, of)))
+    rank_audience(SHOP, 0, users=EVERYBODY, k=3, progress=lambda done, of: said.append((done, of)))
     assert said[-1] == (60, 60)
-    assert audience(SHOP, 0, users=np.zeros(0, np.int64), k=3).height == 0
+    assert rank_audience(SHOP, 0, users=np.zeros(0, np.int64), k=3).height == 0

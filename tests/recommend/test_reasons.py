@@ -19,7 +19,9 @@ def said(source, *, item=2, because=-1, kind=-1, days=7):
     known = events(ROWS, n_users=6, n_items=6)
     pairs = sparse.csr_matrix(1 - np.eye(6, dtype=np.float32))
     goods = catalogue(6, titles=TITLES)
-    reasons = ReasonGenerator(goods, known, sources=SOURCES, now=START + 21 * DAY, days=days, pairs=pairs)
+    reasons = ReasonGenerator(
+        goods, known, sources=SOURCES, now=START + 21 * DAY, popular_days=days, co_purchase_pairs=pairs
+    )
     one = [np.array([value]) for value in (0, 1, item, 0.0, [*SOURCES, "fill"].index(source), because, kind)]
     return reasons.explain(Recommendations(*one))[0]
 
@@ -66,7 +68,7 @@ def test_customers_who_bought_both_are_counted_once_for_every_pair_that_may_be_t
 
 def test_without_pairs_nothing_is_told_of_them():
     known = events(ROWS, n_users=6, n_items=6)
-    reasons = ReasonGenerator(catalogue(6), known, sources=["popular"], now=START + 21 * DAY, days=7)
+    reasons = ReasonGenerator(catalogue(6), known, sources=["popular"], now=START + 21 * DAY, popular_days=7)
     one = [np.array([value]) for value in (0, 1, 4, 0.0, 0, -1, -1)]
     assert reasons.explain(Recommendations(*one)) == ["popular this week"]
 

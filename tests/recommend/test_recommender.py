@@ -69,7 +69,7 @@ def test_what_is_not_sold_is_never_listed(lists, k):
 def test_reasons_name_products_the_user_knows(lists):
     shop = SHOP["repurchase"]
     found = shop.recommend_batch(histories(lists), 10)
-    for user, because in zip(found.user, found.because, strict=True):
+    for user, because in zip(found.user, found.source_item, strict=True):
         assert because == -1 or because in lists[user]
 
 
@@ -86,11 +86,11 @@ def test_users_without_history_get_what_is_popular_by_the_same_line():
     frame = shop.recommend(["stranger", "u0003", "u0000"], 6)
     strangers = frame.filter(pl.col("user_id") == "stranger").drop("user_id")
     assert strangers.equals(frame.filter(pl.col("user_id") == "u0003").drop("user_id"))
-    assert strangers.equals(shop.default(6).drop("user_id"))
-    sold = shop.sources["popular"].order[:6].tolist()
+    assert strangers.equals(shop.recommend_default(6).drop("user_id"))
+    sold = shop.sources["popular"].ranked_items[:6].tolist()
     assert shop.catalogue.ids.rows(strangers["product_id"].to_list()).tolist() == sold
     assert set(strangers["reason"].to_list()) <= {"popular this week", "chosen by other customers"}
-    assert shop.default(6)["user_id"].unique().to_list() == ["__default__"]
+    assert shop.recommend_default(6)["user_id"].unique().to_list() == ["__default__"]
 
 
 def test_the_frame_has_ranks_reasons_and_ids():
@@ -150,12 +150,12 @@ def test_nobody_asked_for_has_a_history(seen):
     shop = SHOP[seen]
     found = shop.recommend_batch(histories([[] for _ in range(7)]), 12)
     check(found, 7, 12)
-    assert (found.because == -1).all()
+    assert (found.source_item == -1).all()
     assert len({tuple(found.item[found.user == user].tolist()) for user in range(7)}) == 1
     frame = shop.recommend(["a", "b", "u0003"], 12)
     assert len(set(frame.partition_by("user_id", as_dict=False)[0]["product_id"])) == 12
     assert [part["product_id"].to_list() for part in frame.partition_by("user_id")] == [
-        shop.default(12)["product_id"].to_list()
+        shop.recommend_default(12)["product_id"].to_list()
     ] * 3
 
 

@@ -13,7 +13,7 @@ from recsys.report import chart_geometry as charts
 from recsys.report import formatting as words
 from recsys.report.content import ProductCard
 from recsys.report.measurements import Curve
-from recsys.report.thumbnails import thumbnails
+from recsys.report.thumbnails import encode_thumbnails
 from tests.report.contents import figure, pixels
 
 
@@ -23,7 +23,7 @@ from tests.report.contents import figure, pixels
 @example([1e-310])
 @example([0.6, 1e-300])
 def test_an_axis_holds_all_values_and_zero_on_round_ticks(values: list[float]) -> None:
-    axis = charts.axis(values)
+    axis = charts.create_axis(values)
     assert all(axis.low <= value <= axis.high for value in [0.0, *values])
     places = [place for place, _ in axis.ticks]
     assert places[0] == 0 and places[-1] == 100 and 2 <= len(places) <= 8
@@ -32,18 +32,18 @@ def test_an_axis_holds_all_values_and_zero_on_round_ticks(values: list[float]) -
 
 
 def test_whiskers_stand_where_the_numbers_say() -> None:
-    axis, (one,) = charts.interval_rows([figure("recsys", 0.5)], ours="recsys")
+    axis, (one,) = charts.create_interval_rows([figure("recsys", 0.5)], ours="recsys")
     assert one.ours and (axis.low, axis.high) == pytest.approx((0.0, 0.6))
     assert (one.low, one.position, one.high) == pytest.approx((75.0, 83.333, 91.667), abs=0.01)
-    assert charts.axis([math.nan]).to_percent(math.nan) == 0
+    assert charts.create_axis([math.nan]).to_percent(math.nan) == 0
 
 
 def test_a_curve_fills_its_box() -> None:
-    (line,) = charts.lines([Curve("s", "loss", (10, 20, 30), (4.0, 2.0, 3.0))])
+    (line,) = charts.create_lines([Curve("s", "loss", (10, 20, 30), (4.0, 2.0, 3.0))])
     assert line.points == "0.00,2.00 50.00,38.00 100.00,20.00"
-    assert charts.lines([Curve("s", "loss", (), ())]) == ()
-    assert charts.lines([Curve("s", "one point", (1,), (2.0,))]) == ()
-    assert charts.lines([Curve("s", "flat", (1, 2), (2.0, 2.0))])[0].points == "0.00,38.00 100.00,38.00"
+    assert charts.create_lines([Curve("s", "loss", (), ())]) == ()
+    assert charts.create_lines([Curve("s", "one point", (1,), (2.0,))]) == ()
+    assert charts.create_lines([Curve("s", "flat", (1, 2), (2.0, 2.0))])[0].points == "0.00,38.00 100.00,38.00"
 
 
 def test_a_map_keeps_its_order_inside_the_frame() -> None:
@@ -55,15 +55,15 @@ def test_a_map_keeps_its_order_inside_the_frame() -> None:
 
 @given(st.floats(0, 1))
 def test_a_share_is_rounded_to_nothing_or_all_only_when_it_is(share: float) -> None:
-    assert (words.percent(share) in ("0 %", "0.0 %")) == (share == 0)
-    assert (words.percent(share) in ("100 %", "100.0 %")) == (share == 1)
+    assert (words.format_percent(share) in ("0 %", "0.0 %")) == (share == 0)
+    assert (words.format_percent(share) in ("100 %", "100.0 %")) == (share == 1)
 
 
 def test_numbers_and_times_as_people_read_them() -> None:
-    assert [words.number(value) for value in (12345, 0.12345, 1234.5, None, math.nan)] == [
+    assert [words.format_number(value) for value in (12345, 0.12345, 1234.5, None, math.nan)] == [
         "12,345", "0.1235", "1,234", "–", "–",
     ]  # fmt: skip
-    assert [words.ago(0, gone) for gone in (5, 60, 7200, 86400 * 3)] == [
+    assert [words.format_age(0, gone) for gone in (5, 60, 7200, 86400 * 3)] == [
         "just now", "1 minute ago", "2 hours ago", "3 days ago",
     ]  # fmt: skip
     assert words.clean_text("a" * 500, 10) == "aaaaaaaaa…" and words.clean_text("a\u202eb\x1b") == "ab"
@@ -73,10 +73,10 @@ def test_numbers_and_times_as_people_read_them() -> None:
 def test_pictures_fit_the_budget_and_the_last_go_first() -> None:
     noise = pixels(16, side=64)
     shown = [ProductCard(str(at), "", "", at) for at in range(16)] + [ProductCard("none", "", "", -1)]
-    whole = thumbnails(shown, noise)
+    whole = encode_thumbnails(shown, noise)
     assert all(whole[:-1]) and whole[-1] == ""
-    tight = thumbnails(shown, noise, budget=6_000)
+    tight = encode_thumbnails(shown, noise, budget=6_000)
     assert sum(map(len, tight)) <= 6_000
     kept = [bool(held) for held in tight]
     assert kept == sorted(kept, reverse=True) and kept[0] and not kept[-2]
-    assert thumbnails([], np.zeros((0, 3, 8, 8), np.uint8)) == ()
+    assert encode_thumbnails([], np.zeros((0, 3, 8, 8), np.uint8)) == ()

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import pytest
 
 from recsys.report.formatting import clean_text
-from recsys.report.html import LIMIT, render_html, to_json
+from recsys.report.html import MAX_PAGE_BYTES, render_html, to_json
 from tests.report.contents import PAYLOADS, bare, filled, pixels, plain
 
 
@@ -146,7 +146,7 @@ def test_the_page_stays_small_whatever_the_catalogue() -> None:
     html = render_html(noise, budget=60_000).encode()
     held = sum(len(found) for found in re.findall(rb"base64,([^)]*)\)", html))
     assert 30_000 < held <= 60_000
-    assert len(html) < LIMIT
+    assert len(html) < MAX_PAGE_BYTES
 
 
 def test_long_texts_leave_pictures_less_room() -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from recsys.report.content import ListSummary
-from recsys.report.summary import popularity, verdict
+from recsys.report.summary import compare_with_popularity, summarize
 from tests.report.contents import DAY, NOW, bare, evaluation, filled
 
 
@@ -23,32 +23,32 @@ from tests.report.contents import DAY, NOW, bare, evaluation, filled
 def test_better_than_popularity_is_said_only_when_it_is_sure(
     ours: float, theirs: float, p: float, tone: str, said: str
 ) -> None:
-    found = verdict(dataclasses.replace(filled(), evaluation=evaluation(ours=ours, theirs=theirs, p=p)))
+    found = summarize(dataclasses.replace(filled(), evaluation=evaluation(ours=ours, theirs=theirs, p=p)))
     assert (found.tone, found.headline) == (tone, said)
     assert "popular" in found.because[0] and "100 users" in found.because[0]
 
 
 def test_ours_is_compared_with_the_better_of_the_popular_ones() -> None:
-    pair = popularity(evaluation())
+    pair = compare_with_popularity(evaluation())
     assert pair is not None and pair.other == "popular"
 
 
 def test_without_an_evaluation_nothing_is_claimed() -> None:
-    found = verdict(bare())
+    found = summarize(bare())
     assert (found.tone, found.headline) == ("open", "Whether it beats popularity is not known yet.")
     assert {note.section for note in found.look} >= {"lists", "figures", "training"}
     alone = dataclasses.replace(evaluation(), ours="", pairs=())
-    assert verdict(dataclasses.replace(filled(), evaluation=alone)).tone == "open"
+    assert summarize(dataclasses.replace(filled(), evaluation=alone)).tone == "open"
 
 
 def test_what_to_look_at_is_named() -> None:
     good = filled()
     clean = dataclasses.replace(good.quality, counts=(("products", 10), ("products with a picture", 10)))
     calm = dataclasses.replace(good, quality=clean, evaluation=evaluation())
-    assert verdict(calm).look == ()
+    assert summarize(calm).look == ()
 
     def notes(**parts: object) -> list[str]:
-        return [note.text for note in verdict(dataclasses.replace(calm, **parts)).look]
+        return [note.text for note in summarize(dataclasses.replace(calm, **parts)).look]
 
     lists, exposure, changes = calm.lists, calm.exposure, calm.changes
     assert isinstance(lists, ListSummary) and exposure is not None and changes is not None

@@ -11,15 +11,15 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from recsys.db.engine import read
+from recsys.db.engine import read_frame
 from recsys.store.input_tables import write_inputs
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.store.run_writer import RunWriter
 from recsys.store.store import Store
 from tests.faults.invariants import check
 from tests.faults.invariants import held as rows_held
 
-MANIFEST = Manifest("model", "data", "config", {"k": 2})
+MANIFEST = RunManifest("model", "data", "config", {"k": 2})
 NO_REJECTS = pl.DataFrame(
     schema={
         "source": pl.String,
@@ -69,7 +69,9 @@ def lists(**chosen: list[tuple[str, float]]) -> pl.DataFrame:
 GOOD = lists(u1=[("a", 0.9), ("b", 0.5)], u2=[("b", 0.4)], default=[("a", 0.1)])
 
 
-def finished(store: Store, frame: pl.DataFrame = GOOD, *, users: int = 2, manifest: Manifest = MANIFEST) -> RunWriter:
+def finished(
+    store: Store, frame: pl.DataFrame = GOOD, *, users: int = 2, manifest: RunManifest = MANIFEST
+) -> RunWriter:
     """A run that is ready to be published."""
     with store.begin_run("recommend", manifest) as run:
         run.write_shard(0, frame, n_users=users)
@@ -86,7 +88,7 @@ def shard(number: int, version: str) -> pl.DataFrame:
 
 def night(store: Store, version: str, *, say: Callable[[str], None] = print) -> str:
     """One whole night: begin or resume, write what is missing, finish, publish, prune; `say` hears of every step."""
-    with store.begin_run("recommend", Manifest(version, "data", "config")) as run:
+    with store.begin_run("recommend", RunManifest(version, "data", "config")) as run:
         for number in range(SHARDS):
             run.write_shard(number, shard(number, version), n_users=USERS_IN_SHARD)
             say(f"shard {number}")
@@ -100,7 +102,7 @@ def night(store: Store, version: str, *, say: Callable[[str], None] = print) -> 
 
 def table(store: Store, name: str, *, without: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
     """All rows of a table, sorted, as plain values that compare between databases."""
-    frame = read(store.engine, f'SELECT * FROM "{name}"')
+    frame = read_frame(store.engine, f'SELECT * FROM "{name}"')
     texts = frame.drop(*without).select(pl.all().map_elements(str, return_dtype=pl.String, skip_nulls=True))
     return sorted(texts.rows(), key=str)
 

@@ -47,7 +47,7 @@ def test_shards_are_written_in_order_while_the_next_are_made(store: Store, monke
             made[6].set()
         assert [number for number, _ in written] == list(range(6))
         assert threading.get_ident() not in {thread for _, thread in written}
-        assert run.done == set(range(6))
+        assert run.finished_shards == set(range(6))
         run.finish({"users": 30})
         store.publish(run.run_id)
     invariants(store)
@@ -67,7 +67,7 @@ def test_an_error_of_the_writing_comes_out_and_nothing_is_written_after_it(
                 writer.write(number, shard(number, "x"), n_users=5)
     assert [number for number, _ in written] == [0, 1]
     assert store.run(run.run_id)["reason"] == "no space"
-    assert store.begin_run("recommend", MANIFEST).done == {0, 1}
+    assert store.begin_run("recommend", MANIFEST).finished_shards == {0, 1}
     invariants(store)
 
 
@@ -90,7 +90,7 @@ def test_what_was_handed_over_before_an_error_is_written(store: Store) -> None:
         writer.write(0, shard(0, "x"), n_users=5)
         writer.write(1, shard(1, "x"), n_users=5)
         raise KeyError("scoring")
-    assert store.begin_run("recommend", MANIFEST).done == {0, 1}
+    assert store.begin_run("recommend", MANIFEST).finished_shards == {0, 1}
     assert held(store)[run.run_id] == shard(0, "x").height + shard(1, "x").height
 
 
@@ -113,7 +113,7 @@ def test_a_signal_in_the_middle_of_a_write_waits_for_it(store: Store, monkeypatc
             threading.Timer(0.05, told.set).start()
             os.kill(os.getpid(), signal.SIGTERM)
     assert stopped.value.exit_code == 143
-    assert store.begin_run("recommend", MANIFEST).done == {0}
+    assert store.begin_run("recommend", MANIFEST).finished_shards == {0}
 
 
 def test_a_store_in_memory_is_written_at_once() -> None:
@@ -121,4 +121,4 @@ def test_a_store_in_memory_is_written_at_once() -> None:
         store.init()
         with store.begin_run("recommend", MANIFEST) as run, BackgroundWriter(run) as writer:
             writer.write(0, shard(0, "x"), n_users=5)
-            assert run.done == {0}
+            assert run.finished_shards == {0}

@@ -12,11 +12,11 @@ from recsys.config import DataSettings, PublishSettings
 from recsys.data.erased_users import CODE, ErasedUsers, user_hash
 from recsys.data.ingest import ingest
 from recsys.data.input_sources import inputs_from_frames
-from recsys.db.engine import rows
+from recsys.db.engine import fetch_rows
 from recsys.errors import UsageError
 from recsys.store.erasure import erase_users, load_erased_users
 from recsys.store.input_tables import write_inputs
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.store.store import Store
 from tests.faults.invariants import adds_up
 from tests.store.samples import GOOD, NO_REJECTS, finished, invariants, lists, stock, table
@@ -51,23 +51,29 @@ def test_every_row_of_a_user_goes_and_nobody_elses(store: Store) -> None:
     first = finished(store)
     store.publish(first.run_id, guards=PublishSettings())
     second = finished(store, lists(u1=[("b", 1.0)], u10=[("a", 0.5)], default=[("a", 0.1)]))
-    with store.begin_run("recommend", Manifest("other", "data", "config")) as run:
+    with store.begin_run("recommend", RunManifest("other", "data", "config")) as run:
         run.write_shard(0, lists(u1=[("a", 0.9)]), n_users=1)
     gone = erase_users(store, ["u1", "nobody"])
     assert (gone.users, gone.events, gone.lists, gone.rejected, gone.runs) == (1, 2, 3, 2, 1)
     for name in ("users", "events", "recommendations"):
-        assert "u1" not in {row[0] for row in rows(store.engine, f"SELECT user_id FROM {name}", {})}, name
-    assert [row[0] for row in rows(store.engine, "SELECT user_id FROM events ORDER BY 1", {})] == ["u10", "u2"]
-    bad = rows(store.engine, "SELECT code, row_json FROM rejected_rows ORDER BY row_no", {})
+        assert "u1" not in {row[0] for row in fetch_rows(store.engine, f"SELECT user_id FROM {name}", {})}, name
+    assert [row[0] for row in fetch_rows(store.engine, "SELECT user_id FROM events ORDER BY 1", {})] == ["u10", "u2"]
+    bad = fetch_rows(store.engine, "SELECT code, row_json FROM rejected_rows ORDER BY row_no", {})
     assert bad == [("missing_time", None), ("missing_time", None), ("missing_time", '{"user_id": "u10"}')]
     invariants(store)
     store.publish(second.run_id, guards=PublishSettings(min_user_coverage=0.5))
-    assert {row[0] for row in rows(store.engine, "SELECT user_id FROM recommendations", {})} == {"u10", "__default__"}
+    assert {row[0] for row in fetch_rows(store.engine, "SELECT user_id FROM recommendations", {})} == {
+        "u10",
+        "__default__",
+    }
     store.rollback()
-    assert {row[0] for row in rows(store.engine, "SELECT user_id FROM recommendations", {})} == {"u2", "__default__"}
+    assert {row[0] for row in fetch_rows(store.engine, "SELECT user_id FROM recommendations", {})} == {
+        "u2",
+        "__default__",
+    }
     erase_users(store, ["u2", "u1"])
     invariants(store)
-    assert store.counts()["users"] == 1
+    assert store.row_counts()["users"] == 1
 
 
 def test_a_forgotten_user_does_not_come_in_again_and_is_counted(store: Store) -> None:
@@ -116,7 +122,7 @@ def test_no_byte_of_the_user_is_left_in_a_file(tmp_path: Path) -> None:
 def test_the_default_list_is_no_user(store: Store) -> None:
     with pytest.raises(UsageError, match="__default__"):
         erase_users(store, ["u1", "__default__"])
-    assert rows(store.engine, "SELECT COUNT(*) FROM forgotten_users", {}) == [(0,)]
+    assert fetch_rows(store.engine, "SELECT COUNT(*) FROM forgotten_users", {}) == [(0,)]
 
 
 def test_ids_are_known_byte_by_byte() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import PublishSettings
-from recsys.db.engine import read, rows
+from recsys.db.engine import fetch_rows, read_frame
 from recsys.store.input_tables import write_inputs
 from recsys.store.store import Store
 from tests.store.samples import NO_REJECTS, execute, finished, lists, products, table
@@ -41,13 +41,15 @@ def test_reading_the_same_rows_again_changes_nothing(store: Store) -> None:
     before = {name: table(store, name) for name in given_rows}
     assert write_inputs(store, given_rows, NO_REJECTS, sources=["x"]) == counts
     assert {name: table(store, name) for name in given_rows} == before
-    assert store.counts() == {"products": 4, "users": 2, "events": 4, "rejected_rows": 0}
+    assert store.row_counts() == {"products": 4, "users": 2, "events": 4, "rejected_rows": 0}
 
 
 def test_identical_event_lines_are_numbered_not_lost(store: Store) -> None:
     for _ in range(2):
         write_inputs(store, {"events": _events()}, NO_REJECTS, sources=["x"])
-    found = rows(store.engine, "SELECT order_id, line_no, quantity FROM events WHERE user_id = 'u' ORDER BY 1, 2", {})
+    found = fetch_rows(
+        store.engine, "SELECT order_id, line_no, quantity FROM events WHERE user_id = 'u' ORDER BY 1, 2", {}
+    )
     assert found == [("", 0, 1.0), ("", 1, 1.0), ("o1", 0, 2.0)]
 
 
@@ -56,7 +58,7 @@ def test_a_product_is_stamped_when_its_content_moved_only(store: Store) -> None:
     execute(store, "UPDATE products SET updated_at = '2001-01-01 00:00:00.000000'")
     changed = products(price=[1.0, 2.0, 3.0, 4.0], content_hash=["1", "new", "3", "4"])
     write_inputs(store, {"products": changed}, NO_REJECTS, sources=["x"])
-    found = read(
+    found = read_frame(
         store.engine, "SELECT product_id, price, CAST(updated_at AS CHAR(30)) AS moved FROM products ORDER BY 1"
     )
     assert found["price"].to_list() == [1.0, 2.0, 3.0, 4.0]
@@ -66,15 +68,15 @@ def test_a_product_is_stamped_when_its_content_moved_only(store: Store) -> None:
 def test_columns_that_are_not_given_keep_what_they_hold(store: Store) -> None:
     write_inputs(store, {"products": products()}, NO_REJECTS, sources=["x"])
     prices = pl.DataFrame({"product_id": ["a"], "price": [5.0], "content_hash": ["9"]})
-    write_inputs(store, {"products": prices}, NO_REJECTS, sources=["x"], pictured={"b": "b.jpg"})
-    found = rows(store.engine, "SELECT product_id, title, price, image FROM products ORDER BY product_id", {})
+    write_inputs(store, {"products": prices}, NO_REJECTS, sources=["x"], image_files={"b": "b.jpg"})
+    found = fetch_rows(store.engine, "SELECT product_id, title, price, image FROM products ORDER BY product_id", {})
     assert found[:2] == [("a", "Apple", 5.0, None), ("b", "Bread", None, "b.jpg")]
 
 
 def test_the_last_of_two_rows_with_one_key_wins(store: Store) -> None:
     twice = pl.DataFrame({"product_id": ["p", "q", "p"], "title": ["first", "other", "last"]})
     write_inputs(store, {"products": twice}, NO_REJECTS, sources=["x"])
-    assert rows(store.engine, "SELECT product_id, title FROM products ORDER BY 1", {}) == [
+    assert fetch_rows(store.engine, "SELECT product_id, title FROM products ORDER BY 1", {}) == [
         ("p", "last"),
         ("q", "other"),
     ]
@@ -85,9 +87,12 @@ def test_rejects_of_a_source_are_replaced_and_others_stay(store: Store) -> None:
     write_inputs(store, {}, _rejects("b.csv", 5), sources=["b.csv"])
     write_inputs(store, {}, _rejects("a.csv", 6), sources=["a.csv"])
     found = "SELECT source, row_no, code, value_excerpt FROM rejected_rows ORDER BY source"
-    assert rows(store.engine, found, {}) == [("a.csv", 6, "bad_number", "12,50"), ("b.csv", 5, "bad_number", "12,50")]
+    assert fetch_rows(store.engine, found, {}) == [
+        ("a.csv", 6, "bad_number", "12,50"),
+        ("b.csv", 5, "bad_number", "12,50"),
+    ]
     write_inputs(store, {}, NO_REJECTS, sources=["a.csv", "b.csv"])
-    assert store.counts()["rejected_rows"] == 0
+    assert store.row_counts()["rejected_rows"] == 0
 
 
 def test_a_failing_ingest_leaves_nothing(store: Store) -> None:
@@ -98,7 +103,7 @@ def test_a_failing_ingest_leaves_nothing(store: Store) -> None:
         assert "null" in str(error).lower()
     else:
         raise AssertionError("a reject without a code was taken")
-    assert store.counts() == {"products": 0, "users": 0, "events": 0, "rejected_rows": 0}
+    assert store.row_counts() == {"products": 0, "users": 0, "events": 0, "rejected_rows": 0}
 
 
 # Unicode in every normal form, what COPY and SQL would read as marks of their own, line ends, leading zeros.
@@ -146,14 +151,16 @@ def test_both_databases_hold_the_same_rows(tmp_path: Path, postgres_url: str) ->
             users = {name: [("A", 0.25), ("007", -1e-9)] for name in AWKWARD}
             run = finished(store, lists(**users, default=[("A", float("nan"))]))
             store.publish(run.run_id)
-            order = [row[0] for row in rows(store.engine, "SELECT product_id FROM products ORDER BY product_id", {})]
+            order = [
+                row[0] for row in fetch_rows(store.engine, "SELECT product_id FROM products ORDER BY product_id", {})
+            ]
             assert order == sorted(AWKWARD, key=str.encode)
             return {
                 "products": table(store, "products", without=("updated_at", "created_at", "available", "attributes")),
-                "attributes": rows(
+                "attributes": fetch_rows(
                     store.engine, "SELECT CAST(attributes AS TEXT) FROM products ORDER BY product_id", {}
                 ),
-                "instants": rows(store.engine, _INSTANTS[store.engine.dialect.name], {}),
+                "instants": fetch_rows(store.engine, _INSTANTS[store.engine.dialect.name], {}),
                 "events": table(store, "events", without=("occurred_at",)),
                 "rejected_rows": table(store, "rejected_rows"),
                 "lists": table(store, "recommendations", without=("run_id", "generated_at")),
@@ -179,14 +186,14 @@ def test_every_text_comes_back_as_it_went_in(store: Store, texts: dict[str, str 
         {"product_id": list(texts), "title": list(texts.values())}, schema_overrides={"title": pl.String}
     )
     write_inputs(store, {"products": frame}, NO_REJECTS, sources=["x"])
-    assert dict(rows(store.engine, "SELECT product_id, title FROM products", {})) == texts
+    assert dict(fetch_rows(store.engine, "SELECT product_id, title FROM products", {})) == texts
 
 
 def test_views_show_what_the_tables_hold(store: Store) -> None:
-    from recsys.store.run_ledger import Manifest
+    from recsys.store.run_ledger import RunManifest
 
     write_inputs(store, {"products": products()}, NO_REJECTS, sources=["x"])
-    manifest = Manifest("m", "d", "c")
+    manifest = RunManifest("m", "d", "c")
     with store.begin_run("cluster", manifest, placement="clusters") as run:
         labels = {"cluster_id": [0, 1], "label": ["fruit", "bakery"], "size": [2, 1], "terms": ['["red"]', None]}
         run.write_table("clusters_all", pl.DataFrame(labels))
@@ -194,7 +201,7 @@ def test_views_show_what_the_tables_hold(store: Store) -> None:
         for _ in range(2):  # a second try replaces the first
             run.write_table("cluster_members_all", pl.DataFrame(members))
         run.finish()
-        assert rows(store.engine, "SELECT * FROM product_clusters", {}) == []
+        assert fetch_rows(store.engine, "SELECT * FROM product_clusters", {}) == []
         store.publish(run.run_id, guards=PublishSettings())
     with store.begin_run("similar", manifest, placement="similar") as near:
         close = {"product_id": ["a", "a"], "rank": [1, 2], "neighbour_id": ["b", "c"], "score": [0.9, 0.8]}
@@ -203,13 +210,15 @@ def test_views_show_what_the_tables_hold(store: Store) -> None:
         store.publish(near.run_id)
     lists_run = finished(store)
     store.publish(lists_run.run_id, guards=PublishSettings())
-    shown = rows(store.engine, "SELECT product_id, label, run_id, model_version FROM product_clusters ORDER BY 1", {})
+    shown = fetch_rows(
+        store.engine, "SELECT product_id, label, run_id, model_version FROM product_clusters ORDER BY 1", {}
+    )
     assert shown == [
         (name, label, run.run_id, "m") for name, label in (("a", "fruit"), ("b", "bakery"), ("c", "fruit"))
     ]
-    labelled = rows(store.engine, "SELECT cluster_id, label, size FROM cluster_labels ORDER BY 1", {})
+    labelled = fetch_rows(store.engine, "SELECT cluster_id, label, size FROM cluster_labels ORDER BY 1", {})
     assert labelled == [(0, "fruit", 2), (1, "bakery", 1)]
-    assert rows(
+    assert fetch_rows(
         store.engine, "SELECT product_id, rank, neighbour_id, run_id FROM similar_products ORDER BY rank", {}
     ) == [
         ("a", 1, "b", near.run_id),
@@ -217,8 +226,8 @@ def test_views_show_what_the_tables_hold(store: Store) -> None:
     ]
     columns = "user_id, rank, product_id, score, reason, reason_product_id"
     kept = f"SELECT {columns} FROM recommendations_all WHERE run_id = '{lists_run.run_id}' ORDER BY 1, 2"
-    assert rows(store.engine, f"SELECT {columns} FROM recommendations ORDER BY 1, 2", {}) == rows(
+    assert fetch_rows(store.engine, f"SELECT {columns} FROM recommendations ORDER BY 1, 2", {}) == fetch_rows(
         store.engine, kept, {}
     )
-    generated = rows(store.engine, "SELECT COUNT(*) FROM recommendations WHERE generated_at IS NOT NULL", {})
+    generated = fetch_rows(store.engine, "SELECT COUNT(*) FROM recommendations WHERE generated_at IS NOT NULL", {})
     assert generated == [(4,)]

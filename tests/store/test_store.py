@@ -11,29 +11,29 @@ import sqlalchemy as sa
 
 from recsys.config import PublishSettings
 from recsys.db.dialects import rows as row_orders
-from recsys.db.engine import rows
+from recsys.db.engine import fetch_rows
 from recsys.errors import NotFoundError, PublishGuardError, RecsysError, TemporaryError
 from recsys.store import tables
-from recsys.store.run_ledger import Manifest, checksum, new_run_id
+from recsys.store.run_ledger import RunManifest, frame_checksum, new_run_id
 from recsys.store.store import Store
 from tests.store.samples import GOOD, MANIFEST, SHARDS, execute, finished, held, invariants, lists, night, shard, stock
 
-OTHER = Manifest("model", "other data", "config", {"k": 2})
+OTHER = RunManifest("model", "other data", "config", {"k": 2})
 
 
 def _count(store: Store, table: str, run_id: str) -> int:
     if table.endswith("_all"):
         return held(store, table).get(run_id, 0)
-    return int(rows(store.engine, f"SELECT COUNT(*) FROM {table} WHERE run_id = :run", {"run": run_id})[0][0])
+    return int(fetch_rows(store.engine, f"SELECT COUNT(*) FROM {table} WHERE run_id = :run", {"run": run_id})[0][0])
 
 
 def test_a_shard_is_written_once(store: Store) -> None:
     with store.begin_run("recommend", MANIFEST) as run:
         assert run.write_shard(0, GOOD, n_users=2) is True
         assert run.write_shard(0, GOOD, n_users=2) is False
-        run.done.clear()  # as another process would see it: the database has the last word
+        run.finished_shards.clear()  # as another process would see it: the database has the last word
         assert run.write_shard(0, GOOD, n_users=2) is False
-        assert run.done == {0}
+        assert run.finished_shards == {0}
     assert _count(store, "recommendations_all", run.run_id) == GOOD.height
     facts = store.run(run.run_id)
     assert (facts["shards"], facts["users_written"], facts["rows_written"]) == (1, 2, GOOD.height)
@@ -46,7 +46,7 @@ def test_a_shard_that_fails_leaves_neither_rows_nor_a_line(store: Store) -> None
     with store.begin_run("recommend", MANIFEST) as run:
         with pytest.raises(Exception, match="(?i)not.null|cannot be null"):
             run.write_shard(0, without, n_users=2)
-        assert run.done == set()
+        assert run.finished_shards == set()
         assert _count(store, "recommendations_all", run.run_id) == _count(store, "run_shards", run.run_id) == 0
         assert run.write_shard(0, GOOD, n_users=2) is True
 
@@ -61,7 +61,7 @@ def test_one_key_twice_is_never_ready(store: Store) -> None:
             run.write_shard(1, GOOD.head(1), n_users=1)
             run.finish({"users": 2})
     assert store.runs()["state"].to_list() == ["building"]
-    assert rows(store.engine, "SELECT COUNT(*) FROM recommendations", {}) == [(0,)]
+    assert fetch_rows(store.engine, "SELECT COUNT(*) FROM recommendations", {}) == [(0,)]
     invariants(store)
 
 
@@ -72,10 +72,10 @@ def test_an_unfinished_run_goes_on_with_the_same_manifest_only(store: Store) -> 
     assert store.run(first.run_id)["state"] == "building"
     assert store.run(first.run_id)["reason"] == "'the power\\nwent'"
     with store.begin_run("recommend", MANIFEST) as again:
-        assert (again.run_id, again.done) == (first.run_id, {3})
+        assert (again.run_id, again.finished_shards) == (first.run_id, {3})
     with store.begin_run("recommend", OTHER) as other:
         assert other.run_id > first.run_id
-        assert other.done == set()
+        assert other.finished_shards == set()
     given_up = store.run(first.run_id)
     assert given_up["state"] == "failed"
     assert "given up" in given_up["reason"]
@@ -97,7 +97,7 @@ def test_a_shard_that_the_database_lost_is_missed_when_finishing(store: Store) -
 
 def test_a_checksum_tells_rows_apart_and_not_how_they_lie() -> None:
     halves = pl.concat([GOOD.head(2), GOOD.tail(2)], rechunk=False)
-    assert checksum(halves) == checksum(GOOD) == checksum(pl.concat([GOOD, GOOD]).slice(GOOD.height))
+    assert frame_checksum(halves) == frame_checksum(GOOD) == frame_checksum(pl.concat([GOOD, GOOD]).slice(GOOD.height))
     others = (
         GOOD.reverse(),
         GOOD.head(3),
@@ -108,7 +108,7 @@ def test_a_checksum_tells_rows_apart_and_not_how_they_lie() -> None:
         GOOD.with_columns(user_id=pl.col("user_id") + "x", product_id=pl.col("product_id").str.tail(0)),
         GOOD.rename({"score": "points"}),
     )
-    assert len({checksum(frame) for frame in (GOOD, *others)}) == 1 + len(others)
+    assert len({frame_checksum(frame) for frame in (GOOD, *others)}) == 1 + len(others)
 
 
 def test_placements_do_not_touch_each_other(store: Store) -> None:
@@ -152,7 +152,7 @@ def test_a_takeover_waits_for_the_last_commit_of_a_killed_writer(postgres_url: s
             taker.start()
             waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             for _ in range(200):
-                if rows(store.engine, waiting, {}) == [(1,)]:
+                if fetch_rows(store.engine, waiting, {}) == [(1,)]:
                     break
                 taker.join(0.02)
             assert begun == []
@@ -186,7 +186,7 @@ def test_publish_moves_the_pointer_and_rollback_moves_it_back(store: Store) -> N
         store.rollback()
     assert store.publish(ids[2]) == ids[2]  # forward again, by name
     assert store.rollback() == ids[0]
-    generation = rows(store.engine, "SELECT generation, previous_run_id FROM publications", {})
+    generation = fetch_rows(store.engine, "SELECT generation, previous_run_id FROM publications", {})
     assert generation == [(7, None)]
     invariants(store)
 
@@ -194,9 +194,9 @@ def test_publish_moves_the_pointer_and_rollback_moves_it_back(store: Store) -> N
 def test_publishing_the_published_run_changes_nothing(store: Store) -> None:
     run = finished(store)
     store.publish(run.run_id)
-    before = rows(store.engine, "SELECT * FROM publications", {})
+    before = fetch_rows(store.engine, "SELECT * FROM publications", {})
     assert store.publish(run.run_id) == run.run_id
-    assert rows(store.engine, "SELECT * FROM publications", {}) == before
+    assert fetch_rows(store.engine, "SELECT * FROM publications", {}) == before
 
 
 def test_what_cannot_be_published_says_why(store: Store) -> None:
@@ -312,7 +312,7 @@ def test_a_reader_sees_one_run_through_a_publication(store: Store) -> None:
         before = reader.execute(query).all()
         store.publish(second.run_id)
         assert reader.execute(query).all() == before == [(first.run_id, shard(0, "1").height)]
-    assert rows(store.engine, str(query), {}) == [(second.run_id, shard(0, "22").height)]
+    assert fetch_rows(store.engine, str(query), {}) == [(second.run_id, shard(0, "22").height)]
 
 
 def test_embeddings_are_written_when_they_changed_only(store: Store) -> None:
@@ -321,19 +321,21 @@ def test_embeddings_are_written_when_they_changed_only(store: Store) -> None:
     assert store.write_embeddings(["a", "b", "c"], vectors, "m1", hashes) == 3
     assert store.write_embeddings(["a", "b", "c"], vectors + 1, "m1", hashes) == 0
     assert store.write_embeddings(["a", "b"], vectors[:2] + 1, "m1", np.asarray([9, 2**64 - 1], np.uint64)) == 1
-    kept = rows(store.engine, "SELECT product_id, content_hash, dim, vector FROM product_embeddings ORDER BY 1", {})
+    kept = fetch_rows(
+        store.engine, "SELECT product_id, content_hash, dim, vector FROM product_embeddings ORDER BY 1", {}
+    )
     assert [(name, text, dim) for name, text, dim, _ in kept] == [("a", f"{9:016x}", 4), ("b", "f" * 16, 4)]
     assert np.frombuffer(kept[0][3], "<f4").tolist() == [1, 2, 3, 4]
     assert np.frombuffer(kept[1][3], "<f4").tolist() == [4, 5, 6, 7]
     assert store.write_embeddings(["a", "b"], vectors[:2], "m2", hashes[:2]) == 2
     assert store.write_embeddings([], np.zeros((0, 4), np.float32), "m2", hashes[:0]) == 0
-    assert rows(store.engine, "SELECT COUNT(*) FROM product_embeddings", {}) == [(0,)]
+    assert fetch_rows(store.engine, "SELECT COUNT(*) FROM product_embeddings", {}) == [(0,)]
 
 
 def test_old_rows_go_in_pieces_and_what_a_killed_prune_left_goes_later(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_orders, "PIECE", 7)
+    monkeypatch.setattr(row_orders, "DELETE_BATCH_ROWS", 7)
     old, new = night(store, "1"), night(store, "22")
     newest = finished(store)
     store.publish(newest.run_id)

@@ -20,7 +20,12 @@ class Dialect(Protocol):
     """Interface of the database-specific operations."""
 
     def bulk_load(
-        self, connection: Connection, table: sa.Table, frame: pl.DataFrame, *, same: Mapping[str, str] | None = None
+        self,
+        connection: Connection,
+        table: sa.Table,
+        frame: pl.DataFrame,
+        *,
+        constants: Mapping[str, str] | None = None,
     ) -> None:
         """Insert all rows of `frame`, in key order, inside the connection's transaction.
 
@@ -39,7 +44,7 @@ class Dialect(Protocol):
         frame: pl.DataFrame,
         *,
         only_if_changed: Sequence[str] = (),
-        mark: str = "",
+        hash_column: str = "",
     ) -> None:
         """Insert rows, or replace rows with the same key; for duplicate keys in the frame the last row wins.
 
@@ -51,7 +56,7 @@ class Dialect(Protocol):
         """Insert one row unless its key exists; return whether it was inserted."""
         ...
 
-    def without_timeout(self, connection: Connection) -> None:
+    def allow_async_commit(self, connection: Connection) -> None:
         """Do not wait for the disk when this transaction commits; a crash may lose it, but only as a unit.
 
         A later transaction with a synchronous commit makes it durable.
@@ -70,7 +75,7 @@ class Dialect(Protocol):
         """Make the stored rows of a complete run rows of `table`, when this transaction commits."""
         ...
 
-    def run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
+    def stored_run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
         """Return the ids of runs that have rows or an empty storage in `table`, attached or not."""
         ...
 
@@ -81,11 +86,11 @@ class Dialect(Protocol):
         """
         ...
 
-    def overwrite(self, engine: Engine) -> None:
+    def vacuum(self, engine: Engine) -> None:
         """Remove deleted rows from the database files too, as far as the database supports it."""
         ...
 
-    def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Any:
+    def lease(self, engine: Engine, *, on_exclusive: Callable[[], None] | None = None) -> Any:
         """Context manager: hold the store exclusively; raises LeaseHeldError at once if another process does.
 
         With `on_exclusive`, hold it together with other processes that share it: see `db.locks`.

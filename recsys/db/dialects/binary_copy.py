@@ -31,8 +31,8 @@ _NUMBER_FORMATS: tuple[tuple[type[sa.types.TypeEngine[Any]], pl.DataType | type[
 )
 
 
-def blocks(
-    table: sa.Table, frame: pl.DataFrame, same: Mapping[str, str] | None = None
+def encode_blocks(
+    table: sa.Table, frame: pl.DataFrame, constants: Mapping[str, str] | None = None
 ) -> Iterator[bytes | memoryview] | None:
     """Encode the stream of `COPY table (constants, columns of frame) FROM STDIN (FORMAT BINARY)`.
 
@@ -48,7 +48,7 @@ def blocks(
     columns = [column for column in prepared if column is not None]
     if len(columns) < len(prepared):
         return None
-    return _encode_stream(pl.DataFrame(columns), [table.c[name].type for name in frame.columns], dict(same or {}))
+    return _encode_stream(pl.DataFrame(columns), [table.c[name].type for name in frame.columns], dict(constants or {}))
 
 
 def _encode_stream(

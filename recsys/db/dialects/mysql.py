@@ -39,10 +39,15 @@ class MySql:
     """The dialect of MySQL and MariaDB."""
 
     def bulk_load(
-        self, connection: Connection, table: sa.Table, frame: pl.DataFrame, *, same: Mapping[str, str] | None = None
+        self,
+        connection: Connection,
+        table: sa.Table,
+        frame: pl.DataFrame,
+        *,
+        constants: Mapping[str, str] | None = None,
     ) -> None:
         """See Dialect."""
-        self._insert(connection, table, rows.whole(rows.in_order(table, frame), same), "")
+        self._insert(connection, table, rows.with_constant_columns(rows.sort_by_key(table, frame), constants), "")
 
     def upsert(
         self,
@@ -51,13 +56,13 @@ class MySql:
         frame: pl.DataFrame,
         *,
         only_if_changed: Sequence[str] = (),
-        mark: str = "",
+        hash_column: str = "",
     ) -> None:
         """See Dialect."""
         key = [column.name for column in table.primary_key]
         # evaluated from left to right: expressions that read the old hash come before its replacement
         assignments = [
-            f'"{name}" = IF("{mark}" <=> VALUES("{mark}"), "{name}", VALUES("{name}"))'
+            f'"{name}" = IF("{hash_column}" <=> VALUES("{hash_column}"), "{name}", VALUES("{name}"))'
             for name in frame.columns
             if name in only_if_changed
         ]
@@ -65,7 +70,7 @@ class MySql:
             f'"{name}" = VALUES("{name}")' for name in frame.columns if name not in (*key, *only_if_changed)
         ]
         action = ", ".join(assignments or [f'"{key[0]}" = "{key[0]}"'])
-        self._insert(connection, table, rows.last_of_each_key(table, frame), f" ON DUPLICATE KEY UPDATE {action}")
+        self._insert(connection, table, rows.drop_duplicate_keys(table, frame), f" ON DUPLICATE KEY UPDATE {action}")
 
     @staticmethod
     def _insert(connection: Connection, table: sa.Table, frame: pl.DataFrame, suffix: str) -> None:
@@ -97,7 +102,7 @@ class MySql:
             raise
         return True
 
-    def without_timeout(self, connection: Connection) -> None:
+    def allow_async_commit(self, connection: Connection) -> None:
         """See Dialect. A setting of the server for all transactions (innodb_flush_log_at_trx_commit)."""
 
     def run_storage(self, table: sa.Table, run_id: str) -> sa.Table:  # noqa: ARG002
@@ -110,23 +115,23 @@ class MySql:
     def attach_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
         """See Dialect. Rows belong to the table from their own transaction on."""
 
-    def run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
+    def stored_run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
         """See Dialect."""
-        return rows.runs_in(connection, table)
+        return rows.distinct_run_ids(connection, table)
 
     def delete_run_rows(self, engine: Engine, table: sa.Table, run_id: str) -> None:
         """See Dialect. Deletes in chunks: readers never wait, and no transaction grows large."""
-        statement = sa.text(f'DELETE FROM "{table.name}" WHERE run_id = :run LIMIT {rows.PIECE}')  # noqa: S608
-        deleted = rows.PIECE
-        while deleted == rows.PIECE:
+        statement = sa.text(f'DELETE FROM "{table.name}" WHERE run_id = :run LIMIT {rows.DELETE_BATCH_ROWS}')  # noqa: S608
+        deleted = rows.DELETE_BATCH_ROWS
+        while deleted == rows.DELETE_BATCH_ROWS:
             with engine.begin() as connection:
                 deleted = connection.execute(statement, {"run": run_id}).rowcount
 
-    def overwrite(self, engine: Engine) -> None:
+    def vacuum(self, engine: Engine) -> None:
         """See Dialect. InnoDB purges deleted rows by itself shortly afterwards."""
 
     @contextmanager
-    def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
+    def lease(self, engine: Engine, *, on_exclusive: Callable[[], None] | None = None) -> Iterator[None]:
         """See Dialect. Named locks cannot be shared, so each part of a run takes a numbered lock.
 
         A process holds the main lock while it takes a numbered lock or checks that it is alone.
@@ -145,7 +150,7 @@ class MySql:
                     _call_lock_function(connection, "RELEASE_LOCK", _LEASE_NAME)
                 return succeeded
 
-            acquired = acquire_lease(try_lock, shared)
+            acquired = acquire_lease(try_lock, on_exclusive)
             if acquired == "both":
                 _call_lock_function(connection, "RELEASE_LOCK", _LEASE_NAME)
             if not acquired:

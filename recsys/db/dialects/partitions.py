@@ -71,7 +71,7 @@ def attach_partition(connection: Connection, table: sa.Table, run_id: str) -> No
     connection.exec_driver_sql(f'ALTER TABLE "{name}" DROP CONSTRAINT "of_one_run"')
 
 
-def partitioned_runs(connection: Connection, table: sa.Table) -> list[str]:
+def partition_run_ids(connection: Connection, table: sa.Table) -> list[str]:
     """Return the runs that have a partition, attached or not."""
     prefix = _partition_name(table, "")
     names = connection.execute(sa.text(_NAMES_QUERY), {"whole": f'"{table.name}"', "start": prefix}).scalars()

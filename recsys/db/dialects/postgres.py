@@ -30,10 +30,15 @@ class Postgres:
     """The dialect of PostgreSQL."""
 
     def bulk_load(
-        self, connection: Connection, table: sa.Table, frame: pl.DataFrame, *, same: Mapping[str, str] | None = None
+        self,
+        connection: Connection,
+        table: sa.Table,
+        frame: pl.DataFrame,
+        *,
+        constants: Mapping[str, str] | None = None,
     ) -> None:
         """See Dialect."""
-        self._copy_frame(connection, table, table.name, rows.in_order(table, frame), same or {})
+        self._copy_frame(connection, table, table.name, rows.sort_by_key(table, frame), constants or {})
 
     def upsert(
         self,
@@ -42,7 +47,7 @@ class Postgres:
         frame: pl.DataFrame,
         *,
         only_if_changed: Sequence[str] = (),
-        mark: str = "",
+        hash_column: str = "",
     ) -> None:
         """See Dialect. COPY into a temporary table of the same shape, then one INSERT ... ON CONFLICT."""
         if not frame.height:
@@ -51,10 +56,10 @@ class Postgres:
         connection.exec_driver_sql(
             f'CREATE TEMP TABLE "{staging}" (LIKE "{table.name}" INCLUDING DEFAULTS) ON COMMIT DROP'
         )
-        self._copy_frame(connection, table, staging, rows.last_of_each_key(table, frame), {})
+        self._copy_frame(connection, table, staging, rows.drop_duplicate_keys(table, frame), {})
         names = ", ".join(f'"{name}"' for name in frame.columns)
         values = f'SELECT {names} FROM "{staging}"'  # noqa: S608
-        connection.exec_driver_sql(rows.upsert_sql(table, frame.columns, values, only_if_changed, mark))
+        connection.exec_driver_sql(rows.upsert_sql(table, frame.columns, values, only_if_changed, hash_column))
         connection.exec_driver_sql(f'DROP TABLE "{staging}"')
 
     @staticmethod
@@ -64,7 +69,7 @@ class Postgres:
         if not frame.height:
             return
         columns = ", ".join(f'"{column}"' for column in (*constants, *frame.columns))
-        blocks = binary_copy.blocks(table, frame, constants)
+        blocks = binary_copy.encode_blocks(table, frame, constants)
         options = "" if blocks is None else " (FORMAT BINARY)"
         cursor = connection.connection.cursor()
         try:
@@ -89,7 +94,7 @@ class Postgres:
         statement = postgresql.insert(table).values(row).on_conflict_do_nothing().returning(sa.literal(1))
         return connection.execute(statement).first() is not None
 
-    def without_timeout(self, connection: Connection) -> None:
+    def allow_async_commit(self, connection: Connection) -> None:
         """See Dialect."""
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
@@ -107,12 +112,12 @@ class Postgres:
         if partitions.supports_partitions(table):
             partitions.attach_partition(connection, table, run_id)
 
-    def run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
+    def stored_run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
         """See Dialect."""
         return (
-            partitions.partitioned_runs(connection, table)
+            partitions.partition_run_ids(connection, table)
             if partitions.supports_partitions(table)
-            else rows.runs_in(connection, table)
+            else rows.distinct_run_ids(connection, table)
         )
 
     def delete_run_rows(self, engine: Engine, table: sa.Table, run_id: str) -> None:
@@ -123,13 +128,13 @@ class Postgres:
         with engine.begin() as connection:
             connection.execute(sa.delete(table).where(table.c.run_id == run_id))
 
-    def overwrite(self, engine: Engine) -> None:
+    def vacuum(self, engine: Engine) -> None:
         """See Dialect. Frees the space for reuse; how long the write-ahead log is kept is a server setting."""
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM")
 
     @contextmanager
-    def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
+    def lease(self, engine: Engine, *, on_exclusive: Callable[[], None] | None = None) -> Iterator[None]:
         """See Dialect."""
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
 
@@ -138,7 +143,7 @@ class Postgres:
                 call = sa.text(f"SELECT pg_try_advisory_lock{suffix}(:key)")
                 return bool(connection.execute(call, {"key": _LEASE_KEY}).scalar_one())
 
-            acquired = acquire_lease(try_lock, shared)
+            acquired = acquire_lease(try_lock, on_exclusive)
             if acquired == "both":  # both locks count separately; releasing the exclusive one lets others share
                 self._release(connection)
             if not acquired:
@@ -148,7 +153,7 @@ class Postgres:
             try:
                 yield
             finally:
-                self._release(connection, "" if shared is None else "_shared")
+                self._release(connection, "" if on_exclusive is None else "_shared")
 
     @staticmethod
     def _release(connection: Connection, suffix: str = "") -> None:

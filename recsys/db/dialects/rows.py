@@ -11,11 +11,11 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-PIECE = 20_000
+DELETE_BATCH_ROWS = 20_000
 """Rows of a run deleted in one transaction: the longest time that a writer waits."""
 
 
-def in_order(table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
+def sort_by_key(table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
     """Sort by key, stable within a key: SQLite inserts unsorted rows three times slower."""
     key = [column.name for column in table.primary_key if column.name in frame.columns]
     if not key or _is_sorted(frame, key):
@@ -32,18 +32,20 @@ def _is_sorted(frame: pl.DataFrame, key: list[str]) -> bool:
     return bool(frame.lazy().select(increases.slice(1).all()).collect().item())
 
 
-def last_of_each_key(table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
+def drop_duplicate_keys(table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
     """Keep the last row of each key, in key order: PostgreSQL cannot replace a row twice in one statement."""
     key = [column.name for column in table.primary_key]
-    return in_order(table, frame.unique(key, keep="last", maintain_order=True))
+    return sort_by_key(table, frame.unique(key, keep="last", maintain_order=True))
 
 
-def whole(frame: pl.DataFrame, same: Mapping[str, str] | None) -> pl.DataFrame:
+def with_constant_columns(frame: pl.DataFrame, constants: Mapping[str, str] | None) -> pl.DataFrame:
     """Return the frame with the constant columns added."""
-    return frame.with_columns(pl.lit(value).alias(name) for name, value in (same or {}).items())
+    return frame.with_columns(pl.lit(value).alias(name) for name, value in (constants or {}).items())
 
 
-def upsert_sql(table: sa.Table, columns: Sequence[str], values: str, only_if_changed: Sequence[str], mark: str) -> str:
+def upsert_sql(
+    table: sa.Table, columns: Sequence[str], values: str, only_if_changed: Sequence[str], hash_column: str
+) -> str:
     """Return INSERT ... ON CONFLICT for SQLite and PostgreSQL; see `Dialect.upsert`."""
     key = [column.name for column in table.primary_key]
     assignments = []
@@ -52,7 +54,7 @@ def upsert_sql(table: sa.Table, columns: Sequence[str], values: str, only_if_cha
             continue
         if name in only_if_changed:
             assignments.append(
-                f'"{name}" = CASE WHEN "{table.name}"."{mark}" IS DISTINCT FROM excluded."{mark}" '
+                f'"{name}" = CASE WHEN "{table.name}"."{hash_column}" IS DISTINCT FROM excluded."{hash_column}" '
                 f'THEN excluded."{name}" ELSE "{table.name}"."{name}" END'
             )
         else:
@@ -63,7 +65,7 @@ def upsert_sql(table: sa.Table, columns: Sequence[str], values: str, only_if_cha
     return f'INSERT INTO "{table.name}" ({names}) {values} ON CONFLICT ({keys}) DO {action}'  # noqa: S608 - names of recsys tables
 
 
-def runs_in(connection: Connection, table: sa.Table) -> list[str]:
+def distinct_run_ids(connection: Connection, table: sa.Table) -> list[str]:
     """Return the run ids of a table whose key starts with run_id, with one index lookup per run."""
     run_ids: list[str] = []
     next_run = sa.select(sa.func.min(table.c.run_id))

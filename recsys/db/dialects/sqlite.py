@@ -34,12 +34,17 @@ class Sqlite:
     """The dialect of SQLite."""
 
     def bulk_load(
-        self, connection: Connection, table: sa.Table, frame: pl.DataFrame, *, same: Mapping[str, str] | None = None
+        self,
+        connection: Connection,
+        table: sa.Table,
+        frame: pl.DataFrame,
+        *,
+        constants: Mapping[str, str] | None = None,
     ) -> None:
         """See Dialect. Constant columns are bound once per statement and referenced as ?1, ?2, ..."""
         if not frame.height:
             return
-        frame, constants = rows.in_order(table, frame), dict(same or {})
+        frame, constants = rows.sort_by_key(table, frame), dict(constants or {})
         rows_per_statement = max(1, min(_MAX_ROWS, _MAX_VALUES // frame.width, frame.height))
         step = rows_per_statement * frame.width
         for start in range(0, frame.height, _BLOCK_ROWS):
@@ -80,20 +85,20 @@ class Sqlite:
         frame: pl.DataFrame,
         *,
         only_if_changed: Sequence[str] = (),
-        mark: str = "",
+        hash_column: str = "",
     ) -> None:
         """See Dialect."""
         values = f"VALUES ({', '.join('?' * frame.width)})"
-        statement = rows.upsert_sql(table, frame.columns, values, only_if_changed, mark)
+        statement = rows.upsert_sql(table, frame.columns, values, only_if_changed, hash_column)
         if frame.height:
-            connection.exec_driver_sql(statement, rows.last_of_each_key(table, frame).rows())
+            connection.exec_driver_sql(statement, rows.drop_duplicate_keys(table, frame).rows())
 
     def insert_new(self, connection: Connection, table: sa.Table, row: dict[str, Any]) -> bool:
         """See Dialect."""
         statement = sqlite.insert(table).values(row).on_conflict_do_nothing()
         return connection.execute(statement).rowcount == 1
 
-    def without_timeout(self, connection: Connection) -> None:
+    def allow_async_commit(self, connection: Connection) -> None:
         """See Dialect. With a write-ahead log and `synchronous = NORMAL` this holds for every transaction."""
 
     def run_storage(self, table: sa.Table, run_id: str) -> sa.Table:  # noqa: ARG002
@@ -106,9 +111,9 @@ class Sqlite:
     def attach_run_storage(self, connection: Connection, table: sa.Table, run_id: str) -> None:
         """See Dialect. Rows belong to the table from their own transaction on."""
 
-    def run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
+    def stored_run_ids(self, connection: Connection, table: sa.Table) -> list[str]:
         """See Dialect."""
-        return rows.runs_in(connection, table)
+        return rows.distinct_run_ids(connection, table)
 
     def delete_run_rows(self, engine: Engine, table: sa.Table, run_id: str) -> None:
         """See Dialect. Deletes in chunks: readers never wait, and the next writer waits for one chunk only."""
@@ -116,14 +121,14 @@ class Sqlite:
         names = ", ".join(f'"{name}"' for name in key)
         statement = (
             f'DELETE FROM "{table.name}" WHERE ({names}) IN '  # noqa: S608 - names of recsys tables
-            f'(SELECT {names} FROM "{table.name}" WHERE run_id = ? LIMIT {rows.PIECE})'
+            f'(SELECT {names} FROM "{table.name}" WHERE run_id = ? LIMIT {rows.DELETE_BATCH_ROWS})'
         )
-        deleted = rows.PIECE
-        while deleted == rows.PIECE:
+        deleted = rows.DELETE_BATCH_ROWS
+        while deleted == rows.DELETE_BATCH_ROWS:
             with engine.begin() as connection:
                 deleted = connection.exec_driver_sql(statement, (run_id,)).rowcount
 
-    def overwrite(self, engine: Engine) -> None:
+    def vacuum(self, engine: Engine) -> None:
         """See Dialect. Rewrites the file; log pages still in use by readers are freed when those finish."""
         connection = engine.raw_connection()
         try:
@@ -135,7 +140,7 @@ class Sqlite:
             connection.close()
 
     @contextmanager
-    def lease(self, engine: Engine, *, shared: Callable[[], None] | None = None) -> Iterator[None]:
+    def lease(self, engine: Engine, *, on_exclusive: Callable[[], None] | None = None) -> Iterator[None]:
         """See Dialect. The operating system releases the lock when its holder ends for any reason.
 
         The file `<database>.lease` is never deleted: otherwise two processes could lock two files of the same name.
@@ -147,7 +152,7 @@ class Sqlite:
         path = Path(name).with_name(Path(name).name + ".lease")
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if not acquire_lease(lambda mode: _try_flock(handle, mode), shared):
+            if not acquire_lease(lambda mode: _try_flock(handle, mode), on_exclusive):
                 holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
                 raise LeaseHeldError(
                     f"{holder} is working on {path.with_suffix('').name}; try again when it has finished"

@@ -29,7 +29,7 @@ from recsys.errors import ConfigError, ModelFolderError
 
 _HUB_NAME: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _MAX_LISTED: Final = 4
-TROUBLE: Final = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+LOAD_ERRORS: Final = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 """Exceptions that transformers raises when a model is missing or incomplete."""
 
 
@@ -43,24 +43,24 @@ class PretrainedSource:
             ConfigError: the folder does not exist, and the name cannot be a hub name.
         """
         folder = Path(name).expanduser()
-        self.local = folder.is_dir()
+        self.is_local = folder.is_dir()
         self.setting = f'{setting} = "{name}"'
-        if not self.local and (not _HUB_NAME.fullmatch(name) or name.startswith(".")):
+        if not self.is_local and (not _HUB_NAME.fullmatch(name) or name.startswith(".")):
             raise ConfigError(f"{self.setting}: there is no such folder ({folder.absolute()})")
-        self.name = str(folder) if self.local else name
-        self.how: dict[str, Any] = {"local_files_only": self.local, "trust_remote_code": False}
+        self.name = str(folder) if self.is_local else name
+        self.load_options: dict[str, Any] = {"local_files_only": self.is_local, "trust_remote_code": False}
 
-    def trouble(self, error: Exception) -> ConfigError:
+    def load_error(self, error: Exception) -> ConfigError:
         """Return the error to raise when the model could not be read."""
         message = " ".join(str(error).split())[:300]
-        if self.local:
+        if self.is_local:
             return ConfigError(f"{self.setting}: the folder contains no usable model ({message})")
         return ConfigError(
             f"{self.setting}: no such folder, and the model could not be downloaded from the hub ({message}); "
             "check the name and the network, or download it and name its folder"
         )
 
-    def config(self) -> Any:
+    def load_config(self) -> Any:
         """Load the model's configuration.
 
         Raises:
@@ -68,11 +68,11 @@ class PretrainedSource:
         """
         try:
             with silence_transformers():
-                return transformers.AutoConfig.from_pretrained(self.name, **self.how)
-        except TROUBLE as error:
-            raise self.trouble(error) from error
+                return transformers.AutoConfig.from_pretrained(self.name, **self.load_options)
+        except LOAD_ERRORS as error:
+            raise self.load_error(error) from error
 
-    def model(self, config: Any) -> nn.Module:
+    def load_model(self, config: Any) -> nn.Module:
         """Load the model of a configuration with the weights of this source, in fp32.
 
         Raises:
@@ -91,11 +91,11 @@ class PretrainedSource:
                     ignore_mismatched_sizes=True,
                     use_safetensors=True,
                     dtype=torch.float32,
-                    **self.how,
+                    **self.load_options,
                     **_without_pooling_layer(model_class),
                 )
-        except TROUBLE as error:
-            raise self.trouble(error) from error
+        except LOAD_ERRORS as error:
+            raise self.load_error(error) from error
         mismatches = [f"lack {name}" for name in sorted(report["missing_keys"])]
         mismatches += [
             f"hold {name} as {tuple(actual)} instead of {tuple(expected)}"
@@ -110,7 +110,7 @@ class PretrainedSource:
         loaded: nn.Module = model
         return loaded
 
-    def file(self, name: str) -> dict[str, Any]:
+    def load_json(self, name: str) -> dict[str, Any]:
         """Load a JSON file of the model, empty if there is none.
 
         Raises:
@@ -121,16 +121,16 @@ class PretrainedSource:
                 path = cached_file(
                     self.name,
                     name,
-                    local_files_only=self.local,
+                    local_files_only=self.is_local,
                     _raise_exceptions_for_missing_entries=False,
                 )
             content: dict[str, Any] = json.loads(Path(path).read_bytes()) if path else {}
-        except TROUBLE as error:
-            raise self.trouble(error) from error
+        except LOAD_ERRORS as error:
+            raise self.load_error(error) from error
         return content
 
 
-def state_of(config: Any) -> dict[str, Any]:
+def config_to_dict(config: Any) -> dict[str, Any]:
     """Return a configuration as a JSON-compatible dict without its source path and code references."""
     state: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
     return {key: value for key, value in state.items() if key not in ("_name_or_path", "auto_map")}
@@ -147,7 +147,7 @@ def build_from_config(state: dict[str, Any]) -> nn.Module:
         model_class: Any = MODEL_MAPPING[type(config)]
         with silence_transformers(), no_init_weights():
             model: nn.Module = model_class._from_config(config, **_without_pooling_layer(model_class))
-    except TROUBLE as error:
+    except LOAD_ERRORS as error:
         raise ModelFolderError(
             f"the backbone of type '{state.get('model_type')}' cannot be built by transformers "
             f"{transformers.__version__} ({error}); install the version named in manifest.json or run `recsys train`"

@@ -29,24 +29,24 @@ _FIXED_SIZE: Final = (models.VisionTransformer, models.SwinTransformer, models.M
 
 
 class PretrainedImage(nn.Module):
-    """A network with a feature map of the image; without pretrained weights (`bare`) all of it is trained."""
+    """A network with a feature map of the image; without pretrained weights (`from_scratch`) all of it is trained."""
 
     def __init__(self, backbone: nn.Module, state: dict[str, Any], settings: EncoderSettings) -> None:
         super().__init__()
         self.channels: int = state["channels"]
-        self.bare: bool = state["bare"]
-        self.learns = self.bare or settings.tuning != "frozen"
+        self.from_scratch: bool = state["bare"]
+        self.is_trainable = self.from_scratch or settings.tuning != "frozen"
         self._state = state
         self._inference_copy = InferenceCopy(settings.precision)
         self.backbone = backbone
-        if self.bare:
+        if self.from_scratch:
             lora.disable_dropout(backbone)
         else:
             lora.configure_trainable(
                 backbone,
                 settings.tuning,
                 rank=settings.adapter_rank,
-                pace=settings.tuning_pace,
+                learning_rate_scale=settings.tuning_pace,
                 setting="[encoder] image",
             )
         for name in ("mean", "std"):
@@ -59,17 +59,17 @@ class PretrainedImage(nn.Module):
     def train(self, mode: bool = True) -> PretrainedImage:
         """Set the mode; a pretrained backbone stays in evaluation mode: no dropout, and fixed norm statistics."""
         super().train(mode)
-        if not self.bare:
+        if not self.from_scratch:
             self.backbone.eval()
         return self
 
     def forward(self, pixels: Tensor) -> TowerOutput:
         """Compute the feature map of images, and a vector of the whole image if the network has one."""
         side = self._state["size"] or pixels.shape[2]
-        if self.learns and torch.is_grad_enabled():
+        if self.is_trainable and torch.is_grad_enabled():
             return self._compute(self.backbone, pixels, side)
         with torch.no_grad(), self._inference_copy.autocast(pixels.device):
-            backbone = self._inference_copy.of(self.backbone, pixels.device)
+            backbone = self._inference_copy.get(self.backbone, pixels.device)
             parts = [
                 self._compute(backbone, chunk, side) for chunk in torch.split(pixels, max(1, _MAX_PIXELS // side**2))
             ]
@@ -110,7 +110,7 @@ def load_image_backbone(settings: EncoderSettings) -> PretrainedImage:
     if name in architectures:
         return _create_untrained(name, settings)
     source, hint = hub.PretrainedSource(name, "[encoder] image"), suggestion(name, architectures)
-    if hint and "/" not in name and not source.local:
+    if hint and "/" not in name and not source.is_local:
         raise ConfigError(f"{source.setting}: torchvision has no such network{hint}")
     return _load_transformers(source, settings)
 
@@ -180,7 +180,7 @@ def _wrap_torchvision(
 
 def _load_transformers(source: hub.PretrainedSource, settings: EncoderSettings) -> PretrainedImage:
     """Load the image part of a transformers model (SigLIP, CLIP, DINO, ViT, ConvNeXt ...)."""
-    config: Any = source.config()
+    config: Any = source.load_config()
     config = getattr(config, "vision_config", config)
     if getattr(config, "num_channels", 3) != 3 or not hasattr(config, "num_channels"):
         raise ConfigError(f"{source.setting}: '{config.model_type}' does not read RGB images; set a model like SigLIP")
@@ -188,14 +188,14 @@ def _load_transformers(source: hub.PretrainedSource, settings: EncoderSettings) 
         raise ConfigError(f"{source.setting}: transformers has no image model of type '{config.model_type}'")
     try:
         with hub.silence_transformers():
-            processor: Any = AutoImageProcessor.from_pretrained(source.name, **source.how)  # type: ignore[no-untyped-call]
-    except hub.TROUBLE as error:
-        raise source.trouble(error) from error
-    backbone = source.model(config)
+            processor: Any = AutoImageProcessor.from_pretrained(source.name, **source.load_options)  # type: ignore[no-untyped-call]
+    except hub.LOAD_ERRORS as error:
+        raise source.load_error(error) from error
+    backbone = source.load_model(config)
     size = _image_size(processor, config)
     state: dict[str, Any] = {
         "kind": "transformers",
-        "config": hub.state_of(config),
+        "config": hub.config_to_dict(config),
         "bare": False,
         "size": size,
         "mean": list(processor.image_mean if processor.do_normalize else (0.0, 0.0, 0.0)),

@@ -25,21 +25,21 @@ class InferenceCopy:
         self.precision = precision
         self._cached: tuple[tuple[object, ...], nn.Module] | None = None
 
-    def halves(self, device: torch.device) -> bool:
+    def uses_bf16(self, device: torch.device) -> bool:
         """Return whether the copy computes in bf16 on the device."""
         return self.precision == "bf16" or (self.precision == "auto" and supports_bf16(device))
 
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
         """Return the autocast context to run the copy in."""
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.halves(device))
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.uses_bf16(device))
 
-    def of(self, backbone: nn.Module, device: torch.device) -> nn.Module:
+    def get(self, backbone: nn.Module, device: torch.device) -> nn.Module:
         """Return the fast copy of a backbone, in evaluation mode.
 
         Matrices of linear layers are stored in bf16, which saves autocast the conversion in each call; norms and
         embeddings keep their precision.
         """
-        halves = self.halves(device)
+        halves = self.uses_bf16(device)
         key = (halves, device.type, *((id(weight), weight._version) for weight in backbone.parameters()))
         if self._cached is None or self._cached[0] != key:
             self._cached = key, _build_copy(backbone, halves=halves, device=device)

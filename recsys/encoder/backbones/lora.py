@@ -49,7 +49,7 @@ class LoRALayer(nn.Module):
         out: Tensor = self.layer(x) + self.up(self.down(x))
         return out
 
-    def merged(self) -> nn.Module:
+    def merge(self) -> nn.Module:
         """Return a single equivalent layer: the low-rank update is added to the weights."""
         layer = self.layer
         with torch.no_grad():
@@ -61,14 +61,16 @@ class LoRALayer(nn.Module):
         return out
 
 
-def configure_trainable(backbone: nn.Module, tuning: Tuning, *, rank: int, pace: float, setting: str) -> None:
+def configure_trainable(
+    backbone: nn.Module, tuning: Tuning, *, rank: int, learning_rate_scale: float, setting: str
+) -> None:
     """Configure which weights of a pretrained backbone are trained.
 
     Args:
         backbone: changed in place.
         tuning: frozen = none, adapters = LoRA matrices beside each layer, tuned = all.
         rank: rank of the adapters.
-        pace: learning rate of tuned weights relative to other weights; stored on the weights for the training loop.
+        learning_rate_scale: learning rate of tuned weights relative to others; the training loop reads it from them.
         setting: name of the setting that selects the backbone, for error messages.
 
     Raises:
@@ -77,7 +79,7 @@ def configure_trainable(backbone: nn.Module, tuning: Tuning, *, rank: int, pace:
     backbone.requires_grad_(tuning == "tuned")
     if tuning == "tuned":
         for weight in backbone.parameters():
-            weight.pace = pace  # type: ignore[attr-defined]
+            weight.pace = learning_rate_scale  # type: ignore[attr-defined]
     elif tuning == "adapters":
         layers = _adaptable_layers(backbone)
         if not layers:
@@ -94,7 +96,7 @@ def merge_lora(backbone: nn.Module) -> None:
     for parent in list(backbone.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, LoRALayer):
-                setattr(parent, name, child.merged())
+                setattr(parent, name, child.merge())
 
 
 def disable_dropout(backbone: nn.Module) -> None:

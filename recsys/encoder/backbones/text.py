@@ -18,9 +18,9 @@ PAD: Final = 0
 MASK: Final = 1
 NEXT: Final = 2
 """Separator token between two columns."""
-SUMMARY: Final = 2
+N_SUMMARY_TOKENS: Final = 2
 """Number of summary tokens per text."""
-SPECIAL: Final = 3
+N_SPECIAL_TOKENS: Final = 3
 """Number of token ids that mean the same for every tower."""
 
 
@@ -28,28 +28,28 @@ class TextTower(Protocol):
     """A network that maps token ids to states.
 
     Attributes:
-        first: offset of the tokenizer's token ids; the ids below it are PAD, MASK, NEXT.
-        longest: maximum number of tokens, None = unlimited.
-        learns: whether training changes the pooled state.
+        token_offset: offset of the tokenizer's token ids; the ids below it are PAD, MASK, NEXT.
+        max_tokens: maximum number of tokens, None = unlimited.
+        is_trainable: whether training changes the pooled state.
     """
 
-    first: int
-    longest: int | None
-    learns: bool
+    token_offset: int
+    max_tokens: int | None
+    is_trainable: bool
 
-    def gist(self, tokens: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor) -> Tensor:
         """Compute the pooled state of each text: (b, L) int64, right-padded with PAD -> (b, k)."""
         ...
 
-    def summarised(self, gist: Tensor) -> Tensor:
+    def summary_tokens(self, pooled: Tensor) -> Tensor:
         """Compute the summary tokens from pooled states: (b, k) -> (b, 2, w)."""
         ...
 
-    def states(self, tokens: Tensor) -> Tensor:
+    def hidden_states(self, tokens: Tensor) -> Tensor:
         """Compute the summary tokens and the state of every token: (b, L) int64 -> (b, 2 + L, w)."""
         ...
 
-    def table(self) -> Tensor:
+    def token_vectors(self) -> Tensor:
         """Return a vector for every token id, by which masked tokens are predicted: (v, w)."""
         ...
 
@@ -61,38 +61,40 @@ class TextTower(Protocol):
 class TextTransformer(nn.Module):
     """A small transformer; learned tokens at the front summarise the text for the fusion."""
 
-    first = 0
-    learns = True
+    token_offset = 0
+    is_trainable = True
 
-    def __init__(self, vocabulary: int, settings: EncoderSettings) -> None:
+    def __init__(self, vocabulary_size: int, settings: EncoderSettings) -> None:
         super().__init__()
         width = settings.width
-        self.longest: int | None = settings.text_tokens
-        self.embedding = nn.Embedding(vocabulary, width)
+        self.max_tokens: int | None = settings.text_tokens
+        self.embedding = nn.Embedding(vocabulary_size, width)
         self.places = nn.Parameter(torch.zeros(settings.text_tokens, width))
-        self.summary = nn.Parameter(torch.zeros(SUMMARY, width))
+        self.summary = nn.Parameter(torch.zeros(N_SUMMARY_TOKENS, width))
         self.blocks = nn.ModuleList(TransformerBlock(width, settings.heads) for _ in range(settings.text_layers))
         self.norm = nn.LayerNorm(width)
 
-    def states(self, tokens: Tensor) -> Tensor:
+    def hidden_states(self, tokens: Tensor) -> Tensor:
         """Compute the summary tokens and the state of every token: (b, L) int64 -> (b, 2 + L, w)."""
         x = self.embedding(tokens) + self.places[: tokens.shape[1]]
         x = torch.cat([self.summary.expand(len(tokens), -1, -1), x], 1)
-        real = torch.cat([torch.ones(len(tokens), SUMMARY, dtype=torch.bool, device=tokens.device), tokens != PAD], 1)
+        real = torch.cat(
+            [torch.ones(len(tokens), N_SUMMARY_TOKENS, dtype=torch.bool, device=tokens.device), tokens != PAD], 1
+        )
         for block in self.blocks:
             x = block(x, real[:, None, None, :])
         states: Tensor = self.norm(x)
         return states
 
-    def gist(self, tokens: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor) -> Tensor:
         """Compute the pooled state, both summary tokens joined: (b, L) int64 -> (b, 2 * w)."""
-        return self.states(tokens)[:, :SUMMARY].flatten(1)
+        return self.hidden_states(tokens)[:, :N_SUMMARY_TOKENS].flatten(1)
 
-    def summarised(self, gist: Tensor) -> Tensor:
+    def summary_tokens(self, pooled: Tensor) -> Tensor:
         """Split pooled states into summary tokens: (b, 2 * w) -> (b, 2, w)."""
-        return gist.view(len(gist), SUMMARY, gist.shape[1] // SUMMARY)
+        return pooled.view(len(pooled), N_SUMMARY_TOKENS, pooled.shape[1] // N_SUMMARY_TOKENS)
 
-    def table(self) -> Tensor:
+    def token_vectors(self) -> Tensor:
         """Return the input embedding: (v, w)."""
         return self.embedding.weight
 

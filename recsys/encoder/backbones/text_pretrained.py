@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from recsys.config import EncoderSettings
 from recsys.encoder.backbones import hub, lora
 from recsys.encoder.backbones.inference_copy import InferenceCopy
-from recsys.encoder.backbones.text import MASK, PAD, SPECIAL, SUMMARY
+from recsys.encoder.backbones.text import MASK, N_SPECIAL_TOKENS, N_SUMMARY_TOKENS, PAD
 from recsys.errors import ConfigError
 
 _POOLINGS: Final = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
@@ -27,22 +27,26 @@ _POOLINGS: Final = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "las
 class PretrainedText(nn.Module):
     """A transformers model; the pooled state of a text is its sentence embedding before normalisation."""
 
-    first = SPECIAL
+    token_offset = N_SPECIAL_TOKENS
 
     def __init__(self, backbone: nn.Module, state: dict[str, Any], settings: EncoderSettings) -> None:
         super().__init__()
-        self.learns = settings.tuning != "frozen"
-        self.longest: int | None = state["longest"]
+        self.is_trainable = settings.tuning != "frozen"
+        self.max_tokens: int | None = state["longest"]
         self._state = state
         self._inference_copy = InferenceCopy(settings.precision)
         embedding: nn.Embedding = backbone.get_input_embeddings()  # type: ignore[operator]
         embedding_size, hidden_size = embedding.embedding_dim, int(state["config"]["hidden_size"])
         self.backbone = backbone
         lora.configure_trainable(
-            backbone, settings.tuning, rank=settings.adapter_rank, pace=settings.tuning_pace, setting="[encoder] text"
+            backbone,
+            settings.tuning,
+            rank=settings.adapter_rank,
+            learning_rate_scale=settings.tuning_pace,
+            setting="[encoder] text",
         )
-        self.concealed = nn.Parameter(embedding.weight.detach()[state["mask"]].clone(), requires_grad=self.learns)
-        self.summarise = nn.Linear(hidden_size, SUMMARY * settings.width)
+        self.concealed = nn.Parameter(embedding.weight.detach()[state["mask"]].clone(), requires_grad=self.is_trainable)
+        self.summarise = nn.Linear(hidden_size, N_SUMMARY_TOKENS * settings.width)
         self.inward = nn.Linear(hidden_size, settings.width)
         self.outward = nn.Linear(embedding_size, settings.width)
         self.norm, self.norm_inward, self.norm_outward = (nn.LayerNorm(settings.width) for _ in range(3))
@@ -53,7 +57,7 @@ class PretrainedText(nn.Module):
         )
 
     @staticmethod
-    def of(name: str, settings: EncoderSettings) -> tuple[PretrainedText, Tokenizer]:
+    def from_pretrained(name: str, settings: EncoderSettings) -> tuple[PretrainedText, Tokenizer]:
         """Load the model of a folder or hub name, with its tokenizer.
 
         Raises:
@@ -61,7 +65,7 @@ class PretrainedText(nn.Module):
             ModelFolderError: weights are missing or of another shape.
         """
         source = hub.PretrainedSource(name, "[encoder] text")
-        config = source.config()
+        config = source.load_config()
         if getattr(config, "is_encoder_decoder", False) or hasattr(config, "vision_config"):
             raise ConfigError(
                 f"{source.setting}: '{config.model_type}' is not a plain text encoder; set a model like BERT"
@@ -69,7 +73,7 @@ class PretrainedText(nn.Module):
         if not isinstance(getattr(config, "hidden_size", None), int):
             raise ConfigError(f"{source.setting}: '{config.model_type}' does not read text; set a model like BERT")
         tokenizer, special = _load_tokenizer(source)
-        backbone = source.model(config)
+        backbone = source.load_model(config)
         embedding = getattr(backbone, "get_input_embeddings", lambda: None)()
         if not isinstance(embedding, nn.Embedding):
             raise ConfigError(f"{source.setting}: '{config.model_type}' does not read tokens; set a model like BERT")
@@ -80,7 +84,7 @@ class PretrainedText(nn.Module):
             )
         state = {
             "kind": "transformers",
-            "config": {**hub.state_of(config), "hidden_size": config.hidden_size},
+            "config": {**hub.config_to_dict(config), "hidden_size": config.hidden_size},
             "pooling": _read_pooling_mode(source),
             "longest": _max_tokens(backbone, special["most"]) - len(special["prefix"]) - len(special["suffix"]),
             **{key: special[key] for key in ("prefix", "suffix", "pad", "mask", "next")},
@@ -88,7 +92,7 @@ class PretrainedText(nn.Module):
         return PretrainedText(backbone, state, settings), tokenizer
 
     @staticmethod
-    def of_state(state: dict[str, Any], settings: EncoderSettings) -> PretrainedText:
+    def from_state(state: dict[str, Any], settings: EncoderSettings) -> PretrainedText:
         """Rebuild the tower from its `state()`; its weights are not set yet."""
         return PretrainedText(hub.build_from_config(state["config"]), state, settings)
 
@@ -102,7 +106,7 @@ class PretrainedText(nn.Module):
         """Return the architecture without the weights as a JSON-compatible dict."""
         return self._state
 
-    def gist(self, tokens: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor) -> Tensor:
         """Compute the pooled state of each text: (b, L) int64 -> (b, h)."""
         return self._pool_states(*self._run_backbone(tokens))
 
@@ -113,25 +117,25 @@ class PretrainedText(nn.Module):
             return states[torch.arange(len(states), device=states.device), real.sum(1) - 1]
         return (states * real[..., None]).sum(1) / real.sum(1, keepdim=True)
 
-    def summarised(self, gist: Tensor) -> Tensor:
+    def summary_tokens(self, pooled: Tensor) -> Tensor:
         """Compute the summary tokens from pooled states: (b, h) -> (b, 2, w)."""
-        x = F.normalize(gist, dim=1) * gist.shape[1] ** 0.5
-        summary: Tensor = self.norm(self.summarise(x).unflatten(1, (SUMMARY, -1)))
+        x = F.normalize(pooled, dim=1) * pooled.shape[1] ** 0.5
+        summary: Tensor = self.norm(self.summarise(x).unflatten(1, (N_SUMMARY_TOKENS, -1)))
         return summary
 
-    def states(self, tokens: Tensor) -> Tensor:
+    def hidden_states(self, tokens: Tensor) -> Tensor:
         """Compute the summary tokens and the state of every token: (b, L) int64 -> (b, 2 + L, w)."""
         states, real = self._run_backbone(tokens)
         pooled = self._pool_states(states, real)
         n_prefix = len(self._state["prefix"])
         token_states = self.norm_inward(self.inward(states[:, n_prefix : n_prefix + tokens.shape[1]]))
-        return torch.cat([self.summarised(pooled), token_states], 1)
+        return torch.cat([self.summary_tokens(pooled), token_states], 1)
 
-    def table(self) -> Tensor:
+    def token_vectors(self) -> Tensor:
         """Project the input embedding to width w: (v, w)."""
         embedding: nn.Embedding = self.backbone.get_input_embeddings()  # type: ignore[operator]
         vectors = self.norm_outward(self.outward(embedding.weight))
-        return torch.cat([vectors[self.numbers[:SPECIAL]], vectors])  # type: ignore[index]
+        return torch.cat([vectors[self.numbers[:N_SPECIAL_TOKENS]], vectors])  # type: ignore[index]
 
     def _run_backbone(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """States of all tokens with prefix and suffix, and the mask of real ones: (b, L', h), (b, L') bool."""
@@ -145,8 +149,8 @@ class PretrainedText(nn.Module):
             ids.scatter_(1, ends + offset, token_id)
         positions = torch.arange(ids.shape[1], device=ids.device)
         real = positions < (ends + len(suffix)).clamp(min=1)
-        trains = self.learns and torch.is_grad_enabled()
-        backbone: Any = self.backbone if trains else self._inference_copy.of(self.backbone, tokens.device)
+        trains = self.is_trainable and torch.is_grad_enabled()
+        backbone: Any = self.backbone if trains else self._inference_copy.get(self.backbone, tokens.device)
         x = backbone.get_input_embeddings()(ids)
         is_masked = F.pad(tokens == MASK, (len(prefix), len(suffix)), value=False)
         if bool(is_masked.any()):
@@ -161,9 +165,9 @@ def _load_tokenizer(source: hub.PretrainedSource) -> tuple[Tokenizer, dict[str, 
     """Load a model's tokenizer and its special tokens; `most` = maximum number of tokens of the model."""
     try:
         with hub.silence_transformers():
-            fast_tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source.name, **source.how)
-    except hub.TROUBLE as error:
-        raise source.trouble(error) from error
+            fast_tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source.name, **source.load_options)
+    except hub.LOAD_ERRORS as error:
+        raise source.load_error(error) from error
     if not getattr(fast_tokenizer, "is_fast", False):
         raise ConfigError(f"{source.setting}: the model has no tokenizer.json; convert its tokenizer to a fast one")
     tokenizer = Tokenizer.from_str(fast_tokenizer.backend_tokenizer.to_str())
@@ -201,7 +205,7 @@ def _read_pooling_mode(source: hub.PretrainedSource) -> str:
     Raises:
         ConfigError: the pooling mode is not supported.
     """
-    pooling = source.file("1_Pooling/config.json")
+    pooling = source.load_json("1_Pooling/config.json")
     modes = [key.removeprefix("pooling_mode_") for key, value in pooling.items() if value is True and "_mode_" in key]
     if isinstance(pooling.get("pooling_mode"), str):
         modes = [{"mean": "mean_tokens", "cls": "cls_token"}.get(pooling["pooling_mode"], pooling["pooling_mode"])]

@@ -28,16 +28,16 @@ class CoPurchasePairs:
 
     Attributes:
         starts: (n + 1,) int64.
-        other: (p,) int64, ascending within a product, without duplicates.
-        cumulative: (p,) float64, running sum of the weights, over all products.
-        log_mixed: (n,) float32, log frequency of a product in a batch, half of which are uniformly sampled products and
+        partners: (p,) int64, ascending within a product, without duplicates.
+        cumulative_weight: (p,) float64, running sum of the weights, over all products.
+        log_batch_frequency: (n,) float32, log frequency of a product in a batch, half of it sampled uniformly and
             half partners of those.
     """
 
     starts: IntArray
-    other: IntArray
-    cumulative: DoubleArray
-    log_mixed: FloatArray
+    partners: IntArray
+    cumulative_weight: DoubleArray
+    log_batch_frequency: FloatArray
 
     @staticmethod
     def from_interactions(interactions: Interactions) -> CoPurchasePairs:
@@ -69,7 +69,7 @@ class CoPurchasePairs:
         return CoPurchasePairs(starts, other, np.cumsum(weight), log_mixed)
 
     def __len__(self) -> int:
-        return len(self.other)
+        return len(self.partners)
 
     def sample(self, rows: npt.NDArray[np.integer], rng: np.random.Generator) -> IntArray:
         """Sample a partner of each product by weight, -1 where it has none: (m,) int64."""
@@ -77,11 +77,11 @@ class CoPurchasePairs:
         has_partner = end > begin
         if not len(self):
             return np.full(len(rows), -1, np.int64)
-        low = np.where(begin > 0, self.cumulative[np.maximum(begin - 1, 0)], 0.0)
-        high = self.cumulative[np.maximum(end - 1, 0)]
-        index = np.searchsorted(self.cumulative, low + rng.random(len(rows)) * (high - low), side="right")
+        low = np.where(begin > 0, self.cumulative_weight[np.maximum(begin - 1, 0)], 0.0)
+        high = self.cumulative_weight[np.maximum(end - 1, 0)]
+        index = np.searchsorted(self.cumulative_weight, low + rng.random(len(rows)) * (high - low), side="right")
         index = np.clip(index, begin, np.maximum(end - 1, begin))
-        return np.where(has_partner, self.other[np.minimum(index, len(self) - 1)], -1)
+        return np.where(has_partner, self.partners[np.minimum(index, len(self) - 1)], -1)
 
     def in_batch_matches(self, rows: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]) -> BoolArray:
         """Mark which products `columns` are the product itself or a known partner.
@@ -99,7 +99,7 @@ class CoPurchasePairs:
         owner = np.repeat(np.arange(len(rows)), length)
         offset = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
         matches = np.zeros((len(rows), n + 1), bool)
-        matches[owner, self.other[np.repeat(self.starts[rows], length) + offset]] = True
+        matches[owner, self.partners[np.repeat(self.starts[rows], length) + offset]] = True
         matches[np.arange(len(rows)), rows] = True
         matches[:, n] = False
         return matches[:, columns]

@@ -20,9 +20,9 @@ _MAX_PREFETCHED: Final = 2
 class BatchSource(Protocol):
     """Source of the batch of any step."""
 
-    steps_per_pass: int
+    steps_per_epoch: int
 
-    def at(self, step: int) -> Any:
+    def get_batch(self, step: int) -> Any:
         """Return the batch of a step, a pure function of its number."""
         ...
 
@@ -33,21 +33,21 @@ class PrefetchLoader:
     An error while building a batch is raised by `next_batch` at that step. The thread ends with the block.
     """
 
-    def __init__(self, batches: BatchSource, first: int, steps: int, *, pin: bool) -> None:
+    def __init__(self, batches: BatchSource, first_step: int, steps: int, *, pinned: bool) -> None:
         """Prepare the thread.
 
         Args:
             batches: source of the batches.
-            first: first step.
+            first_step: first step.
             steps: number of the step after the last.
-            pin: copy the tensors to pinned memory, from which a CUDA device copies asynchronously.
+            pinned: copy the tensors to pinned memory, from which a CUDA device copies asynchronously.
         """
-        self._batches, self._range, self._pin = batches, range(first, steps), pin
+        self._batches, self._range, self._pin = batches, range(first_step, steps), pinned
         self._ready: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         self._slots = threading.Semaphore(_MAX_PREFETCHED)
         self._closed = False
         self._thread = threading.Thread(target=self._prefetch, name="batches", daemon=True)
-        self.waited = 0.0
+        self.waited_seconds = 0.0
         """Total seconds `next_batch` waited."""
 
     def __enter__(self) -> PrefetchLoader:
@@ -67,7 +67,7 @@ class PrefetchLoader:
                 self._slots.acquire()
                 if self._closed:
                     return
-                batch = self._batches.at(step)
+                batch = self._batches.get_batch(step)
                 self._ready.put((pin_memory(batch) if self._pin else batch, None))
         except BaseException as error:  # any error is re-raised by the consumer of the batch
             self._ready.put((None, error))
@@ -80,7 +80,7 @@ class PrefetchLoader:
         """
         started = time.monotonic()
         batch, error = self._ready.get()
-        self.waited += time.monotonic() - started
+        self.waited_seconds += time.monotonic() - started
         if error is not None:
             raise error
         self._slots.release()

@@ -20,7 +20,13 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.tokenize import tokenize
 from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
 from recsys.encoder.modalities import Inputs, Tokens
-from recsys.encoder.product_encoder import ProductEmbedding, ProductEncoder, ProductInputs, attribute_texts, texts_of
+from recsys.encoder.product_encoder import (
+    ProductEmbedding,
+    ProductEncoder,
+    ProductInputs,
+    attribute_texts,
+    product_texts,
+)
 from recsys.types import BoolArray, IntArray
 
 _MAX_QUERY_FACTS = 4
@@ -36,14 +42,14 @@ class MaskedView:
     """Products encoded from their unmasked data.
 
     Attributes:
-        encoded: the embedding.
-        conceal: (b, F) bool, masked features.
-        parts: tokens by modality that were fused.
+        embedding: the embedding.
+        masked_features: (b, F) bool, masked features.
+        tokens: tokens by modality that were fused.
     """
 
-    encoded: ProductEmbedding
-    conceal: Tensor
-    parts: dict[str, Tokens]
+    embedding: ProductEmbedding
+    masked_features: Tensor
+    tokens: dict[str, Tokens]
 
 
 @dataclass
@@ -55,7 +61,7 @@ class ProductBatch:
         x: inputs of each modality.
         query: tokens, words, word weights of a search query for each product.
         text_key: (n,) int64 for all products of the catalogue, equal where two texts are identical.
-        paired: (b / 2,) bool, whether the product was bought with its partner.
+        has_partner: (b / 2,) bool, whether the product was bought with its partner.
         pairs: all known pairs.
     """
 
@@ -63,7 +69,7 @@ class ProductBatch:
     x: ProductInputs
     query: Inputs
     text_key: IntArray
-    paired: Tensor
+    has_partner: Tensor
     pairs: CoPurchasePairs
     _towers: dict[str, Tokens] = field(default_factory=dict)
     _present: dict[str, Tensor] = field(default_factory=dict)
@@ -77,12 +83,12 @@ class ProductBatch:
         """Return the batch on a device; `rows` stay on the CPU."""
         x = {name: to_device(part, device) for name, part in self.x.items()}
         query = to_device(self.query, device)
-        return ProductBatch(self.rows, x, query, self.text_key, self.paired.to(device), self.pairs)
+        return ProductBatch(self.rows, x, query, self.text_key, self.has_partner.to(device), self.pairs)
 
     def towers(self, model: ProductEncoder, g: torch.Generator) -> dict[str, Tokens]:
         """Return the tokens of each modality, computed once per step and shared by all objectives."""
         if not self._towers:
-            self._towers = model.towers(self.x, g)
+            self._towers = model.modality_tokens(self.x, g)
         return self._towers
 
     def present(self, model: ProductEncoder) -> dict[str, Tensor]:
@@ -91,26 +97,35 @@ class ProductBatch:
             self._present = model.present(self.x)
         return self._present
 
-    def alone(self, model: ProductEncoder, g: torch.Generator, name: Literal["text", "image"]) -> ProductEmbedding:
+    def encode_modality(
+        self, model: ProductEncoder, g: torch.Generator, name: Literal["text", "image"]
+    ) -> ProductEmbedding:
         """Return the products encoded from one modality, computed once per step."""
         if name not in self._single:
             self._single[name] = model.encode_modality(name, self.towers(model, g)[name], self.x)
         return self._single[name]
 
-    def whole(self, model: ProductEncoder, g: torch.Generator) -> MaskedView:
+    def encode_masked(self, model: ProductEncoder, g: torch.Generator) -> MaskedView:
         """Return the products encoded from all modalities under random masks.
 
         All objectives share one view, because it is the most expensive one.
         """
         if not self._masked:
             show, conceal = sample_masks(model, self.x, self.present(model), g)
-            single = {name: self.alone(model, g, name) for name in ("text", "image")}
+            single = {name: self.encode_modality(model, g, name) for name in ("text", "image")}
             self._masked.append(
-                apply_masks(model, self.x, self.towers(model, g), show=show, conceal=conceal, alone=single)
+                apply_masks(
+                    model,
+                    self.x,
+                    self.towers(model, g),
+                    visible=show,
+                    masked_features=conceal,
+                    single_embeddings=single,
+                )
             )
         return self._masked[0]
 
-    def same_text(self, a: IntArray, b: IntArray) -> BoolArray:
+    def same_text_mask(self, a: IntArray, b: IntArray) -> BoolArray:
         """Mark pairs of products, given by row, with identical text: (m,) and (k,) -> (m, k) bool."""
         return np.equal.outer(self.text_key[a], self.text_key[b])
 
@@ -120,7 +135,7 @@ def sample_masks(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Sample the visible modalities, (b,) bool each, and the masked features, (b, F) bool."""
     show = drop_modalities(present, model.settings.modality_dropout, g)
-    known = model.attributes.known(x["attributes"])
+    known = model.attributes.known_mask(x["attributes"])
     share = (torch.rand(len(known), 1, generator=g) - _UNMASKED_SHARE) / (1 - _UNMASKED_SHARE)
     return show, (torch.rand(known.shape, generator=g) < share).to(known.device)
 
@@ -130,9 +145,9 @@ def apply_masks(
     x: ProductInputs,
     towers: dict[str, Tokens],
     *,
-    show: dict[str, Tensor],
-    conceal: Tensor,
-    alone: Mapping[str, ProductEmbedding] | None = None,
+    visible: dict[str, Tensor],
+    masked_features: Tensor,
+    single_embeddings: Mapping[str, ProductEmbedding] | None = None,
 ) -> MaskedView:
     """Encode products under masks.
 
@@ -140,13 +155,13 @@ def apply_masks(
         model: the product encoder.
         x: inputs of b products.
         towers: tokens by modality, without masks.
-        show: (b,) bool by modality, whether it is visible, see `sample_masks`.
-        conceal: (b, F) bool, masked features.
-        alone: embeddings by single modality without masks, if already computed.
+        visible: (b,) bool by modality, whether it is visible, see `sample_masks`.
+        masked_features: (b, F) bool, masked features.
+        single_embeddings: embeddings by single modality without masks, if already computed.
     """
-    parts = {name: part.shown(show[name]) for name, part in towers.items()}
-    parts["attributes"] = model.attributes(x["attributes"], conceal).shown(show["attributes"])
-    return MaskedView(model.encode_all(parts, x, show, alone=alone), conceal, parts)
+    parts = {name: part.where(visible[name]) for name, part in towers.items()}
+    parts["attributes"] = model.attributes(x["attributes"], masked_features).shown(visible["attributes"])
+    return MaskedView(model.encode_all(parts, x, visible, modality_views=single_embeddings), masked_features, parts)
 
 
 def to_device(x: Inputs, device: torch.device) -> Inputs:
@@ -174,29 +189,29 @@ class ProductBatchLoader:
         model: ProductEncoder,
         pairs: CoPurchasePairs,
         *,
-        size: int,
+        batch_size: int,
         seed: int,
-        often: IntArray | None = None,
+        oversampled_rows: IntArray | None = None,
     ) -> None:
-        """Read the catalogue; `often` (l,) are rows of products that get a fixed share of every batch."""
+        """Read the catalogue; `oversampled_rows` (l,) are rows of products that get a fixed share of every batch."""
         self.catalogue, self.model, self.pairs, self.seed = catalogue, model, pairs, seed
         n = len(catalogue)
-        self.half = max(1, min(size, n) // 2)
-        self.often = often if often is not None else np.zeros(0, np.int64)
-        self._n_oversampled = min(len(self.often), round(_OVERSAMPLED_SHARE * self.half))
-        self.steps_per_pass = max(1, -(-n // (2 * self.half)))
-        self._inputs = model.read(catalogue, np.arange(n), pictures=False)
-        model.text.remember(self._inputs["text"])
+        self.half_size = max(1, min(batch_size, n) // 2)
+        self.oversampled_rows = oversampled_rows if oversampled_rows is not None else np.zeros(0, np.int64)
+        self._n_oversampled = min(len(self.oversampled_rows), round(_OVERSAMPLED_SHARE * self.half_size))
+        self.steps_per_epoch = max(1, -(-n // (2 * self.half_size)))
+        self._inputs = model.read(catalogue, np.arange(n), load_images=False)
+        model.text.cache_pooled(self._inputs["text"])
         self._text_key = np.unique(self._inputs["text"]["tokens"].numpy(), axis=0, return_inverse=True)[1].reshape(-1)
         self._tokenize_values(catalogue)
 
     def _tokenize_values(self, catalogue: Catalogue) -> None:
         """Tokenize each distinct title and attribute value, and record which product has which."""
-        titles = texts_of(catalogue.frame, self.model.text.columns[:1])
-        facts = attribute_texts(catalogue.frame, self.model.fact_columns)
+        titles = product_texts(catalogue.frame, self.model.text.columns[:1])
+        facts = attribute_texts(catalogue.frame, self.model.categorical_columns)
         texts = list(dict.fromkeys(text for product in (*titles, *facts) for text in product))
         text_index = {text: i for i, text in enumerate(texts)}
-        self._text_tokens = self.model.text.ids(texts)
+        self._text_tokens = self.model.text.token_ids(texts)
         self._text_words = [tokenize(text) for text in texts]
         self._titles = [[text_index[text] for text in product] for product in titles]
         self._facts = [[text_index[text] for text in product] for product in facts]
@@ -214,15 +229,15 @@ class ProductBatchLoader:
                 rng.shuffle(query)
             token_rows.append([token for text in query for token in self._text_tokens[text]])
             word_rows.append(self.model.words.token_ids(word for text in query for word in self._text_words[text]))
-        return {**self.model.text.padded(token_rows), **self.model.words.padded(word_rows)}
+        return {**self.model.text.pad(token_rows), **self.model.words.pad(word_rows)}
 
-    def at(self, step: int) -> ProductBatch:
+    def get_batch(self, step: int) -> ProductBatch:
         """Return the batch of a step: every product occurs once per pass, followed by its partner."""
         n = len(self.catalogue)
-        anchors = _epoch_permutation(n, step, self.half - self._n_oversampled, seed=self.seed)
+        anchors = _epoch_permutation(n, step, self.half_size - self._n_oversampled, seed=self.seed)
         if self._n_oversampled:
-            oversampled = _epoch_permutation(len(self.often), step, self._n_oversampled, seed=self.seed)
-            anchors = np.concatenate([anchors, self.often[oversampled]])
+            oversampled = _epoch_permutation(len(self.oversampled_rows), step, self._n_oversampled, seed=self.seed)
+            anchors = np.concatenate([anchors, self.oversampled_rows[oversampled]])
         rng = np.random.default_rng((self.seed, 1, step))
         partners = self.pairs.sample(anchors, rng)
         paired = partners >= 0

@@ -25,14 +25,14 @@ class UserTrainingBatch:
     Attributes:
         items: (b, t + 1) int64 product rows, -1 = none.
         times: (b, t + 1) int64 UTC seconds.
-        kinds: (b, t + 1) int64 event codes.
+        event_types: (b, t + 1) int64 event codes.
         weights: (b, t + 1) float32, weight of an event as prediction target: 0 for padding, returns, the first event,
             and a product that occurs earlier in the window (the repurchase source covers repeats).
     """
 
     items: Tensor
     times: Tensor
-    kinds: Tensor
+    event_types: Tensor
     weights: Tensor
 
     def __len__(self) -> int:
@@ -40,7 +40,9 @@ class UserTrainingBatch:
 
     def to(self, device: torch.device) -> UserTrainingBatch:
         """Return the batch on a device."""
-        return UserTrainingBatch(*(part.to(device) for part in (self.items, self.times, self.kinds, self.weights)))
+        return UserTrainingBatch(
+            *(part.to(device) for part in (self.items, self.times, self.event_types, self.weights))
+        )
 
 
 class UserBatchLoader:
@@ -50,16 +52,16 @@ class UserBatchLoader:
     similar length share a batch, which is as wide as its longest window, so padding is rare.
     """
 
-    def __init__(self, interactions: Interactions, *, history: int, size: int, seed: int) -> None:
-        self.interactions, self.window, self.seed = interactions, history + 1, seed
+    def __init__(self, interactions: Interactions, *, history_length: int, batch_size: int, seed: int) -> None:
+        self.interactions, self.window, self.seed = interactions, history_length + 1, seed
         self.users = np.flatnonzero(np.diff(interactions.starts) >= 2)
-        self.size = max(1, min(size, len(self.users)))
-        self.steps_per_pass = -(-len(self.users) // self.size)
+        self.batch_size = max(1, min(batch_size, len(self.users)))
+        self.steps_per_epoch = -(-len(self.users) // self.batch_size)
         self._epoch: tuple[int, list[IntArray]] = (-1, [])
 
-    def at(self, step: int) -> UserTrainingBatch:
+    def get_batch(self, step: int) -> UserTrainingBatch:
         """Return the batch of a step: every user occurs once per pass."""
-        epoch, position = divmod(step, self.steps_per_pass)
+        epoch, position = divmod(step, self.steps_per_epoch)
         if self._epoch[0] != epoch:
             self._epoch = (epoch, self._plan_epoch(epoch))
         return self._build_batch(self._epoch[1][position], np.random.default_rng((self.seed, 3, step)))
@@ -69,9 +71,9 @@ class UserBatchLoader:
         g = np.random.default_rng((self.seed, 2, epoch))
         users = g.permutation(self.users)
         lengths = np.minimum(np.diff(self.interactions.starts)[users], self.window)
-        pool = np.arange(len(users)) // (_POOL_BATCHES * self.size)
+        pool = np.arange(len(users)) // (_POOL_BATCHES * self.batch_size)
         users = users[np.lexsort((lengths, pool))]
-        batches = [users[start : start + self.size] for start in range(0, len(users), self.size)]
+        batches = [users[start : start + self.batch_size] for start in range(0, len(users), self.batch_size)]
         return [batches[i] for i in g.permutation(len(batches)).tolist()]
 
     def _build_batch(self, users: IntArray, rng: np.random.Generator) -> UserTrainingBatch:

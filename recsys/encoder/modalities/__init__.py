@@ -25,6 +25,6 @@ class Tokens:
     x: Tensor
     real: Tensor
 
-    def shown(self, show: Tensor) -> Tokens:
-        """Return the tokens masked for the products where `show`, (b,) bool, is False."""
-        return Tokens(self.x, self.real & show[:, None])
+    def where(self, mask: Tensor) -> Tokens:
+        """Return the tokens masked for the products where `mask`, (b,) bool, is False."""
+        return Tokens(self.x, self.real & mask[:, None])

@@ -99,19 +99,21 @@ class AttributeEncoder(nn.Module):
         super().__init__()
         self.features = list(features)
         self.columns = [feature.name for feature in features]
-        self.categories = [feature for feature in features if not feature.is_number]
-        self.numerics = [feature for feature in features if feature.is_number]
+        self.categorical_features = [feature for feature in features if not feature.is_number]
+        self.numeric_features = [feature for feature in features if feature.is_number]
         self._value_codes = [
-            {value: code + 2 for code, value in enumerate(feature.values)} for feature in self.categories
+            {value: code + 2 for code, value in enumerate(feature.values)} for feature in self.categorical_features
         ]
-        sizes = [feature.size for feature in self.categories]
+        sizes = [feature.size for feature in self.categorical_features]
         self.offsets = [int(offset) for offset in np.cumsum([0, *sizes])[:-1]]
         self.embedding = nn.Embedding(max(1, sum(sizes)), width)
-        self.scales = nn.ModuleList(nn.Linear(feature.size - 1, width) for feature in self.numerics)
-        self.absent = nn.Parameter(torch.randn(len(self.numerics), width) * 0.02)
+        self.scales = nn.ModuleList(nn.Linear(feature.size - 1, width) for feature in self.numeric_features)
+        self.absent = nn.Parameter(torch.randn(len(self.numeric_features), width) * 0.02)
         self.places = nn.Parameter(torch.randn(len(features), width) * 0.02)
         self.concealed = nn.Parameter(torch.randn(width) * 0.02)
-        self.guess = nn.Linear(width, max(1, sum(feature.size for feature in (*self.categories, *self.numerics))))
+        self.guess = nn.Linear(
+            width, max(1, sum(feature.size for feature in (*self.categorical_features, *self.numeric_features)))
+        )
         nn.init.normal_(self.embedding.weight, std=0.5)
 
     def state(self) -> list[dict[str, Any]]:
@@ -119,7 +121,7 @@ class AttributeEncoder(nn.Module):
         return [asdict(feature) for feature in self.features]
 
     @staticmethod
-    def of_state(state: Sequence[dict[str, Any]], width: int) -> AttributeEncoder:
+    def from_state(state: Sequence[dict[str, Any]], width: int) -> AttributeEncoder:
         """Build the encoder from the features `state()` returned; its weights are not set yet."""
         return AttributeEncoder([Feature(f["name"], tuple(f["values"]), tuple(f["edges"])) for f in state], width)
 
@@ -131,9 +133,9 @@ class AttributeEncoder(nn.Module):
             numbers: (m, N) float32, NaN = missing.
         """
         m = frame.height
-        values: npt.NDArray[np.int32] = np.zeros((m, len(self.categories), _MAX_VALUES_PER_PRODUCT), np.int32)
-        numbers = np.full((m, len(self.numerics)), np.nan, np.float32)
-        for i, (feature, codes) in enumerate(zip(self.categories, self._value_codes, strict=True)):
+        values: npt.NDArray[np.int32] = np.zeros((m, len(self.categorical_features), _MAX_VALUES_PER_PRODUCT), np.int32)
+        numbers = np.full((m, len(self.numeric_features)), np.nan, np.float32)
+        for i, (feature, codes) in enumerate(zip(self.categorical_features, self._value_codes, strict=True)):
             if feature.name in frame.columns:
                 for row, text in enumerate(frame[feature.name].cast(pl.String).to_list()):
                     if text:
@@ -141,29 +143,31 @@ class AttributeEncoder(nn.Module):
                             :_MAX_VALUES_PER_PRODUCT
                         ]
                         values[row, i, : len(row_codes)] = row_codes
-        for i, feature in enumerate(self.numerics):
+        for i, feature in enumerate(self.numeric_features):
             if feature.name in frame.columns:
                 column = frame[feature.name].cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
                 numbers[:, i] = np.where(np.isfinite(column), column, np.nan)
         return {"values": torch.from_numpy(values), "numbers": torch.from_numpy(numbers)}
 
-    def known(self, x: Inputs) -> Tensor:
+    def known_mask(self, x: Inputs) -> Tensor:
         """Return a mask of the features each product has: (b, C + N) bool."""
         return torch.cat([x["values"][:, :, 0] != MISSING, ~x["numbers"].isnan()], 1)
 
     def present(self, x: Inputs) -> Tensor:
         """Return a mask of the products with any feature: (b,) bool."""
-        return self.known(x).any(1)
+        return self.known_mask(x).any(1)
 
-    def named(self, x: Inputs, names: Collection[str]) -> Tensor:
+    def hidden_mask(self, x: Inputs, names: Collection[str]) -> Tensor:
         """Return the mask that hides the features with these names: (b, C + N) bool, for `conceal`."""
-        is_named = torch.tensor([feature.name in names for feature in (*self.categories, *self.numerics)])
+        is_named = torch.tensor(
+            [feature.name in names for feature in (*self.categorical_features, *self.numeric_features)]
+        )
         return is_named.to(x["values"].device).expand(len(x["values"]), -1)
 
     def _bins(self, x: Inputs) -> list[Tensor]:
         """Bin of each number, 1 .. size - 1; 0 = missing."""
         bins = []
-        for i, feature in enumerate(self.numerics):
+        for i, feature in enumerate(self.numeric_features):
             edges = torch.tensor(feature.edges[1:-1], dtype=torch.float32, device=x["numbers"].device)
             number = x["numbers"][:, i].contiguous()
             bins.append(torch.where(number.isnan(), 0, torch.bucketize(number, edges) + 1))
@@ -171,14 +175,14 @@ class AttributeEncoder(nn.Module):
 
     def _piecewise_linear(self, x: Inputs, i: int) -> Tensor:
         """Encode number i piecewise linearly (Gorishniy et al. 2022), 0..1 per bin: (b, bins)."""
-        edges = torch.tensor(self.numerics[i].edges, dtype=torch.float32, device=x["numbers"].device)
+        edges = torch.tensor(self.numeric_features[i].edges, dtype=torch.float32, device=x["numbers"].device)
         number = x["numbers"][:, i, None].nan_to_num()
         return ((number - edges[:-1]) / (edges[1:] - edges[:-1])).clamp(0, 1)
 
     def forward(self, x: Inputs, conceal: Tensor | None = None) -> Tokens:
         """Encode one token per feature: (b, C + N, w); `conceal`, (b, C + N) bool, hides features."""
         parts = []
-        if self.categories:
+        if self.categorical_features:
             values = x["values"].long()
             offsets = torch.tensor(self.offsets, device=values.device)[:, None]
             # A missing feature looks up its own outcome 0; the padding after a value has weight 0.
@@ -202,16 +206,16 @@ class AttributeEncoder(nn.Module):
         Only features that the product has count; several values of a feature share the target probability equally.
         """
         all_logits = self.guess(summary).float()
-        target_mask = conceal & self.known(x)
+        target_mask = conceal & self.known_mask(x)
         losses, start = [], 0
-        for c, feature in enumerate(self.categories):
+        for c, feature in enumerate(self.categorical_features):
             logits = all_logits[:, start : start + feature.size][target_mask[:, c]].log_softmax(1)
             targets = x["values"][:, c][target_mask[:, c]].long()
             share = (targets != MISSING).float()
             losses.append(-(logits.gather(1, targets) * share / share.sum(1, keepdim=True)).sum(1))
             start += feature.size
-        for n, (feature, bins) in enumerate(zip(self.numerics, self._bins(x), strict=True)):
-            hidden = target_mask[:, len(self.categories) + n]
+        for n, (feature, bins) in enumerate(zip(self.numeric_features, self._bins(x), strict=True)):
+            hidden = target_mask[:, len(self.categorical_features) + n]
             losses.append(
                 F.cross_entropy(all_logits[:, start : start + feature.size][hidden], bins[hidden], reduction="none")
             )

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from recsys.encoder.modalities import Inputs
 
 _N_HASH_BUCKETS: Final = 1024
-FIRST: Final = 1 + _N_HASH_BUCKETS
+FIRST_WORD_ID: Final = 1 + _N_HASH_BUCKETS
 """Id of the first word of the vocabulary; words are sorted by the number of products that have them."""
 _MAX_VOCABULARY: Final = 40_000
 _RANDOM_WEIGHT: Final = 0.6
@@ -32,20 +32,20 @@ _RANK_TOLERANCE: Final = 1e-5
 """Directions with a smaller singular value, relative to the largest, are dropped."""
 _LEARNING_RATE_SCALE: Final = 0.2
 """Learning rate of the words relative to other weights: their initial vectors are good and worth keeping."""
-PIECES: Final = 64
+MAX_WORDS: Final = 64
 """Maximum number of distinct words per product; those with the largest weights are kept."""
 
 
 class BagOfWordsEncoder(nn.Module):
     """A vector per word, weighted by its idf; id 0 is padding, unknown words share hashed vectors."""
 
-    def __init__(self, words: Sequence[str], rarity: Sequence[float], dim: int) -> None:
+    def __init__(self, vocabulary: Sequence[str], idf: Sequence[float], dim: int) -> None:
         super().__init__()
-        self.words = list(words)
-        self.rarity = [float(value) for value in rarity]
-        self._ids = {word: i + FIRST for i, word in enumerate(self.words)}
-        self._hashed_rarity = max(self.rarity, default=1.0)
-        self.embedding = nn.Embedding(FIRST + len(self.words), dim, padding_idx=0)
+        self.vocabulary = list(vocabulary)
+        self.idf = [float(value) for value in idf]
+        self._ids = {word: i + FIRST_WORD_ID for i, word in enumerate(self.vocabulary)}
+        self._hashed_rarity = max(self.idf, default=1.0)
+        self.embedding = nn.Embedding(FIRST_WORD_ID + len(self.vocabulary), dim, padding_idx=0)
         self.embedding.weight.pace = _LEARNING_RATE_SCALE  # type: ignore[attr-defined]
 
     @staticmethod
@@ -88,7 +88,7 @@ class BagOfWordsEncoder(nn.Module):
             weight.mul_(_RANDOM_WEIGHT)[:, : len(directions)] += torch.from_numpy(directions.T.astype(np.float32))
             weight[0] = 0
 
-    def used(self, parts: Sequence[Inputs]) -> Tensor:
+    def word_usage(self, parts: Sequence[Inputs]) -> Tensor:
         """Sum the weights of each word over products: one number per row of the embedding.
 
         Args:
@@ -97,22 +97,22 @@ class BagOfWordsEncoder(nn.Module):
         weight = self.embedding.weight
         return torch.from_numpy(_to_sparse(parts, len(weight)).sum(0)).to(weight.dtype)
 
-    def align(self, used: Tensor, known: Sequence[int], wanted: Tensor) -> None:
+    def align(self, usage: Tensor, word_ids: Sequence[int], targets: Tensor) -> None:
         """Rotate all word vectors so that the given words come as close as possible to target vectors.
 
         Distances between words are preserved (orthogonal Procrustes, Schönemann 1966; between the words of two
         languages, Smith et al. 2017).
 
         Args:
-            used: total weight of each word, see `used`; words with a larger weight count more.
-            known: ids of m words; empty = no rotation.
-            wanted: (m, d) target vectors of these words.
+            usage: total weight of each word, see `usage`; words with a larger weight count more.
+            word_ids: ids of m words; empty = no rotation.
+            targets: (m, d) target vectors of these words.
         """
-        if not len(known):
+        if not len(word_ids):
             return
-        weight, ids = self.embedding.weight, torch.as_tensor(known, dtype=torch.long)
+        weight, ids = self.embedding.weight, torch.as_tensor(word_ids, dtype=torch.long)
         with torch.no_grad():
-            u, _, vh = torch.linalg.svd((weight[ids] * used[ids][:, None]).T @ wanted)
+            u, _, vh = torch.linalg.svd((weight[ids] * usage[ids][:, None]).T @ targets)
             weight.copy_(weight @ (u @ vh))
 
     def token_ids(self, words: Iterable[str]) -> dict[int, float]:
@@ -126,14 +126,14 @@ class BagOfWordsEncoder(nn.Module):
                     self._hashed_rarity,
                 )
             else:
-                rarity = self.rarity[word_id - FIRST]
+                rarity = self.idf[word_id - FIRST_WORD_ID]
             weights[word_id] = weights.get(word_id, 0.0) + (1 + math.log(count)) * rarity
         return weights
 
     @staticmethod
-    def padded(rows: Sequence[dict[int, float]]) -> Inputs:
+    def pad(rows: Sequence[dict[int, float]]) -> Inputs:
         """Pad words and weights to arrays: words (m, W) int32, weights (m, W) float32, W at most 64."""
-        size = min(PIECES, max((len(row) for row in rows), default=1) or 1)
+        size = min(MAX_WORDS, max((len(row) for row in rows), default=1) or 1)
         words, weights = np.zeros((len(rows), size), np.int32), np.zeros((len(rows), size), np.float32)
         for i, row in enumerate(rows):
             items = sorted(row.items(), key=lambda item: (-item[1], item[0]))[:size]

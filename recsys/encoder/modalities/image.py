@@ -44,12 +44,12 @@ def sample_augmentation(b: int, g: torch.Generator) -> Tensor:
     return parameters
 
 
-def apply_augmentation(pixels: Tensor, moves: Tensor) -> Tensor:
+def apply_augmentation(pixels: Tensor, parameters: Tensor) -> Tensor:
     """Apply sampled augmentation parameters, (b, 8), to images, (b, 3, S, S)."""
-    moves = moves.to(pixels.device)
-    grid = F.affine_grid(moves[:, :6].view(-1, 2, 3), list(pixels.shape), align_corners=False)
+    parameters = parameters.to(pixels.device)
+    grid = F.affine_grid(parameters[:, :6].view(-1, 2, 3), list(pixels.shape), align_corners=False)
     warped = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-    brightness, contrast = moves[:, 6], moves[:, 7]
+    brightness, contrast = parameters[:, 6], parameters[:, 7]
     return (warped - 0.5) * contrast[:, None, None, None] + 0.5 + brightness[:, None, None, None]
 
 
@@ -69,15 +69,15 @@ class ImageEncoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     @staticmethod
-    def read(pictures: Images, rows: npt.NDArray[np.integer]) -> Inputs:
+    def read(images: Images, rows: npt.NDArray[np.integer]) -> Inputs:
         """Read the images of some products: pixels (m, 3, S, S) uint8, has (m,) bool."""
-        return {"pixels": torch.from_numpy(pictures.take(rows)), "has": torch.from_numpy(pictures.present[rows])}
+        return {"pixels": torch.from_numpy(images.take(rows)), "has": torch.from_numpy(images.present[rows])}
 
     def present(self, x: Inputs) -> Tensor:
         """Return a mask of the products with an image: (b,) bool."""
         return x["has"]
 
-    def drawn(self, x: Inputs, g: torch.Generator) -> Inputs:
+    def with_augmentation(self, x: Inputs, g: torch.Generator) -> Inputs:
         """Add sampled augmentation parameters to the inputs, so that chunks of products can be read alone."""
         has = x["has"]
         parameters = torch.zeros(len(has), 8, device=has.device)
@@ -105,7 +105,7 @@ class ImageEncoder(nn.Module):
         all_tokens = torch.zeros(len(has), 5, width, device=has.device).index_copy(0, has.nonzero()[:, 0], tokens)
         return Tokens(all_tokens, has[:, None].expand(-1, 5))
 
-    def glance(self, x: Inputs) -> Tensor:
+    def predict_words(self, x: Inputs) -> Tensor:
         """Predict the word vector of each image: (b, d), zeros without an image."""
         has, dim = x["has"], self.first_guess.out_features
         prediction: Tensor = x["guess"] if "guess" in x else torch.full((len(has), dim), torch.nan, device=has.device)

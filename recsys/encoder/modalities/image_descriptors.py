@@ -24,9 +24,9 @@ _N_SHADES, _COLOUR_SIDE = 6, 32
 """Colour histogram: shades per channel, side of the resized image in pixels."""
 _THUMBNAIL_SIDE = 16
 _N_CELLS = _SIDE // _CELL
-OUTLINES, COLOURS, COPY = (_N_CELLS - 1) ** 2 * 4 * _N_ANGLES, _N_SHADES**3 * 5, 3 * _THUMBNAIL_SIDE**2
+N_HOG, N_COLOURS, N_THUMBNAIL = (_N_CELLS - 1) ** 2 * 4 * _N_ANGLES, _N_SHADES**3 * 5, 3 * _THUMBNAIL_SIDE**2
 """Numbers of HOG, colour histogram and thumbnail per image."""
-WIDTH: Final = OUTLINES + COLOURS + COPY
+N_DESCRIPTORS: Final = N_HOG + N_COLOURS + N_THUMBNAIL
 """Numbers per image in all."""
 _STD_OFFSETS: Final = (0.02, 0.02, 0.05)
 """Added to the standard deviations of HOG, colours and thumbnail: near-constant numbers are not amplified."""
@@ -47,18 +47,18 @@ def image_descriptors(pixels: Tensor) -> Tensor:
                 [hog(scaled), colour_histogram(scaled), F.adaptive_avg_pool2d(scaled, _THUMBNAIL_SIDE).flatten(1)], 1
             )
         )
-    return torch.cat(parts) if parts else torch.zeros(0, WIDTH, device=pixels.device)
+    return torch.cat(parts) if parts else torch.zeros(0, N_DESCRIPTORS, device=pixels.device)
 
 
-def hog(lit: Tensor) -> Tensor:
+def hog(pixels: Tensor) -> Tensor:
     """Compute HOG descriptors (Dalal & Triggs 2005): (b, 3, S, S) of 0..1 -> (b, OUTLINES).
 
     Cells of 8 pixels in an image resized to 64, nine unsigned directions, each gradient split linearly between the two
     nearest; blocks of 2 x 2 cells, each normalised to unit length, clipped at 0.2 and normalised again.
     """
-    lit = F.adaptive_avg_pool2d(lit, _SIDE)
-    dx = F.pad(lit[..., 2:] - lit[..., :-2], (1, 1))
-    dy = F.pad(lit[..., 2:, :] - lit[..., :-2, :], (0, 0, 1, 1))
+    pixels = F.adaptive_avg_pool2d(pixels, _SIDE)
+    dx = F.pad(pixels[..., 2:] - pixels[..., :-2], (1, 1))
+    dy = F.pad(pixels[..., 2:, :] - pixels[..., :-2, :], (0, 0, 1, 1))
     strongest_channel = (dx.square() + dy.square()).argmax(1, keepdim=True)
     dx, dy = dx.gather(1, strongest_channel)[:, 0], dy.gather(1, strongest_channel)[:, 0]
     magnitude = torch.hypot(dx, dy)
@@ -66,7 +66,7 @@ def hog(lit: Tensor) -> Tensor:
     lower = angle.floor()
     upper_share = angle - lower
     lower_bin = lower.long() % _N_ANGLES
-    histograms = magnitude.new_zeros(len(lit), _N_ANGLES, _SIDE, _SIDE)
+    histograms = magnitude.new_zeros(len(pixels), _N_ANGLES, _SIDE, _SIDE)
     histograms.scatter_add_(1, lower_bin[:, None], (magnitude * (1 - upper_share))[:, None])
     histograms.scatter_add_(1, (lower_bin[:, None] + 1) % _N_ANGLES, (magnitude * upper_share)[:, None])
     blocks = F.unfold(F.avg_pool2d(histograms, _CELL), 2).transpose(1, 2)
@@ -77,17 +77,17 @@ def _normalize(blocks: Tensor) -> Tensor:
     return blocks / (blocks.square().sum(2, keepdim=True) + 1e-3).sqrt()
 
 
-def colour_histogram(lit: Tensor) -> Tensor:
+def colour_histogram(pixels: Tensor) -> Tensor:
     """Compute colour histograms (Swain & Ballard 1991): (b, 3, S, S) of 0..1 -> (b, COLOURS).
 
     6 x 6 x 6 bins of red, green and blue, each pixel split linearly between neighbouring bins; square roots of the
     shares, for the four quarters of the image and for the whole image.
     """
-    small = F.adaptive_avg_pool2d(lit, _COLOUR_SIDE)
-    shades = torch.linspace(0, 1, _N_SHADES, device=lit.device)
+    small = F.adaptive_avg_pool2d(pixels, _COLOUR_SIDE)
+    shades = torch.linspace(0, 1, _N_SHADES, device=pixels.device)
     bin_weights = (1 - (small[:, :, None] - shades[:, None, None]).abs() * (_N_SHADES - 1)).clamp(min=0).flatten(3)
     joint = torch.einsum("bip,bjp,bkp->bijkp", bin_weights[:, 0], bin_weights[:, 1], bin_weights[:, 2])
-    joint = joint.reshape(len(lit), _N_SHADES**3, _COLOUR_SIDE, _COLOUR_SIDE)
+    joint = joint.reshape(len(pixels), _N_SHADES**3, _COLOUR_SIDE, _COLOUR_SIDE)
     quarters = F.adaptive_avg_pool2d(joint, 2).flatten(1)
     return torch.cat([quarters, joint.mean((2, 3))], 1).sqrt()
 
@@ -99,12 +99,12 @@ class RidgeWordPredictor(nn.Linear):
     """
 
     def __init__(self, dim: int) -> None:
-        super().__init__(WIDTH, dim)
+        super().__init__(N_DESCRIPTORS, dim)
         self.requires_grad_(requires_grad=False)
         self._leave_one_out: dict[int, Tensor] = {}
 
     @torch.no_grad()
-    def fit(self, pictures: Images, words: Tensor) -> None:
+    def fit(self, images: Images, word_vectors: Tensor) -> None:
         """Fit the prediction of the words by ridge regression.
 
         A linear map learns in seconds what a deep network needs many epochs for; training starts from it. Without
@@ -112,30 +112,28 @@ class RidgeWordPredictor(nn.Linear):
         Allen 1974) is kept for `leave_one_out`.
 
         Args:
-            pictures: images of n products.
-            words: (n, d) word vectors to predict.
+            images: images of n products.
+            word_vectors: (n, d) word vectors to predict.
         """
-        rows = np.flatnonzero(pictures.present)
+        rows = np.flatnonzero(images.present)
         rows = rows[np.linspace(0, len(rows) - 1, min(_MAX_IMAGES, len(rows))).astype(np.int64)] if len(rows) else rows
         self.weight.zero_()
         self.bias.zero_()
         if len(rows) < 2:
             return
-        descriptors = torch.empty(len(rows), WIDTH)
+        descriptors = torch.empty(len(rows), N_DESCRIPTORS)
         for start in range(0, len(rows), _BATCH_SIZE):
             batch_rows = rows[start : start + _BATCH_SIZE]
-            descriptors[start : start + len(batch_rows)] = image_descriptors(
-                torch.from_numpy(pictures.take(batch_rows))
-            )
+            descriptors[start : start + len(batch_rows)] = image_descriptors(torch.from_numpy(images.take(batch_rows)))
         std_offsets = torch.cat(
-            [torch.full((n,), s) for n, s in zip((OUTLINES, COLOURS, COPY), _STD_OFFSETS, strict=True)]
+            [torch.full((n,), s) for n, s in zip((N_HOG, N_COLOURS, N_THUMBNAIL), _STD_OFFSETS, strict=True)]
         )
         mean, scale = descriptors.mean(0), descriptors.std(0) + std_offsets
         descriptors.sub_(mean).div_(scale)
-        targets = F.normalize(words[torch.from_numpy(rows)].float(), dim=1)
+        targets = F.normalize(word_vectors[torch.from_numpy(rows)].float(), dim=1)
         target_mean = targets.mean(0)
         weight, leverage = _ridge_regression(
-            descriptors, targets - target_mean, _RIDGE_PENALTY * descriptors.square().sum() / WIDTH + 1e-6
+            descriptors, targets - target_mean, _RIDGE_PENALTY * descriptors.square().sum() / N_DESCRIPTORS + 1e-6
         )
         self.weight.copy_((weight / scale[:, None]).T)
         self.bias.copy_(target_mean - self.weight @ mean)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from recsys.config import EncoderSettings
 from recsys.encoder.backbones.text import MASK as MASK
+from recsys.encoder.backbones.text import N_SUMMARY_TOKENS, TextTower, TextTransformer
 from recsys.encoder.backbones.text import NEXT as NEXT
 from recsys.encoder.backbones.text import PAD as PAD
-from recsys.encoder.backbones.text import SUMMARY, TextTower, TextTransformer
 from recsys.encoder.modalities import Inputs, Tokens
 
 _SPECIAL_TOKENS: Final = ["[PAD]", "[MASK]", "[NEXT]"]
@@ -33,14 +33,14 @@ shape, and its states are bit-identical wherever matrix products do not depend o
 AVX-512 in fp32 and in bf16; elsewhere they differ by rounding)."""
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     """Train a byte-level BPE tokenizer (Sennrich et al. 2016); no byte of any script is unknown."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
+        vocab_size=vocabulary_size,
         min_frequency=2,
         special_tokens=_SPECIAL_TOKENS,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -60,7 +60,7 @@ class TokenEmbedding:
     @property
     def weight(self) -> Tensor:
         """Return the vectors of all token ids: (v, w) float."""
-        return self._tower.table()
+        return self._tower.token_vectors()
 
 
 class TextEncoder(nn.Module):
@@ -80,7 +80,7 @@ class TextEncoder(nn.Module):
         self.tokenizer = tokenizer
         self.columns = list(columns)
         self.tower = tower if tower is not None else TextTransformer(tokenizer.get_vocab_size(), settings)
-        self.length = min(settings.text_tokens, self.tower.longest or settings.text_tokens)
+        self.max_tokens = min(settings.text_tokens, self.tower.max_tokens or settings.text_tokens)
         self._cached: tuple[Tensor, Tensor, Tensor] | None = None
 
     @staticmethod
@@ -94,11 +94,11 @@ class TextEncoder(nn.Module):
             return TextEncoder(train_tokenizer(texts, settings.vocabulary), columns, settings)
         from recsys.encoder.backbones.text_pretrained import PretrainedText
 
-        tower, tokenizer = PretrainedText.of(settings.text, settings)
+        tower, tokenizer = PretrainedText.from_pretrained(settings.text, settings)
         return TextEncoder(tokenizer, columns, settings, tower)
 
     @staticmethod
-    def of_state(
+    def from_state(
         state: dict[str, Any], tokenizer: Tokenizer, columns: Sequence[str], settings: EncoderSettings
     ) -> TextEncoder:
         """Build the encoder from the `state()` of its tower; its weights are not set yet."""
@@ -106,16 +106,16 @@ class TextEncoder(nn.Module):
             return TextEncoder(tokenizer, columns, settings)
         from recsys.encoder.backbones.text_pretrained import PretrainedText
 
-        return TextEncoder(tokenizer, columns, settings, PretrainedText.of_state(state, settings))
+        return TextEncoder(tokenizer, columns, settings, PretrainedText.from_state(state, settings))
 
     @property
     def embedding(self) -> TokenEmbedding:
         """Vectors by which masked tokens are predicted, for every kind of tower."""
         return TokenEmbedding(self.tower)
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, not truncated."""
-        truncated, first = [text[:_MAX_CHARACTERS] for text in texts], self.tower.first
+        truncated, first = [text[:_MAX_CHARACTERS] for text in texts], self.tower.token_offset
         encodings = self.tokenizer.encode_batch_fast(truncated, add_special_tokens=False)
         return [[token + first for token in encoding.ids] if first else encoding.ids for encoding in encodings]
 
@@ -126,16 +126,16 @@ class TextEncoder(nn.Module):
             if column not in frame.columns:
                 continue
             texts = frame[column].cast(pl.String).fill_null("").to_list()
-            for row, ids in zip(rows, self.ids(texts), strict=True):
+            for row, ids in zip(rows, self.token_ids(texts), strict=True):
                 if ids:
                     row.extend([NEXT, *ids] if row else ids)
-        return self.padded(rows)
+        return self.pad(rows)
 
-    def padded(self, rows: Sequence[Sequence[int]]) -> Inputs:
+    def pad(self, rows: Sequence[Sequence[int]]) -> Inputs:
         """Pad token lists to one array, truncated to the length the tower reads: tokens (m, L) int32."""
-        tokens: npt.NDArray[np.int32] = np.full((len(rows), self.length), PAD, np.int32)
+        tokens: npt.NDArray[np.int32] = np.full((len(rows), self.max_tokens), PAD, np.int32)
         for i, row in enumerate(rows):
-            truncated = row[: self.length]
+            truncated = row[: self.max_tokens]
             tokens[i, : len(truncated)] = truncated
         return {"tokens": torch.from_numpy(tokens)}
 
@@ -143,29 +143,29 @@ class TextEncoder(nn.Module):
         """Return a mask of the products with any text: (b,) bool."""
         return x["tokens"][:, 0] != PAD
 
-    def hidden(self, tokens: Tensor) -> Tensor:
+    def hidden_states(self, tokens: Tensor) -> Tensor:
         """Compute hidden states, summary first: (b, summary + L', w); L' = longest text of the batch."""
         length = max(1, int((tokens != PAD).sum(1).max())) if len(tokens) else 1
-        return self.tower.states(tokens[:, :length].long())
+        return self.tower.hidden_states(tokens[:, :length].long())
 
-    def pooled(self, tokens: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor) -> Tensor:
         """Compute the pooled state of each text, from which its summary is made: (b, L) -> (b, k).
 
         Outside training, and in training with a frozen tower, texts are read in batches of similar length.
         """
-        if not self.tower.learns and self._cached is not None:
+        if not self.tower.is_trainable and self._cached is not None:
             is_cached, pooled = self._look_up(tokens)
             if not bool(is_cached.all()):
                 pooled[~is_cached] = self._pool_in_batches(tokens[~is_cached])
             return pooled
-        if self.tower.learns and torch.is_grad_enabled():
+        if self.tower.is_trainable and torch.is_grad_enabled():
             length = max(1, int((tokens != PAD).sum(1).max())) if len(tokens) else 1
-            return self.tower.gist(tokens[:, :length].long())
+            return self.tower.pool(tokens[:, :length].long())
         return self._pool_in_batches(tokens)
 
-    def remember(self, x: Inputs) -> None:
+    def cache_pooled(self, x: Inputs) -> None:
         """Cache the pooled states of all training texts if the tower is frozen, so that each is read once."""
-        if self.tower.learns or not len(x["tokens"]):
+        if self.tower.is_trainable or not len(x["tokens"]):
             return
         tokens = torch.unique(x["tokens"], dim=0)
         hashes, order = _hash_rows(tokens).sort()
@@ -181,9 +181,9 @@ class TextEncoder(nn.Module):
 
     def _pool_in_batches(self, tokens: Tensor) -> Tensor:
         with torch.no_grad():
-            parts = [(rows, self.tower.gist(tokens[rows, :length].long())) for rows, length in _length_batches(tokens)]
+            parts = [(rows, self.tower.pool(tokens[rows, :length].long())) for rows, length in _length_batches(tokens)]
         if not parts:
-            return self.tower.gist(tokens[:, :_LENGTH_MULTIPLE].long())
+            return self.tower.pool(tokens[:, :_LENGTH_MULTIPLE].long())
         pooled = torch.empty(len(tokens), parts[0][1].shape[1], device=tokens.device)
         for rows, batch_pooled in parts:
             pooled[rows] = batch_pooled.float()
@@ -191,8 +191,8 @@ class TextEncoder(nn.Module):
 
     def forward(self, x: Inputs) -> Tokens:
         """Encode each product as summary tokens: (b, 2, w)."""
-        summary = self.tower.summarised(self.pooled(x["tokens"]))
-        return Tokens(summary, self.present(x)[:, None].expand(-1, SUMMARY))
+        summary = self.tower.summary_tokens(self.pool(x["tokens"]))
+        return Tokens(summary, self.present(x)[:, None].expand(-1, N_SUMMARY_TOKENS))
 
 
 def _length_batches(tokens: Tensor) -> Iterator[tuple[Tensor, int]]:

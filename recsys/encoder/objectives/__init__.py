@@ -11,15 +11,15 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-M = TypeVar("M", bound=nn.Module, contravariant=True)
-B = TypeVar("B", contravariant=True)
+ModelT = TypeVar("ModelT", bound=nn.Module, contravariant=True)
+BatchT = TypeVar("BatchT", contravariant=True)
 
 
-class Objective(Protocol[M, B]):
+class Objective(Protocol[ModelT, BatchT]):
     """A training objective; its own weights are trained together with the model and then discarded."""
 
     name: str
 
-    def __call__(self, model: M, batch: B, g: torch.Generator) -> Tensor:
+    def __call__(self, model: ModelT, batch: BatchT, g: torch.Generator) -> Tensor:
         """Return the loss of a batch: () float32; `g` is the only source of randomness."""
         ...

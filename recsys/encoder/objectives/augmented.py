@@ -42,27 +42,30 @@ class AugmentedViewLoss(nn.Module):
         """Return the mean cross-entropy over the views of the sampled products: ()."""
         stride = max(1, min(_STRIDE, len(batch) // _MIN_PRODUCTS))
         sample = slice(int(torch.randint(stride, (), generator=g)), None, stride)
-        first, second = batch.whole(model, g).encoded.vector[sample], self.again(model, batch, sample, g).encoded.vector
+        first, second = (
+            batch.encode_masked(model, g).embedding.vector[sample],
+            self.second_view(model, batch, sample, g).embedding.vector,
+        )
         rows = np.tile(batch.rows[sample], 2)
         # Swapping the halves aligns each view with its counterpart; a view itself has the same row and is masked.
         return contrastive_loss(
             ContrastiveView(torch.cat([first, second]), rows),
             ContrastiveView(torch.cat([second, first]), rows),
-            judge=partial(infonce, scale=self.log_scale.exp().clamp(max=100)),
-            alike=same_product_mask,
-            lengths=model.settings.prefixes,
+            matrix_loss=partial(infonce, scale=self.log_scale.exp().clamp(max=100)),
+            excluded_pairs=same_product_mask,
+            prefix_lengths=model.settings.prefixes,
         )
 
     @staticmethod
-    def again(model: ProductEncoder, batch: ProductBatch, some: slice, g: torch.Generator) -> MaskedView:
+    def second_view(model: ProductEncoder, batch: ProductBatch, sample: slice, g: torch.Generator) -> MaskedView:
         """Encode some products of a batch in a second, randomly augmented view."""
-        x: ProductInputs = {name: {key: value[some] for key, value in part.items()} for name, part in batch.x.items()}
+        x: ProductInputs = {name: {key: value[sample] for key, value in part.items()} for name, part in batch.x.items()}
         x["text"] = {**x["text"], "tokens": _mask_tokens(x["text"]["tokens"], g)}
         x |= {name: _drop_words(x[name], g) for name in ("words", "facts")}
         if int(x["image"]["has"].sum()) == 1:  # batch statistics of a single image are meaningless
             x["image"] = {**x["image"], "has": torch.zeros_like(x["image"]["has"])}
         show, conceal = sample_masks(model, x, model.present(x), g)
-        return apply_masks(model, x, model.towers(x, g), show=show, conceal=conceal)
+        return apply_masks(model, x, model.modality_tokens(x, g), visible=show, masked_features=conceal)
 
 
 def _mask_tokens(tokens: Tensor, g: torch.Generator) -> Tensor:

@@ -35,13 +35,13 @@ class CoPurchaseLoss(nn.Module):
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
         """Return the mean cross-entropy of the true partners: ()."""
-        vectors, paired = batch.whole(model, g).encoded.vector, batch.paired.cpu().numpy()
+        vectors, paired = batch.encode_masked(model, g).embedding.vector, batch.has_partner.cpu().numpy()
         half = len(paired)
         return contrastive_loss(
-            ContrastiveView(vectors[:half][batch.paired], batch.rows[:half][paired]),
-            ContrastiveView(vectors[half:][batch.paired], batch.rows[half:][paired]),
-            judge=partial(infonce, scale=self.log_scale.exp().clamp(max=100)),
-            alike=batch.pairs.in_batch_matches,
-            less=lambda rows: self.correction * torch.from_numpy(batch.pairs.log_mixed[rows]),
-            lengths=model.settings.prefixes,
+            ContrastiveView(vectors[:half][batch.has_partner], batch.rows[:half][paired]),
+            ContrastiveView(vectors[half:][batch.has_partner], batch.rows[half:][paired]),
+            matrix_loss=partial(infonce, scale=self.log_scale.exp().clamp(max=100)),
+            excluded_pairs=batch.pairs.in_batch_matches,
+            logit_correction=lambda rows: self.correction * torch.from_numpy(batch.pairs.log_batch_frequency[rows]),
+            prefix_lengths=model.settings.prefixes,
         )

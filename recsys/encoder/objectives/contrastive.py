@@ -15,9 +15,9 @@ from torch import Tensor
 
 from recsys.types import BoolArray, IntArray
 
-Alike = Callable[[IntArray, IntArray], BoolArray]
+ExclusionMask = Callable[[IntArray, IntArray], BoolArray]
 """Maps rows of products (m,) and (k,) to (m, k) bool: pairs that must not count as negatives."""
-PairMask = Callable[[Tensor, Tensor], Tensor]
+MatrixLoss = Callable[[Tensor, Tensor], Tensor]
 """Maps inner products (m, m), the positives on the diagonal, and a mask added to their logits to a () loss."""
 
 
@@ -33,10 +33,10 @@ def contrastive_loss(
     a: ContrastiveView,
     b: ContrastiveView,
     *,
-    judge: PairMask,
-    alike: Alike,
-    less: Callable[[IntArray], Tensor] | None = None,
-    lengths: Sequence[int] = (),
+    matrix_loss: MatrixLoss,
+    excluded_pairs: ExclusionMask,
+    logit_correction: Callable[[IntArray], Tensor] | None = None,
+    prefix_lengths: Sequence[int] = (),
 ) -> Tensor:
     """Compute the loss of matching product i of `a` and of `b`, by full vectors and by their prefixes.
 
@@ -46,23 +46,25 @@ def contrastive_loss(
     Args:
         a: m products.
         b: m products, each the positive of the one at the same index in `a`.
-        judge: the loss of one matrix of inner products.
-        alike: pairs that must not count as negatives; positives always count.
-        less: (k,) subtracted from the logits of products of `b`.
-        lengths: prefix lengths at which a vector must also work, each shorter than d.
+        matrix_loss: the loss of one matrix of inner products.
+        excluded_pairs: pairs that must not count as negatives; positives always count.
+        logit_correction: (k,) subtracted from the logits of products of `b`.
+        prefix_lengths: prefix lengths at which a vector must also work, each shorter than d.
 
     Returns:
         () mean of the losses; 0 for fewer than two products.
     """
     if len(a.rows) < 2:
         return (a.vectors.sum() + b.vectors.sum()) * 0
-    excluded = alike(a.rows, b.rows)
+    excluded = excluded_pairs(a.rows, b.rows)
     np.fill_diagonal(excluded, val=False)
     mask = torch.zeros(excluded.shape).masked_fill(torch.from_numpy(excluded), -torch.inf).to(a.vectors.device)
-    if less is not None:
-        mask = mask - less(b.rows).to(mask.device)
-    losses = [judge(truncate(a.vectors, length) @ truncate(b.vectors, length).T, mask) for length in lengths]
-    return torch.stack([*losses, judge(a.vectors @ b.vectors.T, mask)]).mean()
+    if logit_correction is not None:
+        mask = mask - logit_correction(b.rows).to(mask.device)
+    losses = [
+        matrix_loss(truncate(a.vectors, length) @ truncate(b.vectors, length).T, mask) for length in prefix_lengths
+    ]
+    return torch.stack([*losses, matrix_loss(a.vectors @ b.vectors.T, mask)]).mean()
 
 
 def truncate(vectors: Tensor, length: int) -> Tensor:
@@ -94,7 +96,7 @@ def symmetric_infonce(inner: Tensor, mask: Tensor, *, scale: Tensor) -> Tensor:
     return (infonce(inner, mask, scale=scale) + infonce(inner.T, mask.T, scale=scale)) / 2
 
 
-def sigmoid(inner: Tensor, mask: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:
+def sigmoid_loss(inner: Tensor, mask: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:
     """Classify each pair independently as positive or negative (SigLIP, Zhai et al. 2023).
 
     Args:

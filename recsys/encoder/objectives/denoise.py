@@ -31,7 +31,7 @@ class DenoisingLoss(nn.Module):
         clean = batch.x["attributes"]
         tokens = model.attributes(corrupt(clean, g))
         summary = model.fuse({"attributes": tokens}, None).summary
-        return model.attributes.predict_masked(summary, clean, torch.ones_like(model.attributes.known(clean)))
+        return model.attributes.predict_masked(summary, clean, torch.ones_like(model.attributes.known_mask(clean)))
 
 
 def corrupt(x: Inputs, g: torch.Generator) -> Inputs:

@@ -16,10 +16,10 @@ from recsys.encoder.batches.products import ProductBatch
 from recsys.encoder.modalities import text
 from recsys.encoder.objectives.contrastive import (
     ContrastiveView,
-    PairMask,
+    MatrixLoss,
     contrastive_loss,
     same_product_mask,
-    sigmoid,
+    sigmoid_loss,
     symmetric_infonce,
 )
 from recsys.encoder.product_encoder import ProductEmbedding, ProductEncoder
@@ -31,7 +31,7 @@ _INITIAL_BIAS = -10.0
 class ImageTextLoss(nn.Module):
     """Contrastive loss between single views, and between each and the fused view.
 
-    Temperatures are learned. `infonce` finds each product in the batch (CLIP, Radford et al. 2021); `sigmoid`
+    Temperatures are learned. `infonce` finds each product in the batch (CLIP, Radford et al. 2021); `sigmoid_loss`
     classifies each pair independently (SigLIP, Zhai et al. 2023) with a learned bias; scale and bias start at the
     values of that paper.
     """
@@ -49,11 +49,11 @@ class ImageTextLoss(nn.Module):
         present = batch.present(model)
         all_present = torch.ones(len(batch), dtype=torch.bool, device=present["text"].device)
         views = {
-            "text": (batch.alone(model, g, "text"), present["text"]),
-            "image": (batch.alone(model, g, "image"), present["image"]),
-            "whole": (batch.whole(model, g).encoded, all_present),
+            "text": (batch.encode_modality(model, g, "text"), present["text"]),
+            "image": (batch.encode_modality(model, g, "image"), present["image"]),
+            "whole": (batch.encode_masked(model, g).embedding, all_present),
             "query": (
-                model.fuse({"text": model.text(batch.query)}, model.written(batch.query)),
+                model.fuse({"text": model.text(batch.query)}, model.encode_words(batch.query)),
                 batch.query["tokens"][:, 0] != text.PAD,
             ),
         }
@@ -75,16 +75,16 @@ class ImageTextLoss(nn.Module):
         return contrastive_loss(
             ContrastiveView(a.vector[both], rows),
             ContrastiveView(b.vector[both], rows),
-            judge=self._matrix_loss(index),
+            matrix_loss=self._matrix_loss(index),
             # Colour variants of one product often share their text, so no text view can separate them.
-            alike=batch.same_text if "text" in pair else same_product_mask,
-            lengths=lengths,
+            excluded_pairs=batch.same_text_mask if "text" in pair else same_product_mask,
+            prefix_lengths=lengths,
         )
 
-    def _matrix_loss(self, index: int) -> PairMask:
+    def _matrix_loss(self, index: int) -> MatrixLoss:
         scale = self.log_scales[index].exp().clamp(max=100)
         return (
             partial(symmetric_infonce, scale=scale)
             if self.biases is None
-            else partial(sigmoid, scale=scale, bias=self.biases[index])
+            else partial(sigmoid_loss, scale=scale, bias=self.biases[index])
         )

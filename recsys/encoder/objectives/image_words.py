@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.encoder.batches.products import ProductBatch
-from recsys.encoder.modalities.bag_of_words import FIRST
+from recsys.encoder.modalities.bag_of_words import FIRST_WORD_ID
 from recsys.encoder.product_encoder import ProductEncoder
 
 _MAX_WORDS: Final = 8192
@@ -34,7 +34,7 @@ class ImageWordLoss(nn.Module):
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
         """Return the mean cross-entropy over the products with an image and a known word: ()."""
-        word = batch.x["words"]["words"].long() - FIRST
+        word = batch.x["words"]["words"].long() - FIRST_WORD_ID
         is_class = (word >= 0) & (word < self.head.out_features)
         has = batch.present(model)["image"] & is_class.any(1)
         if not bool(has.any()):

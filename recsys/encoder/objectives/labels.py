@@ -67,7 +67,7 @@ class LabelLoss(nn.Module):
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
         """Return the mean over the labels of cross-entropy plus contrastive loss of the labelled products: ()."""
-        vectors = batch.whole(model, g).encoded.vector
+        vectors = batch.encode_masked(model, g).embedding.vector
         rows = torch.from_numpy(batch.rows).to(self.targets.device)
         truth = self.targets[rows]
         losses = [

@@ -19,10 +19,10 @@ class MaskedAttributeLoss(nn.Module):
 
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
         """Return the mean cross-entropy of the masked features: ()."""
-        view = batch.whole(model, g)
-        loss = model.attributes.predict_masked(view.encoded.summary, batch.x["attributes"], view.conceal)
+        view = batch.encode_masked(model, g)
+        loss = model.attributes.predict_masked(view.embedding.summary, batch.x["attributes"], view.masked_features)
         # The same from the image alone: this is how the image tower learns to recognise attributes.
-        has_image = batch.present(model)["image"][:, None].expand_as(view.conceal)
+        has_image = batch.present(model)["image"][:, None].expand_as(view.masked_features)
         return loss + model.attributes.predict_masked(
-            batch.alone(model, g, "image").summary, batch.x["attributes"], has_image
+            batch.encode_modality(model, g, "image").summary, batch.x["attributes"], has_image
         )

@@ -18,9 +18,9 @@ from recsys.encoder.modalities import Tokens
 from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.transformer import TransformerBlock
 
-GRID: Final = 8
+GRID_SIZE: Final = 8
 """Patches per side of an image, independent of its size in pixels."""
-HIDDEN: Final = 40
+N_MASKED: Final = 40
 """Masked patches of the 64; SimMIM masks 60 %, MAE 75 %."""
 _PATCH_SIZE: Final = 4
 """Side in pixels of the downscaled patch that is predicted."""
@@ -45,7 +45,7 @@ class MaskedImageLoss(nn.Module):
 
     def __init__(self, width: int, *, heads: int) -> None:
         super().__init__()
-        self.places = nn.Parameter(torch.randn(GRID**2, width) * 0.02)
+        self.places = nn.Parameter(torch.randn(GRID_SIZE**2, width) * 0.02)
         self.help = nn.Linear(width, width)
         self.block = TransformerBlock(width, heads)
         self.norm = nn.LayerNorm(width)
@@ -59,35 +59,35 @@ class MaskedImageLoss(nn.Module):
         if len(sample) < 2:  # batch statistics of a single image are meaningless
             return self.places.sum() * 0
         pixels = batch.x["image"]["pixels"][sample]
-        hidden = torch.rand(len(sample), GRID**2, generator=g).argsort(1)[:, :HIDDEN].to(pixels.device)
+        hidden = torch.rand(len(sample), GRID_SIZE**2, generator=g).argsort(1)[:, :N_MASKED].to(pixels.device)
         with frozen_batch_norm(model.image):
             image = model.image(
                 {"pixels": mask_patches(pixels, hidden), "has": torch.ones_like(sample, dtype=torch.bool)}
             )
-        parts = batch.whole(model, g).parts.items()
+        parts = batch.encode_masked(model, g).tokens.items()
         rest = model.fuse(
             {name: Tokens(p.x[sample], p.real[sample]) for name, p in parts if name != "image"}, None
         ).summary
         context = torch.cat([self.help(rest)[:, None], image.x], 1)
         states = self.block(torch.cat([context, self.places[hidden]], 1))[:, context.shape[1] :]
-        target = patches(pixels).gather(1, hidden[..., None].expand(-1, -1, 3 * _PATCH_SIZE**2))
+        target = extract_patches(pixels).gather(1, hidden[..., None].expand(-1, -1, 3 * _PATCH_SIZE**2))
         return F.mse_loss(self.paint(self.norm(states)).float(), target)
 
 
-def mask_patches(pixels: Tensor, hidden: Tensor) -> Tensor:
-    """Fill the patches `hidden` (m, H) of images (m, 3, S, S) uint8 with grey."""
-    cells = torch.zeros(len(pixels), GRID**2, device=pixels.device).scatter(1, hidden, 1.0)
-    mask = F.interpolate(cells.view(-1, 1, GRID, GRID), pixels.shape[-2:]) > 0
+def mask_patches(pixels: Tensor, masked: Tensor) -> Tensor:
+    """Fill the patches `masked` (m, H) of images (m, 3, S, S) uint8 with grey."""
+    cells = torch.zeros(len(pixels), GRID_SIZE**2, device=pixels.device).scatter(1, masked, 1.0)
+    mask = F.interpolate(cells.view(-1, 1, GRID_SIZE, GRID_SIZE), pixels.shape[-2:]) > 0
     return pixels.masked_fill(mask, _GREY)
 
 
-def patches(pixels: Tensor) -> Tensor:
+def extract_patches(pixels: Tensor) -> Tensor:
     """Return each patch downscaled, with mean 0 and variance 1: (m, 3, S, S) uint8 -> (m, 64, 48)."""
-    small = F.adaptive_avg_pool2d(pixels.float() / 255, GRID * _PATCH_SIZE)
+    small = F.adaptive_avg_pool2d(pixels.float() / 255, GRID_SIZE * _PATCH_SIZE)
     flat = (
-        small.view(-1, 3, GRID, _PATCH_SIZE, GRID, _PATCH_SIZE)
+        small.view(-1, 3, GRID_SIZE, _PATCH_SIZE, GRID_SIZE, _PATCH_SIZE)
         .permute(0, 2, 4, 1, 3, 5)
-        .reshape(len(pixels), GRID**2, -1)
+        .reshape(len(pixels), GRID_SIZE**2, -1)
     )
     centred = flat - flat.mean(2, keepdim=True)
     return centred / (centred.square().mean(2, keepdim=True) + _MIN_VARIANCE).sqrt()

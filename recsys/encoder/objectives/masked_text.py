@@ -35,9 +35,12 @@ class MaskedTextLoss(nn.Module):
         masked = (torch.rand(tokens.shape, generator=g).to(tokens.device) < _MASK_RATE) & (tokens != text.PAD)
         if not bool(masked.any()):
             return self.own.weight.sum() * 0
-        states = model.text.hidden(tokens.masked_fill(masked, text.MASK))
+        states = model.text.hidden_states(tokens.masked_fill(masked, text.MASK))
         first = states.shape[1] - int((tokens != text.PAD).sum(1).max())
-        parts = {name: Tokens(part.x[sample], part.real[sample]) for name, part in batch.whole(model, g).parts.items()}
+        parts = {
+            name: Tokens(part.x[sample], part.real[sample])
+            for name, part in batch.encode_masked(model, g).tokens.items()
+        }
         parts["text"] = Tokens(states[:, :first], (tokens[:, :1] != text.PAD).expand(-1, first))
         rest = model.fuse(parts, None).summary
         masked = masked[:, : states.shape[1] - first]

@@ -65,7 +65,7 @@ class NextItemLoss(nn.Module):
         states = model(
             F.embedding(position[items[:, :-1]], vectors),
             times=batch.times[:, :-1],
-            kinds=batch.kinds[:, :-1],
+            kinds=batch.event_types[:, :-1],
             real=real,
             until=batch.times[:, 1:],
             g=g,

@@ -50,8 +50,8 @@ class DistillationLoss(nn.Module):
     def forward(self, model: ProductEncoder, batch: ProductBatch, g: torch.Generator) -> Tensor:
         """Return the mean loss over the views (text alone, image alone, all modalities): ()."""
         present = batch.present(model)
-        text, image = batch.alone(model, g, "text").vector, batch.alone(model, g, "image").vector
-        whole = batch.whole(model, g).encoded.vector
+        text, image = batch.encode_modality(model, g, "text").vector, batch.encode_modality(model, g, "image").vector
+        whole = batch.encode_masked(model, g).embedding.vector
         views = [(text, present["text"]), (image, present["image"]), (whole, torch.ones_like(present["text"]))]
         rows = torch.from_numpy(batch.rows).to(whole.device)
         target, same = self.vectors[rows], rows[:, None] == rows[None, :]

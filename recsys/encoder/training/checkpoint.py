@@ -21,9 +21,9 @@ from recsys.artifacts.atomic import fsync_path
 from recsys.errors import ModelFolderError, TemporaryError
 from recsys.execution.failpoints import failpoint
 
-Identity = dict[str, Any]
+TrainingIdentity = dict[str, Any]
 """Inputs that determine a training: stage, settings, fingerprint of the data. JSON-compatible."""
-Looks = Sequence[float]
+ValidationScores = Sequence[float]
 """Validation score after each pass."""
 
 
@@ -32,15 +32,17 @@ class TrainingCheckpoint:
     """A checkpoint file, and the identity a training must have to resume from it."""
 
     path: Path
-    identity: Identity
+    identity: TrainingIdentity
 
-    def write(self, parts: nn.Module, optimizer: torch.optim.Optimizer | None, step: int, *, looks: Looks = ()) -> None:
+    def write(
+        self, modules: nn.Module, optimizer: torch.optim.Optimizer | None, step: int, *, scores: ValidationScores = ()
+    ) -> None:
         """Write weights of model and objectives, optimizer, number of finished steps, and scores.
 
         Raises:
             TemporaryError: the file cannot be written, for example because the disk is full.
         """
-        tensors = {f"weights.{name}": weight for name, weight in parts.state_dict().items()}
+        tensors = {f"weights.{name}": weight for name, weight in modules.state_dict().items()}
         optimizer_state = optimizer.state_dict()["state"] if optimizer else {}
         for number, moments in optimizer_state.items():
             tensors.update({f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()})
@@ -53,7 +55,7 @@ class TrainingCheckpoint:
                 metadata={
                     "identity": json.dumps(self.identity, sort_keys=True),
                     "step": str(step),
-                    "looks": json.dumps(list(looks)),
+                    "looks": json.dumps(list(scores)),
                 },
             )
         except SafetensorError as error:
@@ -66,7 +68,7 @@ class TrainingCheckpoint:
         part_path.replace(self.path)
         failpoint("encoder.snapshot.rename.after")
 
-    def read(self, parts: nn.Module, optimizer: torch.optim.Optimizer | None) -> tuple[int, list[float]]:
+    def read(self, modules: nn.Module, optimizer: torch.optim.Optimizer | None) -> tuple[int, list[float]]:
         """Load weights and optimizer; return the finished steps and the scores, (0, []) without a file.
 
         Raises:
@@ -75,7 +77,7 @@ class TrainingCheckpoint:
         if not self.path.exists():
             return 0, []
         header, tensors = self._load()
-        parts.load_state_dict(
+        modules.load_state_dict(
             {name.removeprefix("weights."): v for name, v in tensors.items() if name.startswith("weights.")}
         )
         progress = int(header["step"]), [float(value) for value in json.loads(header.get("looks", "[]"))]

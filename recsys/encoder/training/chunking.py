@@ -36,17 +36,17 @@ _Arguments = dict[int | str, Any]
 
 
 @contextmanager
-def chunked_forward(model: nn.Module, *, chunk: int, compiled: bool) -> Iterator[None]:
+def chunked_forward(model: nn.Module, *, chunk_size: int, compiled: bool) -> Iterator[None]:
     """Run the expensive parts of a product encoder in chunks inside the block.
 
     Args:
         model: the product encoder.
-        chunk: rows whose activations are in memory at once, in each process; 0 = all. Batch normalisation then
+        chunk_size: rows whose activations are in memory at once, in each process; 0 = all. Batch normalisation then
             uses the statistics of a chunk's images ("ghost batches", Hoffer et al. 2017), over all processes.
         compiled: compile the towers and the fusion with `torch.compile`.
     """
-    call, patched = _ChunkedCall(chunk, compiled=compiled), list[tuple[nn.Module, str]]()
-    chunked = bool(chunk) or distributed.world_size() > 1
+    call, patched = _ChunkedCall(chunk_size, compiled=compiled), list[tuple[nn.Module, str]]()
+    chunked = bool(chunk_size) or distributed.world_size() > 1
     for name, method in _ROW_WISE if chunked or compiled else ():
         owner = getattr(model, name, None) if name else model
         function = getattr(owner, method, None)
@@ -177,7 +177,7 @@ def _call(function: Callable[..., Any], arguments: _Arguments) -> Any:
 def _replace_generator(arguments: _Arguments, owner: nn.Module, n_chunks: int) -> tuple[_Arguments, list[int] | None]:
     """Remove the generator: draw the random numbers for all rows here, or else return one seed per chunk.
 
-    An owner with a method `drawn(x, g)` adds its random numbers to its input, rows first; then chunking
+    An owner with a method `with_augmentation(x, g)` adds its random numbers to its input, rows first; then chunking
     does not change the result.
     """
     names = [name for name, value in arguments.items() if isinstance(value, torch.Generator)]
@@ -185,7 +185,7 @@ def _replace_generator(arguments: _Arguments, owner: nn.Module, n_chunks: int) -
         return arguments, None
     g = arguments[names[0]]
     remaining = {name: value for name, value in arguments.items() if name not in names}
-    if (sample := getattr(owner, "drawn", None)) is not None:
+    if (sample := getattr(owner, "with_augmentation", None)) is not None:
         return {**remaining, 0: sample(remaining[0], g)}, None
     return remaining, torch.randint(2**62, (n_chunks,), generator=g).tolist()
 

@@ -47,18 +47,18 @@ class CollapseMonitor:
 
     Attributes:
         steps: number of steps of the training.
-        quiet: steps at the beginning without warnings, because the model has learned nothing yet.
-        seen: mean cosine and effective rank of the last check, by name.
+        warmup_steps: steps at the beginning without warnings, because the model has learned nothing yet.
+        last_metrics: mean cosine and effective rank of the last check, by name.
     """
 
-    def __init__(self, *, steps: int, quiet: int) -> None:
-        self.steps, self.quiet = steps, quiet
-        self.seen: dict[str, float] = {}
+    def __init__(self, *, steps: int, warmup_steps: int) -> None:
+        self.steps, self.warmup_steps = steps, warmup_steps
+        self.last_metrics: dict[str, float] = {}
         self._warned = False
 
-    def check(self, model: nn.Module, batch: Any, done: int) -> dict[str, float]:
-        """Return the two metrics after step `done` (1 = the first); empty when no check is due."""
-        if done % _INTERVAL and done != self.steps:
+    def check(self, model: nn.Module, batch: Any, step: int) -> dict[str, float]:
+        """Return the two metrics after step `step` (1 = the first); empty when no check is due."""
+        if step % _INTERVAL and step != self.steps:
             return {}
         # A product that occurs twice in a batch would count as two products with equal vectors.
         rows: IntArray = np.unique(batch.rows, return_index=True)[1]
@@ -67,13 +67,13 @@ class CollapseMonitor:
         with torch.inference_mode():
             vectors = model(batch.x).vector.cpu()[torch.from_numpy(rows)]
         model.train(was_training)
-        self.seen = {"mean_cosine": mean_cosine(vectors), "effective_rank": effective_rank(vectors)}
-        if done > self.quiet and len(vectors) >= _MIN_PRODUCTS:
-            self._warn_if_collapsed(min(vectors.shape), done)
-        return self.seen
+        self.last_metrics = {"mean_cosine": mean_cosine(vectors), "effective_rank": effective_rank(vectors)}
+        if step > self.warmup_steps and len(vectors) >= _MIN_PRODUCTS:
+            self._warn_if_collapsed(min(vectors.shape), step)
+        return self.last_metrics
 
     def _warn_if_collapsed(self, max_rank: int, step: int) -> None:
-        cosine, rank = self.seen["mean_cosine"], self.seen["effective_rank"]
+        cosine, rank = self.last_metrics["mean_cosine"], self.last_metrics["effective_rank"]
         min_rank = max(_MIN_RANK[0], _MIN_RANK[1] * max_rank)
         if self._warned or (cosine <= _MAX_COSINE and rank >= min_rank):
             return

@@ -32,5 +32,5 @@ def distillation_plan(teacher: Model, catalogue: Catalogue, *, weight: float) ->
 def encoder_sizes(model: Model) -> tuple[int, int, int, int, int]:
     """Return vector length, width, text layers, fusion layers and number of product encoder weights."""
     settings = model.settings
-    n_weights = sum(weight.numel() for weight in model.product.parameters())
+    n_weights = sum(weight.numel() for weight in model.product_encoder.parameters())
     return settings.dim, settings.width, settings.text_layers, settings.fusion_layers, n_weights

@@ -64,21 +64,21 @@ def barrier() -> None:
         _all_reduce_sum(torch.zeros(1))
 
 
-def all_reduce_max(number: int) -> int:
+def all_reduce_max(value: int) -> int:
     """Return the largest number of all processes, in every process."""
     if world_size() == 1:
-        return number
-    reduced = torch.tensor([number])
+        return value
+    reduced = torch.tensor([value])
     dist.all_reduce(reduced, dist.ReduceOp.MAX)
     return int(reduced)
 
 
-def broadcast(number: int) -> int:
+def broadcast(value: int) -> int:
     """Return the number of process 0, in every process."""
-    return all_reduce_max(number if rank() == 0 else -(2**62))
+    return all_reduce_max(value if rank() == 0 else -(2**62))
 
 
-def broadcast_parameters(parts: nn.Module, identity: dict[str, Any]) -> None:
+def broadcast_parameters(modules: nn.Module, identity: dict[str, Any]) -> None:
     """Copy the weights of process 0 to every process.
 
     Raises:
@@ -94,20 +94,20 @@ def broadcast_parameters(parts: nn.Module, identity: dict[str, Any]) -> None:
             "start it again while nothing else writes to the store"
         )
     with torch.no_grad():
-        for tensor in (*parts.parameters(), *parts.buffers()):
+        for tensor in (*modules.parameters(), *modules.buffers()):
             message = tensor.detach().clone(memory_format=torch.contiguous_format)
             dist.broadcast(message, 0)
             tensor.copy_(message)
 
 
-def all_reduce_gradients(weights: Iterable[nn.Parameter]) -> None:
+def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Average every gradient over all processes, in one message.
 
     A weight without a gradient in every process stays without one.
     """
     if world_size() == 1:
         return
-    trainable = [weight for weight in weights if weight.requires_grad]
+    trainable = [weight for weight in parameters if weight.requires_grad]
     flat = [weight.new_zeros(weight.numel()) if weight.grad is None else weight.grad.flatten() for weight in trainable]
     has_gradient = torch.tensor([float(weight.grad is not None) for weight in trainable], device=flat[0].device)
     sums = torch.cat([*(gradient.float() for gradient in flat), has_gradient])

@@ -50,7 +50,7 @@ class ValidationHoldout:
     times: IntArray
 
 
-def hold_out(interactions: Interactions, *, history: int, seed: int) -> ValidationHoldout | None:
+def hold_out(interactions: Interactions, *, history_length: int, seed: int) -> ValidationHoldout | None:
     """Hold out the newest purchases of a tenth of the users, at most 2,000; None if those are too few.
 
     Only users whose newest purchase is a new product after at least two other events are eligible, so that all of
@@ -74,23 +74,23 @@ def hold_out(interactions: Interactions, *, history: int, seed: int) -> Validati
     end[user] = newest
     train = interactions.where(np.arange(len(interactions)) < end[interactions.user])
     return ValidationHoldout(
-        train, train.histories(user, history), interactions.item[newest], interactions.time[newest]
+        train, train.histories(user, history_length), interactions.item[newest], interactions.time[newest]
     )
 
 
 class NdcgEvaluator:
     """NDCG@10 of the held-out purchases among all purchased products, without those of the user's history."""
 
-    def __init__(self, held: ValidationHoldout, objective: NextItemLoss) -> None:
+    def __init__(self, holdout: ValidationHoldout, objective: NextItemLoss) -> None:
         self._objective = objective
         self._arrays = [
             torch.from_numpy(np.ascontiguousarray(array))
             for array in (
-                held.histories.items,
-                held.histories.times,
-                held.histories.event_types,
-                held.times,
-                held.targets,
+                holdout.histories.items,
+                holdout.histories.times,
+                holdout.histories.event_types,
+                holdout.times,
+                holdout.targets,
             )
         ]
 
@@ -139,77 +139,77 @@ class EarlyStopping:
     """Evaluates the model at intervals, keeps the best, and reduces the learning rate or stops.
 
     Attributes:
-        judge: maps the model to a score; higher is better.
-        every: steps between two evaluations.
-        most: evaluations without a gain before the learning rate is reduced; after two reductions, before training
+        evaluate: maps the model to a score; higher is better.
+        interval: steps between two evaluations.
+        patience: evaluations without a gain before the learning rate is reduced; after two reductions, before training
             stops.
-        best: checkpoint of the best weights.
-        looks: scores so far.
+        best_checkpoint: checkpoint of the best weights.
+        scores: scores so far.
     """
 
-    judge: Callable[[nn.Module], float]
-    every: int
-    most: int
-    best: TrainingCheckpoint
-    looks: list[float] = field(default_factory=list)
+    evaluate: Callable[[nn.Module], float]
+    interval: int
+    patience: int
+    best_checkpoint: TrainingCheckpoint
+    scores: list[float] = field(default_factory=list)
 
-    def begin(self, looks: Sequence[float]) -> None:
+    def load_scores(self, scores: Sequence[float]) -> None:
         """Start with the scores of an interrupted training; none for a new one."""
-        self.looks = list(looks)
+        self.scores = list(scores)
 
     def step(self, model: nn.Module, step: int) -> float | None:
         """Return the score after this step; None when no evaluation is due."""
-        if step % self.every:
+        if step % self.interval:
             return None
-        score = self.judge(model)
-        if score > max(self.looks, default=-math.inf):
-            self.best.write(model, None, step)
-        self.looks.append(score)
+        score = self.evaluate(model)
+        if score > max(self.scores, default=-math.inf):
+            self.best_checkpoint.write(model, None, step)
+        self.scores.append(score)
         return score
 
     @property
-    def falls(self) -> int:
+    def n_reductions(self) -> int:
         """Number of reductions: how often the patience was exceeded."""
         best, stale, reductions = -math.inf, 0, 0
-        for value in self.looks:
+        for value in self.scores:
             best, stale = (value, 0) if value > best else (best, stale + 1)
-            if stale == self.most:
+            if stale == self.patience:
                 reductions, stale = reductions + 1, 0
         return reductions
 
     @property
-    def rate(self) -> float:
+    def learning_rate_factor(self) -> float:
         """Factor of the learning rate."""
-        return _REDUCTION ** min(self.falls, _MAX_REDUCTIONS)
+        return _REDUCTION ** min(self.n_reductions, _MAX_REDUCTIONS)
 
     @property
-    def enough(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether training should stop: smaller learning rates have not helped either."""
-        return self.falls > _MAX_REDUCTIONS
+        return self.n_reductions > _MAX_REDUCTIONS
 
-    def restore(self, model: nn.Module) -> float | None:
+    def restore_best(self, model: nn.Module) -> float | None:
         """Load the best weights into the model and return their score; None without any evaluation."""
-        if not self.looks:
+        if not self.scores:
             return None
-        step, _ = self.best.read(model, None)
+        step, _ = self.best_checkpoint.read(model, None)
         _LOG.info(
-            "user encoder: best weights are from step %d, %s %.4f on held-out purchases", step, METRIC, max(self.looks)
+            "user encoder: best weights are from step %d, %s %.4f on held-out purchases", step, METRIC, max(self.scores)
         )
-        return max(self.looks)
+        return max(self.scores)
 
 
 class NoEarlyStopping:
     """No early stopping: no evaluation, all steps are run, the last weights stay."""
 
-    looks: Sequence[float] = ()
-    rate = 1.0
-    enough = False
+    scores: Sequence[float] = ()
+    learning_rate_factor = 1.0
+    should_stop = False
 
-    def begin(self, looks: Sequence[float]) -> None:
+    def load_scores(self, scores: Sequence[float]) -> None:
         """Do nothing: there are no scores."""
 
     def step(self, model: nn.Module, step: int) -> None:
         """Return None: no evaluation is ever due."""
 
-    def restore(self, model: nn.Module) -> None:
+    def restore_best(self, model: nn.Module) -> None:
         """Do nothing: the model keeps its weights."""

@@ -41,7 +41,7 @@ class ClassificationHeads:
     objective: LabelLoss
 
     @staticmethod
-    def of(labels: Labels, dim: int) -> ClassificationHeads:
+    def from_labels(labels: Labels, dim: int) -> ClassificationHeads:
         """Create untrained heads on vectors of length `dim`."""
         sizes = [len(values) for values in labels.values]
         objective = LabelLoss(torch.from_numpy(labels.targets.copy()), sizes, dim)
@@ -78,26 +78,28 @@ class ClassificationHeads:
                 head.bias.copy_(torch.from_numpy(bias))
 
 
-def finetuning_plan(heads: ClassificationHeads, labels: Labels, start: TrainingPlan, *, weight: float) -> TrainingPlan:
+def finetuning_plan(
+    heads: ClassificationHeads, labels: Labels, base_plan: TrainingPlan, *, weight: float
+) -> TrainingPlan:
     """Extend a plan by the label objective, with heads fitted to the encoder it starts from.
 
     Args:
         heads: trained together with the encoder.
         labels: of the catalogue's products.
-        start: the plan to extend; creates the encoder.
+        base_plan: the plan to extend; creates the encoder.
         weight: of the label objective among the others.
     """
 
     def create_encoder(catalogue: Catalogue, settings: EncoderSettings) -> ProductEncoder:
-        product = start.create_encoder(catalogue, settings)
-        model = Model(product=product, user=None, settings=settings)
+        product = base_plan.create_encoder(catalogue, settings)
+        model = Model(product_encoder=product, user_encoder=None, settings=settings)
         heads.fit(model.encode(catalogue, labels.rows), labels)
         return product
 
-    identity = {**start.identity, "labels": labels.digest, "labels_weight": weight}
-    objectives = [*start.extra_objectives, (weight, heads.objective)]
+    identity = {**base_plan.identity, "labels": labels.digest, "labels_weight": weight}
+    objectives = [*base_plan.extra_objectives, (weight, heads.objective)]
     return replace(
-        start,
+        base_plan,
         create_encoder=create_encoder,
         extra_objectives=objectives,
         oversampled_rows=labels.rows,
@@ -105,7 +107,7 @@ def finetuning_plan(heads: ClassificationHeads, labels: Labels, start: TrainingP
     )
 
 
-def predict(
+def predict_labels(
     model: Model, catalogue: Catalogue, heads: ClassificationHeads, *, vectors: FloatArray | None = None
 ) -> pl.DataFrame:
     """Predict the most probable value of every label for every product.
@@ -139,6 +141,6 @@ def predict(
 
 
 def filter_unlabelled(frame: pl.DataFrame, labels: Labels) -> pl.DataFrame:
-    """Filter the frame of `predict` to the products without the label."""
+    """Filter the frame of `predict_labels` to the products without the label."""
     unlabelled: BoolArray = (labels.targets < 0).T.reshape(-1)
     return frame.filter(pl.Series(unlabelled))

@@ -29,7 +29,7 @@ from recsys.errors import DegenerateLossError, InterruptedRunError
 from recsys.execution.signals import defer_signals, handle_signals, raise_pending_signal
 
 _LOG = logging.getLogger(__name__)
-ENDLESS = NoEarlyStopping()
+NO_EARLY_STOPPING = NoEarlyStopping()
 
 
 def run_training_loop(
@@ -40,14 +40,14 @@ def run_training_loop(
     steps: int,
     batch_size: int,
     learning_rate: float,
-    snapshot: TrainingCheckpoint,
+    checkpoint: TrainingCheckpoint,
     training: TrainingSettings,
     folder: Path,
     resume: bool,
     progress: bool,
-    patience: EarlyStopping | NoEarlyStopping = ENDLESS,
+    early_stopping: EarlyStopping | NoEarlyStopping = NO_EARLY_STOPPING,
     learned_weights: bool = False,
-    collapse: bool = False,
+    monitor_collapse: bool = False,
 ) -> dict[str, float]:
     """Minimise the weighted sum of the objectives.
 
@@ -58,14 +58,14 @@ def run_training_loop(
         steps: total number of steps, including those of an interrupted run.
         batch_size: products or users per batch, for the throughput that is logged.
         learning_rate: peak of the schedule.
-        snapshot: the checkpoint, written and read here.
+        checkpoint: the checkpoint, written and read here.
         training: the settings of the loop.
         folder: for metrics and logs.
         resume: resume from the checkpoint if there is one.
         progress: report progress on stderr.
-        patience: early stopping; lowers the learning rate and stops without a gain, and restores the best weights.
+        early_stopping: lowers the learning rate and stops without a gain; restores the best weights.
         learned_weights: learn the weights of the objectives, starting from the given ones.
-        collapse: monitor whether the vectors of different products collapse.
+        monitor_collapse: monitor whether the vectors of different products collapse.
 
     Returns:
         Smoothed final losses by name, `waiting` (share of the time spent waiting for batches), the last value of each
@@ -76,7 +76,7 @@ def run_training_loop(
         InterruptedRunError: SIGTERM or SIGINT was received; a checkpoint has been written.
         ModelFolderError: the checkpoint belongs to another training.
     """
-    stage = str(snapshot.identity["stage"])
+    stage = str(checkpoint.identity["stage"])
     device = select_device(training.device)
     weights = {objective.name: weight for weight, objective in objectives}
     weighting = (UncertaintyWeights if learned_weights else FixedWeights)(weights)
@@ -87,15 +87,19 @@ def run_training_loop(
     optimizer = torch.optim.AdamW(
         _parameter_groups(parts, training.weight_decay), lr=learning_rate, betas=(0.9, 0.98), fused=True
     )
-    writer = _CheckpointWriter(snapshot, parts, optimizer, patience, minutes=training.checkpoint_minutes)
+    writer = _CheckpointWriter(checkpoint, parts, optimizer, early_stopping, minutes=training.checkpoint_minutes)
     first = writer.load(stage, resume=resume)
     is_main = distributed.rank() == 0
-    monitor = CollapseMonitor(steps=steps, quiet=round(training.warmup * steps)) if collapse and is_main else None
+    monitor = (
+        CollapseMonitor(steps=steps, warmup_steps=round(training.warmup * steps))
+        if monitor_collapse and is_main
+        else None
+    )
     logger = (MetricLogger if is_main else NullLogger)(
-        folder, stage=stage, first=first, steps=steps, per_step=batch_size, progress=progress
+        folder, stage=stage, first_step=first, steps=steps, batch_size=batch_size, progress=progress
     )
     with (
-        PrefetchLoader(batches, first, steps, pin=device.type == "cuda") as source,
+        PrefetchLoader(batches, first, steps, pinned=device.type == "cuda") as source,
         logger,
         handle_signals(),
         defer_signals(),
@@ -109,16 +113,16 @@ def run_training_loop(
             loss_values = {name: float(value.detach()) for name, value in losses.items()}
             if not math.isfinite(float(loss.detach())):
                 raise DegenerateLossError(_degenerate_message(stage, step, loss_values))
-            rate = learning_rate * _warmup_cosine(step, steps, training.warmup) * patience.rate
+            rate = learning_rate * _warmup_cosine(step, steps, training.warmup) * early_stopping.learning_rate_factor
             norm = _optimizer_step(loss, parts, optimizer, rate=rate, clip=training.clip)
             if not math.isfinite(norm):
                 raise DegenerateLossError(_degenerate_message(stage, step, loss_values))
             if monitor and (metrics := monitor.check(model, batch, step + 1)):
                 logger.log_metrics({**metrics, **weighting.weights()})
-            logger.step(step + 1, {**loss_values, "gradient": norm}, waited=source.waited)
-            if (score := patience.step(model, step + 1)) is not None:
+            logger.log_step(step + 1, {**loss_values, "gradient": norm}, waited=source.waited_seconds)
+            if (score := early_stopping.step(model, step + 1)) is not None:
                 logger.log_validation(step + 1, METRIC, score)
-            finished = step + 1 == steps or patience.enough
+            finished = step + 1 == steps or early_stopping.should_stop
             if finished or writer.is_due:
                 # early stopping is saved as the last step, so that a resumed training does not run past its end
                 writer.write(steps if finished else step + 1)
@@ -135,7 +139,7 @@ def run_training_loop(
     model.eval()
     model.to("cpu")
     results = logger.final_metrics()
-    if (best_score := patience.restore(model)) is not None:
+    if (best_score := early_stopping.restore_best(model)) is not None:
         results[METRIC] = best_score
     return results
 
@@ -170,7 +174,7 @@ class _CheckpointWriter:
             message = f"resumes after step {first}" if first else "no checkpoint found, starts at the first step"
             _LOG.info("training %s: %s", stage, message)
         distributed.broadcast_parameters(self._parts, {**self._checkpoint.identity, "step": first})
-        self._early_stopping.begin(scores)
+        self._early_stopping.load_scores(scores)
         return first
 
     @property
@@ -182,7 +186,7 @@ class _CheckpointWriter:
         """Save the state after this number of steps."""
         self._written = time.monotonic()
         if distributed.rank() == 0:
-            self._checkpoint.write(self._parts, self._optimizer, step, looks=self._early_stopping.looks)
+            self._checkpoint.write(self._parts, self._optimizer, step, scores=self._early_stopping.scores)
 
 
 def _optimizer_step(

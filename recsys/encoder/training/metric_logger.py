@@ -27,23 +27,25 @@ class MetricLogger:
     """Context manager that logs one training.
 
     Attributes:
-        said: smoothed value of each metric.
-        noted: last value of each metric of `log_metrics`.
-        waiting: share of the time spent waiting for batches.
+        smoothed: smoothed value of each metric.
+        last_logged: last value of each metric of `log_metrics`.
+        waiting_share: share of the time spent waiting for batches.
     """
 
-    def __init__(self, folder: Path, *, stage: str, first: int, steps: int, per_step: int, progress: bool) -> None:
-        self.stage, self.steps, self.per_step, self.said = stage, steps, per_step, dict[str, float]()
+    def __init__(
+        self, folder: Path, *, stage: str, first_step: int, steps: int, batch_size: int, progress: bool
+    ) -> None:
+        self.stage, self.steps, self.batch_size, self.smoothed = stage, steps, batch_size, dict[str, float]()
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "metrics.jsonl"
-        self._drop_repeated_rows(first)
+        self._drop_repeated_rows(first_step)
         self._file = self._path.open("a", encoding="utf-8")
         self._tensorboard_folder = folder / "tensorboard" / stage
-        self._first, self._last_line_time = first, time.monotonic()
-        self.noted: dict[str, float] = {}
+        self._first, self._last_line_time = first_step, time.monotonic()
+        self.last_logged: dict[str, float] = {}
         self._pending: dict[str, float] = {}
         self._start_time = self._interval_start = time.monotonic()
-        self._interval_step, self._interval_waited, self.waiting = first, 0.0, 0.0
+        self._interval_step, self._interval_waited, self.waiting_share = first_step, 0.0, 0.0
         self._bar: Progress | None = None
         if progress and sys.stderr.isatty():
             columns = (
@@ -54,7 +56,7 @@ class MetricLogger:
                 TextColumn("{task.fields[losses]}"),
             )
             self._bar = Progress(*columns, console=Console(stderr=True))
-            self._task = self._bar.add_task(stage, total=steps, completed=first, losses="")
+            self._task = self._bar.add_task(stage, total=steps, completed=first_step, losses="")
         self._progress = progress
 
     def _drop_repeated_rows(self, first: int) -> None:
@@ -84,9 +86,9 @@ class MetricLogger:
     def log_metrics(self, numbers: Mapping[str, float]) -> None:
         """Log metrics that are not computed in every step; they are written with the next line."""
         self._pending.update(numbers)
-        self.noted.update(numbers)
+        self.last_logged.update(numbers)
 
-    def step(self, done: int, numbers: Mapping[str, float], *, waited: float = 0.0) -> None:
+    def log_step(self, done: int, numbers: Mapping[str, float], *, waited: float = 0.0) -> None:
         """Log step `done` (1 = the first).
 
         Args:
@@ -95,16 +97,16 @@ class MetricLogger:
             waited: seconds spent waiting for batches so far, over all steps.
         """
         for name, value in numbers.items():
-            self.said[name] = value if name not in self.said else 0.95 * self.said[name] + 0.05 * value
-        text = " ".join(f"{name} {self.said[name]:.3f}" for name in numbers)
+            self.smoothed[name] = value if name not in self.smoothed else 0.95 * self.smoothed[name] + 0.05 * value
+        text = " ".join(f"{name} {self.smoothed[name]:.3f}" for name in numbers)
         if self._bar:
             self._bar.update(self._task, completed=done, losses=text)
         now = time.monotonic()
         if done % _INTERVAL == 0 or done == self.steps:
             seconds = max(now - self._interval_start, 1e-9)
-            rate = (done - self._interval_step) * self.per_step / seconds
+            rate = (done - self._interval_step) * self.batch_size / seconds
             metrics = {**numbers, **self._pending, "waiting": (waited - self._interval_waited) / seconds}
-            self.waiting = waited / max(now - self._start_time, 1e-9)
+            self.waiting_share = waited / max(now - self._start_time, 1e-9)
             self._interval_start, self._interval_step, self._interval_waited, self._pending = now, done, waited, {}
             row = {
                 "stage": self.stage,
@@ -133,10 +135,10 @@ class MetricLogger:
 
     def final_metrics(self) -> dict[str, float]:
         """Return smoothed losses, the last other metrics and the share of waiting; empty if no step was run."""
-        if not self.said:
+        if not self.smoothed:
             return {}
-        losses = {name: value for name, value in self.said.items() if name != "gradient"}
-        return {**losses, **self.noted, "waiting": self.waiting}
+        losses = {name: value for name, value in self.smoothed.items() if name != "gradient"}
+        return {**losses, **self.last_logged, "waiting": self.waiting_share}
 
 
 class NullLogger(MetricLogger):
@@ -156,7 +158,7 @@ class NullLogger(MetricLogger):
     def log_metrics(self, numbers: Mapping[str, float]) -> None:
         """Do nothing."""
 
-    def step(self, done: int, numbers: Mapping[str, float], *, waited: float = 0.0) -> None:
+    def log_step(self, done: int, numbers: Mapping[str, float], *, waited: float = 0.0) -> None:
         """Do nothing."""
 
     def log_validation(self, done: int, metric: str, value: float) -> None:

@@ -27,7 +27,7 @@ class TrainingPlan:
         create_encoder: maps catalogue and sizes to the encoder that is trained.
         extra_objectives: additional objectives, each with its weight above 0.
         oversampled_rows: (l,) rows of products that get a fixed share of every batch; None = none.
-        passes: over the products; None = [training] epochs.
+        epochs: over the products; None = [training] epochs.
         learning_rate: peak of the schedule; None = [training] learning_rate.
         identity: entries that distinguish this plan from others, JSON-compatible; a checkpoint of another is refused.
     """
@@ -35,15 +35,18 @@ class TrainingPlan:
     create_encoder: Callable[[Catalogue, EncoderSettings], ProductEncoder] = ProductEncoder.fit
     extra_objectives: Sequence[tuple[float, nn.Module]] = ()
     oversampled_rows: IntArray | None = None
-    passes: int | None = None
+    epochs: int | None = None
     learning_rate: float | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
 
-    def with_schedule(self, *, passes: int, peak: float | None = None) -> TrainingPlan:
+    def with_schedule(self, *, epochs: int, learning_rate: float | None = None) -> TrainingPlan:
         """Return a copy with this number of passes and, if given, this peak learning rate."""
-        peak = peak or self.learning_rate
+        learning_rate = learning_rate or self.learning_rate
         return replace(
-            self, passes=passes, learning_rate=peak, identity={**self.identity, "passes": passes, "peak": peak}
+            self,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            identity={**self.identity, "passes": epochs, "peak": learning_rate},
         )
 
 

@@ -55,7 +55,7 @@ def train_products(
     folder: Path,
     resume: bool = False,
     progress: bool = True,
-    course: TrainingPlan = DEFAULT_PLAN,
+    plan: TrainingPlan = DEFAULT_PLAN,
 ) -> Model:
     """Train the product encoder, without labels unless the plan adds them.
 
@@ -68,7 +68,7 @@ def train_products(
         folder: for checkpoint, metrics and logs.
         resume: resume from the checkpoint in `folder` if there is one.
         progress: report progress on stderr.
-        course: the training plan: initial weights, additional objectives, schedule.
+        plan: the training plan: initial weights, additional objectives, schedule.
 
     Raises:
         DataContractError: the catalogue is empty.
@@ -79,7 +79,7 @@ def train_products(
     if len(catalogue) == 0:
         raise DataContractError("there is no product to train on; ingest products first")
     with deterministic(training.seed), keep_freed_memory():
-        model = course.create_encoder(catalogue, encoder)
+        model = plan.create_encoder(catalogue, encoder)
         factories: dict[str, Callable[[], Any]] = {
             "masked_text": lambda: MaskedTextLoss(encoder.width),
             "masked_image": lambda: MaskedImageLoss(encoder.width, heads=encoder.heads),
@@ -87,40 +87,40 @@ def train_products(
             "denoise": DenoisingLoss,
             "image_text": lambda: ImageTextLoss(kind=objectives.contrast),
             "augmented": AugmentedViewLoss,
-            "image_words": lambda: ImageWordLoss(encoder.width, len(model.words.words)),
+            "image_words": lambda: ImageWordLoss(encoder.width, len(model.words.vocabulary)),
             "co_purchase": CoPurchaseLoss,
         }
         weights = {name: getattr(objectives, name) for name in factories if getattr(objectives, name) > 0}
-        weighted = [*((weight, factories[name]()) for name, weight in weights.items()), *course.extra_objectives]
+        weighted = [*((weight, factories[name]()) for name, weight in weights.items()), *plan.extra_objectives]
         batches = ProductBatchLoader(
             catalogue,
             model,
             CoPurchasePairs.from_interactions(interactions),
-            size=training.batch_size,
+            batch_size=training.batch_size,
             seed=training.seed,
-            often=course.oversampled_rows,
+            oversampled_rows=plan.oversampled_rows,
         )
-        steps = max((course.passes or training.epochs) * batches.steps_per_pass, training.min_steps)
+        steps = max((plan.epochs or training.epochs) * batches.steps_per_epoch, training.min_steps)
         identity = _training_fingerprint(
             "products", catalogue, interactions, encoder=encoder, objectives=objectives, training=training
         )
-        with chunked_forward(model, chunk=training.chunk, compiled=training.compile):
+        with chunked_forward(model, chunk_size=training.chunk, compiled=training.compile):
             metrics = run_training_loop(
                 model,
                 weighted,
                 batches,
                 steps=steps,
-                batch_size=2 * batches.half,
-                snapshot=TrainingCheckpoint(folder / "products.safetensors", {**identity, **course.identity}),
+                batch_size=2 * batches.half_size,
+                checkpoint=TrainingCheckpoint(folder / "products.safetensors", {**identity, **plan.identity}),
                 training=training,
                 folder=folder,
                 resume=resume,
                 progress=progress,
-                learning_rate=course.learning_rate or training.learning_rate,
+                learning_rate=plan.learning_rate or training.learning_rate,
                 learned_weights=objectives.weighting == "learned",
-                collapse=True,
+                monitor_collapse=True,
             )
-    return Model(product=model, user=None, settings=encoder, metrics=metrics)
+    return Model(product_encoder=model, user_encoder=None, settings=encoder, metrics=metrics)
 
 
 def train_users(
@@ -154,11 +154,11 @@ def train_users(
     """
     settings = model.settings
     purchased = np.flatnonzero(interactions.where(interactions.weight > 0).counts())
-    holdout = hold_out(interactions, history=settings.history, seed=training.seed) if training.patience else None
+    holdout = hold_out(interactions, history_length=settings.history, seed=training.seed) if training.patience else None
     batches = UserBatchLoader(
         holdout.train if holdout else interactions,
-        history=settings.history,
-        size=training.user_batch_size,
+        history_length=settings.history,
+        batch_size=training.user_batch_size,
         seed=training.seed,
     )
     if len(batches.users) == 0:
@@ -167,11 +167,11 @@ def train_users(
         users = UserEncoder(IdMap(catalogue.ids.ids(purchased)), settings)
         objective = NextItemLoss(
             torch.from_numpy(content),
-            users.numbers(catalogue.ids),
+            users.residual_rows(catalogue.ids),
             id_dropout=settings.id_dropout,
             negatives=training.negatives,
         )
-        steps = max(training.user_epochs * batches.steps_per_pass, training.min_steps)
+        steps = max(training.user_epochs * batches.steps_per_epoch, training.min_steps)
         identity = _training_fingerprint(
             "users", catalogue, interactions, encoder=settings, objectives=objectives, training=training
         )
@@ -180,25 +180,30 @@ def train_users(
         if holdout:
             patience = EarlyStopping(
                 NdcgEvaluator(holdout, objective),
-                every=batches.steps_per_pass,
-                most=training.patience,
-                best=TrainingCheckpoint(folder / "users-best.safetensors", identity),
+                interval=batches.steps_per_epoch,
+                patience=training.patience,
+                best_checkpoint=TrainingCheckpoint(folder / "users-best.safetensors", identity),
             )
         metrics = run_training_loop(
             users,
             [(1.0, objective)],
             batches,
             steps=steps,
-            batch_size=batches.size,
-            snapshot=TrainingCheckpoint(folder / "users.safetensors", identity),
+            batch_size=batches.batch_size,
+            checkpoint=TrainingCheckpoint(folder / "users.safetensors", identity),
             training=training,
             folder=folder,
             resume=resume,
             progress=progress,
             learning_rate=training.user_learning_rate,
-            patience=patience,
+            early_stopping=patience,
         )
-    return Model(product=model.product, user=users, settings=settings, metrics={**model.metrics, **metrics})
+    return Model(
+        product_encoder=model.product_encoder,
+        user_encoder=users,
+        settings=settings,
+        metrics={**model.metrics, **metrics},
+    )
 
 
 def _training_fingerprint(

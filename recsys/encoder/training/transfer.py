@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from recsys.config import EncoderSettings
 from recsys.data.catalogue import Catalogue
 from recsys.encoder.modalities.attributes import AttributeEncoder, Feature
-from recsys.encoder.modalities.bag_of_words import FIRST, BagOfWordsEncoder
+from recsys.encoder.modalities.bag_of_words import FIRST_WORD_ID, BagOfWordsEncoder
 from recsys.encoder.modalities.text import TextEncoder
 from recsys.encoder.model import Model
 from recsys.encoder.product_encoder import ProductEncoder
@@ -48,7 +48,7 @@ _SAME_SHOP_SHARE: Final = 0.9
 
 Rare words share their vectors and do not count."""
 
-Pairs = Sequence[tuple[int, int]]
+RowPairs = Sequence[tuple[int, int]]
 """Pairs of rows with the same meaning in a new and an old table."""
 
 
@@ -59,18 +59,18 @@ class TransferReport:
     Attributes:
         part: of the encoder.
         unit: what is counted: weights, words or values.
-        taken: number copied.
-        of: number in the new encoder.
+        copied: number copied.
+        total: number in the new encoder.
     """
 
     part: str
     unit: str
-    taken: int
-    of: int
+    copied: int
+    total: int
 
 
 class Transfer:
-    """Starts a training from a trained model; `taken` reports afterwards how much was copied."""
+    """Starts a training from a trained model; `report` reports afterwards how much was copied."""
 
     def __init__(self, source: Model, settings: EncoderSettings) -> None:
         """Check that the sizes fit.
@@ -79,7 +79,7 @@ class Transfer:
             ModelFolderError: they differ.
         """
         self.source = source
-        self.taken: tuple[TransferReport, ...] = ()
+        self.report: tuple[TransferReport, ...] = ()
         new, old = settings.model_dump(mode="json"), source.settings.model_dump(mode="json")
         differing = [name for name in new if name not in _SHOP_SETTINGS and new[name] != old.get(name)]
         if differing:
@@ -90,22 +90,22 @@ class Transfer:
                 "learn from this model with --distill"
             )
 
-    def course(self) -> TrainingPlan:
+    def training_plan(self) -> TrainingPlan:
         """Return the plan of a training that starts from the source and is otherwise the default."""
         return TrainingPlan(create_encoder=self.create_encoder, identity={"started_from": self.source.content_version})
 
     def create_encoder(self, catalogue: Catalogue, settings: EncoderSettings) -> ProductEncoder:
         """Create an encoder of the catalogue with the weights of the source wherever they fit."""
-        model, old = ProductEncoder.fit(catalogue, settings), self.source.product
+        model, old = ProductEncoder.fit(catalogue, settings), self.source.product_encoder
         # Token ids have a meaning only within their tokenizer, so the tokenizer is copied too.
-        model.text = TextEncoder.of_state(old.text.tower.state(), old.text.tokenizer, model.text.columns, settings)
+        model.text = TextEncoder.from_state(old.text.tower.state(), old.text.tokenizer, model.text.columns, settings)
         with torch.no_grad():
-            x = model.read(catalogue, np.arange(len(catalogue)), pictures=False)
+            x = model.read(catalogue, np.arange(len(catalogue)), load_images=False)
             shared = _common_words(model.words, old.words)
             new_rows, old_rows = [new_row for new_row, _ in shared], [old_row for _, old_row in shared]
-            used = model.words.used([x["words"], x["facts"]])
+            used = model.words.word_usage([x["words"], x["facts"]])
             model.words.align(used, new_rows, old.words.embedding.weight[old_rows])
-            same_shop = bool(used[new_rows].sum() >= _SAME_SHOP_SHARE * used[FIRST:].sum())
+            same_shop = bool(used[new_rows].sum() >= _SAME_SHOP_SHARE * used[FIRST_WORD_ID:].sum())
             weights = {
                 "text": _copy_weights(model.text, old.text),
                 "image": _copy_weights(model.image, old.image, skip=("first_guess.",)),
@@ -123,11 +123,14 @@ class Transfer:
         sizes = {name: _count_weights(getattr(model, name)) for name in _MODULES}
         sizes["fusion"] = _count_weights(model) - sum(sizes.values())
         n_values = _count_common_values(model.attributes, old.attributes)
-        self.taken = (
+        self.report = (
             *(TransferReport(name, "weights", copied, sizes[name]) for name, copied in weights.items()),
-            TransferReport("words", "words", len(shared), len(model.words.words)),
+            TransferReport("words", "words", len(shared), len(model.words.vocabulary)),
             TransferReport(
-                "attributes", "values", n_values, sum(len(feature.values) for feature in model.attributes.categories)
+                "attributes",
+                "values",
+                n_values,
+                sum(len(feature.values) for feature in model.attributes.categorical_features),
             ),
         )
         return model
@@ -153,7 +156,7 @@ def _copy_weights(new: nn.Module, old: nn.Module, *, skip: Sequence[str] = ()) -
     return copied
 
 
-def _copy_rows(new: Tensor, old: Tensor, pairs: Pairs) -> int:
+def _copy_rows(new: Tensor, old: Tensor, pairs: RowPairs) -> int:
     """Copy single rows; return how many weights."""
     if not pairs:
         return 0
@@ -164,13 +167,17 @@ def _copy_rows(new: Tensor, old: Tensor, pairs: Pairs) -> int:
 
 def _common_words(new: BagOfWordsEncoder, old: BagOfWordsEncoder) -> list[tuple[int, int]]:
     """Return the rows, in both tables, of the words known to both."""
-    old_index = {word: i for i, word in enumerate(old.words)}
-    return [(FIRST + i, FIRST + old_index[word]) for i, word in enumerate(new.words) if word in old_index]
+    old_index = {word: i for i, word in enumerate(old.vocabulary)}
+    return [
+        (FIRST_WORD_ID + i, FIRST_WORD_ID + old_index[word])
+        for i, word in enumerate(new.vocabulary)
+        if word in old_index
+    ]
 
 
-def _copy_words(new: BagOfWordsEncoder, old: BagOfWordsEncoder, shared: Pairs) -> int:
+def _copy_words(new: BagOfWordsEncoder, old: BagOfWordsEncoder, shared: RowPairs) -> int:
     """Copy the vectors of shared and of reserved words; word frequencies stay those of the new shop."""
-    return _copy_rows(new.embedding.weight, old.embedding.weight, [*((i, i) for i in range(FIRST)), *shared])
+    return _copy_rows(new.embedding.weight, old.embedding.weight, [*((i, i) for i in range(FIRST_WORD_ID)), *shared])
 
 
 def _feature_starts(features: Iterable[Feature]) -> dict[str, int]:
@@ -182,7 +189,7 @@ def _feature_starts(features: Iterable[Feature]) -> dict[str, int]:
     return starts
 
 
-def _common_outcomes(new: Feature, old: Feature) -> Pairs:
+def _common_outcomes(new: Feature, old: Feature) -> RowPairs:
     """Return the outcomes with equal meaning: missing, unknown and common values, or all bins of a number."""
     if new.is_number:
         return [(i, i) for i in range(new.size)]
@@ -214,15 +221,18 @@ def _copy_attributes(new: AttributeEncoder, old: AttributeEncoder) -> int:
             for new_outcome, old_outcome in _common_outcomes(a, b)
         ]
         for new_starts, old_starts in (
-            (_feature_starts(new.categories), _feature_starts(old.categories)),
-            (_feature_starts((*new.categories, *new.numerics)), _feature_starts((*old.categories, *old.numerics))),
+            (_feature_starts(new.categorical_features), _feature_starts(old.categorical_features)),
+            (
+                _feature_starts((*new.categorical_features, *new.numeric_features)),
+                _feature_starts((*old.categorical_features, *old.numeric_features)),
+            ),
         )
     )
     tokens, numbers = (  # the tokens of a product are in this order
         [(new_order.index(a), old_order.index(b)) for a, b in common if a in new_order]
         for new_order, old_order in (
-            ([*new.categories, *new.numerics], [*old.categories, *old.numerics]),
-            (new.numerics, old.numerics),
+            ([*new.categorical_features, *new.numeric_features], [*old.categorical_features, *old.numeric_features]),
+            (new.numeric_features, old.numeric_features),
         )
     )
     new.concealed.copy_(old.concealed)

@@ -14,14 +14,14 @@ import polars as pl
 
 from recsys.data import rejected_rows as rejects
 from recsys.data import schema
-from recsys.db.engine import read
-from recsys.evaluate.backtest import SCHEMA
+from recsys.db.engine import read_frame
+from recsys.evaluate.backtest import METRIC_SCHEMA
 from recsys.pipeline.evaluate_result import load_last_evaluation
 from recsys.pipeline.index import SIMILAR
 from recsys.pipeline.project import Project
 from recsys.pipeline.report_data import exposure, learning_curves, neighbour_agreement, provenance, samples
 from recsys.pipeline.report_data.product_table import ProductTable
-from recsys.recommend.rules.statistics import rows as rows_of
+from recsys.recommend.rules.statistics import rule_stats_rows as rows_of
 from recsys.report import content
 from recsys.report.measurements import Evaluation, Figure, Grid, Pair
 from recsys.store import publication, run_statistics
@@ -47,7 +47,7 @@ def collect_content(project: Project, *, now: int) -> content.ReportContent:
     placement = settings.recommend.placement
     product_table = ProductTable(dataset.catalogue)
     with project.store.reader() as connection:
-        published = publication.published_run(connection, placement)
+        published = publication.current_run(connection, placement)
         run = None if published is None else dict(published)
     people: tuple[content.UserExample, ...] = ()
     shown = lists = changes = None
@@ -57,7 +57,7 @@ def collect_content(project: Project, *, now: int) -> content.ReportContent:
         )
         with project.store.reader() as connection:
             places = run_statistics.product_counts(connection, run["run_id"])
-            extent = run_statistics.extent(connection, run["run_id"], places)
+            extent = run_statistics.run_extent(connection, run["run_id"], places)
         lists, changes = _lists(project, run, extent), _changes(project, run, extent)
         shown = exposure.measure_exposure(dataset, places, product_table)
     explorer = samples.sample_neighbours(
@@ -101,7 +101,7 @@ def _quality(project: Project) -> content.DataQuality:
             (one["table_name"], one["code"], _example_message(project, connection, one), one["rows"], one["source"])
             for one in reject_kinds
         ]
-    events = read(
+    events = read_frame(
         project.store.engine, "SELECT event_type, COUNT(*) AS events FROM events GROUP BY event_type ORDER BY 2 DESC, 1"
     )
     gaps = sorted(
@@ -139,7 +139,7 @@ def _quality(project: Project) -> content.DataQuality:
 def _example_message(project: Project, connection: Connection, kind: Mapping[str, Any]) -> str:
     """Describe the first rejected row of a kind, and its error."""
     names = ("source", "table_name", "code")
-    row = run_statistics.example(connection, **{name: kind[name] for name in names})
+    row = run_statistics.example_rejected_row(connection, **{name: kind[name] for name in names})
     return rejects.message(row, decimal=project.settings.data.decimal)
 
 
@@ -148,7 +148,7 @@ def _agreement(project: Project) -> tuple[Figure, ...]:
     sellable = np.flatnonzero(catalogue.sellable)
     rows = sellable[samples.evenly_spaced(len(sellable), _MAX_AGREEMENT_PRODUCTS)]
     with project.store.reader() as connection:
-        near = run_statistics.neighbours(connection, catalogue.ids.ids(rows), placement=SIMILAR, k=10)
+        near = run_statistics.published_neighbours(connection, catalogue.ids.ids(rows), placement=SIMILAR, k=10)
     if not near.height:
         return ()
     columns = samples.agreement_columns(catalogue)
@@ -159,9 +159,9 @@ def _evaluation(project: Project) -> Evaluation | None:
     found = load_last_evaluation(project.settings)
     if found is None:
         return None
-    facts, judged = found.facts, found.judged
-    figures = tuple(Figure(*row) for row in judged.frame.select(list(SCHEMA)).iter_rows())
-    chosen = judged.paired.select(
+    facts, judged = found.metadata, found.result
+    figures = tuple(Figure(*row) for row in judged.metrics.select(list(METRIC_SCHEMA)).iter_rows())
+    chosen = judged.comparisons.select(
         "slice", "metric", "system", "other", "difference", "low", "high", pl.col("p_signflip").alias("p"), "users"
     )
     days = facts.get("test_days")
@@ -175,7 +175,7 @@ def _evaluation(project: Project) -> Evaluation | None:
     return Evaluation(
         at=int(facts["at"]),
         said=str(facts["verdict"]),
-        ours=OURS if OURS in set(judged.frame["system"]) else "",
+        ours=OURS if OURS in set(judged.metrics["system"]) else "",
         how=how,
         k=int(facts["k"]),
         users=int(facts["test_users"]),
@@ -218,11 +218,11 @@ def _changes(project: Project, run: Mapping[str, Any], now: run_statistics.RunEx
         before = run_statistics.previous_run(connection, run["placement"])
         if before is None:
             return None
-        facts = publication.run_row(connection, before)
+        facts = publication.get_run(connection, before)
         if facts["pruned_at"] is not None:
             return None
-        then = run_statistics.extent(connection, before, run_statistics.product_counts(connection, before))
-        share, compared = run_statistics.overlap(connection, run["run_id"], before, some)
+        then = run_statistics.run_extent(connection, before, run_statistics.product_counts(connection, before))
+        share, compared = run_statistics.mean_list_overlap(connection, run["run_id"], before, some)
     rows = (
         ("run", before, str(run["run_id"])),
         ("published", provenance.format_time(facts["published_at"]), provenance.format_time(run["published_at"])),

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from recsys._version import __version__
 from recsys.config import Settings
-from recsys.config.loading import names, value_of
+from recsys.config.loading import setting_names, setting_value
 from recsys.errors import ModelFolderError
 from recsys.log import redact
 from recsys.pipeline.index import SIMILAR
@@ -60,7 +60,7 @@ def collect_provenance(project: Project, run: Mapping[str, Any] | None, *, now: 
         ]
     with project.store.reader() as connection:
         for name, placement in (("run of the groups", _CLUSTERS), ("run of the neighbours", SIMILAR)):
-            published = pointer.published_run(connection, placement)
+            published = pointer.current_run(connection, placement)
             if published is not None:
                 rows.append((name, str(published["run_id"])))
     rows += [
@@ -80,9 +80,9 @@ def collect_provenance(project: Project, run: Mapping[str, Any] | None, *, now: 
 def non_default_settings(settings: Settings) -> Grid:
     """Collect the settings that differ from the default; the values of possible secrets are not shown."""
     default, rows = Settings(), list[tuple[Cell, ...]]()
-    for name in names():
-        value = value_of(settings, name)
-        if value == value_of(default, name):
+    for name in setting_names():
+        value = setting_value(settings, name)
+        if value == setting_value(default, name):
             continue
         secret = isinstance(value, SecretStr) or any(part in name.split(".")[1] for part in _SECRET_PARTS)
         rows.append((name, "set, not shown" if secret else redact(str(value))[:_MAX_VALUE_LENGTH]))

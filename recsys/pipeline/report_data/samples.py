@@ -114,7 +114,7 @@ def sample_neighbours(
         if not pending:
             break
         with store.reader() as connection:
-            rows = run_statistics.neighbours(connection, pending, placement=SIMILAR, k=_MAX_NEIGHBOURS)
+            rows = run_statistics.published_neighbours(connection, pending, placement=SIMILAR, k=_MAX_NEIGHBOURS)
         near |= {name: [] for name in pending}
         for name, _, other, score in rows.iter_rows():
             if other in catalogue.ids:

@@ -34,10 +34,10 @@ class CoPurchaseSource:
         interactions: Interactions,
         *,
         shrinkage: float = 20.0,
-        own_share: float = 0.8,
+        source_exponent: float = 0.8,
         half_life_days: float = 365.0,
-        neighbours: int = 300,
-        last: int = 30,
+        n_neighbours: int = 300,
+        max_history: int = 30,
         decay: float = 0.9,
     ) -> None:
         """Compute the neighbours of each product.
@@ -52,23 +52,27 @@ class CoPurchaseSource:
             max_history: most recent products of a user that are used.
             decay: factor on the weight for each further product back.
         """
-        self.last, self.decay = last, decay
+        self.max_history, self.decay = max_history, decay
         self.neighbours = cosine_neighbours(
-            interactions, shrinkage=shrinkage, own_share=own_share, half_life_days=half_life_days, keep=neighbours
+            interactions,
+            shrinkage=shrinkage,
+            source_exponent=source_exponent,
+            half_life_days=half_life_days,
+            n_neighbours=n_neighbours,
         )
 
     def retrieve(self, users: UserBatch, k: int) -> Candidates:
         return retrieve_neighbours(
-            build_user_profile(users.histories, last=self.last, decay=self.decay), self.neighbours, k
+            build_user_profile(users.histories, max_items=self.max_history, decay=self.decay), self.neighbours, k
         )
 
     def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        profile = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        profile = build_user_profile(users.histories, max_items=self.max_history, decay=self.decay)
         return score_pairs(profile, self.neighbours, len(users), user, item)
 
 
 def cosine_neighbours(
-    interactions: Interactions, *, shrinkage: float, own_share: float, half_life_days: float, keep: int
+    interactions: Interactions, *, shrinkage: float, source_exponent: float, half_life_days: float, n_neighbours: int
 ) -> sparse.csr_matrix:
     """Return (n, n) float32: row i holds the most similar products of product i, ties by lower row.
 
@@ -88,7 +92,9 @@ def cosine_neighbours(
     n_items_per_user = np.diff(user_items.indptr)
     count = np.asarray(user_items.multiply(user_items).sum(axis=0)).ravel()
     weighted = sparse.diags(1.0 / np.log2(1.0 + np.maximum(n_items_per_user, 1))) @ user_items
-    return _normalize_and_prune(user_items.T.tocsr(), weighted.tocsr(), count, (shrinkage, own_share, keep))
+    return _normalize_and_prune(
+        user_items.T.tocsr(), weighted.tocsr(), count, (shrinkage, source_exponent, n_neighbours)
+    )
 
 
 def _normalize_and_prune(
@@ -104,5 +110,5 @@ def _normalize_and_prune(
         off_diagonal = (row != col) & (block.data > 0)
         row, col, value = row[off_diagonal], col[off_diagonal], block.data[off_diagonal]
         value = value / (count[row] ** source_exponent * count[col] ** (1 - source_exponent) + shrinkage)
-        parts.append(top_k_per_row(row - start, col, value, n, keep=n_neighbours)[: min(_BLOCK_ROWS, n - start)])
+        parts.append(top_k_per_row(row - start, col, value, n, k=n_neighbours)[: min(_BLOCK_ROWS, n - start)])
     return sparse.vstack(parts, format="csr") if parts else empty_neighbours(n)

@@ -47,13 +47,13 @@ class ContentSource:
     def __init__(
         self,
         content: FloatArray,
-        words: sparse.csr_matrix,
+        tfidf: sparse.csr_matrix,
         *,
-        touched: IntArray,
+        history_items: IntArray,
         sellable: BoolArray | None = None,
-        word_share: float = 0.5,
-        neighbours: int = 100,
-        last: int = 10,
+        text_weight: float = 0.5,
+        n_neighbours: int = 100,
+        max_history: int = 10,
         decay: float = 0.8,
         recall: float | None = None,
     ) -> None:
@@ -70,27 +70,32 @@ class ContentSource:
             decay: factor on the weight for each further product back.
             recall: share of the vector neighbours that the search must find; None = exact search.
         """
-        self.vectors, self.words, self.sellable = content, words, sellable
-        self.word_share, self.neighbours, self.last, self.decay = word_share, neighbours, last, decay
+        self.vectors, self.tfidf, self.sellable = content, tfidf, sellable
+        self.text_weight, self.n_neighbours, self.max_history, self.decay = (
+            text_weight,
+            n_neighbours,
+            max_history,
+            decay,
+        )
         # Words that over a tenth of the products have carry little information and cost most: the search leaves them
         # out, the similarity does not.
-        n_products_per_word = np.bincount(words.indices, minlength=words.shape[1])
-        self._rare_words = words[:, n_products_per_word <= max(10, len(content) // 10)]
+        n_products_per_word = np.bincount(tfidf.indices, minlength=tfidf.shape[1])
+        self._rare_words = tfidf[:, n_products_per_word <= max(10, len(content) // 10)]
         self._rare_words_transposed = self._rare_words.T.tocsr()
-        self._has_words = (np.diff(words.indptr) > 0).astype(np.float32)  # a row without words is no unit vector
-        items = np.unique(touched)
+        self._has_words = (np.diff(tfidf.indptr) > 0).astype(np.float32)  # a row without words is no unit vector
+        items = np.unique(history_items)
         self._scorer: ExactScorer | ApproximateScorer = ExactScorer(content, allowed=sellable)
         if recall is not None:
             positions = np.linspace(0, len(items) - 1, min(len(items), _RECALL_SAMPLE_SIZE)).astype(np.int64)
             sample = content[items[positions]]
-            self._scorer = ApproximateScorer(content, sample, neighbours + 1, recall=recall, allowed=sellable)
+            self._scorer = ApproximateScorer(content, sample, n_neighbours + 1, recall=recall, allowed=sellable)
         # All products with events are searched once, so that a user's recommendations do not depend on the batch.
         self._is_searched = np.zeros(len(content), np.bool_)
         self._neighbour_matrix = self._find_neighbours(items)
-        self._is_searched[touched] = True
+        self._is_searched[history_items] = True
 
     def retrieve(self, users: UserBatch, k: int) -> Candidates:
-        profile = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        profile = build_user_profile(users.histories, max_items=self.max_history, decay=self.decay)
         if not len(profile.item):
             return Candidates.empty()
         items = np.unique(profile.item)
@@ -101,9 +106,9 @@ class ContentSource:
         return retrieve_neighbours(profile, neighbours.tocsr(), k)
 
     def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        profile = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        profile = build_user_profile(users.histories, max_items=self.max_history, decay=self.decay)
         shape = (len(users), len(self.vectors))
-        user_words = sparse.csr_matrix((profile.weight, (profile.user, profile.item)), shape=shape) @ self.words
+        user_words = sparse.csr_matrix((profile.weight, (profile.user, profile.item)), shape=shape) @ self.tfidf
         out, self_weight = np.zeros(len(user), np.float32), np.zeros(len(user), np.float32)
         for _, profile_rows, pair_rows in iter_common_users(len(users), profile.user, user):
             profile_items, weight = profile.item[profile_rows], profile.weight[profile_rows]
@@ -111,26 +116,26 @@ class ContentSource:
             is_same = items[:, None] == profile_items[None, :]  # a product is no neighbour of itself
             cosine = np.maximum(self.vectors[items] @ self.vectors[profile_items].T, 0)
             cosine[is_same] = 0
-            out[pair_rows] = (1 - self.word_share) * (cosine @ weight)
+            out[pair_rows] = (1 - self.text_weight) * (cosine @ weight)
             self_weight[pair_rows] = is_same @ weight
-        lexical = sparse_dot(user_words, self.words, user, item) - self_weight * self._has_words[item]
+        lexical = sparse_dot(user_words, self.tfidf, user, item) - self_weight * self._has_words[item]
         lexical[lexical < _ZERO_TOLERANCE] = 0
-        out += self.word_share * lexical
+        out += self.text_weight * lexical
         return out
 
-    def similarity(self, one: IntArray, other: IntArray, *, block: int = 200_000) -> FloatArray:
+    def similarity(self, left: IntArray, right: IntArray, *, block: int = 200_000) -> FloatArray:
         """Compute the similarity of m pairs of products, `block` pairs at a time: (m,) float32."""
-        out = np.empty(len(one), np.float32)
-        for start in range(0, len(one), block):
-            a, b = one[start : start + block], other[start : start + block]
+        out = np.empty(len(left), np.float32)
+        for start in range(0, len(left), block):
+            a, b = left[start : start + block], right[start : start + block]
             dense = np.einsum("md,md->m", self.vectors[a], self.vectors[b])
-            lexical = np.asarray(self.words[a].multiply(self.words[b]).sum(axis=1)).ravel()
-            out[start : start + block] = (1 - self.word_share) * np.maximum(dense, 0) + self.word_share * lexical
+            lexical = np.asarray(self.tfidf[a].multiply(self.tfidf[b]).sum(axis=1)).ravel()
+            out[start : start + block] = (1 - self.text_weight) * np.maximum(dense, 0) + self.text_weight * lexical
         return out
 
     def _find_neighbours(self, items: IntArray) -> sparse.csr_matrix:
         """Return (n, n) float32 with rows only for `items`: similarity to their neighbours by vectors or by words."""
-        n, k = len(self.vectors), self.neighbours
+        n, k = len(self.vectors), self.n_neighbours
         if not len(items):
             return empty_neighbours(n)
         keys = []
@@ -152,7 +157,9 @@ class ContentSource:
         return sparse.csr_matrix((value[positive], (item[positive], neighbour[positive])), shape=(n, n))
 
 
-def sparse_dot(one: sparse.csr_matrix, other: sparse.csr_matrix, left: IntArray, right: IntArray) -> FloatArray:
+def sparse_dot(
+    left_matrix: sparse.csr_matrix, right_matrix: sparse.csr_matrix, left_row: IntArray, right_row: IntArray
+) -> FloatArray:
     """Compute the inner products of m pairs of sparse rows: (m,) float32.
 
     Args:
@@ -161,14 +168,14 @@ def sparse_dot(one: sparse.csr_matrix, other: sparse.csr_matrix, left: IntArray,
         left_row: (m,) rows of `left_matrix`, ascending.
         right_row: (m,) rows of `right_matrix`.
     """
-    out = np.zeros(len(left), np.float32)
-    row_starts, row_lengths = other.indptr[:-1], np.diff(other.indptr).astype(np.int64)
-    size = row_lengths[right]
+    out = np.zeros(len(left_row), np.float32)
+    row_starts, row_lengths = right_matrix.indptr[:-1], np.diff(right_matrix.indptr).astype(np.int64)
+    size = row_lengths[right_row]
     ends = np.cumsum(size)
-    step = max(1, _MAX_DENSE_CELLS // max(1, one.shape[1]))
-    for first_row in range(0, one.shape[0], step):
-        start, stop = np.searchsorted(left, (first_row, first_row + step)).tolist()
-        dense = one[first_row : first_row + step].toarray().ravel()
+    step = max(1, _MAX_DENSE_CELLS // max(1, left_matrix.shape[1]))
+    for first_row in range(0, left_matrix.shape[0], step):
+        start, stop = np.searchsorted(left_row, (first_row, first_row + step)).tolist()
+        dense = left_matrix[first_row : first_row + step].toarray().ravel()
         while start < stop:
             n_before = int(ends[start] - size[start])
             chunk_stop = max(start + 1, min(stop, int(np.searchsorted(ends, n_before + _MAX_SPARSE_ENTRIES))))
@@ -176,8 +183,11 @@ def sparse_dot(one: sparse.csr_matrix, other: sparse.csr_matrix, left: IntArray,
             if len(pairs):
                 offset = ends[pairs] - size[pairs] - n_before
                 n_entries = ends[pairs[-1]] - n_before
-                entry = np.arange(n_entries) + np.repeat(row_starts[right[pairs]] - offset, size[pairs])
-                cell = np.repeat((left[pairs] - first_row) * one.shape[1], size[pairs]) + other.indices[entry]
-                out[pairs] = np.add.reduceat(dense[cell] * other.data[entry], offset)
+                entry = np.arange(n_entries) + np.repeat(row_starts[right_row[pairs]] - offset, size[pairs])
+                cell = (
+                    np.repeat((left_row[pairs] - first_row) * left_matrix.shape[1], size[pairs])
+                    + right_matrix.indices[entry]
+                )
+                out[pairs] = np.add.reduceat(dense[cell] * right_matrix.data[entry], offset)
             start = chunk_stop
     return out

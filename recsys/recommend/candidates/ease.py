@@ -41,9 +41,9 @@ class EaseSource:
         interactions: Interactions,
         *,
         ridge: float = 150.0,
-        products: int = 15_000,
-        neighbours: int = 300,
-        last: int = 30,
+        max_products: int = 15_000,
+        n_neighbours: int = 300,
+        max_history: int = 30,
         decay: float = 0.6,
     ) -> None:
         """Solve for the weights.
@@ -56,20 +56,20 @@ class EaseSource:
             max_history: most recent products of a user that are used.
             decay: factor on the weight for each further product back.
         """
-        self.last, self.decay = last, decay
-        self.neighbours = fit_ease(interactions, ridge=ridge, products=products, keep=neighbours)
+        self.max_history, self.decay = max_history, decay
+        self.neighbours = fit_ease(interactions, ridge=ridge, max_products=max_products, n_neighbours=n_neighbours)
 
     def retrieve(self, users: UserBatch, k: int) -> Candidates:
         return retrieve_neighbours(
-            build_user_profile(users.histories, last=self.last, decay=self.decay), self.neighbours, k
+            build_user_profile(users.histories, max_items=self.max_history, decay=self.decay), self.neighbours, k
         )
 
     def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        profile = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        profile = build_user_profile(users.histories, max_items=self.max_history, decay=self.decay)
         return score_pairs(profile, self.neighbours, len(users), user, item)
 
 
-def fit_ease(interactions: Interactions, *, ridge: float, products: int, keep: int) -> sparse.csr_matrix:
+def fit_ease(interactions: Interactions, *, ridge: float, max_products: int, n_neighbours: int) -> sparse.csr_matrix:
     """Return (n, n) float32: row i holds the largest positive weights of product i on others.
 
     At most `n_neighbours` weights per row; see `EaseSource` for the other parameters.
@@ -79,9 +79,9 @@ def fit_ease(interactions: Interactions, *, ridge: float, products: int, keep: i
     user, item = interactions.user[no_return], interactions.item[no_return]
     buyers = np.bincount(np.unique(item * interactions.n_users + user) // max(1, interactions.n_users), minlength=n)
     members = np.flatnonzero(buyers)
-    if len(members) > products:
-        log.info("ease: the %s most bought of %s products take part", f"{products:,}", f"{len(members):,}")
-        members = np.sort(members[np.argsort(-buyers[members], kind="stable")[:products]])
+    if len(members) > max_products:
+        log.info("ease: the %s most bought of %s products take part", f"{max_products:,}", f"{len(members):,}")
+        members = np.sort(members[np.argsort(-buyers[members], kind="stable")[:max_products]])
     if len(members) < 2:
         return empty_neighbours(n)
     member_index = np.full(n, -1, np.int64)
@@ -100,14 +100,14 @@ def fit_ease(interactions: Interactions, *, ridge: float, products: int, keep: i
     for start in range(0, len(members), _BLOCK_ROWS):
         block = inverse[start : start + _BLOCK_ROWS] * scale[None, :]
         block[np.arange(len(block)), start + np.arange(len(block))] = 0.0
-        n_kept = min(keep, len(members) - 1)
+        n_kept = min(n_neighbours, len(members) - 1)
         bound = np.partition(block, -n_kept, axis=1)[:, -n_kept]
         row, column = np.nonzero((block >= bound[:, None]) & (block > 0))
         rows.append(row + start)
         columns.append(column)
         values.append(block[row, column])
     row, column, value = (np.concatenate(part) for part in (rows, columns, values))
-    return top_k_per_row(members[row], members[column], value, n, keep=keep)
+    return top_k_per_row(members[row], members[column], value, n, k=n_neighbours)
 
 
 def _invert_in_place(gram: FloatArray, ridge: float) -> FloatArray:

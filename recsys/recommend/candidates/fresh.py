@@ -24,10 +24,10 @@ class NewProductSource:
     def __init__(
         self,
         content: FloatArray,
-        new: BoolArray,
+        new_mask: BoolArray,
         *,
         sellable: BoolArray | None = None,
-        last: int = 10,
+        max_history: int = 10,
         decay: float = 0.9,
     ) -> None:
         """Prepare the search among the new products.
@@ -39,14 +39,14 @@ class NewProductSource:
             max_history: most recent products of a user that are used.
             decay: factor on the weight for each further product back.
         """
-        self.content, self.new, self.last, self.decay = content, new, last, decay
-        self._scorer = ExactScorer(self.content, allowed=new if sellable is None else new & sellable)
+        self.content, self.new_mask, self.max_history, self.decay = content, new_mask, max_history, decay
+        self._scorer = ExactScorer(self.content, allowed=new_mask if sellable is None else new_mask & sellable)
         self._cache_row: IntArray = np.full(len(content), -1, np.int64)
         self._cached_scores: FloatArray = np.empty((0, 0), np.float32)
         self._cached_items: IntArray = np.empty((0, 0), np.int64)
 
     def retrieve(self, users: UserBatch, k: int) -> Candidates:
-        profile = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        profile = build_user_profile(users.histories, max_items=self.max_history, decay=self.decay)
         scores, rows = self._nearest_new_items(profile.item, k)
         entry, column = np.nonzero((rows >= 0) & (scores > 0))
         user, item, score = profile.user[entry], rows[entry, column], scores[entry, column] * profile.weight[entry]
@@ -57,9 +57,9 @@ class NewProductSource:
         return top_k(user[first], item[first], score[first], source_item[first], k)
 
     def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        profile = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        profile = build_user_profile(users.histories, max_items=self.max_history, decay=self.decay)
         out = np.zeros(len(user), np.float32)
-        new_pairs = np.flatnonzero(self.new[item])
+        new_pairs = np.flatnonzero(self.new_mask[item])
         for _, profile_rows, pair_rows in iter_common_users(len(users), profile.user, user[new_pairs]):
             pairs = new_pairs[pair_rows]
             cosine = self.content[item[pairs]] @ self.content[profile.item[profile_rows]].T

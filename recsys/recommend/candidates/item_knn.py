@@ -40,10 +40,10 @@ class UserProfile:
     user: IntArray
     item: IntArray
     weight: FloatArray
-    back: IntArray
+    n_newer: IntArray
 
 
-def build_user_profile(histories: Histories, *, last: int, decay: float) -> UserProfile:
+def build_user_profile(histories: Histories, *, max_items: int, decay: float) -> UserProfile:
     """Return the newest `max_items` distinct products of each user, weighted by event type and decay ** n_newer.
 
     A product that occurs twice counts at its newest event; if that is a return, the product is left out.
@@ -58,16 +58,16 @@ def build_user_profile(histories: Histories, *, last: int, decay: float) -> User
     user, item, event_type = user[keep_mask], item[keep_mask], event_type[keep_mask]
     ends = np.searchsorted(user, user, side="right")
     n_newer = ends - 1 - np.arange(len(user))
-    recent = n_newer < last
+    recent = n_newer < max_items
     weight = (decay ** n_newer[recent]).astype(np.float32) * EVENT_TYPE_WEIGHT[event_type[recent]]
     return UserProfile(user[recent].astype(np.int64), item[recent], weight, n_newer[recent].astype(np.int64))
 
 
-def top_k_per_row(rows: IntArray, columns: IntArray, values: FloatArray, n: int, *, keep: int) -> sparse.csr_matrix:
+def top_k_per_row(rows: IntArray, columns: IntArray, values: FloatArray, n: int, *, k: int) -> sparse.csr_matrix:
     """Return (n, n) float32 with the k largest values of each row, ties by lower column."""
     order = np.lexsort((columns, -values, rows))
     rows, columns, values = rows[order], columns[order], values[order]
-    within_k = np.arange(len(rows)) - np.searchsorted(rows, rows) < keep
+    within_k = np.arange(len(rows)) - np.searchsorted(rows, rows) < k
     return sparse.csr_matrix((values[within_k].astype(np.float32), (rows[within_k], columns[within_k])), shape=(n, n))
 
 
@@ -77,7 +77,7 @@ def empty_neighbours(n: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.zeros(0, np.float32), (no_index, no_index)), shape=(n, n))
 
 
-def retrieve_neighbours(signs: UserProfile, neighbours: sparse.csr_matrix, k: int) -> Candidates:
+def retrieve_neighbours(profile: UserProfile, neighbours: sparse.csr_matrix, k: int) -> Candidates:
     """Sum weight * similarity over a user's products; return the k best of each user, ties by lower row.
 
     Args:
@@ -88,13 +88,13 @@ def retrieve_neighbours(signs: UserProfile, neighbours: sparse.csr_matrix, k: in
     Returns:
         Candidates; `source_item` is the product that contributes the largest term of the sum.
     """
-    if not len(signs.user):
+    if not len(profile.user):
         return Candidates.empty()
-    scores = _neighbour_scores(signs, neighbours, int(signs.user[-1]) + 1)
+    scores = _neighbour_scores(profile, neighbours, int(profile.user[-1]) + 1)
     user = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
     best = top_k_per_user(user, scores.data, k)
     user, item, score = user[best], scores.indices[best].astype(np.int64), scores.data[best]
-    source_item = _strongest_source(signs, neighbours, user, item)
+    source_item = _strongest_source(profile, neighbours, user, item)
     return Candidates(user, item, score, np.zeros(len(user), np.int16), source_item)
 
 
@@ -139,7 +139,7 @@ def _strongest_source(profile: UserProfile, neighbours: sparse.csr_matrix, user:
 
 
 def score_pairs(
-    signs: UserProfile, neighbours: sparse.csr_matrix, users: int, user: IntArray, item: IntArray
+    profile: UserProfile, neighbours: sparse.csr_matrix, n_users: int, user: IntArray, item: IntArray
 ) -> FloatArray:
     """Compute the sums of `retrieve_neighbours` for m pairs, 0 where no neighbour links them: (m,) float32.
 
@@ -150,12 +150,12 @@ def score_pairs(
         user: (m,) position in the batch.
         item: (m,) product row.
     """
-    n, scores = neighbours.shape[1], _neighbour_scores(signs, neighbours, users)
-    keys = np.repeat(np.arange(users), np.diff(scores.indptr)) * n + scores.indices
+    n, scores = neighbours.shape[1], _neighbour_scores(profile, neighbours, n_users)
+    keys = np.repeat(np.arange(n_users), np.diff(scores.indptr)) * n + scores.indices
     return lookup(keys, scores.data, user * n + item)
 
 
-def iter_common_users(users: int, one: IntArray, other: IntArray) -> Iterator[tuple[int, slice, slice]]:
+def iter_common_users(n_users: int, first_user: IntArray, second_user: IntArray) -> Iterator[tuple[int, slice, slice]]:
     """Yield each user with rows in both of two ascending user columns: position, rows in the first, rows in the second.
 
     Args:
@@ -163,20 +163,20 @@ def iter_common_users(users: int, one: IntArray, other: IntArray) -> Iterator[tu
         first_user: (p,) user of each row, ascending.
         second_user: (q,) user of each row, ascending.
     """
-    first, second = (np.searchsorted(column, np.arange(users + 1)) for column in (one, other))
+    first, second = (np.searchsorted(column, np.arange(n_users + 1)) for column in (first_user, second_user))
     for user in np.flatnonzero((np.diff(first) > 0) & (np.diff(second) > 0)).tolist():
         yield user, slice(first[user], first[user + 1]), slice(second[user], second[user + 1])
 
 
-def lookup(keys: IntArray, values: npt.NDArray[np.number], wanted: IntArray) -> FloatArray:
+def lookup(keys: IntArray, values: npt.NDArray[np.number], queries: IntArray) -> FloatArray:
     """Return the value of each query key, 0 where it is not among the ascending `keys`: (m,) float32."""
     if not len(keys):
-        return np.zeros(len(wanted), np.float32)
-    index = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[index] == wanted, values[index], 0.0).astype(np.float32)
+        return np.zeros(len(queries), np.float32)
+    index = np.minimum(np.searchsorted(keys, queries), len(keys) - 1)
+    return np.where(keys[index] == queries, values[index], 0.0).astype(np.float32)
 
 
-def sum_and_top_k(user: IntArray, item: IntArray, part: FloatArray, because: IntArray, k: int) -> Candidates:
+def sum_and_top_k(user: IntArray, item: IntArray, part: FloatArray, source_item: IntArray, k: int) -> Candidates:
     """Sum the parts of each (user, item) and return the k best of each user.
 
     Args:
@@ -188,14 +188,14 @@ def sum_and_top_k(user: IntArray, item: IntArray, part: FloatArray, because: Int
     """
     if not len(user):
         return Candidates.empty()
-    order = np.lexsort((because, -part, item, user))
-    user, item, part, because = user[order], item[order], part[order], because[order]
+    order = np.lexsort((source_item, -part, item, user))
+    user, item, part, source_item = user[order], item[order], part[order], source_item[order]
     first = np.flatnonzero(np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])])
     total = np.add.reduceat(part, first, dtype=np.float64).astype(np.float32)
-    return top_k(user[first], item[first], total, because[first], k)
+    return top_k(user[first], item[first], total, source_item[first], k)
 
 
-def top_k(user: IntArray, item: IntArray, score: FloatArray, because: IntArray, k: int) -> Candidates:
+def top_k(user: IntArray, item: IntArray, score: FloatArray, source_item: IntArray, k: int) -> Candidates:
     """Return the k best pairs of each user, ties by lower row; the pairs are sorted by user, then item."""
     best = top_k_per_user(user, score, k)
-    return Candidates(user[best], item[best], score[best], np.zeros(len(best), np.int16), because[best])
+    return Candidates(user[best], item[best], score[best], np.zeros(len(best), np.int16), source_item[best])

@@ -37,10 +37,10 @@ class PopularSource:
             recent_score > 0, 1.0 + recent_score, all_time_score / (1.0 + all_time_score)
         ).astype(np.float32)
         order = np.lexsort((np.arange(n), -self.popularity))
-        self.order = order[np.ones(n, np.bool_)[order] if sellable is None else sellable[order]].astype(np.int64)
+        self.ranked_items = order[np.ones(n, np.bool_)[order] if sellable is None else sellable[order]].astype(np.int64)
 
     def retrieve(self, users: UserBatch, k: int) -> Candidates:
-        items = np.sort(self.order[:k])
+        items = np.sort(self.ranked_items[:k])
         b, m = len(users), len(items)
         return Candidates(
             np.repeat(np.arange(b, dtype=np.int64), m),

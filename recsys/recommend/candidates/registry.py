@@ -74,10 +74,10 @@ class _BoundSequenceModel:
         return self.model.user_vectors(histories, items, now=now)
 
 
-def create_popular(held: SourceContext) -> PopularSource:
+def create_popular(context: SourceContext) -> PopularSource:
     """Create the `popular` source, which also backfills short lists."""
-    days = held.recommend.popular_days
-    return PopularSource(held.interactions, now=held.now, days=days, sellable=held.catalogue.sellable)
+    days = context.recommend.popular_days
+    return PopularSource(context.interactions, now=context.now, days=days, sellable=context.catalogue.sellable)
 
 
 def _create_sequence(context: SourceContext) -> CandidateSource:
@@ -99,13 +99,13 @@ def _create_content(context: SourceContext) -> CandidateSource:
     recall = context.recommend.recall if context.recommend.approximate else None
     sellable = context.catalogue.sellable
     return ContentSource(
-        context.content, product_tfidf(context.catalogue), touched=history_items, sellable=sellable, recall=recall
+        context.content, product_tfidf(context.catalogue), history_items=history_items, sellable=sellable, recall=recall
     )
 
 
 def _create_cluster(context: SourceContext) -> CandidateSource:
     items = np.unique(context.interactions.item)  # adding a product must not move the clusters of the others
-    clusters = kmeans_fit_subset(context.content, seed=0, among=items)
+    clusters = kmeans_fit_subset(context.content, seed=0, rows=items)
     return ClusterSource(clusters, create_popular(context).popularity, sellable=context.catalogue.sellable)
 
 
@@ -120,7 +120,7 @@ SOURCE_FACTORIES: dict[str, Callable[[SourceContext], CandidateSource]] = {
     "repurchase": lambda _: RepurchaseSource(),
     "co_purchase": lambda context: CoPurchaseSource(context.interactions),
     "transitions": lambda context: TransitionSource(context.interactions),
-    "ease": lambda context: EaseSource(context.interactions, products=context.recommend.ease_products),
+    "ease": lambda context: EaseSource(context.interactions, max_products=context.recommend.ease_products),
     "popular": create_popular,
     "content": _create_content,
     "cluster": _create_cluster,
@@ -128,7 +128,7 @@ SOURCE_FACTORIES: dict[str, Callable[[SourceContext], CandidateSource]] = {
 }
 
 
-def create_sources(names: Sequence[str], held: SourceContext) -> list[CandidateSource]:
+def create_sources(names: Sequence[str], context: SourceContext) -> list[CandidateSource]:
     """Create the named sources, in the order of `names`.
 
     Raises:
@@ -142,4 +142,4 @@ def create_sources(names: Sequence[str], held: SourceContext) -> list[CandidateS
             )
     if not names:
         raise ConfigError(f"recommend.sources is empty; name at least one of {', '.join(SOURCE_FACTORIES)}")
-    return [SOURCE_FACTORIES[name](held) for name in names]
+    return [SOURCE_FACTORIES[name](context) for name in names]

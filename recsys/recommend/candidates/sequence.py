@@ -60,23 +60,25 @@ class SequenceSource:
             k: number of candidates for which the recall is measured.
         """
         self.model = model
-        self.items = model.item_vectors(content)
-        self._scorer: ExactScorer | ApproximateScorer = ExactScorer(self.items, allowed=sellable)
+        self.item_vectors = model.item_vectors(content)
+        self._scorer: ExactScorer | ApproximateScorer = ExactScorer(self.item_vectors, allowed=sellable)
         if recall is not None and sample is not None:
-            queries = model.user_vectors(sample[0], self.items, now=sample[1])
-            self._scorer = ApproximateScorer(self.items, queries, k, recall=recall, allowed=sellable)
+            queries = model.user_vectors(sample[0], self.item_vectors, now=sample[1])
+            self._scorer = ApproximateScorer(self.item_vectors, queries, k, recall=recall, allowed=sellable)
         self._cached_batch: tuple[UserBatch | None, FloatArray] = (None, np.zeros((0, 0), np.float32))
 
-    def vectors(self, users: UserBatch) -> FloatArray:
+    def encode_users(self, users: UserBatch) -> FloatArray:
         """Return the user vectors: (b, d), zeros without events; those of the last batch are cached for `score`."""
         if self._cached_batch[0] is not users:
             with_events = np.flatnonzero(users.histories.mask.any(axis=1))
-            out = np.zeros((len(users), self.items.shape[1]), np.float32)
+            out = np.zeros((len(users), self.item_vectors.shape[1]), np.float32)
             if len(with_events):
                 # A product of few rows is computed by another kernel: padding the batch keeps each user's vector the
                 # same whatever the size of the batch.
                 padded = np.resize(with_events, max(len(with_events), _MIN_ENCODE_BATCH))
-                encoded = self.model.user_vectors(take_histories(users.histories, padded), self.items, now=users.now)
+                encoded = self.model.user_vectors(
+                    take_histories(users.histories, padded), self.item_vectors, now=users.now
+                )
                 out[with_events] = encoded[: len(with_events)]
             self._cached_batch = (users, out)
         return self._cached_batch[1]
@@ -85,7 +87,7 @@ class SequenceSource:
         with_events = np.flatnonzero(users.histories.mask.any(axis=1))
         if not len(with_events):
             return Candidates.empty()
-        scores, rows = self._scorer.top_k(self.vectors(users)[with_events], k)
+        scores, rows = self._scorer.top_k(self.encode_users(users)[with_events], k)
         items = np.sort(np.where(rows >= 0, rows, np.iinfo(np.int64).max), axis=1, stable=True)
         by_item = np.argsort(np.where(rows >= 0, rows, np.iinfo(np.int64).max), axis=1, stable=True)
         score = np.take_along_axis(scores, by_item, axis=1)
@@ -95,9 +97,9 @@ class SequenceSource:
         return Candidates(user, items[is_item], score[is_item], np.zeros(m, np.int16), np.full(m, -1, np.int64))
 
     def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        vectors = self.vectors(users)
+        vectors = self.encode_users(users)
         out = np.empty(len(user), np.float32)
         for start in range(0, len(user), _PAIR_BATCH_SIZE):
             rows = slice(start, start + _PAIR_BATCH_SIZE)
-            out[rows] = np.einsum("md,md->m", vectors[user[rows]], self.items[item[rows]])
+            out[rows] = np.einsum("md,md->m", vectors[user[rows]], self.item_vectors[item[rows]])
         return out

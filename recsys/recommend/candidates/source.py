@@ -117,17 +117,17 @@ class CandidatePairs:
     def __len__(self) -> int:
         return len(self.user)
 
-    def take(self, kept: BoolArray) -> CandidatePairs:
+    def filter(self, mask: BoolArray) -> CandidatePairs:
         """Return the pairs where the mask (m,) is true."""
-        return CandidatePairs(self.user[kept], self.item[kept], self.proposed_by[kept], self.source_item[kept])
+        return CandidatePairs(self.user[mask], self.item[mask], self.proposed_by[mask], self.source_item[mask])
 
 
-def merge_candidates(candidates: Candidates, sources: int) -> CandidatePairs:
+def merge_candidates(candidates: Candidates, n_sources: int) -> CandidatePairs:
     """Merge the candidates of `n_sources` sources into distinct (user, product) pairs."""
     user, item = candidates.user, candidates.item
     first = np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])][: len(user)]
     pair = np.cumsum(first) - 1
-    shape = (int(first.sum()), sources)
+    shape = (int(first.sum()), n_sources)
     proposed_by, source_item = np.zeros(shape, np.bool_), np.full(shape, -1, np.int64)
     proposed_by[pair, candidates.source] = True
     source_item[pair, candidates.source] = candidates.source_item

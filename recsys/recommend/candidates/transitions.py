@@ -36,10 +36,10 @@ class TransitionSource:
         self,
         interactions: Interactions,
         *,
-        steps: int = 5,
+        max_steps: int = 5,
         half_life_days: float = 365.0,
-        neighbours: int = 300,
-        last: int = 20,
+        n_neighbours: int = 300,
+        max_history: int = 20,
         decay: float = 0.6,
     ) -> None:
         """Count the transitions.
@@ -52,20 +52,24 @@ class TransitionSource:
             max_history: most recent products of a user that are used.
             decay: factor on the weight for each further product back.
         """
-        self.last, self.decay = last, decay
-        self.neighbours = transition_shares(interactions, steps=steps, half_life_days=half_life_days, keep=neighbours)
+        self.max_history, self.decay = max_history, decay
+        self.neighbours = transition_shares(
+            interactions, max_steps=max_steps, half_life_days=half_life_days, n_neighbours=n_neighbours
+        )
 
     def retrieve(self, users: UserBatch, k: int) -> Candidates:
         return retrieve_neighbours(
-            build_user_profile(users.histories, last=self.last, decay=self.decay), self.neighbours, k
+            build_user_profile(users.histories, max_items=self.max_history, decay=self.decay), self.neighbours, k
         )
 
     def score(self, users: UserBatch, user: IntArray, item: IntArray) -> FloatArray:
-        profile = build_user_profile(users.histories, last=self.last, decay=self.decay)
+        profile = build_user_profile(users.histories, max_items=self.max_history, decay=self.decay)
         return score_pairs(profile, self.neighbours, len(users), user, item)
 
 
-def transition_shares(interactions: Interactions, *, steps: int, half_life_days: float, keep: int) -> sparse.csr_matrix:
+def transition_shares(
+    interactions: Interactions, *, max_steps: int, half_life_days: float, n_neighbours: int
+) -> sparse.csr_matrix:
     """Return (n, n) float32: row i holds each product's share of the weighted transitions from product i.
 
     At most `n_neighbours` per row, the largest; see `TransitionSource` for the other parameters.
@@ -81,7 +85,7 @@ def transition_shares(interactions: Interactions, *, steps: int, half_life_days:
     for n_ahead in range(1, min(_MAX_EVENTS_AHEAD, len(user) - 1) + 1):
         n_steps = step[n_ahead:] - step[:-n_ahead]
         same_user_other_item = (user[n_ahead:] == user[:-n_ahead]) & (item[n_ahead:] != item[:-n_ahead])
-        pairs = np.flatnonzero(same_user_other_item & (n_steps >= 1) & (n_steps <= steps))
+        pairs = np.flatnonzero(same_user_other_item & (n_steps >= 1) & (n_steps <= max_steps))
         if not len(pairs) and not (user[n_ahead:] == user[:-n_ahead]).any():
             break
         value = weight[pairs + n_ahead] / n_steps[pairs]
@@ -90,4 +94,4 @@ def transition_shares(interactions: Interactions, *, steps: int, half_life_days:
     row_sum = np.asarray(total.sum(axis=1)).ravel()
     share = entries.data / row_sum[entries.row]
     row, column = entries.row.astype(np.int64), entries.col.astype(np.int64)
-    return top_k_per_row(row, column, share.astype(np.float32), n, keep=keep)
+    return top_k_per_row(row, column, share.astype(np.float32), n, k=n_neighbours)

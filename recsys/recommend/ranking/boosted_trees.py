@@ -62,21 +62,21 @@ class BoostedTreesRanker:
             who have a hit among their candidates; the second is nan if it was not evaluated.
     """
 
-    blend: LinearRanker
-    text: str = field(repr=False)
+    linear: LinearRanker
+    model_text: str = field(repr=False)
     linear_weight: float
     importance: dict[str, float] = field(repr=False)
-    ndcg: tuple[float, float]
+    holdout_ndcg: tuple[float, float]
 
     @property
     def sources(self) -> tuple[str, ...]:
         """The candidate sources it was fitted for, in order."""
-        return self.blend.sources
+        return self.linear.sources
 
     @property
     def n_users(self) -> int:
         """Users it was fitted on."""
-        return self.blend.n_users
+        return self.linear.n_users
 
     def score(self, x: FloatArray) -> FloatArray:
         """Score each candidate, comparable within a user: (m,) float32."""
@@ -84,24 +84,24 @@ class BoostedTreesRanker:
             return np.zeros(0, np.float32)
         tree_score = np.asarray(self._booster.predict(x))
         return np.asarray(
-            tree_score + self.linear_weight * self.blend.score(x) if self.linear_weight else tree_score, np.float32
+            tree_score + self.linear_weight * self.linear.score(x) if self.linear_weight else tree_score, np.float32
         )
 
     def score_by_source(self, x: FloatArray) -> FloatArray:
         """Compute the part of the linear score that each source's own features contribute: (m, s) float32."""
-        return self.blend.score_by_source(x)
+        return self.linear.score_by_source(x)
 
     @cached_property
     def _booster(self) -> lightgbm.Booster:
         import lightgbm
 
         try:
-            booster = lightgbm.Booster(model_str=self.text)
+            booster = lightgbm.Booster(model_str=self.model_text)
         except lightgbm.basic.LightGBMError as error:
             raise ModelFolderError(
                 f"boosted-trees ranker: cannot be read ({error}); run 'recsys train ranker'"
             ) from error
-        if booster.feature_name() != list(self.blend.names):
+        if booster.feature_name() != list(self.linear.feature_names):
             raise ModelFolderError("boosted-trees ranker: fitted by another version; run 'recsys train ranker'")
         return booster
 
@@ -111,8 +111,8 @@ def fit_lambdamart(
     user: IntArray,
     bought: BoolArray,
     *,
-    blend: LinearRanker,
-    weigh: Callable[[BoolArray], LinearRanker] | None,
+    linear: LinearRanker,
+    fit_linear: Callable[[BoolArray], LinearRanker] | None,
     rounds: int,
     learning_rate: float,
     seed: int,
@@ -143,7 +143,12 @@ def fit_lambdamart(
     n_leaves = next((leaves for below_users, leaves in _LEAVES_BELOW_USERS if n_users < below_users), _MAX_LEAVES)
     params = {**_PARAMETERS, "num_leaves": n_leaves, "learning_rate": learning_rate, "seed": seed}
     data = lightgbm.Dataset(
-        x, bought.astype(np.int8), group=sizes, feature_name=list(blend.names), params=params, free_raw_data=False
+        x,
+        bought.astype(np.int8),
+        group=sizes,
+        feature_name=list(linear.feature_names),
+        params=params,
+        free_raw_data=False,
     )
     cv_booster: Any = lightgbm.cv(
         params,
@@ -157,16 +162,19 @@ def fit_lambdamart(
     for fold, booster in zip(folds, cv_booster.boosters, strict=True):
         rows = fold_of_row == fold
         tree_score[rows] = booster.predict(x[rows], num_iteration=cv_booster.best_iteration)
-        linear_score[rows] = weigh(~rows).score(x[rows]) if weigh else 0
+        linear_score[rows] = fit_linear(~rows).score(x[rows]) if fit_linear else 0
     evaluated = fold_of_row < len(folds)
     tree_score, linear_score = tree_score[evaluated], linear_score[evaluated]
     fold_user, hit = user[evaluated], bought[evaluated]
     ndcg_by_weight = {
         weight: ndcg(tree_score + weight * linear_score, fold_user, hit)
-        for weight in (_LINEAR_WEIGHTS if weigh else (0.0,))
+        for weight in (_LINEAR_WEIGHTS if fit_linear else (0.0,))
     }
     linear_weight = max(ndcg_by_weight, key=lambda weight: ndcg_by_weight[weight])
-    sum_ndcg, linear_ndcg = ndcg_by_weight[linear_weight], ndcg(linear_score, fold_user, hit) if weigh else float("nan")
+    sum_ndcg, linear_ndcg = (
+        ndcg_by_weight[linear_weight],
+        ndcg(linear_score, fold_user, hit) if fit_linear else float("nan"),
+    )
     n_evaluated = len(np.unique(fold_user))
     if sum_ndcg <= linear_ndcg:
         log.warning(
@@ -188,9 +196,11 @@ def fit_lambdamart(
     order = np.argsort(-gain, kind="stable")
     total_gain = max(float(gain.sum()), 1e-12)
     importance = {
-        blend.names[column]: round(float(gain[column]) / total_gain, 5) for column in order.tolist() if gain[column] > 0
+        linear.feature_names[column]: round(float(gain[column]) / total_gain, 5)
+        for column in order.tolist()
+        if gain[column] > 0
     }
-    return BoostedTreesRanker(blend, booster.model_to_string(), linear_weight, importance, (sum_ndcg, linear_ndcg))
+    return BoostedTreesRanker(linear, booster.model_to_string(), linear_weight, importance, (sum_ndcg, linear_ndcg))
 
 
 def ndcg(score: npt.NDArray[np.floating], user: IntArray, bought: BoolArray) -> float:

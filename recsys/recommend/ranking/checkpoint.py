@@ -19,7 +19,7 @@ _LINEAR_FILE, _TREES_FILE, _METRICS_FILE = "blend.json", "trees.txt", "metrics.j
 
 
 def save_ranker(
-    ranker: LinearRanker | BoostedTreesRanker, folder: Path, *, encoder: str, data_fingerprint: str, seed: int
+    ranker: LinearRanker | BoostedTreesRanker, folder: Path, *, encoder_version: str, data_fingerprint: str, seed: int
 ) -> Path:
     """Write a ranker to `folder/<version>` and point `folder/CURRENT` to it.
 
@@ -38,7 +38,7 @@ def save_ranker(
     version = hashlib.sha256("".join(digests[name] for name in sorted(digests)).encode()).hexdigest()[:12]
     manifest = {
         "version": version,
-        "encoder": encoder,
+        "encoder": encoder_version,
         "data_fingerprint": data_fingerprint,
         "seed": seed,
         "recsys": __version__,
@@ -88,7 +88,7 @@ def ranker_metrics(ranker: LinearRanker | BoostedTreesRanker) -> dict[str, objec
     """Return the ranker's metrics: kind, users and sources, for trees also weight, NDCG@10 and feature importance."""
     out: dict[str, object] = {"kind": "weights", "users": ranker.n_users, "sources": list(ranker.sources)}
     if isinstance(ranker, BoostedTreesRanker):
-        numbers = {"trees": ranker.ndcg[0], "weights": ranker.ndcg[1]}
+        numbers = {"trees": ranker.holdout_ndcg[0], "weights": ranker.holdout_ndcg[1]}
         # nan is not valid JSON
         json_numbers = {name: value if value == value else None for name, value in numbers.items()}
         out |= {"kind": "trees", "lean": ranker.linear_weight, "ndcg@10": json_numbers, "importance": ranker.importance}
@@ -104,5 +104,5 @@ def _serialize(ranker: LinearRanker | BoostedTreesRanker) -> dict[str, str]:
     """Return the text of each of the ranker's files, by name."""
     metrics = {_METRICS_FILE: json.dumps(ranker_metrics(ranker), indent=1)}
     if isinstance(ranker, BoostedTreesRanker):
-        return {_LINEAR_FILE: ranker.blend.to_json(), _TREES_FILE: ranker.text, **metrics}
+        return {_LINEAR_FILE: ranker.linear.to_json(), _TREES_FILE: ranker.model_text, **metrics}
     return {_LINEAR_FILE: ranker.to_json(), **metrics}

@@ -49,7 +49,9 @@ class DiversityReranker:
         self._content, self._diversity, self._calibration, self._codes = content, diversity, calibration, codes
 
     @staticmethod
-    def of(settings: RecommendSettings, catalogue: Catalogue, content: FloatArray) -> DiversityReranker | None:
+    def from_settings(
+        settings: RecommendSettings, catalogue: Catalogue, content: FloatArray
+    ) -> DiversityReranker | None:
         """Create the re-ranker of the settings; None if both weights are 0 (the ranker's order is kept).
 
         Raises:
@@ -85,8 +87,8 @@ class _PenalizedGain:
     def __init__(self, head: int, relevance: DoubleArray, penalties: list[_Penalty]) -> None:
         self.head, self._relevance, self._penalties = head, relevance, penalties
 
-    def value(self, place: int) -> DoubleArray:
-        return self._relevance - sum((penalty.cost(place) for penalty in self._penalties), np.zeros(()))
+    def value(self, position: int) -> DoubleArray:
+        return self._relevance - sum((penalty.cost(position) for penalty in self._penalties), np.zeros(()))
 
     def update(self, column: IntArray) -> None:
         # A candidate beyond the head does not change the penalties.

@@ -54,7 +54,7 @@ class FeatureExtractor:
             return np.zeros((0, len(feature_names([source.name for source in self._sources]))), np.float32)
         starts = np.searchsorted(pairs.user, np.arange(len(users) + 1))
         statistics = UserStatistics(users, self._products)
-        length, ever = statistics.length[pairs.user], self._products.ever[pairs.item]
+        length, ever = statistics.history_length[pairs.user], self._products.total_events[pairs.item]
         columns: list[FloatArray] = []
         latest = users.latest_event
         for index, source in enumerate(self._sources):
@@ -69,8 +69,8 @@ class FeatureExtractor:
                 relative * length,
                 relative * ever,
             ]
-        columns += self._products.of(pairs.item)
-        columns += statistics.of(pairs.user)
+        columns += self._products.product_features(pairs.item)
+        columns += statistics.user_features(pairs.user)
         columns += statistics.user_item_features(pairs.user, pairs.item)
         # Each feature is contiguous in memory: the linear ranker reads one feature at a time.
         return np.stack(columns, dtype=np.float32, casting="same_kind").T

@@ -18,7 +18,7 @@ from recsys.recommend.ranking.features import feature_names
 from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
 
 log = logging.getLogger(__name__)
-FORMAT = 2
+FORMAT_VERSION = 2
 """Version of the JSON format."""
 
 
@@ -39,7 +39,7 @@ class Ranker(Protocol):
         ...
 
 
-def rank_scores(ranker: Ranker, x: FloatArray, user: IntArray, real: BoolArray) -> FloatArray:
+def rank_scores(ranker: Ranker, x: FloatArray, user: IntArray, event_mask: BoolArray) -> FloatArray:
     """Score each candidate, comparable within a user; users without events get the order of `popular`.
 
     A ranker is fitted on users with a history. For the others, current popularity is the best order available: a
@@ -56,7 +56,7 @@ def rank_scores(ranker: Ranker, x: FloatArray, user: IntArray, real: BoolArray) 
     """
     score = ranker.score(x)
     if "popular" in ranker.sources:
-        cold = ~np.asarray(real.any(axis=1))[user]
+        cold = ~np.asarray(event_mask.any(axis=1))[user]
         score[cold] = x[cold, feature_names(ranker.sources).index("popular.place")]
     return score
 
@@ -75,7 +75,7 @@ class LinearRanker:
     """
 
     sources: tuple[str, ...]
-    names: tuple[str, ...]
+    feature_names: tuple[str, ...]
     mean: DoubleArray
     scale: DoubleArray
     weight: DoubleArray
@@ -104,19 +104,19 @@ class LinearRanker:
         return np.stack(parts, axis=1).astype(np.float32)
 
     def _source_columns(self, source: str) -> list[int]:
-        return [column for column, name in enumerate(self.names) if name.startswith(f"{source}.")]
+        return [column for column, name in enumerate(self.feature_names) if name.startswith(f"{source}.")]
 
     def to_json(self) -> str:
         """Serialise the ranker; `from_json` restores the same numbers."""
         return json.dumps(
             {
-                "format": FORMAT,
+                "format": FORMAT_VERSION,
                 "sources": list(self.sources),
                 "cases": self.n_users,
                 "features": [
                     {"name": name, "mean": mean, "scale": scale, "weight": weight}
                     for name, mean, scale, weight in zip(
-                        self.names, self.mean.tolist(), self.scale.tolist(), self.weight.tolist(), strict=True
+                        self.feature_names, self.mean.tolist(), self.scale.tolist(), self.weight.tolist(), strict=True
                     )
                 ],
             },
@@ -144,7 +144,7 @@ class LinearRanker:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ModelFolderError(f"linear ranker: cannot be read ({error}); run 'recsys train ranker'") from error
-        if document.get("format") != FORMAT or list(ranker.names) != feature_names(sources):
+        if document.get("format") != FORMAT_VERSION or list(ranker.feature_names) != feature_names(sources):
             raise ModelFolderError("linear ranker: fitted by another version; run 'recsys train ranker'")
         if not np.isfinite(numbers).all() or (ranker.scale <= 0).any():
             raise ModelFolderError(
@@ -174,9 +174,9 @@ def fit_conditional_logit(
     *,
     sources: Sequence[str],
     ridge: float = 3.0,
-    least_cases: int = 50,
-    most_cases: int = 6000,
-    negatives: int = 50,
+    min_users: int = 50,
+    max_users: int = 6000,
+    max_negatives: int = 50,
 ) -> LinearRanker:
     """Fit the weights by conditional logit: a bought candidate against all candidates of the user (McFadden 1974).
 
@@ -202,19 +202,19 @@ def fit_conditional_logit(
     x, user, bought = x[has_purchase], user[has_purchase], bought[has_purchase]
     _, user_index = np.unique(user, return_inverse=True)
     n_users = int(user_index.max(initial=-1)) + 1
-    if n_users < least_cases:
+    if n_users < min_users:
         log.warning(
             "ranker not fitted: only %d users bought one of their candidates in the window (at least %d are needed); "
             "using equal source weights",
             n_users,
-            least_cases,
+            min_users,
         )
         return equal_weights(sources)
-    row_mask = np.isin(user_index, np.linspace(0, n_users - 1, min(n_users, most_cases)).astype(np.int64))
-    row_mask &= sample_negatives(user_index, bought, negatives, np.random.default_rng(n_users))
+    row_mask = np.isin(user_index, np.linspace(0, n_users - 1, min(n_users, max_users)).astype(np.int64))
+    row_mask &= sample_negatives(user_index, bought, max_negatives, np.random.default_rng(n_users))
     x, bought = x[row_mask], bought[row_mask]
     _, user_index = np.unique(user_index[row_mask], return_inverse=True)
-    n_users = min(n_users, most_cases)
+    n_users = min(n_users, max_users)
     mean = x.mean(axis=0, dtype=np.float64)
     scale = x.std(axis=0, dtype=np.float64)
     scale[scale < 1e-6] = 1.0
@@ -234,10 +234,10 @@ def fit_conditional_logit(
     return LinearRanker(tuple(sources), tuple(feature_names(sources)), mean, scale, result.x, n_users)
 
 
-def sample_negatives(user: IntArray, bought: BoolArray, most: int, g: np.random.Generator) -> BoolArray:
+def sample_negatives(user: IntArray, bought: BoolArray, max_negatives: int, rng: np.random.Generator) -> BoolArray:
     """Select all bought rows and up to `max_negatives` random others of each user: (m,) bool mask."""
-    order = np.lexsort((g.random(len(user)), bought, user))
+    order = np.lexsort((rng.random(len(user)), bought, user))
     position = np.arange(len(order)) - np.searchsorted(user[order], user[order])
     out = np.empty(len(order), np.bool_)
-    out[order] = position < most
+    out[order] = position < max_negatives
     return out | bought

@@ -54,36 +54,38 @@ class ProductStatistics:
         np.minimum.at(first, item, time)
         np.maximum.at(last, item, time)
         last = np.where(last < first, now, last)
-        self.lately = np.log1p(recent_count).astype(np.float32)
-        self.ever = np.log1p(np.bincount(item, minlength=n)).astype(np.float32)
+        self.recent_events = np.log1p(recent_count).astype(np.float32)
+        self.total_events = np.log1p(np.bincount(item, minlength=n)).astype(np.float32)
         self.age = np.log1p(np.maximum(now - first, 0) / DAY).astype(np.float32)
-        self.quiet = np.log1p(np.maximum(now - last, 0) / DAY).astype(np.float32)
+        self.days_since_last = np.log1p(np.maximum(now - last, 0) / DAY).astype(np.float32)
         self.trend = (np.log1p(recent_count) - np.log1p(longer_count / 4)).astype(np.float32)
         self.price = _log_price(catalogue)
         self.brand, self.category = _column_codes(catalogue, schema.BRAND), _column_codes(catalogue, schema.CATEGORY)
-        self.group = _column_codes(catalogue, schema.GROUP_ID)
-        self.kin = self._variant_events(np.bincount(item, minlength=n))
+        self.variant_group = _column_codes(catalogue, schema.GROUP_ID)
+        self.variant_events = self._variant_events(np.bincount(item, minlength=n))
         self.season = self._seasonal_lift(item, time)
 
-    def of(self, item: IntArray) -> list[FloatArray]:
+    def product_features(self, item: IntArray) -> list[FloatArray]:
         """Return the columns of `features` that depend on the product alone."""
-        total_events = self.ever[item]
+        total_events = self.total_events[item]
         return [
-            self.lately[item],
+            self.recent_events[item],
             total_events,
             (total_events == 0).astype(np.float32),
             self.age[item],
-            self.quiet[item],
+            self.days_since_last[item],
             self.trend[item],
             np.nan_to_num(self.price[item]),
             self.season[item],
-            self.kin[item],
+            self.variant_events[item],
         ]
 
     def _variant_events(self, events: IntArray) -> FloatArray:
         """Return log(1 + events of a product's other variants), which informs about a product without events."""
-        total = np.bincount(self.group + 1, events, minlength=int(self.group.max(initial=-1)) + 2)
-        out: FloatArray = np.log1p(np.where(self.group >= 0, total[self.group + 1] - events, 0)).astype(np.float32)
+        total = np.bincount(self.variant_group + 1, events, minlength=int(self.variant_group.max(initial=-1)) + 2)
+        out: FloatArray = np.log1p(np.where(self.variant_group >= 0, total[self.variant_group + 1] - events, 0)).astype(
+            np.float32
+        )
         return out
 
     def _seasonal_lift(self, item: IntArray, time: IntArray) -> FloatArray:
@@ -114,7 +116,7 @@ class UserStatistics:
         histories = users.histories
         event_mask, items = histories.mask, histories.items
         count = event_mask.sum(axis=1)
-        self.length = np.log1p(count).astype(np.float32)
+        self.history_length = np.log1p(count).astype(np.float32)
         ordered = np.sort(np.where(event_mask, items, -1), axis=1)
         n_distinct = ((np.diff(ordered, axis=1) != 0) & (ordered[:, 1:] >= 0)).sum(axis=1) + (ordered[:, 0] >= 0)
         self._distinct_share = (n_distinct / np.maximum(count, 1)).astype(np.float32)
@@ -127,10 +129,10 @@ class UserStatistics:
             self._median_price[has_price] = np.nanmedian(price[has_price], axis=1)
             self._price_std[has_price] = np.nanstd(price[has_price], axis=1)
 
-    def of(self, user: IntArray) -> list[FloatArray]:
+    def user_features(self, user: IntArray) -> list[FloatArray]:
         """Return the columns of `features` that depend on the user alone."""
         columns = (
-            self.length,
+            self.history_length,
             self._distinct_share,
             self._days_away,
             np.nan_to_num(self._median_price),
@@ -151,8 +153,8 @@ class UserStatistics:
             *similarity,
             self._same_code_share(products.brand, user, item),
             self._same_code_share(products.category, user, item),
-            self._same_code_share(products.group, user, item),
-            self._same_code_recency(products.group, user, item),
+            self._same_code_share(products.variant_group, user, item),
+            self._same_code_recency(products.variant_group, user, item),
             price_gap,
             np.abs(price_gap),
             self._repeat_count(user, item),
@@ -207,8 +209,8 @@ def _column_codes(catalogue: Catalogue, column: str) -> IntArray:
     return category_codes(catalogue, column, setting="ranker")
 
 
-def build_product_statistics(held: SourceContext) -> ProductStatistics:
+def build_product_statistics(context: SourceContext) -> ProductStatistics:
     """Compute the statistics of the products at `now` of the context."""
     return ProductStatistics(
-        held.catalogue, held.interactions, held.content, now=held.now, days=held.recommend.popular_days
+        context.catalogue, context.interactions, context.content, now=context.now, days=context.recommend.popular_days
     )

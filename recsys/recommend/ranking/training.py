@@ -25,7 +25,7 @@ from recsys.recommend.ranking.features import FeatureExtractor, feature_names
 from recsys.recommend.ranking.linear import LinearRanker, equal_weights, fit_conditional_logit, sample_negatives
 from recsys.recommend.ranking.statistics import build_product_statistics
 from recsys.recommend.retrieval import retrieve_candidates
-from recsys.recommend.rules.rule_set import training_filters
+from recsys.recommend.rules.rule_set import build_training_filters
 from recsys.types import BoolArray, FloatArray, IntArray
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def _temporal_windows(
 
 
 def fit_ranker_on_holdout(
-    rehearsals: Sequence[tuple[HoldoutCases, SourceContext]],
+    windows: Sequence[tuple[HoldoutCases, SourceContext]],
     *,
     rule_settings: RuleSettings,
     ranker: RankerSettings,
@@ -114,11 +114,11 @@ def fit_ranker_on_holdout(
 
     Falls back to linear weights, with a warning, if too few users bought one of their candidates for trees.
     """
-    names = rehearsals[0][1].recommend.sources
+    names = windows[0][1].recommend.sources
     parts, user_offset = [], 0
-    for index, (cases, context) in enumerate(rehearsals):
+    for index, (cases, context) in enumerate(windows):
         x, user, bought = build_examples(
-            cases, context, rule_settings=rule_settings, ranker=ranker, g=np.random.default_rng((seed, 5, index))
+            cases, context, rule_settings=rule_settings, ranker=ranker, rng=np.random.default_rng((seed, 5, index))
         )
         parts.append((x, user + user_offset, bought))
         user_offset += len(cases)
@@ -160,14 +160,14 @@ def fit_from_examples(
 
     def fit_linear(rows: BoolArray) -> LinearRanker:
         # All users together are enough for weights; a fold may have fewer and must not fall back to equal ones.
-        return fit_conditional_logit(x[rows], user[rows], bought[rows], sources=names, least_cases=1)
+        return fit_conditional_logit(x[rows], user[rows], bought[rows], sources=names, min_users=1)
 
     boosted = fit_lambdamart(
         x,
         user,
         bought,
-        blend=linear,
-        weigh=None if ranker.kind == "trees" else fit_linear,
+        linear=linear,
+        fit_linear=None if ranker.kind == "trees" else fit_linear,
         rounds=ranker.trees,
         learning_rate=ranker.learning_rate,
         seed=seed,
@@ -177,11 +177,11 @@ def fit_from_examples(
 
 def build_examples(
     cases: HoldoutCases,
-    held: SourceContext,
+    context: SourceContext,
     *,
     rule_settings: RuleSettings,
     ranker: RankerSettings,
-    g: np.random.Generator,
+    rng: np.random.Generator,
 ) -> tuple[FloatArray, IntArray, BoolArray]:
     """Build training examples from the candidates of every case that bought one of its candidates.
 
@@ -191,26 +191,28 @@ def build_examples(
     Returns:
         x (m, f) float32 features; user (m,) position of the case; bought (m,) bool.
     """
-    names = held.recommend.sources
-    sources = create_sources(names, held)
-    filters = training_filters(rule_settings, held.interactions, sources=names, sellable=held.catalogue.sellable)
-    extractor = FeatureExtractor(sources, build_product_statistics(held))
-    n = len(held.catalogue)
+    names = context.recommend.sources
+    sources = create_sources(names, context)
+    filters = build_training_filters(
+        rule_settings, context.interactions, sources=names, sellable=context.catalogue.sellable
+    )
+    extractor = FeatureExtractor(sources, build_product_statistics(context))
+    n = len(context.catalogue)
     feature_parts = [np.zeros((0, len(feature_names(names))), np.float32)]
     user_parts, bought_parts = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
     with_events = np.flatnonzero(cases.histories.mask.any(axis=1))
     for start in range(0, len(with_events), _USER_BATCH_SIZE):
         positions = with_events[start : start + _USER_BATCH_SIZE]
         batch = cases.take(positions)
-        users = UserBatch(batch.histories, held.now)
+        users = UserBatch(batch.histories, context.now)
         pairs = retrieve_candidates(sources, users, ranker.candidates, filters)
         target_keys = np.concatenate([index * n + targets for index, targets in enumerate(batch.targets)])
         bought = np.isin(pairs.user * n + pairs.item, target_keys)
         # Users without a bought candidate carry no information about the order of candidates.
         has_hit = np.isin(pairs.user, np.unique(pairs.user[bought]))
-        hit_pairs, bought = pairs.take(has_hit), bought[has_hit]
+        hit_pairs, bought = pairs.filter(has_hit), bought[has_hit]
         x = extractor.transform(hit_pairs, users)  # before sampling: ranks and shares count all candidates
-        sampled = sample_negatives(hit_pairs.user, bought, ranker.negatives, g)
+        sampled = sample_negatives(hit_pairs.user, bought, ranker.negatives, rng)
         feature_parts.append(x[sampled])
         user_parts.append(positions[hit_pairs.user[sampled]])
         bought_parts.append(bought[sampled])

@@ -20,7 +20,14 @@ _MAX_PAIRS = 1_000_000
 
 
 def backfill(
-    lists: Recommendations, k: int, *, users: int, order: IntArray, barred: Callable[[], IntArray], n: int, source: int
+    recommendations: Recommendations,
+    k: int,
+    *,
+    n_users: int,
+    popular_items: IntArray,
+    excluded: Callable[[], IntArray],
+    n_items: int,
+    popular_source: int,
 ) -> Recommendations:
     """Append the first products of `popular_items` that are neither in a short list nor excluded for its user.
 
@@ -34,18 +41,21 @@ def backfill(
         n_items: products of the catalogue.
         popular_source: position of `popular` among the sources, for the reasons.
     """
-    n_missing = k - np.bincount(lists.user, minlength=users)
+    n_missing = k - np.bincount(recommendations.user, minlength=n_users)
     short_users = np.flatnonzero(n_missing > 0)
     if not len(short_users):
-        return lists
-    blocked = np.unique(np.concatenate([lists.user * n + lists.item, barred()]))
-    user, item, position = _first_allowed(order, blocked, short_users, n_missing[short_users], k, n)
-    min_score = np.full(users, np.inf)
-    np.minimum.at(min_score, lists.user, lists.score)
+        return recommendations
+    blocked = np.unique(np.concatenate([recommendations.user * n_items + recommendations.item, excluded()]))
+    user, item, position = _first_allowed(popular_items, blocked, short_users, n_missing[short_users], k, n_items)
+    min_score = np.full(n_users, np.inf)
+    np.minimum.at(min_score, recommendations.user, recommendations.score)
     score = (np.where(np.isfinite(min_score), min_score, 0.0)[user] - _SCORE_STEP * position).astype(np.float32)
     no_index = np.full(len(user), -1, np.int64)
-    return Recommendations.sorted(
-        [lists, Recommendations(user, position, item, score, np.full_like(no_index, source), no_index, no_index)]
+    return Recommendations.merge(
+        [
+            recommendations,
+            Recommendations(user, position, item, score, np.full_like(no_index, popular_source), no_index, no_index),
+        ]
     )
 
 

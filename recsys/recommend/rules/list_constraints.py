@@ -13,7 +13,7 @@ import numpy as np
 
 from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
 
-BEYOND, SPARE, CAPPED = 1, 2, 4
+BEYOND_HEAD, RESERVED, ABOVE_CAP = 1, 2, 4
 """Bits of a candidate's tier; candidates of a larger tier are selected later: beyond the head that the marginal gain
 covers, in a position reserved for a new product, over a cap."""
 
@@ -33,12 +33,12 @@ class RankedPool:
     score: FloatArray
 
     @staticmethod
-    def of(user: IntArray, item: IntArray, score: FloatArray, *, users: int) -> RankedPool:
+    def from_candidates(user: IntArray, item: IntArray, score: FloatArray, *, n_users: int) -> RankedPool:
         """Arrange flat candidates of `n_users` users in a table."""
         order = np.lexsort((item, -score, user))
         by_user = user[order]
         rank = np.arange(len(order)) - np.searchsorted(by_user, by_user)
-        shape = (users, int(rank.max(initial=-1)) + 1)
+        shape = (n_users, int(rank.max(initial=-1)) + 1)
         row, items = np.full(shape, -1, np.int64), np.zeros(shape, np.int64)
         scores = np.full(shape, -np.inf, np.float32)
         row[by_user, rank], items[by_user, rank], scores[by_user, rank] = order, item[order], score[order]
@@ -48,11 +48,11 @@ class RankedPool:
 class ConstraintState(Protocol):
     """State of a constraint while the lists of a batch of users are filled, position by position."""
 
-    def barred(self, place: int) -> BoolArray:
+    def blocked_mask(self, position: int) -> BoolArray:
         """Mark candidates that must not take this position (0 = the first) while others can: (b, c) bool."""
         ...
 
-    def took(self, column: IntArray) -> None:
+    def update(self, column: IntArray) -> None:
         """Record the candidate selected for each user: (b,) column, -1 = none is left."""
         ...
 
@@ -66,7 +66,7 @@ class ListConstraint(Protocol):
         ...
 
     @property
-    def weight(self) -> int:
+    def tier(self) -> int:
         """The tier bit of a candidate it blocks: CAPPED or SPARE."""
         ...
 
@@ -80,7 +80,7 @@ class MarginalGain(Protocol):
 
     head: int
 
-    def value(self, place: int) -> DoubleArray:
+    def value(self, position: int) -> DoubleArray:
         """Compute the gain of each candidate of the head, between -1000 and 1000: (b, head)."""
         ...
 
@@ -92,11 +92,11 @@ class MarginalGain(Protocol):
 class MaxPerValue:
     """At most `max_count` products per value of a column; products without a value are not capped."""
 
-    weight = CAPPED
+    tier = ABOVE_CAP
 
-    def __init__(self, column: str, most: int, codes: IntArray) -> None:
+    def __init__(self, column: str, max_count: int, codes: IntArray) -> None:
         """Take the code (n,) of each product's value, -1 = none."""
-        self.name, self._max_count, self._codes = f"caps.{column}", most, codes
+        self.name, self._max_count, self._codes = f"caps.{column}", max_count, codes
 
     def begin(self, pool: RankedPool, _: int) -> ConstraintState:
         return _CapState(self._codes[pool.item], self._max_count)
@@ -107,10 +107,10 @@ class _CapState:
         self._codes, self._max_count = codes, max_count
         self._count = np.zeros(codes.shape, np.int32)
 
-    def barred(self, _: int) -> BoolArray:
+    def blocked_mask(self, _: int) -> BoolArray:
         return np.asarray(self._count >= self._max_count, np.bool_)
 
-    def took(self, column: IntArray) -> None:
+    def update(self, column: IntArray) -> None:
         self._count += same_value_mask(self._codes, column)
 
 
@@ -122,13 +122,13 @@ class MinNewProducts:
         new_mask: (n,) bool, the new products.
     """
 
-    name, weight = "min_new", SPARE
+    name, tier = "min_new", RESERVED
 
-    def __init__(self, least: int, new: BoolArray) -> None:
-        self.least, self.new = least, new
+    def __init__(self, min_count: int, new_mask: BoolArray) -> None:
+        self.min_count, self.new_mask = min_count, new_mask
 
     def begin(self, pool: RankedPool, k: int) -> ConstraintState:
-        return _ReserveState(self.new[pool.item], min(self.least, k), k)
+        return _ReserveState(self.new_mask[pool.item], min(self.min_count, k), k)
 
 
 class _ReserveState:
@@ -136,11 +136,11 @@ class _ReserveState:
         self._new_mask, self._k = new_mask, k
         self._n_missing = np.full(len(new_mask), min_count, np.int64)
 
-    def barred(self, place: int) -> BoolArray:
-        must_be_new = (self._n_missing > 0) & (self._n_missing >= self._k - place)
+    def blocked_mask(self, position: int) -> BoolArray:
+        must_be_new = (self._n_missing > 0) & (self._n_missing >= self._k - position)
         return np.asarray(must_be_new[:, None] & ~self._new_mask, np.bool_)
 
-    def took(self, column: IntArray) -> None:
+    def update(self, column: IntArray) -> None:
         self._n_missing -= (column >= 0) & self._new_mask[np.arange(len(column)), np.maximum(column, 0)]
 
 
@@ -162,11 +162,13 @@ class Selection:
     """
 
     column: IntArray
-    over: int
-    moved: Mapping[str, int]
+    n_over_cap: int
+    moved_counts: Mapping[str, int]
 
 
-def select_greedy(pool: RankedPool, k: int, *, rules: Sequence[ListConstraint], gain: MarginalGain | None) -> Selection:
+def select_greedy(
+    pool: RankedPool, k: int, *, constraints: Sequence[ListConstraint], gain: MarginalGain | None
+) -> Selection:
     """Greedily fill each list position by position, vectorised over users.
 
     Each position goes to the candidate with the largest gain, without `gain` to the one with the highest score. A
@@ -176,31 +178,31 @@ def select_greedy(pool: RankedPool, k: int, *, rules: Sequence[ListConstraint], 
     users, columns = np.arange(b), np.arange(width)
     selected = np.full((b, k), -1, np.int64)
     available, within_caps = pool.row >= 0, np.zeros((b, width), np.bool_)
-    states = [(rule, rule.begin(pool, k), np.zeros((b, min(k, width)), np.bool_)) for rule in rules]
+    states = [(rule, rule.begin(pool, k), np.zeros((b, min(k, width)), np.bool_)) for rule in constraints]
     n_over_cap = 0
     for position in range(min(k, width)):
         tier = np.zeros((b, width), np.int64)
         for rule, state, ever_blocked in states:
-            blocked = state.barred(position) & available
+            blocked = state.blocked_mask(position) & available
             ever_blocked |= blocked[:, :k]
-            tier |= blocked * rule.weight
+            tier |= blocked * rule.tier
         if gain is not None:
-            tier[:, gain.head :] |= BEYOND
+            tier[:, gain.head :] |= BEYOND_HEAD
         # A user without a new candidate left fills the position as if it were not reserved.
-        min_tier = np.where(available, tier, CAPPED).min(axis=1)
-        tier -= (tier & SPARE) * ((min_tier >= SPARE) & (min_tier < CAPPED))[:, None]
+        min_tier = np.where(available, tier, ABOVE_CAP).min(axis=1)
+        tier -= (tier & RESERVED) * ((min_tier >= RESERVED) & (min_tier < ABOVE_CAP))[:, None]
         key = -(tier * 1e9 + columns)
         if gain is not None:
             key[:, : gain.head] = np.where(tier[:, : gain.head] > 0, key[:, : gain.head], gain.value(position))
         best = np.where(available, key, -np.inf).argmax(axis=1)
         has_candidate = available[users, best]
-        over_cap = tier[users, best] >= CAPPED
+        over_cap = tier[users, best] >= ABOVE_CAP
         n_over_cap += int((has_candidate & over_cap).sum())
         within_caps[users[has_candidate & ~over_cap], best[has_candidate & ~over_cap]] = True
         available[users[has_candidate], best[has_candidate]] = False
         selected[:, position] = column = np.where(has_candidate, best, -1)
         for _, state, _ in states:
-            state.took(column)
+            state.update(column)
         if gain is not None:
             gain.update(column)
     moved = {rule.name: int((ever_blocked & ~within_caps[:, :k]).sum()) for rule, _, ever_blocked in states}

@@ -35,15 +35,15 @@ class PriceRangeFilter:
 
     def keep_mask(self, pairs: CandidatePairs, histories: Histories) -> BoolArray:
         """Return which pairs stay: (m,) bool."""
-        median, price = self.medians(histories)[pairs.user], self._prices[pairs.item]
+        median, price = self.median_prices(histories)[pairs.user], self._prices[pairs.item]
         # Unknown prices are NaN, and comparisons with NaN are false.
         return ~((price < median / self._factor) | (price > median * self._factor))
 
-    def excluded_items(self, _: Histories) -> IntArray:
+    def excluded_pairs(self, _: Histories) -> IntArray:
         """Return no pairs: the rule is soft."""
         return np.zeros(0, np.int64)
 
-    def medians(self, histories: Histories) -> DoubleArray:
+    def median_prices(self, histories: Histories) -> DoubleArray:
         """Compute the median price of each user's purchases: (b,), NaN where none has a price above 0."""
         keys = purchased_pairs(histories, self._interactions)
         user, price = keys // self._interactions.n_items, self._prices[keys % self._interactions.n_items]
@@ -58,7 +58,7 @@ class PriceRangeFilter:
         return out
 
 
-def prices_of(catalogue: Catalogue) -> DoubleArray:
+def comparable_prices(catalogue: Catalogue) -> DoubleArray:
     """Return each product's price: (n,) float64, NaN where there is none; warn if there are several currencies."""
     frame = catalogue.frame
     has_currency = {schema.PRICE, schema.CURRENCY} <= set(frame.columns)

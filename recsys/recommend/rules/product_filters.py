@@ -15,7 +15,7 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.interactions import Histories
 from recsys.errors import ConfigError, DataContractError, suggestion
 from recsys.recommend.candidates.source import CandidatePairs
-from recsys.recommend.rules.price_filter import prices_of
+from recsys.recommend.rules.price_filter import comparable_prices
 from recsys.types import BoolArray, IntArray
 
 logger = logging.getLogger(__name__)
@@ -29,14 +29,14 @@ class ProductFilter:
         allowed_mask: (n,) bool, products that may be recommended.
     """
 
-    def __init__(self, name: str, allowed: BoolArray) -> None:
-        self.name, self.allowed = name, allowed
+    def __init__(self, name: str, allowed_mask: BoolArray) -> None:
+        self.name, self.allowed_mask = name, allowed_mask
 
     def keep_mask(self, pairs: CandidatePairs, _: Histories) -> BoolArray:
         """Return which pairs stay: (m,) bool."""
-        return self.allowed[pairs.item]
+        return self.allowed_mask[pairs.item]
 
-    def excluded_items(self, _: Histories) -> IntArray:
+    def excluded_pairs(self, _: Histories) -> IntArray:
         """Return no pairs: the backfill takes products of `allowed_products` only."""
         return np.zeros(0, np.int64)
 
@@ -49,7 +49,7 @@ def build_product_filters(settings: RuleSettings, catalogue: Catalogue) -> list[
     if settings.include:
         filters.append(ProductFilter("include", _id_mask("include", settings.include, catalogue)))
     if settings.price_min or settings.price_max:
-        price = prices_of(catalogue)
+        price = comparable_prices(catalogue)
         if np.isnan(price).all():
             logger.warning("rules.price_min and price_max do nothing: no product has a price")
         # A product without a price stays: comparisons with NaN are false.
@@ -60,7 +60,7 @@ def build_product_filters(settings: RuleSettings, catalogue: Catalogue) -> list[
     return filters
 
 
-def allowed_products(made: Sequence[ProductFilter], catalogue: Catalogue) -> BoolArray:
+def allowed_products(filters: Sequence[ProductFilter], catalogue: Catalogue) -> BoolArray:
     """Return the products that are sellable and pass all filters: (n,) bool; search and backfill use only these.
 
     Raises:
@@ -73,8 +73,8 @@ def allowed_products(made: Sequence[ProductFilter], catalogue: Catalogue) -> Boo
             f"the rules leave no product: none of the {len(catalogue)} products is available; ingest products that are"
         )
     counts = [f"{int(allowed_mask.sum())} of {len(catalogue)} products are available"]
-    for rule in made:
-        allowed_mask &= rule.allowed
+    for rule in filters:
+        allowed_mask &= rule.allowed_mask
         if rule.name != "available_only":
             counts.append(f"{int(allowed_mask.sum())} after {rule.name}")
     if not allowed_mask.any():

@@ -19,17 +19,17 @@ from recsys.recommend.candidates.source import CandidatePairs
 from recsys.types import BoolArray, DoubleArray, IntArray
 
 logger = logging.getLogger(__name__)
-OTHERS = "*"
+OTHER_CATEGORIES = "*"
 """Key in `replenish_days` for every category without an entry, and for products without a category."""
 
 
 class PurchasedFilter:
-    """The rule `seen`: removes products the user has bought, always or unless `repurchase` retrieved them."""
+    """The rule `seen`: removes products the user has bought, always or unless `repurchase_source` retrieved them."""
 
     name = "seen"
 
     def __init__(
-        self, interactions: Interactions, *, repurchase: int | None, replenished: BoolArray | None = None
+        self, interactions: Interactions, *, repurchase_source: int | None, replenishable: BoolArray | None = None
     ) -> None:
         """Set up the rule.
 
@@ -38,16 +38,20 @@ class PurchasedFilter:
             repurchase_source: position of the source whose candidates stay; None = none stay.
             replenishable: (n,) bool, products that `ReplenishmentFilter` decides about instead.
         """
-        self._interactions, self._repurchase_source, self._replenishable = interactions, repurchase, replenished
+        self._interactions, self._repurchase_source, self._replenishable = (
+            interactions,
+            repurchase_source,
+            replenishable,
+        )
 
     def keep_mask(self, pairs: CandidatePairs, histories: Histories) -> BoolArray:
         """Return which pairs stay: (m,) bool."""
-        purchased = np.isin(pairs.user * self._interactions.n_items + pairs.item, self.excluded_items(histories))
+        purchased = np.isin(pairs.user * self._interactions.n_items + pairs.item, self.excluded_pairs(histories))
         if self._repurchase_source is None:
             return ~purchased
         return ~purchased | pairs.proposed_by[:, self._repurchase_source]
 
-    def excluded_items(self, histories: Histories) -> IntArray:
+    def excluded_pairs(self, histories: Histories) -> IntArray:
         """Return each user's purchases, as position * n + product."""
         keys = purchased_pairs(histories, self._interactions)
         return keys if self._replenishable is None else keys[~self._replenishable[keys % self._interactions.n_items]]
@@ -64,9 +68,9 @@ class ReplenishmentFilter:
 
     def keep_mask(self, pairs: CandidatePairs, histories: Histories) -> BoolArray:
         """Return which pairs stay: (m,) bool."""
-        return ~np.isin(pairs.user * self._interactions.n_items + pairs.item, self.excluded_items(histories))
+        return ~np.isin(pairs.user * self._interactions.n_items + pairs.item, self.excluded_pairs(histories))
 
-    def excluded_items(self, histories: Histories) -> IntArray:
+    def excluded_pairs(self, histories: Histories) -> IntArray:
         """Return each user's purchases that are too recent, as position * n + product."""
         key, time = purchase_times(histories, self._interactions)
         order = np.lexsort((time, key))
@@ -112,10 +116,10 @@ def replenishment_days(replenish: Mapping[str, float], catalogue: Catalogue) -> 
     frame = catalogue.frame
     categories = frame[schema.CATEGORY].to_list() if schema.CATEGORY in frame.columns else [None] * len(catalogue)
     known_names = {name for name in categories if name is not None}
-    for name in sorted(set(replenish) - known_names - {OTHERS}):
+    for name in sorted(set(replenish) - known_names - {OTHER_CATEGORIES}):
         hint = suggestion(name, known_names)
         logger.warning("rules.replenish_days: no product has the category '%s'%s", name, hint)
-    default_days = replenish.get(OTHERS, np.nan)
+    default_days = replenish.get(OTHER_CATEGORIES, np.nan)
     return np.array(
         [default_days if name is None else replenish.get(name, default_days) for name in categories], np.float64
     )

@@ -18,7 +18,7 @@ from recsys.data.interactions import Histories, Interactions
 from recsys.data.product_columns import category_codes, new_product_mask
 from recsys.recommend.candidates.source import CandidatePairs
 from recsys.recommend.rules.list_constraints import ListConstraint, MaxPerValue, MinNewProducts
-from recsys.recommend.rules.price_filter import PriceRangeFilter, prices_of
+from recsys.recommend.rules.price_filter import PriceRangeFilter, comparable_prices
 from recsys.recommend.rules.product_filters import ProductFilter, allowed_products, build_product_filters
 from recsys.recommend.rules.purchase_filters import (
     PurchasedFilter,
@@ -40,7 +40,7 @@ class CandidateFilter(Protocol):
         """Return which pairs stay: (m,) bool."""
         ...
 
-    def excluded_items(self, histories: Histories) -> IntArray:
+    def excluded_pairs(self, histories: Histories) -> IntArray:
         """Return the pairs that the backfill must not add, as position * n + product; none if the rule is soft."""
         ...
 
@@ -64,20 +64,20 @@ class RuleSet:
     """
 
     filters: Sequence[CandidateFilter]
-    lists: Sequence[ListConstraint]
-    allowed: BoolArray
+    list_constraints: Sequence[ListConstraint]
+    allowed_mask: BoolArray
 
     @property
-    def products(self) -> list[ProductFilter]:
+    def product_filters(self) -> list[ProductFilter]:
         """The rules that depend on the product alone."""
         return [rule for rule in self.filters if isinstance(rule, ProductFilter)]
 
-    def barred(self, histories: Histories) -> IntArray:
+    def excluded_pairs(self, histories: Histories) -> IntArray:
         """Return the pairs of allowed products that the backfill must not add: position * n + product, unsorted."""
-        return np.concatenate([np.zeros(0, np.int64), *(rule.excluded_items(histories) for rule in self.filters)])
+        return np.concatenate([np.zeros(0, np.int64), *(rule.excluded_pairs(histories) for rule in self.filters)])
 
 
-def training_filters(
+def build_training_filters(
     settings: RuleSettings, interactions: Interactions, *, sources: Sequence[str], sellable: BoolArray
 ) -> list[CandidateFilter]:
     """Build the filters that apply while the ranker is fitted: `available_only` and `seen`.
@@ -113,7 +113,7 @@ def build_rules(
         filters.append(ReplenishmentFilter(interactions, days=days, now=now))
     if settings.price_factor:
         factor = settings.price_factor
-        filters.append(PriceRangeFilter(interactions, prices=prices_of(catalogue), factor=factor))
+        filters.append(PriceRangeFilter(interactions, prices=comparable_prices(catalogue), factor=factor))
     constraints: list[ListConstraint] = [
         MaxPerValue(column, max_count, category_codes(catalogue, column, setting="rules.caps"))
         for column, max_count in settings.caps.items()
@@ -130,4 +130,4 @@ def _build_purchased_filter(
     if settings.seen == "allow":
         return []
     source = list(sources).index("repurchase") if settings.seen == "repurchase" and "repurchase" in sources else None
-    return [PurchasedFilter(interactions, repurchase=source, replenished=replenishable)]
+    return [PurchasedFilter(interactions, repurchase_source=source, replenishable=replenishable)]

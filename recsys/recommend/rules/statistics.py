@@ -34,40 +34,40 @@ class RuleStats:
     """
 
     def __init__(self, rules: RuleSet) -> None:
-        self._min_new = next((rule for rule in rules.lists if isinstance(rule, MinNewProducts)), None)
-        self.excluded = {rule.name: int((~rule.allowed).sum()) for rule in rules.products}
-        self.filtered = Counter({rule.name: 0 for rule in rules.filters})
-        self.moved = Counter({rule.name: 0 for rule in rules.lists})
-        self.filled = Counter({OVER_CAP: 0, POPULAR: 0})
-        self.lists = self.new_missing = self.short = self.empty = 0
+        self._min_new = next((rule for rule in rules.list_constraints if isinstance(rule, MinNewProducts)), None)
+        self.excluded_products = {rule.name: int((~rule.allowed_mask).sum()) for rule in rules.product_filters}
+        self.filtered_pairs = Counter({rule.name: 0 for rule in rules.filters})
+        self.moved_products = Counter({rule.name: 0 for rule in rules.list_constraints})
+        self.filled_positions = Counter({OVER_CAP: 0, POPULAR: 0})
+        self.n_lists = self.new_missing = self.short_lists = self.empty_lists = 0
 
-    def chosen(self, choice: Selection) -> None:
+    def add_selection(self, selection: Selection) -> None:
         """Add the counts of a selection under the list constraints."""
-        self.moved.update(choice.moved)
-        self.filled[OVER_CAP] += choice.over
+        self.moved_products.update(selection.moved_counts)
+        self.filled_positions[OVER_CAP] += selection.n_over_cap
 
-    def made(self, lists: Recommendations, users: int, k: int, *, popular: int) -> None:
+    def add_recommendations(self, recommendations: Recommendations, n_users: int, k: int, *, n_backfilled: int) -> None:
         """Add finished lists of `n_users` users; `n_backfilled` of their positions are popular products."""
-        lengths = np.bincount(lists.user, minlength=users)
-        self.lists += users
-        self.filled[POPULAR] += popular
-        self.short += int((lengths < k).sum())
-        self.empty += int((lengths == 0).sum())
+        lengths = np.bincount(recommendations.user, minlength=n_users)
+        self.n_lists += n_users
+        self.filled_positions[POPULAR] += n_backfilled
+        self.short_lists += int((lengths < k).sum())
+        self.empty_lists += int((lengths == 0).sum())
         if self._min_new is not None:
-            n_new = np.bincount(lists.user, self._min_new.new[lists.item], minlength=users)
-            self.new_missing += int(np.maximum(min(self._min_new.least, k) - n_new, 0).sum())
+            n_new = np.bincount(recommendations.user, self._min_new.new_mask[recommendations.item], minlength=n_users)
+            self.new_missing += int(np.maximum(min(self._min_new.min_count, k) - n_new, 0).sum())
 
     def to_dict(self) -> dict[str, Any]:
         """Return all counts, for the run's metrics."""
         return {
-            "lists": self.lists,
-            "products_barred": self.excluded,
-            "pairs_struck": dict(self.filtered),
-            "places_moved": dict(self.moved),
-            "places_filled": dict(self.filled),
+            "lists": self.n_lists,
+            "products_barred": self.excluded_products,
+            "pairs_struck": dict(self.filtered_pairs),
+            "places_moved": dict(self.moved_products),
+            "places_filled": dict(self.filled_positions),
             "new_missing": self.new_missing,
-            "lists_short": self.short,
-            "lists_empty": self.empty,
+            "lists_short": self.short_lists,
+            "lists_empty": self.empty_lists,
         }
 
 
@@ -85,7 +85,7 @@ def merge_rule_stats(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def rows(document: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+def rule_stats_rows(document: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     """Return rows of rule, description of the count, count; none for an empty document."""
     if not document:
         return []
@@ -104,7 +104,7 @@ def rows(document: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     ]
 
 
-def warnings(document: Mapping[str, Any]) -> list[str]:
+def rule_stats_warnings(document: Mapping[str, Any]) -> list[str]:
     """Return warnings about rules that could not be met."""
     messages = []
     if document.get("new_missing"):

@@ -18,7 +18,7 @@ from scipy.special import expit, log_expit, log_softmax, logit
 
 from recsys.types import BoolArray, DoubleArray, FloatArray, IntArray
 
-Words = csr_array
+WordFeatures = csr_array
 """Word features, (n, w) float32, sparse."""
 
 BINS: Final = 10
@@ -38,7 +38,7 @@ class AttributeFeatures:
     """Features of n products: `dense` (n, e) vectors and `words` (n, w), sparse."""
 
     dense: FloatArray
-    words: Words
+    words: WordFeatures
 
     def parts(self, rows: IntArray) -> tuple[Any, Any]:
         """Return both features of some products."""
@@ -57,18 +57,24 @@ class LogisticExperts:
     """
 
     def __init__(
-        self, evidence: AttributeFeatures, truth: BoolArray, rows: IntArray, *, several: bool, g: np.random.Generator
+        self,
+        features: AttributeFeatures,
+        truth: BoolArray,
+        rows: IntArray,
+        *,
+        multi_label: bool,
+        g: np.random.Generator,
     ) -> None:
         """Fit the experts.
 
         Args:
-            evidence: features of n products.
+            features: features of n products.
             truth: (n, V) bool, the values they have.
             rows: products to fit on.
-            several: whether a product may have several values.
+            multi_label: whether a product may have several values.
             g: random generator of the sample where there are too many products.
         """
-        self._several = several
+        self._several = multi_label
         fit_rows = rows[truth[rows].any(1)]
         if len(fit_rows) > _MAX_FIT:
             fit_rows = np.sort(g.choice(fit_rows, _MAX_FIT, replace=False))
@@ -78,18 +84,18 @@ class LogisticExperts:
         self._models: list[Any] = []
         if len(self._fitted_values) > 1:
             labels: Any = truth[fit_rows][:, self._fitted_values]
-            labels = labels.astype(np.int64) if several else labels.argmax(1)
-            for inputs, inverse_ridge in zip(evidence.parts(fit_rows), _INVERSE_RIDGE, strict=True):
-                self._models.append(_fit_expert(inputs, labels, inverse_ridge, several=several))
+            labels = labels.astype(np.int64) if multi_label else labels.argmax(1)
+            for inputs, inverse_ridge in zip(features.parts(fit_rows), _INVERSE_RIDGE, strict=True):
+                self._models.append(_fit_expert(inputs, labels, inverse_ridge, several=multi_label))
 
-    def scores(self, evidence: AttributeFeatures, rows: IntArray) -> FloatArray:
+    def scores(self, features: AttributeFeatures, rows: IntArray) -> FloatArray:
         """Return the scores of both experts for every value: (2, m, V).
 
         Scores are log-probabilities, or log-odds where a product may have several values.
         """
         out = np.full((2, len(rows), self._n_values), -_MAX_LOG_ODDS, np.float32)
         out[:, :, self._fitted_values] = 0.0
-        for i, (model, inputs) in enumerate(zip(self._models, evidence.parts(rows), strict=False)):
+        for i, (model, inputs) in enumerate(zip(self._models, features.parts(rows), strict=False)):
             probabilities = model.predict_proba(inputs)
             log_scores = (
                 logit(np.clip(probabilities, 1e-9, 1 - 1e-9))
@@ -127,16 +133,16 @@ class LogLinearPool:
     Attributes:
         weights: (2,) of the experts.
         slope, shift: of the sigmoid.
-        several: whether a product may have several values.
+        multi_label: whether a product may have several values.
     """
 
     weights: tuple[float, float]
     slope: float
     shift: float
-    several: bool
+    multi_label: bool
 
     @staticmethod
-    def fit(scores: FloatArray, truth: BoolArray, *, several: bool) -> LogLinearPool:
+    def fit(scores: FloatArray, truth: BoolArray, *, multi_label: bool) -> LogLinearPool:
         """Fit the pool to expert scores (2, m, V) and true values (m, V).
 
         Both fits are regularised: the weights towards 0.5, the sigmoid towards the identity.
@@ -151,11 +157,11 @@ class LogLinearPool:
             def objective(w: DoubleArray) -> float:
                 """Return the penalised cross-entropy of two expert weights."""
                 penalty = float(np.square(w - 0.5).sum()) / len(rows)
-                return _cross_entropy(row_scores, row_truth, w, several=several) + penalty
+                return _cross_entropy(row_scores, row_truth, w, several=multi_label) + penalty
 
             result = minimize(objective, np.array(weights), method="L-BFGS-B", bounds=[(0.0, 10.0)] * 2)
             weights = (float(result.x[0]), float(result.x[1]))
-        uncalibrated = LogLinearPool(weights, 1.0, 0.0, several)
+        uncalibrated = LogLinearPool(weights, 1.0, 0.0, multi_label)
         predicted, raw = uncalibrated.predict(uncalibrated.predict_proba(scores))
         is_right, log_odds = (predicted == truth).all(1), logit(np.clip(raw, 1e-4, 1 - 1e-4))
 
@@ -166,26 +172,26 @@ class LogLinearPool:
             return float(-np.where(is_right, log_expit(z), log_expit(-z)).sum() + penalty)
 
         sigmoid = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 10.0), (-10.0, 10.0)]).x
-        return LogLinearPool(weights, float(sigmoid[0]), float(sigmoid[1]), several)
+        return LogLinearPool(weights, float(sigmoid[0]), float(sigmoid[1]), multi_label)
 
     def predict_proba(self, scores: FloatArray) -> FloatArray:
         """Return the probability of every value (m, V); they sum to 1 unless there may be several values."""
-        return np.asarray(np.exp(_pool_scores(scores, self.weights, several=self.several)))
+        return np.asarray(np.exp(_pool_scores(scores, self.weights, several=self.multi_label)))
 
-    def predict(self, chances: FloatArray) -> tuple[BoolArray, DoubleArray]:
+    def predict(self, probabilities: FloatArray) -> tuple[BoolArray, DoubleArray]:
         """Return the most probable value, or all above 0.5, and the probability that exactly these hold.
 
         The prediction is (m, V) bool, the probability (m,).
         """
-        out = chances >= 0.5 if self.several else np.zeros(chances.shape, np.bool_)
+        out = probabilities >= 0.5 if self.multi_label else np.zeros(probabilities.shape, np.bool_)
         unpredicted = np.flatnonzero(~out.any(1))
-        out[unpredicted, chances[unpredicted].argmax(1)] = True
-        raw = np.where(out, chances, 1 - chances).prod(1) if self.several else chances.max(1)
+        out[unpredicted, probabilities[unpredicted].argmax(1)] = True
+        raw = np.where(out, probabilities, 1 - probabilities).prod(1) if self.multi_label else probabilities.max(1)
         return out, raw.astype(np.float64)
 
-    def confidence(self, raw: DoubleArray) -> DoubleArray:
+    def confidence(self, probability: DoubleArray) -> DoubleArray:
         """Return the calibrated share of right predictions at these probabilities: (m,)."""
-        return np.asarray(expit(self.slope * logit(np.clip(raw, 1e-4, 1 - 1e-4)) + self.shift))
+        return np.asarray(expit(self.slope * logit(np.clip(probability, 1e-4, 1 - 1e-4)) + self.shift))
 
 
 def _pool_scores(scores: Any, weights: Any, *, several: bool) -> Any:
@@ -209,61 +215,61 @@ class CrossValidationResult:
 
     Attributes:
         rows: (m,) product rows.
-        chances: (m, V) probabilities.
-        chosen: (m, V) bool, the predictions.
+        probabilities: (m, V) probabilities.
+        predicted: (m, V) bool, the predictions.
         confidence: (m,) calibrated confidence.
-        right: (m,) bool, whether the prediction equals the true values.
-        majority: accuracy of always predicting the most frequent value.
+        is_right: (m,) bool, whether the prediction equals the true values.
+        majority_accuracy: accuracy of always predicting the most frequent value.
         pool: fitted on all of them, for products whose value is missing.
     """
 
     rows: IntArray
-    chances: FloatArray
-    chosen: BoolArray
+    probabilities: FloatArray
+    predicted: BoolArray
     confidence: DoubleArray
-    right: BoolArray
-    majority: float
+    is_right: BoolArray
+    majority_accuracy: float
     pool: LogLinearPool
 
     @property
     def accuracy(self) -> float:
         """Share of right predictions."""
-        return float(self.right.mean())
+        return float(self.is_right.mean())
 
     @property
-    def error(self) -> float:
+    def calibration_error(self) -> float:
         """Expected calibration error (Naeini et al. 2015): mean |confidence - accuracy| over ten bins."""
-        return calibration_error(self.confidence, self.right)
+        return calibration_error(self.confidence, self.is_right)
 
 
 def cross_validate(
-    evidence: AttributeFeatures,
+    features: AttributeFeatures,
     truth: BoolArray,
     known: IntArray,
     *,
     folds: int,
-    most: int | None,
-    several: bool,
+    max_held_out: int | None,
+    multi_label: bool,
     seed: int,
 ) -> CrossValidationResult:
     """Hold known values out, predict them from the rest, and compare.
 
     Args:
-        evidence: features of n products.
+        features: features of n products.
         truth: (n, V) bool, their values; a known product without any has one too rare to be predicted.
         known: rows whose value is known.
         folds: number of folds.
-        most: evaluate the first fold only, with this number of products at most; None = all folds in turn.
-        several: whether a product may have several values.
+        max_held_out: evaluate the first fold only, with this number of products at most; None = all folds in turn.
+        multi_label: whether a product may have several values.
         seed: of the folds.
     """
     g = np.random.default_rng((seed, 11))
     parts = np.array_split(g.permutation(known), folds)
-    held_out = parts if most is None else [parts[0][:most]]
+    held_out = parts if max_held_out is None else [parts[0][:max_held_out]]
     scores, majority_hits = [], 0
     for fold in held_out:
         rest = np.setdiff1d(known, fold)
-        scores.append(LogisticExperts(evidence, truth, rest, several=several, g=g).scores(evidence, fold))
+        scores.append(LogisticExperts(features, truth, rest, multi_label=multi_label, g=g).scores(features, fold))
         commonest = Counter(_row_keys(truth[rest])).most_common(1)[0][0]
         majority_hits += _row_keys(truth[fold]).count(commonest)
     rows = np.concatenate(held_out)
@@ -273,12 +279,12 @@ def cross_validate(
     # the pool, too, is fitted on other products than those it is evaluated on
     halves = np.arange(len(rows)) % 2 == 0
     for evaluated in (halves, ~halves):
-        pool = LogLinearPool.fit(all_scores[:, ~evaluated], fold_truth[~evaluated], several=several)
+        pool = LogLinearPool.fit(all_scores[:, ~evaluated], fold_truth[~evaluated], multi_label=multi_label)
         probabilities[evaluated] = pool.predict_proba(all_scores[:, evaluated])
         predicted[evaluated], raw = pool.predict(probabilities[evaluated])
         confidence[evaluated] = pool.confidence(raw)
     is_right = (predicted == fold_truth).all(1)
-    final_pool = LogLinearPool.fit(all_scores, fold_truth, several=several)
+    final_pool = LogLinearPool.fit(all_scores, fold_truth, multi_label=multi_label)
     return CrossValidationResult(
         rows, probabilities, predicted, confidence, is_right, majority_hits / len(rows), final_pool
     )

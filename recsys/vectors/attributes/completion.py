@@ -25,13 +25,13 @@ from recsys.vectors.attributes.classifier import (
     AttributeFeatures,
     CrossValidationResult,
     LogisticExperts,
-    Words,
+    WordFeatures,
     cross_validate,
 )
 
-FEWEST: Final = 20
+MIN_KNOWN: Final = 20
 """Known values below which nothing is predicted."""
-MOST_VALUES: Final = 500
+MAX_VALUES: Final = 500
 """Different values of a column that can be predicted: the most frequent."""
 _MAX_WEIGHTS: Final = 4_000_000
 """Values times words of a regression, at most; bounds memory."""
@@ -67,32 +67,32 @@ class ColumnResult:
 
     Attributes:
         attribute: its name, without `attributes.`.
-        missing: number of products without a value.
-        known: number of products with one.
-        why: reason nothing was predicted; empty otherwise.
+        missing_count: number of products without a value.
+        known_count: number of products with one.
+        reason: reason nothing was predicted; empty otherwise.
         rows: (m,) the products without a value.
         values: (m,) predictions.
         confidence: (m,) calibrated confidence, 0 to 1.
         accuracy: share of held-out known values that are predicted; with several values all must be right.
-        error: expected calibration error on the same.
-        majority: accuracy of always predicting the most frequent value.
-        held: number of held-out values.
+        calibration_error: expected calibration error on the same.
+        majority_accuracy: accuracy of always predicting the most frequent value.
+        held_out_count: number of held-out values.
     """
 
     attribute: str
-    missing: int
-    known: int
-    why: str = ""
+    missing_count: int
+    known_count: int
+    reason: str = ""
     rows: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     values: tuple[str, ...] = field(default=(), repr=False)
     confidence: DoubleArray = field(default_factory=lambda: np.zeros(0), repr=False)
     accuracy: float | None = None
-    error: float | None = None
-    majority: float | None = None
-    held: int = 0
+    calibration_error: float | None = None
+    majority_accuracy: float | None = None
+    held_out_count: int = 0
 
 
-def columns_of(catalogue: Catalogue) -> list[str]:
+def predictable_columns(catalogue: Catalogue) -> list[str]:
     """Return predictable columns: brand, category and attributes that hold text and have any value."""
     frame = catalogue.frame
     return [
@@ -120,7 +120,7 @@ def resolve_columns(catalogue: Catalogue, names: Sequence[str]) -> list[str]:
         UsageError: a column holds numbers or nothing to predict.
         NotFoundError: the column is unknown; the message names the nearest.
     """
-    predictable = columns_of(catalogue)
+    predictable = predictable_columns(catalogue)
     out = []
     for name in names:
         column = next(
@@ -158,23 +158,23 @@ def predict_missing(
     Args:
         catalogue: n products.
         model: the encoder.
-        columns: of `columns_of`.
+        columns: of `predictable_columns`.
         seed: of the held-out values.
     """
     image_features: FloatArray | None = None
     for column in columns:
-        values = values_of(catalogue, column)
+        values = split_values(catalogue, column)
         known_rows = np.array([row for row, product_values in enumerate(values) if product_values], np.int64)
         missing_rows = np.array([row for row, product_values in enumerate(values) if not product_values], np.int64)
         counts = ColumnResult(display_name(column), len(missing_rows), len(known_rows))
         reason = refusal_reason(values) or ("" if len(missing_rows) else "nothing is missing")
         if reason:
-            yield ColumnResult(counts.attribute, counts.missing, counts.known, reason)
+            yield ColumnResult(counts.attribute, counts.missing_count, counts.known_count, reason)
             continue
         if image_features is None:
             image_features = image_vectors(catalogue, model)
-        names, truth = table_of(values)
-        features = build_features(catalogue, model, column, pictures=image_features, values=len(names))
+        names, truth = indicator_matrix(values)
+        features = build_features(catalogue, model, column, images=image_features, n_values=len(names))
         several = bool((truth.sum(1) > 1).any())
         all_folds = len(known_rows) <= _ALL_FOLDS_UP_TO
         validation = cross_validate(
@@ -182,16 +182,16 @@ def predict_missing(
             truth,
             known_rows,
             folds=_FOLDS,
-            most=None if all_folds else _MAX_HELD_OUT,
-            several=several,
+            max_held_out=None if all_folds else _MAX_HELD_OUT,
+            multi_label=several,
             seed=seed,
         )
-        experts = LogisticExperts(features, truth, known_rows, several=several, g=np.random.default_rng((seed, 12)))
+        experts = LogisticExperts(features, truth, known_rows, multi_label=several, g=np.random.default_rng((seed, 12)))
         predicted, probability = validation.pool.predict(
             validation.pool.predict_proba(experts.scores(features, missing_rows))
         )
         yield _column_result(
-            counts, missing_rows, texts_of(names, predicted), validation.pool.confidence(probability), validation
+            counts, missing_rows, join_values(names, predicted), validation.pool.confidence(probability), validation
         )
 
 
@@ -205,20 +205,20 @@ def _column_result(
     """Return the result of a predicted column."""
     return ColumnResult(
         counts.attribute,
-        counts.missing,
-        counts.known,
+        counts.missing_count,
+        counts.known_count,
         "",
         rows,
         tuple(values),
         confidence,
         validation.accuracy,
-        validation.error,
-        validation.majority,
+        validation.calibration_error,
+        validation.majority_accuracy,
         len(validation.rows),
     )
 
 
-def values_of(catalogue: Catalogue, column: str) -> list[tuple[str, ...]]:
+def split_values(catalogue: Catalogue, column: str) -> list[tuple[str, ...]]:
     """Return the values of each product in a column, sorted and distinct; empty where it has none."""
     texts = catalogue.frame[column].cast(pl.String).to_list()
     return [tuple(sorted({part.strip() for part in text.split(SEPARATOR)} - {""})) if text else () for text in texts]
@@ -228,8 +228,8 @@ def refusal_reason(values: Sequence[tuple[str, ...]]) -> str:
     """Return why a column cannot be predicted; empty when it can."""
     product_values = [values_of_product for values_of_product in values if values_of_product]
     n_different = len({value for values_of_product in product_values for value in values_of_product})
-    if len(product_values) < FEWEST:
-        return f"only {len(product_values)} known values; at least {FEWEST} are needed"
+    if len(product_values) < MIN_KNOWN:
+        return f"only {len(product_values)} known values; at least {MIN_KNOWN} are needed"
     if n_different < 2:
         return "all known values are the same"
     if 2 * n_different > len(product_values):
@@ -237,10 +237,10 @@ def refusal_reason(values: Sequence[tuple[str, ...]]) -> str:
     return ""
 
 
-def table_of(values: Sequence[tuple[str, ...]]) -> tuple[list[str], BoolArray]:
+def indicator_matrix(values: Sequence[tuple[str, ...]]) -> tuple[list[str], BoolArray]:
     """Return the predictable values, sorted, and the products that have them: (n, V) bool."""
     count = Counter(value for product_values in values for value in product_values)
-    names = sorted(sorted(count, key=lambda value: (-count[value], value))[:MOST_VALUES])
+    names = sorted(sorted(count, key=lambda value: (-count[value], value))[:MAX_VALUES])
     columns = {value: i for i, value in enumerate(names)}
     truth = np.zeros((len(values), len(names)), np.bool_)
     for row, product_values in enumerate(values):
@@ -250,9 +250,9 @@ def table_of(values: Sequence[tuple[str, ...]]) -> tuple[list[str], BoolArray]:
     return names, truth
 
 
-def texts_of(names: Sequence[str], chosen: BoolArray) -> list[str]:
+def join_values(names: Sequence[str], indicators: BoolArray) -> list[str]:
     """Return values as stored in the catalogue; multiple values are joined."""
-    return [SEPARATOR.join(names[i] for i in np.flatnonzero(row).tolist()) for row in chosen]
+    return [SEPARATOR.join(names[i] for i in np.flatnonzero(row).tolist()) for row in indicators]
 
 
 def image_vectors(catalogue: Catalogue, model: MaskableEncoder) -> FloatArray:
@@ -271,16 +271,16 @@ def image_vectors(catalogue: Catalogue, model: MaskableEncoder) -> FloatArray:
 
 
 def build_features(
-    catalogue: Catalogue, model: MaskableEncoder, column: str, *, pictures: FloatArray, values: int
+    catalogue: Catalogue, model: MaskableEncoder, column: str, *, images: FloatArray, n_values: int
 ) -> AttributeFeatures:
     """Return features of all products without their values in a column."""
     vectors = model.encode(catalogue, np.arange(len(catalogue)), hide=(column,))
     return AttributeFeatures(
-        np.hstack([vectors, pictures]), tfidf_without(catalogue, column, most=_MAX_WEIGHTS // max(1, values))
+        np.hstack([vectors, images]), tfidf_without(catalogue, column, max_words=_MAX_WEIGHTS // max(1, n_values))
     )
 
 
-def tfidf_without(catalogue: Catalogue, column: str, *, most: int) -> Words:
+def tfidf_without(catalogue: Catalogue, column: str, *, max_words: int) -> WordFeatures:
     """Return TF-IDF features without one attribute: (n, w) float32 of unit length.
 
     The words are those of titles, descriptions, groups and all other attributes.
@@ -290,7 +290,7 @@ def tfidf_without(catalogue: Catalogue, column: str, *, most: int) -> Words:
     frame = catalogue.frame
     text_columns: list[str] = [name for name in (schema.TITLE, schema.DESCRIPTION) if name in frame.columns]
     attributes = [
-        name for name in (schema.GROUP_ID, *columns_of(catalogue)) if name in frame.columns and name != column
+        name for name in (schema.GROUP_ID, *predictable_columns(catalogue)) if name in frame.columns and name != column
     ]
     documents = []
     for row in frame.select(text_columns + attributes).iter_rows():
@@ -307,11 +307,11 @@ def tfidf_without(catalogue: Catalogue, column: str, *, most: int) -> Words:
     vocabulary = sorted(
         (word for word, count in document_frequency.items() if count > 1),
         key=lambda word: (-document_frequency[word], word),
-    )[:most]
+    )[:max_words]
     if not vocabulary:
         return csr_array(np.zeros((len(catalogue), 1), np.float32))
     vectorizer = TfidfVectorizer(
         analyzer=list, lowercase=False, vocabulary=sorted(vocabulary), sublinear_tf=True, dtype=np.float32
     )
-    features: Words = csr_array(vectorizer.fit_transform(documents))
+    features: WordFeatures = csr_array(vectorizer.fit_transform(documents))
     return features

@@ -39,17 +39,17 @@ class Inconsistency:
 
     Attributes:
         row: the product.
-        what: "picture", "text", or the name of an attribute.
-        sure: 0 to 1. For an attribute the share of right predictions at this confidence, for an image or a text
+        check: "picture", "text", or the name of an attribute.
+        confidence: 0 to 1. For an attribute the share of right predictions at this confidence, for an image or a text
             the probability that it is another product's, with even prior odds.
-        held: the current value.
+        current: the current value.
         expected: the value that fits the rest of the product.
     """
 
     row: int
-    what: str
-    sure: float
-    held: str
+    check: str
+    confidence: float
+    current: str
     expected: str
 
 
@@ -57,7 +57,7 @@ def find_inconsistencies(catalogue: Catalogue, model: MaskableEncoder, *, seed: 
     """Yield one list of inconsistencies per check: first `VIEWS`, then each attribute; see `count_checks`."""
     for what in VIEWS:
         yield _dissimilar_views(catalogue, model, what, seed=seed)
-    columns = completion.columns_of(catalogue)
+    columns = completion.predictable_columns(catalogue)
     image_features = completion.image_vectors(catalogue, model) if columns else None
     for column in columns:
         assert image_features is not None
@@ -66,33 +66,35 @@ def find_inconsistencies(catalogue: Catalogue, model: MaskableEncoder, *, seed: 
 
 def count_checks(catalogue: Catalogue) -> int:
     """Return the number of lists `find_inconsistencies` yields."""
-    return len(VIEWS) + len(completion.columns_of(catalogue))
+    return len(VIEWS) + len(completion.predictable_columns(catalogue))
 
 
 def _improbable_values(
     catalogue: Catalogue, model: MaskableEncoder, column: str, *, image_features: FloatArray, seed: int
 ) -> list[Inconsistency]:
     """Return products whose value is improbable and another likely, as predicted from other products."""
-    values = completion.values_of(catalogue, column)
+    values = completion.split_values(catalogue, column)
     if completion.refusal_reason(values):
         return []
     known_rows = np.array([row for row, has_value in enumerate(values) if has_value], np.int64)
-    value_names, truth = completion.table_of(values)
-    features = completion.build_features(catalogue, model, column, pictures=image_features, values=len(value_names))
+    value_names, truth = completion.indicator_matrix(values)
+    features = completion.build_features(catalogue, model, column, images=image_features, n_values=len(value_names))
     several = bool((truth.sum(1) > 1).any())
-    validation = cross_validate(features, truth, known_rows, folds=_FOLDS, most=None, several=several, seed=seed)
+    validation = cross_validate(
+        features, truth, known_rows, folds=_FOLDS, max_held_out=None, multi_label=several, seed=seed
+    )
     has_value = truth[validation.rows]
     # the least likely statement of the value: that one of its parts holds, or that an absent one does not
-    absent = 1 - validation.chances if several else np.float32(1)
-    own_probability = np.where(has_value, validation.chances, absent).min(1)
+    absent = 1 - validation.probabilities if several else np.float32(1)
+    own_probability = np.where(has_value, validation.probabilities, absent).min(1)
     # a value too rare to be predicted is no evidence against itself
     improbable = np.flatnonzero(
-        ~validation.right & (own_probability < _IMPROBABLE) & (validation.confidence >= 0.5) & has_value.any(1)
+        ~validation.is_right & (own_probability < _IMPROBABLE) & (validation.confidence >= 0.5) & has_value.any(1)
     )
     improbable = np.array(
         [i for i in improbable if not _text_names_value(catalogue, validation.rows[i], values)], np.int64
     )
-    expected = completion.texts_of(value_names, validation.chosen[improbable])
+    expected = completion.join_values(value_names, validation.predicted[improbable])
     return [
         Inconsistency(
             int(validation.rows[i]),
@@ -120,7 +122,7 @@ def _dissimilar_views(catalogue: Catalogue, model: MaskableEncoder, what: str, *
     from sklearn.linear_model import LogisticRegression
 
     rows = _comparable_products(catalogue, model, what)
-    if len(rows) < completion.FEWEST:
+    if len(rows) < completion.MIN_KNOWN:
         return []
     view, other_view = (model.encode(catalogue, rows, modalities=side) for side in VIEWS[what])
     cosine = np.einsum("nd,nd->n", view, other_view).astype(np.float64)
@@ -147,7 +149,9 @@ def _dissimilar_views(catalogue: Catalogue, model: MaskableEncoder, what: str, *
 def _comparable_products(catalogue: Catalogue, model: MaskableEncoder, what: str) -> IntArray:
     """Return products that have data on both sides of a check."""
     has_text = _has_value(catalogue, [name for name in _TEXT_COLUMNS if name in model.columns])
-    has_attributes = _has_value(catalogue, [name for name in completion.columns_of(catalogue) if name in model.columns])
+    has_attributes = _has_value(
+        catalogue, [name for name in completion.predictable_columns(catalogue) if name in model.columns]
+    )
     has_image = catalogue.images.present
     return np.flatnonzero(
         has_image & (has_text | has_attributes) if what == "picture" else has_text & (has_image | has_attributes)
@@ -177,6 +181,6 @@ def _best_matches(view: FloatArray, other_view: FloatArray, rows: IntArray) -> I
 def top_inconsistencies(findings: Iterable[Inconsistency], k: int | None = None) -> list[Inconsistency]:
     """Return the k most certain findings; ties by product, then by name."""
     ordered: Sequence[Inconsistency] = sorted(
-        findings, key=lambda finding: (-round(finding.sure, 6), finding.row, finding.what)
+        findings, key=lambda finding: (-round(finding.confidence, 6), finding.row, finding.check)
     )
     return list(ordered if k is None else ordered[:k])

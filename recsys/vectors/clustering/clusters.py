@@ -30,7 +30,7 @@ CLUSTER_ID: Final = "cluster_id"
 """Column of the cluster id."""
 DISTANCE: Final = "distance"
 """Column of the distance to the centroid."""
-NO_GROUP: Final = "no group"
+NO_CLUSTER_LABEL: Final = "no group"
 """Label of the row -1, under which consumers find the products that HDBSCAN leaves unclustered."""
 
 
@@ -45,9 +45,9 @@ class Clustering:
         groups: the same for reading: cluster_id, label, size, terms (list), exemplars (list of product ids, nearest to
             the centroid first), parent, parent_label.
         changes: new and retired clusters, see `id_matching.cluster_changes`.
-        taken: the selected one of `trials`; None where there was nothing to cluster.
+        selected: the selected one of `trials`; None where there was nothing to cluster.
         trials: clusterings that were scored.
-        free: the lowest id never used by a cluster.
+        next_id: the lowest id never used by a cluster.
         warnings: messages for the user.
     """
 
@@ -56,13 +56,13 @@ class Clustering:
     frame: pl.DataFrame
     groups: pl.DataFrame = field(repr=False)
     changes: pl.DataFrame = field(repr=False)
-    taken: ClusteringTrial | None = None
+    selected: ClusteringTrial | None = None
     trials: tuple[ClusteringTrial, ...] = field(default=(), repr=False)
-    free: int = 0
+    next_id: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
-    def number(self) -> int:
+    def n_clusters(self) -> int:
         """Number of clusters, without the row of unclustered products."""
         return int((self.frame[CLUSTER_ID] >= 0).sum())
 
@@ -82,7 +82,13 @@ class Clustering:
         `grouped` counts the products in a cluster.
         """
         rows = [
-            (trial.number, trial.silhouette, int((trial.group >= 0).sum()), trial.kept, trial is self.taken)
+            (
+                trial.n_clusters,
+                trial.silhouette,
+                int((trial.labels >= 0).sum()),
+                trial.is_previous,
+                trial is self.selected,
+            )
             for trial in self.trials
         ]
         columns = {
@@ -126,22 +132,27 @@ def cluster_products(
     if table.ids.texts != catalogue.ids.texts:
         raise DataContractError("embeddings and catalogue hold different products; run 'recsys embed'")
     last = None if previous is None else previous.rows(table.ids)
-    free = 0 if previous is None else previous.free
+    free = 0 if previous is None else previous.next_id
     previous_labels = {} if previous is None else previous.labels
     if not len(table):
         empty, frame = np.zeros(0, np.int64), _label_frame(catalogue, np.zeros(0, np.int64), 1)
         groups = _describe_clusters(frame, {}, parents={}, parent_labels={})
         return Clustering(
-            empty, np.zeros(0, np.float32), frame, groups, cluster_changes(empty, {}, last, previous_labels), free=free
+            empty,
+            np.zeros(0, np.float32),
+            frame,
+            groups,
+            cluster_changes(empty, {}, last, previous_labels),
+            next_id=free,
         )
     vectors = np.ascontiguousarray(table.vectors)
     same_method = previous is not None and (previous.method or "kmeans") == method_key(settings)
-    result = methods.run_clustering(vectors, settings, seed=seed, last=last if same_method else None)
-    ids = match_cluster_ids(result.taken.group, last, free=free)
-    distance = kmeans.distances(vectors, ids)
+    result = methods.run_clustering(vectors, settings, seed=seed, previous=last if same_method else None)
+    ids = match_cluster_ids(result.selected.labels, last, next_id=free)
+    distance = kmeans.centroid_distances(vectors, ids)
     frame = _label_frame(catalogue, ids, settings.terms)
     exemplar_rows = exemplars.select_exemplars(
-        catalogue, vectors, group=ids, distance=distance, count=settings.exemplars
+        catalogue, vectors, cluster_ids=ids, distance=distance, count=settings.exemplars
     )
     parents = parent_clusters(vectors, ids)
     parent_ids = np.array([parents.get(cluster, NONE) for cluster in ids.tolist()], np.int64)
@@ -160,7 +171,7 @@ def cluster_products(
         frame,
         groups,
         cluster_changes(ids, cluster_labels, last, previous_labels),
-        result.taken,
+        result.selected,
         result.trials,
         max(free, int(ids.max()) + 1),
         result.warnings,
@@ -172,7 +183,7 @@ def _label_frame(catalogue: Catalogue, group: IntArray, terms: int) -> pl.DataFr
     frame = labels.label_clusters(catalogue, group, terms)
     is_none = pl.col(CLUSTER_ID) == NONE
     return frame.with_columns(
-        pl.when(is_none).then(pl.lit(NO_GROUP)).otherwise(pl.col("label")).alias("label"),
+        pl.when(is_none).then(pl.lit(NO_CLUSTER_LABEL)).otherwise(pl.col("label")).alias("label"),
         pl.when(is_none).then(pl.lit("[]")).otherwise(pl.col("terms")).alias("terms"),
     )
 
@@ -196,5 +207,7 @@ def _describe_clusters(
         pl.Series("terms", [json.loads(terms) for terms in frame["terms"]], dtype=pl.List(pl.String)),
         pl.Series("exemplars", [exemplars.get(cluster, []) for cluster in ids], dtype=pl.List(pl.String)),
         pl.Series("parent", parent_ids, dtype=pl.Int64),
-        pl.Series("parent_label", [parent_labels.get(cluster, NO_GROUP) for cluster in parent_ids], dtype=pl.String),
+        pl.Series(
+            "parent_label", [parent_labels.get(cluster, NO_CLUSTER_LABEL) for cluster in parent_ids], dtype=pl.String
+        ),
     )

@@ -21,7 +21,7 @@ _DUPLICATE_COSINE: Final = 0.99
 
 
 def select_exemplars(
-    catalogue: Catalogue, vectors: FloatArray, *, group: IntArray, distance: FloatArray, count: int
+    catalogue: Catalogue, vectors: FloatArray, *, cluster_ids: IntArray, distance: FloatArray, count: int
 ) -> dict[int, IntArray]:
     """Return at most `count` rows for each cluster, nearest to its centroid first.
 
@@ -31,15 +31,15 @@ def select_exemplars(
     Args:
         catalogue: n products.
         vectors: (n, d) unit vectors.
-        group: (n,) int64 cluster ids; below 0 = in no cluster, which has no exemplars.
+        cluster_ids: (n,) int64 cluster ids; below 0 = in no cluster, which has no exemplars.
         distance: (n,) float32 to the centroid of the cluster.
         count: exemplars per cluster.
     """
-    order = np.lexsort((np.arange(len(group)), distance, group))
-    order = order[(group[order] >= 0) & catalogue.sellable[order]]
-    ids, starts = np.unique(group[order], return_index=True)
+    order = np.lexsort((np.arange(len(cluster_ids)), distance, cluster_ids))
+    order = order[(cluster_ids[order] >= 0) & catalogue.sellable[order]]
+    ids, starts = np.unique(cluster_ids[order], return_index=True)
     key_columns = _texts(catalogue, schema.GROUP_ID), _texts(catalogue, schema.TITLE)
-    exemplars = {int(cluster): np.zeros(0, np.int64) for cluster in np.unique(group[group >= 0])}
+    exemplars = {int(cluster): np.zeros(0, np.int64) for cluster in np.unique(cluster_ids[cluster_ids >= 0])}
     for cluster, rows in zip(ids, np.split(order, starts[1:]) if len(ids) else [], strict=True):
         selected: list[int] = []
         used_keys: set[tuple[int, str]] = set()

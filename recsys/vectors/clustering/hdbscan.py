@@ -28,7 +28,7 @@ def default_min_cluster_size(n: int) -> int:
     return max(5, round(math.sqrt(n) / 4))
 
 
-def hdbscan_labels(vectors: FloatArray, smallest: int, *, seed: int) -> IntArray:
+def hdbscan_labels(vectors: FloatArray, min_cluster_size: int, *, seed: int) -> IntArray:
     """Return the cluster of each vector by HDBSCAN (Campello et al. 2013): (n,) int64.
 
     Labels are 0.. without gaps, -1 = none. Density means little in many dimensions and is slow to measure, so vectors
@@ -37,14 +37,14 @@ def hdbscan_labels(vectors: FloatArray, smallest: int, *, seed: int) -> IntArray
 
     Args:
         vectors: (n, d) unit vectors.
-        smallest: minimum cluster size, at least 2.
+        min_cluster_size: minimum cluster size, at least 2.
         seed: of the sample and of the components.
     """
     from sklearn.cluster import HDBSCAN
 
     n = len(vectors)
     rows = np.sort(np.random.default_rng(seed).permutation(n)[:_SAMPLE])
-    min_size = max(2, round(smallest * len(rows) / n)) if n else smallest
+    min_size = max(2, round(min_cluster_size * len(rows) / n)) if n else min_cluster_size
     if len(rows) <= min_size:
         return np.full(n, NONE, np.int64)
     reduced = _reduce_dimensions(vectors, rows, seed=seed)
@@ -64,26 +64,26 @@ def hdbscan_labels(vectors: FloatArray, smallest: int, *, seed: int) -> IntArray
     return out
 
 
-def assign_by_neighbours(asked: FloatArray, known: FloatArray, group: IntArray) -> IntArray:
+def assign_by_neighbours(vectors: FloatArray, known: FloatArray, labels: IntArray) -> IntArray:
     """Return the majority cluster of the five nearest known vectors: (q,) int64.
 
     Ties go to the nearest.
 
     Args:
-        asked: (q, d).
+        vectors: (q, d).
         known: (m, d), m at least 1.
-        group: (m,) int64; -1 is treated as a cluster, so vectors next to unclustered products are unclustered.
+        labels: (m,) int64; -1 is treated as a cluster, so vectors next to unclustered products are unclustered.
     """
     import faiss
 
-    out = np.empty(len(asked), np.int64)
-    for start in range(0, len(asked), _BLOCK):
+    out = np.empty(len(vectors), np.int64)
+    for start in range(0, len(vectors), _BLOCK):
         _, neighbours = faiss.knn(
-            np.ascontiguousarray(asked[start : start + _BLOCK]),
+            np.ascontiguousarray(vectors[start : start + _BLOCK]),
             np.ascontiguousarray(known),
             min(_N_NEIGHBOURS, len(known)),
         )
-        votes = group[neighbours]
+        votes = labels[neighbours]
         # of ties argmax takes the first, which is the nearest
         counts = (votes[:, :, None] == votes[:, None, :]).sum(axis=2)
         out[start : start + _BLOCK] = np.take_along_axis(votes, counts.argmax(axis=1)[:, None], 1)[:, 0]

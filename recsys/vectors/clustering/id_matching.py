@@ -45,13 +45,13 @@ class PreviousClusters:
         members: frame (product_id, cluster_id).
         labels: cluster id -> label.
         method: method that produced them; empty when unknown.
-        free: the lowest id never used, if known: ids of retired clusters are not reused.
+        next_id: the lowest id never used, if known: ids of retired clusters are not reused.
     """
 
     members: pl.DataFrame
     labels: Mapping[int, str] = field(default_factory=dict)
     method: str = ""
-    free: int = 0
+    next_id: int = 0
 
     def rows(self, ids: IdMap) -> IntArray:
         """Return each product's previous cluster: (n,) int64, -1 = in none, -2 = unknown."""
@@ -61,28 +61,32 @@ class PreviousClusters:
         return out
 
 
-def match_cluster_ids(group: IntArray, last: IntArray | None, *, free: int = 0) -> IntArray:
+def match_cluster_ids(cluster_labels: IntArray, previous: IntArray | None, *, next_id: int = 0) -> IntArray:
     """Return stable ids: those of the previous clusters with the most overlap; new ids by size.
 
     Args:
-        group: (n,) int64 labels, 0.. without gaps, -1 = in none.
-        last: (n,) int64 previous ids, below 0 = in none or unknown; None = there was no previous run.
-        free: lowest id never used.
+        cluster_labels: (n,) int64 labels, 0.. without gaps, -1 = in none.
+        previous: (n,) int64 previous ids, below 0 = in none or unknown; None = there was no previous run.
+        next_id: lowest id never used.
 
     Returns:
         (n,) int64; -1 stays -1. The largest new cluster gets the lowest free id.
     """
-    n_clusters = int(group.max(initial=-1)) + 1
-    sizes = np.bincount(group[group >= 0], minlength=n_clusters)
+    n_clusters = int(cluster_labels.max(initial=-1)) + 1
+    sizes = np.bincount(cluster_labels[cluster_labels >= 0], minlength=n_clusters)
     ids = np.full(n_clusters, -1, np.int64)
-    if last is not None:
-        previous_ids, labels, overlap = _match_by_overlap(group, last, n_clusters)
+    if previous is not None:
+        previous_ids, labels, overlap = _match_by_overlap(cluster_labels, previous, n_clusters)
         ids[labels[overlap >= _MIN_OVERLAP]] = previous_ids[overlap >= _MIN_OVERLAP]
-        free = max(free, int(last.max(initial=-1)) + 1)
+        next_id = max(next_id, int(previous.max(initial=-1)) + 1)
     unmatched = np.flatnonzero(ids < 0)
     order = unmatched[np.lexsort((unmatched, -sizes[unmatched]))]
-    ids[order] = free + np.arange(len(order))
-    return np.where(group >= 0, ids[group], NONE) if n_clusters else np.full(len(group), NONE, np.int64)
+    ids[order] = next_id + np.arange(len(order))
+    return (
+        np.where(cluster_labels >= 0, ids[cluster_labels], NONE)
+        if n_clusters
+        else np.full(len(cluster_labels), NONE, np.int64)
+    )
 
 
 def _match_by_overlap(
@@ -107,32 +111,32 @@ def _match_by_overlap(
 
 
 def cluster_changes(
-    now: IntArray, labels: Mapping[int, str], last: IntArray | None, told: Mapping[int, str]
+    current: IntArray, labels: Mapping[int, str], previous: IntArray | None, previous_labels: Mapping[int, str]
 ) -> pl.DataFrame:
     """Return the retired and the new clusters since the previous run.
 
     Args:
-        now: (n,) current stable ids.
+        current: (n,) current stable ids.
         labels: of the current clusters.
-        last: (n,) previous ids; None = there was no previous run, and nothing changed.
-        told: labels of the previous clusters.
+        previous: (n,) previous ids; None = there was no previous run, and nothing changed.
+        previous_labels: labels of the previous clusters.
 
     Returns:
         Frame (change, cluster_id, label, size, other), first the retired clusters, then the new ones, by id. `size` of
         a retired cluster counts its remaining products; `other` lists the clusters they moved to, or for a new cluster
         the ones its products came from, each with a fifth of them or more.
     """
-    if last is None:
+    if previous is None:
         return pl.DataFrame(schema=CHANGES)
-    retired = sorted((set(told) | set(last[last >= 0].tolist())) - set(now.tolist()) - {NONE})
-    created = sorted(set(now[now >= 0].tolist()) - set(last.tolist()))
+    retired = sorted((set(previous_labels) | set(previous[previous >= 0].tolist())) - set(current.tolist()) - {NONE})
+    created = sorted(set(current[current >= 0].tolist()) - set(previous.tolist()))
     rows = [
         (
             "retired",
             cluster,
-            told.get(cluster, f"group {cluster}"),
-            int((last == cluster).sum()),
-            _destinations(now[last == cluster], labels),
+            previous_labels.get(cluster, f"group {cluster}"),
+            int((previous == cluster).sum()),
+            _destinations(current[previous == cluster], labels),
         )
         for cluster in retired
     ]
@@ -141,8 +145,8 @@ def cluster_changes(
             "new",
             cluster,
             labels[cluster],
-            int((now == cluster).sum()),
-            _destinations(last[now == cluster], told, unknown_label="new products"),
+            int((current == cluster).sum()),
+            _destinations(previous[current == cluster], previous_labels, unknown_label="new products"),
         )
         for cluster in created
     ]

@@ -16,7 +16,7 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.types import IntArray
 
-KEPT: Final = 10
+MAX_TERMS: Final = 10
 """Terms stored per cluster, at most; a label shows the first few."""
 
 _WORD: Final = r"[^\W\d_\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]{2,}"
@@ -38,7 +38,7 @@ least.
 """
 
 
-def label_clusters(catalogue: Catalogue, groups: IntArray, terms: int) -> pl.DataFrame:
+def label_clusters(catalogue: Catalogue, cluster_ids: IntArray, terms: int) -> pl.DataFrame:
     """Label clusters by p log(p / q), the share of a term in the cluster (p) and in all products (q).
 
     It is each term's part in the divergence of the cluster from the catalogue (the idea of class-based TF-IDF,
@@ -47,15 +47,15 @@ def label_clusters(catalogue: Catalogue, groups: IntArray, terms: int) -> pl.Dat
 
     Args:
         catalogue: n products.
-        groups: (n,) int64 cluster ids.
+        cluster_ids: (n,) int64 cluster ids.
         terms: words in a label; more where two clusters would have the same label.
 
     Returns:
         Frame (cluster_id, label, size, terms) by ascending id; terms is a JSON list, the most distinctive first.
     """
-    ids, sizes = np.unique(groups, return_counts=True)
+    ids, sizes = np.unique(cluster_ids, return_counts=True)
     occurrences = _term_occurrences(catalogue)
-    ranked_terms = _rank_terms(occurrences, groups)
+    ranked_terms = _rank_terms(occurrences, cluster_ids)
     implications = _find_implications(occurrences, ranked_terms)
     selected = [_select_terms(ranked_terms.get(int(cluster), []), implications) for cluster in ids]
     return pl.DataFrame(
@@ -181,7 +181,7 @@ def _select_terms(texts: list[str], implied: set[tuple[str, str]]) -> list[str]:
             continue
         selected.append(text)
         used_words |= words
-        if len(selected) == KEPT:
+        if len(selected) == MAX_TERMS:
             break
     return selected
 

@@ -31,18 +31,18 @@ class ClusteringResult:
     """Result of a clustering run.
 
     Attributes:
-        taken: the selected clustering.
+        selected: the selected clustering.
         trials: all clusterings that were scored, including the selected one.
         warnings: messages for the user.
     """
 
-    taken: ClusteringTrial
+    selected: ClusteringTrial
     trials: tuple[ClusteringTrial, ...] = field(repr=False)
     warnings: tuple[str, ...] = ()
 
 
 def run_clustering(
-    vectors: FloatArray, settings: ClusterSettings, *, seed: int, last: IntArray | None
+    vectors: FloatArray, settings: ClusterSettings, *, seed: int, previous: IntArray | None
 ) -> ClusteringResult:
     """Cluster n products, n at least 1.
 
@@ -54,7 +54,7 @@ def run_clustering(
         vectors: (n, d) unit vectors.
         settings: method, number of clusters, minimum cluster size.
         seed: random seed.
-        last: (n,) previous clusters by the same method, -1 = in none, -2 = unknown; None = nothing to keep.
+        previous: (n,) previous clusters by the same method, -1 = in none, -2 = unknown; None = nothing to keep.
     """
     n = len(vectors)
     if n == 1 or float(np.ptp(vectors, axis=0).max()) < 1e-6:
@@ -65,15 +65,17 @@ def run_clustering(
         return ClusteringResult(trial, (trial,), warnings)
     scorer = SilhouetteScorer(vectors, seed=seed)
     counts = [min(settings.number, n)] if settings.number else candidate_cluster_counts(n)
-    trials = [scorer.judged(group) for group in _fit_candidates(vectors, settings, counts, seed=seed)]
-    n_previous = 0 if last is None else len(np.unique(last[last >= 0]))
+    trials = [scorer.score(group) for group in _fit_candidates(vectors, settings, counts, seed=seed)]
+    n_previous = 0 if previous is None else len(np.unique(previous[previous >= 0]))
     is_valid = (
         n_previous == settings.number
         if settings.number
         else settings.method == "hdbscan" or is_acceptable_count(n_previous, n)
     )
-    if last is not None and n_previous and is_valid:
-        trials.append(scorer.judged(_update_previous(vectors, settings.method, last, n_previous, seed=seed), kept=True))
+    if previous is not None and n_previous and is_valid:
+        trials.append(
+            scorer.score(_update_previous(vectors, settings.method, previous, n_previous, seed=seed), is_previous=True)
+        )
     selected = select_trial(trials)
     return ClusteringResult(selected, tuple(trials), tuple(_result_warnings(selected, settings, n)))
 
@@ -96,12 +98,12 @@ def _update_previous(vectors: FloatArray, method: str, previous: IntArray, n_clu
     cluster; new products join the nearest centroid (HDBSCAN: neighbours), and so do products whose content changed so
     much that another centroid is twice as near as their own.
     """
-    centroids = kmeans.centroids(vectors, previous)
+    centroids = kmeans.cluster_centroids(vectors, previous)
     if method == "kmeans":
-        return kmeans.kmeans_labels(vectors, n_clusters, seed=seed, start=centroids)
+        return kmeans.kmeans_labels(vectors, n_clusters, seed=seed, initial_centroids=centroids)
     ids = np.unique(previous[previous >= 0])
     out = np.where(previous >= 0, np.searchsorted(ids, previous), previous)
-    nearest, nearest_cosine = kmeans.assign(vectors, centroids)
+    nearest, nearest_cosine = kmeans.assign_to_centroids(vectors, centroids)
     clustered = np.flatnonzero(out >= 0)
     own_cosine = np.einsum("nd,nd->n", vectors[clustered], centroids[out[clustered]])
     moved = clustered[1 - own_cosine > _LEAVE_RATIO * (1 - nearest_cosine[clustered]) + 1e-6]
@@ -124,13 +126,13 @@ def _update_previous(vectors: FloatArray, method: str, previous: IntArray, n_clu
 def _result_warnings(selected: ClusteringTrial, settings: ClusterSettings, n: int) -> list[str]:
     """Return warnings about a clustering that differs from the settings."""
     if settings.number > n:
-        return [f"[cluster] number is {settings.number}, but there are {n:,} products: {selected.number} clusters"]
-    if settings.number > selected.number:
+        return [f"[cluster] number is {settings.number}, but there are {n:,} products: {selected.n_clusters} clusters"]
+    if settings.number > selected.n_clusters:
         return [
-            f"[cluster] number is {settings.number}, but {selected.number} clusters were found: many products have the "
-            "same vector"
+            f"[cluster] number is {settings.number}, but {selected.n_clusters} clusters were found: many "
+            "products have the same vector"
         ]
-    n_unclustered = int((selected.group < 0).sum())
+    n_unclustered = int((selected.labels < 0).sum())
     if settings.method == "hdbscan" and 2 * n_unclustered > n:
         problem = (
             "hdbscan found no cluster"

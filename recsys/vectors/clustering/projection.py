@@ -14,7 +14,7 @@ import numpy as np
 from recsys.errors import UsageError
 from recsys.types import FloatArray, IntArray
 
-Kind = Literal["pca", "tsne", "umap"]
+ProjectionMethod = Literal["pca", "tsne", "umap"]
 
 _SAMPLE: Final = {"tsne": 2500, "umap": 20_000}
 """Products laid out directly, at most; the others are placed among their neighbours in the sample."""
@@ -29,19 +29,21 @@ _ITERATIONS: Final = 750
 _UPDATE_ITERATIONS: Final = 250
 
 
-def check_method(kind: str) -> None:
+def check_method(method: str) -> None:
     """Check that a projection method is installed.
 
     Raises:
         UsageError: UMAP is requested and not installed.
     """
-    if kind == "umap" and importlib.util.find_spec("umap") is None:
+    if method == "umap" and importlib.util.find_spec("umap") is None:
         raise UsageError(
             "[cluster] map = umap needs the package umap-learn: pip install 'recsys[umap]', or set tsne or pca"
         )
 
 
-def project_2d(vectors: FloatArray, kind: Kind, *, seed: int, last: FloatArray | None = None) -> FloatArray:
+def project_2d(
+    vectors: FloatArray, method: ProjectionMethod, *, seed: int, previous: FloatArray | None = None
+) -> FloatArray:
     """Return positions of n products: (n, 2) float32, mean 0.
 
     `pca` shows the two directions in which products differ most (Pearson 1901); `tsne` (van der Maaten and Hinton 2008)
@@ -51,29 +53,29 @@ def project_2d(vectors: FloatArray, kind: Kind, *, seed: int, last: FloatArray |
 
     Args:
         vectors: (n, d) unit vectors.
-        kind: projection method.
+        method: projection method.
         seed: of samples and starts; the same seed and previous positions give the same map.
-        last: (n, 2) float32 previous positions, NaN = none.
+        previous: (n, 2) float32 previous positions, NaN = none.
 
     Raises:
         UsageError: UMAP is requested and not installed.
     """
-    check_method(kind)
-    if last is not None and not np.isfinite(last).all(axis=1).any():
-        last = None
+    check_method(method)
+    if previous is not None and not np.isfinite(previous).all(axis=1).any():
+        previous = None
     components = _pca(vectors, 2)
-    if kind == "pca" or len(vectors) < _MIN_PRODUCTS or float(np.ptp(components)) < 1e-6:
-        return _procrustes_align(components, last)
-    rows = np.sort(np.random.default_rng(seed).permutation(len(vectors))[: _SAMPLE[kind]])
+    if method == "pca" or len(vectors) < _MIN_PRODUCTS or float(np.ptp(components)) < 1e-6:
+        return _procrustes_align(components, previous)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(vectors))[: _SAMPLE[method]])
     reduced = _pca(vectors[rows], _N_COMPONENTS)
-    start = components[rows] if last is None else _fill_positions(reduced, last[rows])
-    layout = (_tsne if kind == "tsne" else _umap)(reduced, start, seed=seed, is_update=last is not None)
+    start = components[rows] if previous is None else _fill_positions(reduced, previous[rows])
+    layout = (_tsne if method == "tsne" else _umap)(reduced, start, seed=seed, is_update=previous is not None)
     out = np.empty((len(vectors), 2), np.float32)
     out[rows] = layout
     rest = np.setdiff1d(np.arange(len(vectors)), rows, assume_unique=True)
     if len(rest):
         out[rest] = _place_among_neighbours(vectors[rest], vectors[rows], layout)
-    return _procrustes_align(out, last)
+    return _procrustes_align(out, previous)
 
 
 def _pca(vectors: FloatArray, length: int) -> FloatArray:

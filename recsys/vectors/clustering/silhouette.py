@@ -13,7 +13,7 @@ import numpy as np
 
 from recsys.types import DoubleArray, FloatArray, IntArray
 
-MOST: Final = 300
+MAX_CLUSTERS: Final = 300
 """Default maximum number of clusters: a reader cannot review more."""
 
 _MIN_PRODUCTS: Final = 8
@@ -34,33 +34,33 @@ class ClusteringTrial:
     """One clustering and its silhouettes.
 
     Attributes:
-        group: (n,) int64 cluster of each product, below 0 = in no cluster.
-        kept: whether it is the updated previous clustering.
-        values: (s,) silhouettes of the sampled products.
+        labels: (n,) int64 cluster of each product, below 0 = in no cluster.
+        is_previous: whether it is the updated previous clustering.
+        silhouettes: (s,) silhouettes of the sampled products.
     """
 
-    group: IntArray = field(repr=False)
-    kept: bool = False
-    values: DoubleArray = field(default_factory=lambda: np.zeros(0), repr=False)
+    labels: IntArray = field(repr=False)
+    is_previous: bool = False
+    silhouettes: DoubleArray = field(default_factory=lambda: np.zeros(0), repr=False)
 
     @property
-    def number(self) -> int:
+    def n_clusters(self) -> int:
         """Number of clusters."""
-        return len(np.unique(self.group[self.group >= 0]))
+        return len(np.unique(self.labels[self.labels >= 0]))
 
     @property
     def silhouette(self) -> float:
         """Mean silhouette of the sample."""
-        return float(self.values.mean()) if len(self.values) else 0.0
+        return float(self.silhouettes.mean()) if len(self.silhouettes) else 0.0
 
-    def clearly_above(self, other: ClusteringTrial, *, least: float = _MIN_GAIN) -> bool:
-        """Return whether the mean silhouette is higher by more than `least` and by more than chance.
+    def is_clearly_better(self, other: ClusteringTrial, *, min_gain: float = _MIN_GAIN) -> bool:
+        """Return whether the mean silhouette is higher by more than `min_gain` and by more than chance.
 
         The products are compared pairwise; chance is two standard errors of the mean difference.
         """
-        gains = self.values - other.values
+        gains = self.silhouettes - other.silhouettes
         standard_error = float(gains.std() / max(1, len(gains)) ** 0.5) if len(gains) else 0.0
-        return bool(len(gains)) and float(gains.mean()) > max(least, _STANDARD_ERRORS * standard_error)
+        return bool(len(gains)) and float(gains.mean()) > max(min_gain, _STANDARD_ERRORS * standard_error)
 
 
 class SilhouetteScorer:
@@ -77,11 +77,11 @@ class SilhouetteScorer:
         self._distances = np.clip(1 - sample @ sample.T, 0, 2)
         np.fill_diagonal(self._distances, 0)
 
-    def judged(self, group: IntArray, *, kept: bool = False) -> ClusteringTrial:
+    def score(self, labels: IntArray, *, is_previous: bool = False) -> ClusteringTrial:
         """Return a trial with its silhouettes; 0 for a product in no cluster, or alone in its cluster."""
         from sklearn.metrics import silhouette_samples
 
-        sample_labels = group[self._rows]
+        sample_labels = labels[self._rows]
         clustered = np.flatnonzero(sample_labels >= 0)
         values = np.zeros(len(sample_labels))
         number = len(np.unique(sample_labels[clustered]))
@@ -92,7 +92,7 @@ class SilhouetteScorer:
                 else self._distances[np.ix_(clustered, clustered)]
             )
             values[clustered] = silhouette_samples(distances, sample_labels[clustered], metric="precomputed")
-        return ClusteringTrial(group, kept, values)
+        return ClusteringTrial(labels, is_previous, values)
 
 
 def select_trial(trials: Sequence[ClusteringTrial]) -> ClusteringTrial:
@@ -105,15 +105,15 @@ def select_trial(trials: Sequence[ClusteringTrial]) -> ClusteringTrial:
     Args:
         trials: at least one, scored on the same sample; at most one of them `kept`.
     """
-    candidates = sorted((trial for trial in trials if not trial.kept), key=lambda trial: trial.number)
-    previous = next((trial for trial in trials if trial.kept), None)
+    candidates = sorted((trial for trial in trials if not trial.is_previous), key=lambda trial: trial.n_clusters)
+    previous = next((trial for trial in trials if trial.is_previous), None)
     if not candidates:
         assert previous is not None  # noqa: S101 - the caller passes at least one
         return previous
     best = max(candidates, key=lambda trial: trial.silhouette)
-    if previous is not None and not best.clearly_above(previous, least=_MIN_GAIN_OVER_PREVIOUS):
+    if previous is not None and not best.is_clearly_better(previous, min_gain=_MIN_GAIN_OVER_PREVIOUS):
         return previous
-    return next(trial for trial in candidates if not best.clearly_above(trial))
+    return next(trial for trial in candidates if not best.is_clearly_better(trial))
 
 
 def candidate_cluster_counts(n: int) -> list[int]:
@@ -124,8 +124,8 @@ def candidate_cluster_counts(n: int) -> list[int]:
     say nothing about a catalogue.
     """
     centre = (n / 2) ** 0.5
-    high = min(round(2 * centre), MOST, n - 1)
-    low = min(max(2, round(centre / 2)), MOST // 3)
+    high = min(round(2 * centre), MAX_CLUSTERS, n - 1)
+    low = min(max(2, round(centre / 2)), MAX_CLUSTERS // 3)
     if n < _MIN_PRODUCTS:
         return [1]
     return sorted({round(float(value)) for value in np.geomspace(low, high, _N_CANDIDATES)})

@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from recsys.types import FloatArray
 
-Digests = npt.NDArray[np.uint64]
+HashArray = npt.NDArray[np.uint64]
 
 _CHUNK: Final = 4096
 
 
-def row_hashes(vectors: FloatArray) -> Digests:
+def row_hashes(vectors: FloatArray) -> HashArray:
     """Return a digest of each row's bytes: (n,) uint64.
 
     Multilinear hashing (Carter and Wegman 1979): the row's 32-bit words times fixed odd 64-bit numbers, summed. Rows
@@ -34,7 +34,7 @@ def row_hashes(vectors: FloatArray) -> Digests:
     return out
 
 
-def table_hash(ids: Sequence[str], digests: Digests) -> str:
+def table_hash(ids: Sequence[str], digests: HashArray) -> str:
     """Return a hexadecimal digest of the ids and their rows' digests, in order."""
     state = hashlib.sha256(np.fromiter(map(len, ids), np.int64, len(ids)).tobytes())
     state.update("".join(ids).encode("utf-8", "surrogatepass"))

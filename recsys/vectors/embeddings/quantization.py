@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from recsys.types import FloatArray
 
-Codes = npt.NDArray[np.int8]
+CodeArray = npt.NDArray[np.int8]
 
 _MAX_CODE: Final = 127
 """The largest code; -128 is not used, so that a vector and its negative have opposite codes."""
 _CHUNK: Final = 8192
 
 
-def quantize_int8(vectors: FloatArray) -> tuple[Codes, FloatArray]:
+def quantize_int8(vectors: FloatArray) -> tuple[CodeArray, FloatArray]:
     """Quantize symmetrically: the largest absolute number of a vector becomes +-127.
 
     The scale restores the length of 1 instead of that largest number, so decoded vectors are unit vectors. It follows
@@ -32,7 +32,7 @@ def quantize_int8(vectors: FloatArray) -> tuple[Codes, FloatArray]:
     Returns:
         Codes (n, d) int8 and scales (n,) float32; codes * scales are the vectors.
     """
-    codes: Codes = np.zeros(vectors.shape, np.int8)
+    codes: CodeArray = np.zeros(vectors.shape, np.int8)
     scales = np.zeros(len(vectors), np.float32)
     for chunk in _chunks(len(vectors)):
         scaled = vectors[chunk].astype(np.float64)
@@ -44,7 +44,7 @@ def quantize_int8(vectors: FloatArray) -> tuple[Codes, FloatArray]:
     return codes, scales
 
 
-def dequantize_int8(codes: Codes, scales: FloatArray) -> FloatArray:
+def dequantize_int8(codes: CodeArray, scales: FloatArray) -> FloatArray:
     """Decode to (n, d) float32 vectors of unit length, in chunks; `codes` may be memory-mapped."""
     out = np.empty(codes.shape, np.float32)
     for chunk in _chunks(len(codes)):

@@ -28,15 +28,15 @@ class UpdateResult:
 
     Attributes:
         table: vectors of every product of the catalogue.
-        encoded: products that were encoded.
-        removed: products of the previous table that are no longer in the catalogue.
-        rewritten: whether the storage format changed.
+        encoded_count: products that were encoded.
+        removed_count: products of the previous table that are no longer in the catalogue.
+        is_rewritten: whether the storage format changed.
     """
 
     table: EmbeddingTable
-    encoded: int
-    removed: int
-    rewritten: bool = False
+    encoded_count: int
+    removed_count: int
+    is_rewritten: bool = False
 
 
 def update_embeddings(

@@ -24,10 +24,10 @@ logger = logging.getLogger(__name__)
 
 KINDS: Final = ("flat", *faiss_factory.KINDS)
 
-EXACT_UP_TO: Final = 50_000
+FLAT_MAX_PRODUCTS: Final = 50_000
 """Products up to which `auto` searches exactly; a query there takes a few milliseconds."""
 
-VECTORS_UP_TO: Final = 2_000_000
+IVF_MAX_PRODUCTS: Final = 2_000_000
 """Products up to which `auto` stores full vectors; above, codes of a sixteenth of their size."""
 
 TARGET_RECALL: Final = 0.97
@@ -82,7 +82,9 @@ def build_index(vectors: FloatArray, kind: str = "auto", *, seed: int = 0, devic
     resolved_kind = resolve_kind(kind, len(vectors))
     if resolved_kind == "flat":
         return FlatIndex(vectors, device)
-    return tune_faiss_index(vectors, resolved_kind, RecallBenchmark.of(vectors, seed=seed), seed=seed, device=device)
+    return tune_faiss_index(
+        vectors, resolved_kind, RecallBenchmark.from_vectors(vectors, seed=seed), seed=seed, device=device
+    )
 
 
 def recall_at_k(index: VectorIndex, vectors: FloatArray, queries: FloatArray, *, k: int = 10) -> float:
@@ -98,28 +100,28 @@ def recall_at_k(index: VectorIndex, vectors: FloatArray, queries: FloatArray, *,
 
 
 def tune_faiss_index(
-    vectors: FloatArray, kind: str, stick: RecallBenchmark, *, seed: int, device: Device = "cpu"
+    vectors: FloatArray, kind: str, benchmark: RecallBenchmark, *, seed: int, device: Device = "cpu"
 ) -> FaissIndex:
     """Build an approximate index with the lowest effort that reaches TARGET_RECALL.
 
     Args:
         vectors: (n, d), n > 0.
         kind: one of `faiss_factory.KINDS`.
-        stick: queries with their true scores.
+        benchmark: queries with their true scores.
         seed: of k-means.
         device: where FAISS trains and searches.
     """
     index = FaissIndex(
         vectors, kind, faiss_factory.create_faiss_index(vectors, kind, seed=seed, on_gpu=gpu_available(device)), 0
     )
-    efforts, widths = faiss_index.EFFORTS[kind], faiss_index.WIDTHS[kind]
+    efforts, widths = faiss_index.SEARCH_EFFORTS[kind], faiss_index.OVERFETCH_FACTORS[kind]
     for width in widths:  # the lowest that suffices when the search itself probes everything
         index = replace(index, effort=efforts[-1], width=width)
-        if len(widths) == 1 or min(stick.recall(index).values()) >= (1 + TARGET_RECALL) / 2:
+        if len(widths) == 1 or min(benchmark.recall(index).values()) >= (1 + TARGET_RECALL) / 2:
             break
     for effort in efforts:
         index = replace(index, effort=effort)
-        recall = min(stick.recall(index).values())
+        recall = min(benchmark.recall(index).values())
         if recall >= TARGET_RECALL:
             break
     else:
@@ -158,7 +160,7 @@ def resolve_kind(kind: str, n: int) -> str:
         UsageError: the kind is unknown.
     """
     if kind == "auto":
-        kind = "flat" if n <= EXACT_UP_TO else "ivf" if n <= VECTORS_UP_TO else "pq"
+        kind = "flat" if n <= FLAT_MAX_PRODUCTS else "ivf" if n <= IVF_MAX_PRODUCTS else "pq"
     if kind not in KINDS:
         raise UsageError(f"unknown index kind '{kind}'{suggestion(kind, KINDS)}; there are auto, {', '.join(KINDS)}")
     return kind if n else "flat"

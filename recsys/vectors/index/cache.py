@@ -18,7 +18,7 @@ import numpy as np
 from recsys.artifacts import file_set
 from recsys.config import IndexSettings
 from recsys.errors import ModelFolderError
-from recsys.vectors.embeddings.hashing import Digests, row_hashes, table_hash
+from recsys.vectors.embeddings.hashing import HashArray, row_hashes, table_hash
 from recsys.vectors.embeddings.table import EmbeddingTable
 from recsys.vectors.index import faiss_factory, update
 from recsys.vectors.index.build import VectorIndex, check_finite, resolve_kind, tune_faiss_index
@@ -38,29 +38,29 @@ class IndexHandle:
 
     Attributes:
         index: the index.
-        measured: its recall and latency when it was last built or updated; None for an exact one that was not measured.
-        built: reason it was built now; None = it was not.
-        change: the update applied now; None = none.
-        first: whether there was no saved index before.
+        metrics: its recall and latency when it was last built or updated; None for an exact one that was not measured.
+        build_reason: reason it was built now; None = it was not.
+        delta: the update applied now; None = none.
+        is_first: whether there was no saved index before.
     """
 
     index: VectorIndex
-    measured: IndexMetrics | None = None
-    built: str | None = None
-    change: IndexDelta | None = None
-    first: bool = False
+    metrics: IndexMetrics | None = None
+    build_reason: str | None = None
+    delta: IndexDelta | None = None
+    is_first: bool = False
 
     @property
     def recall(self) -> float:
         """Share of the true ten nearest neighbours found, lowest over the kinds of query."""
-        return 1.0 if self.measured is None else self.measured.min_recall
+        return 1.0 if self.metrics is None else self.metrics.min_recall
 
     @property
     def status(self) -> str:
         """Short description of what was done."""
-        if self.built is not None:
-            return f"{'built' if self.first else 'rebuilt'}: {self.built}"
-        return "unchanged" if self.change is None else f"updated: {self.change}"
+        if self.build_reason is not None:
+            return f"{'built' if self.is_first else 'rebuilt'}: {self.build_reason}"
+        return "unchanged" if self.delta is None else f"updated: {self.delta}"
 
 
 def open_index(
@@ -144,7 +144,7 @@ class _CachedIndex:
     measured: IndexMetrics
     engine: Any = None
     history: _IndexHistory | None = None
-    previous_rows: tuple[list[str], Digests] | None = None
+    previous_rows: tuple[list[str], HashArray] | None = None
 
 
 class _IndexCache:
@@ -176,7 +176,7 @@ class _IndexCache:
             raise ModelFolderError(f"the saved index differs in {', '.join(differing)}")
         try:
             same = facts["state"] == self.state
-            measured = IndexMetrics.of(facts["measured"])
+            measured = IndexMetrics.from_dict(facts["measured"])
             if self.kind == "flat" and not same:
                 raise ModelFolderError("the vectors changed since they were measured")
             if self.kind == "flat":
@@ -206,47 +206,47 @@ class _IndexCache:
         faiss_index = FaissIndex(vectors, self.kind, saved.engine, history.effort, history.width, device)
         if saved.previous_rows is None:
             return IndexHandle(faiss_index, saved.measured)
-        delta = IndexDelta.between(
+        delta = IndexDelta.from_digests(
             self.table.ids, self.digests, old_ids=saved.previous_rows[0], old_digests=saved.previous_rows[1]
         )
         reason = update.rebuild_reason(delta, saved.engine, self.settings, trained=history.trained, moved=history.moved)
         if reason is not None:
             raise ModelFolderError(reason)
-        check_finite(vectors, delta.fresh)
+        check_finite(vectors, delta.rows_to_add)
         update.apply_delta(saved.engine, delta, vectors)
-        measured = RecallBenchmark.of(vectors, seed=self.seed).measured(faiss_index)
+        measured = RecallBenchmark.from_vectors(vectors, seed=self.seed).measure(faiss_index)
         if history.best - measured.min_recall > self.settings.max_recall_loss:
             raise ModelFolderError(
                 f"its recall fell from {history.best:.4f} to {measured.min_recall:.4f}, by more than [index] "
                 f"max_recall_loss = {self.settings.max_recall_loss}"
             )
         self._save(faiss_index, measured, replace(history, moved=history.moved + delta.size))
-        return IndexHandle(faiss_index, measured, change=delta)
+        return IndexHandle(faiss_index, measured, delta=delta)
 
     def build(self, reason: str, *, first: bool) -> IndexHandle:
         """Build, measure and save a new index."""
         vectors, device = self.table.vectors, self.settings.device
         check_finite(vectors, np.arange(len(vectors)))
         if not len(vectors):
-            return IndexHandle(FlatIndex(vectors, device), built=reason, first=first)
-        benchmark = RecallBenchmark.of(vectors, seed=self.seed)
+            return IndexHandle(FlatIndex(vectors, device), build_reason=reason, is_first=first)
+        benchmark = RecallBenchmark.from_vectors(vectors, seed=self.seed)
         if self.kind == "flat":
             exact = FlatIndex(vectors, device)
-            measured = benchmark.measured(exact)
+            measured = benchmark.measure(exact)
             self._save(exact, measured, None)
-            return IndexHandle(exact, measured, built=reason, first=first)
+            return IndexHandle(exact, measured, build_reason=reason, is_first=first)
         faiss_index = tune_faiss_index(vectors, self.kind, benchmark, seed=self.seed, device=device)
-        measured = benchmark.measured(faiss_index)
+        measured = benchmark.measure(faiss_index)
         self._save(
             faiss_index,
             measured,
             _IndexHistory(faiss_index.effort, faiss_index.width, len(vectors), 0, measured.min_recall),
         )
-        return IndexHandle(faiss_index, measured, built=reason, first=first)
+        return IndexHandle(faiss_index, measured, build_reason=reason, is_first=first)
 
     def _save(self, index: VectorIndex, measured: IndexMetrics, history: _IndexHistory | None) -> None:
         """Write the index and its metrics to the folder."""
-        facts = {**self.cache_key(), "state": self.state, "products": len(self.table), "measured": measured.facts()}
+        facts = {**self.cache_key(), "state": self.state, "products": len(self.table), "measured": measured.to_dict()}
         parts: dict[str, Callable[[Path], None]] = {}
         if isinstance(index, FaissIndex) and history is not None:
             facts |= asdict(history)

@@ -42,7 +42,7 @@ def add_rows(engine: Any, vectors: FloatArray, rows: IntArray) -> None:
             engine.add_with_ids(np.ascontiguousarray(vectors), rows)
 
 
-def renumber(engine: Any, to: IntArray) -> None:
+def change_ids(engine: Any, new_ids: IntArray) -> None:
     """Change the id of row i to `to[i]`; -1 removes it.
 
     Inverted lists of full vectors free the slot. Graphs cannot, and in lists of packed codes later additions would mix
@@ -51,19 +51,19 @@ def renumber(engine: Any, to: IntArray) -> None:
     import faiss
 
     if hasattr(engine, "id_map"):
-        faiss.copy_array_to_vector(_map_ids(faiss.vector_to_array(engine.id_map), to), engine.id_map)
+        faiss.copy_array_to_vector(_map_ids(faiss.vector_to_array(engine.id_map), new_ids), engine.id_map)
         return
     for ids in _inverted_list_ids(engine):
-        ids[:] = _map_ids(ids, to)
+        ids[:] = _map_ids(ids, new_ids)
     if isinstance(engine, faiss.IndexIVFFlat):
         engine.remove_ids(faiss.IDSelectorRange(-1, 0))
 
 
-def slots_after(engine: Any, left: int) -> int:
-    """Return the slots of a FAISS index once only `left` of its rows remain."""
+def slots_after_removal(engine: Any, remaining: int) -> int:
+    """Return the slots of a FAISS index once only `remaining` of its rows remain."""
     import faiss
 
-    return int(left if isinstance(engine, faiss.IndexIVFFlat) else engine.ntotal)
+    return int(remaining if isinstance(engine, faiss.IndexIVFFlat) else engine.ntotal)
 
 
 def _map_ids(ids: IntArray, to: IntArray) -> IntArray:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from recsys.errors import ConfigError
 from recsys.types import Device, FloatArray, IntArray
 
-MOST: Final = 2048
+GPU_MAX_ROWS: Final = 2048
 """Rows per query that FAISS can fetch, and inverted lists it can probe, on a GPU."""
 
 
@@ -41,7 +41,7 @@ def gpu_knn(queries: FloatArray, pool: FloatArray, k: int, *, device: Device) ->
     """
     import faiss
 
-    if gpu_available(device) and k <= MOST:
+    if gpu_available(device) and k <= GPU_MAX_ROWS:
         result = faiss.knn_gpu(_resources(), queries, pool, k, metric=faiss.METRIC_INNER_PRODUCT)
     else:
         result = faiss.knn(queries, pool, k, metric=faiss.METRIC_INNER_PRODUCT)

@@ -19,14 +19,14 @@ from recsys.vectors.index import faiss_gpu
 from recsys.vectors.index.faiss_factory import create_faiss_index
 from recsys.vectors.index.flat import FlatIndex, rescore, validate_queries
 
-EFFORTS: Final[dict[str, tuple[int, ...]]] = {
+SEARCH_EFFORTS: Final[dict[str, tuple[int, ...]]] = {
     "ivf": (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
     "hnsw": (32, 48, 64, 96, 128, 192, 256, 384, 512),
     "pq": (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
 }
 """Search efforts to try by kind, cheapest first."""
 
-WIDTHS: Final = {"ivf": (1,), "hnsw": (1,), "pq": (10, 20, 40, 80)}
+OVERFETCH_FACTORS: Final = {"ivf": (1,), "hnsw": (1,), "pq": (10, 20, 40, 80)}
 """Factors of rows to fetch, to try, lowest first, so that the best by code contain the best by vector."""
 
 _MIN_K: Final = 10
@@ -71,12 +71,12 @@ class FaissIndex:
     @cached_property
     def on_gpu(self) -> bool:
         """Whether unfiltered searches run on a GPU."""
-        return faiss_gpu.gpu_available(self.device) and self.kind == "ivf" and self.effort <= faiss_gpu.MOST
+        return faiss_gpu.gpu_available(self.device) and self.kind == "ivf" and self.effort <= faiss_gpu.GPU_MAX_ROWS
 
     @cached_property
     def _unfiltered(self) -> tuple[Any, Any, int]:
         """FAISS index, parameters and largest number of rows of an unfiltered search."""
-        max_rows = self.effort if self.kind == "hnsw" else faiss_gpu.MOST if self.on_gpu else len(self)
+        max_rows = self.effort if self.kind == "hnsw" else faiss_gpu.GPU_MAX_ROWS if self.on_gpu else len(self)
         on_gpu = self.on_gpu and not self.removed_count
         return (
             faiss_gpu.copy_to_gpu(self.engine) if on_gpu else self.engine,
@@ -98,7 +98,7 @@ class FaissIndex:
         incomplete = rows[:, min(k, n_allowed) - 1] < 0
         if n_fetched > k:
             rows = _best_by_vector(self.vectors, queries, rows, k)
-        return rescore(self.vectors, queries, k, rows, unsure=incomplete, allow=allow)
+        return rescore(self.vectors, queries, k, rows, incomplete=incomplete, allow=allow)
 
     def save(self, path: Path) -> None:
         """Write the FAISS index; the vectors are stored in the embedding table."""
@@ -110,24 +110,24 @@ class FaissIndex:
         """Return FAISS parameters of a search among the allowed rows."""
         if allow is None and not self.removed_count:
             return default_search_params(self.kind, max(self.effort, n_fetched) if self.kind == "hnsw" else self.effort)
-        effort = max(self.effort_among(n_allowed), n_fetched if self.kind == "hnsw" else 1)
-        return search_params(self.kind, effort, self._all_rows if allow is None else selector(allow))
+        effort = max(self.effort_for(n_allowed), n_fetched if self.kind == "hnsw" else 1)
+        return search_params(self.kind, effort, self._all_rows if allow is None else mask_selector(allow))
 
-    def effort_among(self, counted: int) -> int:
-        """Return the effort that reaches the usual recall when only `counted` rows are allowed.
+    def effort_for(self, n_allowed: int) -> int:
+        """Return the effort that reaches the usual recall when only `n_allowed` rows are allowed.
 
         The best ten of a twentieth of the products lie as far from the query as the best 200 of all. In a graph the
         other nodes on the way fill the queue; the number of lists to probe grows with the square root only, as
         measured.
         """
-        share = max(counted, 1) / int(self.engine.ntotal)
+        share = max(n_allowed, 1) / int(self.engine.ntotal)
         if self.kind == "hnsw":
             return min(len(self), round(self.effort / share))
         return min(int(self.engine.nlist), round(self.effort / math.sqrt(share)))
 
     def _scan_is_faster(self, n_allowed: int, n_queries: int) -> bool:
         """Return whether scanning all allowed rows takes no longer than a filtered search."""
-        effort = self.effort_among(n_allowed)
+        effort = self.effort_for(n_allowed)
         search_ns = (
             effort * _GRAPH_NODE_NS if self.kind == "hnsw" else len(self) / self.engine.nlist * effort * _LIST_ROW_NS
         )
@@ -136,7 +136,7 @@ class FaissIndex:
     @cached_property
     def _all_rows(self) -> Any:
         """Selector of all rows, which leaves out removed slots."""
-        return selector(np.ones(len(self), np.bool_))
+        return mask_selector(np.ones(len(self), np.bool_))
 
 
 def _best_by_vector(vectors: FloatArray, queries: FloatArray, rows: IntArray, k: int) -> IntArray:
@@ -152,7 +152,7 @@ def _best_by_vector(vectors: FloatArray, queries: FloatArray, rows: IntArray, k:
     return out
 
 
-def selector(allow: BoolArray) -> Any:
+def mask_selector(allow: BoolArray) -> Any:
     """Return a mask (n,) as a FAISS selector; id -1 is not selected."""
     import faiss
 
@@ -179,6 +179,6 @@ def default_search_params(kind: str, effort: int) -> Any:
     return faiss.SearchParametersHNSW(efSearch=effort) if kind == "hnsw" else faiss.SearchParametersIVF(nprobe=effort)
 
 
-def engine(vectors: FloatArray, kind: str, *, seed: int, device: Device = "cpu") -> Any:
+def train_faiss_index(vectors: FloatArray, kind: str, *, seed: int, device: Device = "cpu") -> Any:
     """Train and fill the FAISS index of a kind with vectors (n, d), n > 0."""
     return create_faiss_index(vectors, kind, seed=seed, on_gpu=faiss_gpu.gpu_available(device))

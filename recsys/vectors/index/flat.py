@@ -13,7 +13,7 @@ import numpy as np
 from recsys.errors import UsageError
 from recsys.types import BoolArray, Device, FloatArray, IntArray
 
-SLACK = 16
+EXTRA_ROWS = 16
 """Rows fetched beyond k and scored again: FAISS breaks ties, and rounds, in its own way."""
 
 _EPSILON = 1e-5
@@ -50,10 +50,10 @@ class FlatIndex:
             self.vectors if allowed_rows is None or len(queries) <= BRUTE_FORCE_QUERIES else self.vectors[allowed_rows]
         )
         if len(queries) <= BRUTE_FORCE_QUERIES or not len(pool):
-            return brute_force_search(self.vectors, queries, k, among=allowed_rows)
+            return brute_force_search(self.vectors, queries, k, rows=allowed_rows)
         from recsys.vectors.index.faiss_gpu import gpu_knn
 
-        n_fetched = min(len(pool), k + SLACK)
+        n_fetched = min(len(pool), k + EXTRA_ROWS)
         approximate_scores, positions = gpu_knn(queries, np.ascontiguousarray(pool), n_fetched, device=self.device)
         # Where the last fetched row scores like the k-th, rows not fetched may tie with it: scan those queries.
         tolerance = _EPSILON * np.maximum(1.0, np.abs(approximate_scores).max(axis=1))
@@ -65,7 +65,7 @@ class FlatIndex:
             queries,
             k,
             positions if allowed_rows is None else allowed_rows[positions],
-            unsure=may_tie,
+            incomplete=may_tie,
             allow=allow,
         )
 
@@ -88,26 +88,26 @@ def validate_queries(queries: FloatArray, vectors: FloatArray, k: int, allow: Bo
 
 
 def rescore(
-    vectors: FloatArray, queries: FloatArray, k: int, found: IntArray, *, unsure: BoolArray, allow: BoolArray | None
+    vectors: FloatArray, queries: FloatArray, k: int, rows: IntArray, *, incomplete: BoolArray, allow: BoolArray | None
 ) -> tuple[FloatArray, IntArray]:
-    """Score retrieved rows exactly, sort and cut at k; scan all allowed rows for `unsure` queries.
+    """Score retrieved rows exactly, sort and cut at k; scan all allowed rows for `incomplete` queries.
 
     Args:
         vectors: (n, d).
         queries: (q, d).
         k: results per query.
-        found: (q, f) rows in any order, -1 = none.
-        unsure: (q,) bool, queries whose retrieved rows may be incomplete.
+        rows: (q, f) rows in any order, -1 = none.
+        incomplete: (q,) bool, queries whose retrieved rows may be incomplete.
         allow: (n,) bool, the allowed rows; all of them when None.
     """
-    if len(found) == 1 and found.shape[1] >= k and not unsure[0]:
-        return _rescore_single(vectors, queries[0], k, found[0])
+    if len(rows) == 1 and rows.shape[1] >= k and not incomplete[0]:
+        return _rescore_single(vectors, queries[0], k, rows[0])
     scores, best_rows = _empty_results(len(queries), k)
-    n_results = min(k, found.shape[1])
-    step = max(1, _BLOCK // max(1, found.shape[1] * vectors.shape[1]))
+    n_results = min(k, rows.shape[1])
+    step = max(1, _BLOCK // max(1, rows.shape[1] * vectors.shape[1]))
     for start in range(0, len(queries), step):
         chunk = slice(start, start + step)
-        candidates = found[chunk]
+        candidates = rows[chunk]
         exact_scores = _score(vectors, candidates, queries[chunk][:, None, :])
         exact_scores[candidates < 0] = -np.inf
         query_index, order = (
@@ -118,10 +118,10 @@ def rescore(
             exact_scores[query_index, order],
             candidates[query_index, order],
         )
-    if unsure.any():
-        rescan = np.flatnonzero(unsure)
+    if incomplete.any():
+        rescan = np.flatnonzero(incomplete)
         allowed_rows = None if allow is None else np.flatnonzero(allow).astype(np.int64)
-        scores[rescan], best_rows[rescan] = brute_force_search(vectors, queries[rescan], k, among=allowed_rows)
+        scores[rescan], best_rows[rescan] = brute_force_search(vectors, queries[rescan], k, rows=allowed_rows)
     return scores, best_rows
 
 
@@ -140,15 +140,15 @@ def _rescore_single(
 
 
 def brute_force_search(
-    vectors: FloatArray, queries: FloatArray, k: int, *, among: IntArray | None = None
+    vectors: FloatArray, queries: FloatArray, k: int, *, rows: IntArray | None = None
 ) -> tuple[FloatArray, IntArray]:
-    """Score every row, or every row of `among`, query by query: scores (q, k), rows (q, k)."""
+    """Score every row, or every row of `rows`, query by query: scores (q, k), rows (q, k)."""
     scores, best_rows = _empty_results(len(queries), k)
-    pool = vectors if among is None else vectors[among]
+    pool = vectors if rows is None else vectors[rows]
     step = max(1, _BLOCK // max(1, vectors.shape[1]))
     for i, query in enumerate(queries):
         positions = _candidate_positions(pool @ query, k)
-        candidates = positions if among is None else among[positions]
+        candidates = positions if rows is None else rows[positions]
         exact_scores = np.empty(len(candidates), np.float32)
         for start in range(0, len(candidates), step):
             exact_scores[start : start + step] = _score(vectors, candidates[start : start + step], query)

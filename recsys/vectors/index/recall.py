@@ -69,12 +69,12 @@ class IndexMetrics:
         """Recall of the kind of queries for which it is lowest."""
         return min(self.recall.values(), default=1.0)
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the metrics as a JSON-compatible dict."""
         return asdict(self)
 
     @staticmethod
-    def of(facts: dict[str, Any]) -> IndexMetrics:
+    def from_dict(facts: dict[str, Any]) -> IndexMetrics:
         """Rebuild metrics from the dict of `facts`."""
         speed, exact = SearchLatency(**facts["speed"]), SearchLatency(**facts["exact"])
         recall = {str(name): float(value) for name, value in facts["recall"].items()}
@@ -88,16 +88,16 @@ class RecallBenchmark:
     Attributes:
         queries: (q, d) by kind: "products", and "between products", the midpoints of two. Texts, images and
             mixed queries lie near the products, not on them, and their neighbours are harder to find.
-        bars: (q, K) true scores by kind, descending; -inf where there are fewer products.
+        true_scores: (q, K) true scores by kind, descending; -inf where there are fewer products.
         exact: latency of the exact search that found them.
     """
 
     queries: dict[str, FloatArray] = field(repr=False)
-    bars: dict[str, FloatArray] = field(repr=False)
+    true_scores: dict[str, FloatArray] = field(repr=False)
     exact: SearchLatency
 
     @staticmethod
-    def of(vectors: FloatArray, *, seed: int) -> RecallBenchmark:
+    def from_vectors(vectors: FloatArray, *, seed: int) -> RecallBenchmark:
         """Sample up to 256 queries of each kind from vectors (n, d), n > 0, and search them exactly."""
         queries = sample_queries(vectors, seed)
         index = FlatIndex(vectors)
@@ -116,16 +116,16 @@ class RecallBenchmark:
     def recall(self, index: SearchProtocol) -> dict[str, float]:
         """Return the share of true neighbours the index finds, by kind of query; ties are not misses."""
         return {
-            name: recall_at_k(index.search(kind_queries, K)[0], self.bars[name])
+            name: recall_at_k(index.search(kind_queries, K)[0], self.true_scores[name])
             for name, kind_queries in self.queries.items()
         }
 
-    def measured(self, index: SearchProtocol) -> IndexMetrics:
+    def measure(self, index: SearchProtocol) -> IndexMetrics:
         """Measure recall and latency of an index over the same vectors."""
         all_queries = np.concatenate(list(self.queries.values()))
         per_second, scores = _throughput(index, all_queries)
         recall = {}
-        for i, (name, true_scores) in enumerate(self.bars.items()):
+        for i, (name, true_scores) in enumerate(self.true_scores.items()):
             recall[name] = recall_at_k(scores[i * len(true_scores) : (i + 1) * len(true_scores)], true_scores)
         interleaved = (
             all_queries.reshape(len(self.queries), -1, all_queries.shape[1]).swapaxes(0, 1).reshape(all_queries.shape)

@@ -16,7 +16,7 @@ import polars as pl
 from recsys.config import IndexSettings
 from recsys.data.id_map import IdMap
 from recsys.types import FloatArray, IntArray
-from recsys.vectors.embeddings.hashing import Digests
+from recsys.vectors.embeddings.hashing import HashArray
 from recsys.vectors.index import faiss_factory
 
 _ID, _DIGEST = "product_id", "digest"
@@ -27,21 +27,21 @@ class IndexDelta:
     """Differences between an earlier table and the current one.
 
     Attributes:
-        to: (m,) int64, current row of each earlier row; -1 where the product was removed or its vector changed.
-        fresh: current rows to add, ascending.
+        new_rows: (m,) int64, current row of each earlier row; -1 where the product was removed or its vector changed.
+        rows_to_add: current rows to add, ascending.
         added: number of new products.
         removed: number of removed products.
         changed: number of products with a changed vector.
     """
 
-    to: IntArray = field(repr=False)
-    fresh: IntArray = field(repr=False)
+    new_rows: IntArray = field(repr=False)
+    rows_to_add: IntArray = field(repr=False)
     added: int
     removed: int
     changed: int
 
     @staticmethod
-    def between(ids: IdMap, digests: Digests, *, old_ids: list[str], old_digests: Digests) -> IndexDelta:
+    def from_digests(ids: IdMap, digests: HashArray, *, old_ids: list[str], old_digests: HashArray) -> IndexDelta:
         """Compare current products and vector digests with the earlier ones."""
         current_rows = ids.rows(old_ids)
         is_present = current_rows >= 0
@@ -66,25 +66,25 @@ class IndexDelta:
         return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "another order"
 
 
-def rebuild_reason(change: IndexDelta, engine: Any, settings: IndexSettings, *, trained: int, moved: int) -> str | None:
+def rebuild_reason(delta: IndexDelta, engine: Any, settings: IndexSettings, *, trained: int, moved: int) -> str | None:
     """Return why an index should be rebuilt instead of updated; None when it can be updated.
 
     Args:
-        change: the update to apply.
+        delta: the update to apply.
         engine: the FAISS index as saved.
         settings: limits.
         trained: products the index was trained on.
         moved: products added, removed or changed since training, without this update.
     """
-    drift = (moved + change.size) / max(1, trained)
+    drift = (moved + delta.size) / max(1, trained)
     if drift > settings.max_changed:
         return (
             f"{drift:.1%} of the products were added, removed or changed since it was trained, more than [index] "
             f"max_changed = {settings.max_changed:.1%}"
         )
-    remaining = int((change.to >= 0).sum())
-    free_slots = faiss_factory.slots_after(engine, remaining) - remaining
-    if free_slots > settings.max_removed * (free_slots + remaining + len(change.fresh)):
+    remaining = int((delta.new_rows >= 0).sum())
+    free_slots = faiss_factory.slots_after_removal(engine, remaining) - remaining
+    if free_slots > settings.max_removed * (free_slots + remaining + len(delta.rows_to_add)):
         return (
             f"{free_slots:,} of its slots hold removed products, more than [index] max_removed = "
             f"{settings.max_removed:.1%}"
@@ -92,20 +92,20 @@ def rebuild_reason(change: IndexDelta, engine: Any, settings: IndexSettings, *, 
     return None
 
 
-def apply_delta(engine: Any, change: IndexDelta, vectors: FloatArray) -> None:
+def apply_delta(engine: Any, delta: IndexDelta, vectors: FloatArray) -> None:
     """Update a FAISS index in place, so that it covers the current vectors (n, d)."""
-    faiss_factory.renumber(engine, change.to)
-    faiss_factory.add_rows(engine, vectors[change.fresh], change.fresh)
+    faiss_factory.change_ids(engine, delta.new_rows)
+    faiss_factory.add_rows(engine, vectors[delta.rows_to_add], delta.rows_to_add)
 
 
-def write_rows(ids: IdMap, digests: Digests, path: Path) -> None:
+def write_rows(ids: IdMap, digests: HashArray, path: Path) -> None:
     """Write the products of an index in row order, with the digests of their vectors."""
     pl.DataFrame({_ID: list(ids.texts), _DIGEST: digests}, schema={_ID: pl.String, _DIGEST: pl.UInt64}).write_parquet(
         path
     )
 
 
-def read_rows(path: Path) -> tuple[list[str], Digests]:
+def read_rows(path: Path) -> tuple[list[str], HashArray]:
     """Read the ids and digests that `write_rows` wrote."""
     frame = pl.read_parquet(path)
     return frame[_ID].to_list(), frame[_DIGEST].to_numpy().copy()

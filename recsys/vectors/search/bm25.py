@@ -41,14 +41,14 @@ class Bm25Index:
 
     Attributes:
         n: number of products.
-        numbers: number of each word.
+        word_numbers: number of each word.
         data: (w,) float32 scores, word by word.
         indices: (w,) product of each score.
         indptr: (words + 1,) start of each word.
     """
 
     n: int
-    numbers: Mapping[str, int] = field(repr=False)
+    word_numbers: Mapping[str, int] = field(repr=False)
     data: FloatArray = field(repr=False)
     indices: npt.NDArray[np.integer] = field(repr=False)
     indptr: npt.NDArray[np.integer] = field(repr=False)
@@ -79,14 +79,21 @@ class Bm25Index:
         """
         out = np.zeros(self.n, np.float32)
         for word in dict.fromkeys(words):
-            number = self.numbers.get(word)
+            number = self.word_numbers.get(word)
             if number is not None:
                 entries = slice(int(self.indptr[number]), int(self.indptr[number + 1]))
                 out[self.indices[entries]] += self.data[entries]  # a product occurs once per word
         return out
 
     def top_k(
-        self, text: str, k: int, *, minus: str = "", allow: BoolArray, kin: IntArray | None = None, barred: IntArray
+        self,
+        text: str,
+        k: int,
+        *,
+        minus: str = "",
+        allow: BoolArray,
+        groups: IntArray | None = None,
+        excluded: IntArray,
     ) -> tuple[FloatArray, IntArray]:
         """Return the k best matches of a text, one per variant group; at least one word must match.
 
@@ -95,8 +102,8 @@ class Bm25Index:
             k: results.
             minus: unwanted words; their score is subtracted.
             allow: (n,) bool, the allowed products.
-            kin: (n,) variant group of each product; None = each its own.
-            barred: excluded groups.
+            groups: (n,) variant group of each product; None = each its own.
+            excluded: excluded groups.
 
         Returns:
             Scores and rows, at most k, descending, ties by lower row.
@@ -105,14 +112,14 @@ class Bm25Index:
         if minus:
             scores = scores - self.scores(tokenize(minus))
         rows = np.flatnonzero((scores > 0) & allow).astype(np.int64)
-        rows = rows[~np.isin(rows if kin is None else kin[rows], barred)]
-        rows = first_of_group(rows[np.lexsort((rows, -scores[rows]))], kin)[:k]
+        rows = rows[~np.isin(rows if groups is None else groups[rows], excluded)]
+        rows = first_of_group(rows[np.lexsort((rows, -scores[rows]))], groups)[:k]
         return scores[rows], rows
 
     def save(self, folder: Path, key: dict[str, Any]) -> None:
         """Write the weights atomically: a reader sees the previous ones or these."""
         arrays = {f"{name}.npy": partial(_write_array, getattr(self, name)) for name in _ARRAYS}
-        words = pl.DataFrame({"word": list(self.numbers)}, schema={"word": pl.String})
+        words = pl.DataFrame({"word": list(self.word_numbers)}, schema={"word": pl.String})
         file_set.write_file_set(folder, _NAME, parts={**arrays, "words.parquet": words.write_parquet}, metadata=key)
 
 

@@ -92,7 +92,7 @@ class SearchEngine:
         model_loader: loads the model that computed the table; called for texts and images only.
         lexical_loader: loads the BM25 index; called when `way.mode` needs it.
         images: limits for image files.
-        way: search options.
+        options: search options.
     """
 
     def __init__(
@@ -104,13 +104,13 @@ class SearchEngine:
         model_loader: Callable[[], QueryEncoder],
         lexical_loader: Callable[[], Bm25Index],
         images: ImageSettings,
-        way: SearchOptions,
+        options: SearchOptions,
     ) -> None:
-        self.catalogue, self.table, self.index, self.images, self.way = catalogue, table, index, images, way
+        self.catalogue, self.table, self.index, self.images, self.options = catalogue, table, index, images, options
         self._load_model, self._load_lexical = model_loader, lexical_loader
         same = catalogue.ids.texts == table.ids.texts
         self._catalogue_rows = np.arange(len(table), dtype=np.int64) if same else catalogue.ids.rows(table.ids.texts)
-        self._variant_groups = None if way.variants else variants.variant_groups(catalogue)
+        self._variant_groups = None if options.variants else variants.variant_groups(catalogue)
         self._cached_mask = lru_cache(_MASKS)(self._filter_mask)
 
     def search(
@@ -140,7 +140,7 @@ class SearchEngine:
                 resolved[i] = self._resolve(query, where[i] if where is not None else None)
             except UsageError as error:
                 results[i] = error
-        vectors, errors = self._query_vectors(resolved) if self.way.mode != "lexical" else ({}, {})
+        vectors, errors = self._query_vectors(resolved) if self.options.mode != "lexical" else ({}, {})
         for i, problem in errors.items():
             results[i] = problem
             resolved.pop(i)
@@ -151,22 +151,24 @@ class SearchEngine:
 
     def _resolve(self, query: Query, where: str | None) -> _ResolvedQuery:
         """Resolve the products, the filter and the images of a query."""
-        if self.way.mode == "lexical" and any(part.kind != "text" for part in (*query.plus_parts, *query.minus_parts)):
+        if self.options.mode == "lexical" and any(
+            part.kind != "text" for part in (*query.plus_parts, *query.minus_parts)
+        ):
             raise UsageError("lexical search takes texts only; use mode vector or hybrid for products and images")
         products = [*query.values("product"), *query.values("product", minus=True)]
         rows = np.array([self._table_row(product) for product in products], np.int64)
         paths = dict.fromkeys([*query.values("image"), *query.values("image", minus=True)])
-        return _ResolvedQuery(query, self._cached_mask(where), rows, {path: self.picture(path) for path in paths})
+        return _ResolvedQuery(query, self._cached_mask(where), rows, {path: self.load_image(path) for path in paths})
 
-    def picture(self, path: str) -> Pixels:
+    def load_image(self, path: str) -> Pixels:
         """Return the decoded image of a query: (3, S, S)."""
         return load_image(path, self.images)
 
     def _filter_mask(self, where: str | None) -> BoolArray:
         """Return the products that may be a result: (n,) bool in catalogue rows."""
         all_products = np.ones(len(self.catalogue), np.bool_)
-        allowed = self.catalogue.sellable if self.way.sellable_only else all_products
-        return allowed if where is None else allowed & filters.parse(where, self.catalogue.frame)
+        allowed = self.catalogue.sellable if self.options.sellable_only else all_products
+        return allowed if where is None else allowed & filters.parse_filter(where, self.catalogue.frame)
 
     def _table_row(self, product: str) -> int:
         """Return the table row of a product."""
@@ -257,9 +259,9 @@ class SearchEngine:
             allow = np.zeros(len(self.table), np.bool_)
             allow[in_catalogue] = resolved[members[0]].allow[self._catalogue_rows[in_catalogue]]
             excluded = [self._excluded_groups(resolved[i]) if groups is not None else resolved[i].rows for i in members]
-            depth = max(k, self.way.depth) if self.way.mode == "hybrid" else k
+            depth = max(k, self.options.depth) if self.options.mode == "hybrid" else k
             queries = np.stack([vectors[i] for i in members])
-            result = variants.search_distinct(self.index, queries, depth, allow=allow, kin=groups, barred=excluded)
+            result = variants.search_distinct(self.index, queries, depth, allow=allow, groups=groups, excluded=excluded)
             for i, scores, rows in zip(members, *result, strict=True):
                 exists = rows >= 0
                 results[i] = scores[exists], self._catalogue_rows[rows[exists]]
@@ -270,22 +272,22 @@ class SearchEngine:
     ) -> tuple[FloatArray, IntArray]:
         """Rank the results of a query by vector, by words, or by the fusion of both."""
         texts, unwanted = resolved_query.query.values("text"), resolved_query.query.values("text", minus=True)
-        if by_vector is not None and (self.way.mode == "vector" or not texts):
+        if by_vector is not None and (self.options.mode == "vector" or not texts):
             return by_vector[0][:k], by_vector[1][:k]
-        depth = k if by_vector is None else max(k, self.way.depth)
+        depth = k if by_vector is None else max(k, self.options.depth)
         by_words = self._lexical.top_k(
             " ".join(texts),
             depth,
             minus=" ".join(unwanted),
             allow=resolved_query.allow,
-            kin=self._variant_groups,
-            barred=self._excluded_groups(resolved_query),
+            groups=self._variant_groups,
+            excluded=self._excluded_groups(resolved_query),
         )
         return (
             by_words
             if by_vector is None
             else reciprocal_rank_fusion(
-                [by_vector[1], by_words[1]], k, constant=self.way.fusion, kin=self._variant_groups
+                [by_vector[1], by_words[1]], k, constant=self.options.fusion, groups=self._variant_groups
             )
         )
 

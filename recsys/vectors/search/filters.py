@@ -70,7 +70,7 @@ class _Token:
         return self.kind != "quoted" and self.text.lower() in words
 
 
-def parse(where: str, frame: pl.DataFrame) -> BoolArray:
+def parse_filter(where: str, frame: pl.DataFrame) -> BoolArray:
     """Evaluate a condition for each product.
 
     Args:

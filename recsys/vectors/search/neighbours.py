@@ -32,7 +32,7 @@ def nearest_neighbours(
     k: int,
     *,
     allow: BoolArray | None = None,
-    kin: IntArray | None = None,
+    groups: IntArray | None = None,
     progress: Progress | None = None,
 ) -> pl.DataFrame:
     """Return the k nearest other products of each product, best first, ranks 1..k.
@@ -45,7 +45,7 @@ def nearest_neighbours(
         index: over the same vectors.
         k: neighbours per product; fewer where fewer other products are allowed.
         allow: (n,) bool, products that may be a neighbour; all when None.
-        kin: (n,) int64 variant group of each product (`variants.variant_groups`): one variant represents its group,
+        groups: (n,) int64 variant group of each product (`variants.variant_groups`): one variant represents its group,
             and a product's own variants are not its neighbours. None = no two products are variants.
         progress: called with the number of products done.
 
@@ -53,13 +53,13 @@ def nearest_neighbours(
         Frame (product_id, rank, neighbour_id, score) in row order of the table.
     """
     product_ids = np.array(table.ids.texts, dtype=np.object_)
-    product_groups = np.arange(len(table), dtype=np.int64) if kin is None else kin
+    product_groups = np.arange(len(table), dtype=np.int64) if groups is None else groups
     blocks = []
     for start in range(0, len(table), _BLOCK):
         block_rows = np.arange(start, min(start + _BLOCK, len(table)))
         queries = np.ascontiguousarray(table.vectors[block_rows])
         excluded = list(product_groups[block_rows][:, None])
-        scores, rows = variants.search_distinct(index, queries, k, allow=allow, kin=kin, barred=excluded)
+        scores, rows = variants.search_distinct(index, queries, k, allow=allow, groups=groups, excluded=excluded)
         exists = rows >= 0
         rank = np.broadcast_to(np.arange(1, k + 1), exists.shape)[exists]
         product = np.broadcast_to(block_rows[:, None], exists.shape)[exists]

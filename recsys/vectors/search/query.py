@@ -22,15 +22,15 @@ logger = logging.getLogger(__name__)
 
 KINDS: Final = ("product", "text", "image")
 """Kinds of query parts."""
-NOT: Final = "not_"
+NOT_PREFIX: Final = "not_"
 """Prefix of a kind in the names of weights, for unwanted parts."""
-LONGEST: Final = 2_000
+MAX_CHARACTERS: Final = 2_000
 """Characters of a text that are read: several times the encoder's limit."""
-MOST: Final = 100
+MAX_PARTS: Final = 100
 """Largest number of parts of one query."""
 
-One = str | os.PathLike[str]
-OneOrMany = One | Sequence[One] | None
+QueryValue = str | os.PathLike[str]
+OneOrMany = QueryValue | Sequence[QueryValue] | None
 Weight = float | Sequence[float]
 Pixels = npt.NDArray[np.uint8]
 
@@ -85,15 +85,15 @@ class Query:
         weights = {name.replace("-", "_"): weight for name, weight in self.weights.items()}
         counts = {
             **{name: len(values) for name, values in plus.items()},
-            **{NOT + name: len(values) for name, values in minus.items()},
+            **{NOT_PREFIX + name: len(values) for name, values in minus.items()},
         }
         _check_weights(weights, counts)
         if not any(plus.values()):
             raise UsageError("nothing to look for: name a product, a text or an image")
-        if sum(counts.values()) > MOST:
-            raise UsageError(f"a query has at most {MOST} parts, not {sum(counts.values())}; ask several times")
+        if sum(counts.values()) > MAX_PARTS:
+            raise UsageError(f"a query has at most {MAX_PARTS} parts, not {sum(counts.values())}; ask several times")
         object.__setattr__(self, "plus_parts", _parts(plus, weights, ""))
-        object.__setattr__(self, "minus_parts", _parts(minus, weights, NOT))
+        object.__setattr__(self, "minus_parts", _parts(minus, weights, NOT_PREFIX))
 
     def values(self, kind: str, *, minus: bool = False) -> list[str]:
         """Return all wanted or unwanted values of one kind."""
@@ -158,9 +158,9 @@ def _normalize_value(kind: str, value: str) -> str:
     if "\0" in value or value.encode("utf-8", "replace").decode() != value:
         raise UsageError("the text holds a NUL or half a character; remove it")
     text = value.strip()
-    if len(text) > LONGEST:
-        logger.warning("the text has %d characters; only the first %d are read", len(text), LONGEST)
-    return text[:LONGEST]
+    if len(text) > MAX_CHARACTERS:
+        logger.warning("the text has %d characters; only the first %d are read", len(text), MAX_CHARACTERS)
+    return text[:MAX_CHARACTERS]
 
 
 def load_image(file: str, settings: ImageSettings) -> Pixels:

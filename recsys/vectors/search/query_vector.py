@@ -21,7 +21,7 @@ import numpy as np
 from recsys.errors import UsageError
 from recsys.types import DoubleArray, FloatArray
 
-BEYOND: Final = 0.25
+OVERSHOOT: Final = 0.25
 """Length of the step beyond the right angle, where the wanted vector has length 1."""
 _ZERO_LENGTH: Final = 1e-6
 """Length below which a vector counts as zero."""
@@ -29,10 +29,10 @@ _MIN_REMAINDER: Final = 1e-3
 """Length below which nothing of the wanted vector is left."""
 
 
-Weighted = Sequence[tuple[float, FloatArray]]
+WeightedVectors = Sequence[tuple[float, FloatArray]]
 
 
-def combine_query_vectors(wanted: Weighted, unwanted: Weighted = ()) -> FloatArray:
+def combine_query_vectors(wanted: WeightedVectors, unwanted: WeightedVectors = ()) -> FloatArray:
     """Return the query vector: (d,) float32, unit length.
 
     Args:
@@ -71,8 +71,8 @@ def _overshoot(directions: DoubleArray, weights: DoubleArray) -> DoubleArray:
 
     A direction that is named twice does not lengthen it.
     """
-    step = np.asarray(np.linalg.lstsq(directions, BEYOND * weights, rcond=1e-3)[0], np.float64)
-    max_length = 2 * BEYOND * float(weights.max())  # nearly opposite directions would give an unbounded step
+    step = np.asarray(np.linalg.lstsq(directions, OVERSHOOT * weights, rcond=1e-3)[0], np.float64)
+    max_length = 2 * OVERSHOOT * float(weights.max())  # nearly opposite directions would give an unbounded step
     return step * min(1.0, max_length / max(float(np.linalg.norm(step)), _ZERO_LENGTH))
 
 

@@ -13,7 +13,7 @@ from recsys.types import FloatArray, IntArray
 
 
 def reciprocal_rank_fusion(
-    rankings: Sequence[IntArray], k: int, *, constant: float = 60, kin: IntArray | None = None
+    rankings: Sequence[IntArray], k: int, *, constant: float = 60, groups: IntArray | None = None
 ) -> tuple[FloatArray, IntArray]:
     """Sum 1 / (constant + rank) over the rankings, ranks counted from 1.
 
@@ -24,7 +24,7 @@ def reciprocal_rank_fusion(
         rankings: rows (m,) each, best first, a variant group at most once in each.
         k: results.
         constant: a larger one reduces the weight of the first ranks.
-        kin: (n,) variant group of each row; variants of one product share their score, and the one with the best
+        groups: (n,) variant group of each row; variants of one product share their score, and the one with the best
             rank represents them.
 
     Returns:
@@ -34,7 +34,7 @@ def reciprocal_rank_fusion(
     best: dict[int, tuple[int, int]] = {}
     for ranking in rankings:
         for rank, row in enumerate(ranking.tolist(), start=1):
-            group = row if kin is None else int(kin[row])
+            group = row if groups is None else int(groups[row])
             scores_by_group[group] = scores_by_group.get(group, 0.0) + 1.0 / (constant + rank)
             best[group] = min(best.get(group, (rank, row)), (rank, row))
     rows = np.array([best[group][1] for group in scores_by_group], np.int64)

@@ -43,8 +43,8 @@ def search_distinct(
     k: int,
     *,
     allow: BoolArray | None = None,
-    kin: IntArray | None = None,
-    barred: Sequence[IntArray] | None = None,
+    groups: IntArray | None = None,
+    excluded: Sequence[IntArray] | None = None,
 ) -> tuple[FloatArray, IntArray]:
     """Return the k best rows of each query, one per variant group.
 
@@ -53,22 +53,22 @@ def search_distinct(
         queries: (q, d) float32.
         k: results per query.
         allow: (n,) bool, the allowed rows; all when None.
-        kin: (n,) int64, variant group of each row; None = each its own.
-        barred: for each query the excluded groups.
+        groups: (n,) int64, variant group of each row; None = each its own.
+        excluded: for each query the excluded groups.
 
     Returns:
         Scores (q, k) descending and rows (q, k), ties by lower row; (-inf, -1) only where no group is left.
     """
     n = len(index)
     out = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-    excluded_groups = _pad_groups(barred, len(queries))
-    n_fetched = min(n, (k if kin is None else _OVERFETCH * k) + excluded_groups.shape[1])
+    excluded_groups = _pad_groups(excluded, len(queries))
+    n_fetched = min(n, (k if groups is None else _OVERFETCH * k) + excluded_groups.shape[1])
     if not n or not len(queries):
         return out
     scores, rows = index.search(queries, n_fetched, allow=allow)
-    row_groups = rows if kin is None else np.where(rows >= 0, kin[rows], -1)
+    row_groups = rows if groups is None else np.where(rows >= 0, groups[rows], -1)
     keep = (rows >= 0) & ~(row_groups[:, :, None] == excluded_groups[:, None, :]).any(axis=2)
-    if kin is not None:
+    if groups is not None:
         keep &= _first_occurrences(row_groups)
     position = np.cumsum(keep, axis=1) - 1
     selected = keep & (position < k)
@@ -82,7 +82,7 @@ def search_distinct(
             index,
             queries[query],
             allow=allow,
-            groups=kin,
+            groups=groups,
             excluded=excluded_groups[query],
         )
     return out
@@ -121,9 +121,9 @@ def _fill(
         filled += count
 
 
-def first_of_group(rows: IntArray, kin: IntArray | None) -> IntArray:
+def first_of_group(rows: IntArray, groups: IntArray | None) -> IntArray:
     """Return the first row of each variant group, in the order of `rows` (m,)."""
-    return rows if kin is None or not len(rows) else rows[_first_occurrences(kin[rows][None, :])[0]]
+    return rows if groups is None or not len(rows) else rows[_first_occurrences(groups[rows][None, :])[0]]
 
 
 def _first_occurrences(groups: IntArray) -> BoolArray:

@@ -51,7 +51,7 @@ class ApproximateScorer:
         allowed: BoolArray | None = None,
         seed: int = 0,
         device: str = "cpu",
-        sieve: str = "auto",
+        filter_backend: str = "auto",
     ) -> None:
         """Cluster the items and raise `n_probe` until the sample reaches the requested recall.
 
@@ -63,20 +63,20 @@ class ApproximateScorer:
             allowed: (n,) bool, items that may be returned; default all.
             seed: random seed of the clustering.
             device: device of the approximate products.
-            sieve: implementation of the threshold filter, as for `ExactScorer`.
+            filter_backend: implementation of the threshold filter, as for `ExactScorer`.
 
         Raises:
             UsageError: a vector is not finite, or recall is not above 0 and at most 1.
         """
         if not 0 < recall <= 1:
             raise UsageError(f"recall is {recall}; it must be above 0 and at most 1")
-        self.exact = ExactScorer(items, allowed=allowed, device=device, sieve=sieve)
-        self.items, self.device, self._filter_backend, self._scored_pairs = items, self.exact.device, sieve, 0
+        self.exact = ExactScorer(items, allowed=allowed, device=device, filter_backend=filter_backend)
+        self.items, self.device, self._filter_backend, self._scored_pairs = items, self.exact.device, filter_backend, 0
         rows = self.exact.rows
         norms = np.linalg.norm(items, axis=1, keepdims=True)
         unit = np.divide(items, norms, out=np.zeros_like(items), where=norms > 0)
         cluster = kmeans_fit_subset(
-            unit, seed=seed, among=rows, number=min(_MAX_CLUSTERS, max(1, len(rows) // _CLUSTER_SIZE))
+            unit, seed=seed, rows=rows, n_clusters=min(_MAX_CLUSTERS, max(1, len(rows) // _CLUSTER_SIZE))
         )[rows]
         order = np.argsort(cluster, kind="stable")
         cluster_ends = np.cumsum(np.bincount(cluster)) if len(rows) else np.zeros(0, np.int64)
@@ -85,7 +85,7 @@ class ApproximateScorer:
         self.centroids = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
         dtype = torch.bfloat16 if supports_bf16(self.device) else torch.float32
         self.low_precision = LowPrecisionItems(
-            items, rows[order], self.bounds, dtype=dtype, device=self.device, kept=True
+            items, rows[order], self.bounds, dtype=dtype, device=self.device, cache_blocks=True
         )
         self.n_probe, self.recall = self._calibrate_n_probe(check_finite(sample, "sample query"), k, recall)
 
@@ -108,11 +108,11 @@ class ApproximateScorer:
             self._scored_pairs += len(pending) * len(self.low_precision.order)
             filter_class = select_threshold_filter(self._filter_backend, self.device, work=self._scored_pairs)
             score_block = partial(self._score_block, filter_class, queries, exclusions, scores, rows)
-            run_in_threads(score_block, pending, height=_QUERY_BLOCK, device=self.device)
+            run_in_threads(score_block, pending, max_block=_QUERY_BLOCK, device=self.device)
         incomplete = np.flatnonzero((rows < 0).any(axis=1)) if k else np.zeros(0, np.int64)
         if len(incomplete):
             scores[incomplete], rows[incomplete] = self.exact.top_k(
-                queries[incomplete], k, excluded=exclusions.only(incomplete)
+                queries[incomplete], k, excluded=exclusions.for_queries(incomplete)
             )
         return scores, rows
 
@@ -147,7 +147,7 @@ class ApproximateScorer:
         """Write the results of the queries `part` into `scores` and `rows`; skip those that overflow."""
         k = scores.shape[1]
         block_queries = np.ascontiguousarray(queries[part])
-        rounded_queries, error_bound = self.low_precision.queries(block_queries)
+        rounded_queries, error_bound = self.low_precision.convert_queries(block_queries)
         threshold_filter = filter_class(error_bound, k, dtype=self.low_precision.dtype, max_candidates=16 * k + 1024)
         similarity = block_queries.astype(np.float64) @ self.centroids.T
         kth = len(self.centroids) - self.n_probe
@@ -187,7 +187,7 @@ class ApproximateScorer:
             probed_keys: (p,) ascending keys `cluster * b + query` of the probed pairs.
             starts: (clusters + 1,) first probed pair of each cluster.
         """
-        user, position = exclusions.places(part, self.low_precision)
+        user, position = exclusions.positions(part, self.low_precision)
         cluster = np.searchsorted(self.bounds, position, side="right") - 1
         keys = cluster * len(part) + user
         probe = np.searchsorted(probed_keys, keys)

@@ -29,28 +29,28 @@ class Exclusions:
         """Return the excluded item rows of a query: (m,)."""
         return self.item[self.starts[query] : self.starts[query + 1]]
 
-    def only(self, part: IntArray) -> tuple[IntArray, IntArray]:
+    def for_queries(self, part: IntArray) -> tuple[IntArray, IntArray]:
         """Return the pairs of some queries: (m,) positions in `part`, (m,) item rows."""
         count = self.starts[part + 1] - self.starts[part]
         user = np.repeat(np.arange(len(part)), count)
         within = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
         return user, self.item[np.repeat(self.starts[part], count) + within]
 
-    def places(self, part: IntArray, rough: LowPrecisionItems) -> tuple[IntArray, IntArray]:
+    def positions(self, part: IntArray, items: LowPrecisionItems) -> tuple[IntArray, IntArray]:
         """Return the pairs of some queries as positions in `part` (m,) and in the search order (m,)."""
-        user, item = self.only(part)
-        position = rough.places[item]
+        user, item = self.for_queries(part)
+        position = items.positions[item]
         return user[position >= 0], position[position >= 0]
 
-    def blocks(self, part: IntArray, rough: LowPrecisionItems, width: int) -> list[torch.Tensor] | None:
+    def block_positions(self, part: IntArray, items: LowPrecisionItems, width: int) -> list[torch.Tensor] | None:
         """Return the excluded flat positions in each block's scores (queries of `part`, width).
 
         A block holds `width` items. None where nothing is excluded.
         """
         if not len(self.item):
             return None
-        user, position = self.places(part, rough)
-        n_blocks, block = -(-len(rough.order) // width), position // width
+        user, position = self.positions(part, items)
+        n_blocks, block = -(-len(items.order) // width), position // width
         order = np.argsort(block.astype(np.uint16) if n_blocks < 1 << 16 else block, kind="stable")
         flat = (user * width + position % width)[order]
         ends = np.cumsum(np.bincount(block, minlength=n_blocks))

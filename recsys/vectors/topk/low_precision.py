@@ -52,9 +52,9 @@ class LowPrecisionItems:
         *,
         dtype: torch.dtype,
         device: torch.device,
-        kept: bool,
+        cache_blocks: bool,
     ) -> None:
-        """Measure the items and, with `kept`, convert them once.
+        """Measure the items and, with `cache_blocks`, convert them once.
 
         Args:
             items: (n, d).
@@ -62,7 +62,7 @@ class LowPrecisionItems:
             bounds: (blocks + 1,) first position of each block, and the end.
             dtype: torch.bfloat16 or torch.float32.
             device: device of the products.
-            kept: convert the items once instead of on each access; costs m * d numbers of the format.
+            cache_blocks: convert the items once instead of on each access; costs m * d numbers of the format.
         """
         self.items, self.order, self.bounds, self.dtype, self.device = items, order, bounds, dtype, device
         parts = range(0, len(items), _CHUNK_ROWS)
@@ -78,21 +78,21 @@ class LowPrecisionItems:
             if len(scaled):
                 self.norm = max(self.norm, float(_upper_norms(rounded.float()).max()))
                 self.error = max(self.error, float(_upper_norms(rounded.float() - scaled).max()))
-            if kept:
+            if cache_blocks:
                 self._cached_blocks.append(rounded.T.contiguous())
 
     @cached_property
-    def places(self) -> IntArray:
+    def positions(self) -> IntArray:
         """Position of each item in the search order: (n,), -1 = not searched."""
         out = np.full(len(self.items), -1, np.int64)
         out[self.order] = np.arange(len(self.order))
         return out
 
-    def block(self, at: int) -> torch.Tensor:
-        """Return the items of block `at` as columns, the layout a matrix product reads fastest: (d, items)."""
-        return self._cached_blocks[at] if self._cached_blocks else self._scale_block(at).to(self.dtype).T
+    def block(self, i: int) -> torch.Tensor:
+        """Return the items of block `i` as columns, the layout a matrix product reads fastest: (d, items)."""
+        return self._cached_blocks[i] if self._cached_blocks else self._scale_block(i).to(self.dtype).T
 
-    def queries(self, queries: FloatArray) -> tuple[torch.Tensor, torch.Tensor]:
+    def convert_queries(self, queries: FloatArray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scaled queries in the number format (b, d) and their error bounds (b,) float64.
 
         Each query is scaled by a power of two to about 1.

@@ -49,7 +49,7 @@ class ExactScorer:
         allowed: BoolArray | None = None,
         device: str = "cpu",
         precision: str = "auto",
-        sieve: str = "auto",
+        filter_backend: str = "auto",
         block: tuple[int, int] | None = None,
     ) -> None:
         """Check, measure and convert the items.
@@ -60,7 +60,7 @@ class ExactScorer:
             device: device of the approximate products.
             precision: of the approximate products: "bf16", "fp32", or "auto" for the fastest on the device. The results
                 are the same.
-            sieve: implementation of the threshold filter: "torch", "numba" (compiled, CPU only), or "auto" for
+            filter_backend: implementation of the threshold filter: "torch", "numba" (compiled, CPU only), or "auto" for
                 Numba where it is installed and there are enough scores. The results are the same.
             block: queries and items scored at once, items rounded up to a multiple of 64, or of
                 1024 above that; bounds memory.
@@ -76,7 +76,7 @@ class ExactScorer:
             self._block_items = -(-min(block[1] if block else _BLOCK_ITEMS, len(self.rows)) // STRIDE) * STRIDE
         fast = precision == "bf16" or (precision == "auto" and supports_bf16(self.device))
         self._dtypes = [torch.bfloat16, torch.float32] if fast else [torch.float32]
-        self._filter_backend = sieve
+        self._filter_backend = filter_backend
         self._scored_pairs = 0
         self._low_precision: dict[torch.dtype, LowPrecisionItems] = {}
 
@@ -126,7 +126,7 @@ class ExactScorer:
             bounds = np.minimum(np.arange(0, n + self._block_items, self._block_items), n)
             cache_blocks = dtype == self._dtypes[0]
             self._low_precision[dtype] = LowPrecisionItems(
-                self.items, order, bounds, dtype=dtype, device=self.device, kept=cache_blocks
+                self.items, order, bounds, dtype=dtype, device=self.device, cache_blocks=cache_blocks
             )
         return self._low_precision[dtype]
 
@@ -148,7 +148,7 @@ class ExactScorer:
         score_block = partial(
             self._score_block, filter_class, n_items, queries, low_precision, exclusions, scores, rows
         )
-        return run_in_threads(score_block, pending, height=n_queries, device=self.device)
+        return run_in_threads(score_block, pending, max_block=n_queries, device=self.device)
 
     def _score_block(
         self,
@@ -164,9 +164,9 @@ class ExactScorer:
         """Filter and rescore the queries `part`; return those that overflowed."""
         n, k = len(low_precision.order), scores.shape[1]
         block_queries = np.ascontiguousarray(queries[part])
-        rounded_queries, error_bound = low_precision.queries(block_queries)
+        rounded_queries, error_bound = low_precision.convert_queries(block_queries)
         threshold_filter = filter_class(error_bound, k, dtype=low_precision.dtype, max_candidates=16 * k + 1024)
-        excluded = exclusions.blocks(part, low_precision, width)
+        excluded = exclusions.block_positions(part, low_precision, width)
         product = torch.empty((len(part), width), dtype=low_precision.dtype, device=self.device)
         flat = product.view(-1)
         for i, first in enumerate(range(0, n, width)):
@@ -209,13 +209,15 @@ def top_k(
     block: tuple[int, int] | None = None,
     device: str = "cpu",
     precision: str = "auto",
-    sieve: str = "auto",
+    filter_backend: str = "auto",
 ) -> tuple[FloatArray, IntArray]:
     """Find the k best items of each query; use `ExactScorer` to search the same items more than once.
 
     Arguments, result and errors are those of `ExactScorer` and `ExactScorer.top_k`.
     """
-    scorer = ExactScorer(items, allowed=allowed, device=device, precision=precision, sieve=sieve, block=block)
+    scorer = ExactScorer(
+        items, allowed=allowed, device=device, precision=precision, filter_backend=filter_backend, block=block
+    )
     return scorer.top_k(queries, k, excluded=excluded)
 
 

@@ -16,22 +16,22 @@ from recsys.types import IntArray
 
 
 def run_in_threads(
-    work: Callable[[IntArray], IntArray], todo: IntArray, *, height: int, device: torch.device
+    work: Callable[[IntArray], IntArray], queries: IntArray, *, max_block: int, device: torch.device
 ) -> IntArray:
-    """Apply `work` to blocks of at most `height` queries; returns the concatenated results.
+    """Apply `work` to blocks of at most `max_block` queries; returns the concatenated results.
 
     On a CPU each thread takes whole blocks, from the product to the result: no thread waits for another, and the
     approximate scores stay in the cache of the core that computed them.
     """
     threads = torch.get_num_threads() if device.type == "cpu" else 1
-    height = max(1, min(height, -(-len(todo) // threads)))
-    parts = [todo[start : start + height] for start in range(0, len(todo), height)]
+    max_block = max(1, min(max_block, -(-len(queries) // threads)))
+    parts = [queries[start : start + max_block] for start in range(0, len(queries), max_block)]
     with _full_precision():
         if threads == 1 or len(parts) <= 1:
-            return np.concatenate([todo[:0], *map(work, parts)])
+            return np.concatenate([queries[:0], *map(work, parts)])
         try:
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                return np.concatenate([todo[:0], *pool.map(work, parts)])
+                return np.concatenate([queries[:0], *pool.map(work, parts)])
         finally:
             torch.set_num_threads(threads)
 

@@ -15,9 +15,9 @@ STRIDE = 64
 _FOLD = 32
 """Scores of which only the largest is compared first; divides STRIDE."""
 
-KEYS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
+KEY_DTYPES = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 """Integer type that sorts the bits of each score type."""
-HALF = {torch.bfloat16: 2.0**-9, torch.float32: 0.0}
+HALF_STEP = {torch.bfloat16: 2.0**-9, torch.float32: 0.0}
 """Half the distance to the next number, for numbers from 0.5 to 1.
 
 A bf16 product is rounded once, after the summation.
@@ -37,25 +37,25 @@ class ThresholdFilter:
     flipped first.
     """
 
-    def __init__(self, off: torch.Tensor, k: int, *, dtype: torch.dtype, max_candidates: int) -> None:
+    def __init__(self, error_bound: torch.Tensor, k: int, *, dtype: torch.dtype, max_candidates: int) -> None:
         """Start with thresholds that every score but -inf reaches.
 
         Args:
-            off: (b,) float64, error bound of a query's approximate scores.
+            error_bound: (b,) float64, error bound of a query's approximate scores.
             k: results per query.
             dtype: of the scores.
             max_candidates: candidates kept per query; a query that needs more overflows.
         """
-        self.error_bound, self.k, self.dtype, self.max_candidates = off, k, dtype, max_candidates
-        self.b, device = len(off), off.device
+        self.error_bound, self.k, self.dtype, self.max_candidates = error_bound, k, dtype, max_candidates
+        self.b, device = len(error_bound), error_bound.device
         self._growth = self.b * (4 * k + 64)  # candidates collected before thresholds are raised
-        self.threshold = torch.full((self.b,), min_key(dtype), dtype=KEYS[dtype], device=device)
+        self.threshold = torch.full((self.b,), min_key(dtype), dtype=KEY_DTYPES[dtype], device=device)
         self.overflowed = torch.zeros(self.b, dtype=torch.bool, device=device)
         self._any_negative = True
         self._n_candidates, self._tighten_above = 0, self._growth
         self._user = [torch.empty(0, dtype=torch.int64, device=device)]
         self._position = [torch.empty(0, dtype=torch.int64, device=device)]
-        self._key = [torch.empty(0, dtype=KEYS[dtype], device=device)]
+        self._key = [torch.empty(0, dtype=KEY_DTYPES[dtype], device=device)]
 
     @staticmethod
     def block_shape(k: int, device: torch.device) -> tuple[int, int]:
@@ -67,27 +67,27 @@ class ThresholdFilter:
         block_items = max(n_items, 2 * _FOLD * k)
         return max(1, n_queries * n_items // block_items), block_items
 
-    def add(self, scores: torch.Tensor, first: int, *, who: torch.Tensor | None = None) -> None:
+    def add(self, scores: torch.Tensor, first: int, *, queries: torch.Tensor | None = None) -> None:
         """Read a block of scores.
 
         Args:
             scores: (b, width), width a multiple of STRIDE.
             first: position of the first column; at 0 with all queries the initial thresholds are computed.
-            who: (m,) ascending, the queries of the rows, where only these are present: then scores are (m, width).
+            queries: (m,) ascending, the queries of the rows, where only these are present: then scores are (m, width).
         """
         b, width = scores.shape
-        keys, stride = scores.view(KEYS[self.dtype]), width // _FOLD
-        if first == 0 and who is None:
+        keys, stride = scores.view(KEY_DTYPES[self.dtype]), width // _FOLD
+        if first == 0 and queries is None:
             self._raise_thresholds(initial_thresholds(scores, self.error_bound, self.k))
         if self._any_negative:
             keys = sortable_bits(keys)
         peaks = keys.view(b, _FOLD, stride).amax(dim=1)
-        threshold = self.threshold if who is None else self.threshold[who]
+        threshold = self.threshold if queries is None else self.threshold[queries]
         user, column = (peaks >= threshold[:, None]).nonzero(as_tuple=True)
         steps = torch.arange(0, width, stride, device=scores.device)
         folded = keys.flatten().take((user * width + column)[:, None] + steps)
         hit, step = (folded >= threshold[user][:, None]).nonzero(as_tuple=True)
-        self._user.append(user[hit] if who is None else who[user[hit]])
+        self._user.append(user[hit] if queries is None else queries[user[hit]])
         self._position.append(column[hit] + step * stride + first)
         self._key.append(folded[hit, step])
         self._n_candidates += len(hit)
@@ -137,33 +137,33 @@ def sortable_bits(keys: torch.Tensor) -> torch.Tensor:
 
 def min_key(dtype: torch.dtype) -> int:
     """Return the key of the lowest finite number."""
-    return int(sortable_bits(torch.tensor([-torch.inf], dtype=dtype).view(KEYS[dtype]))) + 1
+    return int(sortable_bits(torch.tensor([-torch.inf], dtype=dtype).view(KEY_DTYPES[dtype]))) + 1
 
 
-def initial_thresholds(scores: torch.Tensor, off: torch.Tensor, k: int) -> torch.Tensor:
+def initial_thresholds(scores: torch.Tensor, error_bound: torch.Tensor, k: int) -> torch.Tensor:
     """Compute thresholds from the first block of scores (b, width): (b,) keys.
 
     Only the maximum of each fold of scores is used; the k-th best of these maxima is as valid a threshold as the k-th
     best of all scores.
     """
     b, width = scores.shape
-    keys = sortable_bits(scores.view(KEYS[scores.dtype]))
+    keys = sortable_bits(scores.view(KEY_DTYPES[scores.dtype]))
     if width // _FOLD >= k:
         keys = keys.view(b, _FOLD, width // _FOLD).amax(dim=1)
     if width < k:
         return torch.full((b,), min_key(scores.dtype), dtype=keys.dtype, device=keys.device)
-    return _threshold_keys(_kth_largest(keys, k), off, scores.dtype)
+    return _threshold_keys(_kth_largest(keys, k), error_bound, scores.dtype)
 
 
 def _threshold_keys(kth: torch.Tensor, error_bound: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return the thresholds that follow from k-th best scores: (b,) keys."""
     best = sortable_bits(kth.clamp(min=min_key(dtype))).view(dtype).double()
-    half = torch.ldexp(torch.full_like(best, HALF[dtype]), torch.frexp(best)[1])
+    half = torch.ldexp(torch.full_like(best, HALF_STEP[dtype]), torch.frexp(best)[1])
     bound = best - half - 2 * error_bound
     rounded = bound.to(dtype)
-    key = sortable_bits(rounded.view(KEYS[dtype])) - (rounded.double() > bound).to(KEYS[dtype])
+    key = sortable_bits(rounded.view(KEY_DTYPES[dtype])) - (rounded.double() > bound).to(KEY_DTYPES[dtype])
     key = torch.where(key == 0, -1, key)  # minus zero equals zero
-    return key.clamp(min=min_key(dtype)).to(KEYS[dtype])
+    return key.clamp(min=min_key(dtype)).to(KEY_DTYPES[dtype])
 
 
 def _kth_largest(keys: torch.Tensor, k: int) -> torch.Tensor:

@@ -14,15 +14,15 @@ import numba
 import numpy as np
 import torch
 
-from recsys.vectors.topk.threshold import HALF, KEYS, STRIDE, initial_thresholds, min_key
+from recsys.vectors.topk.threshold import HALF_STEP, KEY_DTYPES, STRIDE, initial_thresholds, min_key
 
 
 class NumbaThresholdFilter:
     """Compiled `threshold.ThresholdFilter` with the same bounds; CPU only."""
 
-    def __init__(self, off: torch.Tensor, k: int, *, dtype: torch.dtype, max_candidates: int) -> None:
-        b = len(off)
-        self.dtype, self._error_bound, self.error_bound, self.k = dtype, off, off.numpy(), k
+    def __init__(self, error_bound: torch.Tensor, k: int, *, dtype: torch.dtype, max_candidates: int) -> None:
+        b = len(error_bound)
+        self.dtype, self._error_bound, self.error_bound, self.k = dtype, error_bound, error_bound.numpy(), k
         self._all_queries = np.arange(b)
         self.threshold = np.full(b, min_key(dtype), np.int32)
         self.count, self.tighten_above = np.zeros(b, np.int64), np.full(b, min(max_candidates, 4 * k + 64))
@@ -42,18 +42,20 @@ class NumbaThresholdFilter:
         """Queries with more candidates than fit: (b,) bool."""
         return torch.from_numpy(self.count < 0)
 
-    def add(self, scores: torch.Tensor, first: int, *, who: torch.Tensor | None = None) -> None:
+    def add(self, scores: torch.Tensor, first: int, *, queries: torch.Tensor | None = None) -> None:
         """Read a block of scores; see `ThresholdFilter.add`."""
-        if first == 0 and who is None:
+        if first == 0 and queries is None:
             self.threshold = initial_thresholds(scores, self._error_bound, self.k).int().numpy()
-        keys = scores.view(KEYS[self.dtype]).numpy()
+        keys = scores.view(KEY_DTYPES[self.dtype]).numpy()
         state = self.threshold, self.error_bound, self.count, self.tighten_above, self.key, self.position
-        users = self._all_queries if who is None else who.numpy()
-        _collect_above_threshold(keys, users, first, self.k, HALF[self.dtype], *state)
+        users = self._all_queries if queries is None else queries.numpy()
+        _collect_above_threshold(keys, users, first, self.k, HALF_STEP[self.dtype], *state)
 
     def candidates(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return queries and positions that contain all of the k best, sorted by query: (m,) each."""
-        _tighten_all(self.k, HALF[self.dtype], self.threshold, self.error_bound, self.count, self.key, self.position)
+        _tighten_all(
+            self.k, HALF_STEP[self.dtype], self.threshold, self.error_bound, self.count, self.key, self.position
+        )
         filled = np.arange(self.key.shape[1])[None, : max(0, int(self.count.max(initial=0)))] < self.count[:, None]
         user, slot = np.nonzero(filled)
         return torch.from_numpy(user), torch.from_numpy(self.position[user, slot].astype(np.int64))

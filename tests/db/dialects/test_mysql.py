@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.db.dialects import mysql
-from recsys.db.engine import connect, read, rows
+from recsys.db.engine import connect, fetch_rows, read_frame
 from recsys.errors import ConfigError, DatabaseUnavailableError, DataContractError, UsageError
 from recsys.store import tables
 from recsys.store.store import Store
@@ -31,11 +31,11 @@ def test_ids_that_look_alike_stay_apart(store: Store) -> None:
     with store.engine.begin() as connection:
         store.dialect.bulk_load(connection, tables.products, frame)
         store.dialect.upsert(connection, tables.products, frame.with_columns(price=0.1))
-    found = read(store.engine, "SELECT product_id, title, price FROM products")
+    found = read_frame(store.engine, "SELECT product_id, title, price FROM products")
     assert sorted(found.rows()) == sorted((name, f"{name}'{name}", 0.1) for name in TWINS)
     for name in TWINS:
         query = "SELECT product_id FROM products WHERE product_id = :name"
-        assert rows(store.engine, query, {"name": name}) == [(name,)]
+        assert fetch_rows(store.engine, query, {"name": name}) == [(name,)]
 
 
 def test_many_rows_need_more_than_one_statement(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_many_rows_need_more_than_one_statement(store: Store, monkeypatch: pytes
     )
     with store.engine.begin() as connection:
         store.dialect.bulk_load(connection, tables.product_embeddings, frame.reverse())
-    assert rows(store.engine, "SELECT * FROM product_embeddings ORDER BY 1", {}) == frame.rows()
+    assert fetch_rows(store.engine, "SELECT * FROM product_embeddings ORDER BY 1", {}) == frame.rows()
 
 
 def test_what_cannot_be_kept_is_refused(store: Store) -> None:
@@ -66,7 +66,7 @@ def test_what_cannot_be_kept_is_refused(store: Store) -> None:
                 connection, tables.products, pl.DataFrame({"product_id": ["a"], "price": [float("inf")]})
             )
         store.dialect.upsert(connection, tables.products, pl.DataFrame({"product_id": [just], "title": [long * 400]}))
-    assert rows(store.engine, "SELECT product_id, CHAR_LENGTH(title) FROM products", {}) == [(just, 191 * 400)]
+    assert fetch_rows(store.engine, "SELECT product_id, CHAR_LENGTH(title) FROM products", {}) == [(just, 191 * 400)]
 
 
 def test_one_run_at_work_a_placement(store: Store) -> None:
@@ -93,7 +93,7 @@ def test_complaints_say_what_to_do(mariadb_server: Path, mariadb_url: str) -> No
     reader = connect(mariadb_url, read_only=True)
     with pytest.raises(UsageError, match="the connection is read-only"), reader.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE item (id INT)")
-    assert rows(reader, 'SELECT "text" AS words', {}) == [("text",)]  # a shop's query in the server's own mode
+    assert fetch_rows(reader, 'SELECT "text" AS words', {}) == [("text",)]  # a shop's query in the server's own mode
     reader.dispose()
 
 
@@ -105,6 +105,6 @@ def test_a_session_that_the_server_ends_is_temporary(mariadb_url: str) -> None:
             killer.exec_driver_sql(f"KILL {number}")
         connection.exec_driver_sql("SELECT 1")
     assert ended.value.exit_code == 75
-    assert rows(engine, "SELECT 1", {}) == [(1,)]
+    assert fetch_rows(engine, "SELECT 1", {}) == [(1,)]
     engine.dispose()
     other.dispose()

@@ -15,10 +15,10 @@ from alembic.runtime.migration import MigrationContext
 
 from recsys.db import migrate
 from recsys.db.dialects import binary_copy, partitions
-from recsys.db.engine import connect, rows
+from recsys.db.engine import connect, fetch_rows
 from recsys.errors import TemporaryError
 from recsys.store import tables
-from recsys.store.run_ledger import Manifest
+from recsys.store.run_ledger import RunManifest
 from recsys.store.store import Store
 from tests.store.samples import GOOD, MANIFEST, execute, finished, held, invariants, night, table
 
@@ -34,17 +34,17 @@ def store(postgres_url: str) -> Iterator[Store]:
 
 def _attached(store: Store) -> list[str]:
     query = "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'r' ORDER BY 1"
-    return [name.removeprefix("recommendations_all_") for (name,) in rows(store.engine, query, {})]
+    return [name.removeprefix("recommendations_all_") for (name,) in fetch_rows(store.engine, query, {})]
 
 
 def test_a_run_is_seen_when_it_is_finished_and_then_has_its_key(store: Store) -> None:
     run = store.begin_run("recommend", MANIFEST)
     run.write_shard(0, GOOD, n_users=2)
-    assert rows(store.engine, "SELECT COUNT(*) FROM recommendations_all", {}) == [(0,)]
+    assert fetch_rows(store.engine, "SELECT COUNT(*) FROM recommendations_all", {}) == [(0,)]
     assert run.has_rows()
     assert held(store) == {run.run_id: GOOD.height}
     run.finish({"users": 2})
-    assert rows(store.engine, "SELECT run_id, COUNT(*) FROM recommendations_all GROUP BY 1", {}) == [
+    assert fetch_rows(store.engine, "SELECT run_id, COUNT(*) FROM recommendations_all GROUP BY 1", {}) == [
         (run.run_id, GOOD.height)
     ]
     part = sa.inspect(store.engine).get_pk_constraint(partitions.partition_table(WHOLE, run.run_id).name)
@@ -72,7 +72,7 @@ def test_readers_and_a_publication_do_not_wait_for_each_other(store: Store) -> N
         seen = reader.execute(sa.text("SELECT * FROM recommendations ORDER BY user_id, rank")).all()
         with store.engine.begin() as waiting:
             waiting.exec_driver_sql("SELECT 1")
-        second = finished(store, GOOD.head(2), users=1, manifest=Manifest("other", "data", "config"))
+        second = finished(store, GOOD.head(2), users=1, manifest=RunManifest("other", "data", "config"))
         store.publish(second.run_id)
         assert store.rollback() == first.run_id
         assert reader.execute(sa.text("SELECT * FROM recommendations ORDER BY user_id, rank")).all() == seen
@@ -88,11 +88,11 @@ def test_pruning_waits_for_a_reader_and_makes_nobody_wait(store: Store, monkeypa
         pruning.start()
         waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%DETACH%'"
         for _ in range(400):
-            if rows(store.engine, waits, {}) == [(1,)]:
+            if fetch_rows(store.engine, waits, {}) == [(1,)]:
                 break
             pruning.join(0.02)
         assert pruning.is_alive(), "it did not wait for the transaction that reads"
-        found = rows(store.engine, "SELECT COUNT(*) FROM recommendations", {})  # a new reader goes on at once
+        found = fetch_rows(store.engine, "SELECT COUNT(*) FROM recommendations", {})  # a new reader goes on at once
         assert found == [(GOOD.height,)]
     pruning.join(20)
     assert not pruning.is_alive()
@@ -135,7 +135,7 @@ def test_what_a_killed_process_left_goes_with_the_next_prune(store: Store) -> No
     execute(store, "CREATE TABLE recommendations_all_of_ours (a INT)")  # not a run's: stays
     assert store.prune(2) == 1
     assert set(held(store)) == set(ids) == set(_attached(store))
-    assert rows(store.engine, "SELECT COUNT(*) FROM recommendations_all_of_ours", {}) == [(0,)]
+    assert fetch_rows(store.engine, "SELECT COUNT(*) FROM recommendations_all_of_ours", {}) == [(0,)]
 
 
 def test_an_older_schema_keeps_its_runs(postgres_url: str) -> None:
@@ -151,7 +151,7 @@ def test_an_older_schema_keeps_its_runs(postgres_url: str) -> None:
         assert store.recommendations(["u1"])["product_id"].to_list() == ["b"]
         assert held(store)["20260103T000000000"] == 1
         run = store.begin_run("recommend", MANIFEST)
-        assert (run.run_id, run.done) == ("20260103T000000000", {0})
+        assert (run.run_id, run.finished_shards) == ("20260103T000000000", {0})
         run.write_shard(1, GOOD.filter(pl.col("user_id") == "u2"), n_users=1)
         run.finish({"users": 2})
         store.publish(run.run_id)
@@ -211,11 +211,11 @@ def test_every_value_comes_back_through_the_binary_form(postgres_url: str) -> No
             "json": [None if i % 17 == 0 else f'{{"a": {i}}}' for i in range(n)],
         }
     )
-    assert binary_copy.blocks(kinds, frame) is not None
+    assert binary_copy.encode_blocks(kinds, frame) is not None
     engine = connect(postgres_url)
     with Store.open(postgres_url) as store, store.engine.begin() as connection:
         kinds.create(connection)
-        store.dialect.bulk_load(connection, kinds, frame.reverse(), same={"run_id": "é1"})
+        store.dialect.bulk_load(connection, kinds, frame.reverse(), constants={"run_id": "é1"})
         found = connection.execute(sa.text("SELECT *, json::text AS j FROM kinds ORDER BY id")).all()
     wanted = frame.with_columns(pl.lit("é1").alias("run_id")).select("run_id", *frame.columns[:-1], "json").rows()
     assert [(*row[:-2], row[-1]) for row in found] == wanted
@@ -225,8 +225,8 @@ def test_every_value_comes_back_through_the_binary_form(postgres_url: str) -> No
 def test_numbers_that_do_not_fit_are_refused(postgres_url: str) -> None:
     numbers = sa.Table("numbers", sa.MetaData(), sa.Column("id", sa.BigInteger), sa.Column("part", sa.Float))
     with pytest.raises(pl.exceptions.InvalidOperationError):
-        binary_copy.blocks(
+        binary_copy.encode_blocks(
             numbers, pl.DataFrame({"id": [2**63], "part": [0.5]}, schema={"id": pl.UInt64, "part": pl.Float64})
         )
     times = sa.Table("times", sa.MetaData(), sa.Column("at", sa.DateTime))
-    assert binary_copy.blocks(times, pl.DataFrame({"at": ["2026-01-01 00:00:00"]})) is None
+    assert binary_copy.encode_blocks(times, pl.DataFrame({"at": ["2026-01-01 00:00:00"]})) is None

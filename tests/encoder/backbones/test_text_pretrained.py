@@ -29,7 +29,7 @@ def field_of(folder: Path, **changed) -> TextEncoder:
 
 
 def tokens_of(field: TextEncoder, texts=SAID) -> torch.Tensor:
-    return field.padded(field.ids(texts))["tokens"]
+    return field.pad(field.token_ids(texts))["tokens"]
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])
@@ -38,9 +38,9 @@ def test_the_gist_is_what_the_library_itself_makes_of_the_text(folders: dict[str
     model = transformers.AutoModel.from_pretrained(folders[kind]).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folders[kind])
     with torch.inference_mode():
-        gist = field.pooled(tokens_of(field, SAID[:4]))
+        gist = field.pool(tokens_of(field, SAID[:4]))
         for said, own in zip(SAID[:4], gist, strict=True):
-            ids = tokenizer(said, add_special_tokens=False)["input_ids"][: field.length]
+            ids = tokenizer(said, add_special_tokens=False)["input_ids"][: field.max_tokens]
             around = field.tower.state()
             whole = torch.tensor([[*around["prefix"], *ids, *around["suffix"]]])
             theirs = model(input_ids=whole).last_hidden_state[0].mean(0)
@@ -52,27 +52,27 @@ def test_the_gist_is_what_the_library_itself_makes_of_the_text(folders: dict[str
 def test_everything_the_objectives_ask_for_is_there(folders: dict[str, Path], kind: str) -> None:
     field = field_of(folders[kind], text_tokens=500)
     tokens = tokens_of(field)
-    hidden = field.hidden(tokens)
+    hidden = field.hidden_states(tokens)
     longest = int((tokens != text.PAD).sum(1).max())
-    assert hidden.shape == (len(SAID), text.SUMMARY + longest, ENCODER.width)
+    assert hidden.shape == (len(SAID), text.N_SUMMARY_TOKENS + longest, ENCODER.width)
     assert field.embedding.weight.shape == (field.tokenizer.get_vocab_size() + 3, ENCODER.width)
     seen = field({"tokens": tokens})
     assert bool(torch.isfinite(seen.x).all())
     assert seen.real[:, 0].tolist() == [True, True, True, True, False, True]
-    np.testing.assert_allclose(seen.x.detach(), hidden[:, : text.SUMMARY].detach(), atol=1e-5)
-    masked = field.hidden(tokens.masked_fill(tokens == tokens[0, 0], text.MASK))
+    np.testing.assert_allclose(seen.x.detach(), hidden[:, : text.N_SUMMARY_TOKENS].detach(), atol=1e-5)
+    masked = field.hidden_states(tokens.masked_fill(tokens == tokens[0, 0], text.MASK))
     assert (masked[0] - hidden[0]).abs().max() > 1e-4
     assert tokens.shape[1] == {"bert": 14, "roberta": 14, "gpt2": 20}[kind], "places the model has"
-    assert bool(torch.isfinite(field.hidden(tokens_of(field, ["boots " * 5000]))).all())
+    assert bool(torch.isfinite(field.hidden_states(tokens_of(field, ["boots " * 5000]))).all())
 
 
 def test_a_text_has_the_same_vector_whatever_stands_beside_it(folders: dict[str, Path]) -> None:
     field = field_of(folders["bert"])
     tokens = tokens_of(field, SAID * 30)
     with torch.inference_mode():
-        every = field.pooled(tokens)
-        alone = torch.cat([field.pooled(tokens[at : at + 1]) for at in range(len(SAID))])
-        turned = field.pooled(tokens.flip(0)).flip(0)
+        every = field.pool(tokens)
+        alone = torch.cat([field.pool(tokens[at : at + 1]) for at in range(len(SAID))])
+        turned = field.pool(tokens.flip(0)).flip(0)
     np.testing.assert_allclose(every[: len(SAID)], alone, atol=1e-6)
     np.testing.assert_allclose(every, turned, atol=1e-6)
 
@@ -96,7 +96,7 @@ def test_pooling_is_read_from_the_folder(folders: dict[str, Path], tmp_path: Pat
     with torch.inference_mode():
         states, real = field.tower._run_backbone(tokens[:1].long())
         wanted = {"cls": states[0, 0], "last": states[0, real.sum() - 1], "mean": states[0][real[0]].mean(0)}[name]
-        np.testing.assert_allclose(field.pooled(tokens)[0], wanted, atol=1e-5)
+        np.testing.assert_allclose(field.pool(tokens)[0], wanted, atol=1e-5)
 
 
 def test_pooling_that_is_not_known_is_refused(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_missing_or_misshapen_weights_are_named(folders: dict[str, Path], tmp_pa
 def test_a_layer_behind_the_first_token_may_be_missing_because_it_is_not_used(tmp_path: Path) -> None:
     folder = backbones.text_model(tmp_path)
     file = folder / "model.safetensors"
-    before = field_of(folder).pooled(torch.tensor([[5, 6]]))
+    before = field_of(folder).pool(torch.tensor([[5, 6]]))
     save_file({k: v for k, v in load_file(file).items() if "pooler" not in k}, file, {"format": "pt"})
-    np.testing.assert_array_equal(field_of(folder).pooled(torch.tensor([[5, 6]])), before)
+    np.testing.assert_array_equal(field_of(folder).pool(torch.tensor([[5, 6]])), before)
 
 
 def test_code_beside_the_weights_is_not_run(tmp_path: Path) -> None:
@@ -184,36 +184,36 @@ def test_merged_adapters_say_the_same_and_changed_weights_are_seen(folders: dict
     field = field_of(folders["bert"], tuning="adapters")
     tokens = tokens_of(field)
     with torch.no_grad():
-        before = field.pooled(tokens)
+        before = field.pool(tokens)
         for name, weight in field.named_parameters():
             if name.endswith("up.weight"):
                 weight.add_(0.05)
-        after = field.pooled(tokens)
+        after = field.pool(tokens)
     assert (after - before).abs().max() > 1e-3
-    np.testing.assert_allclose(after, field.pooled(tokens).detach(), atol=1e-5)  # with gradients: not merged
+    np.testing.assert_allclose(after, field.pool(tokens).detach(), atol=1e-5)  # with gradients: not merged
 
 
 def test_remembered_texts_are_not_read_again_and_others_are(folders: dict[str, Path], monkeypatch) -> None:
     field = field_of(folders["bert"]).train()
     tokens = tokens_of(field)
-    wanted = field.pooled(tokens)
-    field.remember({"tokens": tokens[:4]})
+    wanted = field.pool(tokens)
+    field.cache_pooled({"tokens": tokens[:4]})
     asked: list[int] = []
-    read = PretrainedText.gist
-    monkeypatch.setattr(PretrainedText, "gist", lambda self, some: asked.append(len(some)) or read(self, some))
-    np.testing.assert_allclose(field.pooled(tokens[[3, 1, 1, 0]]), wanted[[3, 1, 1, 0]], atol=1e-6)
+    read = PretrainedText.pool
+    monkeypatch.setattr(PretrainedText, "pool", lambda self, some: asked.append(len(some)) or read(self, some))
+    np.testing.assert_allclose(field.pool(tokens[[3, 1, 1, 0]]), wanted[[3, 1, 1, 0]], atol=1e-6)
     assert asked == []
-    np.testing.assert_allclose(field.pooled(tokens[[5, 2]]), wanted[[5, 2]], atol=1e-6)
+    np.testing.assert_allclose(field.pool(tokens[[5, 2]]), wanted[[5, 2]], atol=1e-6)
     assert asked == [1]
     learning = field_of(folders["bert"], tuning="adapters").train()
-    learning.remember({"tokens": tokens})
+    learning.cache_pooled({"tokens": tokens})
     assert learning._cached is None
 
 
 def test_bf16_points_the_same_way_as_fp32(folders: dict[str, Path]) -> None:
     exact, quick = field_of(folders["bert"]), field_of(folders["bert"], precision="bf16")
     with torch.inference_mode():
-        a, b = (torch.nn.functional.normalize(f.pooled(tokens_of(f)), dim=1) for f in (exact, quick))
+        a, b = (torch.nn.functional.normalize(f.pool(tokens_of(f)), dim=1) for f in (exact, quick))
     assert float((a * b).sum(1).min()) > 0.9999
     assert not torch.equal(a, b)
 
@@ -229,7 +229,7 @@ class TestMiniLM:
     def test_like_texts_lie_close(self, field: TextEncoder) -> None:
         said = ["red running shoes", "crimson sneakers for jogging", "a porcelain tea pot", "sun hat"]
         with torch.inference_mode():
-            v = torch.nn.functional.normalize(field.pooled(tokens_of(field, said)), dim=1)
+            v = torch.nn.functional.normalize(field.pool(tokens_of(field, said)), dim=1)
         close = v @ v.T
         assert float(close[0, 1]) > 0.6 > 0.3 > float(close[0, 2:].max())
 
@@ -237,7 +237,7 @@ class TestMiniLM:
         quick = field_of(backbones.minilm(), text_tokens=64, precision="bf16")
         said = ["red running shoes", "Jersey top with narrow shoulder straps. " * 3, "靴子", "tea pot"]
         with torch.inference_mode():
-            exact, fast = field.pooled(tokens_of(field, said)), quick.pooled(tokens_of(quick, said))
-            alone = field.pooled(tokens_of(field, said[:1]))
+            exact, fast = field.pool(tokens_of(field, said)), quick.pool(tokens_of(quick, said))
+            alone = field.pool(tokens_of(field, said[:1]))
         assert float(torch.nn.functional.cosine_similarity(exact, fast).min()) > 0.9999
         np.testing.assert_allclose(alone, exact[:1], atol=1e-5)

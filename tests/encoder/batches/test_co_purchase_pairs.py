@@ -32,7 +32,7 @@ def test_near_purchases_are_drawn_more_often_and_the_frequency_is_known() -> Non
     assert set(drawn) == {1, 2}
     assert abs(share - 1 / (1 + np.exp(-2))) < 0.03
     assert pairs.sample(np.array([3]), np.random.default_rng(0))[0] == -1
-    np.testing.assert_allclose(np.exp(pairs.log_mixed).sum(), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(pairs.log_batch_frequency).sum(), 1, rtol=1e-5)
 
 
 @given(EVENTS)
@@ -41,7 +41,7 @@ def test_known_pairs_are_found_among_any_products(events: list[tuple[int, int, i
     columns = np.array([5, -1, 0, 2, 2, 4])
     found = pairs.in_batch_matches(np.arange(6), columns)
     for row in range(6):
-        partners = {row, *pairs.other[pairs.starts[row] : pairs.starts[row + 1]].tolist()}
+        partners = {row, *pairs.partners[pairs.starts[row] : pairs.starts[row + 1]].tolist()}
         assert found[row].tolist() == [column in partners for column in columns.tolist()]
 
 

@@ -27,9 +27,9 @@ class Numbers:
 
     broken: int = -1
     asked: list[int] = field(default_factory=list)
-    steps_per_pass: int = 5
+    steps_per_epoch: int = 5
 
-    def at(self, step: int) -> Tensor:
+    def get_batch(self, step: int) -> Tensor:
         self.asked.append(step)
         if step == self.broken:
             raise DataContractError("the picture has gone")
@@ -42,18 +42,18 @@ def threads() -> list[str]:
 
 def test_batches_come_in_order_and_at_most_two_ahead() -> None:
     numbers = Numbers()
-    with PrefetchLoader(numbers, 3, 9, pin=False) as source:
+    with PrefetchLoader(numbers, 3, 9, pinned=False) as source:
         for step in range(3, 9):
             assert float(source.next_batch()) == step
             assert numbers.asked[-1] <= step + 3  # the one taken gives room for a third
         assert numbers.asked == list(range(3, 9))
-        assert source.waited >= 0
+        assert source.waited_seconds >= 0
     assert threads() == []
 
 
 def test_the_thread_ends_when_the_block_is_left_early() -> None:
     numbers = Numbers()
-    with PrefetchLoader(numbers, 0, 10**9, pin=False) as source:
+    with PrefetchLoader(numbers, 0, 10**9, pinned=False) as source:
         source.next_batch()
         assert threads() == ["batches"]
     assert threads() == []
@@ -63,7 +63,7 @@ def test_the_thread_ends_when_the_block_is_left_early() -> None:
 def test_an_error_in_the_making_comes_when_its_step_comes() -> None:
     with (
         pytest.raises(DataContractError, match="picture has gone"),
-        PrefetchLoader(Numbers(2), 0, 9, pin=False) as source,
+        PrefetchLoader(Numbers(2), 0, 9, pinned=False) as source,
     ):
         assert [float(source.next_batch()) for _ in range(2)] == [0, 1]
         source.next_batch()
@@ -71,7 +71,7 @@ def test_an_error_in_the_making_comes_when_its_step_comes() -> None:
 
 
 class Slow(Numbers):
-    def at(self, step: int) -> Tensor:
+    def get_batch(self, step: int) -> Tensor:
         time.sleep(0.02)
         return super().at(step)
 
@@ -97,7 +97,7 @@ def run(folder: Path, numbers: Numbers) -> dict[str, float]:
         steps=10,
         batch_size=1,
         learning_rate=1e-3,
-        snapshot=TrainingCheckpoint(folder / "line.safetensors", {"stage": "line"}),
+        checkpoint=TrainingCheckpoint(folder / "line.safetensors", {"stage": "line"}),
         training=TrainingSettings(device="cpu", precision="fp32"),
         folder=folder,
         resume=False,
@@ -124,11 +124,11 @@ def test_products_read_ahead_are_those_read_at_once() -> None:
     catalogue = shops.catalogue()
     model = ProductEncoder.fit(catalogue, shops.ENCODER)
     batches = ProductBatchLoader(
-        catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), size=12, seed=3
+        catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), batch_size=12, seed=3
     )
-    with PrefetchLoader(batches, 0, 3, pin=False) as source:
+    with PrefetchLoader(batches, 0, 3, pinned=False) as source:
         for step in range(3):
-            found, wanted = source.next_batch(), batches.at(step)
+            found, wanted = source.next_batch(), batches.get_batch(step)
             assert np.array_equal(found.rows, wanted.rows)
             assert found.x["image"]["pixels"].dtype == torch.uint8
             for name, part in wanted.x.items():
@@ -141,13 +141,13 @@ def test_pinning_reaches_every_tensor_and_nothing_else(monkeypatch: pytest.Monke
     catalogue = shops.catalogue()
     model = ProductEncoder.fit(catalogue, shops.ENCODER)
     batch = ProductBatchLoader(
-        catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), size=12, seed=3
-    ).at(0)
+        catalogue, model, CoPurchasePairs.from_interactions(shops.interactions()), batch_size=12, seed=3
+    ).get_batch(0)
     reached = []
     monkeypatch.setattr(Tensor, "pin_memory", lambda self: reached.append(self) or self.clone())
     pinned = prefetch.pin_memory(batch)
     tensors = [value for part in (*batch.x.values(), batch.query) for value in part.values()]
-    tensors.append(batch.paired)
+    tensors.append(batch.has_partner)
     assert {id(tensor) for tensor in reached} == {id(tensor) for tensor in tensors}
     assert pinned.rows is batch.rows
     assert pinned.pairs is batch.pairs

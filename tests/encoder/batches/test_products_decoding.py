@@ -37,9 +37,11 @@ def test_no_epoch_decodes_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     catalogue = replace(plain, images=store.pictures(plain.ids))
     np.testing.assert_array_equal(catalogue.images.take(np.arange(9)), plain.images.take(np.arange(9)))
     passes: list[int] = []
-    at = ProductBatchLoader.at
+    at = ProductBatchLoader.get_batch
     monkeypatch.setattr(
-        ProductBatchLoader, "at", lambda self, step: passes.append(step // self.steps_per_pass) or at(self, step)
+        ProductBatchLoader,
+        "get_batch",
+        lambda self, step: passes.append(step // self.steps_per_epoch) or at(self, step),
     )
     model = train_products(
         catalogue,

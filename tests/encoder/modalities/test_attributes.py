@@ -40,24 +40,24 @@ def test_missing_unknown_and_several_values(field: AttributeEncoder) -> None:
         }
     )
     x = field.read(frame)
-    names = [feature.name for feature in field.categories]
+    names = [feature.name for feature in field.categorical_features]
     category, fits = (x["values"][:, names.index(name)] for name in ("category", "attributes.fits"))
     assert category[:, 0].tolist()[1:] == [UNKNOWN, MISSING]
     assert (fits != MISSING).sum(1).tolist() == [2, 1, 0]
-    assert field.known(x)[:, -1].tolist() == [True, False, False]
+    assert field.known_mask(x)[:, -1].tolist() == [True, False, False]
     assert field.present(x).tolist() == [True, True, False]
 
 
 def test_numbers_fill_the_bins_between_quantiles(field: AttributeEncoder) -> None:
     x = field.read(catalogue().frame)
-    at = [feature.name for feature in field.numerics].index("price")
+    at = [feature.name for feature in field.numeric_features].index("price")
     scaled, bins = field._piecewise_linear(x, at), field._bins(x)[at]
     known = ~x["numbers"][:, at].isnan()
     order = x["numbers"][known, at].argsort()
     assert bool((bins[known][order].diff() >= 0).all())
     assert bool((scaled[known][order].sum(1).diff() >= 0).all())
     assert set(bins[~known].tolist()) == {0}
-    assert int(bins.max()) == len(field.numerics[at].edges) - 1
+    assert int(bins.max()) == len(field.numeric_features[at].edges) - 1
 
 
 def test_a_hidden_feature_shows_nothing_of_its_value(field: AttributeEncoder) -> None:
@@ -87,7 +87,7 @@ def test_guesses_are_judged_on_hidden_known_features_only() -> None:
 
 
 def test_the_state_makes_the_same_field(field: AttributeEncoder) -> None:
-    again = AttributeEncoder.of_state(field.state(), 16)
+    again = AttributeEncoder.from_state(field.state(), 16)
     again.load_state_dict(field.state_dict())
     frame = catalogue().frame
     assert torch.equal(field(field.read(frame)).x, again(again.read(frame)).x)

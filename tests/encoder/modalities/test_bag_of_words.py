@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.data.tokenize import tokenize
-from recsys.encoder.modalities.bag_of_words import PIECES, BagOfWordsEncoder
+from recsys.encoder.modalities.bag_of_words import MAX_WORDS, BagOfWordsEncoder
 
 DOCUMENTS = [["black", "boots"], ["black", "dress"], ["black", "feven"], ["dress", "feven"], ["once"]]
 
 
 def test_rare_words_weigh_more_and_words_of_one_document_share_spare_vectors() -> None:
     field = BagOfWordsEncoder.fit(DOCUMENTS, 8)
-    assert field.words == ["black", "dress", "feven"]
+    assert field.vocabulary == ["black", "dress", "feven"]
     numbers = field.token_ids(["black", "feven", "once"])
     black, feven, once = numbers.values()
     assert black < feven <= once
@@ -23,9 +23,9 @@ def test_rare_words_weigh_more_and_words_of_one_document_share_spare_vectors() -
 @given(st.lists(st.text(max_size=40), max_size=5))
 def test_any_text_has_words_that_have_a_vector(texts: list[str]) -> None:
     field = BagOfWordsEncoder.fit(DOCUMENTS, 8)
-    x = field.padded([field.token_ids(tokenize(text)) for text in texts])
+    x = field.pad([field.token_ids(tokenize(text)) for text in texts])
     assert x["words"].shape == x["weights"].shape
-    assert x["words"].shape[1] <= PIECES
+    assert x["words"].shape[1] <= MAX_WORDS
     assert bool(torch.isfinite(field(x)).all())
     assert bool(((x["words"] == 0) == (x["weights"] == 0)).all())
 
@@ -41,6 +41,6 @@ def test_before_training_the_sum_keeps_the_similarities_of_tf_idf() -> None:
     exact = np.zeros((60, field.embedding.num_embeddings))
     for at, row in enumerate(rows):
         exact[at, list(row)] = list(row.values())
-    vectors = field(field.padded(rows)).detach().numpy()
+    vectors = field(field.pad(rows)).detach().numpy()
     cosine = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (exact, vectors)]
     np.testing.assert_allclose(cosine[0] @ cosine[0].T, cosine[1] @ cosine[1].T, atol=0.25)

@@ -20,7 +20,7 @@ def field() -> TextEncoder:
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc", "Cn"]), max_size=60))
 def test_any_text_of_any_script_has_tokens_and_none_is_lost(field: TextEncoder, said: str) -> None:
-    ids = field.ids([said])[0]
+    ids = field.token_ids([said])[0]
     normal = field.tokenizer.normalizer.normalize_str(said)
     assert field.tokenizer.decode(ids).strip() == normal.strip()
     assert not {text.PAD, text.MASK, text.NEXT} & set(ids)
@@ -31,22 +31,22 @@ def test_the_same_texts_give_the_same_vocabulary() -> None:
 
 
 def test_frequent_chinese_words_become_tokens(field: TextEncoder) -> None:
-    assert len(field.ids(["黑色"])[0]) <= 2 < len(field.ids(["咖啡"])[0])
+    assert len(field.token_ids(["黑色"])[0]) <= 2 < len(field.ids(["咖啡"])[0])
 
 
 def test_columns_are_read_in_order_with_a_mark_between(field: TextEncoder) -> None:
     frame = pl.DataFrame({"description": ["dress", None, None], "title": ["boots", "boots", None]})
     tokens = field.read(frame)["tokens"].numpy()
-    boots, dress = (field.ids([word])[0] for word in ("boots", "dress"))
+    boots, dress = (field.token_ids([word])[0] for word in ("boots", "dress"))
     assert [t for t in tokens[0] if t][: len(boots) + 1 + len(dress)] == [*boots, text.NEXT, *dress]
     assert text.NEXT not in tokens[1]
     assert field.present({"tokens": torch.from_numpy(tokens)}).tolist() == [True, True, False]
 
 
 def test_long_texts_are_cut_and_short_ones_do_not_see_the_filling(field: TextEncoder) -> None:
-    rows = field.ids(["black", "boots " * 500])
-    assert field.padded(rows)["tokens"].shape == (2, ENCODER.text_tokens)
+    rows = field.token_ids(["black", "boots " * 500])
+    assert field.pad(rows)["tokens"].shape == (2, ENCODER.text_tokens)
     with torch.inference_mode():
-        alone = field(field.padded(rows[:1])).x
-        beside = field(field.padded(rows)).x[:1]
+        alone = field(field.pad(rows[:1])).x
+        beside = field(field.pad(rows)).x[:1]
     np.testing.assert_allclose(alone, beside, atol=1e-5)

@@ -19,7 +19,7 @@ from recsys.encoder.objectives.contrastive import (
     contrastive_loss,
     infonce,
     same_product_mask,
-    sigmoid,
+    sigmoid_loss,
     symmetric_infonce,
 )
 from recsys.encoder.objectives.image_text import ImageTextLoss
@@ -39,8 +39,8 @@ def two(m: int = 5, d: int = 6) -> tuple[Tensor, Tensor]:
 
 def batch_of(model: ProductEncoder) -> ProductBatch:
     return ProductBatchLoader(
-        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=24, seed=0
-    ).at(0)
+        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), batch_size=24, seed=0
+    ).get_batch(0)
 
 
 def model_of(**changed: object) -> ProductEncoder:
@@ -72,9 +72,9 @@ def test_contrast_is_the_mean_over_both_ways_and_all_lengths_without_equal_pairs
     loss = contrastive_loss(
         ContrastiveView(a, ROWS),
         ContrastiveView(b, ROWS),
-        judge=partial(symmetric_infonce, scale=SCALE),
-        alike=same_product_mask,
-        lengths=lengths,
+        matrix_loss=partial(symmetric_infonce, scale=SCALE),
+        excluded_pairs=same_product_mask,
+        prefix_lengths=lengths,
     )
     assert loss.item() == pytest.approx(np.mean(losses), rel=1e-5)
 
@@ -88,9 +88,9 @@ def test_what_is_drawn_often_is_taken_off() -> None:
     loss = contrastive_loss(
         ContrastiveView(a, ROWS),
         ContrastiveView(b, ROWS),
-        judge=partial(infonce, scale=SCALE),
-        alike=same_product_mask,
-        less=lambda rows: torch.from_numpy(drawn[rows]).float(),
+        matrix_loss=partial(infonce, scale=SCALE),
+        excluded_pairs=same_product_mask,
+        logit_correction=lambda rows: torch.from_numpy(drawn[rows]).float(),
     )
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
@@ -104,8 +104,10 @@ def test_the_sigmoid_judges_every_pair_by_itself() -> None:
                 logit = 7 * float(a[i] @ b[j]) - 3
                 expected += np.log1p(np.exp(-logit if i == j else logit)) / 5
     a.requires_grad_()
-    judge = partial(sigmoid, scale=SCALE, bias=torch.tensor(-3.0))
-    loss = contrastive_loss(ContrastiveView(a, ROWS), ContrastiveView(b, ROWS), judge=judge, alike=same_product_mask)
+    judge = partial(sigmoid_loss, scale=SCALE, bias=torch.tensor(-3.0))
+    loss = contrastive_loss(
+        ContrastiveView(a, ROWS), ContrastiveView(b, ROWS), matrix_loss=judge, excluded_pairs=same_product_mask
+    )
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     loss.backward()
     assert a.grad is not None
@@ -117,8 +119,8 @@ def test_one_product_alone_says_nothing() -> None:
     loss = contrastive_loss(
         ContrastiveView(a, ROWS[:1]),
         ContrastiveView(b, ROWS[:1]),
-        judge=partial(infonce, scale=SCALE),
-        alike=same_product_mask,
+        matrix_loss=partial(infonce, scale=SCALE),
+        excluded_pairs=same_product_mask,
     )
     assert loss.item() == 0
 
@@ -131,10 +133,10 @@ def test_image_text_compares_the_five_pairs_of_views(kind: str) -> None:
     towers, x = batch.towers(model, torch.Generator()), batch.x
     with torch.no_grad():
         views = {
-            "text": model.fuse({"text": towers["text"]}, model.written(x["words"])),
+            "text": model.fuse({"text": towers["text"]}, model.encode_words(x["words"])),
             "image": model.fuse({"image": towers["image"]}, model.predict_words(x["image"])),
-            "whole": batch.whole(model, torch.Generator()).encoded,
-            "query": model.fuse({"text": model.text(batch.query)}, model.written(batch.query)),
+            "whole": batch.encode_masked(model, torch.Generator()).embedding,
+            "query": model.fuse({"text": model.text(batch.query)}, model.encode_words(batch.query)),
         }
     held = {name: view.vector.detach().numpy() for name, view in views.items()}
     has = {"text": x["text"]["tokens"][:, 0].numpy() > 0, "image": x["image"]["has"].numpy()}
@@ -172,10 +174,10 @@ def test_each_view_is_to_find_the_other_among_both_views_of_all() -> None:
     model = model_of(matryoshka=[5]).eval()
     batch, objective = batch_of(model), AugmentedViewLoss()
     views: list[np.ndarray] = []
-    again = AugmentedViewLoss.again
-    objective.again = lambda *given: views.append(again(*given)) or views[-1]  # type: ignore[method-assign]
+    again = AugmentedViewLoss.second_view
+    objective.second_view = lambda *given: views.append(again(*given)) or views[-1]  # type: ignore[method-assign]
     loss = objective(model, batch, torch.Generator().manual_seed(0)).item()
-    one = batch.whole(model, torch.Generator()).encoded.vector.detach().numpy()
+    one = batch.encode_masked(model, torch.Generator()).embedding.vector.detach().numpy()
     (second,) = views
     other = second.encoded.vector.detach().numpy()
     assert len(one) == len(other) == 24
@@ -194,11 +196,11 @@ def test_a_second_view_is_another_and_spoils_nothing() -> None:
     batch = batch_of(model)
     before = {name: {key: held.clone() for key, held in part.items()} for name, part in batch.x.items()}
     g = torch.Generator().manual_seed(3)
-    whole, second = batch.whole(model, g), AugmentedViewLoss.again(model, batch, slice(0, None, 2), g)
-    assert second.encoded.vector.shape == (12, 16)
-    assert not torch.allclose(whole.parts["image"].x[::2], second.parts["image"].x)
-    assert not torch.allclose(whole.parts["text"].x[::2], second.parts["text"].x)
-    assert not torch.equal(whole.parts["text"].real[::2], second.parts["text"].real)
+    whole, second = batch.encode_masked(model, g), AugmentedViewLoss.second_view(model, batch, slice(0, None, 2), g)
+    assert second.embedding.vector.shape == (12, 16)
+    assert not torch.allclose(whole.tokens["image"].x[::2], second.tokens["image"].x)
+    assert not torch.allclose(whole.tokens["text"].x[::2], second.tokens["text"].x)
+    assert not torch.equal(whole.tokens["text"].real[::2], second.tokens["text"].real)
     for name, part in before.items():
         for key, held in part.items():
             torch.testing.assert_close(batch.x[name][key], held, equal_nan=True)
@@ -219,17 +221,17 @@ def test_co_purchase_is_judged_at_every_length() -> None:
     model = model_of(matryoshka=[5]).eval()
     batch = batch_of(model)
     loss = CoPurchaseLoss(correction=0.5)(model, batch, torch.Generator().manual_seed(0)).item()
-    vectors = batch.whole(model, torch.Generator()).encoded.vector.detach().numpy()
+    vectors = batch.encode_masked(model, torch.Generator()).embedding.vector.detach().numpy()
     half, pairs = len(batch) // 2, batch.pairs
     rows, partners = batch.rows[:half], batch.rows[half:]
-    asked = [int(i) for i in np.flatnonzero(batch.paired.numpy())]
+    asked = [int(i) for i in np.flatnonzero(batch.has_partner.numpy())]
     losses = []
     for length in (5, 16):
         short = cut(vectors, length)
         for i in asked:
-            known = {rows[i], *pairs.other[pairs.starts[rows[i]] : pairs.starts[rows[i] + 1]].tolist()}
+            known = {rows[i], *pairs.partners[pairs.starts[rows[i]] : pairs.starts[rows[i] + 1]].tolist()}
             against = [j for j in asked if j == i or partners[j] not in known]
-            scores = [20 * short[i] @ short[half + j] - 0.5 * pairs.log_mixed[partners[j]] for j in against]
+            scores = [20 * short[i] @ short[half + j] - 0.5 * pairs.log_batch_frequency[partners[j]] for j in against]
             losses.append(np.log(np.exp(scores).sum()) - scores[against.index(i)])
     assert loss == pytest.approx(np.mean(losses), rel=1e-3)
 
@@ -252,7 +254,11 @@ def found_by_the_first(lengths: tuple[int, ...]) -> dict[int, float]:
             for tower, view in zip(towers, views, strict=True)
         )
         loss = contrastive_loss(
-            a, b, judge=partial(symmetric_infonce, scale=torch.tensor(10.0)), alike=same_product_mask, lengths=lengths
+            a,
+            b,
+            matrix_loss=partial(symmetric_infonce, scale=torch.tensor(10.0)),
+            excluded_pairs=same_product_mask,
+            prefix_lengths=lengths,
         )
         optimizer.zero_grad()
         loss.backward()

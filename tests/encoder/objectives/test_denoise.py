@@ -55,8 +55,8 @@ def test_the_loss_asks_for_every_known_clean_feature(monkeypatch: pytest.MonkeyP
     torch.manual_seed(0)
     model = ProductEncoder.fit(shops.catalogue(), shops.ENCODER).eval()
     batch = ProductBatchLoader(
-        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=24, seed=0
-    ).at(0)
+        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), batch_size=24, seed=0
+    ).get_batch(0)
     clean, field = batch.x["attributes"], model.attributes
     spoilt = corrupt(clean, torch.Generator().manual_seed(4))
     monkeypatch.setattr(module, "corrupt", lambda *_: spoilt)
@@ -65,13 +65,13 @@ def test_the_loss_asks_for_every_known_clean_feature(monkeypatch: pytest.MonkeyP
         summary = model.fuse({"attributes": field(spoilt)}, None).summary
         guess = field.guess(summary).numpy()
     losses, at = [], 0
-    for c, feature in enumerate(field.categories):
+    for c, feature in enumerate(field.categorical_features):
         for row in range(24):
             truth = [int(value) for value in clean["values"][row, c] if value]
             scores = guess[row, at : at + feature.size]
             losses += [np.log(np.exp(scores).sum()) - scores[truth].mean()] if truth else []
         at += feature.size
-    for n, feature in enumerate(field.numerics):
+    for n, feature in enumerate(field.numeric_features):
         bins = field._bins(clean)[n]
         for row in range(24):
             scores = guess[row, at : at + feature.size]

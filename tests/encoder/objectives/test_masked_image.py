@@ -8,12 +8,12 @@ from recsys.encoder.batches.co_purchase_pairs import CoPurchasePairs
 from recsys.encoder.batches.products import ProductBatch, ProductBatchLoader
 from recsys.encoder.objectives import masked_image as module
 from recsys.encoder.objectives.masked_image import (
-    GRID,
-    HIDDEN,
+    GRID_SIZE,
+    N_MASKED,
     MaskedImageLoss,
+    extract_patches,
     frozen_batch_norm,
     mask_patches,
-    patches,
 )
 from recsys.encoder.product_encoder import ProductEncoder
 from tests.encoder import shops
@@ -27,7 +27,7 @@ def model() -> ProductEncoder:
 
 def batches(model: ProductEncoder) -> ProductBatchLoader:
     return ProductBatchLoader(
-        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=24, seed=0
+        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), batch_size=24, seed=0
     )
 
 
@@ -39,11 +39,11 @@ def noise(m: int, size: int) -> torch.Tensor:
 @pytest.mark.parametrize("size", [16, 64, 96])
 def test_hidden_patches_and_nothing_else_are_blank(size: int) -> None:
     pixels, hidden = noise(2, size), torch.tensor([[0, 9, 63], [7, 8, 20]])
-    found, side = mask_patches(pixels, hidden), size // GRID
+    found, side = mask_patches(pixels, hidden), size // GRID_SIZE
     for m in range(2):
         for row in range(size):
             for column in range(size):
-                patch = (row // side) * GRID + column // side
+                patch = (row // side) * GRID_SIZE + column // side
                 wanted = [128] * 3 if patch in hidden[m].tolist() else pixels[m, :, row, column].tolist()
                 assert found[m, :, row, column].tolist() == wanted
 
@@ -51,10 +51,10 @@ def test_hidden_patches_and_nothing_else_are_blank(size: int) -> None:
 def test_the_truth_is_a_small_copy_of_each_patch_of_mean_0_and_variance_1() -> None:
     pixels = noise(2, 64)
     pixels[1, :, :8, :8] = 255
-    found = patches(pixels).numpy()
+    found = extract_patches(pixels).numpy()
     assert found.shape == (2, 64, 48)
     for m, patch in ((0, 0), (0, 13), (1, 63)):
-        top, left = 8 * (patch // GRID), 8 * (patch % GRID)
+        top, left = 8 * (patch // GRID_SIZE), 8 * (patch % GRID_SIZE)
         small = np.zeros((3, 4, 4))
         for channel in range(3):
             for row in range(4):
@@ -77,7 +77,7 @@ def all_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("all_asked")
 def test_the_loss_is_the_squared_error_of_the_hidden_patches(model: ProductEncoder) -> None:
     model.eval()
-    objective, batch = MaskedImageLoss(16, heads=2), batches(model).at(0)
+    objective, batch = MaskedImageLoss(16, heads=2), batches(model).get_batch(0)
     with torch.no_grad():
         objective.paint.weight.zero_()
         objective.paint.bias.copy_(torch.linspace(-1, 1, 48))
@@ -91,10 +91,10 @@ def test_the_loss_is_the_squared_error_of_the_hidden_patches(model: ProductEncod
         patch.setattr(module, "mask_patches", spied)
         loss = objective(model, batch, torch.Generator().manual_seed(0)).item()
     pixels, hidden = seen
-    assert hidden.shape == (int(batch.x["image"]["has"].sum()), HIDDEN)
-    truth, guess, total = patches(pixels).numpy(), np.linspace(-1, 1, 48), 0.0
+    assert hidden.shape == (int(batch.x["image"]["has"].sum()), N_MASKED)
+    truth, guess, total = extract_patches(pixels).numpy(), np.linspace(-1, 1, 48), 0.0
     for m, places in enumerate(hidden.tolist()):
-        assert len(set(places)) == HIDDEN
+        assert len(set(places)) == N_MASKED
         for place in places:
             total += float(np.square(truth[m, place] - guess).mean())
     assert loss == pytest.approx(total / hidden.numel(), rel=1e-4)
@@ -110,7 +110,7 @@ def test_what_is_hidden_does_not_matter_but_the_rest_and_other_modalities_do(mod
     seen: list[torch.Tensor] = []
 
     def asked(change: str) -> torch.Tensor:
-        batch: ProductBatch = source.at(0)
+        batch: ProductBatch = source.get_batch(0)
         has = batch.x["image"]["has"]
         if change == "hidden":
             pixels, hidden = seen
@@ -119,10 +119,10 @@ def test_what_is_hidden_does_not_matter_but_the_rest_and_other_modalities_do(mod
             batch.x["image"]["pixels"][has] = pixels.masked_fill(mask, 1)
         if change == "rest":
             batch.x["image"]["pixels"] = 255 - batch.x["image"]["pixels"]
-        batch.whole(model, torch.Generator().manual_seed(9))
+        batch.encode_masked(model, torch.Generator().manual_seed(9))
         if change == "others":
             for name in ("text", "attributes"):
-                batch.whole(model, torch.Generator()).parts[name].x.mul_(-1)
+                batch.encode_masked(model, torch.Generator()).tokens[name].x.mul_(-1)
         with pytest.MonkeyPatch.context() as patch, torch.no_grad():
             patch.setattr(module, "mask_patches", lambda *given: seen.extend(given) or mask_patches(*given))
             objective(model, batch, torch.Generator().manual_seed(0))
@@ -136,9 +136,9 @@ def test_what_is_hidden_does_not_matter_but_the_rest_and_other_modalities_do(mod
 
 
 def test_blank_pictures_leave_the_statistics_of_the_tower_alone(model: ProductEncoder) -> None:
-    objective, batch = MaskedImageLoss(16, heads=2), batches(model).at(0)
+    objective, batch = MaskedImageLoss(16, heads=2), batches(model).get_batch(0)
     g = torch.Generator().manual_seed(0)
-    batch.whole(model, g)
+    batch.encode_masked(model, g)
     before = {name: held.clone() for name, held in model.image.named_buffers()}
     loss = objective(model, batch, g)
     for name, held in model.image.named_buffers():
@@ -158,7 +158,7 @@ def test_unnoticed_is_over_after_an_error(model: ProductEncoder) -> None:
 
 
 def test_without_pictures_there_is_nothing_to_guess(model: ProductEncoder) -> None:
-    batch = batches(model).at(0)
+    batch = batches(model).get_batch(0)
     batch.x["image"]["has"][:] = False
     loss = MaskedImageLoss(16, heads=2)(model, batch, torch.Generator())
     assert loss.item() == 0
@@ -166,9 +166,9 @@ def test_without_pictures_there_is_nothing_to_guess(model: ProductEncoder) -> No
 
 
 def test_one_picture_in_eight_is_asked_where_there_are_many(model: ProductEncoder) -> None:
-    batch, asked = batches(model).at(0), []
+    batch, asked = batches(model).get_batch(0), []
     big = {name: {key: torch.cat([held] * 10) for key, held in part.items()} for name, part in batch.x.items()}
-    batch = ProductBatch(np.tile(batch.rows, 10), big, batch.query, batch.text_key, batch.paired, batch.pairs)
+    batch = ProductBatch(np.tile(batch.rows, 10), big, batch.query, batch.text_key, batch.has_partner, batch.pairs)
     has = int(big["image"]["has"].sum())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "mask_patches", lambda *given: asked.append(len(given[0])) or mask_patches(*given))

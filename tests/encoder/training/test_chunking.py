@@ -38,11 +38,11 @@ def step(model: ProductEncoder, *, chunk: int, compiled: bool = False) -> Found:
     torch.manual_seed(1)
     objectives = [MaskedTextLoss(16), MaskedAttributeLoss(), ImageTextLoss(), CoPurchaseLoss()]
     batches = ProductBatchLoader(
-        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=24, seed=0
+        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), batch_size=24, seed=0
     )
     model.zero_grad()
-    batch, g = batches.at(1), torch.Generator().manual_seed(5)
-    with chunked_forward(model, chunk=chunk, compiled=compiled):
+    batch, g = batches.get_batch(1), torch.Generator().manual_seed(5)
+    with chunked_forward(model, chunk_size=chunk, compiled=compiled):
         losses = [objective(model, batch, g) for objective in objectives]
         torch.stack(losses).sum().backward()
     named = [*model.named_parameters(), *nn.ModuleList(objectives).named_parameters()]
@@ -71,12 +71,12 @@ def test_batch_normalisation_goes_by_the_chunk_and_counts_it_once(model: Product
     norm = model.image.tower.stem[1]
     assert norm.num_batches_tracked == 0
     seen: list[Tensor] = []
-    with chunked_forward(model, chunk=8, compiled=False):
+    with chunked_forward(model, chunk_size=8, compiled=False):
         usual = norm.forward
         norm.forward = lambda x: seen.append(x.detach().clone()) or usual(x)
         batch = ProductBatchLoader(
-            shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=24, seed=0
-        ).at(1)
+            shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), batch_size=24, seed=0
+        ).get_batch(1)
         model.image(batch.x["image"], torch.Generator().manual_seed(0)).x.square().sum().backward()
         del norm.forward
         norm.forward = usual
@@ -100,19 +100,19 @@ def test_no_more_than_a_chunk_is_in_the_tower_at_once(model: ProductEncoder) -> 
 
 
 def test_the_model_is_as_before_afterwards(model: ProductEncoder) -> None:
-    with pytest.raises(ZeroDivisionError), chunked_forward(model, chunk=8, compiled=False):
+    with pytest.raises(ZeroDivisionError), chunked_forward(model, chunk_size=8, compiled=False):
         assert "fuse" in vars(model)
         raise ZeroDivisionError
     for module in (model, *model.modules()):
         assert not {"fuse", "forward", "hidden"} & vars(module).keys()
-    with chunked_forward(model, chunk=0, compiled=False):  # nothing to cut, nothing changed
+    with chunked_forward(model, chunk_size=0, compiled=False):  # nothing to cut, nothing changed
         assert "fuse" not in vars(model)
 
 
 def test_outside_training_nothing_is_cut(model: ProductEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunking._ChunkedCall, "_run_chunk", lambda *_, **__: pytest.fail("cut"))
     x = model.read(shops.catalogue(), torch.arange(20).numpy())
-    with torch.no_grad(), chunked_forward(model.eval(), chunk=4, compiled=False):
+    with torch.no_grad(), chunked_forward(model.eval(), chunk_size=4, compiled=False):
         assert model(x).vector.shape == (20, 16)
 
 
@@ -132,7 +132,7 @@ def test_a_field_that_draws_for_itself_gets_a_seed_for_each_chunk() -> None:
 
     def drawn(seed: int) -> tuple[Tensor, Tensor]:
         a.grad = None
-        with chunked_forward(model, chunk=3, compiled=False):
+        with chunked_forward(model, chunk_size=3, compiled=False):
             out = model.text({"a": a}, torch.Generator().manual_seed(seed))
             out.sum().backward()
         return out.detach(), a.grad

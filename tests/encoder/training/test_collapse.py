@@ -41,7 +41,7 @@ class Toy(nn.Module):
 
 def trained(caplog: pytest.LogCaptureFixture, *, pull: float) -> tuple[list[dict[str, float]], list[str]]:
     """Train with a loss that draws all vectors to their mean (`pull` > 0) or away from it; looks and warnings."""
-    model, watch, seen = Toy(20, 6), CollapseMonitor(steps=160, quiet=8), []
+    model, watch, seen = Toy(20, 6), CollapseMonitor(steps=160, warmup_steps=8), []
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     rows = np.concatenate([np.arange(20), np.arange(15)])
     batch = SimpleNamespace(rows=rows, x=torch.from_numpy(rows))
@@ -53,7 +53,7 @@ def trained(caplog: pytest.LogCaptureFixture, *, pull: float) -> tuple[list[dict
             optimizer.step()
             if found := watch.check(model.train(), batch, step + 1):
                 assert model.training
-                assert watch.seen == found
+                assert watch.last_metrics == found
                 seen.append(found)
     return seen, [record.getMessage() for record in caplog.records]
 
@@ -81,7 +81,7 @@ def test_nothing_is_said_while_the_model_has_learnt_nothing(caplog: pytest.LogCa
     model, rows = Toy(20, 6), np.arange(20)
     with torch.no_grad():
         model.table.fill_(1.0)
-    watch = CollapseMonitor(steps=100, quiet=50)
+    watch = CollapseMonitor(steps=100, warmup_steps=50)
     batch = SimpleNamespace(rows=rows, x=torch.from_numpy(rows))
     assert watch.check(model, batch, 49) == {}
     assert watch.check(model, batch, 50)["mean_cosine"] == pytest.approx(1)

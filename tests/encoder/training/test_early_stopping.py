@@ -40,7 +40,7 @@ def test_what_is_held_back_is_the_newest_purchase_that_is_new_to_its_user(monkey
     events = log(
         *((*one, "purchase") for one in bought), (3, 5, 2, "purchase"), (3, 6, 3, "purchase"), (3, 6, 4, "return")
     )
-    held = hold_out(events, history=2, seed=0)
+    held = hold_out(events, history_length=2, seed=0)
     assert held is not None
     # user 1 buys again, user 2 would have one event left, user 3 sent it back
     assert held.histories.users.tolist() == [0]
@@ -54,18 +54,18 @@ def test_what_is_held_back_is_the_newest_purchase_that_is_new_to_its_user(monkey
 
 
 def test_too_few_users_judge_nothing() -> None:
-    assert hold_out(shops.interactions(), history=5, seed=0) is None
+    assert hold_out(shops.interactions(), history_length=5, seed=0) is None
 
 
 def test_users_are_judged_as_a_slow_ranking_does(both: Model, products: Model, few: None) -> None:
     content = products.encode(shops.catalogue(), np.arange(48))
-    held = hold_out(shops.interactions(), history=shops.ENCODER.history, seed=0)
+    held = hold_out(shops.interactions(), history_length=shops.ENCODER.history, seed=0)
     assert held is not None
     assert len(held.targets) >= 5
-    user = both.user
+    user = both.user_encoder
     assert user is not None
     objective = NextItemLoss(
-        torch.from_numpy(content), user.numbers(shops.catalogue().ids), id_dropout=0.3, negatives=0
+        torch.from_numpy(content), user.residual_rows(shops.catalogue().ids), id_dropout=0.3, negatives=0
     )
     found = NdcgEvaluator(held, objective)(user)
     items = both.item_vectors(content, shops.catalogue().ids)
@@ -96,25 +96,28 @@ def test_training_slows_down_then_ends_when_it_gains_no_more_and_gives_the_best_
     values = [0.1, 0.3, 0.2, 0.3, 0.2, 0.4, 0.1, 0.1, 0.2, 0.3]
     said = iter(values)
     patience = EarlyStopping(
-        lambda _: next(said), every=5, most=2, best=TrainingCheckpoint(tmp_path / "best.safetensors", {})
+        lambda _: next(said),
+        interval=5,
+        patience=2,
+        best_checkpoint=TrainingCheckpoint(tmp_path / "best.safetensors", {}),
     )
-    patience.begin([])
-    assert patience.restore(model) is None
+    patience.load_scores([])
+    assert patience.restore_best(model) is None
     seen = []
     for step in range(1, 51):
         with torch.no_grad():
             model.weight.fill_(step)
         if (found := patience.step(model, step)) is not None:
-            seen.append((found, patience.rate, patience.enough))
+            seen.append((found, patience.learning_rate_factor, patience.should_stop))
     rates = [1, 1, 1, 1 / 4, 1 / 4, 1 / 4, 1 / 4, 1 / 16, 1 / 16, 1 / 16]
     assert seen == [(*both, at == 9) for at, both in enumerate(zip(values, rates, strict=True))]
-    assert patience.restore(model) == 0.4
+    assert patience.restore_best(model) == 0.4
     assert model.weight.item() == 30
-    again = EarlyStopping(lambda _: 0.5, every=5, most=2, best=patience.best)
-    again.begin(patience.looks[:4])
-    assert again.rate == 1 / 4
-    patience.begin([])
-    assert patience.restore(model) is None
+    again = EarlyStopping(lambda _: 0.5, interval=5, patience=2, best_checkpoint=patience.best_checkpoint)
+    again.load_scores(patience.scores[:4])
+    assert again.learning_rate_factor == 1 / 4
+    patience.load_scores([])
+    assert patience.restore_best(model) is None
 
 
 def test_users_with_patience_stopped_and_resumed_are_the_same(
@@ -130,11 +133,11 @@ def test_users_with_patience_stopped_and_resumed_are_the_same(
         interrupt(patch, UserTrainingBatch, judged[0][0] + 1, signal.SIGTERM)
         with pytest.raises(InterruptedRunError):
             users_of(products, tmp_path / "half")
-    assert users_of(products, tmp_path / "half", resume=True).weights() == whole.weights()
+    assert users_of(products, tmp_path / "half", resume=True).serialize_weights() == whole.serialize_weights()
     # finished: nothing is done again, and the best comes back
     with monkeypatch.context() as patch:
-        patch.setattr(UserBatchLoader, "at", lambda *_: pytest.fail("a step was done again"))
-        assert users_of(products, tmp_path / "half", resume=True).weights() == whole.weights()
+        patch.setattr(UserBatchLoader, "get_batch", lambda *_: pytest.fail("a step was done again"))
+        assert users_of(products, tmp_path / "half", resume=True).serialize_weights() == whole.serialize_weights()
     # the last purchases held back are not trained on, so that another training it is
     monkeypatch.setattr(shops, "TRAINING", shops.TRAINING.model_copy(update={"patience": 0}))
-    assert users_of(products, tmp_path / "none").weights() != whole.weights()
+    assert users_of(products, tmp_path / "none").serialize_weights() != whole.serialize_weights()

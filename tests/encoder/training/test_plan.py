@@ -61,7 +61,7 @@ def learnt(
         folder=folder,
         resume=bool(changed.pop("resume", False)),
         progress=False,
-        course=course,
+        plan=course,
     )
 
 
@@ -73,19 +73,19 @@ def colours(labelled: int) -> Labels:
 
 
 def right(model: Model, heads: ClassificationHeads, rows: np.ndarray) -> float:
-    guess = finetune.predict(model, shops.catalogue(), heads)["value"].to_numpy()
+    guess = finetune.predict_labels(model, shops.catalogue(), heads)["value"].to_numpy()
     return float(np.mean(guess[rows] == np.array(list(shops.COLOURS))[rows % 4]))
 
 
 def test_the_same_shop_takes_over_everything_but_the_first_guess(products: Model) -> None:
     start = Transfer(products, shops.ENCODER)
     model = start.create_encoder(shops.catalogue(), shops.ENCODER)
-    held = products.product.state_dict()
+    held = products.product_encoder.state_dict()
     assert all(
         torch.equal(value, held[name]) for name, value in model.state_dict().items() if "first_guess" not in name
     )
-    assert all(each.taken == each.of > 0 for each in start.taken if each.part != "image")
-    again = Model(product=model, user=None, settings=shops.ENCODER)
+    assert all(each.copied == each.total > 0 for each in start.report if each.part != "image")
+    again = Model(product_encoder=model, user_encoder=None, settings=shops.ENCODER)
     known = [each.encode(shops.catalogue(), EVERY, modalities=["text", "attributes"]) for each in (again, products)]
     assert np.array_equal(*known)
 
@@ -97,17 +97,17 @@ def test_another_shop_takes_over_what_both_know(products: Model) -> None:
         model = start.create_encoder(catalogue, shops.ENCODER)
         torch.manual_seed(5)
         fresh = ProductEncoder.fit(catalogue, shops.ENCODER)
-    old = products.product
+    old = products.product_encoder
     for name, value in model.state_dict().items():
         if name.startswith(("text.", "image.", "blocks.", "project.", "attributes.concealed", "norm.")):
             assert torch.equal(value, old.state_dict()[name]) != ("first_guess" in name), name
-    assert model.text.ids(["red boots 靴子"]) == old.text.ids(["red boots 靴子"])
+    assert model.text.token_ids(["red boots 靴子"]) == old.text.ids(["red boots 靴子"])
 
     def word(field: ProductEncoder, text: str) -> torch.Tensor:
         (number,) = field.words.token_ids([text])
         return field.words.embedding.weight[number]
 
-    shared = set(model.words.words) & set(old.words.words)
+    shared = set(model.words.vocabulary) & set(old.words.vocabulary)
     ours, begun, held = (
         torch.stack([word(each, text).detach() for text in sorted(shared)]) for each in (model, fresh, old)
     )
@@ -118,30 +118,37 @@ def test_another_shop_takes_over_what_both_know(products: Model) -> None:
     told = ("shares", "exactness", "glanced")  # how much each modality tells is the shop's own
     assert all(torch.equal(getattr(model, name), getattr(fresh, name)) for name in told)
     assert not any(torch.equal(getattr(model, name), getattr(old, name)) for name in told)
-    assert model.words.rarity != old.words.rarity
+    assert model.words.idf != old.words.idf
     table, theirs = model.attributes, old.attributes
     x, y = (field.read(pl.DataFrame({"attributes.colour": ["green", "crimson", None]})) for field in (table, theirs))
-    at = [[each.name for each in field.categories].index("attributes.colour") for field in (table, theirs)]
+    at = [[each.name for each in field.categorical_features].index("attributes.colour") for field in (table, theirs)]
     ours, other = table(x).x[:, at[0]], theirs(y).x[:, at[1]]
     assert torch.equal(ours[[0, 2]], other[[0, 2]]) and not torch.equal(ours[1], other[1])
-    assert table.numerics[0].size < theirs.numerics[0].size and not torch.equal(table.absent, theirs.absent)
-    taken = {(each.part, each.unit): (each.taken, each.of) for each in start.taken}
-    assert taken["words", "words"] == (len(shared), len(model.words.words)) and len(shared) < len(model.words.words)
+    assert table.numeric_features[0].size < theirs.numeric_features[0].size and not torch.equal(
+        table.absent, theirs.absent
+    )
+    taken = {(each.part, each.unit): (each.copied, each.total) for each in start.report}
+    assert taken["words", "words"] == (len(shared), len(model.words.vocabulary)) and len(shared) < len(
+        model.words.vocabulary
+    )
     assert taken["text", "weights"][0] == taken["text", "weights"][1]
     assert 0 < taken["attributes", "weights"][0] < taken["attributes", "weights"][1]
-    known = {(f.name, value) for f in table.categories for value in f.values}
-    both = known & {(f.name, value) for f in theirs.categories for value in f.values}
+    known = {(f.name, value) for f in table.categorical_features for value in f.values}
+    both = known & {(f.name, value) for f in theirs.categorical_features for value in f.values}
     assert taken["attributes", "values"] == (len(both), len(known))
 
 
 def test_an_earlier_model_of_the_shop_keeps_its_words_when_some_are_new(products: Model) -> None:
-    old, catalogue = products.product, shops.catalogue()
+    old, catalogue = products.product_encoder, shops.catalogue()
     titles = catalogue.frame["title"].to_list()
     frame = catalogue.frame.with_columns(
         pl.Series("title", [*titles[:-2], *(f"{title} moccasin" for title in titles[-2:])])
     )
     model = Transfer(products, shops.ENCODER).create_encoder(replace(catalogue, frame=frame), shops.ENCODER)
-    shared, new = set(model.words.words) & set(old.words.words), set(model.words.words) - set(old.words.words)
+    shared, new = (
+        set(model.words.vocabulary) & set(old.words.vocabulary),
+        set(model.words.vocabulary) - set(old.words.vocabulary),
+    )
     assert "moccasin" in new
     for text in shared:
         (here,), (there,) = model.words.token_ids([text]), old.words.token_ids([text])
@@ -153,7 +160,7 @@ def test_longer_texts_take_over_the_places_both_have(products: Model) -> None:
     longer = shops.ENCODER.model_copy(update={"text_tokens": 16, "modality_dropout": 0.1, "user_layers": 1})
     model = Transfer(products, longer).create_encoder(shops.catalogue(), longer)
     assert (
-        torch.equal(model.text.tower.places[:12], products.product.text.tower.places)
+        torch.equal(model.text.tower.places[:12], products.product_encoder.text.tower.places)
         and not model.text.tower.places[12:].any()
     )
 
@@ -168,7 +175,7 @@ def test_other_sizes_are_refused(products: Model, changed: dict[str, int]) -> No
 def test_a_model_without_pictures_leaves_the_first_guess_to_the_new_shop(products: Model) -> None:
     blind = ProductEncoder.fit(shops.catalogue(), shops.ENCODER)
     torch.nn.init.zeros_(blind.image.first_guess.weight)
-    source = Model(product=blind, user=None, settings=shops.ENCODER)
+    source = Model(product_encoder=blind, user_encoder=None, settings=shops.ENCODER)
     model = Transfer(source, shops.ENCODER).create_encoder(shops.catalogue(), shops.ENCODER)
     assert model.image.first_guess.weight.any()
 
@@ -181,12 +188,14 @@ def test_a_transferred_model_starts_with_a_lower_loss(labelled: tuple[Model, Cla
             torch.manual_seed(3)
             model = begin(catalogue, shops.ENCODER)
         batches = ProductBatchLoader(
-            catalogue, model, CoPurchasePairs.from_interactions(shops.interactions(36)), size=32, seed=0
+            catalogue, model, CoPurchasePairs.from_interactions(shops.interactions(36)), batch_size=32, seed=0
         )
         with torch.no_grad():
             losses.append(
                 [
-                    float(sum(ask(model, batches.at(step), torch.Generator().manual_seed(0)) for step in range(3)))
+                    float(
+                        sum(ask(model, batches.get_batch(step), torch.Generator().manual_seed(0)) for step in range(3))
+                    )
                     for ask in (ImageTextLoss(), MaskedAttributeLoss())
                 ]
             )
@@ -197,23 +206,33 @@ def test_labelled_products_come_often_and_all_others_too() -> None:
     model = ProductEncoder.fit(shops.catalogue(), shops.ENCODER)
     often = np.array([3, 7, 40])
     batches = ProductBatchLoader(
-        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=16, seed=0, often=often
+        shops.catalogue(),
+        model,
+        CoPurchasePairs.from_interactions(shops.interactions()),
+        batch_size=16,
+        seed=0,
+        oversampled_rows=often,
     )
-    anchors = np.concatenate([batches.at(step).rows[:8] for step in range(10)])
+    anchors = np.concatenate([batches.get_batch(step).rows[:8] for step in range(10)])
     count = np.bincount(anchors, minlength=48)
     assert count.min() >= 1 and (count[often] >= 10).all() and count.sum() == 80
     few = ProductBatchLoader(
-        shops.catalogue(), model, CoPurchasePairs.from_interactions(shops.interactions()), size=16, seed=0, often=EVERY
+        shops.catalogue(),
+        model,
+        CoPurchasePairs.from_interactions(shops.interactions()),
+        batch_size=16,
+        seed=0,
+        oversampled_rows=EVERY,
     )
-    assert sorted(few.at(0).rows[4:8]) == sorted(set(few.at(0).rows[4:8]))
+    assert sorted(few.get_batch(0).rows[4:8]) == sorted(set(few.get_batch(0).rows[4:8]))
 
 
 @pytest.fixture(scope="module")
 def labelled(products: Model, tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, ClassificationHeads]:
     """A model that went on with 20 labels."""
-    heads = ClassificationHeads.of(colours(20), 16)
-    course = finetune.finetuning_plan(heads, colours(20), Transfer(products, shops.ENCODER).course(), weight=1.0)
-    return learnt(tmp_path_factory.mktemp("labelled"), course.with_schedule(passes=12, peak=5e-3)), heads
+    heads = ClassificationHeads.from_labels(colours(20), 16)
+    course = finetune.finetuning_plan(heads, colours(20), Transfer(products, shops.ENCODER).training_plan(), weight=1.0)
+    return learnt(tmp_path_factory.mktemp("labelled"), course.with_schedule(epochs=12, learning_rate=5e-3)), heads
 
 
 def test_labels_raise_accuracy_on_products_nobody_labelled(
@@ -221,7 +240,7 @@ def test_labels_raise_accuracy_on_products_nobody_labelled(
 ) -> None:
     model, heads = labelled
     rest = EVERY[20:]
-    assert right(products, ClassificationHeads.of(colours(20), 16), rest) < 0.5
+    assert right(products, ClassificationHeads.from_labels(colours(20), 16), rest) < 0.5
     assert right(model, heads, rest) > 0.7
     assert "labels" in model.metrics and model.version != products.version
 
@@ -229,7 +248,7 @@ def test_labels_raise_accuracy_on_products_nobody_labelled(
 def test_the_guesses_are_a_frame_with_confidences(labelled: tuple[Model, ClassificationHeads]) -> None:
     model, heads = labelled
     catalogue = shops.catalogue()
-    every = finetune.predict(model, catalogue, heads)
+    every = finetune.predict_labels(model, catalogue, heads)
     assert every.columns == ["product_id", "attribute", "value", "confidence"] and every.height == 48
     vectors = model.encode(catalogue, EVERY)
     weight, bias = (held.detach().numpy() for held in heads.objective.heads[0].parameters())
@@ -237,7 +256,7 @@ def test_the_guesses_are_a_frame_with_confidences(labelled: tuple[Model, Classif
     share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(every["confidence"].to_numpy(), share.max(1), rtol=1e-4)
     assert every["value"].to_list() == [list(shops.COLOURS)[at] for at in share.argmax(1)]
-    assert every.equals(finetune.predict(model, catalogue, heads, vectors=vectors))
+    assert every.equals(finetune.predict_labels(model, catalogue, heads, vectors=vectors))
     left = finetune.filter_unlabelled(every, colours(20))
     assert left["product_id"].to_list() == list(catalogue.ids.texts[20:])
 
@@ -246,17 +265,21 @@ def test_the_loss_of_labels_is_cross_entropy_and_supervised_contrast(products: M
     targets = np.full((48, 3), -1)
     targets[:6, 0], targets[3:30, 1] = np.arange(6) % 2, np.arange(27) % 3
     labels = Labels(("a", "b", "c"), (("x", "y"), ("x", "y", "z"), ("x", "y")), targets)
-    heads = ClassificationHeads.of(labels, 16).objective
+    heads = ClassificationHeads.from_labels(labels, 16).objective
     for weight in heads.parameters():
         torch.nn.init.normal_(weight, std=0.5, generator=torch.Generator().manual_seed(1))
     batches = ProductBatchLoader(
-        shops.catalogue(), products.product, CoPurchasePairs.from_interactions(shops.interactions()), size=32, seed=0
+        shops.catalogue(),
+        products.product_encoder,
+        CoPurchasePairs.from_interactions(shops.interactions()),
+        batch_size=32,
+        seed=0,
     )
-    batch = batches.at(0)
+    batch = batches.get_batch(0)
     g = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        found = float(heads(products.product, batch, g))
-        vectors = batch.whole(products.product, g).encoded.vector.numpy()
+        found = float(heads(products.product_encoder, batch, g))
+        vectors = batch.encode_masked(products.product_encoder, g).embedding.vector.numpy()
     means = []
     for at in range(3):
         weight, bias = (held.detach().numpy() for held in heads.heads[at].parameters())
@@ -278,12 +301,12 @@ def test_heads_start_as_a_logistic_regression_on_the_vectors_there_are(products:
     targets = np.full((48, 2), -1)
     targets[:30, 0], targets[10:40, 1] = np.arange(30) % 4, np.arange(30) // 15
     labels = Labels(("colour", "half"), (tuple(shops.COLOURS), ("first", "second")), targets)
-    heads, catalogue = ClassificationHeads.of(labels, 16), shops.catalogue()
-    start = Transfer(products, shops.ENCODER).course()
+    heads, catalogue = ClassificationHeads.from_labels(labels, 16), shops.catalogue()
+    start = Transfer(products, shops.ENCODER).training_plan()
     begun = finetune.finetuning_plan(heads, labels, start, weight=1.0).create_encoder(catalogue, shops.ENCODER)
-    assert torch.equal(begun.project.weight, products.product.project.weight)
+    assert torch.equal(begun.project.weight, products.product_encoder.project.weight)
     vectors = products.encode(catalogue, EVERY)
-    every = finetune.predict(products, catalogue, heads)
+    every = finetune.predict_labels(products, catalogue, heads)
     for at, name in enumerate(labels.names):
         held = targets[:, at] >= 0
         plain = LogisticRegression(C=10.0, max_iter=300).fit(vectors[held], targets[held, at])
@@ -296,9 +319,9 @@ def test_a_stopped_training_with_labels_goes_on_to_the_same_weights(
     products: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trained(folder: Path, count: int = 20, *, resume: bool = False) -> tuple[Model, ClassificationHeads]:
-        heads = ClassificationHeads.of(colours(count), 16)
-        start = Transfer(products, shops.ENCODER).course()
-        course = finetune.finetuning_plan(heads, colours(count), start, weight=1.0).with_schedule(passes=1)
+        heads = ClassificationHeads.from_labels(colours(count), 16)
+        start = Transfer(products, shops.ENCODER).training_plan()
+        course = finetune.finetuning_plan(heads, colours(count), start, weight=1.0).with_schedule(epochs=1)
         return learnt(folder, course, resume=resume), heads
 
     whole, heads = trained(tmp_path / "whole")
@@ -311,9 +334,9 @@ def test_a_stopped_training_with_labels_goes_on_to_the_same_weights(
     with pytest.raises(ModelFolderError, match="another training"):
         learnt(tmp_path / "stopped", resume=True)
     again, others = trained(tmp_path / "stopped", resume=True)
-    assert again.weights() == whole.weights()
+    assert again.serialize_weights() == whole.serialize_weights()
     catalogue = shops.catalogue()
-    assert finetune.predict(again, catalogue, others).equals(finetune.predict(whole, catalogue, heads))
+    assert finetune.predict_labels(again, catalogue, others).equals(finetune.predict_labels(whole, catalogue, heads))
 
 
 def test_relations_are_the_divergence_of_the_softmax_over_the_others() -> None:
@@ -368,10 +391,14 @@ def test_a_student_becomes_like_its_teacher(products: Model, tmp_path: Path, dim
 def test_a_batch_of_one_product_teaches_nothing(products: Model) -> None:
     catalogue = shops.catalogue()
     batches = ProductBatchLoader(
-        catalogue, products.product, CoPurchasePairs.from_interactions(shops.interactions()), size=16, seed=0
+        catalogue,
+        products.product_encoder,
+        CoPurchasePairs.from_interactions(shops.interactions()),
+        batch_size=16,
+        seed=0,
     )
-    batch = batches.at(0)
+    batch = batches.get_batch(0)
     batch.rows = np.zeros_like(batch.rows)
     teacher = DistillationLoss(torch.from_numpy(products.encode(catalogue, EVERY)))
     with torch.no_grad():
-        assert float(teacher(products.product, batch, torch.Generator().manual_seed(0))) == 0
+        assert float(teacher(products.product_encoder, batch, torch.Generator().manual_seed(0))) == 0

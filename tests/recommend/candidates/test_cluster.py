@@ -31,7 +31,7 @@ own = st.lists(st.lists(st.tuples(st.integers(0, N - 1), st.integers(0, 5)), max
 def test_it_is_the_share_of_the_taste_times_the_share_of_the_sales(events):
     lists, kinds = ([[event[at] for event in user] for user in events] for at in (0, 1))
     users = histories(lists, kinds=kinds)
-    found = weighed(ClusterSource(GROUPS, SOLD, last=4, decay=0.5), lists, kinds=kinds)
+    found = weighed(ClusterSource(GROUPS, SOLD, max_history=4, decay=0.5), lists, kinds=kinds)
     for user in range(len(events)):
         signs = oracles.taste(
             users.items[user], users.event_types[user], 4, 0.5, EVENT_TYPE_WEIGHT.tolist(), RETURN_CODE
@@ -46,7 +46,7 @@ def test_the_best_sold_of_a_group_come_first_and_one_group_gives_so_many():
     groups, sold = np.repeat([0, 1], [6, N - 6]), np.zeros(N, np.float32)
     sold[:6] = 1, 5, 5, 0, 2, 9
     assert propose(ClusterSource(groups, sold), [[3]]) == [[5, 1, 2, 4, 0]]
-    assert propose(ClusterSource(groups, sold, each=2), [[3]]) == [[5, 1]]
+    assert propose(ClusterSource(groups, sold, n_per_cluster=2), [[3]]) == [[5, 1]]
 
 
 def test_it_stems_from_the_newest_product_of_the_group():

@@ -29,7 +29,7 @@ def baskets_of(known, kept=lambda kind: kind != 5):
 
 
 def found(known, *, ridge, products=1000, keep=1000):
-    return fit_ease(known, ridge=ridge, products=products, keep=keep).toarray()
+    return fit_ease(known, ridge=ridge, max_products=products, n_neighbours=keep).toarray()
 
 
 @pytest.mark.parametrize("ridge", [1.0, 40.0])

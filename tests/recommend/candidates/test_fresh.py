@@ -36,7 +36,7 @@ own = st.lists(st.lists(st.tuples(st.integers(0, N - 1), st.integers(0, 5)), max
 def test_it_is_the_largest_cosine_with_what_the_user_had_and_no_less_than_nothing(events):
     lists, kinds = ([[event[at] for event in user] for user in events] for at in (0, 1))
     users = histories(lists, kinds=kinds)
-    found = weighed(NewProductSource(vectors(N), NEW, last=4, decay=0.5), lists, kinds=kinds)
+    found = weighed(NewProductSource(vectors(N), NEW, max_history=4, decay=0.5), lists, kinds=kinds)
     for user in range(len(events)):
         signs = oracles.taste(
             users.items[user], users.event_types[user], 4, 0.5, EVENT_TYPE_WEIGHT.tolist(), RETURN_CODE

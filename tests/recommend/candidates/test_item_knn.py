@@ -27,7 +27,7 @@ lists = st.lists(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 5)), max_s
 @given(events=lists, last=st.integers(1, 5))
 def test_taste_is_the_newest_of_each_product_fading_by_products_back(events, last):
     users = histories([[i for i, _ in own] for own in events], kinds=[[k for _, k in own] for own in events])
-    signs = build_user_profile(users, last=last, decay=0.5)
+    signs = build_user_profile(users, max_items=last, decay=0.5)
     assert (np.diff(signs.user) >= 0).all()
     for user in range(len(events)):
         expected = oracles.taste(
@@ -36,7 +36,7 @@ def test_taste_is_the_newest_of_each_product_fading_by_products_back(events, las
         mine = signs.user == user
         found = {
             item: (weight, back)
-            for item, weight, back in zip(signs.item[mine], signs.weight[mine], signs.back[mine], strict=True)
+            for item, weight, back in zip(signs.item[mine], signs.weight[mine], signs.n_newer[mine], strict=True)
         }
         assert found.keys() == expected.keys()
         for item, (weight, back) in expected.items():
@@ -48,7 +48,7 @@ def test_spread_sums_along_neighbours_and_names_the_largest_part(events, k, seed
     g = np.random.default_rng(seed)
     dense = g.integers(0, 3, size=(7, 7)) * (1 - np.eye(7, dtype=np.int64))
     users = histories([[i for i, _ in own] for own in events])
-    signs = build_user_profile(users, last=4, decay=0.5)
+    signs = build_user_profile(users, max_items=4, decay=0.5)
     found = retrieve_neighbours(signs, sparse.csr_matrix(dense.astype(np.float32)), k)
     for user in range(len(events)):
         mine = found.user == user
@@ -80,7 +80,7 @@ def test_nothing_gathers_to_nothing():
 def test_weighed_is_the_sum_spread_would_give_for_any_pair(events, seed):
     g = np.random.default_rng(seed)
     dense = g.integers(0, 3, size=(7, 7)) * (1 - np.eye(7, dtype=np.int64))
-    signs = build_user_profile(histories([[i for i, _ in own] for own in events]), last=4, decay=0.5)
+    signs = build_user_profile(histories([[i for i, _ in own] for own in events]), max_items=4, decay=0.5)
     b = len(events)
     user = np.sort(g.integers(b, size=20))
     item = g.integers(7, size=20)
@@ -101,7 +101,7 @@ def test_weighed_is_the_sum_spread_would_give_for_any_pair(events, seed):
 )
 def test_strongest_keeps_the_largest_of_each_row_ties_by_lower_column(entries, keep):
     row, column, value = (np.array([one[at] for one in entries], np.int64) for at in range(3))
-    found = top_k_per_row(row, column, value.astype(np.float32), 5, keep=keep)
+    found = top_k_per_row(row, column, value.astype(np.float32), 5, k=keep)
     assert found.shape == (5, 5) and found.dtype == np.float32
     expected = np.zeros((5, 5))
     for at in range(5):
@@ -119,6 +119,6 @@ def test_looked_up_gives_the_value_or_nothing(held, wanted):
 
 
 def test_nobody_has_neighbours_of_nobody():
-    signs = build_user_profile(histories([[1, 2]]), last=4, decay=0.5)
+    signs = build_user_profile(histories([[1, 2]]), max_items=4, decay=0.5)
     assert empty_neighbours(7).shape == (7, 7) and len(retrieve_neighbours(signs, empty_neighbours(7), 3)) == 0
     assert score_pairs(signs, empty_neighbours(7), 1, np.zeros(3, np.int64), np.arange(3)).tolist() == [0, 0, 0]

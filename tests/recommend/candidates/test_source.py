@@ -37,7 +37,7 @@ def test_each_pair_stands_once_with_what_every_source_says(rows):
 def test_taking_some_takes_all_that_belongs_to_them(rows, seed):
     pairs = merge_candidates(candidates(rows), 2)
     kept = np.random.default_rng(seed).random(len(pairs)) < 0.5
-    some = pairs.take(kept)
+    some = pairs.filter(kept)
     assert len(some) == kept.sum()
     for name in ("user", "item", "proposed_by", "source_item"):
         np.testing.assert_array_equal(getattr(some, name), getattr(pairs, name)[kept])

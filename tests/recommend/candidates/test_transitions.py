@@ -24,7 +24,7 @@ class TestTransitions(CandidateSourceSuite):
 def near(rows, *, n=6, steps=5, half_life=1e9, keep=100, **columns):
     """Dense neighbours after (user, item, day) rows."""
     known = events(rows, n_users=max(row[0] for row in rows) + 1, n_items=n)
-    return transition_shares(known, steps=steps, half_life_days=half_life, keep=keep, **columns).toarray()
+    return transition_shares(known, max_steps=steps, half_life_days=half_life, n_neighbours=keep, **columns).toarray()
 
 
 @given(
@@ -94,7 +94,7 @@ def test_events_that_are_worth_nothing_lead_nowhere():
         n_users=1,
         n_items=2,
     )
-    found = transition_shares(known, steps=5, half_life_days=9, keep=5)
+    found = transition_shares(known, max_steps=5, half_life_days=9, n_neighbours=5)
     assert np.isfinite(found.data).all() and not found.toarray().any()
 
 

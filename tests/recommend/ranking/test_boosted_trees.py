@@ -30,10 +30,10 @@ def crossed(kind="auto"):
 def test_where_weights_cannot_say_it_trees_are_chosen_and_say_why():
     ranker = crossed()
     assert isinstance(ranker, BoostedTreesRanker)
-    trees, weights = ranker.ndcg
+    trees, weights = ranker.holdout_ndcg
     assert trees > weights + 0.05
     x, user, bought = choices("crossed", seed=9)  # users nothing was fitted or chosen on
-    assert ndcg(ranker.score(x), user, bought) > ndcg(ranker.blend.score(x), user, bought) + 0.05
+    assert ndcg(ranker.score(x), user, bought) > ndcg(ranker.linear.score(x), user, bought) + 0.05
     assert set(list(ranker.importance)[:2]) == set(NAMES[:2])
 
 
@@ -59,14 +59,16 @@ def test_the_figure_of_trees_grown_on_noise_is_that_of_other_users():
     for seed in range(6):
         ranker = fitted(choices("noise", users=1000, seed=seed), kind="trees", seed=seed)
         x, user, bought = choices("noise", users=2000, seed=100 + seed)
-        said.append(ranker.ndcg[0])
+        said.append(ranker.holdout_ndcg[0])
         true.append(ndcg(ranker.score(x), user, bought))
     assert np.mean(said) - np.mean(true) < 0.02
 
 
 def test_kind_trees_asks_no_weights():
     ranker = fitted(choices("linear", users=300), kind="trees")  # too few for auto, and weights would be better
-    assert isinstance(ranker, BoostedTreesRanker) and np.isnan(ranker.ndcg[1]) and 0 < ranker.ndcg[0] < 1
+    assert (
+        isinstance(ranker, BoostedTreesRanker) and np.isnan(ranker.holdout_ndcg[1]) and 0 < ranker.holdout_ndcg[0] < 1
+    )
 
 
 def test_kind_weights_grows_no_trees(monkeypatch, caplog):
@@ -104,15 +106,17 @@ def test_without_enough_users_for_weights_there_are_no_trees_either(caplog):
 
 def test_the_same_data_and_seed_give_the_same_text_and_another_seed_another():
     one, two = crossed(), fitted(DATA)
-    assert one.text == two.text and one.importance == two.importance and one.ndcg == two.ndcg
-    assert one.blend.to_json() == two.blend.to_json()
-    assert fitted(DATA, seed=1).text != one.text
+    assert (
+        one.model_text == two.model_text and one.importance == two.importance and one.holdout_ndcg == two.holdout_ndcg
+    )
+    assert one.linear.to_json() == two.linear.to_json()
+    assert fitted(DATA, seed=1).text != one.model_text
 
 
 def test_settings_reach_the_boosting():
     one = fitted(DATA, kind="trees", trees=1)
-    assert one.text.count("\nTree=") == 1 < crossed().text.count("\nTree=")
-    assert fitted(DATA, kind="trees", trees=1, learning_rate=0.5).text != one.text
+    assert one.model_text.count("\nTree=") == 1 < crossed().text.count("\nTree=")
+    assert fitted(DATA, kind="trees", trees=1, learning_rate=0.5).text != one.model_text
 
 
 # --- what a ranker of trees says
@@ -120,12 +124,12 @@ def test_settings_reach_the_boosting():
 
 def test_it_speaks_for_the_same_sources_and_users_as_its_blend():
     ranker = crossed()
-    assert ranker.sources == SOURCES and ranker.n_users == ranker.blend.n_users == 1200
+    assert ranker.sources == SOURCES and ranker.n_users == ranker.linear.n_users == 1200
 
 
 def test_what_each_source_adds_is_said_by_the_blend():
     ranker = crossed()
-    assert ranker.score_by_source(X).tobytes() == ranker.blend.score_by_source(X).tobytes()
+    assert ranker.score_by_source(X).tobytes() == ranker.linear.score_by_source(X).tobytes()
     assert ranker.score_by_source(X).shape == (len(X), len(SOURCES))
 
 
@@ -146,15 +150,15 @@ def test_scores_are_those_of_each_row_alone():
 
 def test_trees_of_other_features_are_refused():
     other = ("sequence", "content")
-    blend = dataclasses.replace(crossed().blend, sources=other, names=tuple(features.feature_names(other)))
+    blend = dataclasses.replace(crossed().linear, sources=other, names=tuple(features.feature_names(other)))
     with pytest.raises(ModelFolderError, match="another version; run 'recsys train ranker'"):
-        dataclasses.replace(crossed(), blend=blend).score(X)
+        dataclasses.replace(crossed(), linear=blend).score(X)
 
 
 @pytest.mark.parametrize("text", ["", "tree\nversion=v4\n", "nothing of the kind"])
 def test_a_text_that_is_no_trees_is_refused(text):
     with pytest.raises(ModelFolderError, match="cannot be read"):
-        dataclasses.replace(crossed(), text=text).score(X)
+        dataclasses.replace(crossed(), model_text=text).score(X)
 
 
 # --- how it is judged
@@ -208,14 +212,14 @@ def test_of_very_many_users_a_quarter_judges(monkeypatch):
 
 def test_the_score_is_that_of_the_trees_and_so_much_of_the_weights():
     alone, leaning = (dataclasses.replace(crossed(), linear_weight=lean) for lean in (0.0, 2.0))
-    np.testing.assert_allclose(leaning.score(X) - alone.score(X), 2 * crossed().blend.score(X), atol=1e-5)
+    np.testing.assert_allclose(leaning.score(X) - alone.score(X), 2 * crossed().linear.score(X), atol=1e-5)
 
 
 def test_what_is_asked_for_is_grown_whoever_is_drawn():
     data = choices("linear", users=50)
     for seed in range(30):
         ranker = fitted(data, kind="trees", seed=seed, trees=1)
-        assert isinstance(ranker, BoostedTreesRanker) and np.isfinite(ranker.ndcg[0])
+        assert isinstance(ranker, BoostedTreesRanker) and np.isfinite(ranker.holdout_ndcg[0])
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -35,7 +35,7 @@ def saved(folder: Path) -> Path:
 
 
 def kept(ranker: LinearRanker | BoostedTreesRanker, folder: Path) -> Path:
-    return rankers.save_ranker(ranker, folder / "ranker", encoder="e1", data_fingerprint="f", seed=0)
+    return rankers.save_ranker(ranker, folder / "ranker", encoder_version="e1", data_fingerprint="f", seed=0)
 
 
 def test_a_blend_comes_back_and_is_the_current_one(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_the_same_blend_has_the_same_version_and_leaves_one_folder(tmp_path: Pat
     assert saved(tmp_path) == saved(tmp_path)
     assert sorted(path.name for path in (tmp_path / "ranker").iterdir()) == sorted(["CURRENT", saved(tmp_path).name])
     other = rankers.save_ranker(
-        equal_weights(["popular"]), tmp_path / "ranker", encoder="e1", data_fingerprint="f", seed=0
+        equal_weights(["popular"]), tmp_path / "ranker", encoder_version="e1", data_fingerprint="f", seed=0
     )
     assert current_version(tmp_path, "ranker") == other != saved(tmp_path)
 
@@ -84,13 +84,16 @@ def test_trees_come_back_with_the_same_scores_and_figures(tmp_path: Path) -> Non
     assert isinstance(again, BoostedTreesRanker) and again.sources == SOURCES and again.n_users == grown().n_users
     assert again.score(X).tobytes() == grown().score(X).tobytes()
     assert again.score_by_source(X).tobytes() == grown().score_by_source(X).tobytes()
-    assert list(again.importance.items()) == list(grown().importance.items()) and again.ndcg == grown().ndcg
+    assert (
+        list(again.importance.items()) == list(grown().importance.items())
+        and again.holdout_ndcg == grown().holdout_ndcg
+    )
     leaning = kept(dataclasses.replace(grown(), linear_weight=0.5), tmp_path)
     assert leaning != folder and rankers.load_ranker(leaning).linear_weight == 0.5
 
 
 def test_trees_and_their_blend_alone_are_two_versions(tmp_path: Path) -> None:
-    with_trees, alone = kept(grown(), tmp_path), kept(grown().blend, tmp_path)
+    with_trees, alone = kept(grown(), tmp_path), kept(grown().linear, tmp_path)
     assert with_trees != alone and current_version(tmp_path, "ranker") == alone
     assert isinstance(rankers.load_ranker(alone), LinearRanker) and isinstance(
         rankers.load_ranker(with_trees), BoostedTreesRanker
@@ -100,10 +103,10 @@ def test_trees_and_their_blend_alone_are_two_versions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ndcg", [(0.25, 0.125), (0.0, 0.0), (0.25, float("nan"))])
 def test_what_was_measured_comes_back_also_when_it_is_nothing(tmp_path: Path, ndcg: tuple[float, float]) -> None:
-    folder = kept(dataclasses.replace(grown(), ndcg=ndcg), tmp_path)
+    folder = kept(dataclasses.replace(grown(), holdout_ndcg=ndcg), tmp_path)
     again = rankers.load_ranker(folder)
     assert isinstance(again, BoostedTreesRanker)
-    np.testing.assert_array_equal(again.ndcg, ndcg)
+    np.testing.assert_array_equal(again.holdout_ndcg, ndcg)
 
 
 @pytest.mark.parametrize("name", ["blend.json", "trees.txt", "metrics.json"])
@@ -122,8 +125,8 @@ def test_a_damaged_folder_of_trees_is_refused(tmp_path: Path, name: str, damage:
 def test_trees_beside_a_blend_of_other_sources_are_refused(tmp_path: Path) -> None:
     """A folder put together by hand, its digests right."""
     other = ("sequence", "content")
-    blend = dataclasses.replace(grown().blend, sources=other, names=tuple(features.feature_names(other)))
-    folder = kept(dataclasses.replace(grown(), blend=blend), tmp_path)
+    blend = dataclasses.replace(grown().linear, sources=other, feature_names=tuple(features.feature_names(other)))
+    folder = kept(dataclasses.replace(grown(), linear=blend), tmp_path)
     with pytest.raises(ModelFolderError, match="another version; run 'recsys train ranker'"):
         rankers.load_ranker(folder).score(X)
 
@@ -131,7 +134,7 @@ def test_trees_beside_a_blend_of_other_sources_are_refused(tmp_path: Path) -> No
 def test_metrics_say_what_a_ranker_is_in_json() -> None:
     weights = rankers.ranker_metrics(equal_weights(["popular"]))
     assert weights == {"kind": "weights", "users": 0, "sources": ["popular"]}
-    unasked = dataclasses.replace(grown(), ndcg=(0.5, float("nan")))
+    unasked = dataclasses.replace(grown(), holdout_ndcg=(0.5, float("nan")))
     said = json.loads(json.dumps(rankers.ranker_metrics(unasked), allow_nan=False))
     assert said["kind"] == "trees" and said["users"] == 400 and said["sources"] == list(SOURCES)
     assert said["ndcg@10"] == {"trees": 0.5, "weights": None}

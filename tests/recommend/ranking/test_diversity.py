@@ -21,7 +21,9 @@ CODES = np.arange(N) % 4 - 1  # -1, 0, 1, 2
 def pool_of(b, width, *, seed):
     g = np.random.default_rng(seed)
     item = np.concatenate([np.sort(g.choice(N, width, replace=False)) for _ in range(b)])
-    return RankedPool.of(np.repeat(np.arange(b), width), item, g.normal(size=b * width).astype(np.float32), users=b)
+    return RankedPool.from_candidates(
+        np.repeat(np.arange(b), width), item, g.normal(size=b * width).astype(np.float32), n_users=b
+    )
 
 
 def slow(pool, user, k, *, diversity, calibration, history):
@@ -63,7 +65,7 @@ def test_places_are_those_of_the_slow_version(diversity, calibration, seed):
     own = [g.integers(0, N, size).tolist() for size in (9, 3, 0, 1, 20, 5)]
     pool = pool_of(b, 30, seed=seed)
     gain = DiversityReranker(CONTENT, diversity=diversity, calibration=calibration, codes=CODES)
-    choice = select_greedy(pool, k, rules=[], gain=gain.begin(pool, histories(own), k))
+    choice = select_greedy(pool, k, constraints=[], gain=gain.begin(pool, histories(own), k))
     for user in range(b):
         expected = slow(pool, user, k, diversity=diversity, calibration=calibration, history=own[user])
         assert pool.item[user, choice.column[user]].tolist() == expected
@@ -73,7 +75,7 @@ def test_caps_and_diversity_hold_together():
     pool = pool_of(4, 30, seed=9)
     gain = DiversityReranker(CONTENT, diversity=0.7).begin(pool, histories([[]] * 4), 4)
     brand = np.arange(N) % 5
-    choice = select_greedy(pool, 4, rules=[MaxPerValue("brand", 1, brand)], gain=gain)
+    choice = select_greedy(pool, 4, constraints=[MaxPerValue("brand", 1, brand)], gain=gain)
     for user in range(4):
         rows = pool.item[user, choice.column[user]]
         assert len(set((rows % 5).tolist())) == 4 and choice.column[user, 0] == 0
@@ -82,7 +84,7 @@ def test_caps_and_diversity_hold_together():
 def test_places_that_no_new_product_can_take_are_given_away_as_without_the_rule():
     pool, one = pool_of(3, 20, seed=2), DiversityReranker(CONTENT, diversity=0.6)
     plain, kept = (
-        select_greedy(pool, 6, rules=rules, gain=one.begin(pool, histories([[]] * 3), 6)).column
+        select_greedy(pool, 6, constraints=rules, gain=one.begin(pool, histories([[]] * 3), 6)).column
         for rules in ([], [MinNewProducts(3, np.zeros(N, bool))])
     )
     assert plain.tolist() == kept.tolist() != np.tile(np.arange(6), (3, 1)).tolist()
@@ -100,7 +102,7 @@ def test_shares_are_those_of_the_history_without_returns(lists):
 
 
 def test_off_is_off():
-    assert DiversityReranker.of(shop().settings, shop().catalogue, CONTENT) is None
+    assert DiversityReranker.from_settings(shop().settings, shop().catalogue, CONTENT) is None
     plain, _ = whole(shop())
     off, _ = whole(shop(diversity=0.0, calibration=0.0))
     assert plain.item.tobytes() == off.item.tobytes() and plain.score.tobytes() == off.score.tobytes()

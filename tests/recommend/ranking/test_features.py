@@ -72,7 +72,11 @@ def test_the_other_columns_are_the_facts_in_the_order_of_their_names():
     table = np.ones((4, N))
     x = features.FeatureExtractor([Said("one", table), Said("two", table)], PRODUCTS).transform(pairs, USERS)
     mine = UserStatistics(USERS, PRODUCTS)
-    said = [*PRODUCTS.of(pairs.item), *mine.of(pairs.user), *mine.user_item_features(pairs.user, pairs.item)]
+    said = [
+        *PRODUCTS.product_features(pairs.item),
+        *mine.user_features(pairs.user),
+        *mine.user_item_features(pairs.user, pairs.item),
+    ]
     assert len(set(NAMES)) == len(NAMES)
     assert not any(name.startswith(("one.", "two.")) for name in NAMES[-len(said) :])
     np.testing.assert_array_equal(x[:, -len(said) :], np.stack(said, axis=1))

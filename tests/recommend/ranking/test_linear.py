@@ -115,14 +115,14 @@ def test_a_text_that_is_no_json_is_refused():
 def test_users_without_a_history_keep_the_order_of_popular():
     blend = rank.equal_weights(["sequence", "popular"])
     g = np.random.default_rng(0)
-    x = g.random((9, len(blend.names))).astype(np.float32)
+    x = g.random((9, len(blend.feature_names))).astype(np.float32)
     user, real = np.repeat([0, 1, 2], 3), np.array([[True, True], [False, False], [False, True]])
     score = rank.rank_scores(blend, x, user, real)
     cold = user == 1
     np.testing.assert_array_equal(score[~cold], blend.score(x)[~cold])
-    np.testing.assert_array_equal(score[cold], x[cold, blend.names.index("popular.place")])
+    np.testing.assert_array_equal(score[cold], x[cold, blend.feature_names.index("popular.place")])
     without = rank.equal_weights(["sequence", "content"])
-    x = g.random((9, len(without.names))).astype(np.float32)
+    x = g.random((9, len(without.feature_names))).astype(np.float32)
     np.testing.assert_array_equal(rank.rank_scores(without, x, user, real), without.score(x))
 
 

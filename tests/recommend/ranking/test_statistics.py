@@ -37,7 +37,7 @@ rows = st.lists(
 
 def product_columns(held):
     """The columns of every product, by name."""
-    return dict(zip(_PRODUCT_FEATURES, held.of(np.arange(N)), strict=True))
+    return dict(zip(_PRODUCT_FEATURES, held.product_features(np.arange(N)), strict=True))
 
 
 def facts(known, *, now, days=7.0, shop=GOODS):
@@ -65,7 +65,7 @@ def test_what_is_said_of_a_user_and_of_both_equals_the_slow_answer(lists, seed):
     held = UserStatistics(UserBatch(given_, now), facts(events([(0, 1, 0)], n_users=1, n_items=N), now=now))
     user = np.sort(g.integers(len(lists), size=25))
     item = g.integers(N, size=25)
-    alone = dict(zip(_USER_FEATURES, held.of(user), strict=True))
+    alone = dict(zip(_USER_FEATURES, held.user_features(user), strict=True))
     both = dict(zip(_PAIR_FEATURES, held.user_item_features(user, item), strict=True))
     for at in range(25):
         events_ = [
@@ -137,7 +137,7 @@ def test_unknown_price_brand_and_category_count_nothing():
         mine = UserStatistics(users, held)
         columns = {
             **dict(zip(_PAIR_FEATURES, mine.user_item_features(user, item), strict=True)),
-            **{f"user.{name}": column for name, column in zip(_USER_FEATURES, mine.of(user), strict=True)},
+            **{f"user.{name}": column for name, column in zip(_USER_FEATURES, mine.user_features(user), strict=True)},
             **{f"product.{name}": column[item] for name, column in product_columns(held).items()},
         }
         for name in ("same_brand", "same_category", "dearer", "price_gap", "user.price", "user.spread"):
@@ -150,7 +150,7 @@ def test_a_user_without_history_is_like_nothing():
     users = UserBatch(histories([[], []]), START)
     held = UserStatistics(users, facts(events([(0, 1, 0)], n_users=1, n_items=N), now=START + DAY))
     user, item = np.repeat([0, 1], N), np.tile(np.arange(N), 2)
-    assert not np.stack(held.of(user) + held.user_item_features(user, item)).any()
+    assert not np.stack(held.user_features(user) + held.user_item_features(user, item)).any()
 
 
 def test_no_event_at_all():

@@ -157,7 +157,7 @@ def drawn(known=KNOWN, *, negatives=10, g=0, shop=None):
         held,
         rule_settings=RuleSettings(seen="allow"),
         ranker=RankerSettings(candidates=20, negatives=negatives),
-        g=np.random.default_rng(g),
+        rng=np.random.default_rng(g),
     )
     return (*found, cases)
 
@@ -295,6 +295,6 @@ def test_a_source_that_knows_tomorrow_gets_the_weight():
     blend = fit_ranker_on_holdout(
         [(cases, held)], rule_settings=RuleSettings(seen="exclude"), ranker=RankerSettings(candidates=30), seed=0
     )
-    weight = dict(zip(blend.names, blend.weight.tolist(), strict=True))
+    weight = dict(zip(blend.feature_names, blend.weight.tolist(), strict=True))
     by_source = {name: sum(w for key, w in weight.items() if key.startswith(f"{name}.")) for name in names}
     assert by_source["content"] + by_source["sequence"] > 1 > by_source["popular"]

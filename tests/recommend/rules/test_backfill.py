@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from recsys.errors import ConfigError, DataContractError
 from recsys.recommend.recommendations import Recommendations
 from recsys.recommend.rules.backfill import backfill
-from recsys.recommend.rules.statistics import rows, warnings
+from recsys.recommend.rules.statistics import rule_stats_rows, rule_stats_warnings
 from tests.recommend.ruled import BRANDS, N, goods, shop, whole
 from tests.recommend.shops import DAY, START, events, histories, interactions
 
@@ -53,10 +53,10 @@ def test_lists_are_k_long_and_in_order_under_any_rules(name, more):
     recommender = shop(rules=RULES[name], **more)
     found, users = whole(recommender)
     check(found, len(users), 12)
-    assert recommender.rules.allowed[found.item].all()
+    assert recommender.rules.allowed_mask[found.item].all()
     keys = found.user * N + found.item
     if name in ("exclude", "replenish", "all"):  # no source is exempt
-        assert not np.isin(keys, recommender.rules.barred(users)).any()
+        assert not np.isin(keys, recommender.rules.excluded_pairs(users)).any()
     figures = recommender.rule_stats.to_dict()
     assert figures["lists"] == len(users) and figures["lists_short"] == figures["lists_empty"] == 0
 
@@ -105,7 +105,7 @@ def test_the_fallbacks_come_in_their_order():
     within, over = by_score[:3], by_score[3:]
     assert [BRANDS[item % 3] for item in within] == ["Aro", "Cim", "Bex"]
     assert found.item.tolist()[:4] == within + over and PLAIN_ORDER == by_score
-    assert found.item.tolist()[4:] == [item for item in recommender._popular.order.tolist() if item > 3][:3]
+    assert found.item.tolist()[4:] == [item for item in recommender._popular.ranked_items.tolist() if item > 3][:3]
     assert recommender.rule_stats.to_dict()["places_filled"] == {"over_a_cap": 1, "popular": 3}
 
 
@@ -117,7 +117,9 @@ def test_the_fallback_keeps_hard_rules_and_relaxes_the_band():
     check(found, 2, 15)
     assert (PRICE[found.item] <= 30).all() and 3 not in found.item
     assert not {0, 1} & set(found.item[found.user == 0].tolist())
-    assert recommender.rule_stats.filled["popular"] >= 20, "hardly a candidate is within one percent of the median"
+    assert recommender.rule_stats.filled_positions["popular"] >= 20, (
+        "hardly a candidate is within one percent of the median"
+    )
 
 
 def test_hard_rules_make_lists_shorter_and_it_is_said():
@@ -127,7 +129,7 @@ def test_hard_rules_make_lists_shorter_and_it_is_said():
     figures = recommender.rule_stats.to_dict()
     assert (figures["lists_short"], figures["lists_empty"]) == (3, 1)
     assert figures["products_barred"] == {"available_only": 0, "include": N - 3}
-    assert warnings(recommender.rule_stats.to_dict()) == [
+    assert rule_stats_warnings(recommender.rule_stats.to_dict()) == [
         "3 of 3 lists are shorter than k: the rules leave no further product"
     ]
 
@@ -136,7 +138,7 @@ def test_a_campaign_is_searched_by_taste_and_not_only_filled():
     chosen = [f"p{row:04d}" for row in range(20, 40)]
     recommender = shop(rules={"include": chosen}, candidates=5)
     found = recommender.recommend_batch(histories([[0, 2, 4], [1, 3, 5]]), 5)
-    assert recommender.rule_stats.filled["popular"] == 0
+    assert recommender.rule_stats.filled_positions["popular"] == 0
     one, two = (found.item[found.user == user].tolist() for user in (0, 1))
     assert one != two and min(one + two) >= 20
 
@@ -148,7 +150,7 @@ def test_new_products_stand_in_every_list_and_what_is_missing_is_counted():
         user=known.user, item=known.item, time=known.time, kind=known.event_type, n_users=known.n_users, n_items=40
     )
     recommender = shop(known=wide, catalogue=catalogue, rules={"min_new": 2, "new_days": 0.001}, candidates=40)
-    new = recommender.rules.lists[0].new
+    new = recommender.rules.list_constraints[0].new_mask
     assert new[30:].all()
     found, users = whole(recommender, 6)
     check(found, len(users), 6)
@@ -157,7 +159,10 @@ def test_new_products_stand_in_every_list_and_what_is_missing_is_counted():
     assert recommender.rule_stats.new_missing == missing and (held >= 2).mean() > 0.9
     few = shop(known=wide, catalogue=catalogue, rules={"min_new": 2, "new_days": 0.001}, sources=["repurchase"])
     whole(few, 3)
-    assert few.rule_stats.new_missing > 0 and "not enough new candidates" in warnings(few.rule_stats.to_dict())[0]
+    assert (
+        few.rule_stats.new_missing > 0
+        and "not enough new candidates" in rule_stats_warnings(few.rule_stats.to_dict())[0]
+    )
 
 
 def test_what_each_rule_strikes_out_is_counted_once():
@@ -165,10 +170,10 @@ def test_what_each_rule_strikes_out_is_counted_once():
     recommender = shop(rules=rules, sources=["repurchase", "popular"])
     recommender.recommend_batch(histories([[1, 4], []]), 5)
     # user 0: repurchase says 1 and 4, popular all but 1; user 1 has only popular, which never offers 1
-    struck = recommender.rule_stats.filtered
+    struck = recommender.rule_stats.filtered_pairs
     assert struck["exclude"] == 1 and struck["seen"] == 1 and struck["available_only"] == 0
     assert 0 < struck["price_factor"] < 39
-    assert [row[:2] for row in rows(recommender.rule_stats.to_dict())][:2] == [
+    assert [row[:2] for row in rule_stats_rows(recommender.rule_stats.to_dict())][:2] == [
         ("available_only", "products excluded"),
         ("exclude", "products excluded"),
     ]
@@ -187,7 +192,7 @@ def test_filling_is_the_first_free_of_the_popular(missing, barred, k):
     item, none = rank + 15, np.full(len(user), -1)
     lists = Recommendations(user, rank, item, -rank.astype(np.float32), none, none, none)
     keys = np.array([at * 30 + row for at, row in barred if at < b], np.int64)
-    found = backfill(lists, k, users=b, order=order, barred=lambda: keys, n=30, source=7)
+    found = backfill(lists, k, n_users=b, popular_items=order, excluded=lambda: keys, n_items=30, popular_source=7)
     for one in range(b):
         had, now = item[user == one].tolist(), found.item[found.user == one].tolist()
         closed = {*had, *(row for at, row in barred if at == one)}
@@ -240,7 +245,7 @@ def test_events_of_one_moment():
     recommender = shop(known=known, rules=EVERYTHING, diversity=0.3, calibration=0.3)
     found, _ = whole(recommender, 9)
     check(found, 6, 9)
-    assert recommender.rules.lists[-1].new.all(), "all of it happened within the days"
+    assert recommender.rules.list_constraints[-1].new_mask.all(), "all of it happened within the days"
 
 
 def test_rules_that_leave_nothing_stop_before_any_list():

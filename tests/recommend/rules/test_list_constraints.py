@@ -27,7 +27,7 @@ values = st.lists(st.integers(-1, 3), min_size=N, max_size=N)
 
 def pool_of(rows):
     user, item, score = (np.array([row[at] for row in rows], np.int64) for at in range(3))
-    return RankedPool.of(user, item, score.astype(np.float32), users=3)
+    return RankedPool.from_candidates(user, item, score.astype(np.float32), n_users=3)
 
 
 def best_first(rows, user):
@@ -41,7 +41,7 @@ def items(pool, choice):
 @given(rows=pools, k=st.integers(1, 8))
 def test_without_rules_the_best_come_first(rows, k):
     pool = pool_of(rows)
-    found = items(pool, select_greedy(pool, k, rules=[], gain=None))
+    found = items(pool, select_greedy(pool, k, constraints=[], gain=None))
     assert found == [best_first(rows, user)[:k] for user in range(3)]
 
 
@@ -49,7 +49,7 @@ def test_without_rules_the_best_come_first(rows, k):
 def test_caps_skip_what_is_over_them_and_fall_back_to_it(rows, k, one, two, most):
     pool = pool_of(rows)
     caps = [MaxPerValue("one", most[0], np.array(one)), MaxPerValue("two", most[1], np.array(two))]
-    choice = select_greedy(pool, k, rules=caps, gain=None)
+    choice = select_greedy(pool, k, constraints=caps, gain=None)
     over = 0
     for user, found in enumerate(items(pool, choice)):
         within, spared = [], []
@@ -62,23 +62,25 @@ def test_caps_skip_what_is_over_them_and_fall_back_to_it(rows, k, one, two, most
         filled = [item for item in spared][: k - len(within)]
         assert found == within + filled
         over += len(filled)
-    assert choice.over == over
+    assert choice.n_over_cap == over
 
 
 def test_places_that_a_cap_moves_are_counted_by_rule():
     rows = [(0, item, 10 - item) for item in range(8)]
     codes = np.array([0, 0, 0, 1, 1, 1, -1, -1, -1, -1, -1, -1])
     pool = pool_of(rows)
-    choice = select_greedy(pool, 4, rules=[MaxPerValue("brand", 1, codes), MaxPerValue("other", 9, codes)], gain=None)
+    choice = select_greedy(
+        pool, 4, constraints=[MaxPerValue("brand", 1, codes), MaxPerValue("other", 9, codes)], gain=None
+    )
     assert items(pool, choice)[0] == [0, 3, 6, 7]
     # of the four best, 1 and 2 gave way
-    assert choice.moved == {"caps.brand": 2, "caps.other": 0} and choice.over == 0
+    assert choice.moved_counts == {"caps.brand": 2, "caps.other": 0} and choice.n_over_cap == 0
 
 
 @given(rows=pools, k=st.integers(1, 8), least=st.integers(0, 9), new=st.lists(st.booleans(), min_size=N, max_size=N))
 def test_new_products_displace_the_lowest_ranked(rows, k, least, new):
     pool = pool_of(rows)
-    choice = select_greedy(pool, k, rules=[MinNewProducts(least, np.array(new))], gain=None)
+    choice = select_greedy(pool, k, constraints=[MinNewProducts(least, np.array(new))], gain=None)
     for user, found in enumerate(items(pool, choice)):
         ranked = best_first(rows, user)
         fresh, rest = [item for item in ranked if new[item]], [item for item in ranked if not new[item]]
@@ -95,9 +97,9 @@ def test_a_cap_weighs_more_than_a_new_product():
     rows = [(0, item, 10 - item) for item in range(6)]
     codes, new = np.array([0, 1, 2, 3, 0, 0] + [-1] * 6), np.arange(N) >= 4
     pool = pool_of(rows)
-    choice = select_greedy(pool, 3, rules=[MaxPerValue("brand", 1, codes), MinNewProducts(2, new)], gain=None)
+    choice = select_greedy(pool, 3, constraints=[MaxPerValue("brand", 1, codes), MinNewProducts(2, new)], gain=None)
     assert items(pool, choice)[0] == [0, 1, 2], "both new products are of a brand that is in the list already"
-    choice = select_greedy(pool, 3, rules=[MaxPerValue("brand", 2, codes), MinNewProducts(2, new)], gain=None)
+    choice = select_greedy(pool, 3, constraints=[MaxPerValue("brand", 2, codes), MinNewProducts(2, new)], gain=None)
     assert items(pool, choice)[0] == [0, 4, 1], "one of them fits"
 
 

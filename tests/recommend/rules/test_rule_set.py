@@ -11,7 +11,7 @@ from recsys.errors import ConfigError, DataContractError
 from recsys.recommend.candidates.source import CandidatePairs
 from recsys.recommend.rules import purchase_filters
 from recsys.recommend.rules import rule_set as rules
-from recsys.recommend.rules.price_filter import PriceRangeFilter, prices_of
+from recsys.recommend.rules.price_filter import PriceRangeFilter, comparable_prices
 from tests.recommend.ruled import goods
 from tests.recommend.shops import DAY, START, events, histories
 
@@ -30,8 +30,8 @@ def pairs():
 
 def kept(users, **asked):
     left = pairs()
-    for rule in rules.training_filters(RuleSettings(**asked), KNOWN, sources=SOURCES, sellable=SELLABLE):
-        left = left.take(rule.keep_mask(left, users))
+    for rule in rules.build_training_filters(RuleSettings(**asked), KNOWN, sources=SOURCES, sellable=SELLABLE):
+        left = left.filter(rule.keep_mask(left, users))
     return [left.item[left.user == user].tolist() for user in (0, 1)]
 
 
@@ -50,10 +50,10 @@ def test_what_stays(asked, expected):
 
 
 def test_without_the_repurchase_source_nothing_bought_stays():
-    made = rules.training_filters(RuleSettings(), KNOWN, sources=["popular"], sellable=SELLABLE)
+    made = rules.build_training_filters(RuleSettings(), KNOWN, sources=["popular"], sellable=SELLABLE)
     left = pairs()
     for rule in made:
-        left = left.take(rule.keep_mask(left, histories([[1], [5]])))
+        left = left.filter(rule.keep_mask(left, histories([[1], [5]])))
     assert left.item[left.user == 0].tolist() == [0, 3, 4, 5]
 
 
@@ -80,7 +80,7 @@ def left_by(users, *, catalogue=None, known=KNOWN, now=START + 10 * DAY, **asked
     made = rules.build_rules(RuleSettings(**asked), shelf, known, sources=SOURCES, now=now)
     left = all_pairs(len(users))
     for rule in made.filters:
-        left = left.take(rule.keep_mask(left, users))
+        left = left.filter(rule.keep_mask(left, users))
     return [left.item[left.user == user].tolist() for user in range(len(users))], made
 
 
@@ -132,7 +132,7 @@ PRICED = goods(6, price=pl.Series([1.0, 2.0, 4.0, 8.0, None, 16.0]))
 )
 def test_rules_about_products_alone(asked, expected):
     (left,), made = left_by(histories([[]]), catalogue=PRICED, **asked)
-    assert left == expected == np.flatnonzero(made.allowed).tolist()
+    assert left == expected == np.flatnonzero(made.allowed_mask).tolist()
 
 
 @pytest.mark.parametrize(
@@ -149,15 +149,15 @@ def test_the_price_band_lies_around_what_the_user_pays(bought, factor, expected)
     users = histories([bought, []])
     (first, second), made = left_by(users, catalogue=PRICED, price_factor=factor, seen="allow")
     assert first == expected and second == [0, 1, 2, 3, 4, 5]
-    assert made.barred(users).tolist() == [], "the fallback does not know the band"
+    assert made.excluded_pairs(users).tolist() == [], "the fallback does not know the band"
 
 
 @given(st.lists(st.lists(st.integers(0, 5), max_size=8), min_size=1, max_size=5))
 def test_medians_are_those_of_the_distinct_priced_products(lists):
-    rule = PriceRangeFilter(KNOWN, prices=prices_of(PRICED), factor=2)
+    rule = PriceRangeFilter(KNOWN, prices=comparable_prices(PRICED), factor=2)
     own = [[PRICED.frame["price"][item] for item in set(bought)] for bought in lists]
     expected = [np.median([price for price in prices if price] or [np.nan]) for prices in own]
-    np.testing.assert_array_equal(rule.medians(histories(lists)), expected)
+    np.testing.assert_array_equal(rule.median_prices(histories(lists)), expected)
 
 
 def test_ids_that_no_product_has_are_warned_about(caplog):
@@ -194,5 +194,5 @@ def test_a_catalogue_of_which_nothing_is_sold_is_an_error():
 
 def test_the_ranker_is_fitted_under_the_lasting_rules_alone():
     asked = RuleSettings(include=["p0001"], caps={"brand": 1}, price_factor=2)
-    made = rules.training_filters(asked, KNOWN, sources=SOURCES, sellable=SELLABLE)
+    made = rules.build_training_filters(asked, KNOWN, sources=SOURCES, sellable=SELLABLE)
     assert [rule.name for rule in made] == ["available_only", "seen"]

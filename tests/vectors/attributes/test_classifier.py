@@ -31,7 +31,9 @@ def test_the_pool_listens_to_the_expert_who_is_right(better: int) -> None:
     g = np.random.default_rng(0)
     labels = g.integers(0, 5, 600)
     experts = [_scores(labels, 5, 6.0, g), _scores(labels, 5, 0.0, g)]
-    pool = LogLinearPool.fit(np.stack(experts if better == 0 else experts[::-1]), _one_hot(labels, 5), several=False)
+    pool = LogLinearPool.fit(
+        np.stack(experts if better == 0 else experts[::-1]), _one_hot(labels, 5), multi_label=False
+    )
     assert pool.weights[better] > 0.6 and pool.weights[1 - better] < 0.1
 
 
@@ -41,8 +43,8 @@ def test_confidence_is_how_often_a_guess_is_right() -> None:
     loud = np.stack([_scores(labels, 4, 2.0, g) * 3, _scores(labels, 4, 2.0, g) * 3])  # far too sure of itself
     truth = _one_hot(labels, 4)
     half = np.arange(4000) < 2000
-    told = LogLinearPool((0.5, 0.5), 1.0, 0.0, several=False)
-    fitted = LogLinearPool.fit(loud[:, half], truth[half], several=False)
+    told = LogLinearPool((0.5, 0.5), 1.0, 0.0, multi_label=False)
+    fitted = LogLinearPool.fit(loud[:, half], truth[half], multi_label=False)
     errors = []
     for pool in (told, fitted):
         chosen, raw = pool.predict(pool.predict_proba(loud[:, ~half]))
@@ -52,7 +54,7 @@ def test_confidence_is_how_often_a_guess_is_right() -> None:
 
 def test_few_values_move_a_pool_little() -> None:
     labels = np.array([0, 1, 1])
-    pool = LogLinearPool.fit(np.zeros((2, 3, 2), np.float32), _one_hot(labels, 2), several=False)
+    pool = LogLinearPool.fit(np.zeros((2, 3, 2), np.float32), _one_hot(labels, 2), multi_label=False)
     assert pool.weights == pytest.approx((0.5, 0.5), abs=0.01)
     assert abs(pool.shift) < 1.0
 
@@ -70,7 +72,7 @@ def test_the_calibration_error_is_the_plain_sum() -> None:
 
 
 def test_several_values_are_chosen_each_by_itself_and_one_at_least() -> None:
-    pool = LogLinearPool((0.5, 0.5), 1.0, 0.0, several=True)
+    pool = LogLinearPool((0.5, 0.5), 1.0, 0.0, multi_label=True)
     chances = np.array([[0.9, 0.6, 0.1], [0.2, 0.4, 0.3]], np.float32)
     chosen, raw = pool.predict(chances)
     assert chosen.tolist() == [[True, True, False], [False, True, False]]
@@ -89,11 +91,11 @@ def test_experts_never_met_a_value_say_so() -> None:
     g = np.random.default_rng(3)
     labels = np.arange(60) % 3
     evidence, truth = _evidence(labels, g), _one_hot(labels, 5)
-    said = LogisticExperts(evidence, truth, np.arange(60), several=False, g=g).scores(evidence, np.arange(10))
+    said = LogisticExperts(evidence, truth, np.arange(60), multi_label=False, g=g).scores(evidence, np.arange(10))
     assert said.shape == (2, 10, 5)
     assert (said[:, :, 3:] == -9).all()
     assert np.exp(said[:, :, :3]).sum(2) == pytest.approx(np.ones((2, 10)), abs=1e-3)
-    alone = LogisticExperts(evidence, _one_hot(np.zeros(60, int), 2), np.arange(60), several=False, g=g)
+    alone = LogisticExperts(evidence, _one_hot(np.zeros(60, int), 2), np.arange(60), multi_label=False, g=g)
     assert (alone.scores(evidence, np.arange(4))[:, :, 0] == 0).all()
 
 
@@ -102,13 +104,13 @@ def test_a_rehearsal_holds_out_each_product_it_judges(most: int | None) -> None:
     g = np.random.default_rng(4)
     labels = np.arange(90) % 6
     truth, known = _one_hot(labels, 6), np.arange(80)
-    judged = cross_validate(_evidence(labels, g), truth, known, folds=4, most=most, several=False, seed=0)
+    judged = cross_validate(_evidence(labels, g), truth, known, folds=4, max_held_out=most, multi_label=False, seed=0)
     assert sorted(judged.rows.tolist()) == list(range(80)) if most is None else len(judged.rows) == 15
-    assert judged.accuracy > 0.8 > 3 * judged.majority
+    assert judged.accuracy > 0.8 > 3 * judged.majority_accuracy
     again = cross_validate(
-        _evidence(labels, np.random.default_rng(4)), truth, known, folds=4, most=most, several=False, seed=0
+        _evidence(labels, np.random.default_rng(4)), truth, known, folds=4, max_held_out=most, multi_label=False, seed=0
     )
-    assert np.array_equal(again.rows, judged.rows) and np.array_equal(again.chances, judged.chances)
+    assert np.array_equal(again.rows, judged.rows) and np.array_equal(again.probabilities, judged.probabilities)
 
 
 def test_what_nothing_tells_is_not_guessed_better_than_chance() -> None:
@@ -116,6 +118,6 @@ def test_what_nothing_tells_is_not_guessed_better_than_chance() -> None:
     g = np.random.default_rng(5)
     truth = _one_hot(g.integers(0, 2, 400), 2)
     evidence = AttributeFeatures(g.normal(size=(400, 60)).astype(np.float32), csr_array((400, 1), dtype=np.float32))
-    judged = cross_validate(evidence, truth, np.arange(400), folds=5, most=None, several=False, seed=0)
+    judged = cross_validate(evidence, truth, np.arange(400), folds=5, max_held_out=None, multi_label=False, seed=0)
     assert judged.accuracy < 0.58
-    assert judged.error < 0.15 and judged.confidence.mean() < 0.62
+    assert judged.calibration_error < 0.15 and judged.confidence.mean() < 0.62

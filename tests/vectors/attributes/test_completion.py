@@ -25,12 +25,15 @@ def test_colours_that_pictures_show_are_filled_in() -> None:
     gone = [row for row in range(0, N, 5) if own.images.present[row] and own.frame[COLOUR][row]]
     truth = own.frame[COLOUR].gather(gone).to_list()
     gaps = only(changed(own, attributes__colour=dict.fromkeys(gone)), COLOUR)
-    assert gaps.attribute == "colour" and gaps.why == ""
-    assert gaps.missing == len(gaps.rows) == len(gaps.values) and gaps.held == gaps.known == N - gaps.missing
+    assert gaps.attribute == "colour" and gaps.reason == ""
+    assert (
+        gaps.missing_count == len(gaps.rows) == len(gaps.values)
+        and gaps.held_out_count == gaps.known_count == N - gaps.missing_count
+    )
     assert set(gone) <= set(gaps.rows.tolist())
     guessed = dict(zip(gaps.rows.tolist(), gaps.values, strict=True))
     assert [guessed[row] for row in gone] == truth
-    assert gaps.accuracy > 0.85 > 2 * gaps.majority and gaps.error < 0.15
+    assert gaps.accuracy > 0.85 > 2 * gaps.majority_accuracy and gaps.calibration_error < 0.15
     sure = dict(zip(gaps.rows.tolist(), gaps.confidence, strict=True))
     blind = [row for row in guessed if not own.images.present[row]]
     assert blind and min(sure[row] for row in gone) > max(sure[row] for row in blind)
@@ -42,11 +45,11 @@ def test_the_column_asked_about_is_hidden_from_vectors_and_words() -> None:
     assert ("brand",) in model.hidden and () in model.hidden  # without hiding: the pictures alone
     other = changed(own, brand={row: f"Brand{row % 7}" for row in range(N)})
     assert (
-        complete.tfidf_without(own, "brand", most=10**6) != complete.tfidf_without(other, "brand", most=10**6)
+        complete.tfidf_without(own, "brand", max_words=10**6) != complete.tfidf_without(other, "brand", max_words=10**6)
     ).nnz == 0
     assert (
-        complete.tfidf_without(own, "brand", most=10**6).shape
-        != complete.tfidf_without(own, "category", most=10**6).shape
+        complete.tfidf_without(own, "brand", max_words=10**6).shape
+        != complete.tfidf_without(own, "category", max_words=10**6).shape
     )
 
 
@@ -66,7 +69,7 @@ def test_several_values_come_back_as_several() -> None:
     truth = ["spring | summer" if row % 4 == 3 else season[list(shops.COLOURS)[row % 4]] for row in gaps.rows]
     right = [one == other for one, other in zip(gaps.values, truth, strict=True)]
     assert np.mean(right) > 0.65 and "spring | summer" in gaps.values
-    assert gaps.accuracy > 0.65 > 1.5 * gaps.majority
+    assert gaps.accuracy > 0.65 > 1.5 * gaps.majority_accuracy
 
 
 @pytest.mark.parametrize(
@@ -81,8 +84,8 @@ def test_several_values_come_back_as_several() -> None:
 def test_what_cannot_be_asked_is_said(values: list[str | None], why: str) -> None:
     model = PlainModel()
     gaps = only(bare.catalogue({"attributes.colour": values}), COLOUR, model)
-    assert gaps.why.startswith(why) and gaps.values == () and gaps.accuracy is None
-    assert gaps.known + gaps.missing == 30
+    assert gaps.reason.startswith(why) and gaps.values == () and gaps.accuracy is None
+    assert gaps.known_count + gaps.missing_count == 30
     assert model.hidden == []
 
 
@@ -114,7 +117,7 @@ def test_names_are_those_people_use() -> None:
 
 
 def test_only_the_commonest_values_can_be_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(complete, "MOST_VALUES", 2)
-    names, truth = complete.table_of([("c",), ("a",), ("a",), ("b", "c"), ("b",), ()])
+    monkeypatch.setattr(complete, "MAX_VALUES", 2)
+    names, truth = complete.indicator_matrix([("c",), ("a",), ("a",), ("b", "c"), ("b",), ()])
     assert names == ["a", "b"]
     assert truth.tolist() == [[False] * 2, [True, False], [True, False], [False] * 2, [False, True], [False] * 2]

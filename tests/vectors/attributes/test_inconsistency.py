@@ -29,29 +29,29 @@ def findings(*, broken: bool) -> tuple[odd.Inconsistency, ...]:
 def test_exchanged_pictures_and_categories_are_the_first() -> None:
     wrong = {row for pair in PICTURES for row in pair}
     found = odd.top_inconsistencies(findings(broken=True))
-    pictures = [one for one in found if one.what == "picture"]
+    pictures = [one for one in found if one.check == "picture"]
     assert {one.row for one in pictures[: len(wrong)]} >= {0, 5, 31, 64, 71} - {21} and len(pictures) < 2 * len(wrong)
-    categories = {one.row: one for one in found if one.what == "category"}
+    categories = {one.row: one for one in found if one.check == "category"}
     own = shops.catalogue(N).frame["category"]
     for row, value in CATEGORIES.items():
-        assert (categories[row].held, categories[row].expected) == (value, own[row])
-        assert categories[row].sure > 0.7
+        assert (categories[row].current, categories[row].expected) == (value, own[row])
+        assert categories[row].confidence > 0.7
     assert {one.row for one in found[:8]} <= wrong | set(CATEGORIES)
-    assert all(0.5 <= one.sure <= 1 for one in found)
+    assert all(0.5 <= one.confidence <= 1 for one in found)
 
 
 def test_what_is_expected_of_a_picture_is_the_product_it_fits() -> None:
     own = shops.catalogue(N)
     for one in findings(broken=True):
-        if one.what == "picture" and one.row in (0, 5):
+        if one.check == "picture" and one.row in (0, 5):
             other = 5 - one.row
-            assert one.held == own.frame["title"][one.row]
+            assert one.current == own.frame["title"][one.row]
             assert own.frame["category"][other] in one.expected  # the kind that the exchanged picture shows
 
 
 def test_a_shop_without_mistakes_is_nearly_quiet() -> None:
     quiet = findings(broken=False)
-    assert len(quiet) <= 0.06 * N and "category" not in {one.what for one in quiet}
+    assert len(quiet) <= 0.06 * N and "category" not in {one.check for one in quiet}
 
 
 def test_a_title_of_another_product_is_found() -> None:
@@ -61,7 +61,7 @@ def test_a_title_of_another_product_is_found() -> None:
         for some in odd.find_inconsistencies(changed(own, title={8: own.frame["title"][0]}), PlainModel(), seed=0)
         for one in some
     ]
-    assert (8, "text") in {(one.row, one.what) for one in odd.top_inconsistencies(found, 3)}
+    assert (8, "text") in {(one.row, one.check) for one in odd.top_inconsistencies(found, 3)}
 
 
 def test_a_value_that_the_text_names_is_not_odd() -> None:
@@ -73,7 +73,7 @@ def test_a_value_that_the_text_names_is_not_odd() -> None:
             one.row
             for some in odd.find_inconsistencies(one, PlainModel(), seed=0)
             for one in some
-            if one.what == "category"
+            if one.check == "category"
         }
         for one in (wrong, told)
     ]
@@ -101,4 +101,4 @@ def test_the_same_seed_finds_the_same(seed: int) -> None:
         [one for some in odd.find_inconsistencies(catalogue, PlainModel(), seed=seed) for one in some] for _ in range(2)
     ]
     assert both[0] == both[1]
-    assert np.isfinite([one.sure for one in both[0]]).all()
+    assert np.isfinite([one.confidence for one in both[0]]).all()

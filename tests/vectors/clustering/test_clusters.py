@@ -98,11 +98,11 @@ def test_the_number_stays_until_another_is_clearly_better():
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     first, shop = grouped(vectors[:200], catalogue({"title": [None] * 200}))
     before = first.members(shop.ids)
-    assert not first.taken.kept and [trial.number for trial in first.trials] == [5, 6, 8, 10, 13, 16, 20]
+    assert not first.selected.is_previous and [trial.n_clusters for trial in first.trials] == [5, 6, 8, 10, 13, 16, 20]
     again = grouped(vectors[:260], previous=before)[0]
     assert len(again.trials) == 8  # the numbers for 260 products, and what there was
     assert (again.cluster_id[:200] == first.cluster_id).mean() > 0.8
-    assert grouped(vectors[:20], previous=before)[0].number <= 6  # far too many for 20 products
+    assert grouped(vectors[:20], previous=before)[0].n_clusters <= 6  # far too many for 20 products
     stranger = before.with_columns(pl.col("product_id") + "x")
     assert grouped(vectors[:200], previous=stranger)[0].frame.equals(first.frame)
 
@@ -114,10 +114,10 @@ def test_nothing_moves_when_nothing_changed(method):
     again, _ = grouped(
         vectors,
         shop,
-        PreviousClusters(first.members(shop.ids), {}, clusters.method_key(settings(method)), first.free),
+        PreviousClusters(first.members(shop.ids), {}, clusters.method_key(settings(method)), first.next_id),
         method=method,
     )
-    assert again.taken.kept and (again.cluster_id == first.cluster_id).all()
+    assert again.selected.is_previous and (again.cluster_id == first.cluster_id).all()
     assert again.frame.equals(first.frame) and again.changes.height == 0
 
 
@@ -126,7 +126,7 @@ def test_five_in_a_hundred_others_leave_the_ids_of_the_rest(method):
     vectors = clustered(600, 12, seed=5)
     names = [f"p{row}" for row in range(600)]
     first, shop = grouped(vectors[:570], catalogue({"product_id": names[:570]}), method=method)
-    last = PreviousClusters(first.members(shop.ids), {}, clusters.method_key(settings(method)), first.free)
+    last = PreviousClusters(first.members(shop.ids), {}, clusters.method_key(settings(method)), first.next_id)
     second, _ = grouped(vectors[30:], catalogue({"product_id": names[30:]}), last, method=method, seed=1)
     assert (second.cluster_id[:540] == first.cluster_id[30:]).mean() >= 0.95
     assert (second.cluster_id[540:] >= 0).any()
@@ -139,9 +139,9 @@ def test_a_product_that_became_another_goes_to_its_new_group(method):
     one, other = np.flatnonzero(truth == 0)[0], np.flatnonzero(truth == 3)[0]
     now = vectors.copy()
     now[one] = vectors[other]
-    last = PreviousClusters(first.members(shop.ids), {}, clusters.method_key(settings(method)), first.free)
+    last = PreviousClusters(first.members(shop.ids), {}, clusters.method_key(settings(method)), first.next_id)
     second, _ = grouped(now, shop, last, method=method)
-    assert second.taken.kept and second.cluster_id[one] == first.cluster_id[other] != first.cluster_id[one]
+    assert second.selected.is_previous and second.cluster_id[one] == first.cluster_id[other] != first.cluster_id[one]
     rest = np.arange(180) != one
     assert (second.cluster_id[rest] == first.cluster_id[rest]).all()
 
@@ -149,10 +149,10 @@ def test_a_product_that_became_another_goes_to_its_new_group(method):
 def test_another_method_takes_over_and_the_ids_go_over_with_the_products():
     vectors, _ = blobs([60, 50, 40, 30])
     first, shop = grouped(vectors, number=4)
-    last = PreviousClusters(first.members(shop.ids), {}, "kmeans", first.free)
+    last = PreviousClusters(first.members(shop.ids), {}, "kmeans", first.next_id)
     for other in ({"method": "agglomerative", "number": 4}, {"method": "hdbscan"}):
         found, _ = grouped(vectors, shop, last, **other)
-        assert not found.taken.kept
+        assert not found.selected.is_previous
         for one in set(found.cluster_id.tolist()) & set(first.cluster_id.tolist()):
             before = first.cluster_id[found.cluster_id == one]
             assert np.bincount(before).argmax() == one
@@ -162,14 +162,16 @@ def test_another_method_takes_over_and_the_ids_go_over_with_the_products():
 def test_ids_of_groups_that_went_are_not_given_again_nights_later():
     vectors, truth = blobs([60, 50, 40, 30])
     first, shop = grouped(vectors, number=4)
-    assert first.free == 4 and set(first.cluster_id[truth == 3]) == {3}
+    assert first.next_id == 4 and set(first.cluster_id[truth == 3]) == {3}
     left = np.flatnonzero(truth != 3)
     names = catalogue({"product_id": [f"p{row}" for row in left]})
     second, _ = grouped(
-        vectors[left], names, PreviousClusters(first.members(shop.ids), {3: "hats"}, "kmeans", first.free), number=3
+        vectors[left], names, PreviousClusters(first.members(shop.ids), {3: "hats"}, "kmeans", first.next_id), number=3
     )
-    assert second.changes.rows() == [("retired", 3, "hats", 0, "")] and second.free == 4
-    third, _ = grouped(vectors, shop, PreviousClusters(second.members(names.ids), {}, "kmeans", second.free), number=4)
+    assert second.changes.rows() == [("retired", 3, "hats", 0, "")] and second.next_id == 4
+    third, _ = grouped(
+        vectors, shop, PreviousClusters(second.members(names.ids), {}, "kmeans", second.next_id), number=4
+    )
     assert set(third.cluster_id[truth == 3]) == {4}
     assert third.changes.rows() == [("new", 4, "group 4", 30, "100% new products")]
 
@@ -180,7 +182,7 @@ def test_what_cannot_be_done_as_asked_is_said():
     same = np.tile(np.float32([1, 0]), (40, 1))
     for method in ("kmeans", "agglomerative", "hdbscan"):
         found, _ = grouped(same, method=method)
-        assert found.number == 1 and "have the same vector" in found.warnings[0]
+        assert found.n_clusters == 1 and "have the same vector" in found.warnings[0]
         for few in (0, 1, 3):
             small, _ = grouped(vectors[:few], catalogue({"title": [None] * few}), method=method)
             assert len(small.cluster_id) == few and small.groups.height == small.frame.height
@@ -193,7 +195,7 @@ def test_density_that_finds_nothing_says_what_to_do():
     vectors = g.normal(size=(60, 30)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     found, shop = grouped(vectors, method="hdbscan", smallest=25)
-    assert (found.cluster_id == -1).all() and np.isnan(found.distance).all() and found.number == 0
+    assert (found.cluster_id == -1).all() and np.isnan(found.distance).all() and found.n_clusters == 0
     assert found.frame.rows() == [(-1, "no group", 60, "[]")]
     assert found.groups["exemplars"].to_list() == [[]] and found.groups["parent_label"].to_list() == ["no group"]
     (said,) = found.warnings
@@ -327,10 +329,10 @@ def test_groups_are_learned_from_some_and_the_others_change_nothing():
     other = held.copy()
     other[200:] = clustered(100, 8, seed=2)
     among = np.arange(200)
-    one, two = kmeans_fit_subset(held, seed=0, among=among), kmeans_fit_subset(other, seed=0, among=among)
+    one, two = kmeans_fit_subset(held, seed=0, rows=among), kmeans_fit_subset(other, seed=0, rows=among)
     np.testing.assert_array_equal(one[:200], two[:200])
     assert len(np.unique(one)) == len(np.unique(one[:200])) == 10 and (one[200:] != two[200:]).any()
     middles = np.stack([held[:200][one[:200] == group].mean(axis=0) for group in range(10)])
     middles /= np.linalg.norm(middles, axis=1, keepdims=True)
     np.testing.assert_array_equal(one[200:], (held[200:] @ middles.T).argmax(axis=1))
-    assert kmeans_fit_subset(held, seed=0, among=np.zeros(0, np.int64)).tolist() == [0] * 300
+    assert kmeans_fit_subset(held, seed=0, rows=np.zeros(0, np.int64)).tolist() == [0] * 300

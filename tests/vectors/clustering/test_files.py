@@ -28,7 +28,7 @@ def test_it_comes_back_and_lies_under_plain_names(atlas, tmp_path):
     assert places.rows() == [("a", 3.0, 4.0, -1), ("b", 1.0, 2.0, 0)]
     assert places.schema == {"product_id": pl.String, "x": pl.Float32, "y": pl.Float32, "cluster_id": pl.Int64}
     held = ClusterFiles.load(tmp_path / "clusters")
-    assert held.groups.equals(atlas.groups) and held.facts == {"map": "pca"}
+    assert held.groups.equals(atlas.groups) and held.metadata == {"map": "pca"}
     expected = np.array([[np.nan, np.nan], [1, 2]])
     np.testing.assert_array_equal(held.positions(IdMap(["new", "b"])), expected)
 

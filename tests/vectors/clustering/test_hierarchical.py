@@ -29,14 +29,14 @@ def test_cuts_lie_within_each_other_and_never_ask_too_much():
 
 
 def test_many_products_join_in_small_groups_first(monkeypatch):
-    monkeypatch.setattr("recsys.vectors.clustering.hierarchical.LEAVES", 100)
+    monkeypatch.setattr("recsys.vectors.clustering.hierarchical.MAX_LEAVES", 100)
     monkeypatch.setattr("recsys.vectors.clustering.hierarchical._SMALL", 60)
     middles = np.eye(4, 12, dtype=np.float32)
     truth = np.random.default_rng(0).integers(0, 4, size=400)
     vectors = middles[truth] + 0.05 * np.random.default_rng(1).normal(size=(400, 12)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     tree = WardTree.fit(vectors, seed=0)
-    assert len(tree.joins) + 1 <= 60 and same_parts(tree.cut(4), truth)
+    assert len(tree.merges) + 1 <= 60 and same_parts(tree.cut(4), truth)
 
 
 def test_parents_bear_the_lowest_id_of_their_groups():

@@ -19,9 +19,9 @@ def test_last_groups_by_todays_rows():
 def test_new_groups_are_numbered_by_size_above_all_that_were():
     group = np.array([0, 1, 1, 2, 2, 2, -1])
     assert match_cluster_ids(group, None).tolist() == [2, 1, 1, 0, 0, 0, -1]
-    assert match_cluster_ids(group, None, free=5).tolist() == [7, 6, 6, 5, 5, 5, -1]
+    assert match_cluster_ids(group, None, next_id=5).tolist() == [7, 6, 6, 5, 5, 5, -1]
     last = np.array([-2, 9, 9, -2, -2, -1, 9])
-    assert match_cluster_ids(group, last, free=4).tolist() == [11, 9, 9, 10, 10, 10, -1]
+    assert match_cluster_ids(group, last, next_id=4).tolist() == [11, 9, 9, 10, 10, 10, -1]
     assert (
         match_cluster_ids(np.full(3, -1), last[:3]).tolist() == [-1] * 3
         and match_cluster_ids(group[:0], None).tolist() == []

@@ -37,7 +37,7 @@ def test_groups_stay_together_the_same_twice_and_yesterday_is_near(kind):
     assert first.tobytes() == plane.project_2d(vectors, kind, seed=1).tobytes()
     turned = first @ np.array([[0, -1], [1, 0]], np.float32)  # yesterday's map lay otherwise, and lacked some
     turned[150:] = np.nan
-    second = plane.project_2d(vectors, kind, seed=2, last=turned)
+    second = plane.project_2d(vectors, kind, seed=2, previous=turned)
     moved = np.linalg.norm(second[:150] - turned[:150], axis=1)
     assert np.median(moved) < 0.25 * turned[:150].std() and together(second, truth) > 0.9
 
@@ -67,7 +67,7 @@ def test_hardly_anything_to_draw(kind, n):
     np.testing.assert_array_equal(plane.project_2d(same, kind, seed=0), np.zeros((n, 2)))
     some = clustered(n, 3, seed=n)
     nowhere = np.full((n, 2), np.nan, np.float32)
-    found = plane.project_2d(some, kind, seed=0, last=nowhere)
+    found = plane.project_2d(some, kind, seed=0, previous=nowhere)
     assert found.shape == (n, 2) and np.isfinite(found).all() and (n < 3 or np.ptp(found) > 0)
 
 

@@ -33,12 +33,12 @@ def test_silhouettes_are_those_of_the_definition():
     g = np.random.default_rng(0)
     group = g.integers(0, 4, size=120)
     judge = SilhouetteScorer(vectors, seed=0)
-    np.testing.assert_allclose(judge.judged(group).values, plainly(vectors, group), atol=1e-5)
+    np.testing.assert_allclose(judge.score(group).silhouettes, plainly(vectors, group), atol=1e-5)
     group[group == 3] = -1  # in no group: 0, and nobody's neighbour
     group[7] = 9  # alone in its group: 0
-    np.testing.assert_allclose(judge.judged(group).values, plainly(vectors, group), atol=1e-5)
+    np.testing.assert_allclose(judge.score(group).silhouettes, plainly(vectors, group), atol=1e-5)
     for same in (np.zeros(120, np.int64), np.arange(120), np.full(120, -1)):
-        assert judge.judged(same).silhouette == 0
+        assert judge.score(same).silhouette == 0
 
 
 def test_a_sample_is_the_same_for_every_grouping(monkeypatch):
@@ -46,8 +46,8 @@ def test_a_sample_is_the_same_for_every_grouping(monkeypatch):
     vectors = clustered(300, 8, seed=2, groups=4)
     group = np.random.default_rng(1).integers(0, 4, size=300)
     one, two = SilhouetteScorer(vectors, seed=3), SilhouetteScorer(vectors, seed=3)
-    assert len(one.judged(group).values) == 50
-    np.testing.assert_array_equal(one.judged(group).values, two.judged(group).values)
+    assert len(one.score(group).silhouettes) == 50
+    np.testing.assert_array_equal(one.score(group).silhouettes, two.score(group).silhouettes)
 
 
 def trial(number, silhouette, *, kept=False, spread=0.0):
@@ -57,16 +57,16 @@ def trial(number, silhouette, *, kept=False, spread=0.0):
 
 def test_the_fewest_groups_that_are_not_clearly_worse():
     tried = [trial(10, 0.30), trial(20, 0.407), trial(30, 0.41), trial(40, 0.40)]
-    assert select_trial(tried).number == 20
-    assert select_trial(tried[2:]).number == 30 and select_trial([trial(10, 0.30), trial(20, 0.2)]).number == 10
+    assert select_trial(tried).n_clusters == 20
+    assert select_trial(tried[2:]).n_clusters == 30 and select_trial([trial(10, 0.30), trial(20, 0.2)]).n_clusters == 10
     # with so much chance in it, .41 is not clearly more than .30
-    assert select_trial([trial(10, 0.30, spread=3.0), trial(30, 0.41)]).number == 10
+    assert select_trial([trial(10, 0.30, spread=3.0), trial(30, 0.41)]).n_clusters == 10
 
 
 @pytest.mark.parametrize(("gain", "number"), [(-0.2, 25), (0.015, 25), (0.03, 30)])
 def test_what_was_kept_stays_until_another_is_better_by_much(gain, number):
-    assert select_trial([trial(30, 0.40 + gain), trial(25, 0.40, kept=True)]).number == number
-    assert select_trial([trial(25, 0.40, kept=True)]).kept
+    assert select_trial([trial(30, 0.40 + gain), trial(25, 0.40, kept=True)]).n_clusters == number
+    assert select_trial([trial(25, 0.40, kept=True)]).is_previous
 
 
 def test_numbers_worth_trying():

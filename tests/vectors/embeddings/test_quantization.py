@@ -95,13 +95,13 @@ class TestTable:
         first = update_embeddings(shop, StubModel(), folder=tmp_path).table
         model = StubModel()
         coded = update_embeddings(shop, model, folder=tmp_path, storage="int8")
-        assert (coded.encoded, coded.removed, coded.rewritten) == (0, 0, True)
+        assert (coded.encoded_count, coded.removed_count, coded.is_rewritten) == (0, 0, True)
         np.testing.assert_allclose(coded.table.vectors, first.vectors, atol=0.01)
         before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
         again = update_embeddings(shop, model, folder=tmp_path, storage="int8")
-        assert not again.rewritten and before == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        assert not again.is_rewritten and before == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
         back = update_embeddings(shop, model, folder=tmp_path)
-        assert back.rewritten and isinstance(back.table.vectors, np.memmap)
+        assert back.is_rewritten and isinstance(back.table.vectors, np.memmap)
         assert back.table.vectors.tobytes() == coded.table.vectors.tobytes()  # rounded, until encoded again
         assert model.encoded == []
         assert (

@@ -22,7 +22,7 @@ def test_a_second_build_encodes_nothing_and_writes_nothing(tmp_path):
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     model = StubModel()
     second = update_embeddings(shop, model, folder=tmp_path)
-    assert (first.encoded, second.encoded, model.encoded) == (5, 0, [])
+    assert (first.encoded_count, second.encoded_count, model.encoded) == (5, 0, [])
     assert second.table.vectors.tobytes() == first.table.vectors.tobytes()
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
@@ -36,7 +36,7 @@ def test_one_changed_product_is_encoded_alone(column, value, tmp_path):
     })  # fmt: skip
     model = StubModel()  # does not look at the price
     built = update_embeddings(changed, model, folder=tmp_path)
-    assert (built.encoded, model.encoded) == (1, ["p0"])
+    assert (built.encoded_count, model.encoded) == (1, ["p0"])
     assert built.table.vectors[1:].tobytes() == old.vectors[1:].tobytes()
     assert built.table.vectors[0].tobytes() == StubModel().encode(changed, np.array([0])).tobytes()
 
@@ -44,10 +44,12 @@ def test_one_changed_product_is_encoded_alone(column, value, tmp_path):
 def test_another_model_or_other_columns_encode_everything(tmp_path):
     shop = catalogue({"title": TITLES, "brand": ["x"] * 5})
     update_embeddings(shop, StubModel(), folder=tmp_path)
-    assert update_embeddings(shop, StubModel("v2", dim=4), folder=tmp_path).encoded == 5
-    assert update_embeddings(shop, StubModel("v2", ["title", "brand"], 4), folder=tmp_path).encoded == 5
-    assert update_embeddings(shop, StubModel("v2", ["title", "brand"], 4), folder=tmp_path, full=True).encoded == 5
-    assert update_embeddings(shop, StubModel("v2", ["title", "brand"], 4), folder=tmp_path).encoded == 0
+    assert update_embeddings(shop, StubModel("v2", dim=4), folder=tmp_path).encoded_count == 5
+    assert update_embeddings(shop, StubModel("v2", ["title", "brand"], 4), folder=tmp_path).encoded_count == 5
+    assert (
+        update_embeddings(shop, StubModel("v2", ["title", "brand"], 4), folder=tmp_path, full=True).encoded_count == 5
+    )
+    assert update_embeddings(shop, StubModel("v2", ["title", "brand"], 4), folder=tmp_path).encoded_count == 0
 
 
 @given(nights=st.lists(st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["x", "y", None])), max_size=6))
@@ -60,7 +62,7 @@ def test_rows_follow_the_catalogue_as_products_come_go_and_change(nights, tmp_pa
         model = StubModel()
         built = update_embeddings(shop, model, folder=folder)
         assert sorted(model.encoded) == [name for name in names if name not in known or known[name] != night[name]]
-        assert built.removed == len(set(known) - set(names))
+        assert built.removed_count == len(set(known) - set(names))
         assert built.table.ids.texts == shop.ids.texts
         fresh = StubModel().encode(shop, np.arange(len(shop)))
         assert built.table.vectors.tobytes() == fresh.tobytes()
@@ -99,9 +101,9 @@ def test_a_damaged_table_is_made_again_and_said_so(tmp_path, caplog):
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
     with pytest.raises(ModelFolderError, match="altered"):
         EmbeddingTable.load(tmp_path)
-    assert update_embeddings(shop, StubModel(), folder=tmp_path).encoded == 5
+    assert update_embeddings(shop, StubModel(), folder=tmp_path).encoded_count == 5
     assert "encoding every product" in caplog.text
-    assert update_embeddings(shop, StubModel(), folder=tmp_path).encoded == 0
+    assert update_embeddings(shop, StubModel(), folder=tmp_path).encoded_count == 0
 
 
 class TestTable:

@@ -9,7 +9,7 @@ import pytest
 from recsys.errors import UsageError
 from recsys.vectors.index import build as index_room
 from recsys.vectors.index.build import KINDS, build_index, recall_at_k
-from recsys.vectors.index.faiss_index import EFFORTS
+from recsys.vectors.index.faiss_index import SEARCH_EFFORTS
 from recsys.vectors.index.flat import FlatIndex
 from tests.suites import VectorIndexSuite, clustered
 
@@ -51,7 +51,7 @@ def test_effort_is_raised_until_enough_is_found(kind, monkeypatch, caplog):
         built[target] = build_index(vectors, kind)
         assert ("% of the true neighbours" in caplog.text) is (target > 1)
     efforts = [index.effort for index in built.values()]
-    assert efforts[0] == EFFORTS[kind][0] < efforts[1] <= efforts[2] == EFFORTS[kind][-1]
+    assert efforts[0] == SEARCH_EFFORTS[kind][0] < efforts[1] <= efforts[2] == SEARCH_EFFORTS[kind][-1]
     queries = clustered(200, 64, seed=1)
     assert recall_at_k(built[0.97], vectors, queries) > max(0.95, recall_at_k(built[0.0], vectors, queries))
 
@@ -85,9 +85,9 @@ def test_recall_is_the_share_of_true_neighbours():
 def test_auto_is_exact_while_that_is_quick(monkeypatch):
     vectors = clustered(300, 4, seed=0)
     assert build_index(vectors, "auto").kind == "flat"
-    monkeypatch.setattr(index_room, "EXACT_UP_TO", 299)
+    monkeypatch.setattr(index_room, "FLAT_MAX_PRODUCTS", 299)
     assert build_index(vectors, "auto").kind == "ivf"
-    monkeypatch.setattr(index_room, "VECTORS_UP_TO", 299)
+    monkeypatch.setattr(index_room, "IVF_MAX_PRODUCTS", 299)
     assert build_index(vectors, "auto").kind == "pq"
 
 

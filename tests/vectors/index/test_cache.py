@@ -42,13 +42,13 @@ class TestCache:
     @pytest.mark.parametrize("kind", APPROXIMATE)
     def test_loaded_it_answers_as_before(self, kind, vectors, tmp_path):
         first, again = opened(kind, tmp_path, vectors), opened(kind, tmp_path, vectors)
-        assert first.status == "built: none was saved" and again.status == "unchanged" and again.built is None
-        assert again.recall == first.recall >= 0.9 and again.measured == first.measured
+        assert first.status == "built: none was saved" and again.status == "unchanged" and again.build_reason is None
+        assert again.recall == first.recall >= 0.9 and again.metrics == first.metrics
         for one, other in zip(*(found.index.search(vectors[:40], 5) for found in (first, again)), strict=True):
             assert one.tobytes() == other.tobytes()
 
     def test_exact_search_has_no_file(self, vectors, tmp_path):
-        assert opened("auto", tmp_path, vectors).built is None
+        assert opened("auto", tmp_path, vectors).build_reason is None
         assert not list(tmp_path.iterdir())
 
     def test_exact_search_is_measured_when_asked(self, vectors, tmp_path):
@@ -59,7 +59,7 @@ class TestCache:
         assert moved.status == "rebuilt: the vectors changed since they were measured"
 
     def test_few_queries_need_no_index(self, vectors, tmp_path, monkeypatch):
-        monkeypatch.setattr("recsys.vectors.index.build.EXACT_UP_TO", 10)
+        monkeypatch.setattr("recsys.vectors.index.build.FLAT_MAX_PRODUCTS", 10)
         found = open_index(table(vectors), IndexSettings(), folder=tmp_path, queries=1)
         assert isinstance(found.index, FlatIndex) and not list(tmp_path.iterdir())
         for queries in (None, saved_room.BRUTE_FORCE_QUERIES + 1):
@@ -76,32 +76,32 @@ class TestCache:
         file.write_bytes(blob)
         found = opened("hnsw", tmp_path, vectors)
         assert "altered" in found.status and found.status.startswith("rebuilt") and "altered" in caplog.text
-        assert opened("hnsw", tmp_path, vectors).built is None
+        assert opened("hnsw", tmp_path, vectors).build_reason is None
 
     def test_a_file_of_another_catalogue_in_its_place_is_not_read(self, vectors, tmp_path):
         opened("ivf", tmp_path / "a", vectors)
         opened("ivf", tmp_path / "b", vectors[::-1])
         one, other = (next((tmp_path / name).glob("*.faiss")) for name in "ab")
         one.write_bytes(other.read_bytes())
-        assert "altered" in opened("ivf", tmp_path / "a", vectors).built
+        assert "altered" in opened("ivf", tmp_path / "a", vectors).build_reason
 
     def test_the_whole_folder_of_another_catalogue_is_built_again(self, vectors, tmp_path):
         opened("ivf", tmp_path, clustered(700, 8, seed=9), [f"other{row}" for row in range(700)])
         found = opened("ivf", tmp_path, vectors)
-        assert "214.3% of the products were added, removed or changed" in found.built  # (700 + 800) / 700
+        assert "214.3% of the products were added, removed or changed" in found.build_reason  # (700 + 800) / 700
         assert found.index.search(vectors[:20], 1)[1][:, 0].tolist() == list(range(20))
 
     def test_a_file_without_its_line_in_the_manifest_is_not_read(self, vectors, tmp_path):
         opened("hnsw", tmp_path, vectors)
         (tmp_path / "index.json").unlink()
-        assert opened("hnsw", tmp_path, vectors).built == "none was saved"
+        assert opened("hnsw", tmp_path, vectors).build_reason == "none was saved"
 
     @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"facts": {}, "files": {"engine.faiss": {}}}', "\x00"])
     def test_a_broken_manifest_is_replaced(self, damage, vectors, tmp_path):
         opened("ivf", tmp_path, vectors)
         (tmp_path / "index.json").write_text(damage)
-        assert "not a manifest" in opened("ivf", tmp_path, vectors).built
-        assert opened("ivf", tmp_path, vectors).built is None
+        assert "not a manifest" in opened("ivf", tmp_path, vectors).build_reason
+        assert opened("ivf", tmp_path, vectors).build_reason is None
 
     @pytest.mark.parametrize("missing", ["state", "measured", "effort", "trained"])
     def test_a_manifest_without_a_fact_is_replaced(self, missing, vectors, tmp_path):
@@ -109,7 +109,7 @@ class TestCache:
         content = json.loads((tmp_path / "index.json").read_text())
         del content["facts"][missing]
         (tmp_path / "index.json").write_text(json.dumps(content))
-        assert f"cannot be read (KeyError: '{missing}')" in opened("ivf", tmp_path, vectors).built
+        assert f"cannot be read (KeyError: '{missing}')" in opened("ivf", tmp_path, vectors).build_reason
 
     def test_a_manifest_cannot_name_files_elsewhere(self, vectors, tmp_path):
         folder = tmp_path / "index"
@@ -118,14 +118,14 @@ class TestCache:
         file.rename(tmp_path / file.name)
         text = (folder / "index.json").read_text()
         (folder / "index.json").write_text(text.replace(file.name, f"../{file.name}"))
-        assert "beside it" in opened("ivf", folder, vectors).built
+        assert "beside it" in opened("ivf", folder, vectors).build_reason
 
     def test_another_kind_seed_or_dimension_is_another_index(self, vectors, tmp_path):
         opened("hnsw", tmp_path, vectors)
-        assert "differs in kind" in opened("ivf", tmp_path, vectors).built
-        assert "differs in seed" in opened("ivf", tmp_path, vectors, seed=1).built
-        assert "differs in dim" in opened("ivf", tmp_path, np.ascontiguousarray(vectors[:, :6]), seed=1).built
-        assert opened("ivf", tmp_path, vectors, seed=1, fresh=True).built == "asked for"
+        assert "differs in kind" in opened("ivf", tmp_path, vectors).build_reason
+        assert "differs in seed" in opened("ivf", tmp_path, vectors, seed=1).build_reason
+        assert "differs in dim" in opened("ivf", tmp_path, np.ascontiguousarray(vectors[:, :6]), seed=1).build_reason
+        assert opened("ivf", tmp_path, vectors, seed=1, fresh=True).build_reason == "asked for"
         assert len(list(tmp_path.iterdir())) == 3  # the manifest and two files: nothing old is left
 
 
@@ -154,7 +154,7 @@ class TestUpdates:
         ids = [*ids[3:], *(f"q{row}" for row in range(12))]
         found = opened(kind, tmp_path, vectors, ids)
         assert found.status == "updated: 12 added, 3 removed, 1 changed"
-        assert found.built is None and found.recall > 0.95
+        assert found.build_reason is None and found.recall > 0.95
         assert found.index.search(vectors[-12:], 1)[1][:, 0].tolist() == list(range(997, 1009))
         again = opened(kind, tmp_path, vectors, ids)
         assert again.status == "unchanged" and again.recall == found.recall
@@ -172,7 +172,7 @@ class TestUpdates:
         for step in range(4):
             vectors, ids = mutated(vectors, ids, draw, step)
             found = opened(kind, folder, vectors, ids, **LOOSE)
-            assert found.built is None and len(found.index) == len(vectors)
+            assert found.build_reason is None and len(found.index) == len(vectors)
             assert isinstance(found.index, FaissIndex)
             assert (found.index.removed_count > 0) <= (kind != "ivf")
             allow = np.random.default_rng(draw).random(len(vectors)) < 0.7
@@ -216,7 +216,7 @@ class TestUpdates:
         (tmp_path / "index.json").write_text(content.replace('"effort": ', '"effort": 1, "was": '))
         vectors[0] = vectors[1]
         found = opened("ivf", tmp_path, vectors, ids)
-        assert "its recall fell from" in found.built and found.recall > 0.97
+        assert "its recall fell from" in found.build_reason and found.recall > 0.97
 
     def test_a_vector_that_is_no_number_is_refused(self, tmp_path):
         vectors, ids = clustered(200, 8, seed=7), [f"p{row}" for row in range(200)]

@@ -76,7 +76,7 @@ def test_an_inverted_file_is_trained_and_searched_there_but_for_filters(used, mo
     assert [name for name, _ in used] == ["search"]  # copied once
     used.clear()
     index.search(QUERIES, 7, allow=np.ones(1500, np.bool_))
-    monkeypatch.setattr(gpu, "MOST", 100)
+    monkeypatch.setattr(gpu, "GPU_MAX_ROWS", 100)
     replace(index).search(QUERIES, 101)  # more than FAISS fetches there
     assert "search" not in [name for name, _ in used]
 

@@ -41,10 +41,10 @@ def test_other_scripts_are_found():
     built, everything = Bm25Index.build(catalogue(SHOP)), np.ones(6, bool)
     none = np.zeros(0, np.int64)
     for text, row in (("裙", 3), ("连衣裙", 3), ("الحذاء", 5), ("cafe", 2), ("42", 1)):
-        assert built.top_k(text, 1, allow=everything, barred=none)[1].tolist() == [row], text
-    assert built.top_k("boots red", 9, allow=everything, barred=np.array([0]))[1].tolist() == [1, 3]
+        assert built.top_k(text, 1, allow=everything, excluded=none)[1].tolist() == [row], text
+    assert built.top_k("boots red", 9, allow=everything, excluded=np.array([0]))[1].tolist() == [1, 3]
     kin = np.array([9, 9, 2, 3, 4, 5])
-    assert built.top_k("boots", 9, allow=everything, kin=kin, barred=none)[1].tolist() == [0]
+    assert built.top_k("boots", 9, allow=everything, groups=kin, excluded=none)[1].tolist() == [0]
 
 
 def test_the_file_is_a_cache_of_exactly_these_texts(tmp_path, caplog):

@@ -16,7 +16,7 @@ from recsys.vectors.index.build import VectorIndex
 from recsys.vectors.search import neighbours, variants
 from recsys.vectors.search.bm25 import Bm25Index
 from recsys.vectors.search.engine import QueryEncoder, SearchEngine, SearchOptions
-from recsys.vectors.search.query import LONGEST, Query
+from recsys.vectors.search.query import MAX_CHARACTERS, Query
 from tests.suites import clustered
 from tests.vectors.shops import StubModel, catalogue
 
@@ -42,7 +42,7 @@ def similar(
         model_loader=model_loader,
         lexical_loader=lexical_loader or (lambda: Bm25Index.build(catalogue)),
         images=images or ImageSettings(),
-        way=way or SearchOptions(),
+        options=way or SearchOptions(),
     )
     (found,) = finder.search([query], k, where=[where])
     if isinstance(found, UsageError):
@@ -180,7 +180,7 @@ def test_what_may_not_be_sold_is_not_found_but_can_be_asked_about():
 
 def test_a_very_long_text_is_cut_and_said_so(caplog):
     query = Query(text="up " * 350_000)
-    assert query.plus_parts[0].value == ("up " * 350_000)[:LONGEST]
+    assert query.plus_parts[0].value == ("up " * 350_000)[:MAX_CHARACTERS]
     assert "1049999 characters; only the first 2000 are read" in caplog.text
 
 
@@ -303,7 +303,7 @@ class TestNeighbours:
         allow = g.random(200) < 0.7
         table = EmbeddingTable(shop.ids, vectors, np.zeros(200, np.uint64), "v1")
         kin = variants.variant_groups(shop)
-        frame = neighbours.nearest_neighbours(table, index.build_index(vectors, kind), 15, allow=allow, kin=kin)
+        frame = neighbours.nearest_neighbours(table, index.build_index(vectors, kind), 15, allow=allow, groups=kin)
         of = dict(frame.group_by("product_id", maintain_order=True).agg("neighbour_id").iter_rows())
         for row in range(200):
             close = np.argsort(-(vectors.astype(np.float64) @ vectors[row]), kind="stable")

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recsys.errors import UsageError
-from recsys.vectors.search.filters import parse
+from recsys.vectors.search.filters import parse_filter
 
 FRAME = pl.DataFrame(
     {
@@ -71,7 +71,7 @@ FRAME = pl.DataFrame(
     ],
 )
 def test_conditions(where, rows):
-    met = parse(where, FRAME)
+    met = parse_filter(where, FRAME)
     assert met.dtype == np.bool_ and met.shape == (4,)
     assert np.flatnonzero(met).tolist() == rows
 
@@ -115,18 +115,18 @@ def test_conditions(where, rows):
 )
 def test_what_cannot_be_read_is_refused_with_the_place(where, message):
     with pytest.raises(UsageError, match=message):
-        parse(where, FRAME)
+        parse_filter(where, FRAME)
 
 
 def test_a_value_no_product_has_is_said_aloud(caplog):
-    assert not parse("colour = bleu or colour in ('Bluee', red)", FRAME)[1]
+    assert not parse_filter("colour = bleu or colour in ('Bluee', red)", FRAME)[1]
     assert "no product has attributes.colour = 'bleu'" in caplog.text
     assert "no product has attributes.colour = 'Bluee'; did you mean 'Blue'?" in caplog.text
     assert "'red'" not in caplog.text
 
 
 def test_no_products_no_answer():
-    assert parse("price < 3 and colour = red", FRAME.clear()).shape == (0,)
+    assert parse_filter("price < 3 and colour = red", FRAME.clear()).shape == (0,)
 
 
 @example("price < 1 or price < 1")
@@ -136,7 +136,7 @@ def test_no_products_no_answer():
 ]), max_size=14).map(" ".join))  # fmt: skip
 def test_any_text_is_answered_or_refused_in_words(where):
     try:
-        met = parse(where, FRAME)
+        met = parse_filter(where, FRAME)
     except UsageError as error:
         assert str(error).startswith("where: ")
     else:
@@ -154,4 +154,4 @@ def test_conditions_mean_what_python_means(low, high, colours):
     for price, colour in zip([10.0, None, 50.0, None], FRAME["attributes.colour"], strict=True):
         between = price is not None and low <= price < high
         expected.append(between or (colour is not None and colour not in colours))
-    assert parse(where, FRAME).tolist() == expected
+    assert parse_filter(where, FRAME).tolist() == expected

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import UsageError
-from recsys.vectors.search.query_vector import BEYOND, combine_query_vectors, projection_coefficients
+from recsys.vectors.search.query_vector import OVERSHOOT, combine_query_vectors, projection_coefficients
 
 
 def unit(values):
@@ -58,7 +58,7 @@ def test_the_rest_is_at_most_at_right_angles_to_each():
 
 def test_what_is_behind_stays_behind():
     found = combine_query_vectors([(1, unit([1, -1]))], [(1, unit([0, 1]))])
-    np.testing.assert_allclose(found, unit(unit([1, -1]) - BEYOND * np.array([0, 1])), atol=1e-6)
+    np.testing.assert_allclose(found, unit(unit([1, -1]) - OVERSHOOT * np.array([0, 1])), atol=1e-6)
 
 
 def test_nothing_is_left():

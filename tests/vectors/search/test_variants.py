@@ -34,7 +34,9 @@ def test_the_best_of_each_family_against_a_plain_loop(sizes, k, allowed, seed):
     allow = g.random(n) < allowed
     queries = g.integers(-3, 4, (3, 4)).astype(np.float32)
     barred = [g.choice(len(sizes), size=g.integers(0, 3)).astype(np.int64) for _ in range(3)]
-    scores, rows = variants.search_distinct(index.build_index(vectors), queries, k, allow=allow, kin=kin, barred=barred)
+    scores, rows = variants.search_distinct(
+        index.build_index(vectors), queries, k, allow=allow, groups=kin, excluded=barred
+    )
     for at in range(3):
         exact = vectors @ queries[at]
         seen, wanted = set(barred[at].tolist()), []
@@ -59,6 +61,6 @@ def test_rankings_are_fused_by_place():
 
 def test_variants_share_their_points_and_the_best_placed_stands_for_them():
     kin = np.array([0, 0, 2, 3])
-    scores, rows = reciprocal_rank_fusion([np.array([2, 1]), np.array([0, 3])], 4, kin=kin)
+    scores, rows = reciprocal_rank_fusion([np.array([2, 1]), np.array([0, 3])], 4, groups=kin)
     assert rows.tolist() == [0, 2, 3]
     assert scores[0] == pytest.approx(1 / 62 + 1 / 61)

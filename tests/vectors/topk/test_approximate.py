@@ -16,7 +16,7 @@ ITEMS, QUERIES = clustered(6000, 16, seed=1, groups=40), clustered(300, 16, seed
 
 @pytest.fixture(scope="module")
 def scorer():
-    return ApproximateScorer(ITEMS, clustered(200, 16, seed=3, groups=40), 10, recall=0.9, sieve="torch")
+    return ApproximateScorer(ITEMS, clustered(200, 16, seed=3, groups=40), 10, recall=0.9, filter_backend="torch")
 
 
 def recall(rows, true):
@@ -68,7 +68,7 @@ def test_everything_asked_is_everything_looked_at(caplog):
 
 def test_the_compiled_sieve_keeps_the_same(scorer):
     pytest.importorskip("numba")
-    other = ApproximateScorer(ITEMS, clustered(200, 16, seed=3, groups=40), 10, recall=0.9, sieve="numba")
+    other = ApproximateScorer(ITEMS, clustered(200, 16, seed=3, groups=40), 10, recall=0.9, filter_backend="numba")
     assert (other.n_probe, other.recall) == (scorer.n_probe, scorer.recall)
     one, two = (each.top_k(QUERIES, 10) for each in (scorer, other))
     assert (one[1] == two[1]).all() and (one[0] == two[0]).all()

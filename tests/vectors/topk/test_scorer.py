@@ -56,7 +56,7 @@ def same(one, other):
 def test_exact_in_any_blocks_with_ties_by_the_lower_row(n, b, k, seed, block, share, way):
     items, queries = on_grid(n, 3, seed=seed), on_grid(b, 3, seed=seed + 1)
     allowed = None if share is None else np.random.default_rng(seed).random(n) < share
-    found = top_k(queries, items, k, allowed=allowed, block=block, precision=way[0], sieve=way[1])
+    found = top_k(queries, items, k, allowed=allowed, block=block, precision=way[0], filter_backend=way[1])
     check(found, oracles.nearest(items, queries, k, allowed))
     assert found[0].dtype == np.float32 and found[1].dtype == np.int64 and found[0].shape == found[1].shape == (b, k)
 
@@ -67,7 +67,7 @@ def test_excluded_pairs_never_come_back(seed, count, block, way):
     g = np.random.default_rng(seed)
     items, queries = on_grid(30, 4, seed=seed), on_grid(6, 4, seed=seed + 9)
     pairs = g.integers(6, size=count), g.integers(30, size=count)
-    _, rows = top_k(queries, items, 30, excluded=pairs, block=block, precision=way[0], sieve=way[1])
+    _, rows = top_k(queries, items, 30, excluded=pairs, block=block, precision=way[0], filter_backend=way[1])
     for at, query in enumerate(queries):
         barred = np.ones(30, bool)
         barred[pairs[1][pairs[0] == at]] = False
@@ -90,7 +90,7 @@ def test_scores_closer_than_rounding_are_told_apart(seed, apart, sizes, sign, wa
     items[g.integers(400, size=40)] = items[0]
     queries = np.ldexp((middle + 0.3 * g.normal(size=(5, 8))) / 4, sizes[1]).astype(np.float32)
     pairs = np.repeat(np.arange(5), 9), g.integers(400, size=45)
-    found = top_k(queries, items, 7, excluded=pairs, block=(3, 128), precision=way[0], sieve=way[1])
+    found = top_k(queries, items, 7, excluded=pairs, block=(3, 128), precision=way[0], filter_backend=way[1])
     assert same(found, plainly(queries, items, 7, zip(*pairs, strict=True)))
 
 
@@ -108,7 +108,7 @@ def test_thousands_of_equal_products_give_the_lowest_rows(precision, sieve):
     items = np.concatenate([clustered(200, 16, seed=3), np.tile(g.normal(size=(1, 16)), (5000, 1))]).astype(np.float32)
     queries = np.stack([items[-1], -items[-1], items[5]])
     pairs = np.array([0, 0, 2]), np.array([200, 203, 5])
-    found = top_k(queries, items, 6, excluded=pairs, precision=precision, sieve=sieve)
+    found = top_k(queries, items, 6, excluded=pairs, precision=precision, filter_backend=sieve)
     assert same(found, plainly(queries, items, 6, zip(*pairs, strict=True)))
     assert found[1][0].tolist() == [201, 202, 204, 205, 206, 207]
 
@@ -121,7 +121,7 @@ def test_many_threads_any_blocks_and_formats_give_the_same_bytes(precision, siev
     torch.set_num_threads(3)
     try:
         for block in (None, (16, 640)):
-            assert same(top_k(queries, items, 12, block=block, precision=precision, sieve=sieve), one)
+            assert same(top_k(queries, items, 12, block=block, precision=precision, filter_backend=sieve), one)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
@@ -156,7 +156,7 @@ def test_a_sieve_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     items = clustered(30, 4, seed=0)
     with pytest.raises(ConfigError, match=r"recsys\[fast\]"):
-        top_k(items, items, 2, sieve="numba")
+        top_k(items, items, 2, filter_backend="numba")
     assert top_k(items, items, 1)[1][:, 0].tolist() == list(range(30))
 
 
@@ -170,8 +170,8 @@ def test_a_rough_score_is_never_further_off_than_the_bound(seed, d, scale, way):
     queries = g.normal(size=(5, d)).astype(np.float32)
     dtype = torch.bfloat16 if way[0] == "bf16" else torch.float32
     bounds, device = np.array([0, 25, 40]), torch.device("cpu")
-    rough = LowPrecisionItems(items, np.arange(40), bounds, dtype=dtype, device=device, kept=bool(seed % 2))
-    asked, off = rough.queries(queries)
+    rough = LowPrecisionItems(items, np.arange(40), bounds, dtype=dtype, device=device, cache_blocks=bool(seed % 2))
+    asked, off = rough.convert_queries(queries)
     scores = (
         asked.float() @ torch.cat([rough.block(0), rough.block(1)], dim=1).float()
     )  # what the product sums, before it is rounded
