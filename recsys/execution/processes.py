@@ -124,7 +124,7 @@ class ProcessExecutor:
             return None
         worker.shard = None
         if outcome.error is not None:
-            queue.record_failure(shard, outcome.raised())
+            queue.record_failure(shard, outcome.to_exception())
             return None
         return outcome  # type: ignore[no-any-return]  # messages of a pipe are untyped
 

@@ -108,7 +108,13 @@ def of_corners(pixels: torch.Tensor) -> torch.Tensor:
 def test_an_honest_guess_is_that_of_a_map_fitted_without_the_picture(
     pictures: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"image_descriptors": of_corners, "WIDTH": 27, "OUTLINES": 9, "COLOURS": 9, "COPY": 9}.items():
+    for name, value in {
+        "image_descriptors": of_corners,
+        "N_DESCRIPTORS": 27,
+        "N_HOG": 9,
+        "N_COLOURS": 9,
+        "N_THUMBNAIL": 9,
+    }.items():
         monkeypatch.setattr(f"recsys.encoder.modalities.image_descriptors.{name}", value)
     g = np.random.default_rng(0)
     pixels = g.integers(0, 256, (pictures, 3, 24, 24), dtype=np.uint8)

@@ -88,7 +88,7 @@ def test_no_model_and_a_pointer_out_of_the_folder_are_refused(saved: Path, tmp_p
     (tmp_path / "encoder").mkdir()
     for pointer in ("", "gone", "../../etc", str(saved)):
         (tmp_path / "encoder" / "CURRENT").write_text(pointer)
-        with pytest.raises(ModelFolderError, match="not there"):
+        with pytest.raises(ModelFolderError, match="does not exist"):
             current_version(tmp_path, "encoder")
 
 

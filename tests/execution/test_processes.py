@@ -112,7 +112,7 @@ from recsys.execution.processes import ProcessExecutor
 from recsys.execution.shards import plan_shards
 from tests.execution.test_processes import FileTask
 def work():
-    for shard, _ in ProcessExecutor().map(FileTask(Path(sys.argv[1]), wait=1.0), plan("r", "s", 40), workers=2):
+    for shard, _ in ProcessExecutor().map(FileTask(Path(sys.argv[1]), wait=1.0), plan_shards("r", "s", 40), workers=2):
         print(shard.index, flush=True)
 if __name__ == "__main__":
     sys.exit(run_command(CommandContext("test", Path(), None, False, True, 0, False), work))

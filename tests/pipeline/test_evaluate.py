@@ -93,7 +93,7 @@ def test_our_own_system_sees_nothing_of_what_is_held_back(tmp_path):
 def test_a_product_created_after_the_cut_is_listed_by_what_it_is_like(tmp_path):
     bench = bench_of(tmp_path)
     held = judgement.split_interactions(bench, log())
-    system = judgement.train_on_past(bench, judgement._past(bench, SHOP, held))
+    system = judgement.train_on_past(bench, judgement._training_view(bench, SHOP, held))
     found = system(held.cases.histories, N)
     assert np.isin([N - 2, N - 1], found).all() and found.shape == (len(held.cases), N)
     assert not list((tmp_path / "artifacts/evaluation").glob("*/*.safetensors"))

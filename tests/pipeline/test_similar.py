@@ -213,7 +213,7 @@ def test_what_cannot_be_asked_is_said(shop: Path, tmp_path: Path) -> None:
     assert "where:" in _refused(shop, "--product", "p07", "--where", sql)
     assert "where:" in _refused(shop, "--product", "p07", "--where", "1 = 1 UNION SELECT * FROM users")
     assert "-o answers.parquet" in _refused(shop, "--queries", tmp_path / "q.csv")
-    assert "alone" in _refused(shop, "--queries", tmp_path / "q.csv", "--text", "x")
+    assert "can be combined only with" in _refused(shop, "--queries", tmp_path / "q.csv", "--text", "x")
     assert "no such file" in _refused(shop, "--queries", tmp_path / "q.csv", "-o", tmp_path / "a.csv")
     assert ".jsonl" in _refused(shop, "--text", "x", "-o", tmp_path / "a.xlsx")
     assert "no folder" in _refused(shop, "--text", "x", "-o", tmp_path / "no" / "a.csv")

@@ -112,18 +112,21 @@ def test_the_frame_has_ranks_reasons_and_ids():
 @pytest.mark.parametrize("chunk", [1, 7, 60, 1000])
 def test_shards_hold_every_user_once_and_do_not_depend_on_each_other(chunk):
     shop, users = SHOP["repurchase"], np.arange(60)
-    shards = [shop.recommend_shard(users[start : start + chunk], 4, first=start == 0) for start in range(0, 60, chunk)]
+    shards = [
+        shop.recommend_shard(users[start : start + chunk], 4, include_default=start == 0)
+        for start in range(0, 60, chunk)
+    ]
     rows = pl.concat(shards)
     assert rows["user_id"].unique(maintain_order=True).to_list() == ["__default__", *shop.users.texts]
     assert rows.height == 61 * 4
     for shard in {1, len(shards) - 1} & set(range(1, len(shards))):
-        alone = shop.recommend_shard(users[shard * chunk : (shard + 1) * chunk], 4, first=False)
+        alone = shop.recommend_shard(users[shard * chunk : (shard + 1) * chunk], 4, include_default=False)
         assert alone.equals(shards[shard])
 
 
 def test_a_shop_without_users_has_the_default_list():
     known = events([(0, 1, 0)], n_users=1, n_items=40)
-    frame = recommender(known=known).recommend_shard(np.zeros(0, np.int64), 3, first=True)
+    frame = recommender(known=known).recommend_shard(np.zeros(0, np.int64), 3, include_default=True)
     assert frame["user_id"].to_list() == ["__default__"] * 3
 
 

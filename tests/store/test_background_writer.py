@@ -26,10 +26,12 @@ def _watched(
     written: list[tuple[int, int | None]] = []
     write = run.write_shard
 
-    def noted(shard_id: int, frame: pl.DataFrame, *, n_users: int, kept: CarriedOverLists | None = None) -> bool:
+    def noted(
+        shard_id: int, frame: pl.DataFrame, *, n_users: int, carried_over: CarriedOverLists | None = None
+    ) -> bool:
         before(shard_id)
         written.append((shard_id, threading.get_ident()))
-        return write(shard_id, frame, n_users=n_users, kept=kept)
+        return write(shard_id, frame, n_users=n_users, carried_over=carried_over)
 
     monkeypatch.setattr(run, "write_shard", noted)
     return written

@@ -1,6 +1,6 @@
 """The products of the drawn shop: what each is, what its texts say of it, what its picture shows.
 
-In: how many, a generator. Out: `DemoProduct`s; picture, texts, brand and price each give away a part of the hidden style.
+In: how many, a generator. Out: `DemoProduct`s; image, texts, brand and price each carry part of the hidden style.
 """
 
 from __future__ import annotations

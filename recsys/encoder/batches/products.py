@@ -160,7 +160,7 @@ def apply_masks(
         single_embeddings: embeddings by single modality without masks, if already computed.
     """
     parts = {name: part.where(visible[name]) for name, part in towers.items()}
-    parts["attributes"] = model.attributes(x["attributes"], masked_features).shown(visible["attributes"])
+    parts["attributes"] = model.attributes(x["attributes"], masked_features).where(visible["attributes"])
     return MaskedView(model.encode_all(parts, x, visible, modality_views=single_embeddings), masked_features, parts)
 
 

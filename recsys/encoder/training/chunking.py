@@ -24,7 +24,7 @@ from recsys.encoder.training import distributed
 _ROW_WISE: Final = (
     ("", "fuse"),
     ("text", "forward"),
-    ("text", "hidden"),
+    ("text", "hidden_states"),
     ("image", "forward"),
     ("attributes", "forward"),
 )

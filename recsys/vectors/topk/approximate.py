@@ -166,7 +166,7 @@ class ApproximateScorer:
                 product[
                     torch.from_numpy(excluded_query).to(self.device), torch.from_numpy(excluded_column).to(self.device)
                 ] = -torch.inf
-            threshold_filter.add(product, first, who=query)
+            threshold_filter.add(product, first, queries=query)
         user, position = (values.cpu().numpy() for values in threshold_filter.candidates())
         row = self.low_precision.order[position]
         best_scores, best_rows = rescore.rank_per_query(

@@ -73,7 +73,7 @@ def test_an_error_in_the_making_comes_when_its_step_comes() -> None:
 class Slow(Numbers):
     def get_batch(self, step: int) -> Tensor:
         time.sleep(0.02)
-        return super().at(step)
+        return super().get_batch(step)
 
 
 class Line(nn.Module):

@@ -31,7 +31,7 @@ def test_the_same_texts_give_the_same_vocabulary() -> None:
 
 
 def test_frequent_chinese_words_become_tokens(field: TextEncoder) -> None:
-    assert len(field.token_ids(["黑色"])[0]) <= 2 < len(field.ids(["咖啡"])[0])
+    assert len(field.token_ids(["黑色"])[0]) <= 2 < len(field.token_ids(["咖啡"])[0])
 
 
 def test_columns_are_read_in_order_with_a_mark_between(field: TextEncoder) -> None:

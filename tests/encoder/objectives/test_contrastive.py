@@ -179,7 +179,7 @@ def test_each_view_is_to_find_the_other_among_both_views_of_all() -> None:
     loss = objective(model, batch, torch.Generator().manual_seed(0)).item()
     one = batch.encode_masked(model, torch.Generator()).embedding.vector.detach().numpy()
     (second,) = views
-    other = second.encoded.vector.detach().numpy()
+    other = second.embedding.vector.detach().numpy()
     assert len(one) == len(other) == 24
     losses = []
     for length in (5, 16):

@@ -101,7 +101,7 @@ def test_another_shop_takes_over_what_both_know(products: Model) -> None:
     for name, value in model.state_dict().items():
         if name.startswith(("text.", "image.", "blocks.", "project.", "attributes.concealed", "norm.")):
             assert torch.equal(value, old.state_dict()[name]) != ("first_guess" in name), name
-    assert model.text.token_ids(["red boots 靴子"]) == old.text.ids(["red boots 靴子"])
+    assert model.text.token_ids(["red boots 靴子"]) == old.text.token_ids(["red boots 靴子"])
 
     def word(field: ProductEncoder, text: str) -> torch.Tensor:
         (number,) = field.words.token_ids([text])

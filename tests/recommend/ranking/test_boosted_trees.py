@@ -110,13 +110,13 @@ def test_the_same_data_and_seed_give_the_same_text_and_another_seed_another():
         one.model_text == two.model_text and one.importance == two.importance and one.holdout_ndcg == two.holdout_ndcg
     )
     assert one.linear.to_json() == two.linear.to_json()
-    assert fitted(DATA, seed=1).text != one.model_text
+    assert fitted(DATA, seed=1).model_text != one.model_text
 
 
 def test_settings_reach_the_boosting():
     one = fitted(DATA, kind="trees", trees=1)
-    assert one.model_text.count("\nTree=") == 1 < crossed().text.count("\nTree=")
-    assert fitted(DATA, kind="trees", trees=1, learning_rate=0.5).text != one.model_text
+    assert one.model_text.count("\nTree=") == 1 < crossed().model_text.count("\nTree=")
+    assert fitted(DATA, kind="trees", trees=1, learning_rate=0.5).model_text != one.model_text
 
 
 # --- what a ranker of trees says
@@ -150,7 +150,7 @@ def test_scores_are_those_of_each_row_alone():
 
 def test_trees_of_other_features_are_refused():
     other = ("sequence", "content")
-    blend = dataclasses.replace(crossed().linear, sources=other, names=tuple(features.feature_names(other)))
+    blend = dataclasses.replace(crossed().linear, sources=other, feature_names=tuple(features.feature_names(other)))
     with pytest.raises(ModelFolderError, match="another version; run 'recsys train ranker'"):
         dataclasses.replace(crossed(), linear=blend).score(X)
 

@@ -75,7 +75,7 @@ def test_the_same_rules_give_the_same_bytes_whoever_is_asked_with_whom(name):
 def test_rules_that_bind_nothing_leave_every_list_as_it_is(lists, k):
     loose = {"caps": {"brand": 99}, "min_new": 0, "price_min": 0.5, "price_factor": 1e6, "exclude": []}
     plain, ruled = (one.recommend_batch(histories(lists), k) for one in (PLAIN, shop(rules=loose)))
-    for name in ("user", "rank", "item", "score", "source", "because", "kind"):
+    for name in ("user", "rank", "item", "score", "source", "source_item", "event_type"):
         assert getattr(plain, name).tobytes() == getattr(ruled, name).tobytes(), name
 
 

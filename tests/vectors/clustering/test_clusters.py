@@ -201,7 +201,7 @@ def test_density_that_finds_nothing_says_what_to_do():
     (said,) = found.warnings
     assert "found no cluster" in said and "25 products" in said and "[cluster] smallest" in said and "kmeans" in said
     after, _ = grouped(vectors, shop, PreviousClusters(found.members(shop.ids), {}, "hdbscan 25", 0), number=3)
-    assert after.number == 3 and sorted(set(after.cluster_id)) == [0, 1, 2]
+    assert after.n_clusters == 3 and sorted(set(after.cluster_id)) == [0, 1, 2]
 
 
 def test_groups_have_parents_and_examples():

@@ -116,7 +116,7 @@ def test_a_search_by_product_loads_neither_torch_nor_faiss():
         "catalogue = Catalogue(ids, frame, np.ones(5, bool), Images.empty(5))\n"
         "t = table.EmbeddingTable(ids, v, np.zeros(5, np.uint64), 'm')\n"
         "finder = engine.SearchEngine(catalogue, t, index=index.build_index(v), model_loader=lambda: 1 / 0,\n"
-        "                       lexical_loader=lambda: 1 / 0, images=ImageSettings(), way=engine.SearchOptions())\n"
+        "                       lexical_loader=lambda: 1 / 0, images=ImageSettings(), options=engine.SearchOptions())\n"
         "(out,) = finder.search([query.Query(product='b')], 2, where=[None])\n"
         "assert out['product_id'].to_list() == ['a', 'c'], out\n"
         "heavy = {'torch', 'faiss', 'transformers', 'pandas', 'sklearn', 'scipy', 'sqlalchemy'} & set(sys.modules)\n"

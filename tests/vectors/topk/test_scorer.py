@@ -133,7 +133,7 @@ def test_zero_queries_and_zero_items(precision, sieve):
     queries = np.stack([items[3], 0 * items[3]])
     allowed = np.arange(300) % 2 == 0
     pairs = np.array([1, 1, 0]), np.array([0, 4, 3])
-    kwargs = {"precision": precision, "sieve": sieve, "allowed": allowed, "excluded": pairs}
+    kwargs = {"precision": precision, "filter_backend": sieve, "allowed": allowed, "excluded": pairs}
     assert top_k(queries, items, 4, **kwargs)[1][1].tolist() == [2, 6, 8, 10]
     scores, rows = top_k(queries, 0 * items, 4, **kwargs)
     assert rows.tolist() == [[0, 2, 4, 6], [2, 6, 8, 10]] and not scores.any()
