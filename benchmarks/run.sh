@@ -65,4 +65,4 @@ fi
 "$python" "$here/search.py" --json
 "$python" "$here/writeback.py" ${peers[@]+"${peers[@]}"} --json
 "$python" "$here/intake.py" --json
-"$python" "$here/everybody.py" --json
+"$python" "$here/all_users.py" --json

@@ -1,9 +1,10 @@
-"""Recommendations for a shop, from its tables back to its tables.
+"""Recommendations for a shop, read from its tables and written back to its tables.
 
-The map of the house, in the order data flows: `data` reads and judges, `encoder` turns products and users into
-vectors, `vectors` keeps, groups and searches them, `recommend` makes lists with reasons, `store` writes and publishes
-them, `evaluate` measures lists. `db` talks to databases, `execution` watches and stops work, `errors`, `config`
-and `log` serve everybody. `pipeline` joins the rooms into verbs; `cli`, `jobs` and `shop` start it.
+The packages, in the order data flows: `data` reads and validates, `encoder` turns products and users into vectors,
+`vectors` stores, clusters and searches them, `recommend` retrieves, ranks and explains recommendations, `store` writes
+and publishes them, `evaluate` measures rankings. `db` connects to databases, `execution` runs shards of work,
+`artifacts` writes checked files; every package uses `errors`, `config`, `types` and `log`. `pipeline` joins the
+packages into commands; `cli`, `jobs` and `shop` start it.
 
     import recsys
     shop = recsys.open("shop")                       # a project folder, or a database URL

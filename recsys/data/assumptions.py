@@ -9,12 +9,12 @@ from collections import Counter
 
 from recsys.data import schema
 
-Facts = Counter[tuple[str, str, str]]
+Assumptions = Counter[tuple[str, str, str]]
 """(what, column, unit) to number of rows."""
 UNITS, UNTYPED, FLOATS = "units", "untyped", "floats"
 
 
-def assumption_messages(table: str, facts: Facts) -> tuple[list[str], list[str]]:
+def assumption_messages(table: str, facts: Assumptions) -> tuple[list[str], list[str]]:
     """Notes and warnings, in the order in which the facts were first met."""
     notes, warnings = [], []
     units: dict[str, list[str]] = {}

@@ -31,7 +31,7 @@ def records(lines: Iterable[str], delimiter: str, *, width: int) -> Iterator[Rec
     """Split lines into records of `width` fields; blank lines are none.
 
     A forgotten closing quote, which swallows lines up to the next quote, loses one row and not the rest: after a
-    broken record, reading goes on with the line after its first one.
+    broken record, reading continues with the line after its first one.
 
     Args:
         lines: with their line ends; the first one is line 2 of the file.

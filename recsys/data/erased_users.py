@@ -1,6 +1,6 @@
 """Users who asked to be forgotten: known by a hash alone, left out of whatever comes in again.
 
-In: hashes, judged rows. Out: the rows of everybody else; what was left out is counted as filtered.
+In: hashes, judged rows. Out: the rows of all other users; what was left out is counted as filtered.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ErasedUsers:
         """The same without these users; of their rejected rows only the reason stays."""
         if not self.hashes:
             return checked
-        rejected = self.blanked(checked.rejected)
+        rejected = self.blank_rejected(checked.rejected)
         if schema.USER_ID not in checked.accepted.columns:
             return replace(checked, rejected=rejected)
         ids = checked.accepted[schema.USER_ID]
@@ -57,11 +57,11 @@ class ErasedUsers:
         filtered = {**checked.filtered, CODE: checked.accepted.height - kept.height}
         return replace(checked, accepted=kept, rejected=rejected, filtered=filtered)
 
-    def blanked(self, rejected: pl.DataFrame) -> pl.DataFrame:
+    def blank_rejected(self, rejected: pl.DataFrame) -> pl.DataFrame:
         """Rejected rows; those that name one of these users say nothing but why they were rejected."""
         if not self.hashes or not rejected.height:
             return rejected
-        named = [self.named(text) for text in rejected["row_json"].to_list()]
+        named = [self.is_named_in(text) for text in rejected["row_json"].to_list()]
         nothing = pl.lit(None, pl.String)
         cells = [
             pl.when(pl.Series(named)).then(nothing).otherwise(pl.col(name)).alias(name)
@@ -69,7 +69,7 @@ class ErasedUsers:
         ]
         return rejected.with_columns(cells) if any(named) else rejected
 
-    def named(self, row_json: str | None) -> bool:
+    def is_named_in(self, row_json: str | None) -> bool:
         """Whether a rejected row names one of these users, in whatever column."""
         return row_json is not None and any(text in self for text in _texts(row_json))
 

@@ -63,7 +63,7 @@ def time_split(
         seed: for the draw.
 
     Raises:
-        UsageError: nobody bought anything from `cut` on, or nothing was before it.
+        UsageError: there is no purchase from `cut` on, or nothing was before it.
     """
     before, after = interactions.split(cut)
     bought = after.where(after.event_type == PURCHASE_CODE)

@@ -50,10 +50,6 @@ class IdMap:
         """Return the text of each row (all rows must be known)."""
         return [self._texts[row] for row in np.asarray(rows, dtype=np.int64).tolist()]
 
-    def extended(self, ids: Iterable[str]) -> IdMap:
-        """Return a map with the unknown ones of `ids` appended; known rows keep their place."""
-        return IdMap((*self._texts, *dict.fromkeys(text for text in ids if text not in self._rows)))
-
     def closest(self, text: str, count: int = 3) -> list[str]:
         """Return up to `count` known ids that look like `text`, for error messages."""
         return difflib.get_close_matches(text, self._texts, n=count, cutoff=0.5)

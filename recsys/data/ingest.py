@@ -112,7 +112,7 @@ def ingest(
             known_products=known if part.table == "events" else None,
         )
         book.take(part, forgotten.filter_events(checked))
-    return book.closed(pictures, images, set(known_products))
+    return book.finish(pictures, images, set(known_products))
 
 
 class _IngestLog:
@@ -161,7 +161,7 @@ class _IngestLog:
         counts["filtered"] += number
         counts["filtered_by"][code] = counts["filtered_by"].get(code, 0) + number
 
-    def closed(self, pictures: ImageStore | None, images: Sequence[Path], known: set[str]) -> IngestResult:
+    def finish(self, pictures: ImageStore | None, images: Sequence[Path], known: set[str]) -> IngestResult:
         """Join the parts, bring in the pictures, and hash the products."""
         accepted: dict[str, pl.DataFrame] = {}
         for table, frames in self._frames.items():

@@ -50,8 +50,8 @@ def new_product_mask(
 ) -> BoolArray:
     """Which products came within the last days: by `created_at`, else by their first event; (n,) bool.
 
-    A product with neither is new: nobody has had the chance to do anything with it. With `unsold`, so is one that was
-    looked at but never sold, as long as nobody says when it came.
+    A product with neither is new: no user has had the chance to do anything with it. With `unsold`, so is one that was
+    looked at but never sold, as long as no time of creation is given.
     """
     n = len(catalogue)
     since = np.full(n, np.iinfo(np.int64).max, np.int64)

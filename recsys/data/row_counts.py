@@ -12,7 +12,7 @@ from typing import Any, Self
 from recsys.config import DataSettings
 from recsys.data import rejected_rows as rejects
 from recsys.data import validation as checks
-from recsys.data.assumptions import Facts, assumption_messages
+from recsys.data.assumptions import Assumptions, assumption_messages
 from recsys.data.validation import ValidationResult
 
 Counts = dict[str, Any]
@@ -33,10 +33,10 @@ class RowCounts:
     def __init__(self, table: str, source: str, settings: DataSettings) -> None:
         self.table, self.source, self._settings = table, source, settings
         self.counts = no_counts()
-        self._facts = Facts()
+        self._facts = Assumptions()
         self._examples: dict[str, Mapping[str, Any]] = {}
 
-    def going_on(self, counts: Mapping[str, Any]) -> Self:
+    def counting(self, counts: Mapping[str, Any]) -> Self:
         """Begin with what was counted before an interruption."""
         self.counts = no_counts() | deepcopy(dict(counts))
         return self

@@ -39,7 +39,7 @@ ATTRIBUTE_PREFIX: Final = "attributes."
 """In a Catalogue's frame, the attribute `colour` of the JSON column is the column `attributes.colour`."""
 
 DEFAULT_USER: Final = "__default__"
-"""The user whose list serves everybody without history."""
+"""The user whose recommendations serve all users without history."""
 
 PURCHASE: Final = "purchase"
 EVENT_TYPES: Final = ("purchase", "add_to_cart", "view", "wishlist", "rating", "return")

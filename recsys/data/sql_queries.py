@@ -123,7 +123,7 @@ class SourceQuery:
                 f"far it has read; add the time of the last change (SQL: AS {stamp})"
             )
 
-    def shaped(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def to_canonical(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Canonical columns of raw ones; what else the query gives becomes attributes."""
         (shaped,) = find("csv").shape(iter([frame]), self.table)
         return shaped
@@ -203,4 +203,4 @@ def source_queries(queries: Mapping[str, str], *, folder: Path = Path()) -> list
 
 def read_all(select: SourceQuery, reader: SourceReader) -> SourceTable:
     """All rows of one table as a part, for those who need them together."""
-    return SourceTable(select.table, select.source, lambda: map(select.shaped, select.frames(reader)))
+    return SourceTable(select.table, select.source, lambda: map(select.to_canonical, select.frames(reader)))

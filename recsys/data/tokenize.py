@@ -19,7 +19,7 @@ _UNSPACED: Final = re.compile(
 
 
 class _CharacterMap(dict[int, str]):
-    """Translation table: drops accents and vowel points, keeps letters, marks and digits, replaces the rest by spaces.
+    """Translation table: drops accents and vowel points, keeps letters, marks and digits, else a space.
 
     The combining marks of other scripts stay: in Hindi or Tamil they are the vowels.
     """

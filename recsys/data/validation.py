@@ -15,7 +15,7 @@ from recsys.config import DataSettings
 from recsys.data import attributes, schema
 from recsys.data import parsing as parse
 from recsys.data import rejected_rows as rejects
-from recsys.data.assumptions import FLOATS, UNITS, UNTYPED, Facts, assumption_messages
+from recsys.data.assumptions import FLOATS, UNITS, UNTYPED, Assumptions, assumption_messages
 from recsys.data.deduplication import Deduplicator, drop_duplicates, line_numbers, warn_similar_ids
 from recsys.data.file_readers import BAD, MARKS, ROW, SKIP, add_row_numbers
 from recsys.errors import DataContractError
@@ -56,7 +56,7 @@ class ValidationResult:
     filtered: dict[str, int]
     rows_in: int
     table: str
-    facts: Facts = field(default_factory=Facts, repr=False)
+    facts: Assumptions = field(default_factory=Assumptions, repr=False)
     more: tuple[str, ...] = ()
 
     @property
@@ -120,7 +120,7 @@ def validate_batch(
         judge.column(column)
     if table == "events":
         judge.events(now, known_products)
-    parsed = judge.finished()
+    parsed = judge.finish()
     bad, skipped = parsed["__code__"].is_not_null(), parsed[SKIP].is_not_null()
     filtered = dict(parsed.filter(skipped).group_by(SKIP).len().sort(SKIP).rows())
     good = parsed.filter(~bad & ~skipped)
@@ -158,7 +158,7 @@ class _RowValidator:
         if self.raw[ROW].n_unique() < self.raw.height:  # parts of several files: count through instead
             self.raw = self.raw.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW))
         self.table, self.settings = table, settings
-        self.facts: Facts = Facts()
+        self.facts: Assumptions = Assumptions()
         self._columns: dict[str, pl.Series] = {}
         self._closed = self.raw[BAD].is_not_null() | self.raw[SKIP].is_not_null()
         none = pl.Series([None] * frame.height, dtype=pl.String)
@@ -261,7 +261,7 @@ class _RowValidator:
             known = pl.Series(given, dtype=pl.String)
             self.reject(~columns[schema.PRODUCT_ID].is_in(known.implode()), "unknown_product", schema.PRODUCT_ID)
 
-    def finished(self) -> pl.DataFrame:
+    def finish(self) -> pl.DataFrame:
         """Parsed columns beside ROW, SKIP and the verdict; a row that could not be read was not left out."""
         if self.table == "users":
             self.reject(self._columns[schema.USER_ID] == schema.DEFAULT_USER, "reserved_id", schema.USER_ID)

@@ -198,7 +198,7 @@ def _model_card(model: Model) -> str:
         f"- Attributes: {', '.join(product.attributes.columns) or 'none'}.\n"
         f"- Product encoder: {n_weights:,} weights. User encoder: {user}.\n"
         "- Made for: finding similar products, grouping, recommending in the shop it was trained on.\n"
-        "- Not made for: another shop without training anew, judging people.\n\n"
+        "- Not made for: another shop without new training, judging people.\n\n"
         f"| at the end of training | value |\n|---|---|\n{losses}\n"
     )
 

@@ -47,7 +47,7 @@ class StageTimer:
         self._display = display
         self._started: dict[str, float] = {}
 
-    def elapsed(self, name: str) -> float:
+    def elapsed_seconds(self, name: str) -> float:
         """Return the seconds spent in a stage, including a stage that is still running."""
         running = time.perf_counter() - self._started[name] if name in self._started else 0.0
         return round(self.seconds.get(name, 0.0) + running, 3)

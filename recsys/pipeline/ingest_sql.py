@@ -117,7 +117,7 @@ class _TableIngestion:
         self.since = 0 if self.start is None else max(0, self.start - overlap)
         self.row_counts = RowCounts(query.table, query.source, settings.data)
         if watermark.reached is not None:
-            self.row_counts.going_on(watermark.counts)
+            self.row_counts.counting(watermark.counts)
         self.ids: list[pl.Series] = []
         self._deduplicator = Deduplicator(query.table)
         self._first_batch, self._watermark_moved = True, False
@@ -177,7 +177,7 @@ class _TableIngestion:
         numbered = frame.with_columns(pl.int_range(start, start + pl.len(), dtype=pl.Int64).alias(ROW))
         result = validate_batch(
             self.query.table,
-            self.query.shaped(numbered),
+            self.query.to_canonical(numbered),
             source=self.query.source,
             settings=self.ingestion.project.settings.data,
             now=self.ingestion.now,

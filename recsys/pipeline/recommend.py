@@ -151,7 +151,7 @@ def _run_shards(
                 run.finished_shards.add(shard.index)  # a worker's own RunWriter wrote it
             stats.add(result)
             progress(stats.shards_resumed + stats.shards, n_shards, users=float(stats.users_done))
-        stats.seconds = project.progress.elapsed("recommend")
+        stats.seconds = project.progress.elapsed_seconds("recommend")
     for warning in stats.warnings:
         logger.warning("%s", warning)
 

@@ -41,7 +41,7 @@ class ShardResult:
         write_seconds: to write them, or to wait for the writer of the previous shard.
         rule_stats: what the rules removed, as `RuleStats.to_dict`.
         peak_mb: highest memory of the process so far.
-        warnings: warnings logged by a worker, whose own log nobody reads.
+        warnings: warnings logged by a worker, whose own log is not shown.
     """
 
     users: int

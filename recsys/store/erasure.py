@@ -147,7 +147,7 @@ def _clear_rejected_rows(connection: Connection, erased: ErasedUsers) -> int:
     rejected = tables.rejected_rows
     key = (rejected.c.source, rejected.c.row_no, rejected.c.table_name, rejected.c.code)
     rows = connection.execute(sa.select(*key, rejected.c.row_json).where(rejected.c.row_json.is_not(None)))
-    keys = [tuple(row[:4]) for row in rows if erased.named(row[4])]
+    keys = [tuple(row[:4]) for row in rows if erased.is_named_in(row[4])]
     for values in keys:
         same_key = [
             column.is_(None) if value is None else column == value for column, value in zip(key, values, strict=True)

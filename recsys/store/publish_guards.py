@@ -15,7 +15,7 @@ from recsys.data.schema import DEFAULT_USER
 
 # Each of the first two queries scans the rows of a run once: a scan of twenty million rows is slow.
 _LIST_QUERY = """SELECT COUNT(*) AS lists, SUM(n) AS held, SUM(wrong) AS wrong, SUM(n - scored) AS unscored,
-  SUM(CASE WHEN user_id = :nobody THEN 1 ELSE 0 END) AS defaults FROM (
+  SUM(CASE WHEN user_id = :default_user THEN 1 ELSE 0 END) AS defaults FROM (
   SELECT user_id, COUNT(*) AS n, COUNT(CASE WHEN score BETWEEN -1e300 AND 1e300 THEN 1 END) AS scored,
     CASE WHEN MIN("rank") <> 1 OR MAX("rank") <> COUNT(*) OR COUNT(DISTINCT product_id) <> COUNT(*)
       THEN 1 ELSE 0 END AS wrong
@@ -31,7 +31,7 @@ _OVERLAP_QUERY = """SELECT AVG(same) FROM (
   SELECT a.user_id, 1.0 * COUNT(b.product_id) / COUNT(*) AS same
   FROM recommendations_all AS a LEFT JOIN recommendations_all AS b
     ON b.run_id = :run AND b.placement = a.placement AND b.user_id = a.user_id AND b.product_id = a.product_id
-  WHERE a.run_id = :last AND a.user_id <> :nobody
+  WHERE a.run_id = :last AND a.user_id <> :default_user
     AND a.user_id IN (SELECT user_id FROM recommendations_all WHERE run_id = :run)
   GROUP BY a.user_id) AS shares"""
 
@@ -60,7 +60,7 @@ def failed_guards(
         return next(iter(query_row(query, **parameters).values()))
 
     failures: list[str] = []
-    lists, products = query_row(_LIST_QUERY, nobody=DEFAULT_USER), query_row(_PRODUCT_QUERY, no=False)
+    lists, products = query_row(_LIST_QUERY, default_user=DEFAULT_USER), query_row(_PRODUCT_QUERY, no=False)
     users = lists["lists"] - lists["defaults"]
     if users < settings.min_user_coverage * expected_users:
         failures.append(
@@ -86,7 +86,7 @@ def failed_guards(
                 f"(publish.min_catalogue_coverage = {settings.min_catalogue_coverage})"
             )
     if settings.min_overlap > 0 and last_run is not None:
-        share = query_value(_OVERLAP_QUERY, last=last_run, nobody=DEFAULT_USER)
+        share = query_value(_OVERLAP_QUERY, last=last_run, default_user=DEFAULT_USER)
         if share < settings.min_overlap:
             failures.append(
                 f"lists keep only {share:.1%} of the last run's products (publish.min_overlap = {settings.min_overlap})"

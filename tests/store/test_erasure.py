@@ -128,4 +128,8 @@ def test_the_default_list_is_no_user(store: Store) -> None:
 def test_ids_are_known_byte_by_byte() -> None:
     gone = ErasedUsers(frozenset({user_hash("\u00dcnal"), user_hash("007")}))
     assert "\u00dcnal" in gone and "U\u0308nal" not in gone and "7" not in gone and "\u00fcnal" not in gone
-    assert gone.named('{"line": "x\\t007;y"}') and not gone.named('{"line": "0070"}') and not gone.named("[1, 2]")
+    assert (
+        gone.is_named_in('{"line": "x\\t007;y"}')
+        and not gone.is_named_in('{"line": "0070"}')
+        and not gone.is_named_in("[1, 2]")
+    )

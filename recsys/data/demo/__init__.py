@@ -1,4 +1,4 @@
-"""A shop drawn by ourselves, so that everything can be tried without anybody's data.
+"""A shop drawn by the package, so that every command can be tried without data of a real shop.
 
 In: sizes and a seed. Out: `draw(folder)` writes files fit for `recsys ingest`.
 """

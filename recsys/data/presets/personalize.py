@@ -61,7 +61,7 @@ class Personalize:
     def recognise(self, columns: Sequence[str], stem: str) -> tuple[str, ...]:  # noqa: ARG002 - the columns tell
         """By the columns; ids of both kinds without a time are no table of this kind.
 
-        `user_id` in small letters alone could be anybody's, so it needs the capitals or an ITEM_ID beside it.
+        `user_id` in lower case alone occurs in other formats too, so it needs the capitals or an ITEM_ID beside it.
         """
         there = {name.upper() for name in columns}
         if {"USER_ID", "ITEM_ID"} <= there:

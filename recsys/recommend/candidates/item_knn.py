@@ -156,7 +156,7 @@ def score_pairs(
 
 
 def iter_common_users(n_users: int, first_user: IntArray, second_user: IntArray) -> Iterator[tuple[int, slice, slice]]:
-    """Yield each user with rows in both of two ascending user columns: position, rows in the first, rows in the second.
+    """Yield position, first rows and second rows of each user in both of two ascending columns.
 
     Args:
         n_users: users of the batch.

@@ -24,7 +24,7 @@ _SMOOTHING = 0.01
 
 
 class DiversityReranker:
-    """Maximal marginal relevance (Carbonell and Goldstein 1998) and calibration (Steck 2018) in one greedy objective.
+    """MMR (Carbonell and Goldstein 1998) and calibration (Steck 2018) in one greedy objective.
 
     With weights d and c, each position goes to the candidate with the largest
 

@@ -115,7 +115,7 @@ class _CapState:
 
 
 class MinNewProducts:
-    """At least `min_count` new products, if there are as many new candidates; unless better, they take the last ranks.
+    """At least `min_count` new products if there are as many; unless better, they take the last ranks.
 
     Attributes:
         min_count: number of new products per list.

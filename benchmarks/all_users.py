@@ -4,7 +4,7 @@ In: sizes. Out: a table; with --json one line of JSON. The shop is made up: prod
 taste for a few categories. Models are trained on the first users, for one pass: how good they are does not matter
 here, what they cost does. There is no peer that does all of it.
 
-    python benchmarks/everybody.py --users 1000000 --json
+    python benchmarks/all_users.py --users 1000000 --json
 """
 
 from __future__ import annotations
@@ -148,9 +148,9 @@ def measured(asked: argparse.Namespace, folder: Path) -> int:
         print(f"{name:<24}{value:>16,.1f}")
     if asked.json:
         rows = [{"system": "recsys", "metric": name, "value": value} for name, value in figures.items()]
-        print(json.dumps({"benchmark": "everybody", "users": asked.users, "rows": rows, "machine": machine()}))
+        print(json.dumps({"benchmark": "all_users", "users": asked.users, "rows": rows, "machine": machine()}))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(answered("everybody", measured, arguments()))
+    sys.exit(answered("all_users", measured, arguments()))
