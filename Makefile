@@ -7,7 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DATA ?= ../shared/data
 SHOP ?= demo-shop
-WORKERS ?= 2
+WORKERS ?= 3
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 18
@@ -34,8 +34,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## draw a shop, run the whole line on it, show recommendations
 	$(BIN)/recsys demo $(SHOP)
 
-test: $(STAMP)  ## all tests, in WORKERS=2 processes
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+test: $(STAMP)  ## all tests, in WORKERS=3 processes: some wait more than they compute
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(STAMP)  ## what has to be clean before a commit: format, lint, types
 	$(BIN)/ruff format --check .

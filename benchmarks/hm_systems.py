@@ -217,7 +217,7 @@ class Lesson:
         known: Any = self.users(self.early, f"rehearsal-{without}".rstrip("-"), content=used)
         if without == "residual":
             with torch.no_grad():
-                known.user.ranking.residual.weight.zero_()
+                known.user_encoder.ranking.residual.weight.zero_()
         if without == "content":
             known = _Blind(known, blind)
         vectors = blind if without == "vectors" else self.content

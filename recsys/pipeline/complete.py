@@ -148,7 +148,10 @@ def inconsistent_products(project: Project, *, k: int | None = MAX_SHOWN) -> tup
     columns = {
         "product_id": catalogue.ids.ids(rows),
         "title": catalogue.titles(rows) if len(rows) else [],
-        **{name: [getattr(item, name) for item in top] for name in INCONSISTENCY_COLUMNS[2:]},
+        "what": [item.check for item in top],
+        "sure": [item.confidence for item in top],
+        "held": [item.current for item in top],
+        "expected": [item.expected for item in top],
     }
     dtypes = {name: pl.Float64 if name == "sure" else pl.String for name in INCONSISTENCY_COLUMNS}
     return pl.DataFrame(columns, schema=dtypes), len(inconsistencies)

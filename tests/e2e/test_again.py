@@ -66,12 +66,12 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_model(copied: Path, r
     program = """
 import os, signal, sys
 from recsys.encoder.training.metric_logger import MetricLogger
-plain = MetricLogger.step
+plain = MetricLogger.log_step
 def step(self, done, numbers, **more):
     if done == 2:
         os.kill(os.getpid(), signal.SIGTERM)
     return plain(self, done, numbers, **more)
-MetricLogger.step = step
+MetricLogger.log_step = step
 from recsys.cli.app import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -254,7 +254,7 @@ from recsys.store import run_parts as parts
 from recsys.store.run_ledger import RunManifest
 from recsys.store.store import Store
 store = Store.open(sys.argv[1], lease=False, shared=True)
-parts.join_run(store, "recommend", Manifest("m", "today", "c", {"k": 5}), placement="default", number=2)
+parts.join_run(store, "recommend", RunManifest("m", "today", "c", {"k": 5}), placement="default", n_parts=2)
 print("held", flush=True)
 time.sleep(600)
 """

@@ -300,10 +300,10 @@ def test_vectors_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 def test_longer_lists_than_there_are_products_and_no_users() -> None:
     made = shops.recommender(n=9, known=shops.interactions(users=12, items=9))
     everybody = np.arange(12)
-    frame = made.recommend_shard(everybody, 50, first=True)
+    frame = made.recommend_shard(everybody, 50, include_default=True)
     assert frame.group_by("user_id").len()["len"].max() <= 9
     assert frame.select("user_id", "product_id").is_duplicated().sum() == 0
-    frame = made.recommend_shard(everybody[:0], 5, first=True)
+    frame = made.recommend_shard(everybody[:0], 5, include_default=True)
     assert frame["user_id"].unique().to_list() == ["__default__"]
 
 

@@ -182,7 +182,7 @@ def test_fail_points_are_empty_functions_unless_the_environment_arms_them() -> N
     code = (
         "from recsys.execution import failpoints\nfrom recsys.store import run_writer, store\n"
         "assert run_writer.failpoint is store.failpoint is failpoints.failpoint\n"
-        "print(failpoints.failpoint is failpoints._nothing)\nfailpoints.failpoint('a.b')\n"
+        "print(failpoints.failpoint is failpoints._do_nothing)\nfailpoints.failpoint('a.b')\n"
         "failpoints.failpoint('a.b')\nprint('lived')"
     )
 
