@@ -14,6 +14,7 @@ from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import Dataset
 from recsys.data.schema import PURCHASE_CODE
+from recsys.evaluate.beyond_accuracy import gini_index
 from recsys.pipeline.report_data.product_table import ProductTable
 from recsys.report.content import CatalogueExposure, ExposureShare
 from recsys.types import BoolArray, IntArray
@@ -46,23 +47,14 @@ def measure_exposure(dataset: Dataset, places: pl.DataFrame, product_table: Prod
         listed=int((shown > 0).sum()),
         sellable=int(counts.sum()),
         places=int(shown.sum()),
-        gini=_gini(shown[counts]),
-        gini_sales=_gini(sold[counts]),
+        gini=gini_index(shown[counts]) if shown[counts].any() else None,
+        gini_sales=gini_index(sold[counts]) if sold[counts].any() else None,
         tenths=_tenths(order, available, sold, shown),
         lorenz=_lorenz(shown[counts], sold[counts]),
         brands=_brands(catalogue, available, sold * available, shown),
         prices=_prices(catalogue, available, sold * available, shown),
         most=tuple((product_table.add(row), int(shown[row])) for row in most.tolist() if shown[row]),
     )
-
-
-def _gini(counts: IntArray) -> float | None:
-    """Return the Gini index of counts, 0 = all equal; None if all are 0."""
-    if not counts.sum():
-        return None
-    ordered = np.sort(counts).astype(np.float64)
-    n = len(ordered)
-    return float(2 * (np.arange(1, n + 1) * ordered).sum() / (n * ordered.sum()) - (n + 1) / n)
 
 
 def _lorenz(shown: IntArray, sold: IntArray) -> tuple[tuple[float, float, float], ...]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from recsys.artifacts.file_set import verify_file
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import Dataset
@@ -195,15 +195,14 @@ def _read_verified(folder: Path, name: str) -> pl.DataFrame | None:
     path, manifest = folder / name, folder / "clusters.json"
     if not path.is_file():
         return None
-    held = path.read_bytes()
+    content = path.read_bytes()
     if manifest.is_file():
         try:
-            named = json.loads(manifest.read_text(encoding="utf-8"))["files"].get(name, {}).get("sha256")
+            expected = json.loads(manifest.read_text(encoding="utf-8"))["files"].get(name, {}).get("sha256")
         except (ValueError, KeyError, AttributeError) as error:
             raise ModelFolderError(f"{manifest} is not a manifest: {error}") from error
-        if named != sha256(held).hexdigest():
-            raise ModelFolderError(f"{path} is not the file that was written")
-    return pl.read_parquet(held)
+        verify_file(path, sha256=expected or "", content=content, advice="run 'recsys cluster'")
+    return pl.read_parquet(content)
 
 
 def agreement_columns(catalogue: Catalogue, *, most: int = 4) -> Sequence[str]:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import ModelFolderError
+from recsys.evaluate import metrics
 from recsys.recommend.ranking.linear import LinearRanker
 from recsys.types import BoolArray, FloatArray, IntArray
 
@@ -208,8 +209,8 @@ def ndcg(score: npt.NDArray[np.floating], user: IntArray, bought: BoolArray) -> 
     order = np.lexsort((np.arange(len(user)), -score, user))
     _, first, user_index = np.unique(user[order], return_index=True, return_inverse=True)
     rank = np.arange(len(order)) - first[user_index]
-    hit = bought[order]
-    discount = np.where(rank < _NDCG_CUTOFF, 1 / np.log2(rank + 2), 0)
-    dcg = np.bincount(user_index, discount * hit)
-    ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(_NDCG_CUTOFF) + 2))])
-    return float((dcg / ideal[np.minimum(np.bincount(user_index, hit), _NDCG_CUTOFF).astype(int)]).mean())
+    hit, is_listed = bought[order], rank < _NDCG_CUTOFF
+    hits = np.zeros((len(first), _NDCG_CUTOFF), np.bool_)
+    hits[user_index[is_listed], rank[is_listed]] = hit[is_listed]
+    n_bought = np.bincount(user_index, hit).astype(np.int64)
+    return float(metrics.ndcg(hits, n_bought, _NDCG_CUTOFF).mean())

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from recsys._version import __version__
+from recsys.artifacts.file_set import verify_file
 from recsys.artifacts.model_folder import MANIFEST, write_version
 from recsys.errors import ModelFolderError
 from recsys.recommend.ranking.boosted_trees import BoostedTreesRanker
@@ -68,8 +69,7 @@ def load_ranker(folder: Path) -> LinearRanker | BoostedTreesRanker:
             f"{folder}: not a complete ranker folder ({error}); run 'recsys train ranker'"
         ) from error
     for name, content in files.items():
-        if hashlib.sha256(content).hexdigest() != expected[name]:
-            raise ModelFolderError(f"{folder / name}: altered since it was written; run 'recsys train ranker'")
+        verify_file(folder / name, sha256=expected[name], content=content, advice="run 'recsys train ranker'")
     linear = LinearRanker.from_json(files[_LINEAR_FILE].decode())
     if _TREES_FILE not in files:
         return linear

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from recsys.artifacts import atomic
-from recsys.artifacts.file_set import file_sha256
+from recsys.artifacts.file_set import file_sha256, verify_file
 from recsys.data import schema
 from recsys.data.id_map import IdMap
 from recsys.errors import ModelFolderError
@@ -81,8 +81,9 @@ class ClusterFiles:
         frames = {}
         for name in (_GROUPS, *([_MAP] if _MAP in files else [])):
             path = folder / name
-            if not path.is_file() or file_sha256(path) != files.get(name):
-                raise ModelFolderError(f"{path} is missing or was altered since it was written; run 'recsys cluster'")
+            if not path.is_file():
+                raise ModelFolderError(f"{path}: missing; run 'recsys cluster'")
+            verify_file(path, sha256=files.get(name, ""), advice="run 'recsys cluster'")
             frames[name] = pl.read_parquet(path)
         return ClusterFiles(frames[_GROUPS], frames.get(_MAP), facts)
 
