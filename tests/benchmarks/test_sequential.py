@@ -151,7 +151,7 @@ def test_lines_of_the_real_file(shared_data, tmp_path):
     if not file.is_file():
         pytest.skip(f"no real data: {file} is missing")
     part = tmp_path / file.name  # all products make the closed-form sources slow and prove nothing more
-    part.write_text("".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[:1500]), encoding="utf-8")
+    part.write_text("".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[:300]), encoding="utf-8")
     last, rows = answer(run(part, "--only", "recsys"))
     assert set(rows) == {("recsys", "ndcg@10"), ("recsys", "hr@10")} and last["file"] == "Beauty.txt"
     assert 0 < rows["recsys", "ndcg@10"]["value"] < 0.2
