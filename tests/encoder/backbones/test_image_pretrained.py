@@ -112,6 +112,15 @@ def test_an_architecture_without_weights_learns_as_a_whole_and_draws_no_chance()
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_network_is_trained_in_fp32_on_the_cpu_whatever_the_precision_around_it() -> None:
+    tower = field_of("mobilenet_v3_small").train().tower
+    seen = []
+    tower.backbone.register_forward_hook(lambda *arguments: seen.append(torch.is_autocast_enabled("cpu")))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        feature_map, _ = tower(torch.rand(4, 3, 32, 32))
+    assert seen == [False] and feature_map.dtype == torch.float32
+
+
 @pytest.mark.parametrize("kind", ["siglip", "convnext"])
 @pytest.mark.parametrize("tuning", ["frozen", "adapters", "tuned"])
 def test_what_learns_is_what_was_asked_for(folders: dict[str, Path], kind: str, tuning: str) -> None:
