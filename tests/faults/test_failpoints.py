@@ -5,6 +5,7 @@ In: the names in the source. Out: each of them passed by some scenario, and its 
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -21,10 +22,12 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from _pytest.mark import ParameterSet
 
 from recsys.config import loading as layers
 from recsys.errors import ConfigError
 from recsys.execution import failpoints
+from tests.conftest import make_once
 from tests.faults.invariants import check, no_drafts
 from tests.faults.scenarios import SCENARIOS, Scenario, told, vectors_tidy
 from tests.faults.stub import RECORD, Child, exit_code, taken
@@ -83,28 +86,37 @@ def _place(scenario: Scenario, folder: Path) -> str:
     return f"sqlite:///{folder}/shop.db" if scenario.store else str(folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """For each scenario a folder where the older versions stand."""
-    made = {}
-    for name, scenario in SCENARIOS.items():
-        made[name] = tmp_path_factory.mktemp("template")
-        _prepared(scenario, _place(scenario, made[name]))
-    return made
+    """For each scenario a folder with the older versions; made once for all worker processes, copied by each test."""
+
+    def make(folder: Path) -> None:
+        for name, scenario in SCENARIOS.items():
+            (folder / name).mkdir(parents=True)
+            _prepared(scenario, _place(scenario, folder / name))
+
+    root = make_once(tmp_path_factory, "fault-templates", make)
+    return {name: root / name for name in SCENARIOS}
 
 
-@pytest.fixture(scope="module")
-def passed(templates: dict[str, Path], processes: ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """How often each scenario passes each fail-point."""
-    counts = {}
-    for name, scenario in SCENARIOS.items():
-        folder = tmp_path_factory.mktemp("recorded") / "shop"
-        shutil.copytree(templates[name], folder)
-        child = Child(processes, scenario.what, _place(scenario, folder), scenario.new, armed=RECORD)
-        assert child.ended() == 0, child.said
-        counts[name] = child.said[-1]
-        assert isinstance(counts[name], Counter)
-    return counts
+@pytest.fixture(scope="session")
+def passed(
+    templates: dict[str, Path], processes: ForkServerContext, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Counter[str]]:
+    """How often each scenario passes each fail-point; counted once for all worker processes."""
+
+    def make(folder: Path) -> None:
+        counts = {}
+        for name, scenario in SCENARIOS.items():
+            shutil.copytree(templates[name], folder / name)
+            child = Child(processes, scenario.what, _place(scenario, folder / name), scenario.new, armed=RECORD)
+            assert child.ended() == 0, child.said
+            counts[name] = child.said[-1]
+            assert isinstance(counts[name], Counter)
+        (folder / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
+
+    counts = json.loads((make_once(tmp_path_factory, "fault-counts", make) / "counts.json").read_text("utf-8"))
+    return {name: Counter(points) for name, points in counts.items()}
 
 
 def test_every_fail_point_is_passed(passed: dict[str, Counter[str]]) -> None:
@@ -112,9 +124,20 @@ def test_every_fail_point_is_passed(passed: dict[str, Counter[str]]) -> None:
     assert set().union(*passed.values()) == set(NAMES)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+def _parts(names: Iterable[str], numbers: Mapping[str, int]) -> list[ParameterSet]:
+    """Each scenario in as many parts as named, one otherwise: a part takes every so-many-th fail-point."""
+    return [
+        pytest.param(name, part, numbers.get(name, 1), id=f"{name}-{part + 1}")
+        for name in names
+        for part in range(numbers.get(name, 1))
+    ]
+
+
+@pytest.mark.parametrize(("name", "part", "parts"), _parts(SCENARIOS, {"night": 8, "rollback": 2}))
 def test_every_fault_is_survived(
     name: str,
+    part: int,
+    parts: int,
     templates: dict[str, Path],
     passed: dict[str, Counter[str]],
     processes: ForkServerContext,
@@ -122,10 +145,11 @@ def test_every_fault_is_survived(
     faults_large: bool,
     tally: Tally,
 ) -> None:
-    scenario, dice = SCENARIOS[name], random.Random(name)
-    for point, count in sorted(passed[name].items()):
+    scenario = SCENARIOS[name]
+    for point, count in sorted(passed[name].items())[part::parts]:
         if name == "first night" and not point.startswith("db."):
             continue  # the other nights pass it too
+        dice = random.Random(f"{name} {point}")
         for action in failpoints.ACTIONS:
             for nth in range(1, count + 1) if faults_large else [dice.randint(1, count)]:
                 with tally(f"fail-points, {name}", what=f"{point}={action}@{nth}"):
@@ -135,24 +159,24 @@ def test_every_fault_is_survived(
                     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("name", ["night", "rollback"])
+@pytest.mark.parametrize(("name", "part", "parts"), _parts(["night", "rollback"], {"night": 4}))
 def test_every_fault_is_survived_on_postgresql(
     name: str,
+    part: int,
+    parts: int,
     passed: dict[str, Counter[str]],
     processes: ForkServerContext,
     postgres_server: str,
     faults_large: bool,
     tally: Tally,
 ) -> None:
-    scenario, dice = SCENARIOS[name], random.Random(name)
-    points = sorted(point for point in passed[name] if point.startswith("store."))
+    scenario = SCENARIOS[name]
+    points = [point for point in sorted(passed[name]) if point.startswith("store.")]
     with _databases(postgres_server) as make:
         template = make()
         _prepared(scenario, postgres_server.format(name=template))
-        for point in points:
-            if not (faults_large or FEW.match(point)):
-                continue
-            count = passed[name][point]
+        for point in [point for point in points if faults_large or FEW.match(point)][part::parts]:
+            count, dice = passed[name][point], random.Random(f"{name} {point}")
             for action in failpoints.ACTIONS if faults_large else ["kill"]:
                 for nth in range(1, count + 1) if faults_large else [dice.randint(1, count)]:
                     with tally(f"fail-points, {name}, postgresql", what=f"{point}={action}@{nth}"):
