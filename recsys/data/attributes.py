@@ -1,6 +1,6 @@
-"""Attributes of products and users between their two forms: one JSON text a row, or one column each.
+"""Convert attributes of products and users between one JSON column and one column for each attribute.
 
-In: JSON objects, or further columns of a shop's table. Out: canonical JSON (keys sorted, nothing empty), or columns.
+In: JSON objects, or further columns of a shop's table. Out: canonical JSON (sorted keys, no empty values), or columns.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from recsys.data import schema
 
 LOG = logging.getLogger(__name__)
 MOST: Final = 200
-"""Attributes that become columns at most; the rarest ones are left out, and said so."""
+"""Maximum number of attribute columns; the rarest attributes are dropped with a warning."""
 
 
-def _refuse(name: str) -> NoReturn:
+def _raise_for_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)
+_DECODER: Final = json.JSONDecoder(parse_constant=_raise_for_constant)
 
 
-def _read(cell: str | None) -> dict[str, Any] | None:
-    """The object in a cell, None for no cell.
+def _parse(cell: str | None) -> dict[str, Any] | None:
+    """Parse the JSON object of a cell; None for an empty cell.
 
     Raises:
-        ValueError: it is no JSON object, or holds characters that cannot be stored.
+        ValueError: the cell is no JSON object, or has characters that cannot be stored.
     """
     if cell is None:
         return None
@@ -46,48 +46,48 @@ def _read(cell: str | None) -> dict[str, Any] | None:
     return value
 
 
-def _write(values: Mapping[str, Any]) -> str | None:
-    kept = {str(name): value for name, value in values.items() if not _blank(value)}
-    if not kept:
+def _dump(values: Mapping[str, Any]) -> str | None:
+    present = {str(name): value for name, value in values.items() if not _is_empty(value)}
+    if not present:
         return None
-    out = json.dumps(kept, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
-    out.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
-    return out
+    text = json.dumps(present, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+    text.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
+    return text
 
 
-def _blank(value: object) -> bool:
+def _is_empty(value: object) -> bool:
     return value is None or value == "" or value == [] or (isinstance(value, float) and not math.isfinite(value))
 
 
 def canonicalize(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """JSON text of each row in canonical form, and where a row held something else: (n,) String, (n,) bool."""
-    seen: dict[str, tuple[str | None, bool]] = {}
-    out: list[str | None] = []
-    bad: list[bool] = []
+    """Return canonical JSON of each row, and which rows are no JSON object: (n,) String, (n,) bool."""
+    cache: dict[str, tuple[str | None, bool]] = {}
+    texts: list[str | None] = []
+    is_bad: list[bool] = []
     for cell in parse.text(column).to_list():
         if cell is None:
-            out.append(None)
-            bad.append(False)
+            texts.append(None)
+            is_bad.append(False)
             continue
-        found = seen.get(cell)
-        if found is None:
+        result = cache.get(cell)
+        if result is None:
             try:
-                found = (_write(_read(cell) or {}), False)
+                result = (_dump(_parse(cell) or {}), False)
             except ValueError:
-                found = (None, True)
-            seen[cell] = found
-        out.append(found[0])
-        bad.append(found[1])
-    return pl.Series(column.name, out, dtype=pl.String), pl.Series("bad", bad, dtype=pl.Boolean)
+                result = (None, True)
+            cache[cell] = result
+        texts.append(result[0])
+        is_bad.append(result[1])
+    return pl.Series(column.name, texts, dtype=pl.String), pl.Series("bad", is_bad, dtype=pl.Boolean)
 
 
 def fold(frame: pl.DataFrame, names: Mapping[str, str], *, split: str | None = None) -> pl.Series:
-    """Make one JSON column of several: `names` maps a column of `frame` to its attribute name.
+    """Combine columns into one JSON column.
 
     Args:
         frame: (n, c) rows.
-        names: column to attribute.
-        split: cells of text holding this mark become lists.
+        names: column of `frame` to attribute name.
+        split: separator; text cells that contain it become lists.
     """
     columns = []
     for name in names:
@@ -107,57 +107,57 @@ def fold(frame: pl.DataFrame, names: Mapping[str, str], *, split: str | None = N
                 values[attribute] = [part.strip() for part in value.split(split) if part.strip()]
             else:
                 values[attribute] = value.strip() if isinstance(value, str) else value
-        texts.append(_write(values))
+        texts.append(_dump(values))
     return pl.Series(schema.ATTRIBUTES, texts, dtype=pl.String)
 
 
 def merge(first: pl.Series, second: pl.Series) -> pl.Series:
-    """JSON of both columns; where a name stands in both, `first` holds. What is no JSON in `first` stays as it is."""
-    out: list[str | None] = []
-    for one, two in zip(parse.text(first).to_list(), second.to_list(), strict=True):
-        if one is None or two is None:
-            out.append(two if one is None else one)
+    """Merge two JSON columns; values of `first` win, and cells of `first` that are no JSON are kept."""
+    texts: list[str | None] = []
+    for first_cell, second_cell in zip(parse.text(first).to_list(), second.to_list(), strict=True):
+        if first_cell is None or second_cell is None:
+            texts.append(second_cell if first_cell is None else first_cell)
             continue
         try:
-            out.append(_write({**json.loads(two), **(_read(one) or {})}))
+            texts.append(_dump({**json.loads(second_cell), **(_parse(first_cell) or {})}))
         except ValueError:
-            out.append(one)
-    return pl.Series(schema.ATTRIBUTES, out, dtype=pl.String)
+            texts.append(first_cell)
+    return pl.Series(schema.ATTRIBUTES, texts, dtype=pl.String)
 
 
 def unfold(column: pl.Series) -> pl.DataFrame:
-    """One column `attributes.<name>` for each name in the JSON texts, sorted by name: (n, a).
+    """Expand a JSON column into one column `attributes.<name>` for each name, sorted by name: (n, a).
 
-    A column whose values are all numbers is Float64, every other one text; lists are joined with " | ".
+    A column of numbers is Float64, every other one text; lists are joined with " | ".
     """
     texts = column.cast(pl.String).alias("text").to_frame()
-    different = texts.group_by("text", maintain_order=True).agg(pl.len())  # many products are described alike
-    cells = [_read(cell) for cell in different["text"].to_list()]
+    distinct = texts.group_by("text", maintain_order=True).agg(pl.len())  # many products have equal attributes
+    cells = [_parse(cell) for cell in distinct["text"].to_list()]
     counts: Counter[str] = Counter()
-    for cell, times in zip(cells, different["len"].to_list(), strict=True):
+    for cell, times in zip(cells, distinct["len"].to_list(), strict=True):
         for name in cell or ():
             counts[name] += times
     names = sorted(counts)
     if len(names) > MOST:
         names = sorted(sorted(names, key=lambda name: (-counts[name], name))[:MOST])
         LOG.warning("%d different attributes; only the %d commonest are used", len(counts), MOST)
-    values = [_column(name, [None if cell is None else cell.get(name) for cell in cells]) for name in names]
-    if different.height == column.len():
+    values = [_to_series(name, [None if cell is None else cell.get(name) for cell in cells]) for name in names]
+    if distinct.height == column.len():
         return pl.DataFrame(values)
-    places = texts.join(different.with_row_index("row"), "text", "left", nulls_equal=True, maintain_order="left")
-    return pl.DataFrame([value.gather(places["row"]) for value in values])
+    rows = texts.join(distinct.with_row_index("row"), "text", "left", nulls_equal=True, maintain_order="left")
+    return pl.DataFrame([value.gather(rows["row"]) for value in values])
 
 
-def _column(name: str, values: Sequence[Any]) -> pl.Series:
-    held = [value for value in values if value is not None]
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in held):
+def _to_series(name: str, values: Sequence[Any]) -> pl.Series:
+    present = [value for value in values if value is not None]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
         return pl.Series(schema.ATTRIBUTE_PREFIX + name, values, dtype=pl.Float64, strict=False)
-    return pl.Series(schema.ATTRIBUTE_PREFIX + name, [_shown(value) for value in values], dtype=pl.String)
+    return pl.Series(schema.ATTRIBUTE_PREFIX + name, [_to_text(value) for value in values], dtype=pl.String)
 
 
-def _shown(value: object) -> str | None:
+def _to_text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list):
-        return " | ".join(_shown(part) or "" for part in value)
+        return " | ".join(_to_text(part) or "" for part in value)
     return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -1,6 +1,6 @@
-"""The products as the model sees them: row i is product i everywhere to the right.
+"""Products in the row order of all models and indexes: row i is product i.
 
-In: a frame of accepted products in row order, and their pictures. Out: columns, sellability, content hashes.
+In: a frame of accepted products, and their images. Out: columns, availability, content hashes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from recsys.types import BoolArray, IntArray
 
 @dataclass(frozen=True)
 class Images:
-    """Decoded pictures of a catalogue.
+    """Decoded images of a catalogue.
 
     Attributes:
         pixels: (m, 3, S, S) uint8, usually memory-mapped.
-        rows: (n,) int64, for each product its picture's row in `pixels`, -1 = none.
+        rows: (n,) int64, row of each product's image in `pixels`, -1 = none.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -32,21 +32,21 @@ class Images:
 
     @staticmethod
     def empty(n: int, size: int = 64) -> Images:
-        """Pictures of a catalogue of `n` products that has none."""
+        """Return the images of a catalogue of `n` products without images."""
         return Images(np.zeros((0, 3, size, size), np.uint8), np.full(n, -1, np.int64))
 
     @property
     def present(self) -> BoolArray:
-        """(n,) bool: has the product a picture."""
+        """(n,) bool: whether the product has an image."""
         return self.rows >= 0
 
     def take(self, products: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-        """Pictures of some products: (b, 3, S, S) uint8, zeros where there is none."""
+        """Return images of products: (b, 3, S, S) uint8, zeros for products without one."""
         rows = self.rows[products]
-        out = np.zeros((len(rows), *self.pixels.shape[1:]), np.uint8)
-        held = rows >= 0
-        out[held] = self.pixels[rows[held]]
-        return out
+        pixels = np.zeros((len(rows), *self.pixels.shape[1:]), np.uint8)
+        present = rows >= 0
+        pixels[present] = self.pixels[rows[present]]
+        return pixels
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Catalogue:
     """Products in row order.
 
     Attributes:
-        ids: product ids; row i of everything is product i.
-        frame: canonical product columns, attributes unfolded to `attributes.<name>` columns, and `image_hash`.
-        sellable: (n,) bool, may the product be recommended.
-        pictures: their decoded pictures.
+        ids: product ids in row order.
+        frame: canonical product columns, one column `attributes.<name>` for each attribute, and `image_hash`.
+        sellable: (n,) bool, whether the product may be recommended.
+        images: their decoded images.
     """
 
     ids: IdMap
@@ -70,7 +70,7 @@ class Catalogue:
         if not (n == self.frame.height == len(self.sellable) == len(self.images.rows)):
             raise DataContractError(
                 f"catalogue parts disagree: {n} ids, {self.frame.height} rows, {len(self.sellable)} sellable flags, "
-                f"{len(self.images.rows)} picture rows"
+                f"{len(self.images.rows)} image rows"
             )
         self.sellable.flags.writeable = False
 
@@ -78,11 +78,11 @@ class Catalogue:
         return len(self.ids)
 
     def hashes(self, columns: Sequence[str]) -> npt.NDArray[np.uint64]:
-        """Hash what the named columns hold, product by product, the same on every machine: (n,) uint64."""
+        """Hash the content of the named columns for each product, equal on every machine: (n,) uint64."""
         return content_hashes(self.frame, columns)
 
     def titles(self, rows: npt.NDArray[np.integer]) -> list[str]:
-        """Title of each row, the id where there is none."""
+        """Return the title of each row, the id for products without a title."""
         titles = self.frame[schema.TITLE].gather(rows.tolist()).to_list()
         return [title or name for title, name in zip(titles, self.ids.ids(rows), strict=True)]
 
@@ -90,11 +90,11 @@ class Catalogue:
 def content_hashes(frame: pl.DataFrame, columns: Sequence[str]) -> npt.NDArray[np.uint64]:
     """Hash rows by value with blake2b (polars' own hash changes between versions): (n,) uint64.
 
-    polars puts a row's cells together, so that Python has one call a row to make.
+    polars concatenates the cells of a row, so that Python makes one call for each row.
     """
     from hashlib import blake2b
 
-    if not columns:  # no cell tells one product from another
+    if not columns:  # all products are equal
         return np.full(frame.height, np.frombuffer(blake2b(b"\x1e", digest_size=8).digest(), "<u8")[0], np.uint64)
     cells = [
         (pl.col(name).cast(pl.String) if name in frame.columns else pl.lit(None, pl.String)).fill_null("\x00")

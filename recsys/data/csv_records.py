@@ -1,6 +1,6 @@
-"""Records of a delimited text file, where a broken one costs its first line and nothing more.
+"""Parse a delimited text file so that a broken record loses its first line only.
 
-In: the lines after the header. Out: for each record its line number and fields, or why there are none.
+In: the lines after the header. Out: line number and fields of each record, or the reason why it cannot be read.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from itertools import islice
 from typing import Final
 
 Record = tuple[int, list[str] | None, str | None, str | None]
-"""Line number, fields or None, why there are none, the line itself."""
+"""Line number; fields, or None with the reason and the line itself."""
 
 _CHUNK: Final = 500
 
 
 def encodable(text: str) -> bool:
-    """Can the text be stored as UTF-8: it holds no lone surrogate."""
+    """Return whether the text can be stored as UTF-8, which lone surrogates cannot."""
     if text.isascii():
         return True
     try:
@@ -28,51 +28,51 @@ def encodable(text: str) -> bool:
 
 
 def records(lines: Iterable[str], delimiter: str, *, width: int) -> Iterator[Record]:
-    """Split lines into records of `width` fields; blank lines are none.
+    """Split lines into records of `width` fields; blank lines are skipped.
 
-    A forgotten closing quote, which swallows lines up to the next quote, loses one row and not the rest: after a
-    broken record, reading continues with the line after its first one.
+    A missing closing quote, which would swallow the lines up to the next quote, loses one row only: after a broken
+    record, reading continues with the line after its first one.
 
     Args:
-        lines: with their line ends; the first one is line 2 of the file.
+        lines: lines with their line ends; the first one is line 2 of the file.
         delimiter: one character.
         width: number of fields in the header.
     """
     source = iter(lines)
-    at = 2
+    line_number = 2
     while chunk := list(islice(source, _CHUNK)):
-        plain = _plain(chunk, delimiter, width)
-        if plain is None:
-            at = yield from _careful(chunk, source, at, delimiter=delimiter, width=width)
+        rows = _parse_single_lines(chunk, delimiter, width)
+        if rows is None:
+            line_number = yield from _parse_records(chunk, source, line_number, delimiter=delimiter, width=width)
         else:
-            for fields in plain:
-                yield at, fields, None, None
-                at += 1
+            for fields in rows:
+                yield line_number, fields, None, None
+                line_number += 1
 
 
-def _plain(chunk: list[str], delimiter: str, width: int) -> list[list[str]] | None:
-    """The fields of each line, where each line is one whole record; else None."""
+def _parse_single_lines(chunk: list[str], delimiter: str, width: int) -> list[list[str]] | None:
+    """Return the fields of each line if every line is one complete record, else None."""
     try:
-        found = list(csv.reader(chunk, delimiter=delimiter, strict=True))
+        rows = list(csv.reader(chunk, delimiter=delimiter, strict=True))
     except csv.Error:
         return None
-    whole = len(found) == len(chunk) and all(len(fields) == width for fields in found)
-    return found if whole and encodable("".join(chunk)) else None
+    complete = len(rows) == len(chunk) and all(len(fields) == width for fields in rows)
+    return rows if complete and encodable("".join(chunk)) else None
 
 
-def _careful(
-    chunk: list[str], source: Iterator[str], at: int, *, delimiter: str, width: int
+def _parse_records(
+    chunk: list[str], source: Iterator[str], line_number: int, *, delimiter: str, width: int
 ) -> Generator[Record, None, int]:
-    """Record by record until the chunk is used up; its last may go on in `source`. Returns the next line's number."""
+    """Parse record by record; the last may continue in `source`. Returns the number of the next line."""
     pending = chunk[::-1]  # next line last
-    read: list[str] = []  # lines of the record being read
+    consumed: list[str] = []  # lines of the current record
 
     def feed() -> Iterator[str]:
         while True:
             line = pending.pop() if pending else next(source, None)
             if line is None:
                 return
-            read.append(line)
+            consumed.append(line)
             yield line
 
     while pending:
@@ -84,19 +84,19 @@ def _careful(
                 fields = next(reader)
             except csv.Error as error:
                 reason = f"a quote is not closed or stands in the wrong place ({error})"
-            blank = reason is None and not "".join(read).strip()
+            blank = reason is None and not "".join(consumed).strip()
             if reason is None and not blank and len(fields) != width:
                 reason = f"it has {len(fields)} fields where the first line has {width}"
-            if reason is None and not all(map(encodable, read)):
+            if reason is None and not all(map(encodable, consumed)):
                 reason = "it is not UTF-8"
             if reason is not None:
-                yield at, None, reason, read[0]
-                pending.extend(reversed(read[1:]))
-                read.clear()
-                at += 1
+                yield line_number, None, reason, consumed[0]
+                pending.extend(reversed(consumed[1:]))
+                consumed.clear()
+                line_number += 1
                 break  # this reader is in the middle of a quote
             if not blank:
-                yield at, fields, None, None
-            at += len(read)
-            read.clear()
-    return at
+                yield line_number, fields, None, None
+            line_number += len(consumed)
+            consumed.clear()
+    return line_number

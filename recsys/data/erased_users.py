@@ -1,6 +1,6 @@
-"""Users who asked to be forgotten: known by a hash alone, left out of whatever comes in again.
+"""Erased users, stored as hashes only: their rows are filtered out of every later ingest.
 
-In: hashes, judged rows. Out: the rows of all other users; what was left out is counted as filtered.
+In: hashes, validated rows. Out: the rows of all other users; removed rows are counted as filtered.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from recsys.data import schema
 from recsys.data.validation import ValidationResult
 
 CODE: Final = "forgotten"
-"""Why a row was left out, as `filtered_by` says it."""
+"""Reason in `filtered_by`."""
 
 _PARTS: Final = re.compile(r"[,;|\t\"]")
-"""What stands between the cells of a line that could not be read."""
+"""Separators of cells in a line that could not be parsed."""
 
 
 def user_hash(user_id: str) -> str:
-    """What is kept of a forgotten user: 64 hexadecimal digits."""
+    """Hash a user id for storage after erasure: 64 hexadecimal digits."""
     return sha256(f"recsys user {user_id}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
 class ErasedUsers:
-    """The users who were forgotten.
+    """The erased users.
 
     Attributes:
-        hashes: of their ids.
+        hashes: hashes of their ids.
     """
 
     hashes: frozenset[str] = frozenset()
@@ -43,39 +43,39 @@ class ErasedUsers:
         return user_hash(user_id) in self.hashes
 
     def filter_events(self, checked: ValidationResult) -> ValidationResult:
-        """The same without these users; of their rejected rows only the reason stays."""
+        """Remove the rows of these users; of their rejected rows only the reason is kept."""
         if not self.hashes:
             return checked
         rejected = self.blank_rejected(checked.rejected)
         if schema.USER_ID not in checked.accepted.columns:
             return replace(checked, rejected=rejected)
         ids = checked.accepted[schema.USER_ID]
-        gone = [one for one in ids.unique().to_list() if one in self]
-        if not gone:
+        erased = [user_id for user_id in ids.unique().to_list() if user_id in self]
+        if not erased:
             return replace(checked, rejected=rejected)
-        kept = checked.accepted.filter(~pl.col(schema.USER_ID).is_in(gone))
-        filtered = {**checked.filtered, CODE: checked.accepted.height - kept.height}
-        return replace(checked, accepted=kept, rejected=rejected, filtered=filtered)
+        remaining = checked.accepted.filter(~pl.col(schema.USER_ID).is_in(erased))
+        filtered = {**checked.filtered, CODE: checked.accepted.height - remaining.height}
+        return replace(checked, accepted=remaining, rejected=rejected, filtered=filtered)
 
     def blank_rejected(self, rejected: pl.DataFrame) -> pl.DataFrame:
-        """Rejected rows; those that name one of these users say nothing but why they were rejected."""
+        """Blank the content of rejected rows that name an erased user; the reason is kept."""
         if not self.hashes or not rejected.height:
             return rejected
-        named = [self.is_named_in(text) for text in rejected["row_json"].to_list()]
-        nothing = pl.lit(None, pl.String)
+        names_erased = [self.is_named_in(text) for text in rejected["row_json"].to_list()]
+        null = pl.lit(None, pl.String)
         cells = [
-            pl.when(pl.Series(named)).then(nothing).otherwise(pl.col(name)).alias(name)
+            pl.when(pl.Series(names_erased)).then(null).otherwise(pl.col(name)).alias(name)
             for name in ("value_excerpt", "row_json")
         ]
-        return rejected.with_columns(cells) if any(named) else rejected
+        return rejected.with_columns(cells) if any(names_erased) else rejected
 
     def is_named_in(self, row_json: str | None) -> bool:
-        """Whether a rejected row names one of these users, in whatever column."""
-        return row_json is not None and any(text in self for text in _texts(row_json))
+        """Return whether a rejected row contains the id of an erased user in any column."""
+        return row_json is not None and any(text in self for text in _candidate_ids(row_json))
 
 
-def _texts(row_json: str) -> Iterable[str]:
-    """Everything in a rejected row that could be an id."""
+def _candidate_ids(row_json: str) -> Iterable[str]:
+    """Yield every text of a rejected row that may be an id."""
     try:
         cells = json.loads(row_json)
     except ValueError:

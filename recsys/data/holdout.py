@@ -1,6 +1,6 @@
-"""Cases: what some users did before a moment, and what they bought then; to fit the blend on and to judge lists by.
+"""Split interactions at a time into training events and holdout cases, for the ranker and for evaluation.
 
-In: Interactions and a moment. Out: what was before it, and `HoldoutCases`.
+In: interactions and a cutoff. Out: the events before it, and `HoldoutCases`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from recsys.types import IntArray
 
 @dataclass(frozen=True)
 class HoldoutCases:
-    """b users to judge lists for.
+    """Users with their history before the cutoff and their purchases after it; b users.
 
     Attributes:
-        histories: (b, t) what is known of each user, newest last.
-        targets: b arrays, the distinct product rows each user bought afterwards, at least one.
-        now: UTC seconds, the moment the lists are for.
+        histories: (b, t) events before the cutoff, newest last.
+        targets: b arrays, the distinct product rows each user bought after it, at least one.
+        now: UTC seconds, the time the recommendations are made for.
     """
 
     histories: Histories
@@ -39,31 +39,31 @@ class HoldoutCases:
         return len(self.targets)
 
     def take(self, rows: npt.NDArray[np.integer]) -> HoldoutCases:
-        """The cases at some positions."""
+        """Return the cases at the given positions."""
         return HoldoutCases(
             take_histories(self.histories, rows), tuple(self.targets[row] for row in rows.tolist()), self.now
         )
 
 
 def take_histories(histories: Histories, rows: npt.NDArray[np.integer]) -> Histories:
-    """The histories at some positions."""
+    """Return the histories at the given positions."""
     return Histories(histories.users[rows], histories.items[rows], histories.times[rows], histories.event_types[rows])
 
 
 def time_split(
     interactions: Interactions, cut: int, *, last: int = 200, max_users: int | None = None, seed: int = 0
 ) -> tuple[Interactions, HoldoutCases]:
-    """Learn from what was before `cut` (UTC seconds); the purchases from then on are the targets.
+    """Split at `cut` (UTC seconds): events before it are for training, purchases from it on are targets.
 
     Args:
         interactions: all events.
         cut: the first second of the test.
         last: length t of the histories.
-        max_users: test users at most, drawn by `seed`.
-        seed: for the draw.
+        max_users: maximum number of test users, a random sample.
+        seed: seed of the sample.
 
     Raises:
-        UsageError: there is no purchase from `cut` on, or nothing was before it.
+        UsageError: there is no purchase from `cut` on, or no event before it.
     """
     before, after = interactions.split(cut)
     bought = after.where(after.event_type == PURCHASE_CODE)
@@ -74,28 +74,28 @@ def time_split(
     if max_users is not None and len(users) > max_users:
         users = np.sort(np.random.default_rng(seed).choice(users, max_users, replace=False))
     targets = tuple(np.unique(bought.item[bought.starts[user] : bought.starts[user + 1]]) for user in users)
-    return before, HoldoutCases(before.histories(users, _longest(before, users, last)), targets, cut)
+    return before, HoldoutCases(before.histories(users, _max_history_length(before, users, last)), targets, cut)
 
 
 def cutoff_for_fraction(interactions: Interactions, fraction: float) -> int:
-    """The moment (UTC seconds) from which on about `fraction` of the events lie, whole days where there are several.
+    """Return the time (UTC seconds) after which about `fraction` of the events lie, at midnight if possible.
 
     Raises:
-        UsageError: all events share one moment, so there is no earlier and later.
+        UsageError: all events have the same time.
     """
     times = np.sort(interactions.time)
     if not len(times) or times[0] == times[-1]:
         raise UsageError("all events share one moment; there is nothing earlier to learn from")
     cut = int(times[int(len(times) * (1 - fraction))])
     day = cut - cut % DAY
-    whole = [moment for moment in (day, day + DAY) if times[0] < moment <= times[-1]]
-    if whole:
-        share = [abs(float((times >= moment).mean()) - fraction) for moment in whole]
-        return whole[int(np.argmin(share))]
+    midnights = [midnight for midnight in (day, day + DAY) if times[0] < midnight <= times[-1]]
+    if midnights:
+        deviations = [abs(float((times >= midnight).mean()) - fraction) for midnight in midnights]
+        return midnights[int(np.argmin(deviations))]
     return max(cut, int(times[0]) + 1)
 
 
-def _longest(interactions: Interactions, users: Sequence[int] | npt.NDArray[np.integer], last: int) -> int:
-    """The longest of the users' histories, `last` at most and 1 at least."""
+def _max_history_length(interactions: Interactions, users: Sequence[int] | npt.NDArray[np.integer], last: int) -> int:
+    """Return the length of the longest history, at most `last` and at least 1."""
     lengths = interactions.starts[np.asarray(users) + 1] - interactions.starts[np.asarray(users)]
     return int(min(last, max(1, lengths.max())))

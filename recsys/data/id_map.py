@@ -1,6 +1,6 @@
-"""Text ids to rows and back: the only place where an id changes form.
+"""Map between text ids and rows; no other module converts ids.
 
-In: the shop's text ids, compared byte by byte. Out: rows 0..n-1 (int64, -1 = unknown) and the texts again.
+In: the shop's text ids, compared byte by byte. Out: rows 0..n-1 (int64, -1 = unknown), or the ids of rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class IdMap:
     """Append-only map between text ids and rows 0..n-1.
 
     Raises:
-        DataContractError: an id stands twice.
+        DataContractError: an id occurs twice.
     """
 
     def __init__(self, ids: Iterable[str]) -> None:
@@ -27,8 +27,8 @@ class IdMap:
         self._rows = {text: row for row, text in enumerate(self._texts)}
         if len(self._rows) != len(self._texts):
             seen: set[str] = set()
-            twice = next(text for text in self._texts if text in seen or seen.add(text))  # type: ignore[func-returns-value]
-            raise DataContractError(f"id {twice!r} stands twice; ids must be unique")
+            duplicate = next(text for text in self._texts if text in seen or seen.add(text))  # type: ignore[func-returns-value]
+            raise DataContractError(f"id {duplicate!r} stands twice; ids must be unique")
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -38,13 +38,13 @@ class IdMap:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """All ids; position is the row."""
+        """All ids in row order."""
         return self._texts
 
     def rows(self, ids: Iterable[str]) -> IntArray:
         """Return the row of each id, -1 where unknown: (m,) int64."""
-        find = self._rows.get
-        return np.fromiter((find(text, -1) for text in ids), dtype=np.int64)
+        get = self._rows.get
+        return np.fromiter((get(text, -1) for text in ids), dtype=np.int64)
 
     def ids(self, rows: Sequence[int] | npt.NDArray[np.integer]) -> list[str]:
         """Return the text of each row (all rows must be known)."""
@@ -55,7 +55,7 @@ class IdMap:
         return difflib.get_close_matches(text, self._texts, n=count, cutoff=0.5)
 
     def unknown(self, what: str, text: str) -> NotFoundError:
-        """The error to raise for an id that is not here; it names those that look like it."""
-        near = self.closest(text)
-        hint = f"the nearest ids are {', '.join(repr(name) for name in near)}" if near else "no id looks like it"
+        """Return the error for an unknown id, with the most similar known ids."""
+        similar = self.closest(text)
+        hint = f"the nearest ids are {', '.join(repr(name) for name in similar)}" if similar else "no id looks like it"
         return NotFoundError(f"unknown {what} '{text}'; {hint}")

@@ -1,6 +1,6 @@
-"""A folder or a zip of picture files, listed once and read by name, so that no name can lead out of it.
+"""Folders and zips of image files, listed once and read by name, so that no name can lead outside.
 
-In: a path. Out: names that were found, and their bytes.
+In: a path. Out: the paths of names, and the bytes of files.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp"})
 _REMOTE: Final = ("http://", "https://", "ftp://", "//", "data:", "s3://", "gs://")
 
 
-class _Shelf(Protocol):
-    """What folder and zip have in common."""
+class _FileSource(Protocol):
+    """A folder or a zip."""
 
     @property
     def names(self) -> list[str]:
-        """Paths inside, with `/`."""
+        """Relative paths, with `/`."""
         ...
 
     def read(self, name: str, limit: int) -> bytes:
-        """At most limit + 1 bytes of a file."""
+        """Read at most limit + 1 bytes of a file."""
         ...
 
     def close(self) -> None:
-        """Let go of open files."""
+        """Close open files."""
         ...
 
 
@@ -41,7 +41,7 @@ class _Refusing(Protocol):
 
 
 class _Folder:
-    """Files below a folder. Links that lead out of it and things that are no files are listed as refused."""
+    """Files below a folder; links that lead outside and special files are listed as refused."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
@@ -52,20 +52,20 @@ class _Folder:
             for file in sorted(files):
                 path = Path(folder, file)
                 name = path.relative_to(self._root).as_posix()
-                code = self._judge(path)
+                code = self._refusal_code(path)
                 if code:
                     self.refused[name] = code
                 else:
                     self.names.append(name)
 
-    def _judge(self, path: Path) -> str | None:
+    def _refusal_code(self, path: Path) -> str | None:
         try:
             mode = path.lstat().st_mode
             if stat.S_ISLNK(mode):
                 if not path.resolve().is_relative_to(self._root):
                     return "image_outside_folder"
                 mode = path.stat().st_mode
-        except (OSError, RuntimeError):  # a link to nowhere or to itself
+        except (OSError, RuntimeError):  # a broken or circular link
             return "image_not_a_file"
         return None if stat.S_ISREG(mode) else "image_not_a_file"
 
@@ -87,12 +87,12 @@ class _Zip:
         try:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError) as error:
-            raise UsageError(f"{path} is not a readable zip ({error}); give a folder or a zip of pictures") from error
-        self.names = [each.filename for each in self._zip.infolist() if not each.is_dir()]
+            raise UsageError(f"{path} is not a readable zip ({error}); give a folder or a zip of images") from error
+        self.names = [member.filename for member in self._zip.infolist() if not member.is_dir()]
 
     def read(self, name: str, limit: int) -> bytes:
         try:
-            with self._zip.open(name) as file:  # never more than the limit, whatever size the zip claims
+            with self._zip.open(name) as file:  # at most the limit, whatever size the header claims
                 return file.read(limit + 1)
         except EOFError as error:
             raise ImageError("image_truncated") from error
@@ -104,32 +104,32 @@ class _Zip:
 
 
 class ImageArchive:
-    """Pictures by name: the path inside, or the file name alone where it is the only one of its kind.
+    """Image files by relative path, or by file name alone where it is unique.
 
     Args:
         path: a folder or a .zip.
 
     Raises:
-        UsageError: there is no such path, or it is neither.
+        UsageError: the path does not exist, or is neither of them.
     """
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
-            raise UsageError(f"no such folder or zip of pictures: {path}")
+            raise UsageError(f"no such folder or zip of images: {path}")
         self.path = path
-        self._shelf: _Shelf = _Folder(path) if path.is_dir() else _Zip(path)
-        self._refused = self._shelf.refused if isinstance(self._shelf, _Refusing) else {}
-        self._whole = set(self._shelf.names)
-        self._short: dict[str, str | None] = {}
-        for name in (*self._shelf.names, *self._refused):
-            short = PurePosixPath(name).name
-            self._short[short] = None if short in self._short else name
+        self._source: _FileSource = _Folder(path) if path.is_dir() else _Zip(path)
+        self._refused = self._source.refused if isinstance(self._source, _Refusing) else {}
+        self._paths = set(self._source.names)
+        self._by_file_name: dict[str, str | None] = {}
+        for name in (*self._source.names, *self._refused):
+            file_name = PurePosixPath(name).name
+            self._by_file_name[file_name] = None if file_name in self._by_file_name else name
 
     def find(self, name: str) -> str:
-        """Return the path inside of a name.
+        """Return the relative path for a name.
 
         Raises:
-            PictureError: image_missing, image_outside_folder, image_remote, image_not_a_file.
+            ImageError: image_missing, image_outside_folder, image_remote, image_not_a_file.
         """
         lowered = name.strip().lower()
         if lowered.startswith(_REMOTE):
@@ -137,32 +137,34 @@ class ImageArchive:
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or lowered[1:2] == ":" or "\x00" in name:
             raise ImageError("image_outside_folder")
-        if name in self._whole:
+        if name in self._paths:
             return name
-        found = str(path) if str(path) in self._whole or str(path) in self._refused else self._short.get(path.name)
-        if found is None:
+        match = (
+            str(path) if str(path) in self._paths or str(path) in self._refused else self._by_file_name.get(path.name)
+        )
+        if match is None:
             raise ImageError("image_missing")
-        if found in self._refused:
-            raise ImageError(self._refused[found])
-        return found
+        if match in self._refused:
+            raise ImageError(self._refused[match])
+        return match
 
     def stems(self) -> dict[str, str]:
-        """Picture files by name without suffix (`0108` to `01/0108.jpg`); of equals the first counts."""
-        out: dict[str, str] = {}
-        for name in self._shelf.names:
+        """Return image files by name without suffix (`0108` to `01/0108.jpg`); of equal names the first."""
+        stems: dict[str, str] = {}
+        for name in self._source.names:
             path = PurePosixPath(name)
             if path.suffix.lower() in SUFFIXES:
-                out.setdefault(path.stem, name)
-        return out
+                stems.setdefault(path.stem, name)
+        return stems
 
     def read(self, name: str, limit: int) -> bytes:
-        """Bytes of a picture that `find` found, at most `limit` + 1.
+        """Read the file of a path that `find` returned, at most `limit` + 1 bytes.
 
         Raises:
-            PictureError: it cannot be read.
+            ImageError: the file cannot be read.
         """
-        return self._shelf.read(name, limit)
+        return self._source.read(name, limit)
 
     def close(self) -> None:
-        """Let go of open files."""
-        self._shelf.close()
+        """Close open files."""
+        self._source.close()

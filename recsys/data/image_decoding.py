@@ -1,6 +1,6 @@
-"""The bytes of a picture file to a small square of pixels, refusing what is dangerous before it is unpacked.
+"""Decode image files to small squares of pixels; dangerous files are rejected before they are decompressed.
 
-In: bytes of a JPEG, PNG, GIF or WebP, told by content. Out: (3, S, S) uint8, or PictureError with a code.
+In: bytes of a JPEG, PNG, GIF or WebP, recognised by content. Out: (3, S, S) uint8, or ImageError with a code.
 """
 
 from __future__ import annotations
@@ -17,53 +17,53 @@ from recsys.config import ImageSettings
 from recsys.errors import RecsysError
 
 _MEGA: Final = 1_000_000
-_SPARE: Final = 4 / 3
-"""A JPEG is unpacked at the smallest of its own scales (1, 1/2, 1/4, 1/8) that leaves so much to shrink."""
+_OVERSIZE: Final = 4 / 3
+"""A JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) that is at least this factor too large."""
 # markers of a JPEG frame header: SOF0 to SOF15 without DHT, JPG, DAC
-_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_BARE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+_FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MARKERS_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 class ImageError(RecsysError):
-    """A picture that cannot be used; `code` is its reason in `rejected_rows`."""
+    """An unusable image; `code` is the reason in `rejected_rows`."""
 
     def __init__(self, code: str) -> None:
-        super().__init__(f"picture refused ({code})")
+        super().__init__(f"image rejected ({code})")
         self.code = code
 
 
 def decode_image(data: bytes, settings: ImageSettings) -> npt.NDArray[np.uint8]:
-    """Decode a picture: first frame, upright by EXIF, on white, shrunk to fit, padded to a square.
+    """Decode an image: first frame, EXIF orientation, on white, resized to fit, padded to a square.
 
-    Padding takes the median colour of the picture's border, so that a white background stays one.
+    The padding has the median colour of the border, so that a white background stays white.
 
     Returns:
         (3, S, S) uint8, S = settings.size.
 
     Raises:
-        PictureError: it is none, is damaged, or is larger than the settings allow.
+        ImageError: the file is no image, is damaged, or is larger than the settings allow.
     """
     if len(data) > settings.max_megabytes * _MEGA:
         raise ImageError("image_too_large")
     if not data:
         raise ImageError("image_empty")
-    name = _format(data)
-    _bounded(*_size(data, name), settings)
+    name = _detect_format(data)
+    _check_limits(*_read_size(data, name), settings)
     try:
         with Image.open(BytesIO(data), formats=[name]) as image:
-            _bounded(*image.size, settings)  # the decoder's own idea of the size
+            _check_limits(*image.size, settings)  # the size that the decoder reads
             if name == "JPEG":
-                _scaled(image, settings.size)
+                _set_decoding_scale(image, settings.size)
             image.load()
-            return _square(_rgb(ImageOps.exif_transpose(image)), settings.size)
+            return _pad_to_square(_to_rgb(ImageOps.exif_transpose(image)), settings.size)
     except ImageError:
         raise
     except Exception as error:  # decoders raise anything on damaged input
-        cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
-        raise ImageError("image_truncated" if cut else "image_broken") from error
+        is_truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
+        raise ImageError("image_truncated" if is_truncated else "image_broken") from error
 
 
-def _format(data: bytes) -> str:
+def _detect_format(data: bytes) -> str:
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -75,11 +75,11 @@ def _format(data: bytes) -> str:
     raise ImageError("image_not_a_picture")
 
 
-def _size(data: bytes, name: str) -> tuple[int, int]:
-    """Width and height from the header, without a decoder.
+def _read_size(data: bytes, name: str) -> tuple[int, int]:
+    """Read width and height from the header, without a decoder.
 
     Raises:
-        PictureError: the header ends too early.
+        ImageError: the header is truncated.
     """
     try:
         if name == "PNG":
@@ -105,26 +105,26 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    at = 2
+    offset = 2
     while True:
-        if data[at] != 0xFF:
+        if data[offset] != 0xFF:
             raise ImageError("image_broken")
-        marker = data[at + 1]
-        if marker == 0xFF:  # filling
-            at += 1
-        elif marker in _FRAMES:
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+        marker = data[offset + 1]
+        if marker == 0xFF:  # padding
+            offset += 1
+        elif marker in _FRAME_MARKERS:
+            height, width = struct.unpack(">HH", data[offset + 5 : offset + 9])
             return width, height
-        elif marker in _BARE:
-            at += 2
+        elif marker in _MARKERS_WITHOUT_LENGTH:
+            offset += 2
         elif marker == 0xD9:
             raise ImageError("image_truncated")
         else:
-            (length,) = struct.unpack(">H", data[at + 2 : at + 4])
-            at += 2 + length
+            (length,) = struct.unpack(">H", data[offset + 2 : offset + 4])
+            offset += 2 + length
 
 
-def _bounded(width: int, height: int, settings: ImageSettings) -> None:
+def _check_limits(width: int, height: int, settings: ImageSettings) -> None:
     if not width or not height:
         raise ImageError("image_broken")
     if width * height > settings.max_megapixels * _MEGA:
@@ -133,7 +133,7 @@ def _bounded(width: int, height: int, settings: ImageSettings) -> None:
         raise ImageError("image_too_long")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits a pixel: keep the upper eight
@@ -146,17 +146,17 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _scaled(image: Image.Image, size: int) -> None:
-    """Have a JPEG unpacked at a part of its size: 600 pixels to 300 where 224 are wanted takes half the time.
+def _set_decoding_scale(image: Image.Image, size: int) -> None:
+    """Decode a JPEG at a fraction of its size: from 600 to 300 pixels for a target of 224 takes half the time.
 
-    What is left to the filter keeps the pictures apart by less than another filter would.
+    The effect on the pixels is smaller than that of another resampling filter.
     """
-    scale = _SPARE * size / max(image.size)
+    scale = _OVERSIZE * size / max(image.size)
     width, height = (max(1, int(side * scale)) for side in image.size)
     image.draft("RGB", (width, height))
 
 
-def _square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+def _pad_to_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
@@ -164,8 +164,8 @@ def _square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
         return np.ascontiguousarray(small.transpose(2, 0, 1))
     edges = (small[:, 0], small[:, -1]) if width < height else (small[0], small[-1])
     border = np.sort(np.concatenate(edges), axis=0)[len(edges[0])]  # the median, upper one of two
-    out = np.empty((3, size, size), np.uint8)
-    out[:] = border[:, None, None]
+    pixels = np.empty((3, size, size), np.uint8)
+    pixels[:] = border[:, None, None]
     top, left = (size - height) // 2, (size - width) // 2
-    out[:, top : top + height, left : left + width] = small.transpose(2, 0, 1)
-    return out
+    pixels[:, top : top + height, left : left + width] = small.transpose(2, 0, 1)
+    return pixels

@@ -1,6 +1,6 @@
-"""The decoded pictures of all products, in one memory-mapped file that survives a crash at any moment.
+"""Cache of decoded product images in one memory-mapped file; a crash at any time leaves it consistent.
 
-In: albums (folders, zips), and the name of each product's picture. Out: `Images` for a catalogue, hashes, problems.
+In: folders and zips of images, and the image name of each product. Out: `Images` for a catalogue, hashes, problems.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SCHEMA: Final = {"product_id": pl.String, "row": pl.Int64, "sha256": pl.String,
 
 @dataclass(frozen=True)
 class _Entry:
-    """What is known of a product's picture: its row in the pixel file (-1 = unusable, then `code` says why)."""
+    """Index entry of the image of a product: its row in the pixel file, -1 = unusable for the reason `code`."""
 
     row: int
     sha: str
@@ -47,13 +47,13 @@ class _Entry:
 
 @dataclass(frozen=True)
 class AddResult:
-    """What `ImageStore.add` did.
+    """Result of `ImageStore.add`.
 
     Attributes:
-        problems: rejected rows of pictures that cannot be used (schema.REJECTED_COLUMNS, table_name `images`).
-        used: product id to file name of the pictures that are in the store now.
-        decoded: pictures decoded in this call.
-        unchanged: pictures whose bytes were known already.
+        problems: rejected rows of unusable images (schema.REJECTED_COLUMNS, table_name `images`).
+        used: product id to file name of the images that are in the store now.
+        decoded: number of images decoded in this call.
+        unchanged: number of images with the same bytes as before.
     """
 
     problems: pl.DataFrame
@@ -63,17 +63,17 @@ class AddResult:
 
 
 class ImageStore:
-    """Pictures of one size in a folder: `pixels.u8`, raw (m, 3, S, S) bytes that only grow, and `index.parquet`.
+    """Images of one size in a folder: `pixels.u8`, raw (m, 3, S, S) bytes that only grow, and `index.parquet`.
 
-    The index is replaced in one rename after the pixels are on disk: rows it does not name do not exist, and are
-    overwritten by the next call. One process may add at a time (the store's lease sees to that); many may read.
+    The index is replaced by one rename after the pixels are on disk; rows that it does not name are overwritten by the
+    next call. One process may add at a time (the lease of the store guarantees it); many may read.
 
     Args:
-        folder: is made when something is added.
+        folder: created when an image is added.
         settings: size and limits.
 
     Raises:
-        ConfigError: the folder holds pictures of another size.
+        ConfigError: the folder has images of another size.
     """
 
     def __init__(self, folder: Path, settings: ImageSettings) -> None:
@@ -83,27 +83,27 @@ class ImageStore:
         self._count = 0
         index = folder / _INDEX
         if index.exists():
-            self._read(index)
+            self._load_index(index)
 
-    def _read(self, index: Path) -> None:
+    def _load_index(self, index: Path) -> None:
         size = pl.read_parquet_metadata(index).get("size")
         if size != str(self.settings.size):
             raise ConfigError(
-                f"the pictures in {self.folder} were decoded at {size} pixels, but [images] size = "
-                f"{self.settings.size}; set it back, or delete the folder and ingest the pictures again"
+                f"the images in {self.folder} were decoded at {size} pixels, but [images] size = "
+                f"{self.settings.size}; set it back, or delete the folder and ingest the images again"
             )
         self._index = pl.read_parquet(index).select(list(_SCHEMA))
         self._count = int(self._index.select(pl.col("row").max() + 1).fill_null(0).item())
         pixels = self.folder / _PIXELS
-        held = pixels.stat().st_size if pixels.exists() else 0
-        if held < self._count * int(np.prod(self._shape)):
+        size_bytes = pixels.stat().st_size if pixels.exists() else 0
+        if size_bytes < self._count * int(np.prod(self._shape)):
             raise ModelFolderError(
-                f"{pixels} is shorter than its index says; delete {self.folder} and ingest the pictures again"
+                f"{pixels} is shorter than its index says; delete {self.folder} and ingest the images again"
             )
 
     @cached_property
     def _entries(self) -> dict[str, _Entry]:
-        """The index by product id; made where single products are asked for."""
+        """The index by product id, built on first use."""
         return {product: _Entry(row, sha, code) for product, row, sha, code in self._index.iter_rows()}
 
     def __len__(self) -> int:
@@ -113,19 +113,19 @@ class ImageStore:
         return product_id in self._entries and self._entries[str(product_id)].row >= 0
 
     def hash_of(self, product_id: str) -> str | None:
-        """SHA-256 of the picture's file, None where there is no usable picture."""
+        """Return the SHA-256 of the image file, None without a usable image."""
         entry = self._entries.get(product_id)
         return entry.sha if entry and entry.row >= 0 else None
 
     def hashes(self, ids: pl.Series) -> pl.Series:
-        """As `hash_of`, for many products: (n,) String."""
-        return _looked_up(ids, self._index.filter(pl.col("row") >= 0))["sha256"]
+        """Return `hash_of` for many products: (n,) String."""
+        return _look_up(ids, self._index.filter(pl.col("row") >= 0))["sha256"]
 
     def pictures(self, ids: IdMap) -> Images:
-        """The pictures of a catalogue, memory-mapped."""
+        """Return the images of a catalogue, memory-mapped."""
         if not self._count:
             return Images.empty(len(ids), self.settings.size)
-        rows = _looked_up(pl.Series(ids.texts, dtype=pl.String), self._index)["row"].fill_null(-1).to_numpy()
+        rows = _look_up(pl.Series(ids.texts, dtype=pl.String), self._index)["row"].fill_null(-1).to_numpy()
         pixels = np.memmap(self.folder / _PIXELS, np.uint8, mode="r", shape=(self._count, *self._shape))
         return Images(pixels, rows)
 
@@ -137,105 +137,104 @@ class ImageStore:
         also: Collection[str] = (),
         source_name: str | None = None,
     ) -> AddResult:
-        """Decode the pictures of products into the store, in parallel; unchanged files are not decoded again.
+        """Decode images of products into the store, in parallel; unchanged files are not decoded again.
 
         Args:
-            sources: folders or zips; the first that has a name gives it.
-            names: product id to file name; one that is nowhere is a problem, unless the store has a picture already.
-            also: products whose picture is a file named like their id, where there is one.
-            source_name: how problems name their source; default the first path.
+            sources: folders or zips; the first one that has a file name is used.
+            names: product id to file name; a missing file is a problem, unless the store has an image of the product.
+            also: products whose image is the file named like their id, if there is one.
+            source_name: name of the source in problems; the first path by default.
 
         Raises:
-            UsageError: a source is no folder and no zip.
+            UsageError: a source is neither a folder nor a zip.
         """
         paths = [sources] if isinstance(sources, Path) else list(sources)
         problems: list[tuple[str, str, str]] = []
         used: dict[str, str] = {}
-        fresh: dict[str, _Entry] = {}
+        new_entries: dict[str, _Entry] = {}
         unchanged = 0
         with ExitStack() as stack:
-            albums = [ImageArchive(path) for path in paths]
-            for album in albums:
-                stack.callback(album.close)
-            found = self._found(albums, names, also, problems)
+            archives = [ImageArchive(path) for path in paths]
+            for archive in archives:
+                stack.callback(archive.close)
+            files = self._locate_files(archives, names, also, problems)
             pool = stack.enter_context(ThreadPoolExecutor(min(8, os.cpu_count() or 1)))
             pixels: _Appender | None = None
-            for product, name, entry, picture in self._decoded(found, pool):
-                if picture is not None:
+            for product, name, entry, image in self._decode_files(files, pool):
+                if image is not None:
                     if pixels is None:
                         pixels = stack.enter_context(_Appender(self.folder, self._count, int(np.prod(self._shape))))
-                    entry = _Entry(pixels.append(picture), entry.sha, None)
+                    entry = _Entry(pixels.append(image), entry.sha, None)
                 unchanged += self._entries.get(product) == entry
-                fresh[product] = entry
+                new_entries[product] = entry
                 if entry.code is None:
                     used[product] = name
                 else:
                     problems.append((product, name, entry.code))
             if pixels is not None:
                 pixels.flush()
-        decoded = sum(entry.row >= 0 and self._entries.get(product) != entry for product, entry in fresh.items())
-        if any(self._entries.get(product) != entry for product, entry in fresh.items()):
-            self._entries.update(fresh)
+        decoded = sum(entry.row >= 0 and self._entries.get(product) != entry for product, entry in new_entries.items())
+        if any(self._entries.get(product) != entry for product, entry in new_entries.items()):
+            self._entries.update(new_entries)
             self._count += decoded
-            self._write()
+            self._write_index()
         source = source_name or (str(paths[0]) if paths else "images")
         return AddResult(rejects.rejected_images(sorted(problems), source=source), used, decoded, unchanged)
 
-    def _found(
+    def _locate_files(
         self,
-        albums: Sequence[ImageArchive],
+        archives: Sequence[ImageArchive],
         names: Mapping[str, str],
         also: Collection[str],
         problems: list[tuple[str, str, str]],
     ) -> Iterator[tuple[str, str, ImageArchive, str]]:
-        """Product, name, album and path inside, album by album in a fixed order."""
+        """Yield product, name, archive and path inside, in a fixed order."""
         for product, name in sorted(names.items()):
             code = "image_missing"
-            for album in albums:
+            for archive in archives:
                 try:
-                    inside = album.find(name)
+                    inside = archive.find(name)
                 except ImageError as error:
                     code = error.code if code == "image_missing" else code
                     continue
                 code = ""
-                yield product, name, album, inside
+                yield product, name, archive, inside
                 break
             if code and (code != "image_missing" or product not in self):
                 problems.append((product, name, code))
-        done = set(names)
-        wanted = set(also) - done
-        for album in albums:
-            for stem, inside in sorted(album.stems().items()):
-                if stem in wanted:
-                    wanted.discard(stem)
-                    yield stem, inside, album, inside
+        remaining = set(also) - set(names)
+        for archive in archives:
+            for stem, inside in sorted(archive.stems().items()):
+                if stem in remaining:
+                    remaining.discard(stem)
+                    yield stem, inside, archive, inside
 
-    def _decoded(
-        self, found: Iterator[tuple[str, str, ImageArchive, str]], pool: ThreadPoolExecutor
+    def _decode_files(
+        self, files: Iterator[tuple[str, str, ImageArchive, str]], pool: ThreadPoolExecutor
     ) -> Iterator[tuple[str, str, _Entry, npt.NDArray[np.uint8] | None]]:
-        """Decode in windows of bounded memory; order is kept."""
+        """Decode in windows of bounded memory, in the given order."""
         limit = int(self.settings.max_megabytes * 1_000_000)
         window: list[tuple[str, str, _Entry, bytes | None]] = []
-        held = 0
-        for product, name, album, inside in found:
+        window_bytes = 0
+        for product, name, archive, inside in files:
             try:
-                data = album.read(inside, limit)
+                data = archive.read(inside, limit)
             except ImageError as error:
                 window.append((product, name, _Entry(-1, "", error.code), None))
                 continue
             sha = sha256(data).hexdigest()
-            known = self._entries.get(product)
-            if known is not None and known.sha == sha:
-                window.append((product, name, known, None))
+            previous = self._entries.get(product)
+            if previous is not None and previous.sha == sha:
+                window.append((product, name, previous, None))
             else:
                 window.append((product, name, _Entry(-1, sha, None), data))
-                held += len(data)
-            if len(window) >= _WINDOW or held > _WINDOW_BYTES:
-                yield from pool.map(self._one, window)
-                window, held = [], 0
-        yield from pool.map(self._one, window)
+                window_bytes += len(data)
+            if len(window) >= _WINDOW or window_bytes > _WINDOW_BYTES:
+                yield from pool.map(self._decode_one, window)
+                window, window_bytes = [], 0
+        yield from pool.map(self._decode_one, window)
 
-    def _one(
+    def _decode_one(
         self, task: tuple[str, str, _Entry, bytes | None]
     ) -> tuple[str, str, _Entry, npt.NDArray[np.uint8] | None]:
         product, name, entry, data = task
@@ -246,35 +245,35 @@ class ImageStore:
         except ImageError as error:
             return product, name, _Entry(-1, entry.sha, error.code), None
 
-    def _write(self) -> None:
-        """Replace the index: written beside, brought to disk, renamed."""
+    def _write_index(self) -> None:
+        """Replace the index: write a new file, sync it to disk, rename it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         rows = [(product, entry.row, entry.sha, entry.code) for product, entry in sorted(self._entries.items())]
         self._index = frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
-        beside = self.folder / (_INDEX + ".new")
-        with beside.open("wb") as file:
+        draft = self.folder / (_INDEX + ".new")
+        with draft.open("wb") as file:
             frame.write_parquet(file, metadata={"size": str(self.settings.size)})
-        durable.fsync_path(beside)
+        durable.fsync_path(draft)
         failpoint("pictures.index.rename.before")
-        beside.replace(self.folder / _INDEX)
+        draft.replace(self.folder / _INDEX)
         failpoint("pictures.index.rename.after")
         durable.fsync_path(self.folder)
 
 
-def _looked_up(ids: pl.Series, index: pl.DataFrame) -> pl.DataFrame:
-    """The index's rows of some products in their order, nulls for those it has not."""
+def _look_up(ids: pl.Series, index: pl.DataFrame) -> pl.DataFrame:
+    """Return the index rows of products in their order, nulls for unknown ones."""
     return ids.alias("product_id").to_frame().join(index, on="product_id", how="left", maintain_order="left")
 
 
 class _Appender:
-    """Writes pictures behind the ones the index knows, over whatever a crash left there."""
+    """Appends images after those in the index and overwrites bytes left by a crash."""
 
-    def __init__(self, folder: Path, count: int, picture_bytes: int) -> None:
+    def __init__(self, folder: Path, count: int, image_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / _PIXELS
         path.touch()
         self._file = path.open("r+b")
-        self._file.truncate(count * picture_bytes)
+        self._file.truncate(count * image_bytes)
         self._file.seek(0, os.SEEK_END)
         self._next = count
 
@@ -284,13 +283,13 @@ class _Appender:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def append(self, picture: npt.NDArray[np.uint8]) -> int:
-        """Write one picture and return its row."""
-        self._file.write(picture.tobytes())
+    def append(self, image: npt.NDArray[np.uint8]) -> int:
+        """Write one image and return its row."""
+        self._file.write(image.tobytes())
         self._next += 1
         return self._next - 1
 
     def flush(self) -> None:
-        """Bring everything to disk."""
+        """Sync all images to disk."""
         self._file.flush()
         durable.fsync_file(self._file.fileno())

@@ -1,6 +1,6 @@
-"""Judging everything of one ingest together: products before events, pictures to their products.
+"""Validate the tables of one ingest, products before events, and assign images to products.
 
-In: parts of sources, albums of pictures, what the store knows already. Out: accepted and rejected rows, counts.
+In: source tables, image archives, product ids of the store. Out: accepted and rejected rows, counts.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ HASHED: Final = (
     schema.ATTRIBUTES,
     schema.IMAGE_HASH,
 )
-"""What a product's `content_hash` covers; the picture counts by its bytes, not by its name."""
+"""Columns of the `content_hash` of a product; an image counts by its bytes, not by its name."""
 
 
 @dataclass(frozen=True)
 class IngestResult:
-    """What one ingest came to; nothing is written to the store yet (pictures are in their cache).
+    """Result of one ingest; nothing is written to the store yet (decoded images are in their cache).
 
     Attributes:
         accepted: table to (a, c) canonical rows, ready for the store.
-        rejected: (r, 7) schema.REJECTED_COLUMNS of all sources, pictures included.
-        counts: table to `rows_in, used, rejected, filtered` and the last two by reason; `images` to its own.
-        sources: names of everything that was read, albums included; what is kept of an earlier reading is replaced.
-        pictured: known products that are not among the accepted ones and have a picture file now: id to file name.
-        warnings: what a person should look at.
-        notes: what was understood in silence.
+        rejected: (r, 7) schema.REJECTED_COLUMNS of all sources, images included.
+        counts: table to `rows_in, used, rejected, filtered` and the last two by reason; `images` has keys of its own.
+        sources: names of all sources, image archives included; their rejected rows of earlier ingests are replaced.
+        pictured: products of the store, not among the accepted ones, that have an image now: id to file name.
+        warnings: problems that the user should check.
+        notes: implicit conversions.
     """
 
     accepted: dict[str, pl.DataFrame]
@@ -77,46 +77,46 @@ def ingest(
     forgotten: ErasedUsers = ErasedUsers(),  # noqa: B008 - frozen
     now: int | None = None,
 ) -> IngestResult:
-    """Check all parts and decode the pictures.
+    """Validate all source tables and decode the images.
 
     Args:
-        parts: as `sources.read`, `read_sql` or `of_frames` give them.
-        settings: decimal mark, share of rejects allowed.
-        pictures: the picture cache; None = pictures are not looked at (a dry run).
-        images: folders and zips of pictures.
-        known_products: ids in the store already; events may name them, pictures may belong to them.
-        forgotten: users whose rows are left out.
-        now: UTC seconds; default the clock.
+        parts: source tables, from `input_sources` or `sql_queries`.
+        settings: decimal mark and the allowed share of rejected rows.
+        pictures: the image cache; None skips images (a dry run).
+        images: folders and zips of image files.
+        known_products: product ids in the store; events may refer to them, images may belong to them.
+        forgotten: users whose rows are filtered out.
+        now: UTC seconds; the current time by default.
 
     Raises:
-        DataContractError: an empty table, too many rejects, or events while no product is known at all.
+        DataContractError: a table is empty, too many rows are rejected, or there are events but no products.
     """
-    moment = int(time.time()) if now is None else now
-    known = set(known_products)
-    book = _IngestLog(settings)
+    timestamp = int(time.time()) if now is None else now
+    product_ids = set(known_products)
+    log = _IngestLog(settings)
     for part in sorted(parts, key=lambda each: TABLES.index(each.table)):
-        if part.table == "events" and not known:
-            known = set(book.ids())
-            if not known:
+        if part.table == "events" and not product_ids:
+            product_ids = set(log.ids())
+            if not product_ids:
                 raise DataContractError(
                     f"events: {part.source} has events, but the catalogue is empty; ingest products first, or with them"
                 )
         elif part.table == "events":
-            known |= set(book.ids())
+            product_ids |= set(log.ids())
         checked = validate(
             part.table,
             part.frame(),
             source=part.source,
             settings=settings,
-            now=moment,
-            known_products=known if part.table == "events" else None,
+            now=timestamp,
+            known_products=product_ids if part.table == "events" else None,
         )
-        book.take(part, forgotten.filter_events(checked))
-    return book.finish(pictures, images, set(known_products))
+        log.take(part, forgotten.filter_events(checked))
+    return log.finish(pictures, images, set(known_products))
 
 
 class _IngestLog:
-    """Collects what the checks found, table by table."""
+    """Collects validation results, counts and messages of all source tables."""
 
     def __init__(self, settings: DataSettings) -> None:
         self._settings = settings
@@ -128,11 +128,11 @@ class _IngestLog:
         self._notes: list[str] = []
 
     def ids(self) -> list[str]:
-        """Product ids accepted so far."""
+        """Return the product ids accepted so far."""
         return [text for frame in self._frames.get("products", []) for text in frame[schema.PRODUCT_ID].to_list()]
 
     def take(self, part: SourceTable, checked: ValidationResult) -> None:
-        """Enter one checked part."""
+        """Add the validation result of one source table."""
         self._sources.append(part.source)
         self._frames.setdefault(part.table, []).append(checked.accepted)
         self._rejected.append(checked.rejected)
@@ -146,7 +146,7 @@ class _IngestLog:
         for code, number in checked.rejected.group_by("code").len().sort("code").rows():
             counts["rejected_by"][code] = counts["rejected_by"].get(code, 0) + number
         for code, number in checked.filtered.items():
-            self._filter(part.table, code, number)
+            self._count_filtered(part.table, code, number)
         self._notes.extend(checked.notes)
         self._warnings.extend(checked.warnings)
         if checked.rejected.height:
@@ -156,30 +156,30 @@ class _IngestLog:
                 f"{reasons}"
             )
 
-    def _filter(self, table: str, code: str, number: int) -> None:
+    def _count_filtered(self, table: str, code: str, number: int) -> None:
         counts = self._counts[table]
         counts["filtered"] += number
         counts["filtered_by"][code] = counts["filtered_by"].get(code, 0) + number
 
     def finish(self, pictures: ImageStore | None, images: Sequence[Path], known: set[str]) -> IngestResult:
-        """Join the parts, bring in the pictures, and hash the products."""
+        """Concatenate the tables, decode the images, and hash the products."""
         accepted: dict[str, pl.DataFrame] = {}
         for table, frames in self._frames.items():
-            whole = pl.concat(frames)
-            # of rows with the same key in several sources the last one counts, as if they were ingested one by one
-            kept = whole.unique(list(KEYS[table]), keep="last", maintain_order=True) if len(frames) > 1 else whole
-            again = whole.height - kept.height
-            if again:
-                self._counts[table]["used"] -= again
-                self._filter(table, "given_again", again)
-            accepted[table] = kept
+            rows = pl.concat(frames)
+            # of rows with equal keys in several sources the last one is used, as if they were ingested one by one
+            distinct = rows.unique(list(KEYS[table]), keep="last", maintain_order=True) if len(frames) > 1 else rows
+            n_repeated = rows.height - distinct.height
+            if n_repeated:
+                self._counts[table]["used"] -= n_repeated
+                self._count_filtered(table, "given_again", n_repeated)
+            accepted[table] = distinct
         pictured: dict[str, str] = {}
         if images and pictures is not None:
-            pictured = self._pictures(accepted, pictures, images, known)
+            pictured = self._add_images(accepted, pictures, images, known)
         elif "products" in accepted:
-            named = accepted["products"][schema.IMAGE].count()
-            if named and pictures is not None and not images:
-                self._warnings.append(f"products: {named:,} name a picture, but no pictures were given (--images)")
+            n_named = accepted["products"][schema.IMAGE].count()
+            if n_named and pictures is not None and not images:
+                self._warnings.append(f"products: {n_named:,} name an image, but no images were given (--images)")
         if "products" in accepted:
             accepted["products"] = add_content_hashes(accepted["products"], pictures)
         rejected = pl.concat(self._rejected)
@@ -187,20 +187,20 @@ class _IngestLog:
             accepted, rejected, self._counts, tuple(self._sources), pictured, tuple(self._warnings), tuple(self._notes)
         )
 
-    def _pictures(
+    def _add_images(
         self, accepted: dict[str, pl.DataFrame], pictures: ImageStore, images: Sequence[Path], known: set[str]
     ) -> dict[str, str]:
-        """Decode the albums; products without an image name get the file named like them."""
+        """Decode the images; products without an image name get the file named like their id."""
         products = accepted.get("products")
         names: dict[str, str] = {}
-        there: set[str] = set()
+        accepted_ids: set[str] = set()
         if products is not None:
-            there = set(products[schema.PRODUCT_ID].to_list())
-            named = products.filter(pl.col(schema.IMAGE).is_not_null())
-            names = dict(named.select(schema.PRODUCT_ID, schema.IMAGE).iter_rows())
+            accepted_ids = set(products[schema.PRODUCT_ID].to_list())
+            with_name = products.filter(pl.col(schema.IMAGE).is_not_null())
+            names = dict(with_name.select(schema.PRODUCT_ID, schema.IMAGE).iter_rows())
         source = ", ".join(f"{path.resolve().parent.name}/{path.name}" for path in images)
         self._sources.append(source)
-        added = pictures.add(images, names, also=there | known, source_name=source)
+        added = pictures.add(images, names, also=accepted_ids | known, source_name=source)
         self._rejected.append(added.problems)
         codes = dict(added.problems.group_by("code").len().sort("code").rows())
         self._counts["images"] = {
@@ -214,22 +214,22 @@ class _IngestLog:
         if added.problems.height:
             reasons = "; ".join(rejects.summary(added.problems))
             self._warnings.append(
-                f"images: {added.problems.height:,} cannot be used, their products go on without: {reasons}"
+                f"images: {added.problems.height:,} cannot be used, their products have no image: {reasons}"
             )
         if products is not None and added.used:
-            found = pl.DataFrame(list(added.used.items()), schema=[schema.PRODUCT_ID, "__file__"], orient="row")
+            files = pl.DataFrame(list(added.used.items()), schema=[schema.PRODUCT_ID, "__file__"], orient="row")
             accepted["products"] = (
-                products.join(found, on=schema.PRODUCT_ID, how="left", maintain_order="left")
+                products.join(files, on=schema.PRODUCT_ID, how="left", maintain_order="left")
                 .with_columns(pl.coalesce(schema.IMAGE, "__file__").alias(schema.IMAGE))
                 .drop("__file__")
             )
-        return {product: name for product, name in sorted(added.used.items()) if product not in there}
+        return {product: name for product, name in sorted(added.used.items()) if product not in accepted_ids}
 
 
 def add_content_hashes(products: pl.DataFrame, pictures: ImageStore | None) -> pl.DataFrame:
-    """Give each product its `content_hash`; the cache knows the bytes of its picture."""
+    """Add the `content_hash` of each product; `pictures` has the hash of its image."""
     ids = products[schema.PRODUCT_ID].to_list()
     hashes = [pictures.hash_of(text) if pictures is not None else None for text in ids]
-    seen = products.with_columns(pl.Series(schema.IMAGE_HASH, hashes, dtype=pl.String))
-    texts = [f"{number:016x}" for number in content_hashes(seen, HASHED).tolist()]
+    hashed = products.with_columns(pl.Series(schema.IMAGE_HASH, hashes, dtype=pl.String))
+    texts = [f"{number:016x}" for number in content_hashes(hashed, HASHED).tolist()]
     return products.with_columns(pl.Series(schema.CONTENT_HASH, texts, dtype=pl.String))

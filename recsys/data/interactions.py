@@ -1,4 +1,4 @@
-"""Who did what with which product when, sorted by (user, time, item), as flat arrays.
+"""User-product events as flat arrays sorted by (user, time, item).
 
 In: user and product rows, UTC seconds, event codes, weights. Out: histories of users, splits by time.
 """
@@ -16,13 +16,13 @@ from recsys.types import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True)
 class Histories:
-    """The last t events of some users, newest last, padded in front with item -1.
+    """The last t events of b users, newest last, left-padded with item -1.
 
     Attributes:
         users: (b,) int64 user rows (or -1 for a user unknown to the data).
         items: (b, t) int64 product rows, -1 = no event.
         times: (b, t) int64 UTC seconds, 0 where there is no event.
-        kinds: (b, t) int8 event codes (schema.EVENT_TYPES), 0 where there is no event.
+        event_types: (b, t) int8 event codes (schema.EVENT_TYPES), 0 where there is no event.
     """
 
     users: IntArray
@@ -35,7 +35,7 @@ class Histories:
 
     @property
     def mask(self) -> BoolArray:
-        """(b, t) bool: is there an event."""
+        """(b, t) bool: whether there is an event."""
         return self.items >= 0
 
 
@@ -47,8 +47,8 @@ class Interactions:
         user: (e,) int64 rows 0..u-1.
         item: (e,) int64 rows 0..n-1.
         time: (e,) int64 UTC seconds.
-        kind: (e,) int8 code of the event type.
-        weight: (e,) float32, quantity times what the type is worth.
+        event_type: (e,) int8 codes (schema.EVENT_TYPES).
+        weight: (e,) float32, quantity times the weight of the event type.
         starts: (u + 1,) int64, user i's events are starts[i]:starts[i+1].
         n_items: n.
     """
@@ -72,10 +72,10 @@ class Interactions:
         n_users: int,
         n_items: int,
     ) -> Interactions:
-        """Sort and check events given in any order (stable among equals).
+        """Sort and check events; equal ones keep their order.
 
         Raises:
-            DataContractError: a row lies outside 0..u-1 or 0..n-1, or lengths differ.
+            DataContractError: a row is outside 0..u-1 or 0..n-1, or lengths differ.
         """
         lengths = {len(user), len(item), len(time)}
         if len(lengths) != 1:
@@ -102,11 +102,11 @@ class Interactions:
 
     @property
     def n_users(self) -> int:
-        """u."""
+        """Number of users u."""
         return len(self.starts) - 1
 
     def where(self, keep: BoolArray) -> Interactions:
-        """The events where `keep` (e,) is true; users and products keep their rows."""
+        """Return the events where `keep` (e,) is true; users and products keep their rows."""
         return Interactions.from_events(
             user=self.user[keep],
             item=self.item[keep],
@@ -118,29 +118,29 @@ class Interactions:
         )
 
     def split(self, cut: int) -> tuple[Interactions, Interactions]:
-        """Events before `cut` (UTC seconds) and from `cut` on."""
+        """Return the events before `cut` (UTC seconds) and those from `cut` on."""
         before = self.time < cut
         return self.where(before), self.where(~before)
 
     def histories(self, users: npt.NDArray[np.integer], last: int) -> Histories:
-        """The last `last` events of each user, newest in the last column; user -1 has none."""
+        """Return the last `last` events of each user, newest in the last column; user -1 has none."""
         rows = np.asarray(users, np.int64)
-        known = rows >= 0
-        ends = np.where(known, self.starts[np.where(known, rows, 0) + 1], 0)
-        begins = np.where(known, self.starts[np.where(known, rows, 0)], 0)
-        at = ends[:, None] - last + np.arange(last)[None, :]
-        real = at >= begins[:, None]
-        at = np.where(real, at, 0)
+        is_known = rows >= 0
+        ends = np.where(is_known, self.starts[np.where(is_known, rows, 0) + 1], 0)
+        begins = np.where(is_known, self.starts[np.where(is_known, rows, 0)], 0)
+        positions = ends[:, None] - last + np.arange(last)[None, :]
+        is_event = positions >= begins[:, None]
+        positions = np.where(is_event, positions, 0)
         if len(self) == 0:
-            empty = np.zeros(at.shape, np.int64)
+            empty = np.zeros(positions.shape, np.int64)
             return Histories(rows, empty - 1, empty, empty.astype(np.int8))
         return Histories(
             rows,
-            np.where(real, self.item[at], -1),
-            np.where(real, self.time[at], 0),
-            np.where(real, self.event_type[at], 0).astype(np.int8),
+            np.where(is_event, self.item[positions], -1),
+            np.where(is_event, self.time[positions], 0),
+            np.where(is_event, self.event_type[positions], 0).astype(np.int8),
         )
 
     def counts(self) -> IntArray:
-        """Events of each product: (n,) int64."""
+        """Return the number of events of each product: (n,) int64."""
         return np.bincount(self.item, minlength=self.n_items).astype(np.int64)

@@ -1,7 +1,7 @@
-"""Labels of some products, given by people to learn from: read, judged row by row, turned into classes.
+"""Read and validate labels of products for supervised fine-tuning, and encode them as classes.
 
-In: a csv, jsonl or parquet file with `product_id` and a column a label, or with `product_id, attribute, value`.
-Out: `Labels` by product row; rejected rows with their reasons, as an ingest has them.
+In: a csv, jsonl or parquet file with `product_id` and one column for each label, or `product_id, attribute, value`.
+Out: `Labels` by product row; rejected rows with their reasons, as in an ingest.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from recsys.types import IntArray
 
 _TABLE: Final = "labels"
 _LONG: Final = {schema.PRODUCT_ID, schema.ATTRIBUTE, schema.LABEL_VALUE}
-_MOST_VALUES: Final = 1000
-_VERDICT: Final = ("__code__", "__column__", "__cell__")
+_MAX_VALUES: Final = 1000
+_REASON_COLUMNS: Final = ("__code__", "__column__", "__cell__")
 
 _Cells = list[tuple[str | None, str | None]]
 Problem = tuple[str, str | None, str | None]
-"""Code, column, cell of a row that cannot be used."""
+"""Code, column and cell of a rejected row."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Labels:
     """K labels of some of n products.
 
     Attributes:
-        names: of the labels, ascending.
-        values: of each label, ascending; two at least.
-        targets: (n, K) int64, place of the value among the label's values, -1 = not labelled.
+        names: names of the labels, ascending.
+        values: values of each label, ascending, at least two.
+        targets: (n, K) int64, index into the values of the label, -1 = not labelled.
     """
 
     names: tuple[str, ...]
@@ -55,26 +55,26 @@ class Labels:
 
     @property
     def rows(self) -> IntArray:
-        """(l,) rows of the products with any label."""
+        """(l,) rows of the products with at least one label."""
         return np.flatnonzero((self.targets >= 0).any(1))
 
     @property
     def digest(self) -> str:
-        """Names these labels of these products."""
-        text = "\x1e".join("\x1f".join((name, *known)) for name, known in zip(self.names, self.values, strict=True))
+        """Hash of the labels: 16 hex digits."""
+        text = "\x1e".join("\x1f".join((name, *classes)) for name, classes in zip(self.names, self.values, strict=True))
         return blake2b(text.encode() + self.targets.tobytes(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
 class LabelReadResult:
-    """What a file of labels came to; `rows_in` = used + rejected.
+    """Result of reading a label file; `rows_in` = used + rejected.
 
     Attributes:
-        labels: those that can be learnt.
+        labels: the labels with at least two values.
         rejected: (r, 7) schema.REJECTED_COLUMNS.
         source: name of the file in `rejected_rows`.
         counts: `rows_in`, `used`, `rejected` and the last by reason.
-        warnings: what a person should look at.
+        warnings: problems that the user should check.
     """
 
     labels: Labels
@@ -89,12 +89,12 @@ def read(path: Path, ids: IdMap, *, settings: DataSettings) -> LabelReadResult:
 
     Args:
         path: the file.
-        ids: of the n products.
-        settings: the share of rejects that is allowed.
+        ids: ids of the n products.
+        settings: the allowed share of rejected rows.
 
     Raises:
-        UsageError: the file is missing, unreadable, or lacks the columns.
-        DataContractError: it has no rows, too many cannot be used, or no label is left to learn.
+        UsageError: the file is missing, unreadable, or lacks columns.
+        DataContractError: it has no rows, too many rows are rejected, or no label has two values.
     """
     raw = SourceTable(_TABLE, f"{path.resolve().parent.name}/{path.name}", lambda: files.frames(path))
     frame = raw.frame()
@@ -109,13 +109,15 @@ def read(path: Path, ids: IdMap, *, settings: DataSettings) -> LabelReadResult:
     long_names = [name for name in names if len(name) > rejects.LIMITS["id"]]
     if long_names:
         raise UsageError(f"{path}: the column name '{long_names[0][:40]}...' is longer than 255 characters; shorten it")
-    judge = _LabelValidator(ids, schema.LABEL_VALUE if set(names) == _LONG else names[names[0] == schema.PRODUCT_ID])
-    verdicts = [judge.row(*row) for row in _cells(frame, names)]
-    marks = pl.DataFrame(
-        {name: [verdict and verdict[at] for verdict in verdicts] for at, name in enumerate(_VERDICT)},
-        schema=dict.fromkeys(_VERDICT, pl.String),
+    validator = _LabelValidator(
+        ids, schema.LABEL_VALUE if set(names) == _LONG else names[names[0] == schema.PRODUCT_ID]
     )
-    bad = frame.hstack(marks).filter(pl.col("__code__").is_not_null())
+    problems = [validator.row(*row) for row in _iterate_rows(frame, names)]
+    reason_frame = pl.DataFrame(
+        {name: [problem and problem[i] for problem in problems] for i, name in enumerate(_REASON_COLUMNS)},
+        schema=dict.fromkeys(_REASON_COLUMNS, pl.String),
+    )
+    bad = frame.hstack(reason_frame).filter(pl.col("__code__").is_not_null())
     rejected = rejects.rejected_rows(bad, source=raw.source, table=_TABLE)
     checks.raise_if_too_many_rejects(_TABLE, rejected, frame.height, source=raw.source, settings=settings)
     by_code = dict(rejected.group_by("code").len().sort("code").rows())
@@ -124,65 +126,67 @@ def read(path: Path, ids: IdMap, *, settings: DataSettings) -> LabelReadResult:
     if rejected.height:
         reasons = "; ".join(rejects.summary(rejected, decimal=settings.decimal))
         warnings.append(f"labels: {rejected.height:,} of {frame.height:,} rows of {raw.source} rejected: {reasons}")
-    labels, alone = _classes(judge.found, len(ids), raw.source)
-    warnings += [f"label '{name}' has the one value '{value}', so there is nothing to learn" for name, value in alone]
+    labels, constant = _encode_classes(validator.labels, len(ids), raw.source)
+    warnings += [
+        f"label '{name}' has the one value '{value}', so there is nothing to learn" for name, value in constant
+    ]
     return LabelReadResult(labels, rejected, raw.source, {**counts, "rejected_by": by_code}, tuple(warnings))
 
 
-def _cells(frame: pl.DataFrame, names: list[str]) -> Iterator[tuple[str | None, str | None, _Cells]]:
-    """Of each row why it cannot be read, its product, and its labels: name and value."""
+def _iterate_rows(frame: pl.DataFrame, names: list[str]) -> Iterator[tuple[str | None, str | None, _Cells]]:
+    """Return for each row the reason why it cannot be parsed, its product, and its labels (name and value)."""
     products, _ = parse.ids(frame[schema.PRODUCT_ID])
     others = [name for name in names if name != schema.PRODUCT_ID]
     columns = [parse.text(parse.ids(frame[name])[0].str.strip_chars()).to_list() for name in others]
-    spoilt = frame[files.BAD].to_list()
+    reasons = frame[files.BAD].to_list()
     if set(names) == _LONG:
-        where = dict(zip(others, columns, strict=True))
-        rows = zip(where[schema.ATTRIBUTE], where[schema.LABEL_VALUE], strict=True)
+        by_name = dict(zip(others, columns, strict=True))
+        rows = zip(by_name[schema.ATTRIBUTE], by_name[schema.LABEL_VALUE], strict=True)
         labels = [[(name, value)] for name, value in rows]
     else:
         labels = [list(zip(others, row, strict=True)) for row in zip(*columns, strict=True)]
-    return zip(spoilt, products.to_list(), labels, strict=True)
+    return zip(reasons, products.to_list(), labels, strict=True)
 
 
 @dataclass
 class _LabelValidator:
-    """Takes rows one by one.
+    """Validates rows one by one and collects their labels.
 
     Attributes:
-        ids: of the products.
-        column: the one that is named when a row has no label.
-        found: the labels so far: name to product row to value.
+        ids: product ids.
+        column: the column named in the reason of a row without a label.
+        labels: the labels so far: name to product row to value.
     """
 
     ids: IdMap
     column: str
-    found: dict[str, dict[int, str]] = field(default_factory=dict)
+    labels: dict[str, dict[int, str]] = field(default_factory=dict)
 
-    def row(self, spoilt: str | None, product: str | None, labels: _Cells) -> Problem | None:
-        """Take a row, or say what is wrong with it."""
-        given = [(name, value) for name, value in labels if name and value]
-        at = int(self.ids.rows([product])[0]) if product else -1
+    def row(self, parse_error: str | None, product: str | None, cells: _Cells) -> Problem | None:
+        """Add the labels of a row, or return the problem of the row."""
+        filled = [(name, value) for name, value in cells if name and value]
+        product_row = int(self.ids.rows([product])[0]) if product else -1
         problem: Problem | None = None
-        if spoilt is not None:
-            problem = ("bad_row", None, spoilt)
+        if parse_error is not None:
+            problem = ("bad_row", None, parse_error)
         elif product is None:
             problem = ("missing_id", schema.PRODUCT_ID, None)
-        elif at < 0:
+        elif product_row < 0:
             problem = ("unknown_product", schema.PRODUCT_ID, product)
-        elif not given:
+        elif not filled:
             problem = ("missing_label", self.column, None)
-        elif any(at in self.found.get(name, {}) for name, _ in given):
+        elif any(product_row in self.labels.get(name, {}) for name, _ in filled):
             problem = ("repeated_label", schema.PRODUCT_ID, product)
         else:
-            problem = next((found for name, value in given if (found := _unfit(name, value))), None)
+            problem = next((error for name, value in filled if (error := _find_text_problem(name, value))), None)
         if problem is None:
-            for name, value in given:
-                self.found.setdefault(name, {})[at] = value
+            for name, value in filled:
+                self.labels.setdefault(name, {})[product_row] = value
         return problem
 
 
-def _unfit(name: str, value: str) -> Problem | None:
-    """What a store would refuse."""
+def _find_text_problem(name: str, value: str) -> Problem | None:
+    """Return the problem of a text that the store rejects, if any."""
     for column, cell, limit in ((schema.ATTRIBUTE, name, "id"), (schema.LABEL_VALUE, value, "text")):
         if "\x00" in cell:
             return ("nul_in_text", column, cell)
@@ -191,22 +195,24 @@ def _unfit(name: str, value: str) -> Problem | None:
     return None
 
 
-def _classes(found: Mapping[str, Mapping[int, str]], n: int, source: str) -> tuple[Labels, list[tuple[str, str]]]:
-    """Values as numbers; and labels with a single value, which are left out."""
-    values = {name: tuple(sorted(set(held.values()))) for name, held in sorted(found.items())}
-    alone = [(name, known[0]) for name, known in values.items() if len(known) == 1]
-    for name, known in values.items():
-        if len(known) > _MOST_VALUES:
+def _encode_classes(
+    labels: Mapping[str, Mapping[int, str]], n: int, source: str
+) -> tuple[Labels, list[tuple[str, str]]]:
+    """Encode values as integers; also return the labels with a single value, which are dropped."""
+    values = {name: tuple(sorted(set(by_row.values()))) for name, by_row in sorted(labels.items())}
+    constant = [(name, classes[0]) for name, classes in values.items() if len(classes) == 1]
+    for name, classes in values.items():
+        if len(classes) > _MAX_VALUES:
             raise DataContractError(
-                f"labels: '{name}' of {source} has {len(known):,} different values, more than {_MOST_VALUES:,}; "
+                f"labels: '{name}' of {source} has {len(classes):,} different values, more than {_MAX_VALUES:,}; "
                 "give a label that many products share"
             )
-    values = {name: known for name, known in values.items() if len(known) > 1}
+    values = {name: classes for name, classes in values.items() if len(classes) > 1}
     if not values:
         raise DataContractError(f"labels: no label of {source} has two different values, so there is nothing to learn")
     targets = np.full((n, len(values)), -1, np.int64)
-    for at, (name, known) in enumerate(values.items()):
-        number = {value: place for place, value in enumerate(known)}
-        for row, value in found[name].items():
-            targets[row, at] = number[value]
-    return Labels(tuple(values), tuple(values.values()), targets), alone
+    for column, (name, classes) in enumerate(values.items()):
+        codes = {value: code for code, value in enumerate(classes)}
+        for row, value in labels[name].items():
+            targets[row, column] = codes[value]
+    return Labels(tuple(values), tuple(values.values()), targets), constant

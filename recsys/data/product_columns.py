@@ -1,4 +1,4 @@
-"""What the catalogue's columns say of each product, as arrays: codes of values, prices, who is new.
+"""Arrays derived from catalogue columns: category codes, prices, and which products are new.
 
 In: a Catalogue, interactions. Out: (n,) arrays.
 """
@@ -17,28 +17,28 @@ from recsys.types import BoolArray, DoubleArray, IntArray
 
 
 def category_codes(catalogue: Catalogue, column: str, *, setting: str) -> IntArray:
-    """A number for each value of a column: (n,) int64, -1 = none. `colour` also finds `attributes.colour`.
+    """Encode the values of a column as integers: (n,) int64, -1 = none; `colour` also finds `attributes.colour`.
 
     Raises:
         ConfigError: there is no such column.
     """
     frame = catalogue.frame
-    named = column if column in frame.columns else schema.ATTRIBUTE_PREFIX + column
-    if named not in frame.columns:
-        known = [name.removeprefix(schema.ATTRIBUTE_PREFIX) for name in frame.columns]
-        hint = suggestion(column, known) or f"; there are {', '.join(known[:20])}"
+    name = column if column in frame.columns else schema.ATTRIBUTE_PREFIX + column
+    if name not in frame.columns:
+        available = [other.removeprefix(schema.ATTRIBUTE_PREFIX) for other in frame.columns]
+        hint = suggestion(column, available) or f"; there are {', '.join(available[:20])}"
         raise ConfigError(f"{setting}: unknown column '{column}'{hint}")
-    values = frame[named].cast(pl.String)
-    held = values.drop_nulls().unique().sort()
-    if not len(held):
+    values = frame[name].cast(pl.String)
+    distinct = values.drop_nulls().unique().sort()
+    if not len(distinct):
         return np.full(len(catalogue), -1, np.int64)
-    places = pl.int_range(len(held), eager=True)
-    codes = values.replace_strict(held, places, default=-1, return_dtype=pl.Int64)
+    code_range = pl.int_range(len(distinct), eager=True)
+    codes = values.replace_strict(distinct, code_range, default=-1, return_dtype=pl.Int64)
     return codes.fill_null(-1).to_numpy().astype(np.int64)
 
 
 def price_array(catalogue: Catalogue) -> DoubleArray:
-    """Price of each product: (n,) float64, NaN where there is none."""
+    """Return the price of each product: (n,) float64, NaN where there is none."""
     frame = catalogue.frame
     if schema.PRICE not in frame.columns:
         return np.full(len(catalogue), np.nan)
@@ -48,20 +48,20 @@ def price_array(catalogue: Catalogue) -> DoubleArray:
 def new_product_mask(
     catalogue: Catalogue, interactions: Interactions, *, now: int, days: float, unsold: bool = False
 ) -> BoolArray:
-    """Which products came within the last days: by `created_at`, else by their first event; (n,) bool.
+    """Return which products are at most `days` old, by `created_at`, else by their first event: (n,) bool.
 
-    A product with neither is new: no user has had the chance to do anything with it. With `unsold`, so is one that was
-    looked at but never sold, as long as no time of creation is given.
+    A product with neither is new, since no user had a chance to interact with it. With `unsold`, a product without a
+    purchase is new too, as long as it has no `created_at`.
     """
     n = len(catalogue)
-    since = np.full(n, np.iinfo(np.int64).max, np.int64)
-    np.minimum.at(since, interactions.item, interactions.time)
+    first_seen = np.full(n, np.iinfo(np.int64).max, np.int64)
+    np.minimum.at(first_seen, interactions.item, interactions.time)
     if unsold:
         sold = np.bincount(interactions.item[interactions.event_type == PURCHASE_CODE], minlength=n) > 0
-        since[~sold] = np.iinfo(np.int64).max
+        first_seen[~sold] = np.iinfo(np.int64).max
     if schema.CREATED_AT in catalogue.frame.columns:
-        held = catalogue.frame[schema.CREATED_AT]
-        moment = held.dt.epoch("s") if held.dtype.is_temporal() else held.cast(pl.Int64)
-        known = moment.is_not_null().to_numpy()
-        since[known] = moment.fill_null(0).to_numpy()[known]
-    return np.asarray(since >= now - days * DAY)
+        column = catalogue.frame[schema.CREATED_AT]
+        created = column.dt.epoch("s") if column.dtype.is_temporal() else column.cast(pl.Int64)
+        has_date = created.is_not_null().to_numpy()
+        first_seen[has_date] = created.fill_null(0).to_numpy()[has_date]
+    return np.asarray(first_seen >= now - days * DAY)

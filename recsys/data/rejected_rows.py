@@ -1,6 +1,6 @@
-"""Rows that cannot be used, in the form of `rejected_rows`, and the sentence that explains each code.
+"""Build the rows of table `rejected_rows`, and the message for each reason code.
 
-In: the offending rows of a table with code, column and cell. Out: a frame of schema.REJECTED_COLUMNS, messages.
+In: the rejected rows of a table with code, column and cell. Out: a frame of schema.REJECTED_COLUMNS, messages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SCHEMA: Final = {name: pl.Int64 if name == "row_no" else pl.String for name in s
 _EXCERPT: Final = 120
 _CELL: Final = 500
 
-# {value} is the cell as Python would write it, {plain} without quotes, {other} the decimal mark that is not set
+# {value} is the quoted cell, {plain} the same without quotes, {other} the decimal mark that is not set
 _SENTENCES: Final = {
     "bad_row": "the line cannot be read: {plain}; mend it or take it out",
     "missing_id": "no {column}; give every row one",
@@ -51,29 +51,29 @@ _SENTENCES: Final = {
     "image_too_long": "picture {value} is longer than [images] max_aspect times its width; crop it",
 }
 LIMITS: Final = {"id": 255, "text": 100_000, "json": 100_000}
-"""Longest value in characters by kind of column."""
+"""Maximum length in characters by kind of column."""
 
 
 def no_rejected_rows() -> pl.DataFrame:
-    """No rejected row."""
+    """Return an empty frame of rejected rows."""
     return pl.DataFrame(schema=SCHEMA)
 
 
 def rejected_rows(bad: pl.DataFrame, *, source: str, table: str) -> pl.DataFrame:
-    """Make `rejected_rows` of the offending rows.
+    """Convert rejected input rows to the columns of `rejected_rows`.
 
     Args:
-        bad: (r, c) rows as they came in, with ROW, RAW and `__code__`, `__column__`, `__cell__`.
-        source: where they come from.
+        bad: (r, c) input rows with ROW, RAW and `__code__`, `__column__`, `__cell__`.
+        source: name of their source.
         table: canonical table.
     """
     if not bad.height:
         return no_rejected_rows()
-    kept = [name for name in bad.columns if name not in MARKS and not name.startswith("__")]
-    raws = bad[RAW].to_list() if RAW in bad.columns else [None] * bad.height
+    names = [name for name in bad.columns if name not in MARKS and not name.startswith("__")]
+    raw_lines = bad[RAW].to_list() if RAW in bad.columns else [None] * bad.height
     texts = []
-    for raw, row in zip(raws, bad.select(kept).iter_rows(named=True), strict=True):
-        cells = {"line": raw} if raw is not None else {name: _shortened(cell) for name, cell in row.items()}
+    for line, row in zip(raw_lines, bad.select(names).iter_rows(named=True), strict=True):
+        cells = {"line": line} if line is not None else {name: _shorten(cell) for name, cell in row.items()}
         texts.append(sanitize_text(json.dumps(cells, ensure_ascii=False, default=str).replace("\\u0000", "\u2400")))
     excerpts = [None if cell is None else sanitize_text(cell)[:_EXCERPT] for cell in bad["__cell__"].to_list()]
     return pl.DataFrame(
@@ -91,48 +91,48 @@ def rejected_rows(bad: pl.DataFrame, *, source: str, table: str) -> pl.DataFrame
 
 
 def rejected_images(problems: list[tuple[str, str, str]], *, source: str) -> pl.DataFrame:
-    """Make `rejected_rows` of pictures that failed: product id, file name, code. `row_no` counts them."""
+    """Convert images that failed (product id, file name, code) to rows of `rejected_rows`; `row_no` counts them."""
     rows = [
-        (source, at, "images", code, schema.IMAGE, sanitize_text(name)[:_EXCERPT], _picture_json(product, name))
-        for at, (product, name, code) in enumerate(problems, start=1)
+        (source, number, "images", code, schema.IMAGE, sanitize_text(name)[:_EXCERPT], _image_json(product, name))
+        for number, (product, name, code) in enumerate(problems, start=1)
     ]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def _picture_json(product: str, name: str) -> str:
+def _image_json(product: str, name: str) -> str:
     return sanitize_text(json.dumps({schema.PRODUCT_ID: product, schema.IMAGE: name}, ensure_ascii=False))
 
 
-def _shortened(cell: Any) -> Any:
+def _shorten(cell: Any) -> Any:
     if isinstance(cell, str):
         return cell[:_CELL]
     return cell if isinstance(cell, int | None) else str(cell)[:_CELL]
 
 
 def sanitize_text(text: str) -> str:
-    """The text without what databases refuse: NUL becomes its symbol, lone surrogates a question mark."""
+    """Replace characters that databases reject: NUL by its symbol, lone surrogates by a question mark."""
     return text.replace("\x00", "\u2400").encode("utf-8", "replace").decode()
 
 
 def message(row: Mapping[str, Any], *, decimal: str = ".") -> str:
-    """One line for people: which row, what is wrong, what to do.
+    """Return a one-line message: the row, what is wrong, what to do.
 
     Args:
-        row: one row of a rejected frame.
-        decimal: the decimal mark that was set, so that the other one is proposed.
+        row: a row of `rejected_rows`.
+        decimal: the decimal mark of the settings; the message proposes the other one.
     """
     column, cell, table = row["column_name"], row["value_excerpt"], row["table_name"]
     plain = printable(cell or "")
     shown = plain if len(plain) <= 60 else plain[:57] + "..."
-    price = column == schema.PRICE
+    is_price = column == schema.PRICE
     sentence = _SENTENCES[row["code"]].format(
         column=column,
         value=f"'{shown}'",
         plain=shown if row["code"] != "bad_row" else plain,
-        limit=LIMITS.get(_kind(table, column), LIMITS["text"]),
+        limit=LIMITS.get(_column_kind(table, column), LIMITS["text"]),
         other="," if decimal == "." else ".",
         types=", ".join(schema.EVENT_TYPES),
-        remedy="leave it empty if it is not known" if price else "write the amount and event_type return",
+        remedy="leave it empty if it is not known" if is_price else "write the amount and event_type return",
     )
     if row["code"] == "bad_number" and ("," if decimal == "." else ".") not in plain:
         sentence = sentence.partition("; set")[0] + "; mend it or leave it empty"
@@ -142,14 +142,15 @@ def message(row: Mapping[str, Any], *, decimal: str = ".") -> str:
     return f"{table} {where}: {sentence}"
 
 
-def _kind(table: str, column: str | None) -> str:
+def _column_kind(table: str, column: str | None) -> str:
     return next(
-        (each.kind for each in {**schema.TABLES, "labels": schema.LABELS}.get(table, ()) if each.name == column), "text"
+        (entry.kind for entry in {**schema.TABLES, "labels": schema.LABELS}.get(table, ()) if entry.name == column),
+        "text",
     )
 
 
-def summary(rejected: pl.DataFrame, *, decimal: str = ".", most: int = 3) -> list[str]:
-    """The commonest reasons, each with its number and its first row as an example."""
+def summary(rejected: pl.DataFrame, *, decimal: str = ".", limit: int = 3) -> list[str]:
+    """Return the most frequent reasons, each with its count and its first row as an example."""
     if not rejected.height:
         return []
     groups = (
@@ -159,5 +160,5 @@ def summary(rejected: pl.DataFrame, *, decimal: str = ".", most: int = 3) -> lis
     )
     return [
         f"{row['code']} {row['count']:,}, e.g. {message(row, decimal=decimal)}"
-        for row in groups.head(most).iter_rows(named=True)
+        for row in groups.head(limit).iter_rows(named=True)
     ]

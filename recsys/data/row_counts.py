@@ -1,6 +1,6 @@
-"""The account of one table that is read in batches: every row counted once, and what to say about them.
+"""Row counts and messages of one table that is read in batches; every row is counted once.
 
-In: judged batches. Out: counts as an ingest reports them, warnings, notes, the refusal when too much is rejected.
+In: validated batches. Out: counts as reported by an ingest, warnings, notes, an error if too many rows are rejected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Counts = dict[str, Any]
 
 
 def no_counts() -> Counts:
-    """Nothing counted yet."""
+    """Return counts of zero."""
     return {"rows_in": 0, "used": 0, "rejected": 0, "filtered": 0, "rejected_by": {}, "filtered_by": {}}
 
 
@@ -27,7 +27,7 @@ class RowCounts:
     """Counts of one table of one source; `rows_in == used + rejected + filtered` after every batch.
 
     Attributes:
-        counts: as an ingest reports them.
+        counts: the counts as reported by an ingest.
     """
 
     def __init__(self, table: str, source: str, settings: DataSettings) -> None:
@@ -37,31 +37,31 @@ class RowCounts:
         self._examples: dict[str, Mapping[str, Any]] = {}
 
     def counting(self, counts: Mapping[str, Any]) -> Self:
-        """Begin with what was counted before an interruption."""
+        """Start with the counts from before an interruption."""
         self.counts = no_counts() | deepcopy(dict(counts))
         return self
 
     def take(self, checked: ValidationResult) -> None:
-        """Enter one batch."""
+        """Add a batch."""
         codes = dict(checked.rejected.group_by("code").len().sort("code").rows())
-        _add(self.counts, checked.rows_in, codes, checked.filtered)
+        _add_counts(self.counts, checked.rows_in, codes, checked.filtered)
         self._facts.update(checked.facts)
         for row in checked.rejected.unique("code", keep="first", maintain_order=True).iter_rows(named=True):
             self._examples.setdefault(row["code"], row)
 
     def with_first(self, checked: ValidationResult, *, before: int) -> Counts:
-        """The counts as if only the rows of a batch that are numbered below `before` had been entered."""
+        """Return the counts as if only the rows of a batch numbered below `before` had been added."""
         counts = deepcopy(self.counts)
-        early = checked.rejected.filter(checked.rejected["row_no"] < before)
-        codes = dict(early.group_by("code").len().sort("code").rows())
-        _add(counts, before - counts["rows_in"] - 1, codes, {})
+        earlier = checked.rejected.filter(checked.rejected["row_no"] < before)
+        codes = dict(earlier.group_by("code").len().sort("code").rows())
+        _add_counts(counts, before - counts["rows_in"] - 1, codes, {})
         return counts
 
     def enforce(self) -> None:
-        """Refuse the source when more rows are rejected than allowed.
+        """Check the share of rejected rows.
 
         Raises:
-            DataContractError: they are.
+            DataContractError: more rows are rejected than allowed.
         """
         rejected, rows_in = self.counts["rejected"], self.counts["rows_in"]
         if checks.too_many(rejected, rows_in, self._settings):
@@ -70,7 +70,7 @@ class RowCounts:
             )
 
     def messages(self) -> tuple[list[str], list[str]]:
-        """Notes and warnings."""
+        """Return notes and warnings."""
         notes, warnings = assumption_messages(self.table, self._facts)
         if self.counts["rejected"]:
             warnings.append(
@@ -79,23 +79,23 @@ class RowCounts:
             )
         return notes, warnings
 
-    def _reasons(self, most: int = 3) -> list[str]:
-        found = sorted(self.counts["rejected_by"].items(), key=lambda each: (each[1], each[0]), reverse=True)
-        out = []
-        for code, number in found[:most]:
-            example = self._examples.get(code)  # none where all were met before an interruption
-            told = f", e.g. {rejects.message(example, decimal=self._settings.decimal)}" if example else ""
-            out.append(f"{code} {number:,}{told}")
-        return out
+    def _reasons(self, limit: int = 3) -> list[str]:
+        counted = sorted(self.counts["rejected_by"].items(), key=lambda item: (item[1], item[0]), reverse=True)
+        reasons = []
+        for code, number in counted[:limit]:
+            example = self._examples.get(code)  # none if all were found before an interruption
+            suffix = f", e.g. {rejects.message(example, decimal=self._settings.decimal)}" if example else ""
+            reasons.append(f"{code} {number:,}{suffix}")
+        return reasons
 
 
-def _add(counts: Counts, rows_in: int, rejected: Mapping[str, int], filtered: Mapping[str, int]) -> None:
-    bad, left = sum(rejected.values()), sum(filtered.values())
+def _add_counts(counts: Counts, rows_in: int, rejected: Mapping[str, int], filtered: Mapping[str, int]) -> None:
+    n_rejected, n_filtered = sum(rejected.values()), sum(filtered.values())
     for name, number in (
         ("rows_in", rows_in),
-        ("used", rows_in - bad - left),
-        ("rejected", bad),
-        ("filtered", left),
+        ("used", rows_in - n_rejected - n_filtered),
+        ("rejected", n_rejected),
+        ("filtered", n_filtered),
     ):
         counts[name] += number
     for name, codes in (("rejected_by", rejected), ("filtered_by", filtered)):

@@ -1,6 +1,6 @@
-"""Every column name and event type, spelt once; a table or preset anywhere else refers to these.
+"""Names of all columns and event types, and the columns of each canonical input table.
 
-In: nothing. Out: names, and for each canonical input table its columns with kind and limits.
+In: nothing. Out: names, and for each table its columns with kind and whether they are required.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ ATTRIBUTE: Final = "attribute"
 LABEL_VALUE: Final = "value"
 
 ATTRIBUTE_PREFIX: Final = "attributes."
-"""In a Catalogue's frame, the attribute `colour` of the JSON column is the column `attributes.colour`."""
+"""In the frame of a Catalogue, the attribute `colour` of the JSON column is the column `attributes.colour`."""
 
 DEFAULT_USER: Final = "__default__"
 """The user whose recommendations serve all users without history."""
 
 PURCHASE: Final = "purchase"
 EVENT_TYPES: Final = ("purchase", "add_to_cart", "view", "wishlist", "rating", "return")
-"""Event types with a fixed code (their position); `Interactions.kind` holds the code."""
+"""Event types; the code of a type in `Interactions.event_type` is its position."""
 PURCHASE_CODE: Final = EVENT_TYPES.index(PURCHASE)
 RETURN_CODE: Final = EVENT_TYPES.index("return")
 
@@ -55,7 +55,7 @@ Kind = Literal["id", "text", "number", "bool", "time", "json"]
 
 @dataclass(frozen=True)
 class Column:
-    """One canonical input column: its name, what it holds, and whether a row without it is rejected."""
+    """A canonical input column: its name, its kind, and whether a row without it is rejected."""
 
     name: str
     kind: Kind
@@ -94,7 +94,7 @@ LABELS: Final = (
     Column(ATTRIBUTE, "id"),
     Column(LABEL_VALUE, "text"),
 )
-"""What a file of labels holds, one label a row; or PRODUCT_ID and a column a label. It is no table of the store."""
+"""Columns of a label file with one label in each row; the other form is PRODUCT_ID and one column for each label."""
 TABLES: Final = {"products": PRODUCTS, "events": EVENTS, "users": USERS}
 
 REJECTED_COLUMNS: Final = (

@@ -1,6 +1,6 @@
-"""The SELECTs by which a shop's own tables are read: what they mention, what they must give, their rows in batches.
+"""Queries that read a shop's own tables: parse them, check their columns, read their rows in batches.
 
-In: queries of `[source]`, an open `SourceReader`. Out: a `SourceQuery` a table; raw frames with canonical columns.
+In: queries of `[source]`, an open `SourceReader`. Out: one `SourceQuery` for each table; raw frames.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from recsys.db.source_reader import SourceReader
 
 SINCE: Final = "since"
-"""Name of the parameter a query may mention: only rows from this moment on are wanted."""
+"""Name of the query parameter with the time from which on rows are read."""
 STAMPS: Final = {"products": schema.UPDATED_AT, "users": schema.UPDATED_AT, "events": schema.OCCURRED_AT}
-"""The column whose newest value is where the next reading begins."""
+"""The column whose newest value is the `:since` of the next ingest."""
 _IDS: Final = frozenset({schema.PRODUCT_ID, schema.USER_ID, schema.ORDER_ID, schema.GROUP_ID})
 _TOKEN: Final = re.compile(
     r"(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<literal>'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`)"
@@ -42,8 +42,8 @@ class SourceQuery:
 
     Attributes:
         table: `products`, `users` or `events`.
-        text: the query; one that mentions `:since` without comments and without the semicolon at its end.
-        incremental: it mentions `:since`, so that a night reads only what is new.
+        text: the query; with `:since`, comments and a trailing semicolon are removed.
+        incremental: the query has the parameter `:since`, so that an ingest reads only new rows.
     """
 
     table: str
@@ -52,126 +52,128 @@ class SourceQuery:
 
     @staticmethod
     def of(table: str, query: str) -> SourceQuery:
-        """Read a query.
+        """Parse a query.
 
         Raises:
-            UsageError: nothing is left of it without its comments.
+            UsageError: the query is empty or only a comment.
         """
-        plain = _TOKEN.sub(lambda found: " " if found["comment"] else found[0], query).strip().rstrip(";").strip()
+        plain = _TOKEN.sub(lambda token: " " if token["comment"] else token[0], query).strip().rstrip(";").strip()
         if not plain:
             raise UsageError(f"[source] {table}_query is empty; write a SELECT")
-        incremental = any(found["since"] for found in _TOKEN.finditer(plain))
+        incremental = any(token["since"] for token in _TOKEN.finditer(plain))
         return SourceQuery(table, plain if incremental else query, incremental)
 
     @property
     def source(self) -> str:
-        """Its name in messages and in `rejected_rows`."""
+        """Name of the source in messages and in `rejected_rows`."""
         return f"sql/{self.table}"
 
     @property
     def ordered(self) -> bool:
-        """Whether rows are asked for in order of their time, so that a stopped reading can go on in the middle."""
+        """Whether rows are read in order of their time, so that an interrupted ingest can resume."""
         return self.incremental and self.table == "events"
 
     def fingerprint(self, reader: SourceReader) -> str:
-        """16 hex digits that change with the database or the query; how it is laid out and who reads do not count."""
+        """Return 16 hex digits that depend on the database and the query, but not on its layout or the user."""
         url = reader.engine.url
-        where = (reader.kind, url.host, url.port, url.database, " ".join(self.text.split()))
-        return blake2b(repr(where).encode(), digest_size=8).hexdigest()
+        identity = (reader.kind, url.host, url.port, url.database, " ".join(self.text.split()))
+        return blake2b(repr(identity).encode(), digest_size=8).hexdigest()
 
     def frames(
         self, reader: SourceReader, *, since: int = 0, batch: int = 50_000, start: int = 1
     ) -> Iterator[pl.DataFrame]:
-        """Raw rows as the database gives them, with files.MARKS; at least one frame, which may be empty.
+        """Read the rows with files.MARKS; yields at least one frame, which may be empty.
 
         Args:
             reader: the open source.
-            since: UTC seconds for `:since`; not looked at by queries that do not mention it.
-            batch: rows of a frame.
+            since: UTC seconds for `:since`; ignored by queries without it.
+            batch: rows in each frame.
             start: number of the first row.
 
         Raises:
-            UsageError: the database refuses the query, or it gives not the columns it must.
-            TemporaryError: the database went away.
+            UsageError: the database rejects the query, or a required column is missing.
+            TemporaryError: the connection was lost.
         """
-        what = f"{self.table}_query"
+        query_name = f"{self.table}_query"
         query, params = self.text, None
         if self.incremental:
-            query = "".join(_parts(_TOKEN.sub(_escaped, self.text)))
+            query = "".join(_escape_colons(_TOKEN.sub(_escape_literal, self.text)))
             params = {SINCE: reader.to_timestamp(since)}
-            names = reader.column_names(query, query_name=what, params=params)
-            self._complete(names)
+            names = reader.column_names(query, query_name=query_name, params=params)
+            self._require_columns(names)
             if self.ordered:
-                # by time, and where that is the same by all else, so that two readings number their rows alike
+                # ties in time are ordered by all other columns, so that two ingests number their rows equally
                 others = [each.name for each in schema.EVENTS if each.name in names and each.name != schema.OCCURRED_AT]
                 order = ", ".join([schema.OCCURRED_AT, *others])
                 query = f"SELECT * FROM (\n{query}\n) AS shop_rows ORDER BY {order}"  # noqa: S608
-        for frame in reader.stream(query, query_name=what, batch=batch, params=params, exact_columns=_IDS):
-            self._complete(frame.columns)
-            yield _readable(files.add_row_numbers(frame, start=start))
+        for frame in reader.stream(query, query_name=query_name, batch=batch, params=params, exact_columns=_IDS):
+            self._require_columns(frame.columns)
+            yield _decode_binary(files.add_row_numbers(frame, start=start))
             start += frame.height
 
-    def _complete(self, names: list[str]) -> None:
+    def _require_columns(self, names: list[str]) -> None:
         needed = [column.name for column in schema.TABLES[self.table] if column.required]
-        lacks = [name for name in needed if name not in names]
-        if lacks:
-            raise UsageError(f"{self.table}: the query gives no column {lacks[0]}; name it so (SQL: AS {lacks[0]})")
+        missing = [name for name in needed if name not in names]
+        if missing:
+            raise UsageError(f"{self.table}: the query has no column {missing[0]}; rename one (SQL: AS {missing[0]})")
         if self.incremental and STAMPS[self.table] not in names:
             stamp = STAMPS[self.table]
             raise UsageError(
-                f"{self.table}: the query mentions :since but gives no column {stamp}, by which recsys would know how "
-                f"far it has read; add the time of the last change (SQL: AS {stamp})"
+                f"{self.table}: the query mentions :since but has no column {stamp}, which tells how far the rows "
+                f"have been read; add the time of the last change (SQL: AS {stamp})"
             )
 
     def to_canonical(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Canonical columns of raw ones; what else the query gives becomes attributes."""
-        (shaped,) = find("csv").shape(iter([frame]), self.table)
-        return shaped
+        """Convert raw columns to canonical ones; further columns become attributes."""
+        (canonical,) = find("csv").shape(iter([frame]), self.table)
+        return canonical
 
     def stamps(self, frame: pl.DataFrame) -> pl.Series:
-        """UTC seconds of each raw row; null where they cannot be read or are not asked for."""
+        """Return UTC seconds of each raw row; null where they cannot be parsed, or without `:since`."""
         if not self.incremental:
             return pl.repeat(None, frame.height, dtype=pl.Int64, eager=True)
         return parse.times(frame[STAMPS[self.table]])[0]
 
 
-def _escaped(found: re.Match[str]) -> str:
-    """Colons inside of quotes mean themselves; SQLAlchemy wants that said."""
-    return f":{SINCE}" if found["since"] else found[0].replace(":", "\\:")
+def _escape_literal(token: re.Match[str]) -> str:
+    """Escape colons inside quotes, which SQLAlchemy would take for parameters."""
+    return f":{SINCE}" if token["since"] else token[0].replace(":", "\\:")
 
 
-def _parts(query: str) -> Iterator[str]:
-    """The query, where every `:name` outside of quotes that is not :since is escaped (`x::text` is no parameter)."""
-    at = 0
-    for found in re.finditer(r"(?<![:\w\\]):(?=\w)(?!since\b)", query, re.IGNORECASE):
-        yield query[at : found.start()] + "\\:"
-        at = found.end()
-    yield query[at:]
+def _escape_colons(query: str) -> Iterator[str]:
+    """Yield the query with every `:name` outside quotes escaped but :since (`x::text` is no parameter)."""
+    end = 0
+    for colon in re.finditer(r"(?<![:\w\\]):(?=\w)(?!since\b)", query, re.IGNORECASE):
+        yield query[end : colon.start()] + "\\:"
+        end = colon.end()
+    yield query[end:]
 
 
-def _readable(frame: pl.DataFrame) -> pl.DataFrame:
-    """Bytes become text; a row with bytes that are none cannot be read and says so in files.BAD."""
+def _decode_binary(frame: pl.DataFrame) -> pl.DataFrame:
+    """Decode binary columns as UTF-8; a row that cannot be decoded gets the reason in files.BAD."""
     for name in [name for name in frame.columns if frame.schema[name] == pl.Binary]:
         try:
             frame = frame.with_columns(frame[name].cast(pl.String))
         except pl.exceptions.PolarsError:
             values = frame[name].to_list()
-            texts = [_decoded(value) for value in values]
-            broken = pl.Series([text is None and value is not None for text, value in zip(texts, values, strict=True)])
+            texts = [_decode(value) for value in values]
+            undecodable = pl.Series(
+                [text is None and value is not None for text, value in zip(texts, values, strict=True)]
+            )
             reason = f"{name} holds bytes that are no UTF-8 text, write them as text in the SELECT (SQL: HEX({name}))"
-            shown = pl.Series([value.decode("utf-8", "replace") if value else None for value in values])
+            replaced = pl.Series([value.decode("utf-8", "replace") if value else None for value in values])
             frame = frame.with_columns(
                 pl.Series(name, texts, dtype=pl.String),
-                pl.when(broken & pl.col(files.BAD).is_null())
+                pl.when(undecodable & pl.col(files.BAD).is_null())
                 .then(pl.lit(reason))
                 .otherwise(files.BAD)
                 .alias(files.BAD),
-                pl.when(broken & pl.col(files.RAW).is_null()).then(shown).otherwise(files.RAW).alias(files.RAW),
+                pl.when(undecodable & pl.col(files.RAW).is_null()).then(replaced).otherwise(files.RAW).alias(files.RAW),
             )
     return frame
 
 
-def _decoded(value: bytes | None) -> str | None:
+def _decode(value: bytes | None) -> str | None:
     try:
         return None if value is None else value.decode()
     except UnicodeDecodeError:
@@ -179,14 +181,14 @@ def _decoded(value: bytes | None) -> str | None:
 
 
 def source_queries(queries: Mapping[str, str], *, folder: Path = Path()) -> list[SourceQuery]:
-    """The SELECTs of `[source]`, products first, then users, then events.
+    """Parse the queries of `[source]`: products, then users, then events.
 
     Args:
         queries: table to SELECT with canonical names, or `@file.sql`.
         folder: what `@file.sql` is relative to.
 
     Raises:
-        UsageError: no query, or its file is missing.
+        UsageError: there is no query, or its file is missing.
     """
     texts: dict[str, str] = {}
     for table, query in queries.items():
@@ -202,5 +204,5 @@ def source_queries(queries: Mapping[str, str], *, folder: Path = Path()) -> list
 
 
 def read_all(select: SourceQuery, reader: SourceReader) -> SourceTable:
-    """All rows of one table as a part, for those who need them together."""
+    """Return the whole table as one source table."""
     return SourceTable(select.table, select.source, lambda: map(select.to_canonical, select.frames(reader)))

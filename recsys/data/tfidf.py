@@ -1,6 +1,7 @@
-"""TF-IDF of the products' texts, which keeps the names and rare words that a dense vector blurs.
+"""TF-IDF of product texts, which keeps the names and rare words that a dense vector loses.
 
-In: the text columns of a catalogue. Out: a sparse matrix, one row of unit length a product (Sparck Jones 1972).
+In: the text columns of a catalogue. Out: a sparse matrix with one row of unit length for each product (Sparck Jones
+1972).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tokenizer of the package: encoder, candidate sources, lexical search, attribute completion, the TF-IDF baseline.
+"""The tokenizer of encoder, candidate sources, lexical search, attribute completion and TF-IDF baseline.
 
 In: a text in any script. Out: its tokens, in order.
 """
@@ -38,7 +38,7 @@ class _CharacterMap(dict[int, str]):
 
 
 _CHARACTERS: Final = _CharacterMap({0x0649: "\u064a", 0x0629: "\u0647"})
-"""Starts with two Arabic letters that are written either way at the end of a word, and are made one."""
+"""Starts with two Arabic letters that are variants of another one at the end of a word."""
 
 
 def tokenize(text: str) -> list[str]:
@@ -63,7 +63,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def _split_unspaced(word: str) -> list[str]:
-    """Return a word as it is, but its runs of unspaced scripts as characters and pairs of characters."""
+    """Split runs of unspaced scripts in a word into characters and pairs of characters."""
     tokens: list[str] = []
     start = 0
     for run in _UNSPACED.finditer(word):

@@ -1,6 +1,6 @@
-"""A shop drawn by the package, so that every command can be tried without data of a real shop.
+"""Synthetic demo shop, to try every command without data of a real shop.
 
-In: sizes and a seed. Out: `draw(folder)` writes files fit for `recsys ingest`.
+In: sizes and a seed. Out: `generate_shop(folder)` writes input files for `recsys ingest`.
 """
 
 from recsys.data.demo.generate import generate_shop

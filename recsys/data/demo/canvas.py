@@ -1,6 +1,6 @@
-"""Paper to draw a product on: outlines in, an antialiased picture with soft light out.
+"""Draw products from outlines as antialiased images with soft light.
 
-In: outlines in the unit square (0, 0 = top left) written like SVG paths, fills, colours. Out: an RGB picture.
+In: outlines in the unit square (0, 0 = top left) written like SVG paths, fills, colours. Out: an RGB image.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ Point = tuple[float, float]
 Colour = tuple[int, int, int]
 
 SIZE = 128
-"""Side of a finished picture in pixels."""
+"""Side of an image in pixels."""
 _SCALE = 3
 PAPER = SIZE * _SCALE
-"""Side of the paper while drawing; the finished picture is a reduction of it, which smooths all edges."""
+"""Side of the drawing in pixels; the image is a reduction of it, which smooths all edges."""
 
 _CURVE_STEPS = 14
 
@@ -26,12 +26,12 @@ def path(text: str) -> list[Point]:
     """Return the points of an outline `M x y L x y Q cx cy x y ...` (move, line, quadratic curve)."""
     words = text.split()
     points: list[Point] = []
-    at = 0
-    while at < len(words):
-        command = words[at]
-        taken = 4 if command == "Q" else 2
-        numbers = [float(word) for word in words[at + 1 : at + 1 + taken]]
-        at += 1 + taken
+    position = 0
+    while position < len(words):
+        command = words[position]
+        count = 4 if command == "Q" else 2
+        numbers = [float(word) for word in words[position + 1 : position + 1 + count]]
+        position += 1 + count
         if command == "Q":
             (x0, y0), (cx, cy, x1, y1) = points[-1], numbers
             for step in range(1, _CURVE_STEPS + 1):
@@ -59,24 +59,24 @@ def box(left: float, top: float, right: float, bottom: float) -> list[Point]:
     return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
-def mix(one: Colour, other: Colour, share: float) -> Colour:
-    """Return the colour `share` of the way from `one` to `other`."""
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
+def mix(first: Colour, second: Colour, share: float) -> Colour:
+    """Interpolate between two colours: 0 gives the first, 1 the second."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
 class Canvas:
-    """The paper of one product, drawn on from back to front.
+    """The drawing of one product, from back to front.
 
     Args:
-        backdrop: colour behind the product.
+        backdrop: background colour.
     """
 
     def __init__(self, backdrop: Colour) -> None:
         self._paper = _backdrop(backdrop)
 
     def shadow(self, x: float, y: float, width: float, height: float = 0.025) -> None:
-        """Lay a soft shadow on the ground under the product."""
+        """Draw a soft shadow under the product."""
         dark = _mask(ellipse(x, y, width, height)).filter(ImageFilter.GaussianBlur(PAPER * 0.018))
         tone = Image.new("RGB", self._paper.size, (70, 66, 72))
         self._paper.paste(tone, mask=dark.point(lambda value: value * 0.42))
@@ -84,23 +84,23 @@ class Canvas:
     def layer(
         self, outline: Sequence[Point], fill: Image.Image | Colour, *, edge: Colour | None = None, relief: float = 0.3
     ) -> None:
-        """Lay a filled outline over what is there.
+        """Draw a filled outline.
 
         Args:
             outline: closed outline.
-            fill: a colour, or a pattern of the size of the paper.
-            edge: colour of the contour, none if left out.
-            relief: how much darker the far edge is than the middle; 0 = flat.
+            fill: a colour, or a pattern of the size of the drawing.
+            edge: colour of the contour, None for no contour.
+            relief: relative darkness of the far edge; 0 = flat.
         """
         mask = _mask(outline)
         area = mask.getbbox()
         if area is None:
             return
         cloth = Image.new("RGB", self._paper.size, fill) if isinstance(fill, tuple) else fill
-        part, cut = cloth.crop(area), mask.crop(area)
+        part, part_mask = cloth.crop(area), mask.crop(area)
         if relief:
-            part = ImageChops.multiply(part, _light(cut, relief))
-        self._paper.paste(part, area[:2], cut)
+            part = ImageChops.multiply(part, _light(part_mask, relief))
+        self._paper.paste(part, area[:2], part_mask)
         if edge is not None:
             self.line([*outline, outline[0]], edge, width=0.009)
 
@@ -117,9 +117,9 @@ class Canvas:
         )
 
     def render(self, *, tilt: float = 0.0) -> Image.Image:
-        """Return the picture, SIZE pixels a side, turned by `tilt` degrees."""
+        """Return the image, SIZE x SIZE pixels, rotated by `tilt` degrees."""
         turned = self._paper.rotate(tilt, Image.Resampling.BILINEAR)
-        rim = PAPER / 2 * np.sin(np.radians(abs(tilt)))  # the corners that turning left empty
+        rim = PAPER / 2 * np.sin(np.radians(abs(tilt)))  # crops the corners that the rotation leaves empty
         return turned.resize((SIZE, SIZE), Image.Resampling.HAMMING, box=(rim, rim, PAPER - rim, PAPER - rim))
 
 
@@ -134,7 +134,7 @@ def _mask(outline: Sequence[Point]) -> Image.Image:
 
 
 def _light(mask: Image.Image, relief: float) -> Image.Image:
-    """Light from the top left: the blurred mask, shifted, says how near the far edge a point is."""
+    """Return light from the top left: the blurred and shifted mask is darker near the far edge."""
     reach = round(PAPER * 0.055)
     margin = Image.new("L", (mask.width + 2 * reach, mask.height + 2 * reach))
     margin.paste(mask, (reach, reach))
@@ -146,7 +146,7 @@ def _light(mask: Image.Image, relief: float) -> Image.Image:
 
 
 def _backdrop(colour: Colour) -> Image.Image:
-    """A wall that grows a little darker towards the floor."""
+    """Return a background that becomes a little darker towards the bottom."""
     rows = np.linspace(1.0, 0.93, PAPER)[:, None, None]
-    wall = np.broadcast_to(np.asarray(colour)[None, None, :] * rows, (PAPER, PAPER, 3))
-    return Image.fromarray(np.ascontiguousarray(wall.round().astype(np.uint8)))
+    background = np.broadcast_to(np.asarray(colour)[None, None, :] * rows, (PAPER, PAPER, 3))
+    return Image.fromarray(np.ascontiguousarray(background.round().astype(np.uint8)))

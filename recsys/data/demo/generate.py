@@ -1,4 +1,4 @@
-"""Draws a shop to try everything on: pictures, texts, prices, users with hidden tastes, ninety days of events.
+"""Generate a synthetic shop: images, texts, prices, users with hidden preferences, ninety days of events.
 
 In: a folder, sizes, a seed. Out: `products.csv`, `events.csv`, `users.csv` with the canonical columns, and `images/`.
 """
@@ -16,91 +16,95 @@ import numpy as np
 import polars as pl
 
 from recsys.data import schema
-from recsys.data.demo import customers as people
-from recsys.data.demo import products as goods
+from recsys.data.demo import customers
+from recsys.data.demo import products as products_
 from recsys.data.demo.customers import DemoEvent, DemoUser, EventGenerator
 from recsys.data.demo.products import DemoProduct
 from recsys.errors import UsageError
 
 START = datetime(2025, 4, 1, tzinfo=UTC)
-"""First midnight of the log. It is fixed, so that the same seed gives the same bytes on any day."""
+"""First midnight of the event log; fixed, so that the same seed gives the same bytes on any day."""
 
-_NO_PICTURE, _NO_PRICE, _NO_CATEGORY, _SOLD_OUT = 0.04, 0.03, 0.05, 0.03
-_SMALLEST = 20
+_NO_IMAGE, _NO_PRICE, _NO_CATEGORY, _SOLD_OUT = 0.04, 0.03, 0.05, 0.03
+_MIN_PRODUCTS = 20
 
 
 def generate_shop(folder: Path, *, products: int = 600, users: int = 500, seed: int = 0) -> None:
-    """Draw a shop into `folder`, fit for `recsys ingest`; same sizes and seed, same bytes.
+    """Write the files of a shop for `recsys ingest`; the same sizes and seed give the same bytes.
 
     Args:
-        folder: where the files go; made if missing, files of an earlier drawing are replaced.
+        folder: output folder; created if missing, earlier files are replaced.
         products: number of products, n.
         users: number of users, u.
-        seed: the one seed of everything.
+        seed: seed of all random generators.
 
     Raises:
-        UsageError: too few products or users to make a shop.
+        UsageError: too few products or users.
     """
-    if products < _SMALLEST or users < 1:
-        raise UsageError(f"a demo shop needs at least {_SMALLEST} products and 1 user, not {products} and {users}")
-    # A stream of numbers for each part: more users leave the products as they are, and the other way round.
-    catalogue, words, persons, facts, appeal = (np.random.default_rng([seed, part]) for part in range(5))
-    wares = goods.generate_products(products, catalogue)
-    customers = people.generate_users(users, persons)
-    log = EventGenerator(wares, start=int(START.timestamp()), g=appeal)
-    # One stream a user, so that a product more or less does not shift what all later users do.
-    events = [event for who in customers for event in log.events(who, np.random.default_rng([seed, 5, who.number]))]
+    if products < _MIN_PRODUCTS or users < 1:
+        raise UsageError(f"a demo shop needs at least {_MIN_PRODUCTS} products and 1 user, not {products} and {users}")
+    # One random generator for each part: the number of users does not change the products, and vice versa.
+    product_rng, text_rng, user_rng, attribute_rng, event_rng = (
+        np.random.default_rng([seed, part]) for part in range(5)
+    )
+    demo_products = products_.generate_products(products, product_rng)
+    demo_users = customers.generate_users(users, user_rng)
+    generator = EventGenerator(demo_products, start=int(START.timestamp()), g=event_rng)
+    # One random generator for each user, so that the events of a user do not depend on those of earlier users.
+    events = [
+        event for user in demo_users for event in generator.events(user, np.random.default_rng([seed, 5, user.number]))
+    ]
     folder.mkdir(parents=True, exist_ok=True)
-    table = _products(wares, words)
+    table = _products(demo_products, text_rng)
     table.write_csv(folder / "products.csv")
-    _users(customers, facts).write_csv(folder / "users.csv")
-    _events(sorted(events), wares).write_csv(folder / "events.csv")
+    _users(demo_users, attribute_rng).write_csv(folder / "users.csv")
+    _events(sorted(events), demo_products).write_csv(folder / "events.csv")
     names = dict(zip(table[schema.PRODUCT_ID], table[schema.IMAGE], strict=True))
-    _pictures(folder / "images", [(good, names[_product_id(good.number)]) for good in wares])
+    _write_images(folder / "images", [(product, names[_product_id(product.number)]) for product in demo_products])
 
 
-def _products(wares: Sequence[DemoProduct], g: np.random.Generator) -> pl.DataFrame:
+def _products(demo_products: Sequence[DemoProduct], g: np.random.Generator) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
-    for good in wares:
-        title, description = goods.texts(good, g)
-        no_picture, no_price, no_category, sold_out = g.random(4) < (_NO_PICTURE, _NO_PRICE, _NO_CATEGORY, _SOLD_OUT)
-        name = _product_id(good.number)
+    for product in demo_products:
+        title, description = products_.texts(product, g)
+        no_image, no_price, no_category, sold_out = g.random(4) < (_NO_IMAGE, _NO_PRICE, _NO_CATEGORY, _SOLD_OUT)
+        name = _product_id(product.number)
         rows.append(
             {
                 schema.PRODUCT_ID: name,
                 schema.TITLE: title,
                 schema.DESCRIPTION: description,
-                schema.BRAND: good.brand,
-                schema.CATEGORY: None if no_category else good.kind.category,
-                schema.PRICE: None if no_price else good.price,
+                schema.BRAND: product.brand,
+                schema.CATEGORY: None if no_category else product.kind.category,
+                schema.PRICE: None if no_price else product.price,
                 schema.CURRENCY: "EUR",
-                schema.IMAGE: None if no_picture else f"{name}.jpg",
+                schema.IMAGE: None if no_image else f"{name}.jpg",
                 schema.AVAILABLE: "false" if sold_out else "true",
-                schema.GROUP_ID: f"g{good.leader + 1:04d}",
-                schema.ATTRIBUTES: _json(goods.attributes(good, g)),
-                schema.CREATED_AT: _moment(int((START + timedelta(days=good.launched)).timestamp())),
+                schema.GROUP_ID: f"g{product.leader + 1:04d}",
+                schema.ATTRIBUTES: _json(products_.attributes(product, g)),
+                schema.CREATED_AT: _timestamp(int((START + timedelta(days=product.launched)).timestamp())),
             }
         )
     return _frame(schema.PRODUCTS, rows)
 
 
-def _users(customers: Sequence[DemoUser], g: np.random.Generator) -> pl.DataFrame:
+def _users(demo_users: Sequence[DemoUser], g: np.random.Generator) -> pl.DataFrame:
     rows = [
-        {schema.USER_ID: _user_id(person.number), schema.ATTRIBUTES: _json(people.attributes(person, g))}
-        for person in customers
+        {schema.USER_ID: _user_id(user.number), schema.ATTRIBUTES: _json(customers.attributes(user, g))}
+        for user in demo_users
     ]
     return _frame(schema.USERS, rows)
 
 
-def _events(events: Iterable[DemoEvent], wares: Sequence[DemoProduct]) -> pl.DataFrame:
+def _events(events: Iterable[DemoEvent], demo_products: Sequence[DemoProduct]) -> pl.DataFrame:
     rows = [
         {
             schema.USER_ID: _user_id(event.user),
             schema.PRODUCT_ID: _product_id(event.good),
             schema.EVENT_TYPE: event.kind,
-            schema.OCCURRED_AT: _moment(event.second),
+            schema.OCCURRED_AT: _timestamp(event.second),
             schema.QUANTITY: event.quantity,
-            schema.VALUE: round(wares[event.good].price * event.quantity, 2) if event.order else None,
+            schema.VALUE: round(demo_products[event.good].price * event.quantity, 2) if event.order else None,
             schema.ORDER_ID: event.order or None,
         }
         for event in events
@@ -109,22 +113,22 @@ def _events(events: Iterable[DemoEvent], wares: Sequence[DemoProduct]) -> pl.Dat
 
 
 def _frame(columns: Sequence[schema.Column], rows: list[dict[str, Any]]) -> pl.DataFrame:
-    kinds = {"number": pl.Float64}
-    return pl.DataFrame(rows, schema={column.name: kinds.get(column.kind, pl.String) for column in columns})
+    dtypes = {"number": pl.Float64}
+    return pl.DataFrame(rows, schema={column.name: dtypes.get(column.kind, pl.String) for column in columns})
 
 
-def _pictures(folder: Path, wanted: Sequence[tuple[DemoProduct, str | None]]) -> None:
+def _write_images(folder: Path, images: Sequence[tuple[DemoProduct, str | None]]) -> None:
     folder.mkdir(exist_ok=True)
     for old in folder.glob("p*.jpg"):
         old.unlink()
 
-    def save(one: tuple[DemoProduct, str | None]) -> None:
-        good, name = one
+    def save(image: tuple[DemoProduct, str | None]) -> None:
+        product, name = image
         if name is not None:
-            goods.draw_product(good).save(folder / name, quality=90)
+            products_.draw_product(product).save(folder / name, quality=90)
 
-    with ThreadPoolExecutor() as pool:  # drawing and compressing happen outside Python's lock
-        for _ in pool.map(save, wanted):
+    with ThreadPoolExecutor() as pool:  # drawing and compressing release the interpreter lock
+        for _ in pool.map(save, images):
             pass
 
 
@@ -140,5 +144,5 @@ def _json(values: dict[str, str]) -> str | None:
     return json.dumps(values, ensure_ascii=False, sort_keys=True) if values else None
 
 
-def _moment(second: int) -> str:
+def _timestamp(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,6 +1,6 @@
-"""Cloth for the drawn products: plain, stripes, dots, checks, flowers, zigzag, triangles.
+"""Fabric patterns of demo products: plain, stripes, dots, checks, flowers, zigzag, triangles.
 
-In: a ground colour, a second colour, a generator for scale and place. Out: a fill of the size of the paper.
+In: two colours, a random generator for scale and position. Out: a fill of the size of the drawing.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def stripes(ground: Colour, second: Colour, g: np.random.Generator) -> Image.Ima
     cloth, pen = _sheet(ground)
     step = int(g.integers(30, 52))
     width = int(step * g.uniform(0.34, 0.5))
-    upright = g.random() < 0.3
-    for at in range(int(g.integers(0, step)) - step, PAPER, step):
-        area = (at, 0, at + width, PAPER) if upright else (0, at, PAPER, at + width)
+    is_vertical = g.random() < 0.3
+    for start in range(int(g.integers(0, step)) - step, PAPER, step):
+        area = (start, 0, start + width, PAPER) if is_vertical else (0, start, PAPER, start + width)
         pen.rectangle(area, fill=second)
     return cloth
 
@@ -49,9 +49,9 @@ def checks(ground: Colour, second: Colour, g: np.random.Generator) -> Image.Imag
     """Gingham with a thin line in between."""
     cloth, _ = _sheet(ground)
     step = int(g.integers(44, 66))
-    at = np.arange(PAPER) % step
-    band = (at < step * 0.45).astype(float)
-    line = (np.abs(at - step * 0.72) < 2.5).astype(float)
+    offset = np.arange(PAPER) % step
+    band = (offset < step * 0.45).astype(float)
+    line = (np.abs(offset - step * 0.72) < 2.5).astype(float)
     share = np.clip((band[:, None] + band[None, :]) * 0.45 + (line[:, None] + line[None, :]) * 0.7, 0, 1)[..., None]
     woven = np.asarray(ground)[None, None, :] * (1 - share) + np.asarray(second)[None, None, :] * share
     cloth.paste(Image.fromarray(woven.round().astype(np.uint8)))

@@ -1,6 +1,7 @@
-"""The products of the drawn shop: what each is, what its texts say of it, what its picture shows.
+"""Products of the demo shop, with their texts, attributes and images.
 
-In: how many, a generator. Out: `DemoProduct`s; image, texts, brand and price each carry part of the hidden style.
+In: the number of products, a random generator. Out: `DemoProduct`s; image, texts, brand and price each depend on the
+hidden style.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from recsys.data.demo.shapes_clothing import Paint
 from recsys.data.demo.styles import FAMILIES, GENERAL_BRANDS, KINDS, PATTERN_NAMES, STYLES, Family, ProductKind, Style
 
 DAYS = 90
-"""Length of the shop's log."""
+"""Length of the event log in days."""
 NEW_SHARE = 0.1
-"""Share of the products, and of the users, that came in the last week."""
+"""Share of products and of users that are new in the last week."""
 
 _FAMILY = {family.english: family for family in FAMILIES}
 _LONG_BEFORE = -200
@@ -26,17 +27,18 @@ _LONG_BEFORE = -200
 
 @dataclass(frozen=True)
 class DemoProduct:
-    """One product with what is hidden about it.
+    """A product with its hidden properties.
 
     Attributes:
         number: 0..n-1.
-        kind, style, family, pattern, second: what is drawn.
-        ground: the shade of the family it has.
-        brand: None = not stated.
-        dear: price over the middle of its kind, as a logarithm.
-        price: in euro.
-        launched: day it came into the shop, 0 = first day of the log, negative = before.
-        leader: number of the product it is a colour variant of; its own for most.
+        kind, style, family, pattern, second: the properties that the image shows.
+        ground: the shade of the family.
+        brand: the brand, None if missing.
+        dear: logarithm of the price relative to the middle of the kind.
+        price: price in euro.
+        material: index into the materials of the kind.
+        launched: day of the launch, 0 = first day of the log, negative = before.
+        leader: number of the product of which it is a colour variant, for most products their own.
         cut: seed of the drawing.
     """
 
@@ -57,125 +59,129 @@ class DemoProduct:
 
 
 def generate_products(count: int, g: np.random.Generator) -> list[DemoProduct]:
-    """Make up `count` products: kinds and styles evenly, every fourth a colour variant of an earlier one."""
+    """Generate products of all kinds and styles; every fourth is a colour variant of an earlier one."""
     new = set(g.choice(count, max(1, round(count * NEW_SHARE)), replace=False).tolist())
-    goods: list[DemoProduct] = []
+    products: list[DemoProduct] = []
     for number in range(count):
         kind, style = KINDS[number % len(KINDS)], STYLES[int(g.integers(len(STYLES)))]
         launched = int(g.integers(DAYS - 7, DAYS - 1)) if number in new else int(g.integers(_LONG_BEFORE, 50))
         leader = number
-        earlier = [good for good in goods if good.kind is kind and good.leader == good.number]
-        model = goods[earlier[int(g.integers(len(earlier)))].number] if earlier and g.random() < 0.25 else None
-        pattern, brand, dear, material, cut = _looks(kind, style, g)
+        earlier = [product for product in products if product.kind is kind and product.leader == product.number]
+        model = products[earlier[int(g.integers(len(earlier)))].number] if earlier and g.random() < 0.25 else None
+        pattern, brand, dear, material, cut = _draw_properties(kind, style, g)
         if model is not None:
             style, leader, pattern, brand, dear = model.style, model.number, model.pattern, model.brand, model.dear
             material, cut = model.material, model.cut
-        family = _colour(style, g)
+        family = _draw_colour(style, g)
         second = (
             _FAMILY["white"]
             if family.english not in ("white", "beige") and g.random() < 0.4
-            else _other(style, family, g)
+            else _draw_second_colour(style, family, g)
         )
-        goods.append(
+        products.append(
             DemoProduct(
                 number=number, kind=kind, style=style, family=family, pattern=pattern, second=second,
-                ground=_shade(family, g), brand=brand, dear=dear, price=_price(kind.price * float(np.exp(dear))),
-                material=material, launched=launched, leader=leader, cut=cut,
+                ground=_draw_shade(family, g), brand=brand, dear=dear,
+                price=_round_price(kind.price * float(np.exp(dear))), material=material, launched=launched,
+                leader=leader, cut=cut,
             )
         )  # fmt: skip
-    return goods
+    return products
 
 
-def draw_product(good: DemoProduct) -> Image.Image:
-    """Draw a product: shape, colour and pattern show."""
-    g = np.random.default_rng(good.cut)
+def draw_product(product: DemoProduct) -> Image.Image:
+    """Draw a product with its shape, colour and pattern."""
+    g = np.random.default_rng(product.cut)
     white = _FAMILY["white"].shades[0]
-    second = good.second.shades[0] if good.second is not good.family else mix(good.ground, white, 0.6)
-    fill = PATTERNS[good.pattern](good.ground, second, g)
-    # A hint of colour on the wall, so that white things stand out.
-    wall = mix((250, 248, 245), second if good.family.english in ("white", "beige") else good.ground, 0.07)
-    canvas = Canvas(wall)
-    good.kind.draw(canvas, Paint(fill, good.ground, second, g))
+    second = product.second.shades[0] if product.second is not product.family else mix(product.ground, white, 0.6)
+    fill = PATTERNS[product.pattern](product.ground, second, g)
+    # The background has a trace of colour, so that white products are visible.
+    background = mix((250, 248, 245), second if product.family.english in ("white", "beige") else product.ground, 0.07)
+    canvas = Canvas(background)
+    product.kind.draw(canvas, Paint(fill, product.ground, second, g))
     return canvas.render(tilt=float(g.uniform(-3, 3)))
 
 
-def texts(good: DemoProduct, g: np.random.Generator) -> tuple[str, str | None]:
-    """Write title and description; both languages occur, neither always, and not everything seen is said.
+def texts(product: DemoProduct, g: np.random.Generator) -> tuple[str, str | None]:
+    """Write title and description in English or Chinese; not all properties are mentioned.
 
     Returns:
         The title, and the description (None = missing).
     """
-    colour = g.random() < 0.6
-    pattern = g.random() < 0.5 and good.pattern != "plain"
-    material = g.random() < 0.7
-    mood = good.style.moods[int(g.integers(3))]
-    if g.random() < 0.12:  # a phrase of another style: words alone mislead sometimes
+    has_colour = g.random() < 0.6
+    has_pattern = g.random() < 0.5 and product.pattern != "plain"
+    has_material = g.random() < 0.7
+    mood = product.style.moods[int(g.integers(3))]
+    if g.random() < 0.12:  # a phrase of another style, so that words alone are sometimes misleading
         mood = STYLES[int(g.integers(len(STYLES)))].moods[int(g.integers(3))]
     titles: list[str] = []
     sentences: list[str] = []
-    for language, nouns in enumerate((good.kind.english, good.kind.chinese)):
+    for language, nouns in enumerate((product.kind.english, product.kind.chinese)):
         noun = nouns[int(g.integers(len(nouns)))]
-        stuff = good.kind.materials[good.material][language]
-        hue = good.family.chinese if language else good.family.english
-        parts = [hue] * colour + [PATTERN_NAMES[good.pattern][language]] * pattern + [stuff] * material
-        joint, stop = ("", "。") if language else (" ", ".")
-        title = joint.join([*parts, noun])
+        material = product.kind.materials[product.material][language]
+        colour = product.family.chinese if language else product.family.english
+        pattern = PATTERN_NAMES[product.pattern][language]
+        parts = [colour] * has_colour + [pattern] * has_pattern + [material] * has_material
+        separator, stop = ("", "。") if language else (" ", ".")
+        title = separator.join([*parts, noun])
         titles.append(title[0].upper() + title[1:])
-        said = (f"{stuff}{noun}，{mood[1]}" if language else f"{stuff} {noun}, {mood[0]}") + stop
-        sentences.append(said[0].upper() + said[1:])
+        sentence = (f"{material}{noun}，{mood[1]}" if language else f"{material} {noun}, {mood[0]}") + stop
+        sentences.append(sentence[0].upper() + sentence[1:])
     first = 0 if g.random() < 0.68 else 1
-    kept = g.random()
-    if kept < 0.06:
+    draw = g.random()
+    if draw < 0.06:
         return titles[first], None
-    if kept < 0.2:
+    if draw < 0.2:
         return titles[first], sentences[first]
-    if kept < 0.45:
+    if draw < 0.45:
         return titles[first], sentences[1 - first]
     return titles[first], f"{sentences[first]} {sentences[1 - first]}"
 
 
-def attributes(good: DemoProduct, g: np.random.Generator) -> dict[str, str]:
-    """State some attributes; each is missing now and then."""
-    season = "summer" if good.kind.trend > 0.6 else "winter" if good.kind.trend < -0.9 else "all year"
-    stated = {
-        "colour": (good.family.english, 0.55),
-        "variety" if good.kind.again else "material": (good.kind.materials[good.material][0], 0.85),
+def attributes(product: DemoProduct, g: np.random.Generator) -> dict[str, str]:
+    """Return the attributes of a product; each is missing at random."""
+    season = "summer" if product.kind.trend > 0.6 else "winter" if product.kind.trend < -0.9 else "all year"
+    values = {
+        "colour": (product.family.english, 0.55),
+        "variety" if product.kind.again else "material": (product.kind.materials[product.material][0], 0.85),
         "season": (season, 0.9),
     }
-    return {name: value for name, (value, share) in stated.items() if g.random() < share}
+    return {name: value for name, (value, share) in values.items() if g.random() < share}
 
 
-def _looks(kind: ProductKind, style: Style, g: np.random.Generator) -> tuple[str, str | None, float, int, int]:
+def _draw_properties(
+    kind: ProductKind, style: Style, g: np.random.Generator
+) -> tuple[str, str | None, float, int, int]:
     pattern = str(g.choice(list(style.patterns), p=list(style.patterns.values())))
     if g.random() < 0.1:
         pattern = str(g.choice(list(PATTERN_NAMES)))
-    cheap = int(g.random() < 0.5)
-    general = g.random() < 0.25
-    brand: str | None = GENERAL_BRANDS[int(g.integers(len(GENERAL_BRANDS)))] if general else style.brands[cheap]
-    level = 0.0 if general else (0.42, -0.42)[cheap]
+    is_cheap = int(g.random() < 0.5)
+    is_general = g.random() < 0.25
+    brand: str | None = GENERAL_BRANDS[int(g.integers(len(GENERAL_BRANDS)))] if is_general else style.brands[is_cheap]
+    level = 0.0 if is_general else (0.42, -0.42)[is_cheap]
     dear = level + float(g.normal(0, 0.16))
     if g.random() < 0.1:
         brand = None
     return pattern, brand, dear, int(g.integers(len(kind.materials))), int(g.integers(2**31))
 
 
-def _colour(style: Style, g: np.random.Generator) -> Family:
+def _draw_colour(style: Style, g: np.random.Generator) -> Family:
     if g.random() < 0.12:
         return FAMILIES[int(g.integers(len(FAMILIES)))]
     return _FAMILY[style.colours[int(g.choice(len(style.colours), p=[0.36, 0.28, 0.21, 0.15]))]]
 
 
-def _other(style: Style, family: Family, g: np.random.Generator) -> Family:
+def _draw_second_colour(style: Style, family: Family, g: np.random.Generator) -> Family:
     others = [_FAMILY[name] for name in style.colours if name != family.english]
     return others[int(g.integers(len(others)))]
 
 
-def _shade(family: Family, g: np.random.Generator) -> Colour:
+def _draw_shade(family: Family, g: np.random.Generator) -> Colour:
     red, green, blue = (
         int(np.clip(value + g.integers(-9, 10), 0, 255)) for value in family.shades[int(g.integers(len(family.shades)))]
     )
     return red, green, blue
 
 
-def _price(amount: float) -> float:
+def _round_price(amount: float) -> float:
     return round(max(1.0, round(amount)) - 0.01, 2) if amount > 12 else round(round(amount * 2) / 2 - 0.05, 2)

@@ -1,6 +1,6 @@
-"""The outlines of clothes and shoes.
+"""Outlines of clothes and shoes.
 
-In: a canvas and the paint of one product. Out: the drawing on the canvas; lengths and cuts vary with the generator.
+In: a canvas and the paint of one product. Out: the drawing on the canvas; proportions vary at random.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ DARK: Colour = (38, 34, 40)
 
 @dataclass(frozen=True)
 class Paint:
-    """What a product is drawn with.
+    """Colours and pattern of a product.
 
     Attributes:
-        fill: its cloth or print, of the size of the paper.
+        fill: its pattern, of the size of the drawing.
         ground: main colour.
         second: colour of the print.
-        g: generator for the cut.
+        g: random generator for the proportions.
     """
 
     fill: Image.Image

@@ -1,6 +1,6 @@
-"""The outlines of bags, things for the house, and what is used up.
+"""Outlines of bags, household goods and consumables.
 
-In: a canvas and the paint of one product. Out: the drawing on the canvas; proportions vary with the generator.
+In: a canvas and the paint of one product. Out: the drawing on the canvas; proportions vary at random.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the drawn shop sells: kinds of product, styles that run through all of them, colours, brands.
+"""Constants of the demo shop: kinds of products, styles, colours, brands.
 
-In: nothing. Out: frozen tables. A style is what a user's taste follows; it is never written down in the shop's data.
+In: nothing. Out: frozen tables. Preferences of users depend on styles, which are never written to the shop's data.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recsys.data.demo import shapes_clothing as clothes
-from recsys.data.demo import shapes_household as things
+from recsys.data.demo import shapes_clothing as clothing
+from recsys.data.demo import shapes_household as household
 from recsys.data.demo.canvas import Canvas, Colour
 from recsys.data.demo.shapes_clothing import Paint
 
@@ -19,13 +19,13 @@ class ProductKind:
     """A kind of product.
 
     Attributes:
-        category: the shop's category.
-        draw: draws one.
-        english, chinese: nouns in use.
-        materials: (English, Chinese) pairs; for food and care, what it is made of or smells of.
-        price: middle of the price range.
-        trend: how demand changes over the 90 days from spring to summer; positive = wanted more in summer.
-        again: days after which it is used up and bought again, 0 = it lasts.
+        category: category of the product.
+        draw: draws the product.
+        english, chinese: nouns for titles.
+        materials: (English, Chinese) pairs; for food and care products varieties or scents.
+        price: middle of the price range in euro.
+        trend: change of the demand over the 90 days from spring to summer; positive = more demand in summer.
+        again: days after which it is bought again, 0 = durable.
     """
 
     category: str
@@ -43,43 +43,43 @@ _LEATHER, _CANVAS, _SILK, _STRAW = ("leather", "皮革"), ("canvas", "帆布"), 
 _STONEWARE, _PORCELAIN, _GLASS = ("stoneware", "粗陶"), ("porcelain", "瓷"), ("glass", "玻璃")
 
 KINDS = (
-    ProductKind("T-shirts", clothes.t_shirt, ("T-shirt", "tee"), ("T恤", "短袖"), (_COTTON, _LINEN), 22, 0.8),
-    ProductKind("Shirts", clothes.shirt, ("shirt", "button-down shirt"), ("衬衫",), (_COTTON, _LINEN, _DENIM), 45),
-    ProductKind("Dresses", clothes.dress, ("dress", "summer dress"), ("连衣裙",), (_COTTON, _LINEN, _SILK), 65, 0.7),
-    ProductKind("Skirts", clothes.skirt, ("skirt",), ("半身裙", "短裙"), (_COTTON, _DENIM, _WOOL), 42, 0.4),
-    ProductKind("Trousers", clothes.trousers, ("trousers", "pants"), ("长裤", "裤子"), (_COTTON, _LINEN, _DENIM), 55),
-    ProductKind("Jumpers", clothes.jumper, ("jumper", "sweater"), ("毛衣", "针织衫"), (_WOOL, _COTTON), 58, -1.1),
-    ProductKind("Trainers", clothes.sneakers, ("trainers", "sneakers"), ("运动鞋", "休闲鞋"), (_CANVAS, _LEATHER), 70),
-    ProductKind("Boots", clothes.boots, ("boots", "ankle boots"), ("靴子", "短靴"), (_LEATHER, _CANVAS), 110, -1.2),
-    ProductKind("Sandals", clothes.sandals, ("sandals",), ("凉鞋",), (_LEATHER, _CANVAS), 40, 1.3),
-    ProductKind("Hats", clothes.hat, ("hat", "cap"), ("帽子",), (_COTTON, _STRAW, _WOOL), 25, 0.9),
-    ProductKind("Scarves", clothes.scarf, ("scarf",), ("围巾",), (_WOOL, _SILK, _COTTON), 30, -1.2),
-    ProductKind("Handbags", things.handbag, ("handbag", "bag"), ("手提包", "包"), (_LEATHER, _CANVAS), 85),
-    ProductKind("Backpacks", things.backpack, ("backpack", "rucksack"), ("双肩包", "背包"), (_CANVAS, _LEATHER), 75),
-    ProductKind("Umbrellas", things.umbrella, ("umbrella",), ("雨伞",), (_COTTON, _SILK), 28, -0.6),
-    ProductKind("Mugs", things.mug, ("mug", "cup"), ("马克杯", "杯子"), (_STONEWARE, _PORCELAIN), 14),
-    ProductKind("Teapots", things.teapot, ("teapot",), ("茶壶",), (_STONEWARE, _PORCELAIN), 36, -0.4),
-    ProductKind("Lamps", things.lamp, ("table lamp", "lamp"), ("台灯",), (_COTTON, _LINEN, _SILK), 68, -0.3),
-    ProductKind("Cushions", things.cushion, ("cushion", "pillow"), ("抱枕", "靠垫"), (_COTTON, _LINEN, _WOOL), 26),
-    ProductKind("Vases", things.vase, ("vase",), ("花瓶",), (_STONEWARE, _GLASS, _PORCELAIN), 32, 0.4),
+    ProductKind("T-shirts", clothing.t_shirt, ("T-shirt", "tee"), ("T恤", "短袖"), (_COTTON, _LINEN), 22, 0.8),
+    ProductKind("Shirts", clothing.shirt, ("shirt", "button-down shirt"), ("衬衫",), (_COTTON, _LINEN, _DENIM), 45),
+    ProductKind("Dresses", clothing.dress, ("dress", "summer dress"), ("连衣裙",), (_COTTON, _LINEN, _SILK), 65, 0.7),
+    ProductKind("Skirts", clothing.skirt, ("skirt",), ("半身裙", "短裙"), (_COTTON, _DENIM, _WOOL), 42, 0.4),
+    ProductKind("Trousers", clothing.trousers, ("trousers", "pants"), ("长裤", "裤子"), (_COTTON, _LINEN, _DENIM), 55),
+    ProductKind("Jumpers", clothing.jumper, ("jumper", "sweater"), ("毛衣", "针织衫"), (_WOOL, _COTTON), 58, -1.1),
+    ProductKind("Trainers", clothing.sneakers, ("trainers", "sneakers"), ("运动鞋", "休闲鞋"), (_CANVAS, _LEATHER), 70),
+    ProductKind("Boots", clothing.boots, ("boots", "ankle boots"), ("靴子", "短靴"), (_LEATHER, _CANVAS), 110, -1.2),
+    ProductKind("Sandals", clothing.sandals, ("sandals",), ("凉鞋",), (_LEATHER, _CANVAS), 40, 1.3),
+    ProductKind("Hats", clothing.hat, ("hat", "cap"), ("帽子",), (_COTTON, _STRAW, _WOOL), 25, 0.9),
+    ProductKind("Scarves", clothing.scarf, ("scarf",), ("围巾",), (_WOOL, _SILK, _COTTON), 30, -1.2),
+    ProductKind("Handbags", household.handbag, ("handbag", "bag"), ("手提包", "包"), (_LEATHER, _CANVAS), 85),
+    ProductKind("Backpacks", household.backpack, ("backpack", "rucksack"), ("双肩包", "背包"), (_CANVAS, _LEATHER), 75),
+    ProductKind("Umbrellas", household.umbrella, ("umbrella",), ("雨伞",), (_COTTON, _SILK), 28, -0.6),
+    ProductKind("Mugs", household.mug, ("mug", "cup"), ("马克杯", "杯子"), (_STONEWARE, _PORCELAIN), 14),
+    ProductKind("Teapots", household.teapot, ("teapot",), ("茶壶",), (_STONEWARE, _PORCELAIN), 36, -0.4),
+    ProductKind("Lamps", household.lamp, ("table lamp", "lamp"), ("台灯",), (_COTTON, _LINEN, _SILK), 68, -0.3),
+    ProductKind("Cushions", household.cushion, ("cushion", "pillow"), ("抱枕", "靠垫"), (_COTTON, _LINEN, _WOOL), 26),
+    ProductKind("Vases", household.vase, ("vase",), ("花瓶",), (_STONEWARE, _GLASS, _PORCELAIN), 32, 0.4),
     ProductKind(
-        "Coffee", things.coffee, ("coffee", "coffee beans"), ("咖啡", "咖啡豆"),
+        "Coffee", household.coffee, ("coffee", "coffee beans"), ("咖啡", "咖啡豆"),
         (("dark roast", "深烘"), ("light roast", "浅烘"), ("decaf", "低因")), 9.5, 0.0, 14,
     ),
     ProductKind(
-        "Tea", things.tea, ("tea", "loose tea"), ("茶", "茶叶"),
+        "Tea", household.tea, ("tea", "loose tea"), ("茶", "茶叶"),
         (("green", "绿茶"), ("black", "红茶"), ("jasmine", "茉莉")), 8.0, -0.2, 21,
     ),
     ProductKind(
-        "Soap", things.soap, ("soap", "hand soap"), ("香皂", "手工皂"),
+        "Soap", household.soap, ("soap", "hand soap"), ("香皂", "手工皂"),
         (("lavender", "薰衣草"), ("lemon", "柠檬"), ("olive", "橄榄")), 5.5, 0.0, 24,
     ),
     ProductKind(
-        "Candles", things.candle, ("candle", "scented candle"), ("蜡烛", "香薰蜡烛"),
+        "Candles", household.candle, ("candle", "scented candle"), ("蜡烛", "香薰蜡烛"),
         (("vanilla", "香草"), ("cedar", "雪松"), ("fig", "无花果")), 16, -0.5, 28,
     ),
     ProductKind(
-        "Chocolate", things.chocolate, ("chocolate", "chocolate bar"), ("巧克力",),
+        "Chocolate", household.chocolate, ("chocolate", "chocolate bar"), ("巧克力",),
         (("dark", "黑"), ("milk", "牛奶"), ("hazelnut", "榛子")), 4.5, -0.3, 12,
     ),
 )  # fmt: skip
@@ -123,14 +123,14 @@ PATTERN_NAMES = {
 
 @dataclass(frozen=True)
 class Style:
-    """A taste that runs through all kinds of product.
+    """A style of products of all kinds.
 
     Attributes:
-        name: for tests only; nothing of it is written to the shop's data.
-        patterns: pattern names with their share.
-        colours: colour families, the first ones the most frequent.
-        brands: one dear and one cheap brand that live in this style.
-        moods: (English, Chinese) phrases of the descriptions.
+        name: name for tests only; it is not written to the shop's data.
+        patterns: pattern name to probability.
+        colours: colour families, the most frequent first.
+        brands: one expensive and one cheap brand of this style.
+        moods: (English, Chinese) phrases for descriptions.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""How tables from elsewhere become the canonical ones: one preset a file, found here by name.
+"""Registry of presets, which convert tables of other systems to the canonical ones; one module for each.
 
-In: the name given to `--preset`, or none. Out: the preset that shapes raw frames into canonical columns.
+In: the name given to `--preset`, or none. Out: the preset that converts raw frames to canonical columns.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ from recsys.errors import UsageError, suggestion
 
 
 class Preset(Protocol):
-    """One way shops' tables look.
+    """A known layout of input tables.
 
     Attributes:
-        name: as given to `--preset`.
-        needs: for each canonical table, the columns a file must have to give it.
+        name: the name for `--preset`.
+        needs: canonical table to the columns that a file needs for it.
     """
 
     @property
     def name(self) -> str:
-        """As given to `--preset`."""
+        """The name for `--preset`."""
         ...
 
     @property
     def needs(self) -> Mapping[str, Sequence[str]]:
-        """For each canonical table, the columns a file must have to give it."""
+        """Canonical table to the columns that a file needs for it."""
         ...
 
     def recognise(self, columns: Sequence[str], stem: str) -> tuple[str, ...]:
-        """The canonical tables a file with these columns and this name gives; () = not a file of this preset."""
+        """Return the canonical tables in a file with these columns and this name; () = no file of this preset."""
         ...
 
     def shape(self, frames: Iterator[pl.DataFrame], table: str) -> Iterator[pl.DataFrame]:
-        """Turn raw frames (with files.MARKS) into canonical columns, cells still unparsed."""
+        """Convert raw frames (with files.MARKS) to canonical columns; cells are not parsed yet."""
         ...
 
 
 NAMES: Final = ("csv", "jsonl", "parquet", "hm", "personalize", "online-retail")
-"""What `--preset` takes; the first three are the canonical columns in any kind of file."""
+"""Values of `--preset`; the first three are the canonical columns in any file format."""
 
 
 def find(name: str, *, mapping: Mapping[str, str] | None = None) -> Preset:
-    """Return the preset of a name; `mapping` (canonical name: the file's name) goes with canonical columns only.
+    """Return the preset of a name; `mapping` (canonical name to name in the file) is for canonical columns only.
 
     Raises:
-        UsageError: no such preset, or a mapping for a preset that has its own.
+        UsageError: the preset is unknown, or has a mapping of its own.
     """
     key = name.strip().lower().replace("_", "-")
     if key in {"canonical", "csv", "tsv", "jsonl", "parquet"}:
@@ -61,12 +61,12 @@ def find(name: str, *, mapping: Mapping[str, str] | None = None) -> Preset:
         raise UsageError(f"no preset {name!r}{suggestion(key, NAMES) or '; there are ' + ', '.join(NAMES)}")
     if mapping:
         raise UsageError(f"--map goes with canonical columns; preset {key!r} knows its own, leave one of the two out")
-    own: dict[str, Preset] = {"hm": HM(), "personalize": Personalize(), "online-retail": OnlineRetail()}
-    return own[key]
+    presets: dict[str, Preset] = {"hm": HM(), "personalize": Personalize(), "online-retail": OnlineRetail()}
+    return presets[key]
 
 
 def fitting(columns: Sequence[str], stem: str) -> str | None:
-    """Name of the preset that would know a file with these columns, if any."""
+    """Return the name of a preset that recognises a file with these columns, if any."""
     presets: tuple[Preset, ...] = (HM(), Personalize(), OnlineRetail(), Canonical({}))
     for preset in presets:
         if preset.recognise(columns, stem):

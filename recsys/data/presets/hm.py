@@ -1,6 +1,6 @@
-"""The tables of the H&M data set: articles, transactions_train, customers.
+"""The preset for the H&M data set: articles, transactions_train, customers.
 
-In: raw frames with H&M's columns. Out: canonical products, events (purchases) and users.
+In: raw frames with the columns of H&M. Out: canonical products, events (purchases) and users.
 """
 
 from __future__ import annotations
@@ -38,60 +38,62 @@ _NO_ATTRIBUTE: Final = frozenset({"customer_id", "postal_code"})
 
 @dataclass(frozen=True)
 class HM:
-    """The preset `hm`. Prices are scaled by the publisher, so they are an event's value and no product's price."""
+    """The preset `hm`; prices are scaled by the publisher, so they become the value of events, not prices."""
 
     name: str = "hm"
 
     @property
     def needs(self) -> Mapping[str, Sequence[str]]:
-        """Columns a file must have for each table."""
+        """Canonical table to the columns that a file needs for it."""
         return _NEEDS
 
     def recognise(self, columns: Sequence[str], stem: str) -> tuple[str, ...]:  # noqa: ARG002 - the columns tell
-        """By the columns alone."""
-        there = set(columns)
-        return next(((table,) for table, needs in _NEEDS.items() if there.issuperset(needs)), ())
+        """Recognise the table by its columns."""
+        available = set(columns)
+        return next(((table,) for table, needs in _NEEDS.items() if available.issuperset(needs)), ())
 
     def shape(self, frames: Iterator[pl.DataFrame], table: str) -> Iterator[pl.DataFrame]:
-        """Rename; the `*_name` columns of articles and all columns of customers become attributes."""
-        return (_shaped(frame, table) for frame in frames)
+        """Rename columns; the `*_name` columns of articles and all columns of customers become attributes."""
+        return (_to_canonical(frame, table) for frame in frames)
 
 
-def _shaped(frame: pl.DataFrame, table: str) -> pl.DataFrame:
+def _to_canonical(frame: pl.DataFrame, table: str) -> pl.DataFrame:
     marks = [name for name in MARKS if name in frame.columns]
     if table == "events":
-        kept = [name for name in _EVENTS if name in frame.columns]
-        return frame.select(*marks, *kept, pl.lit(schema.PURCHASE).alias(schema.EVENT_TYPE)).rename(
-            {name: _EVENTS[name] for name in kept}
+        names = [name for name in _EVENTS if name in frame.columns]
+        return frame.select(*marks, *names, pl.lit(schema.PURCHASE).alias(schema.EVENT_TYPE)).rename(
+            {name: _EVENTS[name] for name in names}
         )
     if table == "users":
         others = {name: name for name in frame.columns if name not in _NO_ATTRIBUTE and name not in MARKS}
-        return frame.select(*marks, pl.col("customer_id").alias(schema.USER_ID)).with_columns(_numbered(frame, others))
+        return frame.select(*marks, pl.col("customer_id").alias(schema.USER_ID)).with_columns(
+            _fold_with_numbers(frame, others)
+        )
     others = {
         name: name.removesuffix("_name")
         for name in frame.columns
         if name.endswith("_name") and name not in _PRODUCTS and name not in MARKS
     }
-    kept = [name for name in _PRODUCTS if name in frame.columns]
+    names = [name for name in _PRODUCTS if name in frame.columns]
     return (
-        frame.select(*marks, *kept)
-        .rename({name: _PRODUCTS[name] for name in kept})
+        frame.select(*marks, *names)
+        .rename({name: _PRODUCTS[name] for name in names})
         .with_columns(
             attributes.fold(frame, others),
-            # the list is of all articles there ever were; which are sold is not said
+            # the file lists all articles there ever were; whether one is still sold is unknown
             pl.lit(None, dtype=pl.Boolean).alias(schema.AVAILABLE),
         )
     )
 
 
-def _numbered(frame: pl.DataFrame, names: Mapping[str, str]) -> pl.Series:
-    """Fold, with text columns that hold only numbers (age in a csv) as numbers."""
+def _fold_with_numbers(frame: pl.DataFrame, names: Mapping[str, str]) -> pl.Series:
+    """Fold columns into attributes; text columns of numbers (age in a csv) become numbers."""
     columns = []
     for name in names:
         column = frame[name]
         if column.dtype == pl.String:
-            found = parse.numbers(column)
-            if found.null_count() == parse.text(column).null_count():
-                column = found
+            numbers = parse.numbers(column)
+            if numbers.null_count() == parse.text(column).null_count():
+                column = numbers
         columns.append(column.alias(name))
     return attributes.fold(pl.DataFrame(columns), names)

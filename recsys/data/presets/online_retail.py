@@ -1,4 +1,4 @@
-"""The invoice lines of UCI "Online Retail": one file that gives products, events and users.
+"""The preset for the invoice lines of UCI "Online Retail": one file with products, events and users.
 
 In: raw frames with InvoiceNo, StockCode, Description, Quantity, InvoiceDate, UnitPrice, CustomerID, Country.
 Out: products (most frequent description, median price), purchases and returns, users with their country.
@@ -25,50 +25,50 @@ _NO_PRODUCTS: Final = (
 
 @dataclass(frozen=True)
 class OnlineRetail:
-    """The preset `online-retail`. Times carry no zone and are taken as UTC."""
+    """The preset `online-retail`; times have no zone and are read as UTC."""
 
     name: str = "online-retail"
 
     @property
     def needs(self) -> Mapping[str, Sequence[str]]:
-        """Columns a file must have; the same for each table."""
+        """Canonical table to the columns that a file needs, the same for all tables."""
         return dict.fromkeys(("products", "events", "users"), _COLUMNS)
 
     def recognise(self, columns: Sequence[str], stem: str) -> tuple[str, ...]:  # noqa: ARG002 - the columns tell
-        """All three tables, from the one file."""
+        """Return all three tables for a file with the invoice columns."""
         return ("products", "events", "users") if set(columns).issuperset(_COLUMNS) else ()
 
     def shape(self, frames: Iterator[pl.DataFrame], table: str) -> Iterator[pl.DataFrame]:
-        """Events row by row; products and users from all rows together."""
+        """Convert rows to events one by one; products and users are aggregated over all rows."""
         if table == "events":
             return (_events(frame) for frame in frames)
         lines = pl.concat(
-            [_lines(frame.filter(pl.col(BAD).is_null())) for frame in frames],
+            [_parse_lines(frame.filter(pl.col(BAD).is_null())) for frame in frames],
             how="diagonal",
         )
         return iter([_products(lines) if table == "products" else _users(lines)])
 
 
-def _lines(frame: pl.DataFrame) -> pl.DataFrame:
-    """The columns as text, ids without the point that floating point left behind."""
+def _parse_lines(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the columns as text; ids that are floats lose their `.0`."""
     texts = {name: parse.ids(frame[name])[0] for name in ("InvoiceNo", "StockCode", "CustomerID")}
     texts["CustomerID"] = texts["CustomerID"].str.strip_suffix(".0")
     for name in ("Description", "Country"):
-        texts[name] = parse.text(frame[name]).str.strip_chars() if name in frame.columns else _nothing(frame.height)
-    prices = parse.numbers(frame["UnitPrice"]) if "UnitPrice" in frame.columns else _nothing(frame.height)
+        texts[name] = parse.text(frame[name]).str.strip_chars() if name in frame.columns else _nulls(frame.height)
+    prices = parse.numbers(frame["UnitPrice"]) if "UnitPrice" in frame.columns else _nulls(frame.height)
     return pl.DataFrame([column.alias(name) for name, column in texts.items()]).with_columns(
         prices.cast(pl.Float64).alias("UnitPrice"), parse.numbers(frame["Quantity"]).alias("Quantity"), frame[ROW]
     )
 
 
-def _nothing(height: int) -> pl.Series:
+def _nulls(height: int) -> pl.Series:
     return pl.Series([None] * height, dtype=pl.String)
 
 
 def _events(frame: pl.DataFrame) -> pl.DataFrame:
-    lines = _lines(frame)
-    back = pl.col("InvoiceNo").str.starts_with("C")
-    # a number that cannot be read goes on as it is, so that the check can show it
+    lines = _parse_lines(frame)
+    is_return = pl.col("InvoiceNo").str.starts_with("C")
+    # a quantity that cannot be parsed stays text, so that validation can show it
     quantity = pl.coalesce(pl.col("Quantity").abs().cast(pl.String), pl.col("raw_quantity"))
     skip = (
         pl.when(pl.col(BAD).is_not_null())
@@ -77,13 +77,13 @@ def _events(frame: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("not_a_product"))
         .when(pl.col("CustomerID").is_null())
         .then(pl.lit("no_customer"))
-        .when(~back & (pl.col("Quantity") <= 0))
+        .when(~is_return & (pl.col("Quantity") <= 0))
         .then(pl.lit("stock_correction"))
     )
     value = pl.col("UnitPrice") * pl.col("Quantity").abs()
     return lines.with_columns(
         parse.text(frame["Quantity"]).alias("raw_quantity"),
-        _moments(frame["InvoiceDate"]).alias("when"),
+        _to_iso(frame["InvoiceDate"]).alias("when"),
         frame[BAD],
         frame[RAW],
     ).select(
@@ -93,7 +93,7 @@ def _events(frame: pl.DataFrame) -> pl.DataFrame:
         skip.alias(SKIP),
         pl.col("CustomerID").alias(schema.USER_ID),
         pl.col("StockCode").alias(schema.PRODUCT_ID),
-        pl.when(back).then(pl.lit("return")).otherwise(pl.lit(schema.PURCHASE)).alias(schema.EVENT_TYPE),
+        pl.when(is_return).then(pl.lit("return")).otherwise(pl.lit(schema.PURCHASE)).alias(schema.EVENT_TYPE),
         pl.col("when").alias(schema.OCCURRED_AT),
         quantity.alias(schema.QUANTITY),
         value.alias(schema.VALUE),
@@ -101,28 +101,28 @@ def _events(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _moments(column: pl.Series) -> pl.Series:
-    """Text as the publisher writes it, `12/1/2010 8:26`, becomes ISO; the rest stays for the check to read."""
+def _to_iso(column: pl.Series) -> pl.Series:
+    """Convert times such as `12/1/2010 8:26` to ISO; other text is left to validation."""
     if column.dtype != pl.String:
         return column
-    american = r"^(\d{1,2})/(\d{1,2})/(\d{4}) +(\d{1,2}:\d{2}(?::\d{2})?)$"
-    return column.str.strip_chars().str.replace(american, "$3-$1-$2 $4")
+    us_format = r"^(\d{1,2})/(\d{1,2})/(\d{4}) +(\d{1,2}:\d{2}(?::\d{2})?)$"
+    return column.str.strip_chars().str.replace(us_format, "$3-$1-$2 $4")
 
 
 def _products(lines: pl.DataFrame) -> pl.DataFrame:
-    real = lines.filter(~pl.col("StockCode").is_in(_NO_PRODUCTS) & pl.col("StockCode").is_not_null())
-    sold = (pl.col("Quantity") > 0) & (pl.col("UnitPrice") > 0)
-    # lines that were sold carry the product's name; the others often a remark ("damaged", "check")
+    product_lines = lines.filter(~pl.col("StockCode").is_in(_NO_PRODUCTS) & pl.col("StockCode").is_not_null())
+    is_sale = (pl.col("Quantity") > 0) & (pl.col("UnitPrice") > 0)
+    # sales have the name of the product as description; other lines often a remark ("damaged", "check")
     names = (
-        real.filter(pl.col("Description").is_not_null())
+        product_lines.filter(pl.col("Description").is_not_null())
         .group_by("StockCode", "Description")
-        .agg(sold.sum().alias("sold"), pl.len().alias("count"))
+        .agg(is_sale.sum().alias("sold"), pl.len().alias("count"))
         .sort(["StockCode", "sold", "count", "Description"], descending=[False, True, True, False])
         .group_by("StockCode", maintain_order=True)
         .first()
     )
-    prices = real.group_by("StockCode").agg(
-        pl.col("UnitPrice").filter(sold).median().alias(schema.PRICE), pl.col(ROW).min().alias(ROW)
+    prices = product_lines.group_by("StockCode").agg(
+        pl.col("UnitPrice").filter(is_sale).median().alias(schema.PRICE), pl.col(ROW).min().alias(ROW)
     )
     return (
         prices.join(names.select("StockCode", "Description"), on="StockCode", how="left")
@@ -138,7 +138,7 @@ def _products(lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def _users(lines: pl.DataFrame) -> pl.DataFrame:
-    known = (
+    customers = (
         lines.filter(pl.col("CustomerID").is_not_null())
         .group_by("CustomerID", "Country")
         .agg(pl.len().alias("count"), pl.col(ROW).min().alias(ROW))
@@ -147,6 +147,6 @@ def _users(lines: pl.DataFrame) -> pl.DataFrame:
         .first()
         .sort(ROW)
     )
-    return known.select(ROW, pl.col("CustomerID").alias(schema.USER_ID)).with_columns(
-        attributes.fold(known, {"Country": "country"})
+    return customers.select(ROW, pl.col("CustomerID").alias(schema.USER_ID)).with_columns(
+        attributes.fold(customers, {"Country": "country"})
     )

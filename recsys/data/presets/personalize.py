@@ -1,4 +1,4 @@
-"""The three data sets of Amazon Personalize: interactions, items, users; names in any case.
+"""The preset for the data sets of Amazon Personalize: interactions, items, users; names in any case.
 
 In: raw frames with USER_ID, ITEM_ID, TIMESTAMP ... Out: canonical events, products and users.
 """
@@ -19,7 +19,7 @@ _NEEDS: Final = {
     "products": ("ITEM_ID",),
     "users": ("USER_ID",),
 }
-# several names for one column: the first that is there counts, the others become attributes
+# of several names for one column the first one present is used, the others become attributes
 _NAMES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "events": {
         schema.USER_ID: ("USER_ID",),
@@ -49,42 +49,42 @@ _NAMES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 
 @dataclass(frozen=True)
 class Personalize:
-    """The preset `personalize`. Cells like `red|blue` in further columns are lists."""
+    """The preset `personalize`; cells such as `red|blue` in further columns are lists."""
 
     name: str = "personalize"
 
     @property
     def needs(self) -> Mapping[str, Sequence[str]]:
-        """Columns a file must have for each table."""
+        """Canonical table to the columns that a file needs for it."""
         return _NEEDS
 
     def recognise(self, columns: Sequence[str], stem: str) -> tuple[str, ...]:  # noqa: ARG002 - the columns tell
-        """By the columns; ids of both kinds without a time are no table of this kind.
+        """Recognise the table by its columns; user and item ids without a time are no table of Personalize.
 
-        `user_id` in lower case alone occurs in other formats too, so it needs the capitals or an ITEM_ID beside it.
+        `user_id` in lower case occurs in other formats too, so users need the capitals or an ITEM_ID.
         """
-        there = {name.upper() for name in columns}
-        if {"USER_ID", "ITEM_ID"} <= there:
-            return ("events",) if "TIMESTAMP" in there else ()
-        if "ITEM_ID" in there:
+        upper = {name.upper() for name in columns}
+        if {"USER_ID", "ITEM_ID"} <= upper:
+            return ("events",) if "TIMESTAMP" in upper else ()
+        if "ITEM_ID" in upper:
             return ("products",)
         return ("users",) if "USER_ID" in columns else ()
 
     def shape(self, frames: Iterator[pl.DataFrame], table: str) -> Iterator[pl.DataFrame]:
-        """Rename; what is left of products and users becomes attributes in small letters."""
-        return (_shaped(frame, table) for frame in frames)
+        """Rename columns; further columns of products and users become attributes in lower case."""
+        return (_to_canonical(frame, table) for frame in frames)
 
 
-def _shaped(frame: pl.DataFrame, table: str) -> pl.DataFrame:
+def _to_canonical(frame: pl.DataFrame, table: str) -> pl.DataFrame:
     upper = {name.upper(): name for name in frame.columns if name not in MARKS}
-    chosen: dict[str, str] = {}
+    renames: dict[str, str] = {}
     for canonical, names in _NAMES[table].items():
-        found = next((upper[name] for name in names if name in upper), None)
-        if found is not None:
-            chosen[found] = canonical
+        original = next((upper[name] for name in names if name in upper), None)
+        if original is not None:
+            renames[original] = canonical
     marks = [name for name in MARKS if name in frame.columns]
-    out = frame.select(*marks, *chosen).rename(chosen)
-    others = {name: name.lower() for name in upper.values() if name not in chosen}
+    canonical_frame = frame.select(*marks, *renames).rename(renames)
+    others = {name: name.lower() for name in upper.values() if name not in renames}
     if table == "events" or not others:
-        return out
-    return out.with_columns(attributes.fold(frame, others, split="|"))
+        return canonical_frame
+    return canonical_frame.with_columns(attributes.fold(frame, others, split="|"))
