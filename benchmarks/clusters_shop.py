@@ -78,7 +78,7 @@ def grouped(asked: argparse.Namespace, work: Path) -> Grouped:
     store = ImageStore(work / f"pictures-{SMALL_PIXELS}", ImageSettings(size=SMALL_PIXELS))
     store.add([asked.images], {}, also=ids)
     whole = _catalogue(shop, ids)
-    return Grouped(whole, _labels(asked.products, ids), views, store.pictures(whole.ids), learned)
+    return Grouped(whole, _labels(asked.products, ids), views, store.images(whole.ids), learned)
 
 
 def _from_elsewhere(asked: argparse.Namespace) -> tuple[list[str], FloatArray]:

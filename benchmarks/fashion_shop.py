@@ -15,7 +15,7 @@ from representation_parts import Divided, Part
 
 from recsys.config import ImageSettings
 from recsys.data import schema
-from recsys.data.dataset import catalogue_of
+from recsys.data.dataset import catalogue_from_frame
 from recsys.data.image_store import ImageStore
 from recsys.errors import UsageError
 
@@ -104,7 +104,7 @@ def _part(frame: pl.DataFrame, store: ImageStore) -> Part:
         pl.col(ID).alias(schema.PRODUCT_ID), pl.col(TITLE).alias(schema.TITLE), *_held(frame.columns, SHOWN)
     )
     labels = {name: np.array(frame[name].cast(pl.String).to_list(), object) for name in ASKED}
-    return Part(catalogue_of(shown, store), labels)
+    return Part(catalogue_from_frame(shown, store), labels)
 
 
 def _held(columns: Sequence[str], names: Sequence[str]) -> list[str]:

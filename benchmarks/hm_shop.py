@@ -17,11 +17,11 @@ import polars as pl
 from recsys.config import ImageSettings
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
-from recsys.data.dataset import catalogue_of
+from recsys.data.dataset import catalogue_from_frame
 from recsys.data.id_map import IdMap
 from recsys.data.image_store import ImageStore
 from recsys.data.interactions import Interactions
-from recsys.data.presets import find
+from recsys.data.presets import get_preset
 
 QUICK_CUSTOMERS = 1500
 
@@ -109,7 +109,7 @@ def read(
     store = ImageStore(folder, settings)
     if images:
         store.add(list(images), {}, also=ids.texts)
-    catalogue = catalogue_of(products, store)
+    catalogue = catalogue_from_frame(products, store)
     users = IdMap(bought["customer_id"].unique().sort().to_list())
     within = bought.select(pl.int_range(pl.len()).over("customer_id", "t_dat")).to_series().to_numpy()
     day = bought["t_dat"].cast(pl.Date).cast(pl.Datetime("us")).dt.epoch("s").to_numpy()
@@ -126,7 +126,7 @@ def read(
 
 def _products(path: Path, wanted: pl.Series) -> pl.DataFrame:
     """Canonical products in the order of `wanted`; one without an article row has an id alone."""
-    (shaped,) = find("hm").shape(iter([_table(path)]), "products")
+    (shaped,) = get_preset("hm").shape(iter([_table(path)]), "products")
     known = shaped.with_columns(pl.col(schema.PRODUCT_ID).cast(pl.String))
     return pl.DataFrame({schema.PRODUCT_ID: wanted}).join(
         known, on=schema.PRODUCT_ID, how="left", maintain_order="left"

@@ -79,7 +79,7 @@ def fill(url: str, count: int) -> None:
 def ours(url: str, query: str) -> int:
     """Rows of the SELECT in batches, as `ingest --from-sql` reads them."""
     with SourceReader(url) as reader:
-        return sum(frame.height for frame in SourceQuery.of("events", query).frames(reader))
+        return sum(frame.height for frame in SourceQuery.parse("events", query).frames(reader))
 
 
 def polars(url: str) -> int:

@@ -61,7 +61,7 @@ def draw(
     height = SIDE + _LINES * _LINE + 6
     sheet = Image.new("RGB", ((NEIGHBOURS + 1) * (SIDE + 6) + 8, len(found) * height), "white")
     pen = ImageDraw.Draw(sheet)
-    asked, answers = store.pictures(some.catalogue.ids), store.pictures(known.catalogue.ids)
+    asked, answers = store.images(some.catalogue.ids), store.images(known.catalogue.ids)
     names = (some.texts, known.texts)
     for number, rows in enumerate(found):
         top = number * height

@@ -172,7 +172,7 @@ def others(
     """
     store = ImageStore(work / f"pictures-{SMALL_PIXELS}", ImageSettings(size=SMALL_PIXELS))
     store.add(list(sources), {}, also=[*shop.train.catalogue.ids.texts, *shop.test.catalogue.ids.texts])
-    yield from plain(shop, (store.pictures(shop.train.catalogue.ids), store.pictures(shop.test.catalogue.ids)))
+    yield from plain(shop, (store.images(shop.train.catalogue.ids), store.images(shop.test.catalogue.ids)))
     yield "resnet-18, untrained", untrained(shop, seed=seed)
     if folder is None:
         say(f"minilm: left out, no package {MINILM} and no --minilm FOLDER")

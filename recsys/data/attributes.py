@@ -18,7 +18,7 @@ from recsys.data import parsing as parse
 from recsys.data import schema
 
 LOG = logging.getLogger(__name__)
-MOST: Final = 200
+MAX_ATTRIBUTES: Final = 200
 """Maximum number of attribute columns; the rarest attributes are dropped with a warning."""
 
 
@@ -138,9 +138,9 @@ def unfold(column: pl.Series) -> pl.DataFrame:
         for name in cell or ():
             counts[name] += times
     names = sorted(counts)
-    if len(names) > MOST:
-        names = sorted(sorted(names, key=lambda name: (-counts[name], name))[:MOST])
-        LOG.warning("%d different attributes; only the %d commonest are used", len(counts), MOST)
+    if len(names) > MAX_ATTRIBUTES:
+        names = sorted(sorted(names, key=lambda name: (-counts[name], name))[:MAX_ATTRIBUTES])
+        LOG.warning("%d different attributes; only the %d commonest are used", len(counts), MAX_ATTRIBUTES)
     values = [_to_series(name, [None if cell is None else cell.get(name) for cell in cells]) for name in names]
     if distinct.height == column.len():
         return pl.DataFrame(values)

@@ -60,13 +60,13 @@ class Dataset:
 
 
 @memory.pause_gc()
-def load(engine: Engine, settings: DataSettings, *, pictures: ImageStore) -> Dataset:
+def load(engine: Engine, settings: DataSettings, *, image_store: ImageStore) -> Dataset:
     """Load products, events and users.
 
     Args:
         engine: the database of the store.
         settings: event weights, and which products belong to the catalogue.
-        pictures: the image cache.
+        image_store: the image cache.
 
     Raises:
         DataContractError: a product occurs twice (a changed SELECT).
@@ -75,9 +75,9 @@ def load(engine: Engine, settings: DataSettings, *, pictures: ImageStore) -> Dat
     products = _load_products(engine)
     events = _cast_columns(_extract(engine, "events"), schema.EVENTS)
     user_ids = _cast_columns(_extract(engine, "users"), schema.USERS)[schema.USER_ID]
-    selected = _select_products(products, settings, pictures, lambda: events[schema.PRODUCT_ID])
+    selected = _select_products(products, settings, image_store, lambda: events[schema.PRODUCT_ID])
     left_out = products.height - selected.height
-    catalogue = catalogue_of(selected, pictures, typed=True)
+    catalogue = catalogue_from_frame(selected, image_store, typed=True)
     users = IdMap(pl.concat([user_ids, events[schema.USER_ID]]).drop_nulls().unique().sort().to_list())
     interactions, n_unknown = _build_interactions(events, catalogue.ids, users, settings)
     return Dataset(
@@ -103,7 +103,7 @@ def load(engine: Engine, settings: DataSettings, *, pictures: ImageStore) -> Dat
 
 @memory.pause_gc()
 def load_catalogue(
-    engine: Engine, settings: DataSettings, *, pictures: ImageStore, columns: Collection[str] | None = None
+    engine: Engine, settings: DataSettings, *, image_store: ImageStore, columns: Collection[str] | None = None
 ) -> Catalogue:
     """Load the catalogue of `load` without reading the events.
 
@@ -113,17 +113,19 @@ def load_catalogue(
 
     products = _load_products(engine, columns)
     selected = _select_products(
-        products, settings, pictures, lambda: read_frame(engine, _PURCHASED_PRODUCTS)[schema.PRODUCT_ID]
+        products, settings, image_store, lambda: read_frame(engine, _PURCHASED_PRODUCTS)[schema.PRODUCT_ID]
     )
-    return catalogue_of(selected, pictures, typed=True)
+    return catalogue_from_frame(selected, image_store, typed=True)
 
 
-def catalogue_of(frame: pl.DataFrame, pictures: ImageStore | None = None, *, typed: bool = False) -> Catalogue:
+def catalogue_from_frame(
+    frame: pl.DataFrame, image_store: ImageStore | None = None, *, typed: bool = False
+) -> Catalogue:
     """Create a catalogue from a frame of products, stored or not; rows keep their order.
 
     Args:
         frame: (n, c) canonical columns; others become attributes; without `product_id`, rows are numbered.
-        pictures: the image cache; None for products without images.
+        image_store: the image cache; None for products without images.
         typed: whether the cells have their canonical types already (rows of the store).
 
     Raises:
@@ -136,7 +138,9 @@ def catalogue_of(frame: pl.DataFrame, pictures: ImageStore | None = None, *, typ
     catalogue_frame = frame.select([name for name in frame.columns if name in columns])
     product_ids = frame[schema.PRODUCT_ID]
     hashes = (
-        pictures.hashes(product_ids) if pictures is not None else pl.repeat(None, len(ids), dtype=pl.String, eager=True)
+        image_store.hashes(product_ids)
+        if image_store is not None
+        else pl.repeat(None, len(ids), dtype=pl.String, eager=True)
     )
     catalogue_frame = catalogue_frame.with_columns(hashes.alias(schema.IMAGE_HASH))
     if schema.ATTRIBUTES in frame.columns:
@@ -144,17 +148,17 @@ def catalogue_of(frame: pl.DataFrame, pictures: ImageStore | None = None, *, typ
     sellable = np.ones(len(ids), np.bool_)
     if schema.AVAILABLE in frame.columns:
         sellable = frame[schema.AVAILABLE].fill_null(value=True).to_numpy().astype(np.bool_)
-    images = pictures.pictures(ids) if pictures is not None else Images.empty(len(ids))
+    images = image_store.images(ids) if image_store is not None else Images.empty(len(ids))
     return Catalogue(ids, catalogue_frame, sellable, images)
 
 
 def _validate_products(frame: pl.DataFrame) -> pl.DataFrame:
-    from recsys.data.presets import find
+    from recsys.data.presets import get_preset
     from recsys.data.validation import validate
 
     if schema.PRODUCT_ID not in frame.columns:
         frame = frame.with_columns(pl.int_range(pl.len()).cast(pl.String).alias(schema.PRODUCT_ID))
-    (canonical,) = find("csv").shape(iter([frame]), "products")
+    (canonical,) = get_preset("csv").shape(iter([frame]), "products")
     checked = validate("products", canonical, source="the frame", settings=DataSettings(max_bad_fraction=0), now=0)
     if checked.accepted.height < frame.height:
         raise DataContractError("products: the frame holds the same product twice; leave one out")
@@ -210,7 +214,7 @@ def _cast_columns(frame: pl.DataFrame, columns: tuple[schema.Column, ...]) -> pl
         if column.kind == "number":
             cells = parse.numbers(cells)
         elif column.kind == "bool":
-            cells = parse.truths(cells)
+            cells = parse.booleans(cells)
         elif column.kind == "time":
             cells = _parse_times(cells)
         else:
@@ -244,7 +248,7 @@ def _build_interactions(
         user=_map_rows(events[schema.USER_ID], users),
         item=item,
         time=events[schema.OCCURRED_AT].to_numpy(),
-        kind=event_codes.to_numpy(),
+        event_type=event_codes.to_numpy(),
         weight=weight.to_numpy(),
         n_users=len(users),
         n_items=len(products),

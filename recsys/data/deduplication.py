@@ -43,7 +43,7 @@ class Deduplicator:
         self._add_events(keys, lines)
         return lines
 
-    def only(self, events: pl.DataFrame) -> None:
+    def reset_to(self, events: pl.DataFrame) -> None:
         """Keep the keys of these numbered events only; later events cannot equal the others."""
         self._seen = _HashMap(self._values)
         self._add_events(_hashes(events, EVENT_KEY), events)
@@ -51,7 +51,7 @@ class Deduplicator:
     def _add_events(self, keys: Keys, lines: pl.DataFrame) -> None:
         self._seen.add(keys, (lines[schema.LINE_NO].to_numpy() + 1).astype(np.uint32))
 
-    def firsts(self, rows: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+    def drop_duplicates(self, rows: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.DataFrame, int]:
         """Keep the first row of each id over all batches; returns the same as `drop_duplicates`."""
         content = [name for name in rows.columns if not name.startswith("__")]
         ids, contents = _hashes(rows, (key,)), _hashes(rows, tuple(content))

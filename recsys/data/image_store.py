@@ -121,7 +121,7 @@ class ImageStore:
         """Return `hash_of` for many products: (n,) String."""
         return _look_up(ids, self._index.filter(pl.col("row") >= 0))["sha256"]
 
-    def pictures(self, ids: IdMap) -> Images:
+    def images(self, ids: IdMap) -> Images:
         """Return the images of a catalogue, memory-mapped."""
         if not self._count:
             return Images.empty(len(ids), self.settings.size)

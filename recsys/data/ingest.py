@@ -29,7 +29,7 @@ KEYS: Final = {
     "users": (schema.USER_ID,),
     "events": (*EVENT_KEY, schema.LINE_NO),
 }
-HASHED: Final = (
+HASHED_COLUMNS: Final = (
     schema.TITLE,
     schema.DESCRIPTION,
     schema.BRAND,
@@ -53,7 +53,7 @@ class IngestResult:
         rejected: (r, 7) schema.REJECTED_COLUMNS of all sources, images included.
         counts: table to `rows_in, used, rejected, filtered` and the last two by reason; `images` has keys of its own.
         sources: names of all sources, image archives included; their rejected rows of earlier ingests are replaced.
-        pictured: products of the store, not among the accepted ones, that have an image now: id to file name.
+        new_images: products of the store, not among the accepted ones, that have an image now: id to file name.
         warnings: problems that the user should check.
         notes: implicit conversions.
     """
@@ -62,7 +62,7 @@ class IngestResult:
     rejected: pl.DataFrame
     counts: dict[str, dict[str, Any]]
     sources: tuple[str, ...] = ()
-    pictured: dict[str, str] = field(default_factory=dict)
+    new_images: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -71,10 +71,10 @@ def ingest(
     parts: Iterable[SourceTable],
     *,
     settings: DataSettings,
-    pictures: ImageStore | None = None,
-    images: Sequence[Path] = (),
+    image_store: ImageStore | None = None,
+    image_paths: Sequence[Path] = (),
     known_products: Collection[str] = (),
-    forgotten: ErasedUsers = ErasedUsers(),  # noqa: B008 - frozen
+    erased_users: ErasedUsers = ErasedUsers(),  # noqa: B008 - frozen
     now: int | None = None,
 ) -> IngestResult:
     """Validate all source tables and decode the images.
@@ -82,10 +82,10 @@ def ingest(
     Args:
         parts: source tables, from `input_sources` or `sql_queries`.
         settings: decimal mark and the allowed share of rejected rows.
-        pictures: the image cache; None skips images (a dry run).
-        images: folders and zips of image files.
+        image_store: the image cache; None skips images (a dry run).
+        image_paths: folders and zips of image files.
         known_products: product ids in the store; events may refer to them, images may belong to them.
-        forgotten: users whose rows are filtered out.
+        erased_users: users whose rows are filtered out.
         now: UTC seconds; the current time by default.
 
     Raises:
@@ -111,8 +111,8 @@ def ingest(
             now=timestamp,
             known_products=product_ids if part.table == "events" else None,
         )
-        log.take(part, forgotten.filter_events(checked))
-    return log.finish(pictures, images, set(known_products))
+        log.take(part, erased_users.filter_events(checked))
+    return log.finish(image_store, image_paths, set(known_products))
 
 
 class _IngestLog:
@@ -173,9 +173,9 @@ class _IngestLog:
                 self._counts[table]["used"] -= n_repeated
                 self._count_filtered(table, "given_again", n_repeated)
             accepted[table] = distinct
-        pictured: dict[str, str] = {}
+        new_images: dict[str, str] = {}
         if images and pictures is not None:
-            pictured = self._add_images(accepted, pictures, images, known)
+            new_images = self._add_images(accepted, pictures, images, known)
         elif "products" in accepted:
             n_named = accepted["products"][schema.IMAGE].count()
             if n_named and pictures is not None and not images:
@@ -184,7 +184,13 @@ class _IngestLog:
             accepted["products"] = add_content_hashes(accepted["products"], pictures)
         rejected = pl.concat(self._rejected)
         return IngestResult(
-            accepted, rejected, self._counts, tuple(self._sources), pictured, tuple(self._warnings), tuple(self._notes)
+            accepted,
+            rejected,
+            self._counts,
+            tuple(self._sources),
+            new_images,
+            tuple(self._warnings),
+            tuple(self._notes),
         )
 
     def _add_images(
@@ -226,10 +232,10 @@ class _IngestLog:
         return {product: name for product, name in sorted(added.used.items()) if product not in accepted_ids}
 
 
-def add_content_hashes(products: pl.DataFrame, pictures: ImageStore | None) -> pl.DataFrame:
-    """Add the `content_hash` of each product; `pictures` has the hash of its image."""
+def add_content_hashes(products: pl.DataFrame, image_store: ImageStore | None) -> pl.DataFrame:
+    """Add the `content_hash` of each product; `image_store` has the hash of its image."""
     ids = products[schema.PRODUCT_ID].to_list()
-    hashes = [pictures.hash_of(text) if pictures is not None else None for text in ids]
+    hashes = [image_store.hash_of(text) if image_store is not None else None for text in ids]
     hashed = products.with_columns(pl.Series(schema.IMAGE_HASH, hashes, dtype=pl.String))
-    texts = [f"{number:016x}" for number in content_hashes(hashed, HASHED).tolist()]
+    texts = [f"{number:016x}" for number in content_hashes(hashed, HASHED_COLUMNS).tolist()]
     return products.with_columns(pl.Series(schema.CONTENT_HASH, texts, dtype=pl.String))

@@ -15,7 +15,7 @@ import polars as pl
 
 from recsys.data import file_readers as files
 from recsys.data import schema
-from recsys.data.presets import Preset, find, fitting
+from recsys.data.presets import Preset, get_preset, guess_preset
 from recsys.errors import UsageError, suggestion
 
 LOG = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def read_inputs(
     Raises:
         UsageError: a path is missing, a file does not fit the preset, or a folder has no table.
     """
-    format_ = find(preset or "csv", mapping=_validate_mapping(mapping or {}))
+    format_ = get_preset(preset or "csv", mapping=_validate_mapping(mapping or {}))
     if table is not None and table not in schema.TABLES:
         raise UsageError(f"no table {table!r}{suggestion(table, schema.TABLES) or '; give products, events or users'}")
     parts: list[SourceTable] = []
@@ -169,7 +169,7 @@ def _misfit_error(path: Path, names: Sequence[str], preset: Preset, table: str |
         [each for each in missing if missing[each]] or list(missing),
         key=lambda each: (len(missing[each]) - len(needs[each]), size * len(needs[each])),
     )
-    other = fitting(names, path.stem)
+    other = guess_preset(names, path.stem)
     if other and other != preset.name and not (table and preset.name == "csv" and not missing[nearest]):
         remedy = f"these look like the columns of preset {other!r}: give --preset {other}"
     elif preset.name == "csv":
@@ -219,7 +219,7 @@ def inputs_from_frames(tables: Mapping[str, Any]) -> list[SourceTable]:
             raise UsageError(f"no table {table!r}{suggestion(table, schema.TABLES)}")
     for table in (name for name in TABLES if name in tables):
         raw = files.add_row_numbers(to_polars(tables[table]), start=1)
-        canonical = list(find("csv").shape(_require_columns(iter([raw]), table, "the frame"), table))
+        canonical = list(get_preset("csv").shape(_require_columns(iter([raw]), table, "the frame"), table))
         parts.append(SourceTable(table, f"python/{table}", lambda canonical=canonical: iter(canonical)))  # type: ignore[misc]
     return parts
 

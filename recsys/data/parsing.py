@@ -90,7 +90,7 @@ def numbers(column: pl.Series, *, decimal: str = ".") -> pl.Series:
     return values.set(~values.is_finite(), None)
 
 
-def truths(column: pl.Series) -> pl.Series:
+def booleans(column: pl.Series) -> pl.Series:
     """Parse booleans, including the words that shops use for availability."""
     if column.dtype == pl.Boolean:
         return column

@@ -36,20 +36,20 @@ class RowCounts:
         self._facts = Assumptions()
         self._examples: dict[str, Mapping[str, Any]] = {}
 
-    def counting(self, counts: Mapping[str, Any]) -> Self:
+    def start_from(self, counts: Mapping[str, Any]) -> Self:
         """Start with the counts from before an interruption."""
         self.counts = no_counts() | deepcopy(dict(counts))
         return self
 
-    def take(self, checked: ValidationResult) -> None:
+    def add(self, checked: ValidationResult) -> None:
         """Add a batch."""
         codes = dict(checked.rejected.group_by("code").len().sort("code").rows())
         _add_counts(self.counts, checked.rows_in, codes, checked.filtered)
-        self._facts.update(checked.facts)
+        self._facts.update(checked.assumptions)
         for row in checked.rejected.unique("code", keep="first", maintain_order=True).iter_rows(named=True):
             self._examples.setdefault(row["code"], row)
 
-    def with_first(self, checked: ValidationResult, *, before: int) -> Counts:
+    def counts_before(self, checked: ValidationResult, *, before: int) -> Counts:
         """Return the counts as if only the rows of a batch numbered below `before` had been added."""
         counts = deepcopy(self.counts)
         earlier = checked.rejected.filter(checked.rejected["row_no"] < before)
@@ -57,15 +57,15 @@ class RowCounts:
         _add_counts(counts, before - counts["rows_in"] - 1, codes, {})
         return counts
 
-    def enforce(self) -> None:
+    def raise_if_too_many_rejects(self) -> None:
         """Check the share of rejected rows.
 
         Raises:
             DataContractError: more rows are rejected than allowed.
         """
         rejected, rows_in = self.counts["rejected"], self.counts["rows_in"]
-        if checks.too_many(rejected, rows_in, self._settings):
-            raise checks.refusal(
+        if checks.exceeds_max_bad_fraction(rejected, rows_in, self._settings):
+            raise checks.too_many_rejects_error(
                 self.table, rejected, rows_in, source=self.source, settings=self._settings, reasons=self._reasons()
             )
 

@@ -18,7 +18,7 @@ from recsys.data import file_readers as files
 from recsys.data import parsing as parse
 from recsys.data import schema
 from recsys.data.input_sources import TABLES, SourceTable
-from recsys.data.presets import find
+from recsys.data.presets import get_preset
 from recsys.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class SourceQuery:
     incremental: bool
 
     @staticmethod
-    def of(table: str, query: str) -> SourceQuery:
+    def parse(table: str, query: str) -> SourceQuery:
         """Parse a query.
 
         Raises:
@@ -125,7 +125,7 @@ class SourceQuery:
 
     def to_canonical(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Convert raw columns to canonical ones; further columns become attributes."""
-        (canonical,) = find("csv").shape(iter([frame]), self.table)
+        (canonical,) = get_preset("csv").shape(iter([frame]), self.table)
         return canonical
 
     def stamps(self, frame: pl.DataFrame) -> pl.Series:
@@ -200,7 +200,7 @@ def source_queries(queries: Mapping[str, str], *, folder: Path = Path()) -> list
         texts[table] = query
     if not texts:
         raise UsageError("no query to read with; set [source] products_query, events_query or users_query")
-    return [SourceQuery.of(table, texts[table]) for table in TABLES if table in texts]
+    return [SourceQuery.parse(table, texts[table]) for table in TABLES if table in texts]
 
 
 def read_all(select: SourceQuery, reader: SourceReader) -> SourceTable:

@@ -48,8 +48,8 @@ class ValidationResult:
         filtered: reason to number of filtered rows.
         rows_in: number of input rows.
         table: canonical table.
-        facts: counts of implicit conversions (units of times, default event types).
-        more: further warnings.
+        assumptions: counts of implicit conversions (units of times, default event types).
+        extra_warnings: further warnings.
     """
 
     accepted: pl.DataFrame
@@ -57,18 +57,18 @@ class ValidationResult:
     filtered: dict[str, int]
     rows_in: int
     table: str
-    facts: Assumptions = field(default_factory=Assumptions, repr=False)
-    more: tuple[str, ...] = ()
+    assumptions: Assumptions = field(default_factory=Assumptions, repr=False)
+    extra_warnings: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Problems that the user should check."""
-        return (*assumption_messages(self.table, self.facts)[1], *self.more)
+        return (*assumption_messages(self.table, self.assumptions)[1], *self.extra_warnings)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Implicit conversions."""
-        return tuple(assumption_messages(self.table, self.facts)[0])
+        return tuple(assumption_messages(self.table, self.assumptions)[0])
 
 
 def validate(
@@ -94,12 +94,12 @@ def validate(
         DataContractError: products or events have no rows, or more rows are rejected than `max_bad_fraction` allows.
     """
     if not frame.height:
-        refuse_empty(table, source=source)
+        raise_for_empty_table(table, source=source)
     checked = validate_batch(table, frame, source=source, settings=settings, now=now, known_products=known_products)
     raise_if_too_many_rejects(table, checked.rejected, checked.rows_in, source=source, settings=settings)
     if table != "products":
         return checked
-    return replace(checked, more=tuple(warn_similar_ids(checked.accepted[schema.PRODUCT_ID])))
+    return replace(checked, extra_warnings=tuple(warn_similar_ids(checked.accepted[schema.PRODUCT_ID])))
 
 
 def validate_batch(
@@ -110,11 +110,11 @@ def validate_batch(
     settings: DataSettings,
     now: int,
     known_products: Collection[str] | pl.Series | None = None,
-    twins: Deduplicator | None = None,
+    deduplicator: Deduplicator | None = None,
 ) -> ValidationResult:
     """Validate one of several batches, without the checks for empty tables and for too many rejected rows.
 
-    `twins` has the keys of the earlier batches; None for a single batch.
+    `deduplicator` has the keys of the earlier batches; None for a single batch.
     """
     validator = _RowValidator(table, frame, settings)
     for column in schema.TABLES[table]:
@@ -126,10 +126,12 @@ def validate_batch(
     filtered = dict(parsed.filter(is_skipped).group_by(SKIP).len().sort(SKIP).rows())
     valid = parsed.filter(~is_bad & ~is_skipped)
     if table == "events":
-        valid = twins.number_duplicates(valid) if twins else line_numbers(valid)
+        valid = deduplicator.number_duplicates(valid) if deduplicator else line_numbers(valid)
     else:
         key = _KEYS[table]
-        valid, conflicts, n_equal = twins.firsts(valid, key) if twins else drop_duplicates(valid, key)
+        valid, conflicts, n_equal = (
+            deduplicator.drop_duplicates(valid, key) if deduplicator else drop_duplicates(valid, key)
+        )
         if n_equal:
             filtered["duplicate"] = n_equal
         parsed = parsed.join(conflicts, on=ROW, how="left", maintain_order="left")
@@ -227,7 +229,7 @@ class _RowValidator:
             if name in {schema.PRICE, schema.QUANTITY}:
                 self.reject(cells < 0, "negative_number", name)
         elif kind == "bool":
-            cells = parse.truths(raw)
+            cells = parse.booleans(raw)
             self.reject(filled & cells.is_null(), "bad_truth", name)
         else:
             cells, units = parse.times(raw)
@@ -271,7 +273,7 @@ class _RowValidator:
         return pl.DataFrame([self.raw[ROW], skip, *columns]).hstack(self._reasons)
 
 
-def refuse_empty(table: str, *, source: str, advice: str = "check the export") -> None:
+def raise_for_empty_table(table: str, *, source: str, advice: str = "check the export") -> None:
     """Raise DataContractError for a table without rows; users may be empty."""
     if table != "users":
         consequence = "the catalogue is empty" if table == "products" else "there are no events"
@@ -282,17 +284,17 @@ def raise_if_too_many_rejects(
     table: str, rejected: pl.DataFrame, rows_in: int, *, source: str, settings: DataSettings
 ) -> None:
     """Raise DataContractError if more rows are rejected than allowed, or all of them."""
-    if too_many(rejected.height, rows_in, settings):
+    if exceeds_max_bad_fraction(rejected.height, rows_in, settings):
         reasons = rejects.summary(rejected, decimal=settings.decimal)
-        raise refusal(table, rejected.height, rows_in, source=source, settings=settings, reasons=reasons)
+        raise too_many_rejects_error(table, rejected.height, rows_in, source=source, settings=settings, reasons=reasons)
 
 
-def too_many(rejected: int, rows_in: int, settings: DataSettings) -> bool:
+def exceeds_max_bad_fraction(rejected: int, rows_in: int, settings: DataSettings) -> bool:
     """Return whether more rows are rejected than allowed, or all of them."""
     return bool(rejected) and (rejected > settings.max_bad_fraction * rows_in or rejected >= rows_in)
 
 
-def refusal(
+def too_many_rejects_error(
     table: str, rejected: int, rows_in: int, *, source: str, settings: DataSettings, reasons: Sequence[str]
 ) -> DataContractError:
     """Return the error for a source with too many rejected rows."""

@@ -68,7 +68,7 @@ class TrainingView:
             user=self.train.user,
             item=new_row[self.train.item],
             time=self.train.time,
-            kind=self.train.event_type,
+            event_type=self.train.event_type,
             weight=self.train.weight,
             n_users=self.train.n_users,
             n_items=len(rows),

@@ -80,8 +80,8 @@ def embed_products(project: Project, *, full: bool = False, fail_if_noop: bool =
 
 def encode_frame(project: Project, frame: Any = None) -> FloatArray:
     """Encode the products of a frame, stored or not, or all products of the store when `frame` is None: (n, d)."""
-    from recsys.data.dataset import catalogue_of
+    from recsys.data.dataset import catalogue_from_frame
     from recsys.data.input_sources import to_polars
 
-    catalogue = project.dataset.catalogue if frame is None else catalogue_of(to_polars(frame))
+    catalogue = project.dataset.catalogue if frame is None else catalogue_from_frame(to_polars(frame))
     return project.model.encode(catalogue, np.arange(len(catalogue)))

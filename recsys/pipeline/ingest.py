@@ -107,14 +107,14 @@ def ingest(project: Project, request: IngestRequest, *, dry_run: bool = False) -
         result = validate_inputs(
             inputs,
             settings=settings.data,
-            pictures=None if dry_run else project.images,
-            images=images,
+            image_store=None if dry_run else project.images,
+            image_paths=images,
             known_products=read_frame(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].to_list(),
-            forgotten=load_erased_users(store),
+            erased_users=load_erased_users(store),
         )
     if not dry_run:
         with project.progress.stage("write"):
-            write_inputs(store, result.accepted, result.rejected, sources=result.sources, image_files=result.pictured)
+            write_inputs(store, result.accepted, result.rejected, sources=result.sources, image_files=result.new_images)
         project.reload()
     return _build_result(result.counts, result.warnings, result.notes, dry_run=dry_run)
 
@@ -160,13 +160,13 @@ def _ingest_products_with_images(
     result = validate_inputs(
         inputs,
         settings=project.settings.data,
-        pictures=project.images if ingestion.write else None,
-        images=request.images,
+        image_store=project.images if ingestion.write else None,
+        image_paths=request.images,
         known_products=ingestion.known.to_list(),
     )
     if ingestion.write:
         write_inputs(
-            project.store, result.accepted, result.rejected, sources=result.sources, image_files=result.pictured
+            project.store, result.accepted, result.rejected, sources=result.sources, image_files=result.new_images
         )
     ingestion.result.counts.update(result.counts)
     ingestion.result.warnings += result.warnings

@@ -20,7 +20,7 @@ from recsys.data.file_readers import ROW
 from recsys.data.ingest import add_content_hashes
 from recsys.data.row_counts import Counts, RowCounts
 from recsys.data.sql_queries import SourceQuery
-from recsys.data.validation import ValidationResult, refuse_empty, validate_batch
+from recsys.data.validation import ValidationResult, raise_for_empty_table, validate_batch
 from recsys.db.source_reader import SourceReader
 from recsys.errors import DataContractError, TemporaryError, UsageError
 from recsys.execution.progress import Progress
@@ -117,7 +117,7 @@ class _TableIngestion:
         self.since = 0 if self.start is None else max(0, self.start - overlap)
         self.row_counts = RowCounts(query.table, query.source, settings.data)
         if watermark.reached is not None:
-            self.row_counts.counting(watermark.counts)
+            self.row_counts.start_from(watermark.counts)
         self.ids: list[pl.Series] = []
         self._deduplicator = Deduplicator(query.table)
         self._first_batch, self._watermark_moved = True, False
@@ -133,7 +133,7 @@ class _TableIngestion:
             frame, stamps = self._skip_counted(frame, stamps)
         result = self._validate(frame, self.row_counts.counts["rows_in"] + 1)
         self._advance(result, stamps)
-        self.row_counts.take(result)
+        self.row_counts.add(result)
         if last:
             self._require_valid_rows()
         self._write(result, self._next_watermark(last=last))
@@ -158,7 +158,7 @@ class _TableIngestion:
                 "see whether the query compares its time with :since in the same form, or read everything with --full"
             )
         if self._image_count:
-            warnings.append(f"products: {self._image_count:,} name a picture, but no pictures were given (--images)")
+            warnings.append(f"products: {self._image_count:,} name an image, but no images were given (--images)")
         return notes, warnings
 
     def _skip_counted(self, frame: pl.DataFrame, stamps: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
@@ -182,7 +182,7 @@ class _TableIngestion:
             settings=self.ingestion.project.settings.data,
             now=self.ingestion.now,
             known_products=self.ingestion.known if self.query.table == "events" else None,
-            twins=self._deduplicator,
+            deduplicator=self._deduplicator,
         )
         return self.ingestion.erased_users.filter_events(result)
 
@@ -195,7 +195,7 @@ class _TableIngestion:
         self._check_order(result)
         if result.accepted.height and self._newest != self._reached:
             first = _first_true(stamps == self._newest) or 0
-            self._counts_before_reached = self.row_counts.with_first(
+            self._counts_before_reached = self.row_counts.counts_before(
                 result, before=self.row_counts.counts["rows_in"] + 1 + first
             )
             self._reached = self._newest
@@ -217,14 +217,14 @@ class _TableIngestion:
             )
         self._newest = newest
         if newest != previous:
-            self._deduplicator.only(result.accepted.filter(times == newest))
+            self._deduplicator.reset_to(result.accepted.filter(times == newest))
 
     def _require_valid_rows(self) -> None:
-        self.row_counts.enforce()
+        self.row_counts.raise_if_too_many_rejects()
         if self.start is None and not self.row_counts.counts["rows_in"]:
             advice = "see whether the query compares its time with :since in the same form"
             general_advice = "check the query"
-            refuse_empty(
+            raise_for_empty_table(
                 self.query.table, source=self.query.source, advice=advice if self.query.incremental else general_advice
             )
 

@@ -149,7 +149,7 @@ class Project:
         from recsys.data.dataset import load
 
         with self.progress.stage("load data"):
-            dataset = load(self.store.engine, self.settings.data, pictures=self.images)
+            dataset = load(self.store.engine, self.settings.data, image_store=self.images)
         if self.is_loaded("_catalogue_only"):
             self._unload("_catalogue_only")
             self.embeddings_are_current = False  # they match products read earlier, which may have changed since
@@ -165,7 +165,7 @@ class Project:
         from recsys.data.dataset import load_catalogue
 
         with self.progress.stage("load data"):
-            return load_catalogue(self.store.engine, self.settings.data, pictures=self.images)
+            return load_catalogue(self.store.engine, self.settings.data, image_store=self.images)
 
     @cached_property
     def product_titles(self) -> Catalogue:
@@ -175,7 +175,7 @@ class Project:
 
         columns = (schema.TITLE, schema.GROUP_ID)
         with self.progress.stage("load data"):
-            return load_catalogue(self.store.engine, self.settings.data, pictures=self.images, columns=columns)
+            return load_catalogue(self.store.engine, self.settings.data, image_store=self.images, columns=columns)
 
     @cached_property
     def model(self) -> Model:

@@ -60,7 +60,7 @@ def test_kinds_of_columns() -> None:
 
 
 def test_too_many_attributes_are_cut_aloud(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attributes, "MOST", 2)
+    monkeypatch.setattr(attributes, "MAX_ATTRIBUTES", 2)
     monkeypatch.setattr(logging.getLogger("recsys"), "propagate", True)
     frame = attributes.unfold(pl.Series(['{"a": 1, "b": 1}', '{"b": 1, "c": 1}', '{"c": 1}']))
     assert frame.columns == ["attributes.b", "attributes.c"]

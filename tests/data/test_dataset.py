@@ -13,7 +13,7 @@ from PIL import Image
 from recsys.config import DataSettings, ImageSettings
 from recsys.data import input_sources as sources
 from recsys.data import schema
-from recsys.data.dataset import Dataset, catalogue_of, load
+from recsys.data.dataset import Dataset, catalogue_from_frame, load
 from recsys.data.image_store import ImageStore
 from recsys.data.ingest import ingest
 from recsys.errors import DataContractError
@@ -61,12 +61,12 @@ def pictures(tmp_path: Path) -> ImageStore:
 def _load(folder: Path, pictures: ImageStore, **settings: object) -> Dataset:
     frames = {"products": pl.DataFrame(PRODUCTS), "events": pl.DataFrame(EVENTS), "users": pl.DataFrame(USERS)}
     parts = sources.inputs_from_frames(frames)
-    found = ingest(parts, settings=DataSettings(), pictures=pictures, images=[folder / "images"], now=NOW)
+    found = ingest(parts, settings=DataSettings(), image_store=pictures, image_paths=[folder / "images"], now=NOW)
     with Store.open(f"sqlite:///{folder}/shop.db") as store:
         store.init()
         for _ in range(2):  # the same again changes nothing
-            write_inputs(store, found.accepted, found.rejected, sources=found.sources, image_files=found.pictured)
-        return load(store.engine, DataSettings(**settings), pictures=pictures)  # type: ignore[arg-type]
+            write_inputs(store, found.accepted, found.rejected, sources=found.sources, image_files=found.new_images)
+        return load(store.engine, DataSettings(**settings), image_store=pictures)  # type: ignore[arg-type]
 
 
 def test_rows_follow_the_bytes_of_the_ids(tmp_path: Path, pictures: ImageStore) -> None:
@@ -129,18 +129,20 @@ def test_the_fingerprint_moves_with_the_data(
 def test_an_empty_store_is_an_empty_dataset(tmp_path: Path, pictures: ImageStore) -> None:
     with Store.open(f"sqlite:///{tmp_path}/empty.db") as store:
         store.init()
-        dataset = load(store.engine, DataSettings(), pictures=pictures)
+        dataset = load(store.engine, DataSettings(), image_store=pictures)
     assert (len(dataset.catalogue), len(dataset.interactions), len(dataset.users)) == (0, 0, 0)
     assert dataset.counts["first_event"] is None
 
 
 def test_a_catalogue_of_any_frame_keeps_its_order() -> None:
-    catalogue = catalogue_of(pl.DataFrame({"title": ["Z", "A"], "colour": ["red", None], "available": [None, "no"]}))
+    catalogue = catalogue_from_frame(
+        pl.DataFrame({"title": ["Z", "A"], "colour": ["red", None], "available": [None, "no"]})
+    )
     assert catalogue.ids.texts == ("0", "1")
     assert catalogue.frame["title"].to_list() == ["Z", "A"]
     assert catalogue.frame["attributes.colour"].to_list() == ["red", None]
     assert catalogue.sellable.tolist() == [True, False]
     with pytest.raises(DataContractError, match="row 2: price 'x' is not a number"):
-        catalogue_of(pl.DataFrame({"price": ["1", "x"]}))
+        catalogue_from_frame(pl.DataFrame({"price": ["1", "x"]}))
     with pytest.raises(DataContractError, match="twice"):
-        catalogue_of(pl.DataFrame({"product_id": ["a", "a"]}))
+        catalogue_from_frame(pl.DataFrame({"product_id": ["a", "a"]}))

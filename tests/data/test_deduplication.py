@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import DataSettings
-from recsys.data.deduplication import Deduplicator, _Seen
+from recsys.data.deduplication import Deduplicator, _HashMap
 from recsys.data.validation import ValidationResult, validate_batch
 
 SETTINGS = DataSettings(max_bad_fraction=1)
@@ -17,7 +17,7 @@ CELLS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy")), min_s
 
 
 def _judged(table: str, frame: pl.DataFrame, twins: Deduplicator | None) -> ValidationResult:
-    return validate_batch(table, frame, source="s", settings=SETTINGS, now=1_700_000_000, twins=twins)
+    return validate_batch(table, frame, source="s", settings=SETTINGS, now=1_700_000_000, deduplicator=twins)
 
 
 def _table(table: str, cells: list[tuple[str, str]]) -> pl.DataFrame:
@@ -40,10 +40,10 @@ def test_in_batches_as_at_once(table: str, cells: list[tuple[str, str]], cut: in
 
 @given(batches=st.lists(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 99)), max_size=12), max_size=12))
 def test_what_was_seen_is_a_dictionary(batches: list[list[tuple[int, int]]]) -> None:
-    seen, oracle = _Seen(np.uint32), {}
+    seen, oracle = _HashMap(np.uint32), {}
     for batch in batches:
         keys = np.array([key for key, _ in batch], np.uint64)
-        found, values = seen.of(keys)
+        found, values = seen.get(keys)
         assert found.tolist() == [key in oracle for key, _ in batch]
         assert values.tolist() == [oracle.get(key, 0) for key, _ in batch]
         seen.add(keys, np.array([value for _, value in batch], np.uint32))

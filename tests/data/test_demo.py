@@ -130,14 +130,14 @@ def test_a_tenth_of_products_and_users_is_new_and_nothing_is_bought_before_it_ex
     start = int(shop.START.timestamp())
     for event in log:
         day = (event.second - start) // 86_400
-        assert day >= wares[event.good].launched
+        assert day >= wares[event.product].launched
         # A visit just after midnight may have begun the evening before.
         assert day >= customers[event.user].joined - 1
 
 
 def test_what_is_used_up_is_bought_again_and_what_lasts_is_not() -> None:
     wares, _, log = _made(seed=2)
-    times = Counter((event.user, event.good) for event in log if event.kind == "purchase")
+    times = Counter((event.user, event.product) for event in log if event.event_type == "purchase")
     again = {True: [], False: []}  # type: dict[bool, list[int]]
     for (_, good), count in times.items():
         again[wares[good].kind.again > 0].append(count)
@@ -150,9 +150,13 @@ def test_seasons_move_demand() -> None:
     start = int(shop.START.timestamp())
     share = {}
     for name, wanted in (("summer", lambda trend: trend > 0.6), ("winter", lambda trend: trend < -0.9)):
-        days = [(e.second - start) / 86_400 for e in log if e.kind == "purchase" and wanted(wares[e.good].kind.trend)]
+        days = [
+            (e.second - start) / 86_400
+            for e in log
+            if e.event_type == "purchase" and wanted(wares[e.product].kind.trend)
+        ]
         share[name] = np.mean([day > goods.DAYS / 2 for day in days])
-    everything = np.mean([(e.second - start) / 86_400 > goods.DAYS / 2 for e in log if e.kind == "purchase"])
+    everything = np.mean([(e.second - start) / 86_400 > goods.DAYS / 2 for e in log if e.event_type == "purchase"])
     assert share["winter"] + 0.1 < everything < share["summer"] - 0.02
 
 
@@ -161,8 +165,8 @@ def test_purchases_follow_the_hidden_style_across_kinds() -> None:
     wares, _, log = _made(seed=5)
     baskets: dict[int, list[goods.DemoProduct]] = {}
     for event in log:
-        if event.kind == "purchase":
-            baskets.setdefault(event.user, []).append(wares[event.good])
+        if event.event_type == "purchase":
+            baskets.setdefault(event.user, []).append(wares[event.product])
     many = [bought for bought in baskets.values() if len(bought) >= 8]
     assert len(many) > 40
     top = np.mean([max(Counter(good.style.name for good in bought).values()) / len(bought) for bought in many])
@@ -234,4 +238,4 @@ def _made(*, seed: int) -> tuple[list[goods.DemoProduct], list[people.DemoUser],
 def _dressed(good: goods.DemoProduct, pattern: str) -> goods.DemoProduct:
     from dataclasses import replace
 
-    return replace(good, pattern=pattern, cut=7)
+    return replace(good, pattern=pattern, drawing_seed=7)

@@ -230,9 +230,9 @@ def test_unchanged_files_are_not_decoded_again(tmp_path: Path, monkeypatch: pyte
 def test_pictures_follow_the_ids(tmp_path: Path) -> None:
     root = _folder(tmp_path / "images", a=_bytes(_plain((10, 0, 0))), b=_bytes(_plain((20, 0, 0))))
     store = ImageStore(tmp_path / "cache", SETTINGS)
-    assert not store.pictures(IdMap(["a"])).present.any()
+    assert not store.images(IdMap(["a"])).present.any()
     store.add(root, {}, also=["a", "b", "z"])
-    pictures = ImageStore(tmp_path / "cache", SETTINGS).pictures(IdMap(["b", "z", "a"]))
+    pictures = ImageStore(tmp_path / "cache", SETTINGS).images(IdMap(["b", "z", "a"]))
     assert pictures.present.tolist() == [True, False, True]
     assert pictures.take(np.array([0, 1, 2]))[:, 0, 5, 5].tolist() == [20, 0, 10]
     assert isinstance(pictures.pixels, np.memmap)
@@ -256,13 +256,13 @@ def test_a_crash_before_the_index_leaves_the_last_state(tmp_path: Path, monkeypa
         raise OSError(28, "no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ImageStore, "_write", fail)
+        patch.setattr(ImageStore, "_write_index", fail)
         with pytest.raises(OSError, match="no space"):
             ImageStore(cache, SETTINGS).add(more, {"b": "b.png", "c": "c.png"})
     store = ImageStore(cache, SETTINGS)
     assert [name in store for name in "abc"] == [True, False, False]
     store.add(more, {"c": "c.png"})
-    pictures = ImageStore(cache, SETTINGS).pictures(IdMap("abc"))
+    pictures = ImageStore(cache, SETTINGS).images(IdMap("abc"))
     assert pictures.rows.tolist() == [0, -1, 1]
     assert pictures.take(np.array([0, 2]))[:, 0, 0, 0].tolist() == [10, 30]
     assert (cache / "pixels.u8").stat().st_size == 2 * 3 * 32 * 32
@@ -304,13 +304,13 @@ def test_a_jpeg_is_unpacked_at_a_part_of_its_size_and_looks_the_same(
     side: int, size: int, unpacked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, int]] = []
-    square = decode_room._square
+    square = decode_room._pad_to_square
 
     def watched(image: Image.Image, size: int) -> np.ndarray:
         asked.append(image.size)
         return square(image, size)
 
-    monkeypatch.setattr(decode_room, "_square", watched)
+    monkeypatch.setattr(decode_room, "_pad_to_square", watched)
     for photograph in _photographs(side):
         data = _bytes(photograph, "JPEG", quality=85)
         with Image.open(BytesIO(data)) as whole:
@@ -327,7 +327,7 @@ def test_a_jpeg_is_unpacked_at_a_part_of_its_size_and_looks_the_same(
 
 def test_a_long_jpeg_is_unpacked_by_its_longer_side(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(decode_room, "_square", lambda image, size: asked.append(image.size))
+    monkeypatch.setattr(decode_room, "_pad_to_square", lambda image, size: asked.append(image.size))
     decode_image(_bytes(_plain(size=(640, 426)), "JPEG"), ImageSettings(size=224))
     assert asked == [(320, 213)]
 
@@ -338,6 +338,6 @@ def test_what_is_known_of_many_products_is_what_is_known_of_each(tmp_path: Path)
     store = ImageStore(tmp_path / "cache", SETTINGS)
     for one in (store, store, ImageStore(tmp_path / "cache", SETTINGS)):  # empty, filled, read back
         assert one.hashes(pl.Series(ids, dtype=pl.String)).to_list() == [one.hash_of(name) for name in ids]
-        assert one.pictures(IdMap(ids)).present.tolist() == [name in one for name in ids]
+        assert one.images(IdMap(ids)).present.tolist() == [name in one for name in ids]
         store.add(root, {name: f"{name}.png" for name in "abc"})
     assert [name in store for name in ids] == [True, False, True, False]

@@ -37,8 +37,8 @@ def _run(
     return ingest(
         sources.read_inputs([folder]),
         settings=settings,
-        pictures=store,
-        images=sources.find_image_archives([folder]),
+        image_store=store,
+        image_paths=sources.find_image_archives([folder]),
         now=NOW,
         **options,  # type: ignore[arg-type]
     )
@@ -118,7 +118,7 @@ def test_events_may_name_products_of_an_earlier_ingest_and_pictures_belong_to_th
         known_products={"1", "2", "9"},
     )
     assert found.counts["events"]["used"] == 3
-    assert found.pictured == {"9": "9.png"}
+    assert found.new_images == {"9": "9.png"}
     assert ImageStore(tmp_path / "pictures", ImageSettings(size=16)).hash_of("9")
 
 
@@ -162,7 +162,7 @@ def test_the_content_hash_moves_with_the_content_only(tmp_path: Path) -> None:
 
 def test_pictures_that_are_named_and_not_given_are_told(tmp_path: Path) -> None:
     found = _run(tmp_path / "shop", {"products.csv": PRODUCTS})
-    assert found.warnings == ("products: 4 name a picture, but no pictures were given (--images)",)
+    assert found.warnings == ("products: 4 name an image, but no images were given (--images)",)
 
 
 def test_the_real_files(shared_data: Path, tmp_path: Path) -> None:

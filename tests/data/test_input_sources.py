@@ -98,11 +98,11 @@ def test_the_same_rows_from_every_kind_of_frame() -> None:
         sources.to_polars(object())
     with pytest.raises(UsageError, match="no table 'product'; did you mean 'products'"):
         sources.inputs_from_frames({"product": rows})
-    with pytest.raises(UsageError, match="events: the frame gives no column user_id"):
+    with pytest.raises(UsageError, match="events: the frame has no column user_id"):
         sources.inputs_from_frames({"events": rows})
 
 
 def test_every_preset_is_found_by_its_name() -> None:
     for name in presets.NAMES:
-        assert presets.find(name).name in {name, "csv"}
-    assert presets.find("online_retail").name == "online-retail"
+        assert presets.get_preset(name).name in {name, "csv"}
+    assert presets.get_preset("online_retail").name == "online-retail"

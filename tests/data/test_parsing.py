@@ -98,7 +98,7 @@ def test_ids_keep_their_zeros_and_lose_the_point_pandas_gave_them() -> None:
 
 
 def test_truths() -> None:
-    assert parse.truths(pl.Series(["Yes", "0", "in stock", "out_of_stock", "maybe", None])).to_list() == [
+    assert parse.booleans(pl.Series(["Yes", "0", "in stock", "out_of_stock", "maybe", None])).to_list() == [
         True, False, True, False, None, None,
     ]  # fmt: skip
-    assert parse.truths(pl.Series([1, 0, 2])).to_list() == [True, False, None]
+    assert parse.booleans(pl.Series([1, 0, 2])).to_list() == [True, False, None]

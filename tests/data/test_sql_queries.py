@@ -35,7 +35,7 @@ def test_somebody_elses_database(shop: str, tmp_path: Path) -> None:
         assert frame["attributes"].to_list() == ['{"colour":"red"}', None]
         assert (part.source, select.incremental, select.ordered) == ("sql/products", False, False)
         (select,) = source_queries({"products": "SELECT nr FROM artikel"})
-        with pytest.raises(UsageError, match="the query gives no column product_id"):
+        with pytest.raises(UsageError, match="the query has no column product_id"):
             list(select.frames(reader))
     with pytest.raises(UsageError, match="no such file"):
         source_queries({"products": "@none.sql"}, folder=tmp_path)
@@ -62,7 +62,7 @@ QUERY = "SELECT nr AS product_id, name AS title, am AS updated_at FROM artikel W
     ],
 )
 def test_whether_a_query_mentions_since(shop: str, query: str, found: bool) -> None:
-    select = SourceQuery.of("products", query)
+    select = SourceQuery.parse("products", query)
     assert select.incremental is found
     with SourceReader(shop) as reader:
         (frame,) = select.frames(reader, since=1_714_600_000)  # 2024-05-01 21:46:40
@@ -77,7 +77,7 @@ def test_a_fingerprint_is_of_the_query_and_the_database(shop: str, tmp_path: Pat
     with SourceReader(shop) as one, SourceReader(f"sqlite:///{tmp_path}/other.db") as other:
         query = "SELECT  nr AS product_id, am AS updated_at\nFROM artikel WHERE am > :since"
         same = "SELECT nr AS product_id, am AS updated_at /* why */ FROM artikel WHERE am > :since;"
-        first = SourceQuery.of("products", query).fingerprint(one)
-        assert first == SourceQuery.of("products", same).fingerprint(one)
-        assert first != SourceQuery.of("products", query).fingerprint(other)
-        assert first != SourceQuery.of("products", query.replace(">", ">=")).fingerprint(one)
+        first = SourceQuery.parse("products", query).fingerprint(one)
+        assert first == SourceQuery.parse("products", same).fingerprint(one)
+        assert first != SourceQuery.parse("products", query).fingerprint(other)
+        assert first != SourceQuery.parse("products", query.replace(">", ">=")).fingerprint(one)

@@ -147,7 +147,7 @@ def pictures(folder: str, version: str, *, say: Callable[[Any], None] = _said) -
 def pictures_there(folder: str) -> object:
     store = ImageStore(Path(folder) / "store", ImageSettings(size=16))
     ids = IdMap(f"p{number}" for number in range(len(store)))
-    held = store.pictures(ids)
+    held = store.images(ids)
     reds = {int(held.pixels[row, 0].max()) for row in held.rows.tolist()}
     assert reds <= {50 * len(ids)}, f"{len(ids)} pictures of {reds}"
     return "abbccc"[len(ids) // 2 : len(ids) // 2 + len(ids)] if len(ids) else None

@@ -155,8 +155,8 @@ def test_a_damaged_model_is_told_although_nothing_is_stale(shop: Path) -> None:
 def test_the_catalogue_alone_is_that_of_the_dataset(embedded: Path, kept: str) -> None:
     with Project(load(embedded, env={}), writes=False) as project:
         settings = DataSettings(catalogue=kept)  # type: ignore[arg-type]
-        alone = dataset.load_catalogue(project.store.engine, settings, pictures=project.images)
-        whole = dataset.load(project.store.engine, settings, pictures=project.images).catalogue
+        alone = dataset.load_catalogue(project.store.engine, settings, image_store=project.images)
+        whole = dataset.load(project.store.engine, settings, image_store=project.images).catalogue
     assert len(alone) == {"auto": 32, "bought_or_pictured": 30, "all": N}[kept]
     assert alone.ids.texts == whole.ids.texts and alone.frame.equals(whole.frame)
     assert alone.sellable.tolist() == whole.sellable.tolist()

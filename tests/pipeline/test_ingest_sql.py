@@ -321,9 +321,9 @@ WRONG: list[tuple[dict[str, str], type[Exception], str]] = [
     ({"events": "SELECT * FROM nowhere"}, UsageError, "events_query: the database refuses it: .*nowhere"),
     ({"events": "SELECT * FROM nowhere WHERE x > :since"}, UsageError, "events_query: .*nowhere"),
     ({"events": EVENTS.replace("sold AS", "sould AS")}, UsageError, "events_query: .*sould"),
-    ({"events": EVENTS.replace("occurred_at", "at")}, UsageError, "gives no column occurred_at; name it so"),
-    ({"events": PLAIN.replace("occurred_at", "at")}, UsageError, "gives no column occurred_at; name it so"),
-    ({"products": PRODUCTS.replace("updated_at", "at")}, UsageError, "mentions :since but gives no column updated_at"),
+    ({"events": EVENTS.replace("occurred_at", "at")}, UsageError, "has no column occurred_at; rename one"),
+    ({"events": PLAIN.replace("occurred_at", "at")}, UsageError, "has no column occurred_at; rename one"),
+    ({"products": PRODUCTS.replace("updated_at", "at")}, UsageError, "mentions :since but has no column updated_at"),
     ({"events": PLAIN.replace("quantity", "user_id")}, UsageError, "names the column 'user_id' twice"),
     ({"events": EVENTS.replace("quantity", "user_id")}, UsageError,
      "names the column 'user_id' twice|Duplicate column name 'user_id'"),
@@ -580,7 +580,7 @@ def test_since_in_the_forms_of_postgresql(postgres_url: str) -> None:
         if condition.startswith("t >= :since AND n"):
             query += " AND t < 'infinity'"
         with SourceReader(postgres_url) as reader:
-            frames = SourceQuery.of("events", query).frames(reader, since=1_714_600_001)
+            frames = SourceQuery.parse("events", query).frames(reader, since=1_714_600_001)
             if isinstance(expected, int):
                 assert sum(frame.height for frame in frames) == expected
             else:

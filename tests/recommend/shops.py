@@ -42,7 +42,7 @@ def events(rows, *, n_users, n_items):
     full = [(*row, 0)[:4] for row in rows]
     user, item, day, kind = (np.array(column, np.int64) for column in zip(*full, strict=True))
     return Interactions.from_events(
-        user=user, item=item, time=START + day * DAY, kind=kind, n_users=n_users, n_items=n_items
+        user=user, item=item, time=START + day * DAY, event_type=kind, n_users=n_users, n_items=n_items
     )
 
 

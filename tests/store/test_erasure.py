@@ -86,7 +86,7 @@ def test_a_forgotten_user_does_not_come_in_again_and_is_counted(store: Store) ->
         "events": EVENTS.vstack(EVENTS[:1].with_columns(product_id=pl.lit("zz"))),
     }
     judged = ingest(
-        inputs_from_frames(given), settings=DataSettings(max_bad_fraction=1), forgotten=load_erased_users(store)
+        inputs_from_frames(given), settings=DataSettings(max_bad_fraction=1), erased_users=load_erased_users(store)
     )
     adds_up(judged.counts)
     assert judged.counts["events"]["filtered_by"] == {CODE: 2}

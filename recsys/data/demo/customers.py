@@ -28,7 +28,7 @@ class DemoUser:
         joined: day of the first visit, 0 = first day of the log.
         taste: (styles,) log preference for each style.
         colours: preferred colour families.
-        budget: preferred price level, on the scale of `DemoProduct.dear`.
+        budget: preferred price level, on the scale of `DemoProduct.price_level`.
         interests: (kinds,) log preference for each kind of product.
         rate: orders per week.
     """
@@ -48,8 +48,8 @@ class DemoEvent:
 
     second: int
     user: int
-    good: int
-    kind: str
+    product: int
+    event_type: str
     quantity: int
     order: str
 
@@ -103,7 +103,7 @@ class EventGenerator:
         self._style = np.array([STYLES.index(product.style) for product in products])
         self._kind = np.array([KINDS.index(product.kind) for product in products])
         self._colour = np.array([product.family.english for product in products])
-        self._dear = np.array([product.dear for product in products])
+        self._dear = np.array([product.price_level for product in products])
         self._launched = np.array([product.launched for product in products])
         self._is_durable = np.array([product.kind.again == 0 for product in products])
         self._trend = np.array([product.kind.trend for product in products])

@@ -100,11 +100,11 @@ def _events(events: Iterable[DemoEvent], demo_products: Sequence[DemoProduct]) -
     rows = [
         {
             schema.USER_ID: _user_id(event.user),
-            schema.PRODUCT_ID: _product_id(event.good),
-            schema.EVENT_TYPE: event.kind,
+            schema.PRODUCT_ID: _product_id(event.product),
+            schema.EVENT_TYPE: event.event_type,
             schema.OCCURRED_AT: _timestamp(event.second),
             schema.QUANTITY: event.quantity,
-            schema.VALUE: round(demo_products[event.good].price * event.quantity, 2) if event.order else None,
+            schema.VALUE: round(demo_products[event.product].price * event.quantity, 2) if event.order else None,
             schema.ORDER_ID: event.order or None,
         }
         for event in events

@@ -34,12 +34,12 @@ class DemoProduct:
         kind, style, family, pattern, second: the properties that the image shows.
         ground: the shade of the family.
         brand: the brand, None if missing.
-        dear: logarithm of the price relative to the middle of the kind.
+        price_level: logarithm of the price relative to the middle of the kind.
         price: price in euro.
         material: index into the materials of the kind.
         launched: day of the launch, 0 = first day of the log, negative = before.
         leader: number of the product of which it is a colour variant, for most products their own.
-        cut: seed of the drawing.
+        drawing_seed: seed of the drawing.
     """
 
     number: int
@@ -50,12 +50,12 @@ class DemoProduct:
     second: Family
     ground: Colour
     brand: str | None
-    dear: float
+    price_level: float
     price: float
     material: int
     launched: int
     leader: int
-    cut: int
+    drawing_seed: int
 
 
 def generate_products(count: int, g: np.random.Generator) -> list[DemoProduct]:
@@ -70,8 +70,14 @@ def generate_products(count: int, g: np.random.Generator) -> list[DemoProduct]:
         model = products[earlier[int(g.integers(len(earlier)))].number] if earlier and g.random() < 0.25 else None
         pattern, brand, dear, material, cut = _draw_properties(kind, style, g)
         if model is not None:
-            style, leader, pattern, brand, dear = model.style, model.number, model.pattern, model.brand, model.dear
-            material, cut = model.material, model.cut
+            style, leader, pattern, brand, dear = (
+                model.style,
+                model.number,
+                model.pattern,
+                model.brand,
+                model.price_level,
+            )
+            material, cut = model.material, model.drawing_seed
         family = _draw_colour(style, g)
         second = (
             _FAMILY["white"]
@@ -81,9 +87,9 @@ def generate_products(count: int, g: np.random.Generator) -> list[DemoProduct]:
         products.append(
             DemoProduct(
                 number=number, kind=kind, style=style, family=family, pattern=pattern, second=second,
-                ground=_draw_shade(family, g), brand=brand, dear=dear,
+                ground=_draw_shade(family, g), brand=brand, price_level=dear,
                 price=_round_price(kind.price * float(np.exp(dear))), material=material, launched=launched,
-                leader=leader, cut=cut,
+                leader=leader, drawing_seed=cut,
             )
         )  # fmt: skip
     return products
@@ -91,7 +97,7 @@ def generate_products(count: int, g: np.random.Generator) -> list[DemoProduct]:
 
 def draw_product(product: DemoProduct) -> Image.Image:
     """Draw a product with its shape, colour and pattern."""
-    g = np.random.default_rng(product.cut)
+    g = np.random.default_rng(product.drawing_seed)
     white = _FAMILY["white"].shades[0]
     second = product.second.shades[0] if product.second is not product.family else mix(product.ground, white, 0.6)
     fill = PATTERNS[product.pattern](product.ground, second, g)

@@ -48,7 +48,7 @@ NAMES: Final = ("csv", "jsonl", "parquet", "hm", "personalize", "online-retail")
 """Values of `--preset`; the first three are the canonical columns in any file format."""
 
 
-def find(name: str, *, mapping: Mapping[str, str] | None = None) -> Preset:
+def get_preset(name: str, *, mapping: Mapping[str, str] | None = None) -> Preset:
     """Return the preset of a name; `mapping` (canonical name to name in the file) is for canonical columns only.
 
     Raises:
@@ -65,7 +65,7 @@ def find(name: str, *, mapping: Mapping[str, str] | None = None) -> Preset:
     return presets[key]
 
 
-def fitting(columns: Sequence[str], stem: str) -> str | None:
+def guess_preset(columns: Sequence[str], stem: str) -> str | None:
     """Return the name of a preset that recognises a file with these columns, if any."""
     presets: tuple[Preset, ...] = (HM(), Personalize(), OnlineRetail(), Canonical({}))
     for preset in presets:

@@ -67,8 +67,8 @@ class PretrainedImage(nn.Module):
     def forward(self, pixels: Tensor) -> TowerOutput:
         """Compute the feature map of images, and a vector of the whole image if the network has one.
 
-        On the CPU a network is trained in fp32: the bf16 gradient of a depthwise convolution is sometimes infinite there
-        (about one in 15 short trainings of `mobilenet_v3_small`, torch 2.15).
+        On the CPU a network is trained in fp32: the bf16 gradient of a depthwise convolution is sometimes infinite
+        there (in about one of 15 short trainings of `mobilenet_v3_small`, torch 2.15).
         """
         side = self._state["size"] or pixels.shape[2]
         if self.is_trainable and torch.is_grad_enabled():

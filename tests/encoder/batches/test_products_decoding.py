@@ -34,7 +34,7 @@ def test_no_epoch_decodes_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(decoded) == ["decode"] * held + ["open"] * held  # the counters count
     decoded.clear()
 
-    catalogue = replace(plain, images=store.pictures(plain.ids))
+    catalogue = replace(plain, images=store.images(plain.ids))
     np.testing.assert_array_equal(catalogue.images.take(np.arange(9)), plain.images.take(np.arange(9)))
     passes: list[int] = []
     at = ProductBatchLoader.get_batch

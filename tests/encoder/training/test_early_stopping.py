@@ -30,7 +30,9 @@ def log(*events: tuple[int, int, int, str]) -> Interactions:
     user, item, time = (np.array(column) for column in list(zip(*events, strict=True))[:3])
     kind = np.array([schema.EVENT_TYPES.index(one[3]) for one in events])
     weight = np.where(kind == schema.EVENT_TYPES.index("return"), 0.0, 1.0)
-    return Interactions.from_events(user=user, item=item, time=time, kind=kind, weight=weight, n_users=4, n_items=9)
+    return Interactions.from_events(
+        user=user, item=item, time=time, event_type=kind, weight=weight, n_users=4, n_items=9
+    )
 
 
 def test_what_is_held_back_is_the_newest_purchase_that_is_new_to_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
