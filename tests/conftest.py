@@ -18,6 +18,7 @@ from pathlib import Path
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(_name, "2" if _name.startswith("POLARS") else "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every process that a test starts compiles the package again
 
 # Settings of whoever runs the tests must not reach them: every RECSYS_* variable is a setting of the program.
 FAULTS_LARGE = os.environ.get("RECSYS_FAULTS") == "large"
