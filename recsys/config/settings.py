@@ -5,16 +5,23 @@ In: values. Out: frozen, validated sections, and `Settings` with all of them.
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from recsys.config.evaluation import EvaluateSettings, ReportSettings
 from recsys.config.recommend import PublishSettings, RecommendSettings, RuleSettings
 from recsys.config.search import ClusterSettings, EmbeddingSettings, IndexSettings, SearchSettings
 from recsys.config.section import Section
 from recsys.config.training import EncoderSettings, ObjectiveSettings, RankerSettings, TrainingSettings
+
+DEFAULT_EVENT_WEIGHTS: Final = {
+    "purchase": 1.0, "add_to_cart": 0.5, "view": 0.2, "wishlist": 0.4, "rating": 0.7, "return": 0.0, "share": 0.4,
+    "comment": 0.3,
+}  # fmt: skip
 
 
 class DatabaseSettings(Section):
@@ -46,6 +53,14 @@ class DataSettings(Section):
     """Reading and validation of input rows."""
 
     decimal: Literal[".", ","] = Field(".", description="decimal mark of numbers in text files")
+    encoding: str = Field(
+        "auto",
+        description="encoding of text files, for example cp1252 or gbk; auto = UTF-8 or UTF-16, otherwise guessed",
+    )
+    timezone: str = Field("UTC", description="IANA time zone of times without one, for example Europe/Berlin")
+    date_format: str | None = Field(
+        None, description="strptime format of times that are not ISO 8601, for example %d/%m/%Y or %m/%d/%Y %H:%M"
+    )
     max_bad_fraction: float = Field(
         0.05, ge=0, le=1, description="maximum share of rejected rows; above it an ingest fails with exit code 3"
     )
@@ -54,10 +69,62 @@ class DataSettings(Section):
         description="products to include: all, bought_or_pictured = with a purchase or an image, auto = all except "
         "those with neither and with unknown availability",
     )
-    event_weights: dict[str, float] = Field(
-        {"purchase": 1.0, "add_to_cart": 0.5, "view": 0.2, "wishlist": 0.4, "rating": 0.7, "return": 0.0},
-        description="weight of each event type as a signal of preference",
+    event_types: dict[str, str] = Field(
+        {},
+        description='meaning of event types that are not known, for example { click = "view", remove_from_cart = '
+        '"ignore" }; ignore = leave such events out',
     )
+    event_weights: dict[str, float] = Field(
+        DEFAULT_EVENT_WEIGHTS,
+        description="weight of each event type as a signal of preference, 0 = none; types that are not named keep "
+        "their default",
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, value: str) -> str:
+        if value != "auto":
+            try:
+                codecs.lookup(value)
+            except LookupError as error:
+                raise ValueError(f"unknown encoding '{value}'; give auto, utf-8, utf-16, cp1252, gbk ...") from error
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _check_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(f"unknown time zone '{value}'; give an IANA name such as Europe/Berlin") from error
+        return value
+
+    @field_validator("date_format")
+    @classmethod
+    def _check_date_format(cls, value: str | None) -> str | None:
+        if value is not None and not ("%" in value and any(part in value for part in ("%d", "%j", "%D", "%F"))):
+            raise ValueError(f"'{value}' is no format of dates; write for example %d/%m/%Y")
+        return value
+
+    @field_validator("event_types")
+    @classmethod
+    def _check_event_types(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, meaning in value.items():
+            if meaning not in (*DEFAULT_EVENT_WEIGHTS, "ignore"):
+                raise ValueError(
+                    f"'{name}' cannot mean '{meaning}'; there are {', '.join(DEFAULT_EVENT_WEIGHTS)} and ignore"
+                )
+        return value
+
+    @field_validator("event_weights")
+    @classmethod
+    def _merge_event_weights(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, weight in value.items():
+            if name not in DEFAULT_EVENT_WEIGHTS:
+                raise ValueError(f"unknown event type '{name}'; there are {', '.join(DEFAULT_EVENT_WEIGHTS)}")
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"the weight of '{name}' is {weight:g}; it must be 0 or more")
+        return {**DEFAULT_EVENT_WEIGHTS, **value}
 
 
 class ImageSettings(Section):

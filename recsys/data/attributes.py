@@ -10,40 +10,60 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import polars as pl
 
 from recsys.data import parsing as parse
 from recsys.data import schema
+from recsys.data.value_words import EMPTY_JSON
 
 LOG = logging.getLogger(__name__)
 MAX_ATTRIBUTES: Final = 200
 """Maximum number of attribute columns; the rarest attributes are dropped with a warning."""
 
 
-def _raise_for_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER: Final = json.JSONDecoder(parse_constant=_raise_for_constant)
+_MAX_DEPTH: Final = 64
+"""Levels of nested JSON; deeper values cannot be processed by every database."""
+_DECODER: Final = json.JSONDecoder(parse_constant=lambda _: None)
 
 
 def _parse(cell: str | None) -> dict[str, Any] | None:
-    """Parse the JSON object of a cell; None for an empty cell.
+    """Parse the JSON object of a cell; None for an empty cell, and for `null` and `[]`.
+
+    A list of objects with `name` and `value`, as some shop systems write attributes, is an object too.
 
     Raises:
         ValueError: the cell is no JSON object, or has characters that cannot be stored.
     """
-    if cell is None:
+    if cell is None or cell.strip().lower() in EMPTY_JSON:
         return None
     try:
         value = _DECODER.decode(cell)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    if isinstance(value, list) and all(
+        isinstance(entry, dict) and {"name", "value"} <= entry.keys() for entry in value
+    ):
+        value = {str(entry["name"]): entry["value"] for entry in value}
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
+    if _depth(value) > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
     return value
+
+
+def _depth(value: object) -> int:
+    depth, level = 0, [value]
+    while level and depth <= _MAX_DEPTH:
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        depth += 1
+    return depth
 
 
 def _dump(values: Mapping[str, Any]) -> str | None:
@@ -56,7 +76,7 @@ def _dump(values: Mapping[str, Any]) -> str | None:
 
 
 def _is_empty(value: object) -> bool:
-    return value is None or value == "" or value == [] or (isinstance(value, float) and not math.isfinite(value))
+    return value is None or value in ("", [], {}) or (isinstance(value, float) and not math.isfinite(value))
 
 
 def canonicalize(column: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -89,16 +109,7 @@ def fold(frame: pl.DataFrame, names: Mapping[str, str], *, split: str | None = N
         names: column of `frame` to attribute name.
         split: separator; text cells that contain it become lists.
     """
-    columns = []
-    for name in names:
-        column = frame[name]
-        if (
-            column.dtype.is_temporal()
-            or column.dtype.is_decimal()
-            or isinstance(column.dtype, pl.Categorical | pl.Enum)
-        ):
-            column = column.cast(pl.String)
-        columns.append(column.to_list())
+    columns = [parse.attribute_values(frame[name]) for name in names]
     texts: list[str | None] = []
     for row in zip(*columns, strict=True) if columns else ([],) * frame.height:
         values: dict[str, Any] = {}
@@ -106,7 +117,7 @@ def fold(frame: pl.DataFrame, names: Mapping[str, str], *, split: str | None = N
             if split and isinstance(value, str) and split in value:
                 values[attribute] = [part.strip() for part in value.split(split) if part.strip()]
             else:
-                values[attribute] = value.strip() if isinstance(value, str) else value
+                values[attribute] = value
         texts.append(_dump(values))
     return pl.Series(schema.ATTRIBUTES, texts, dtype=pl.String)
 

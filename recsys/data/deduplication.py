@@ -84,8 +84,8 @@ def drop_duplicates(rows: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.Data
     return first, conflicts.select(ROW, pl.lit(value=True).alias(_TWIN)), equal.len()
 
 
-def warn_similar_ids(ids: pl.Series) -> list[str]:
-    """Return a warning if product ids differ only in case, outer spaces or Unicode form; they are not merged."""
+def warn_similar_ids(ids: pl.Series, table: str = "products") -> list[str]:
+    """Return a warning if distinct ids differ only in case, outer spaces or Unicode form; they are not merged."""
     if not ids.len():
         return []
     folded = (
@@ -96,9 +96,10 @@ def warn_similar_ids(ids: pl.Series) -> list[str]:
     similar = folded.group_by("folded", maintain_order=True).agg(pl.col("id")).filter(pl.col("id").list.len() > 1)
     if not similar.height:
         return []
+    kind = "user " if table != "products" else ""
     example = " and ".join(repr(text) for text in similar["id"][0].to_list()[:2])
     return [
-        f"products: {similar.height:,} groups of ids differ only in case, spaces or accents (e.g. {example}); "
+        f"{table}: {similar.height:,} groups of {kind}ids differ only in case, spaces or accents (e.g. {example}); "
         "kept apart"
     ]
 

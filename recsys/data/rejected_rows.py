@@ -6,7 +6,7 @@ In: the rejected rows of a table with code, column and cell. Out: a frame of sch
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import polars as pl
@@ -57,6 +57,11 @@ LIMITS: Final = {"id": 255, "text": 100_000, "json": 100_000}
 def no_rejected_rows() -> pl.DataFrame:
     """Return an empty frame of rejected rows."""
     return pl.DataFrame(schema=SCHEMA)
+
+
+def concat(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Concatenate frames of rejected rows, possibly none."""
+    return pl.concat([no_rejected_rows(), *frames])
 
 
 def rejected_rows(bad: pl.DataFrame, *, source: str, table: str) -> pl.DataFrame:

@@ -42,7 +42,7 @@ DEFAULT_USER: Final = "__default__"
 """The user whose recommendations serve all users without history."""
 
 PURCHASE: Final = "purchase"
-EVENT_TYPES: Final = ("purchase", "add_to_cart", "view", "wishlist", "rating", "return")
+EVENT_TYPES: Final = ("purchase", "add_to_cart", "view", "wishlist", "rating", "return", "share", "comment")
 """Event types; the code of a type in `Interactions.event_type` is its position."""
 PURCHASE_CODE: Final = EVENT_TYPES.index(PURCHASE)
 RETURN_CODE: Final = EVENT_TYPES.index("return")

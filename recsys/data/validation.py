@@ -12,29 +12,18 @@ from typing import Final
 import polars as pl
 
 from recsys.config import DataSettings
-from recsys.data import attributes, schema
-from recsys.data import parsing as parse
 from recsys.data import rejected_rows as rejects
-from recsys.data.assumptions import FLOATS, UNITS, UNTYPED, Assumptions, assumption_messages
+from recsys.data import schema
+from recsys.data.assumptions import REPEATED, Assumptions, assumption_messages
 from recsys.data.deduplication import Deduplicator, drop_duplicates, line_numbers, warn_similar_ids
-from recsys.data.file_readers import BAD, MARKS, ROW, SKIP, add_row_numbers
+from recsys.data.file_readers import MARKS, ROW, SKIP
+from recsys.data.row_validator import RowValidator
 from recsys.errors import DataContractError
 
-_DTYPES: Final[dict[schema.Kind, pl.DataType]] = {
-    "id": pl.String(),
-    "text": pl.String(),
-    "number": pl.Float64(),
-    "bool": pl.Boolean(),
-    "time": pl.Int64(),
-    "json": pl.String(),
-}
-_ALIASES: Final = {
-    "buy": "purchase", "bought": "purchase", "order": "purchase", "transaction": "purchase", "sale": "purchase",
-    "click": "view", "watch": "view", "page_view": "view", "pageview": "view", "detail": "view", "view_item": "view",
-    "addtocart": "add_to_cart", "add-to-cart": "add_to_cart", "cart": "add_to_cart", "add to cart": "add_to_cart",
-    "favourite": "wishlist", "favorite": "wishlist", "like": "wishlist", "add_to_wishlist": "wishlist",
-    "rate": "rating", "review": "rating", "refund": "return", "returned": "return",
-}  # fmt: skip
+_MAX_REPEATED: Final = 0.1
+"""Share of equal event rows above which the export is likely to repeat rows."""
+_MIN_CELLS: Final = 10
+"""Fewer cells do not tell that a whole column has another format."""
 _KEYS: Final = {"products": schema.PRODUCT_ID, "users": schema.USER_ID}
 
 
@@ -50,6 +39,9 @@ class ValidationResult:
         table: canonical table.
         assumptions: counts of implicit conversions (units of times, default event types).
         extra_warnings: further warnings.
+        bad_cells: (b, 7) schema.REJECTED_COLUMNS of optional cells that cannot be parsed; their rows are accepted.
+        filled: column to number of cells that are not empty.
+        columns: columns that the input has.
     """
 
     accepted: pl.DataFrame
@@ -59,6 +51,9 @@ class ValidationResult:
     table: str
     assumptions: Assumptions = field(default_factory=Assumptions, repr=False)
     extra_warnings: tuple[str, ...] = ()
+    bad_cells: pl.DataFrame = field(default_factory=rejects.no_rejected_rows, repr=False)
+    filled: dict[str, int] = field(default_factory=dict, repr=False)
+    columns: frozenset[str] = frozenset()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -79,8 +74,11 @@ def validate(
     settings: DataSettings,
     now: int,
     known_products: Collection[str] | None = None,
+    allow_empty: bool = False,
 ) -> ValidationResult:
     """Validate the rows of a table; the code of a row is that of its first error.
+
+    An optional cell of a product or user that cannot be parsed is left empty, and the row is accepted.
 
     Args:
         table: `products`, `events` or `users`.
@@ -89,17 +87,43 @@ def validate(
         settings: decimal mark and the allowed share of rejected rows.
         now: UTC seconds; events more than a day later are rejected.
         known_products: product ids of the catalogue; None accepts every id.
+        allow_empty: accept events without rows, with a warning.
 
     Raises:
-        DataContractError: products or events have no rows, or more rows are rejected than `max_bad_fraction` allows.
+        DataContractError: products or events have no rows, more rows are rejected than `max_bad_fraction` allows, or
+            more than half of the cells of a column cannot be parsed.
     """
-    if not frame.height:
+    warnings: list[str] = []
+    if not frame.height and table == "events" and allow_empty:
+        warnings.append(f"events: {source} holds no rows; without events only products can be compared")
+    elif not frame.height:
         raise_for_empty_table(table, source=source)
     checked = validate_batch(table, frame, source=source, settings=settings, now=now, known_products=known_products)
     raise_if_too_many_rejects(table, checked.rejected, checked.rows_in, source=source, settings=settings)
-    if table != "products":
-        return checked
-    return replace(checked, extra_warnings=tuple(warn_similar_ids(checked.accepted[schema.PRODUCT_ID])))
+    _raise_if_column_is_misread(checked, source=source, settings=settings)
+    if table != "users":
+        ids = checked.accepted[schema.PRODUCT_ID if table == "products" else schema.USER_ID]
+        warnings += warn_similar_ids(ids.unique(maintain_order=True), table)
+    n_repeated = checked.assumptions.pop((REPEATED, "", ""), 0)
+    if n_repeated > _MAX_REPEATED * checked.accepted.height:
+        warnings.append(
+            f"events: {n_repeated:,} of {checked.accepted.height:,} rows of {source} equal an earlier row in user, "
+            "product, time, type and order, and count as further purchases; if the export repeats rows, remove them"
+        )
+    return replace(checked, extra_warnings=tuple(warnings))
+
+
+def _raise_if_column_is_misread(checked: ValidationResult, *, source: str, settings: DataSettings) -> None:
+    """Raise DataContractError if most cells of a column cannot be parsed: the column has another format."""
+    for column, number in checked.bad_cells["column_name"].value_counts().rows():
+        filled = checked.filled.get(column, 0)
+        if number * 2 > filled and filled >= _MIN_CELLS:
+            cells = checked.bad_cells.filter(pl.col("column_name") == column)
+            reasons = rejects.summary(cells, decimal=settings.decimal)
+            raise DataContractError(
+                f"{checked.table}: {number:,} of {filled:,} cells of column {column} of {source} cannot be parsed: "
+                f"{'; '.join(reasons)}; export the column in another form, or leave it out"
+            )
 
 
 def validate_batch(
@@ -116,12 +140,8 @@ def validate_batch(
 
     `deduplicator` has the keys of the earlier batches; None for a single batch.
     """
-    validator = _RowValidator(table, frame, settings)
-    for column in schema.TABLES[table]:
-        validator.column(column)
-    if table == "events":
-        validator.events(now, known_products)
-    parsed = validator.finish()
+    validator = RowValidator(table, frame, settings)
+    parsed = validator.validate(now, known_products)
     is_bad, is_skipped = parsed["__code__"].is_not_null(), parsed[SKIP].is_not_null()
     filtered = dict(parsed.filter(is_skipped).group_by(SKIP).len().sort(SKIP).rows())
     valid = parsed.filter(~is_bad & ~is_skipped)
@@ -146,131 +166,24 @@ def validate_batch(
     originals = validator.raw.drop(SKIP).join(reasons, on=ROW, how="inner", maintain_order="left")
     rejected = rejects.rejected_rows(originals, source=source, table=table)
     accepted = valid.drop([name for name in valid.columns if name.startswith("__")])
-    checked = ValidationResult(accepted, rejected, filtered, frame.height, table, validator.facts)
+    if table == "events":
+        n_repeated = int((accepted[schema.LINE_NO] > 0).sum())
+        if n_repeated:
+            validator.assumptions[REPEATED, "", ""] += n_repeated
+    checked = ValidationResult(
+        accepted,
+        rejected,
+        filtered,
+        frame.height,
+        table,
+        validator.assumptions,
+        bad_cells=rejects.concat([cells.with_columns(pl.lit(source).alias("source")) for cells in validator.bad_cells]),
+        filled=validator.filled,
+        columns=frozenset(name for name in frame.columns if name not in MARKS),
+    )
     if accepted.height + rejected.height + sum(filtered.values()) != frame.height:
         raise AssertionError(f"{table}: rows do not add up")  # a bug in this module, whatever the data
     return checked
-
-
-class _RowValidator:
-    """Parses the columns of a frame and keeps the first error of each row."""
-
-    def __init__(self, table: str, frame: pl.DataFrame, settings: DataSettings) -> None:
-        raw = frame if ROW in frame.columns else add_row_numbers(frame, start=1)
-        empty = [pl.lit(None, dtype=pl.String).alias(name) for name in MARKS if name not in raw.columns]
-        self.raw = raw.with_columns(empty)
-        if self.raw[ROW].n_unique() < self.raw.height:  # row numbers of several files: number all rows instead
-            self.raw = self.raw.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW))
-        self.table, self.settings = table, settings
-        self.facts: Assumptions = Assumptions()
-        self._columns: dict[str, pl.Series] = {}
-        self._closed = self.raw[BAD].is_not_null() | self.raw[SKIP].is_not_null()
-        nulls = pl.Series([None] * frame.height, dtype=pl.String)
-        codes = nulls.clone().set(self.raw[BAD].is_not_null(), "bad_row") if frame.height else nulls
-        self._reasons = pl.DataFrame({"__code__": codes, "__column__": nulls, "__cell__": self.raw[BAD]})
-
-    def reject(self, is_bad: pl.Series, code: str, column: str) -> None:
-        """Reject the rows of the mask with a code, but those that are rejected already."""
-        is_bad = is_bad.fill_null(value=False) & ~self._closed
-        if not is_bad.any():
-            return
-        cells = (
-            parse.text(self.raw[column])
-            if column in self.raw.columns
-            else pl.Series([None] * len(is_bad), dtype=pl.String)
-        )
-        self._closed = self._closed | is_bad
-        reason: dict[str, pl.Expr | pl.Series] = {
-            "__code__": pl.lit(code),
-            "__column__": pl.lit(column),
-            "__cell__": cells,
-        }
-        self._reasons = self._reasons.with_columns(
-            pl.when(is_bad).then(value).otherwise(pl.col(name)).alias(name) for name, value in reason.items()
-        )
-
-    def column(self, column: schema.Column) -> None:
-        """Parse a canonical column and reject rows that cannot be parsed."""
-        name, kind = column.name, column.kind
-        if name == schema.AVAILABLE and name not in self.raw.columns:
-            # Without the column all products are sold; an empty cell of the column means unknown.
-            self._columns[name] = pl.Series(name, [True] * self.raw.height, dtype=pl.Boolean)
-        elif name not in self.raw.columns:
-            self._columns[name] = pl.Series(name, [None] * self.raw.height, dtype=_DTYPES[kind])
-        elif kind in {"id", "text", "json"}:
-            self._parse_text(name, kind)
-        else:
-            self._parse_values(name, kind)
-        if column.required:
-            self.reject(self._columns[name].is_null(), "missing_time" if kind == "time" else "missing_id", name)
-
-    def _parse_text(self, name: str, kind: schema.Kind) -> None:
-        cells = parse.text(self.raw[name])
-        if kind == "id":
-            cells, from_float = parse.ids(self.raw[name])
-            if from_float:
-                self.facts[FLOATS, name, ""] += cells.len()
-        elif kind == "text":
-            cells = parse.text(cells.str.strip_chars())
-        self.reject(cells.str.contains("\x00", literal=True), "nul_in_text", name)
-        self.reject(cells.str.len_chars() > rejects.LIMITS[kind], "too_long", name)
-        if kind == "json":
-            cells, is_bad = attributes.canonicalize(cells)
-            self.reject(is_bad, "bad_json", name)
-            self.reject(cells.str.contains("\\u0000", literal=True), "nul_in_text", name)
-        self._columns[name] = cells
-
-    def _parse_values(self, name: str, kind: schema.Kind) -> None:
-        raw = self.raw[name]
-        filled = self._is_filled(raw)
-        if kind == "number":
-            cells = parse.numbers(raw, decimal=self.settings.decimal)
-            self.reject(filled & cells.is_null(), "bad_number", name)
-            if name in {schema.PRICE, schema.QUANTITY}:
-                self.reject(cells < 0, "negative_number", name)
-        elif kind == "bool":
-            cells = parse.booleans(raw)
-            self.reject(filled & cells.is_null(), "bad_truth", name)
-        else:
-            cells, units = parse.times(raw)
-            self.reject((filled & cells.is_null()) | (cells < 0), "bad_time", name)
-            self.facts.update({(UNITS, name, unit): number for unit, number in units.items()})
-        self._columns[name] = cells
-
-    def _is_filled(self, raw: pl.Series) -> pl.Series:
-        """Return which cells are not empty; pandas writes an empty number as NaN."""
-        if raw.dtype.is_float():
-            return raw.is_not_null() & ~raw.is_nan().fill_null(value=False)
-        if raw.dtype == pl.String:
-            return (raw.str.strip_chars() != "").fill_null(value=False)
-        return raw.is_not_null()
-
-    def events(self, now: int, known_products: Collection[str] | pl.Series | None) -> None:
-        """Apply the checks of events."""
-        columns = self._columns
-        event_types = columns[schema.EVENT_TYPE].str.to_lowercase()
-        if event_types.null_count():
-            self.facts[UNTYPED, schema.EVENT_TYPE, ""] += event_types.null_count()
-        event_types = event_types.fill_null(schema.PURCHASE).replace(_ALIASES)
-        columns[schema.EVENT_TYPE] = event_types
-        self.reject(~event_types.is_in(list(schema.EVENT_TYPES)), "unknown_event_type", schema.EVENT_TYPE)
-        columns[schema.QUANTITY] = columns[schema.QUANTITY].fill_null(1.0)
-        columns[schema.ORDER_ID] = columns[schema.ORDER_ID].fill_null("")
-        self.reject(columns[schema.ORDER_ID].str.len_chars() > rejects.LIMITS["id"], "too_long", schema.ORDER_ID)
-        self.reject(columns[schema.USER_ID] == schema.DEFAULT_USER, "reserved_id", schema.USER_ID)
-        self.reject(columns[schema.OCCURRED_AT] > now + schema.DAY, "future_time", schema.OCCURRED_AT)
-        if known_products is not None:
-            ids = known_products if isinstance(known_products, pl.Series) else list(known_products)
-            catalogue = pl.Series(ids, dtype=pl.String)
-            self.reject(~columns[schema.PRODUCT_ID].is_in(catalogue.implode()), "unknown_product", schema.PRODUCT_ID)
-
-    def finish(self) -> pl.DataFrame:
-        """Return the parsed columns with ROW, SKIP and the reasons; a row that could not be parsed is not filtered."""
-        if self.table == "users":
-            self.reject(self._columns[schema.USER_ID] == schema.DEFAULT_USER, "reserved_id", schema.USER_ID)
-        skip = self.raw.select(pl.when(pl.col(BAD).is_null()).then(pl.col(SKIP)).alias(SKIP)).to_series()
-        columns = [column.alias(name) for name, column in self._columns.items()]
-        return pl.DataFrame([self.raw[ROW], skip, *columns]).hstack(self._reasons)
 
 
 def raise_for_empty_table(table: str, *, source: str, advice: str = "check the export") -> None:
