@@ -93,6 +93,6 @@ def _unknown_types(types: Iterable[tuple[str, int]]) -> str:
     further = f" and {len(ranked) - _MAX_LINES:,} more" if len(ranked) > _MAX_LINES else ""
     total = sum(number for _, number in ranked)
     return (
-        f"events: {total:,} rows of unknown event types were left out: {shown}{further}; name their meaning with [data] "
-        f'event_types = {{ "{ranked[0][0]}" = "view" }}, or "ignore" to leave them out without this line'
+        f"events: {total:,} rows of unknown event types were left out: {shown}{further}; name their meaning with "
+        f'[data] event_types = {{ "{ranked[0][0]}" = "view" }}, or "ignore" to leave them out without this line'
     )

@@ -101,15 +101,18 @@ def canonicalize(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     return pl.Series(column.name, texts, dtype=pl.String), pl.Series("bad", is_bad, dtype=pl.Boolean)
 
 
-def fold(frame: pl.DataFrame, names: Mapping[str, str], *, split: str | None = None) -> pl.Series:
+def fold(
+    frame: pl.DataFrame, names: Mapping[str, str], *, split: str | None = None, untyped: bool = False
+) -> pl.Series:
     """Combine columns into one JSON column.
 
     Args:
         frame: (n, c) rows.
         names: column of `frame` to attribute name.
         split: separator; text cells that contain it become lists.
+        untyped: all cells are text, so that columns of numbers and of booleans have to be converted.
     """
-    columns = [parse.attribute_values(frame[name]) for name in names]
+    columns = [parse.attribute_values(frame[name], untyped=untyped) for name in names]
     texts: list[str | None] = []
     for row in zip(*columns, strict=True) if columns else ([],) * frame.height:
         values: dict[str, Any] = {}

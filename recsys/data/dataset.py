@@ -190,6 +190,11 @@ def _select_products(
     return products.filter(belongs | products[schema.PRODUCT_ID].is_in(bought().implode()))
 
 
+def load_input_table(engine: Engine, table: str) -> pl.DataFrame:
+    """Load the stored rows of an input table in canonical types."""
+    return _cast_columns(_extract(engine, table), schema.TABLES[table])
+
+
 def _extract(engine: Engine, table: str, columns: tuple[schema.Column, ...] = ()) -> pl.DataFrame:
     """Run a SELECT of sql/extract, restricted to `columns` if given."""
     from recsys.db.engine import stream

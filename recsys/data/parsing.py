@@ -279,11 +279,13 @@ def _parse_iso(cells: pl.Series, timezone: str) -> pl.Series:
     return utc.zip_with(frame["zoned"], _localize(frame["local"], timezone))
 
 
-def attribute_values(column: pl.Series) -> list[object]:
-    """Return the values of an attribute column: texts of numbers and booleans become those, JSON lists become lists.
+def attribute_values(column: pl.Series, *, untyped: bool = False) -> list[object]:
+    """Return the values of an attribute column; JSON lists and objects become lists and dicts.
 
-    A column of texts is converted only if all of them are numbers, or all are `true` or `false`; codes with leading
-    zeros stay text.
+    Args:
+        column: (n,) any type.
+        untyped: the texts come from a format without types: if all are numbers, or all `true` or `false`, they become
+            numbers or booleans; codes with leading zeros stay text.
     """
     if (
         column.dtype.is_temporal()
@@ -300,6 +302,8 @@ def attribute_values(column: pl.Series) -> list[object]:
     present = cells.drop_nulls()
     if not present.len():
         return [None] * column.len()
+    if not untyped:
+        return [_parse_list(value) for value in cells.to_list()]
     if bool(present.str.contains(r"^-?(0|[1-9]\d{0,14})(\.\d+)?$").all()):
         numbers_ = cells.cast(pl.Float64)
         if bool((numbers_.drop_nulls() == numbers_.drop_nulls().floor()).all()) and not bool(

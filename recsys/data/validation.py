@@ -16,7 +16,8 @@ from recsys.data import rejected_rows as rejects
 from recsys.data import schema
 from recsys.data.assumptions import REPEATED, Assumptions, assumption_messages
 from recsys.data.deduplication import Deduplicator, drop_duplicates, line_numbers, warn_similar_ids
-from recsys.data.file_readers import MARKS, ROW, SKIP
+from recsys.data.formats.rows import KEYS, MARKS, ROW, SKIP
+from recsys.data.merging import SourceColumns
 from recsys.data.row_validator import RowValidator
 from recsys.errors import DataContractError
 
@@ -53,7 +54,7 @@ class ValidationResult:
     extra_warnings: tuple[str, ...] = ()
     bad_cells: pl.DataFrame = field(default_factory=rejects.no_rejected_rows, repr=False)
     filled: dict[str, int] = field(default_factory=dict, repr=False)
-    columns: frozenset[str] = frozenset()
+    columns: SourceColumns = SourceColumns(frozenset())
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -179,11 +180,19 @@ def validate_batch(
         validator.assumptions,
         bad_cells=rejects.concat([cells.with_columns(pl.lit(source).alias("source")) for cells in validator.bad_cells]),
         filled=validator.filled,
-        columns=frozenset(name for name in frame.columns if name not in MARKS),
+        columns=_source_columns(frame),
     )
     if accepted.height + rejected.height + sum(filtered.values()) != frame.height:
         raise AssertionError(f"{table}: rows do not add up")  # a bug in this module, whatever the data
     return checked
+
+
+def _source_columns(frame: pl.DataFrame) -> SourceColumns:
+    names = frozenset(name for name in frame.columns if name not in MARKS)
+    if KEYS not in frame.columns:
+        return SourceColumns(names)
+    attributes = {name for keys in frame[KEYS].drop_nulls().unique().to_list() for name in keys.split("\x00") if name}
+    return SourceColumns(names, frozenset(attributes))
 
 
 def raise_for_empty_table(table: str, *, source: str, advice: str = "check the export") -> None:

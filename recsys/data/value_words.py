@@ -24,8 +24,8 @@ AVAILABLE: Final = (
     "oui", "si", "sí", "sim", "tak", "evet", "да", "有货", "有貨", "是", "在庫あり", "in stock", "instock", "available",
     "available for order", "available for preorder", "preorder", "pre order", "presale", "pre sale", "backorder",
     "back order", "on backorder", "onbackorder", "backordered", "limited availability", "limitedavailability",
-    "online only", "onlineonly", "in store only", "instoreonly", "made to order", "madetoorder", "low stock", "auf lager",
-    "lieferbar", "en stock", "disponible", "disponibile", "op voorraad", "reserved",
+    "online only", "onlineonly", "in store only", "instoreonly", "made to order", "madetoorder", "low stock",
+    "auf lager", "lieferbar", "en stock", "disponible", "disponibile", "op voorraad", "reserved",
 )  # fmt: skip
 UNAVAILABLE: Final = (
     "false", "f", "no", "n", "off", "disabled", "disable", "inactive", "draft", "archived", "archive", "deleted",

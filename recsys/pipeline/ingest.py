@@ -14,7 +14,8 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.data.ingest import ingest as validate_inputs
-from recsys.data.input_sources import SourceTable, find_image_archives, inputs_from_frames, read_inputs
+from recsys.data.input_files import InputFiles, find_image_archives, read_inputs
+from recsys.data.input_sources import inputs_from_frames
 from recsys.data.sql_queries import SourceQuery, read_all, source_queries
 from recsys.db.engine import read_frame
 from recsys.db.source_reader import SourceReader, same_database

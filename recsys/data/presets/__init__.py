@@ -35,8 +35,13 @@ class Preset(Protocol):
         """Canonical table to the columns that a file needs for it."""
         ...
 
-    def recognise(self, columns: Sequence[str], stem: str) -> tuple[str, ...]:
-        """Return the canonical tables in a file with these columns and this name; () = no file of this preset."""
+    def recognise(self, columns: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
+        """Return the canonical tables in a file with these columns and names; () = no file of this preset.
+
+        Args:
+            columns: column names.
+            parts: file name without suffix, and the names of its folders, the nearest first.
+        """
         ...
 
     def shape(self, frames: Iterator[pl.DataFrame], table: str) -> Iterator[pl.DataFrame]:
@@ -65,10 +70,10 @@ def get_preset(name: str, *, mapping: Mapping[str, str] | None = None) -> Preset
     return presets[key]
 
 
-def guess_preset(columns: Sequence[str], stem: str) -> str | None:
+def guess_preset(columns: Sequence[str], parts: Sequence[str]) -> str | None:
     """Return the name of a preset that recognises a file with these columns, if any."""
     presets: tuple[Preset, ...] = (HM(), Personalize(), OnlineRetail(), Canonical({}))
     for preset in presets:
-        if preset.recognise(columns, stem):
+        if preset.recognise(columns, parts):
             return preset.name
     return None

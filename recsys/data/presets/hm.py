@@ -47,7 +47,7 @@ class HM:
         """Canonical table to the columns that a file needs for it."""
         return _NEEDS
 
-    def recognise(self, columns: Sequence[str], stem: str) -> tuple[str, ...]:  # noqa: ARG002 - the columns tell
+    def recognise(self, columns: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002 - the columns tell
         """Recognise the table by its columns."""
         available = set(columns)
         return next(((table,) for table, needs in _NEEDS.items() if available.issuperset(needs)), ())

@@ -34,7 +34,7 @@ class OnlineRetail:
         """Canonical table to the columns that a file needs, the same for all tables."""
         return dict.fromkeys(("products", "events", "users"), _COLUMNS)
 
-    def recognise(self, columns: Sequence[str], stem: str) -> tuple[str, ...]:  # noqa: ARG002 - the columns tell
+    def recognise(self, columns: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002 - the columns tell
         """Return all three tables for a file with the invoice columns."""
         return ("products", "events", "users") if set(columns).issuperset(_COLUMNS) else ()
 

@@ -58,7 +58,7 @@ class Personalize:
         """Canonical table to the columns that a file needs for it."""
         return _NEEDS
 
-    def recognise(self, columns: Sequence[str], stem: str) -> tuple[str, ...]:  # noqa: ARG002 - the columns tell
+    def recognise(self, columns: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002 - the columns tell
         """Recognise the table by its columns; user and item ids without a time are no table of Personalize.
 
         `user_id` in lower case occurs in other formats too, so users need the capitals or an ITEM_ID.
