@@ -114,6 +114,10 @@ def ingest(
         typer.Option("--map", metavar="NAME=COLUMN", help="Canonical column name = column in the files; repeatable."),
     ] = None,
     images: Annotated[list[Path] | None, typer.Option(help="Folder or zip file of images; repeatable.")] = None,
+    replace: Annotated[
+        list[InputTable] | None,
+        typer.Option(help="Table that the files replace: other stored rows go, columns that are missing become empty."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate the rows, write nothing.")] = False,
     from_sql: Annotated[
         str | None,
@@ -139,6 +143,7 @@ def ingest(
         images=images or (),
         sql=from_sql is not None,
         full=full,
+        replace=[table.value for table in replace or ()],
     )
     source = {
         "source.url": from_sql,

@@ -83,6 +83,7 @@ def read_inputs(
     table: str | None = None,
     mapping: Mapping[str, str] | None = None,
     encoding: str = AUTO,
+    decimal: str = ".",
 ) -> InputFiles:
     """Detect the tables in files and folders; rows are read when the frames are iterated.
 
@@ -93,11 +94,12 @@ def read_inputs(
         table: the table in the files, if it cannot be detected.
         mapping: canonical column name to name in the file.
         encoding: encoding of text files.
+        decimal: decimal mark of numbers in text files.
 
     Raises:
         UsageError: a path is missing, a file does not fit the preset, or a folder has no table.
     """
-    format_ = get_preset(preset or "csv", mapping=_validate_mapping(mapping or {}))
+    format_ = get_preset(preset or "csv", mapping=_validate_mapping(mapping or {}), decimal=decimal)
     if table is not None and table not in schema.TABLES:
         raise UsageError(f"no table {table!r}{suggestion(table, schema.TABLES) or '; give products, events or users'}")
     unread: dict[str, str] = {}
@@ -292,7 +294,7 @@ def _misfit_error(candidate: _Candidate, names: Sequence[str], preset: Preset, t
         [each for each in missing if missing[each]] or list(missing),
         key=lambda each: (len(missing[each]) - len(needs[each]), size * len(needs[each])),
     )
-    other = guess_preset(names, candidate.parts)
+    other = guess_preset(names, candidate.parts, table)
     if other and other != preset.name and not (table and preset.name == "csv" and not missing[nearest]):
         remedy = f"these look like the columns of preset {other!r}: give --preset {other}"
     elif preset.name == "csv":

@@ -54,8 +54,10 @@ def complete_rows(table: str, rows: pl.DataFrame, stored: pl.DataFrame, columns:
     key = KEYS[table]
     names = [column.name for column in schema.TABLES[table] if column.name != key]
     before = stored.select(key, *[pl.col(name).alias(f"{name}__stored") for name in names])
-    joined = rows.join(before.with_columns(pl.lit(value=True).alias("__known__")), on=key, how="left", maintain_order="left")
-    values = []
+    joined = rows.join(
+        before.with_columns(pl.lit(value=True).alias("__known__")), on=key, how="left", maintain_order="left"
+    )
+    values: list[pl.Expr | pl.Series] = []
     for name in names:
         previous = pl.col(f"{name}__stored")
         if name == schema.ATTRIBUTES:

@@ -12,7 +12,9 @@ from typing import Any
 
 import polars as pl
 
+from recsys.config import DataSettings
 from recsys.data import schema
+from recsys.data.dataset import load_input_table
 from recsys.data.ingest import ingest as validate_inputs
 from recsys.data.input_files import InputFiles, find_image_archives, read_inputs
 from recsys.data.input_sources import inputs_from_frames
@@ -40,6 +42,7 @@ class IngestRequest:
         sql: read the queries of `[source]` instead.
         frames: or read these frames, by table.
         full: re-read all rows of a source database, not only new ones.
+        replace: tables that the inputs replace; of the others, stored rows and columns are kept.
     """
 
     paths: tuple[Path, ...] = ()
@@ -50,6 +53,7 @@ class IngestRequest:
     sql: bool = False
     frames: Mapping[str, Any] = field(default_factory=dict)
     full: bool = False
+    replace: tuple[str, ...] = ()
 
     @staticmethod
     def from_options(
@@ -62,6 +66,7 @@ class IngestRequest:
         sql: bool = False,
         frames: Mapping[str, Any] | None = None,
         full: bool = False,
+        replace: Sequence[str] = (),
     ) -> IngestRequest:
         """Validate the options and build the request; see `IngestRequest`.
 
@@ -83,7 +88,14 @@ class IngestRequest:
         for path in (*paths, *images):
             if not path.exists():
                 raise UsageError(f"no such file or folder: {path}")
-        return IngestRequest(tuple(paths), preset, table, pairs, tuple(images), sql, dict(frames or {}), full)
+        for name in replace:
+            if name not in schema.TABLES:
+                raise UsageError(f"--replace {name}: there is no such table; give products, events or users")
+        if replace and sql:
+            raise UsageError("--replace goes with files and frames; a database is read again with --full")
+        return IngestRequest(
+            tuple(paths), preset, table, pairs, tuple(images), sql, dict(frames or {}), full, tuple(replace)
+        )
 
 
 def ingest(project: Project, request: IngestRequest, *, dry_run: bool = False) -> CommandResult:
@@ -102,12 +114,17 @@ def ingest(project: Project, request: IngestRequest, *, dry_run: bool = False) -
     if request.sql:
         return _ingest_database(project, request, dry_run=dry_run)
     settings, store = project.settings, project.store
-    inputs = _read_inputs(request)
+    inputs = _read_inputs(request, settings.data)
+    absent = [name for name in request.replace if name not in {part.table for part in inputs.tables}]
+    if absent:
+        raise UsageError(f"--replace {absent[0]}: the inputs hold no {absent[0]}")
     images = list(request.images or find_image_archives(request.paths))
     with project.progress.stage("read and judge"):
         result = validate_inputs(
-            inputs,
+            inputs.tables,
             settings=settings.data,
+            stored=lambda table: load_input_table(store.engine, table),
+            replace=request.replace,
             image_store=None if dry_run else project.images,
             image_paths=images,
             known_products=read_frame(store.engine, "SELECT product_id FROM products")[schema.PRODUCT_ID].to_list(),
@@ -115,15 +132,41 @@ def ingest(project: Project, request: IngestRequest, *, dry_run: bool = False) -
         )
     if not dry_run:
         with project.progress.stage("write"):
-            write_inputs(store, result.accepted, result.rejected, sources=result.sources, image_files=result.new_images)
+            removed = write_inputs(
+                store,
+                result.accepted,
+                result.rejected,
+                sources=result.sources,
+                image_files=result.new_images,
+                replace=request.replace,
+            )
         project.reload()
-    return _build_result(result.counts, result.warnings, result.notes, dry_run=dry_run)
+        notes = [*result.notes, *_removed_notes(removed)]
+    else:
+        notes = list(result.notes)
+    return _build_result(result.counts, [*inputs.warnings(), *result.warnings], notes, dry_run=dry_run)
 
 
-def _read_inputs(request: IngestRequest) -> list[SourceTable]:
+def _read_inputs(request: IngestRequest, settings: DataSettings) -> InputFiles:
     if request.frames:
-        return inputs_from_frames(request.frames)
-    return read_inputs(request.paths, preset=request.preset, table=request.table, mapping=request.mapping)
+        return InputFiles(inputs_from_frames(request.frames))
+    return read_inputs(
+        request.paths,
+        preset=request.preset,
+        table=request.table,
+        mapping=request.mapping,
+        encoding=settings.encoding,
+        decimal=settings.decimal,
+    )
+
+
+def _removed_notes(removed: Mapping[str, int]) -> list[str]:
+    sentences = {
+        "products": "{number:,} products left the catalogue and are not available any more",
+        "events": "{number:,} stored events were replaced",
+        "users": "{number:,} stored users were replaced",
+    }
+    return [sentences[table].format(number=number) for table, number in removed.items() if number]
 
 
 def _ingest_database(project: Project, request: IngestRequest, *, dry_run: bool) -> CommandResult:

@@ -14,7 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from recsys.data import schema
+from recsys.data import merging, schema
+from recsys.data.dataset import load_input_table
 from recsys.data.deduplication import Deduplicator, warn_similar_ids
 from recsys.data.file_readers import ROW
 from recsys.data.ingest import add_content_hashes
@@ -125,6 +126,7 @@ class _TableIngestion:
         self._reached, self._counts_before_reached = watermark.reached, dict(watermark.counts)
         self._is_past_reached = watermark.reached is None
         self._reread_rows = self._image_count = 0
+        self._stored: pl.DataFrame | None = None
 
     def ingest_batch(self, frame: pl.DataFrame, *, last: bool) -> None:
         """Validate and write one batch of raw rows."""
@@ -170,7 +172,7 @@ class _TableIngestion:
             result = self._validate(frame[:end], 1)
             self._check_order(result)
             self._reread_rows += end
-            self._write_rows(result.accepted)
+            self._write_rows(self._complete_rows(result))
         return frame[end:], stamps[end:]
 
     def _validate(self, frame: pl.DataFrame, start: int) -> ValidationResult:
@@ -239,7 +241,7 @@ class _TableIngestion:
         return None
 
     def _write(self, result: ValidationResult, watermark: Watermark | None) -> None:
-        accepted = self._add_product_hashes(result.accepted)
+        accepted = self._complete_rows(result)
         if not self.ingestion.write:
             return
         counts: Counts = dict(self.watermark.counts) if self.watermark.reached is not None else {}
@@ -262,8 +264,15 @@ class _TableIngestion:
                 self.ingestion.project.store, self.query.table, accepted, no_rejects, source=self.query.source
             )
 
-    def _add_product_hashes(self, accepted: pl.DataFrame) -> pl.DataFrame:
-        if self.query.table != "products":
+    def _complete_rows(self, result: ValidationResult) -> pl.DataFrame:
+        """Keep the stored values of columns that the query does not return; add the hashes of products."""
+        accepted, table = result.accepted, self.query.table
+        if table in merging.KEYS and not result.columns.is_complete(table):
+            if self._stored is None:
+                self._stored = load_input_table(self.ingestion.project.store.engine, table)
+            stored = self._stored.select(accepted.columns).cast(accepted.schema)
+            accepted = merging.complete_rows(table, accepted, stored, result.columns)
+        if table != "products":
             return accepted
         self.ids.append(accepted[schema.PRODUCT_ID])
         self._image_count += accepted[schema.IMAGE].count()

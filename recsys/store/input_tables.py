@@ -6,6 +6,7 @@ In: canonical frames (times as UTC seconds) and rejected rows. Out: rows in prod
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -33,6 +34,7 @@ def write_inputs(
     *,
     sources: Sequence[str],
     image_files: Mapping[str, str] | None = None,
+    replace: Sequence[str] = (),
 ) -> dict[str, int]:
     """Insert or replace accepted rows by key, and replace rejected rows by source, in one transaction.
 
@@ -42,12 +44,16 @@ def write_inputs(
         rejected: columns schema.REJECTED_COLUMNS.
         sources: inputs the rows were read from; reading a source again replaces its rejected rows.
         image_files: stored products that have an image file now: product id to file name.
+        replace: tables of which no other stored row stays: events and users are deleted, products that are not among
+            the accepted ones become unavailable.
 
     Returns:
-        Rows written by table.
+        Rows deleted, and products that became unavailable, by table of `replace`.
     """
     with store.engine.begin() as connection:
-        counts = write_rows(store, connection, accepted, int(store.dialect.now(connection).timestamp()))
+        stamp = store.dialect.now(connection)
+        removed = {name: _replace_rows(connection, name, accepted.get(name), stamp) for name in replace}
+        write_rows(store, connection, accepted, int(stamp.timestamp()))
         if image_files:
             products = tables.products
             set_image = (
@@ -60,10 +66,24 @@ def write_inputs(
             )
         connection.execute(sa.delete(tables.rejected_rows).where(tables.rejected_rows.c.source.in_(sources)))
         store.dialect.bulk_load(connection, tables.rejected_rows, rejected)
-        counts["rejected"] = rejected.height
         failpoint("store.inputs.commit.before")
     failpoint("store.inputs.commit.after")
-    return counts
+    return removed
+
+
+def _replace_rows(connection: Connection, name: str, accepted: pl.DataFrame | None, stamp: datetime) -> int:
+    """Delete the rows of events or users, or make products unavailable that are not among the accepted rows."""
+    table = tables.metadata.tables[name]
+    if name != "products":
+        return connection.execute(sa.delete(table)).rowcount
+    column = table.c.product_id
+    available = connection.execute(sa.select(column).where(table.c.available.isnot(sa.false()))).scalars().all()
+    remaining = set() if accepted is None else set(accepted[schema.PRODUCT_ID].to_list())
+    gone = [product_id for product_id in available if product_id not in remaining]
+    update = sa.update(table).where(column == sa.bindparam("id")).values(available=False, updated_at=stamp)
+    if gone:
+        connection.execute(update, [{"id": product_id} for product_id in gone])
+    return len(gone)
 
 
 def write_rows(

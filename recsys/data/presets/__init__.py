@@ -53,7 +53,7 @@ NAMES: Final = ("csv", "jsonl", "parquet", "hm", "personalize", "online-retail")
 """Values of `--preset`; the first three are the canonical columns in any file format."""
 
 
-def get_preset(name: str, *, mapping: Mapping[str, str] | None = None) -> Preset:
+def get_preset(name: str, *, mapping: Mapping[str, str] | None = None, decimal: str = ".") -> Preset:
     """Return the preset of a name; `mapping` (canonical name to name in the file) is for canonical columns only.
 
     Raises:
@@ -66,14 +66,15 @@ def get_preset(name: str, *, mapping: Mapping[str, str] | None = None) -> Preset
         raise UsageError(f"no preset {name!r}{suggestion(key, NAMES) or '; there are ' + ', '.join(NAMES)}")
     if mapping:
         raise UsageError(f"--map goes with canonical columns; preset {key!r} knows its own, leave one of the two out")
-    presets: dict[str, Preset] = {"hm": HM(), "personalize": Personalize(), "online-retail": OnlineRetail()}
+    presets: dict[str, Preset] = {"hm": HM(), "personalize": Personalize(), "online-retail": OnlineRetail(decimal)}
     return presets[key]
 
 
-def guess_preset(columns: Sequence[str], parts: Sequence[str]) -> str | None:
-    """Return the name of a preset that recognises a file with these columns, if any."""
+def guess_preset(columns: Sequence[str], parts: Sequence[str], table: str | None = None) -> str | None:
+    """Return the name of a preset that recognises a file with these columns, and the table in it, if any."""
     presets: tuple[Preset, ...] = (HM(), Personalize(), OnlineRetail(), Canonical({}))
     for preset in presets:
-        if preset.recognise(columns, parts):
+        tables = preset.recognise(columns, parts)
+        if tables and (table is None or table in tables):
             return preset.name
     return None

@@ -17,6 +17,13 @@ from recsys.data import parsing as parse
 from recsys.data.file_readers import BAD, RAW, ROW, SKIP
 
 _COLUMNS: Final = ("InvoiceNo", "StockCode", "Quantity", "InvoiceDate", "CustomerID")
+_RENAMES: Final = {
+    "Invoice": "InvoiceNo",
+    "Price": "UnitPrice",
+    "Customer ID": "CustomerID",
+    "CustomerId": "CustomerID",
+}
+"""Names in "Online Retail II" to those of the first data set."""
 _NO_PRODUCTS: Final = (
     "POST", "DOT", "D", "M", "m", "C2", "S", "B", "AMAZONFEE", "BANK CHARGES", "CRUK", "ADJUST", "ADJUST2",
 )  # fmt: skip
@@ -25,8 +32,13 @@ _NO_PRODUCTS: Final = (
 
 @dataclass(frozen=True)
 class OnlineRetail:
-    """The preset `online-retail`; times have no zone and are read as UTC."""
+    """The preset `online-retail`.
 
+    Attributes:
+        decimal: decimal mark of numbers in text files.
+    """
+
+    decimal: str = "."
     name: str = "online-retail"
 
     @property
@@ -36,28 +48,35 @@ class OnlineRetail:
 
     def recognise(self, columns: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002 - the columns tell
         """Return all three tables for a file with the invoice columns."""
-        return ("products", "events", "users") if set(columns).issuperset(_COLUMNS) else ()
+        return (
+            ("products", "events", "users") if {_RENAMES.get(name, name) for name in columns} >= set(_COLUMNS) else ()
+        )
 
     def shape(self, frames: Iterator[pl.DataFrame], table: str) -> Iterator[pl.DataFrame]:
         """Convert rows to events one by one; products and users are aggregated over all rows."""
+        frames = (frame.rename({old: new for old, new in _RENAMES.items() if old in frame.columns}) for frame in frames)
         if table == "events":
-            return (_events(frame) for frame in frames)
+            return (_events(frame, self.decimal) for frame in frames)
         lines = pl.concat(
-            [_parse_lines(frame.filter(pl.col(BAD).is_null())) for frame in frames],
+            [_parse_lines(frame.filter(pl.col(BAD).is_null()), self.decimal) for frame in frames],
             how="diagonal",
         )
         return iter([_products(lines) if table == "products" else _users(lines)])
 
 
-def _parse_lines(frame: pl.DataFrame) -> pl.DataFrame:
+def _parse_lines(frame: pl.DataFrame, decimal: str) -> pl.DataFrame:
     """Return the columns as text; ids that are floats lose their `.0`."""
     texts = {name: parse.ids(frame[name])[0] for name in ("InvoiceNo", "StockCode", "CustomerID")}
     texts["CustomerID"] = texts["CustomerID"].str.strip_suffix(".0")
     for name in ("Description", "Country"):
         texts[name] = parse.text(frame[name]).str.strip_chars() if name in frame.columns else _nulls(frame.height)
-    prices = parse.numbers(frame["UnitPrice"]) if "UnitPrice" in frame.columns else _nulls(frame.height)
+    prices = (
+        parse.numbers(frame["UnitPrice"], decimal=decimal) if "UnitPrice" in frame.columns else _nulls(frame.height)
+    )
     return pl.DataFrame([column.alias(name) for name, column in texts.items()]).with_columns(
-        prices.cast(pl.Float64).alias("UnitPrice"), parse.numbers(frame["Quantity"]).alias("Quantity"), frame[ROW]
+        prices.cast(pl.Float64).alias("UnitPrice"),
+        parse.numbers(frame["Quantity"], decimal=decimal).alias("Quantity"),
+        frame[ROW],
     )
 
 
@@ -65,11 +84,11 @@ def _nulls(height: int) -> pl.Series:
     return pl.Series([None] * height, dtype=pl.String)
 
 
-def _events(frame: pl.DataFrame) -> pl.DataFrame:
-    lines = _parse_lines(frame)
+def _events(frame: pl.DataFrame, decimal: str) -> pl.DataFrame:
+    lines = _parse_lines(frame, decimal)
     is_return = pl.col("InvoiceNo").str.starts_with("C")
-    # a quantity that cannot be parsed stays text, so that validation can show it
-    quantity = pl.coalesce(pl.col("Quantity").abs().cast(pl.String), pl.col("raw_quantity"))
+    # a number that cannot be parsed stays text, so that validation can show it
+    quantity = pl.coalesce(_to_text(pl.col("Quantity").abs(), decimal), pl.col("raw_quantity"))
     skip = (
         pl.when(pl.col(BAD).is_not_null())
         .then(None)
@@ -80,9 +99,10 @@ def _events(frame: pl.DataFrame) -> pl.DataFrame:
         .when(~is_return & (pl.col("Quantity") <= 0))
         .then(pl.lit("stock_correction"))
     )
-    value = pl.col("UnitPrice") * pl.col("Quantity").abs()
+    value = pl.coalesce(_to_text(pl.col("UnitPrice") * pl.col("Quantity").abs(), decimal), pl.col("raw_price"))
     return lines.with_columns(
         parse.text(frame["Quantity"]).alias("raw_quantity"),
+        (parse.text(frame["UnitPrice"]) if "UnitPrice" in frame.columns else _nulls(frame.height)).alias("raw_price"),
         _to_iso(frame["InvoiceDate"]).alias("when"),
         frame[BAD],
         frame[RAW],
@@ -99,6 +119,10 @@ def _events(frame: pl.DataFrame) -> pl.DataFrame:
         value.alias(schema.VALUE),
         pl.col("InvoiceNo").alias(schema.ORDER_ID),
     )
+
+
+def _to_text(number: pl.Expr, decimal: str) -> pl.Expr:
+    return number.cast(pl.String).str.replace(".", decimal, literal=True)
 
 
 def _to_iso(column: pl.Series) -> pl.Series:
