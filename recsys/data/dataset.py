@@ -18,6 +18,7 @@ import polars as pl
 from recsys.config import DataSettings
 from recsys.data import attributes, schema
 from recsys.data import parsing as parse
+from recsys.data import rejected_rows as rejects
 from recsys.data.catalogue import Catalogue, Images, content_hashes
 from recsys.data.id_map import IdMap
 from recsys.data.image_store import ImageStore
@@ -160,6 +161,8 @@ def _validate_products(frame: pl.DataFrame) -> pl.DataFrame:
         frame = frame.with_columns(pl.int_range(pl.len()).cast(pl.String).alias(schema.PRODUCT_ID))
     (canonical,) = get_preset("csv").shape(iter([frame]), "products")
     checked = validate("products", canonical, source="the frame", settings=DataSettings(max_bad_fraction=0), now=0)
+    if checked.bad_cells.height:
+        raise DataContractError(f"products: {rejects.message(checked.bad_cells.row(0, named=True))}")
     if checked.accepted.height < frame.height:
         raise DataContractError("products: the frame holds the same product twice; leave one out")
     return checked.accepted

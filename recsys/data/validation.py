@@ -24,7 +24,7 @@ from recsys.errors import DataContractError
 _MAX_REPEATED: Final = 0.1
 """Share of equal event rows above which the export is likely to repeat rows."""
 _MIN_CELLS: Final = 10
-"""Fewer cells do not tell that a whole column has another format."""
+"""Fewer cells or rows do not tell anything about a whole table."""
 _KEYS: Final = {"products": schema.PRODUCT_ID, "users": schema.USER_ID}
 
 
@@ -106,7 +106,7 @@ def validate(
         ids = checked.accepted[schema.PRODUCT_ID if table == "products" else schema.USER_ID]
         warnings += warn_similar_ids(ids.unique(maintain_order=True), table)
     n_repeated = checked.assumptions.pop((REPEATED, "", ""), 0)
-    if n_repeated > _MAX_REPEATED * checked.accepted.height:
+    if n_repeated >= _MIN_CELLS and n_repeated > _MAX_REPEATED * checked.accepted.height:
         warnings.append(
             f"events: {n_repeated:,} of {checked.accepted.height:,} rows of {source} equal an earlier row in user, "
             "product, time, type and order, and count as further purchases; if the export repeats rows, remove them"

@@ -24,7 +24,14 @@ def test_canonical_json_does_not_depend_on_how_it_was_written() -> None:
     assert not bad.any()
 
 
-@pytest.mark.parametrize("cell", ["[1]", "5", "{", '{"a": NaN}', '{"a": "\\ud800"}', "[" * 100_000, "nothing"])
+def test_attributes_without_content_are_none_and_lists_of_names_and_values_are_objects() -> None:
+    cells = ["null", "[]", "{}", '{"a": NaN}', '[{"name": "c", "value": "red"}]']
+    texts, bad = attributes.canonicalize(pl.Series(cells))
+    assert texts.to_list() == [None, None, None, None, '{"c":"red"}']
+    assert not bad.any()
+
+
+@pytest.mark.parametrize("cell", ["[1]", "5", "{", '{"a": "\\ud800"}', "[" * 100_000, "nothing"])
 def test_what_is_no_object_is_bad(cell: str) -> None:
     assert attributes.canonicalize(pl.Series([cell]))[1].to_list() == [True]
 

@@ -62,7 +62,7 @@ def test_line_numbers_count_lines_within_cells(tmp_path: Path) -> None:
 
 def test_bytes_that_are_not_utf8_cost_one_line(tmp_path: Path) -> None:
     frame = _read(_write(tmp_path / "x.csv", b"id,n\na,1\nb,caf\xe9\nc,\xc3\xa9\n"))
-    assert frame[files.BAD].to_list() == [None, "it is not UTF-8", None]
+    assert frame[files.BAD].to_list() == [None, "it is not UTF-8; save the file as UTF-8, or set [data] encoding", None]
     assert frame["n"].to_list()[2] == "é"
 
 
@@ -80,8 +80,9 @@ def test_what_csv_writes_is_read_back(
     with path.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([("a", "b"), *rows])
     frame = _read(path, batch=batch)
-    assert list(zip(frame["a"].to_list(), frame["b"].to_list(), strict=True)) == rows
-    assert frame[files.BAD].null_count() == len(rows)
+    filled = [row for row in rows if any(cell.strip() for cell in row)]  # rows of empty cells are blank lines
+    assert list(zip(frame["a"].to_list(), frame["b"].to_list(), strict=True)) == filled
+    assert frame[files.BAD].null_count() == len(filled)
 
 
 @given(lines=st.lists(st.text(st.sampled_from('ab,"\t;é'), min_size=1, max_size=9), max_size=14))
@@ -96,7 +97,7 @@ def test_every_line_is_accounted_for(lines: list[str], tmp_path_factory: pytest.
         assert reason is None or raw == spans[at]
     # a line is missing only inside a quoted cell of the row before it, or when it is blank
     for number, line in enumerate(lines, start=2):
-        if number not in spans and line.strip():
+        if number not in spans and line.strip('",;\t '):
             before = max((at for at in spans if at < number), default=0)
             assert before and '"' in spans[before]
 
@@ -128,7 +129,7 @@ def test_compressed_text_and_parquet(tmp_path: Path) -> None:
         ("x.csv", "", "is empty"),
         ("x.csv", "a,a\n1,2\n", "stands twice"),
         ("x.parquet", "PAR1 not really", "not a readable parquet"),
-        ("x.xlsx", "PK", "files of this kind"),
+        ("x.xlsx", "PK", "is not a readable workbook"),
         ("x.csv.gz", "not gzip", "cannot be"),
     ],
 )

@@ -9,15 +9,14 @@ import polars as pl
 import pytest
 
 from recsys.config import DataSettings
-from recsys.data import ingest
-from recsys.data import input_sources as sources
+from recsys.data import ingest, input_files
 
 NOW = 1_700_000_000
 SETTINGS = DataSettings(max_bad_fraction=1)
 
 
 def _ingest(folder: Path, preset: str) -> ingest.IngestResult:
-    return ingest.ingest(sources.read_inputs([folder], preset=preset), settings=SETTINGS, now=NOW)
+    return ingest.ingest(input_files.read_inputs([folder], preset=preset).tables, settings=SETTINGS, now=NOW)
 
 
 def _save(folder: Path, kind: str, **tables: pl.DataFrame) -> Path:

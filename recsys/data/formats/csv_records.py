@@ -48,7 +48,7 @@ def records(
             )
         else:
             for fields in rows:
-                if any(fields):
+                if any(field.strip() for field in fields):
                     yield line_number, fields, None, None
                 line_number += 1
 

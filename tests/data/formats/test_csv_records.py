@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data import csv_records as delimited
+from recsys.data.formats import csv_records as delimited
 
 LINES = st.lists(st.text(st.sampled_from('ab,"\té'), max_size=7).map(lambda text: text + "\n"), max_size=12)
 

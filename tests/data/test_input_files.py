@@ -9,8 +9,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from recsys.data import input_files, presets
 from recsys.data import input_sources as sources
-from recsys.data import presets
 from recsys.errors import UsageError
 
 PRODUCTS = "product_id,title,colour\n1,One,red\n2,Two,\n"
@@ -29,19 +29,21 @@ def shop(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_sorted_into_tables(shop: Path) -> None:
-    parts = sources.read_inputs([shop])
+    parts = input_files.read_inputs([shop]).tables
     assert [(part.table, part.source) for part in parts] == [
         ("products", "shop/products.csv"),
         ("events", "shop/events.csv"),
     ]
     assert parts[0].frame()["attributes"].to_list() == ['{"colour":"red"}', None]
-    assert sources.find_image_archives([shop]) == [shop / "images"]
+    assert input_files.find_image_archives([shop]) == [shop / "images"]
 
 
 def test_other_names_are_mapped(tmp_path: Path) -> None:
     path = tmp_path / "artikel.csv"
     path.write_text("sku;name;farbe\n1;One;rot\n")
-    (part,) = sources.read_inputs([path], mapping={"product_id": "sku", "title": "name", "attributes.colour": "farbe"})
+    (part,) = input_files.read_inputs(
+        [path], mapping={"product_id": "sku", "title": "name", "attributes.colour": "farbe"}
+    ).tables
     frame = part.frame()
     assert frame.select("product_id", "title", "attributes").rows() == [("1", "One", '{"colour":"rot"}')]
 
@@ -50,8 +52,8 @@ def test_a_table_that_cannot_be_told_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("user_id,product_id\nu,1\n")
     with pytest.raises(UsageError, match="as events it lacks occurred_at"):
-        sources.read_inputs([path])
-    (part,) = sources.read_inputs([path], table="users")
+        input_files.read_inputs([path])
+    (part,) = input_files.read_inputs([path], table="users").tables
     assert part.table == "users"
 
 
@@ -62,7 +64,11 @@ def test_a_table_that_cannot_be_told_is_named(tmp_path: Path) -> None:
         ("t_dat,customer_id,article_id\n", {}, "these look like the columns of preset 'hm': give --preset hm"),
         ("USER_ID,ITEM_ID,TIMESTAMP\n", {}, "give --preset personalize"),
         ("InvoiceNo,StockCode,Quantity,InvoiceDate,CustomerID\n", {}, "give --preset online-retail"),
-        ("a,b\n1,2\n", {}, "as products it lacks product_id; it has a, b; rename with --map product_id=COLUMN"),
+        (
+            "a,b\n1,2\n",
+            {},
+            "lacks product_id; it has a, b; name the columns with --map product_id=COLUMN",
+        ),
         (PRODUCTS, {"preset": "hmm"}, "no preset 'hmm'; did you mean 'hm'"),
         (PRODUCTS, {"mapping": {"titel": "x"}}, "no canonical column 'titel'; did you mean 'title'"),
         (PRODUCTS, {"mapping": {"title": "nam"}}, "--map names column 'nam', which no file has"),
@@ -75,16 +81,16 @@ def test_a_wrong_call_is_told_what_to_do(tmp_path: Path, text: str, options: dic
     path = tmp_path / "x.csv"
     path.write_text(text)
     with pytest.raises(UsageError, match=words) as caught:
-        sources.read_inputs([path], **options)  # type: ignore[arg-type]
+        input_files.read_inputs([path], **options)  # type: ignore[arg-type]
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
 
 
 def test_missing_paths_and_empty_folders(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file or folder"):
-        sources.read_inputs([tmp_path / "products.csv"])
-    with pytest.raises(UsageError, match="holds no csv, tsv, jsonl or parquet"):
-        sources.read_inputs([tmp_path])
+        input_files.read_inputs([tmp_path / "products.csv"])
+    with pytest.raises(UsageError, match="holds no table"):
+        input_files.read_inputs([tmp_path])
 
 
 def test_the_same_rows_from_every_kind_of_frame() -> None:
