@@ -57,6 +57,7 @@ class IngestResult:
         counts: table to `rows_in, used, rejected, filtered` and the last two by reason; `images` has keys of its own.
         sources: names of all sources, image archives included; their rejected rows of earlier ingests are replaced.
         new_images: products of the store, not among the accepted ones, that have an image now: id to file name.
+        kept_event_columns: columns that no source of events has, so that stored events keep their values.
         warnings: problems that the user should check.
         notes: implicit conversions.
     """
@@ -66,6 +67,7 @@ class IngestResult:
     counts: dict[str, dict[str, Any]]
     sources: tuple[str, ...] = ()
     new_images: dict[str, str] = field(default_factory=dict)
+    kept_event_columns: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -218,9 +220,16 @@ class _IngestLog:
             notes, warnings = assumption_messages(table, assumptions)
             self._notes += notes
             self.warnings += warnings
-        rejected = pl.concat(self._rejected)
+        event_columns = [set(result.columns.lacks("events")) for result in self._results.get("events", [])]
         return IngestResult(
-            accepted, rejected, self._counts, tuple(self._sources), new_images, tuple(self.warnings), tuple(self._notes)
+            accepted,
+            pl.concat(self._rejected),
+            self._counts,
+            tuple(self._sources),
+            new_images,
+            tuple(sorted(set.intersection(*event_columns))) if event_columns else (),
+            tuple(self.warnings),
+            tuple(self._notes),
         )
 
     def _merge(self, table: str, results: Sequence[ValidationResult]) -> pl.DataFrame:

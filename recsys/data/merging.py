@@ -33,6 +33,10 @@ class SourceColumns:
         needed = {column.name for column in schema.TABLES[table]}
         return needed <= self.names and self.attributes is None
 
+    def lacks(self, table: str) -> tuple[str, ...]:
+        """Return the canonical columns of a table that the source does not have."""
+        return tuple(column.name for column in schema.TABLES[table] if column.name not in self.names)
+
     def covers(self, other: SourceColumns) -> bool:
         """Return whether rows of this source replace those of another completely."""
         if not other.names <= self.names:

@@ -118,7 +118,7 @@ def _raise_if_column_is_misread(checked: ValidationResult, *, source: str, setti
     """Raise DataContractError if most cells of a column cannot be parsed: the column has another format."""
     for column, number in checked.bad_cells["column_name"].value_counts().rows():
         filled = checked.filled.get(column, 0)
-        if number * 2 > filled and filled >= _MIN_CELLS:
+        if (number * 2 > filled and filled >= _MIN_CELLS) or number == filled > 1:
             cells = checked.bad_cells.filter(pl.col("column_name") == column)
             reasons = rejects.summary(cells, decimal=settings.decimal)
             raise DataContractError(

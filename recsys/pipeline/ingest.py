@@ -139,6 +139,7 @@ def ingest(project: Project, request: IngestRequest, *, dry_run: bool = False) -
                 sources=result.sources,
                 image_files=result.new_images,
                 replace=request.replace,
+                keep=result.kept_event_columns,
             )
         project.reload()
         notes = [*result.notes, *_removed_notes(removed)]

@@ -7,7 +7,7 @@ all rows. An interrupted ingestion keeps the rows it has written, and the next o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -172,7 +172,7 @@ class _TableIngestion:
             result = self._validate(frame[:end], 1)
             self._check_order(result)
             self._reread_rows += end
-            self._write_rows(self._complete_rows(result))
+            self._write_rows(self._complete_rows(result), result.columns.lacks(self.query.table))
         return frame[end:], stamps[end:]
 
     def _validate(self, frame: pl.DataFrame, start: int) -> ValidationResult:
@@ -254,14 +254,20 @@ class _TableIngestion:
                 source=self.query.source,
                 delete_rejected_after=int(counts.get("rows_in", 0)) if self._first_batch else None,
                 watermark=watermark,
+                keep=result.columns.lacks(self.query.table),
             )
         self._first_batch, self._watermark_moved = False, self._watermark_moved or watermark is not None
 
-    def _write_rows(self, accepted: pl.DataFrame) -> None:
+    def _write_rows(self, accepted: pl.DataFrame, keep: Sequence[str]) -> None:
         if self.ingestion.write:
             no_rejects = pl.DataFrame(schema=dict.fromkeys(schema.REJECTED_COLUMNS, pl.String))
             watermarks.write_batch(
-                self.ingestion.project.store, self.query.table, accepted, no_rejects, source=self.query.source
+                self.ingestion.project.store,
+                self.query.table,
+                accepted,
+                no_rejects,
+                source=self.query.source,
+                keep=keep,
             )
 
     def _complete_rows(self, result: ValidationResult) -> pl.DataFrame:

@@ -35,6 +35,7 @@ def write_inputs(
     sources: Sequence[str],
     image_files: Mapping[str, str] | None = None,
     replace: Sequence[str] = (),
+    keep: Sequence[str] = (),
 ) -> dict[str, int]:
     """Insert or replace accepted rows by key, and replace rejected rows by source, in one transaction.
 
@@ -46,6 +47,7 @@ def write_inputs(
         image_files: stored products that have an image file now: product id to file name.
         replace: tables of which no other stored row stays: events and users are deleted, products that are not among
             the accepted ones become unavailable.
+        keep: columns of events that the sources lack; events that are stored keep their values.
 
     Returns:
         Rows deleted, and products that became unavailable, by table of `replace`.
@@ -53,7 +55,7 @@ def write_inputs(
     with store.engine.begin() as connection:
         stamp = store.dialect.now(connection)
         removed = {name: _replace_rows(connection, name, accepted.get(name), stamp) for name in replace}
-        write_rows(store, connection, accepted, int(stamp.timestamp()))
+        write_rows(store, connection, accepted, int(stamp.timestamp()), keep)
         if image_files:
             products = tables.products
             set_image = (
@@ -87,9 +89,16 @@ def _replace_rows(connection: Connection, name: str, accepted: pl.DataFrame | No
 
 
 def write_rows(
-    store: Store, connection: Connection, accepted: Mapping[str, pl.DataFrame], stamp: int
+    store: Store,
+    connection: Connection,
+    accepted: Mapping[str, pl.DataFrame],
+    stamp: int,
+    keep: Sequence[str] = (),
 ) -> dict[str, int]:
-    """Insert or replace accepted rows by key in the open transaction; return rows written by table."""
+    """Insert or replace accepted rows by key in the open transaction; return rows written by table.
+
+    Stored events keep the columns `keep`.
+    """
     counts: dict[str, int] = {}
     for name in _WRITE_ORDER:
         frame = accepted.get(name)
@@ -104,6 +113,7 @@ def write_rows(
                 prepared.slice(start, _UPSERT_ROWS),
                 only_if_changed=(schema.UPDATED_AT,) if name == "products" else (),
                 hash_column=schema.CONTENT_HASH,
+                keep=keep if name == "events" else (),
             )
         counts[name] = prepared.height
     return counts

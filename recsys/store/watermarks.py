@@ -6,7 +6,7 @@ In: a batch of validated rows and its end. Out: rows in the store and a `Waterma
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,7 @@ def write_batch(
     source: str,
     delete_rejected_after: int | None = None,
     watermark: Watermark | None = None,
+    keep: Sequence[str] = (),
 ) -> None:
     """Insert or replace rows, store rejected rows, and set the watermark, in one transaction.
 
@@ -84,10 +85,11 @@ def write_batch(
         delete_rejected_after: set for the first batch: rejected rows of the source with a higher row number belong
             to an earlier read and are deleted.
         watermark: the new watermark; None leaves it unchanged.
+        keep: columns of events that the source lacks; events that are stored keep their values.
     """
     with store.engine.begin() as connection:
         stamp = int(store.dialect.now(connection).timestamp())
-        write_rows(store, connection, {table: accepted}, stamp)
+        write_rows(store, connection, {table: accepted}, stamp, keep)
         if delete_rejected_after is not None:
             rejected_rows = tables.rejected_rows
             connection.execute(

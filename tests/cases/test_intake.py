@@ -151,6 +151,13 @@ def test_users_keep_their_attributes(ingest: Ingest) -> None:
     assert json.loads(outcome.rows("users")["u1"]["attributes"]) == {"age": 30, "city": "Berlin"}
 
 
+def test_events_keep_quantity_and_value(ingest: Ingest) -> None:
+    header = "user_id,product_id,occurred_at,order_id"
+    ingest({"products.csv": PRODUCTS, "events.csv": f"{header},quantity,value\nu1,p1,2024-05-01,o1,3,9.5\n"})
+    outcome = ingest({"events.csv": f"{header},value\nu1,p1,2024-05-01,o1,8\nu1,p2,2024-05-02,o2,1\n"})
+    assert [(row["quantity"], row["value"]) for row in outcome.events()] == [(3.0, 8.0), (1.0, 1.0)]
+
+
 def test_replace_makes_the_store_equal_to_the_source(ingest: Ingest) -> None:
     ingest({"products.csv": PRODUCTS, "events.csv": EVENTS})
     outcome = ingest(

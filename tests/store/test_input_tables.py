@@ -36,12 +36,24 @@ def _rejects(source: str, row: int) -> pl.DataFrame:
 def test_reading_the_same_rows_again_changes_nothing(store: Store) -> None:
     users = pl.DataFrame({"user_id": ["u", "v"], "attributes": ['{"segment": "b2b"}', None]})
     given_rows = {"products": products(), "users": users, "events": _events()}
-    counts = write_inputs(store, given_rows, NO_REJECTS, sources=["x"])
-    assert counts == {"products": 4, "users": 2, "events": 4, "rejected": 0}
+    assert write_inputs(store, given_rows, NO_REJECTS, sources=["x"]) == {}
     before = {name: table(store, name) for name in given_rows}
-    assert write_inputs(store, given_rows, NO_REJECTS, sources=["x"]) == counts
+    assert write_inputs(store, given_rows, NO_REJECTS, sources=["x"]) == {}
     assert {name: table(store, name) for name in given_rows} == before
     assert store.row_counts() == {"products": 4, "users": 2, "events": 4, "rejected_rows": 0}
+
+
+def test_replaced_tables_are_those_of_the_rows_alone(store: Store) -> None:
+    users = pl.DataFrame(
+        {"user_id": ["u", "v"], "attributes": [None, None]}, schema_overrides={"attributes": pl.String}
+    )
+    write_inputs(store, {"products": products(), "users": users, "events": _events()}, NO_REJECTS, sources=["x"])
+    kept = {"products": products()[:1], "users": users[:1], "events": _events()[:1]}
+    removed = write_inputs(store, kept, NO_REJECTS, sources=["x"], replace=("products", "events", "users"))
+    assert removed == {"products": 2, "events": 4, "users": 2}
+    assert store.row_counts() == {"products": 4, "users": 1, "events": 1, "rejected_rows": 0}
+    sold = fetch_rows(store.engine, "SELECT product_id FROM products WHERE available", {})
+    assert [product_id for (product_id,) in sold] == products()["product_id"].to_list()[:1]
 
 
 def test_identical_event_lines_are_numbered_not_lost(store: Store) -> None:

@@ -45,10 +45,12 @@ class Dialect(Protocol):
         *,
         only_if_changed: Sequence[str] = (),
         hash_column: str = "",
+        keep: Sequence[str] = (),
     ) -> None:
         """Insert rows, or replace rows with the same key; for duplicate keys in the frame the last row wins.
 
-        The columns `only_if_changed` (a timestamp such as updated_at) change only if column `hash_column` differs.
+        The columns `only_if_changed` (a timestamp such as updated_at) change only if column `hash_column` differs. The
+        columns `keep` of existing rows do not change.
         """
         ...
 

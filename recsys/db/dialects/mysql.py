@@ -57,6 +57,7 @@ class MySql:
         *,
         only_if_changed: Sequence[str] = (),
         hash_column: str = "",
+        keep: Sequence[str] = (),
     ) -> None:
         """See Dialect."""
         key = [column.name for column in table.primary_key]
@@ -67,7 +68,7 @@ class MySql:
             if name in only_if_changed
         ]
         assignments += [
-            f'"{name}" = VALUES("{name}")' for name in frame.columns if name not in (*key, *only_if_changed)
+            f'"{name}" = VALUES("{name}")' for name in frame.columns if name not in (*key, *only_if_changed, *keep)
         ]
         action = ", ".join(assignments or [f'"{key[0]}" = "{key[0]}"'])
         self._insert(connection, table, rows.drop_duplicate_keys(table, frame), f" ON DUPLICATE KEY UPDATE {action}")

@@ -48,6 +48,7 @@ class Postgres:
         *,
         only_if_changed: Sequence[str] = (),
         hash_column: str = "",
+        keep: Sequence[str] = (),
     ) -> None:
         """See Dialect. COPY into a temporary table of the same shape, then one INSERT ... ON CONFLICT."""
         if not frame.height:
@@ -59,7 +60,7 @@ class Postgres:
         self._copy_frame(connection, table, staging, rows.drop_duplicate_keys(table, frame), {})
         names = ", ".join(f'"{name}"' for name in frame.columns)
         values = f'SELECT {names} FROM "{staging}"'  # noqa: S608
-        connection.exec_driver_sql(rows.upsert_sql(table, frame.columns, values, only_if_changed, hash_column))
+        connection.exec_driver_sql(rows.upsert_sql(table, frame.columns, values, only_if_changed, hash_column, keep))
         connection.exec_driver_sql(f'DROP TABLE "{staging}"')
 
     @staticmethod

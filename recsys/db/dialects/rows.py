@@ -44,13 +44,18 @@ def with_constant_columns(frame: pl.DataFrame, constants: Mapping[str, str] | No
 
 
 def upsert_sql(
-    table: sa.Table, columns: Sequence[str], values: str, only_if_changed: Sequence[str], hash_column: str
+    table: sa.Table,
+    columns: Sequence[str],
+    values: str,
+    only_if_changed: Sequence[str],
+    hash_column: str,
+    keep: Sequence[str] = (),
 ) -> str:
     """Return INSERT ... ON CONFLICT for SQLite and PostgreSQL; see `Dialect.upsert`."""
     key = [column.name for column in table.primary_key]
     assignments = []
     for name in columns:
-        if name in key:
+        if name in key or name in keep:
             continue
         if name in only_if_changed:
             assignments.append(

@@ -86,10 +86,11 @@ class Sqlite:
         *,
         only_if_changed: Sequence[str] = (),
         hash_column: str = "",
+        keep: Sequence[str] = (),
     ) -> None:
         """See Dialect."""
         values = f"VALUES ({', '.join('?' * frame.width)})"
-        statement = rows.upsert_sql(table, frame.columns, values, only_if_changed, hash_column)
+        statement = rows.upsert_sql(table, frame.columns, values, only_if_changed, hash_column, keep)
         if frame.height:
             connection.exec_driver_sql(statement, rows.drop_duplicate_keys(table, frame).rows())
 
