@@ -7,17 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from recsys.config import read
+from recsys.config import FILE_NAME, read
+from recsys.data.id_map import to_ids
+from recsys.errors import NotFoundError, UsageError
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult
 from recsys.types import FloatArray
+
+_K = TypeVar("_K", bound="int | None")
 
 if TYPE_CHECKING:
     import polars as pl
 
     from recsys.vectors.search.query import OneOrMany, Weight
+
+
+def _to_paths(values: Any, *, name: str) -> list[Path]:
+    """Return one path or several as a list.
+
+    Raises:
+        UsageError: one is no path.
+    """
+    if isinstance(values, str | Path):
+        return [Path(values)]
+    if not isinstance(values, list | tuple | set) or not all(isinstance(value, str | Path) for value in values):
+        raise UsageError(f"{name}: give paths, not {type(values).__name__}; frames go to products=, events= and users=")
+    return [Path(value) for value in values]
+
+
+def _positive(k: _K) -> _K:
+    """Return the length of a list.
+
+    Raises:
+        UsageError: it is 0 or less.
+    """
+    if isinstance(k, int) and k < 1:
+        raise UsageError(f"k is {k}; it must be 1 or more")
+    return k
 
 
 def open_shop(where: str | Path = ".", *, settings: Mapping[str, Any] | None = None) -> Shop:
@@ -29,10 +57,17 @@ def open_shop(where: str | Path = ".", *, settings: Mapping[str, Any] | None = N
 
     Raises:
         ConfigError: a setting is unknown or invalid.
+        NotFoundError: there is no such project folder or database; nothing is created.
+        DatabaseUnavailableError: the database does not answer.
     """
     if isinstance(where, str) and "://" in where:
-        return Shop(Project(read(Path(), flags={"database.url": where, **(settings or {})}).settings, writes=False))
-    return Shop(Project(read(Path(where), flags=settings).settings, writes=False))
+        project = Project(read(Path(), flags={"database.url": where, **(settings or {})}).settings, writes=False)
+    else:
+        project = Project(read(Path(where), flags=settings).settings, writes=False)
+        if not (Path(where) / FILE_NAME).is_file():
+            raise NotFoundError(f"no {FILE_NAME} in {where}; create a project with 'recsys init {where}'")
+    _ = project.store  # connects, so that a wrong address fails here and not later
+    return Shop(project)
 
 
 class Shop:
@@ -63,36 +98,42 @@ class Shop:
 
     def ingest(
         self,
-        paths: Sequence[str | Path] = (),
+        paths: str | Path | Sequence[str | Path] = (),
         *,
         products: Any = None,
         events: Any = None,
         users: Any = None,
         images: str | Path | Sequence[str | Path] = (),
         preset: str | None = None,
+        replace: str | Sequence[str] = (),
     ) -> CommandResult:
         """Read frames (polars, pandas, pyarrow) or files into the store.
 
         Args:
-            paths: files or folders.
+            paths: a file or folder, or several.
             products: a frame with the canonical product columns.
             events: a frame with the canonical event columns.
             users: a frame with the canonical user columns.
             images: folders or zips of images.
             preset: format of the files.
+            replace: tables that the inputs replace, such as "events"; of the others, stored rows and columns are kept.
 
         Raises:
             DataContractError: too many rows are rejected.
+            UsageError: a frame is given as a path, or a path as a frame.
         """
         from recsys.pipeline.ingest import IngestRequest, ingest
 
         frames = {"products": products, "events": events, "users": users}
-        image_paths = [images] if isinstance(images, str | Path) else list(images)
+        for name, frame in frames.items():
+            if isinstance(frame, str | Path):
+                raise UsageError(f"{name}: give a frame here; files are the first argument, ingest({str(frame)!r})")
         request = IngestRequest.from_options(
-            [Path(path) for path in paths],
+            _to_paths(paths, name="paths"),
             preset=preset,
-            images=[Path(path) for path in image_paths],
+            images=_to_paths(images, name="images"),
             frames={name: frame for name, frame in frames.items() if frame is not None},
+            replace=to_ids(replace, name="replace"),
         )
         with self._project.writable() as project:
             return ingest(project, request)
@@ -196,9 +237,9 @@ class Shop:
         if queries is not None:
             from recsys.pipeline.similar_batch import search_frame
 
-            return search_frame(self._project, queries, k=k, search=settings)
+            return search_frame(self._project, queries, k=_positive(k), search=settings)
         query = Query(product=product, text=text, image=image, minus=minus or {}, weights=weights or {})
-        return search_one(self._project, query, k=k, where=where, search=settings)
+        return search_one(self._project, query, k=_positive(k), where=where, search=settings)
 
     def audience(self, *, product: str, k: int = 100) -> pl.DataFrame:
         """Compute the users most likely to want a product.
@@ -216,13 +257,13 @@ class Shop:
         """
         from recsys.pipeline import audience as audiences
 
-        return audiences.find_audience(self._project, product, k=k)
+        return audiences.find_audience(self._project, product, k=_positive(k))
 
-    def recommend(self, users: Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
+    def recommend(self, users: str | Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
         """Compute recommendations from the current data; users without history get the default list.
 
         Args:
-            users: user ids; None = all users.
+            users: a user id, or several; None = all users.
             k: length of each list; None = [recommend] k.
 
         Returns:
@@ -230,32 +271,37 @@ class Shop:
         """
         from recsys.pipeline.recommend import compute_recommendations
 
-        return compute_recommendations(self._project, users, k=k)
+        ids = None if users is None else to_ids(users, name="users")
+        return compute_recommendations(self._project, ids, k=_positive(k))
 
-    def recommendations(self, users: Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
+    def recommendations(self, users: str | Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
         """Read the published recommendations from the store.
 
         Args:
-            users: user ids; None = all users.
+            users: a user id, or several; None = all users.
             k: maximum length of each list; None = as published.
 
         Returns:
             user_id, rank, product_id, score, reason.
         """
         placement = self._project.settings.recommend.placement
-        return self._project.store.recommendations(None if users is None else list(users), placement=placement, k=k)
+        ids = None if users is None else to_ids(users, name="users")
+        return self._project.store.recommendations(ids, placement=placement, k=_positive(k))
 
     def embed(self, frame: Any = None) -> FloatArray:
         """Encode products, stored or not: (n, d) float32 of unit length.
 
         Args:
             frame: canonical product columns (polars, pandas, pyarrow); None = all products of the store.
+
+        Raises:
+            UsageError: a column is neither a product column nor an attribute of the encoder.
         """
         from recsys.pipeline.embed import encode_frame
 
         return encode_frame(self._project, frame)
 
-    def complete(self, attributes: Sequence[str] = (), *, min_confidence: float = 0.5) -> pl.DataFrame:
+    def complete(self, attributes: str | Sequence[str] = (), *, min_confidence: float = 0.5) -> pl.DataFrame:
         """Predict missing categories, brands and attributes, and write them to `predicted_attributes`.
 
         Args:
@@ -272,14 +318,15 @@ class Shop:
         from recsys.pipeline.complete import predict_attributes
 
         with self._project.writable() as project:
-            return predict_attributes(project, attributes, min_confidence=min_confidence)[1]
+            names = to_ids(attributes, name="attributes")
+            return predict_attributes(project, names, min_confidence=min_confidence)[1]
 
-    def forget(self, users: Sequence[str]) -> CommandResult:
+    def forget(self, users: str | Sequence[str]) -> CommandResult:
         """Erase users permanently; their rows are excluded from later ingests."""
         from recsys.pipeline.forget import forget_users
 
         with self._project.writable() as project:
-            return forget_users(project, users)
+            return forget_users(project, to_ids(users, name="users"))
 
     def odd(self, *, k: int | None = None) -> pl.DataFrame:
         """Find the k products (or all) whose text, image and attributes disagree most, the most certain first.
@@ -289,7 +336,7 @@ class Shop:
         """
         from recsys.pipeline.complete import inconsistent_products
 
-        return inconsistent_products(self._project, k=k)[0]
+        return inconsistent_products(self._project, k=_positive(k))[0]
 
     def evaluate(self) -> pl.DataFrame:
         """Hold out the last days and compare with baselines.

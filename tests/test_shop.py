@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import recsys
 from recsys.data.demo import generate_shop
+from recsys.data.id_map import to_ids
 from recsys.errors import ConfigError, DataContractError, NotFoundError, UsageError
 from tests.e2e.projects import SMALL, new_project
 
@@ -104,3 +107,52 @@ def test_other_names_are_no_attributes() -> None:
     with pytest.raises(AttributeError, match="nope"):
         recsys.nope  # noqa: B018
     assert recsys.__version__
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12))
+def test_one_text_is_one_id(text: str) -> None:
+    for values in (text, [text], (text,), {text}, pl.Series([text]), np.array([text], object), iter([text])):
+        assert to_ids(values, name="users") == [text]
+
+
+@pytest.mark.parametrize(
+    "values", [5, [1, 2], [None], {"a": 1}, b"ab", pl.DataFrame({"a": ["x"]}), pl.Series([1]), [["u1"]]]
+)
+def test_what_is_no_text_is_no_id(values: object) -> None:
+    with pytest.raises(UsageError, match="users: (give one id as text|ids are text)"):
+        to_ids(values, name="users")
+
+
+def test_a_text_is_never_read_as_its_letters(shop: recsys.Shop, tmp_path: Path) -> None:
+    assert shop.recommend("u12", k=2)["user_id"].unique().to_list() == ["u12"]
+    assert shop.recommendations("u1").height == 0 or shop.recommendations("u1")["user_id"].unique().to_list() == ["u1"]
+    with pytest.raises(NotFoundError, match="zz"):
+        shop.complete("zz")
+    with pytest.raises(UsageError, match="no such file"):
+        shop.ingest("nothing.csv")
+    with pytest.raises(UsageError, match="give paths, not DataFrame"):
+        shop.ingest(PRODUCTS)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="give a frame here"):
+        shop.ingest(products="products.csv")
+    assert shop.forget("xyz").counts["asked"] == 1
+
+
+def test_lists_of_no_length_are_refused(shop: recsys.Shop) -> None:
+    for call in (shop.recommend, shop.recommendations, shop.odd):
+        for k in (0, -1):
+            with pytest.raises(UsageError, match="must be 1 or more"):
+                call(k=k)
+    with pytest.raises(UsageError, match="must be 1 or more"):
+        shop.similar(text="x", k=0)
+
+
+def test_unknown_columns_of_products_to_embed_are_refused(shop: recsys.Shop) -> None:
+    with pytest.raises(UsageError, match=r"embed: unknown column 'titel'; did you mean 'title'"):
+        shop.embed(pl.DataFrame({"titel": ["Red cup"]}))
+
+
+def test_nothing_is_opened_or_created_where_nothing_is(tmp_path: Path) -> None:
+    for where in (tmp_path / "missing", tmp_path, f"sqlite:///{tmp_path}/missing.db"):
+        with pytest.raises(NotFoundError, match="recsys init"):
+            recsys.open(where)
+    assert list(tmp_path.iterdir()) == []

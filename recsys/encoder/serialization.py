@@ -30,7 +30,7 @@ from recsys.encoder.product_encoder import ProductEncoder
 from recsys.encoder.user_encoder import UserEncoder
 from recsys.errors import ModelFolderError, TemporaryError
 
-_FORMAT_VERSION: Final = 4
+_FORMAT_VERSION: Final = 5
 _REQUIRED_FILES: Final = frozenset(
     {
         "config.json",

@@ -10,9 +10,34 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
+from recsys.data import schema
 from recsys.db.engine import read_frame
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
+
+_EQUAL_SHARE = 0.9
+"""Share of equal texts from which on a text column tells products apart no more."""
+_MIN_TEXTS = 20
+_TAG = r"</?[a-zA-Z][^>]*>|&[a-zA-Z]+;"
+
+
+def text_warnings(frame: pl.DataFrame) -> list[str]:
+    """Return warnings about text columns that are mostly equal, or hold markup: they say little of the products."""
+    warnings = []
+    for name in (schema.TITLE, schema.DESCRIPTION):
+        texts = frame[name].drop_nulls() if name in frame.columns else pl.Series(dtype=pl.String)
+        if texts.len() < _MIN_TEXTS:
+            continue
+        value, number = texts.value_counts().sort("count", descending=True).row(0)
+        if number >= _EQUAL_SHARE * texts.len():
+            warnings.append(
+                f"{number:,} of {texts.len():,} products have the same {name} ({value[:40]!r}); export the text of "
+                "each product"
+            )
+        n_markup = int(texts.str.contains(_TAG).sum())
+        if n_markup > len(texts) // 10:
+            warnings.append(f"{n_markup:,} texts of column {name} hold markup; ingest the products again to remove it")
+    return warnings
 
 
 def check_data(project: Project) -> CommandResult:
@@ -53,6 +78,14 @@ def check_data(project: Project) -> CommandResult:
     duplicates = n - catalogue.frame.select(text).unique().height if text else 0
     if duplicates > n // 10:
         warnings.append(f"{duplicates:,} products share title and description with another one")
+    warnings += text_warnings(catalogue.frame)
+    repeated = int(read_frame(project.store.engine, "SELECT COUNT(*) AS n FROM events WHERE line_no > 0")["n"][0])
+    counts["repeated_events"] = repeated
+    if repeated * 10 > len(interactions):
+        warnings.append(
+            f"{repeated:,} events equal another one in user, product, time, type and order; if an export repeated "
+            "rows, ingest it again without them and with --replace events"
+        )
     for name in ("first_event", "last_event"):
         counts[name] = None if counts[name] is None else datetime.fromtimestamp(counts[name], UTC).isoformat()
     return CommandResult(

@@ -28,6 +28,26 @@ QUICK = {"training.epochs": 10, "training.user_epochs": 10, "encoder.vocabulary"
 """Settings of the demo, written into its `recsys.toml`; they suffice for a shop this small."""
 
 
+_MARK = ".recsys-demo"
+"""File beside the generated files; a folder without it is somebody's own."""
+_HEADER = "product_id,title,description,brand,category,price,currency,image,available,group_id,attributes,created_at"
+
+
+def _is_demo(folder: Path) -> bool:
+    """Return whether an earlier demo made the folder: by its mark, or by settings and files of demos without one."""
+    files, config = folder / _SHOP, folder / FILE_NAME
+    if (files / _MARK).is_file():
+        return True
+    if (
+        not all((files / name).is_file() for name in ("products.csv", "events.csv", "users.csv"))
+        or not config.is_file()
+    ):
+        return False
+    with (files / "products.csv").open(encoding="utf-8", errors="replace") as stream:
+        is_generated = stream.readline().strip() == _HEADER and stream.readline().startswith("p0001,")
+    return is_generated and f"vocabulary = {QUICK['encoder.vocabulary']}" in config.read_text(encoding="utf-8")
+
+
 def run_demo(
     folder: Path,
     progress: StageTimer | None = None,
@@ -52,10 +72,11 @@ def run_demo(
     """
     progress = progress or StageTimer()
     files = folder / _SHOP
-    if folder.exists() and not files.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not _is_demo(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty and not a demo; name another folder")
     with progress.stage("draw shop"):
         generate_shop(files, products=products, users=users, seed=seed)
+        (files / _MARK).touch()
     init_project(folder, progress, database=database, values={**QUICK, "training.seed": seed})
     with Project(load(folder, flags={"database.url": database}), progress) as project:
         ingested = ingest(project, IngestRequest.from_options([files]))

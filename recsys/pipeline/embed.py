@@ -5,11 +5,13 @@ In: an open project. Out: embeddings in the store and among the artifacts, a res
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys.errors import NothingNewError
+from recsys.data import schema
+from recsys.errors import NothingNewError, UsageError, suggestion
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult
 from recsys.types import FloatArray
@@ -83,5 +85,23 @@ def encode_frame(project: Project, frame: Any = None) -> FloatArray:
     from recsys.data.dataset import catalogue_from_frame
     from recsys.data.input_sources import to_polars
 
-    catalogue = project.dataset.catalogue if frame is None else catalogue_from_frame(to_polars(frame))
+    if frame is None:
+        catalogue = project.dataset.catalogue
+    else:
+        products = to_polars(frame)
+        _require_known_columns(project, products.columns)
+        catalogue = catalogue_from_frame(products)
     return project.model.encode(catalogue, np.arange(len(catalogue)))
+
+
+def _require_known_columns(project: Project, names: Sequence[str]) -> None:
+    """Raise UsageError for a column that is neither a product column nor an attribute of the shop or the encoder."""
+    canonical = {column.name for column in schema.PRODUCTS}
+    own = {schema.CONTENT_HASH, schema.IMAGE_HASH, schema.UPDATED_AT}
+    columns = (*project.model.columns, *project.catalogue.frame.columns)
+    attributes = {name.removeprefix(schema.ATTRIBUTE_PREFIX) for name in columns}
+    known = sorted(canonical | attributes)
+    for name in names:
+        if name.removeprefix(schema.ATTRIBUTE_PREFIX) not in {*known, *own}:
+            hint = suggestion(name, known) or f"; there are {', '.join(known[:20])}"
+            raise UsageError(f"embed: unknown column '{name}'{hint}")

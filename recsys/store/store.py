@@ -21,8 +21,9 @@ from sqlalchemy.engine import Connection, Engine
 from recsys._version import __version__
 from recsys.config import PublishSettings
 from recsys.db import dialects, schema_version
-from recsys.db.engine import connect
+from recsys.db.engine import connect, sqlite_file
 from recsys.db.retry import retry_transaction
+from recsys.errors import NotFoundError
 from recsys.execution.failpoints import failpoint
 from recsys.store import embeddings, publication, retention, tables
 from recsys.store.recommendations import published_recommendations
@@ -76,8 +77,12 @@ class Store:
         Raises:
             DatabaseUnavailableError: the database does not answer.
             LeaseHeldError: another process writes to this store.
+            NotFoundError: a SQLite file that is only read does not exist.
             RecsysError: the schema is of a newer recsys.
         """
+        file = sqlite_file(sa.make_url(url))
+        if not (lease or shared) and file is not None and not file.exists():
+            raise NotFoundError(f"database {file} does not exist; check the path, or run `recsys init`")
         engine = connect(url)
         resources = ExitStack()
         resources.callback(engine.dispose)

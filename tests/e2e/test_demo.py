@@ -41,3 +41,14 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, recsys: Run)
     assert outcome.code == 2 and "not a demo" in outcome.document["error"]
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     assert recsys("demo", tmp_path / "mine.txt").code == 2
+
+
+def test_somebodys_project_with_a_folder_of_the_same_name_is_left_alone(tmp_path: Path, recsys: Run) -> None:
+    (tmp_path / "shop").mkdir()
+    mine = tmp_path / "shop" / "products.csv"
+    mine.write_text("product_id,title\nm1,Mine\n")
+    (tmp_path / "recsys.toml").write_text("")
+    outcome = recsys("demo", tmp_path, "--products", "20", "--users", "10", "--json")
+    assert outcome.code == 2 and "is not empty and not a demo" in outcome.document["error"]
+    assert mine.read_text() == "product_id,title\nm1,Mine\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["recsys.toml", "shop"]

@@ -125,7 +125,7 @@ def test_a_folder_of_another_configuration_is_refused_with_what_differs(products
         checkpoint.load(folder)
     configured()
     manifest_mended(folder, "config.json", json.dumps({**config, "format": 2}).encode())
-    with pytest.raises(ModelFolderError, match="format 2 is not 4"):
+    with pytest.raises(ModelFolderError, match="format 2 is not 5"):
         checkpoint.load(folder)
     configured()
     tensors = load(weights)
