@@ -23,6 +23,7 @@ from recsys.data.presets import Preset, get_preset, guess_preset
 from recsys.data.presets.canonical import Canonical
 from recsys.data.table_recognition import find_column, recognise_table, table_by_name
 from recsys.errors import UsageError, suggestion
+from recsys.log import printable
 
 _SILENT: Final = frozenset({"recsys.toml", "recsys.db", "recsys.db-wal", "recsys.db-shm", "report.html"})
 """Files of a project folder."""
@@ -31,6 +32,7 @@ UNKNOWN_FORMAT: Final = "of a kind that is not read"
 NO_TABLE: Final = "no table of the preset"
 LOOSE_IMAGE: Final = "an image outside of images/; give its folder with --images"
 _MAX_NAMES: Final = 5
+_MAX_NAME_LENGTH: Final = 40
 
 
 @dataclass(frozen=True)
@@ -298,15 +300,24 @@ def _misfit_error(candidate: _Candidate, names: Sequence[str], preset: Preset, t
     if other and other != preset.name and not (table and preset.name == "csv" and not missing[nearest]):
         remedy = f"these look like the columns of preset {other!r}: give --preset {other}"
     elif preset.name == "csv":
-        pairs = [f"--map {name}={find_column(name, names) or 'COLUMN'}" for name in missing[nearest] or ["product_id"]]
+        pairs = [
+            f"--map {name}={_shorten(find_column(name, names) or 'COLUMN')}"
+            for name in missing[nearest] or ["product_id"]
+        ]
         remedy = f"name the columns with {' '.join(pairs)}"
     else:
         remedy = "check the file, or leave --preset out and name the columns with --map"
     lacks = ", ".join(missing[nearest]) or "a name that tells what it holds (or --as)"
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    shown = ", ".join(_shorten(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
     return UsageError(
         f"{file} does not fit preset {preset.name!r}: as {nearest} it lacks {lacks}; it has {shown}; {remedy}"
     )
+
+
+def _shorten(name: str) -> str:
+    """Return a column name as it can be shown: one line, at most 40 characters."""
+    line = printable(name)
+    return line if len(line) <= _MAX_NAME_LENGTH else line[: _MAX_NAME_LENGTH - 3] + "..."
 
 
 def find_image_archives(paths: Sequence[Path]) -> list[Path]:

@@ -43,7 +43,7 @@ _EXCEL_RANGE: Final = (20_000.0, 80_000.0)
 _EXCEL_EPOCH: Final = 25_569
 """Serial day of 1970-01-01."""
 _EPOCH_SECONDS: Final = 1e8
-"""From this value (1973) on, numbers are plausible seconds; a zero among such numbers is a missing time."""
+"""From this value (1973) on, numbers are plausible seconds; smaller ones beside them, or beside dates, are no times."""
 
 
 def text(column: pl.Series) -> pl.Series:
@@ -174,7 +174,8 @@ def times(
 
     The unit of a number follows from its magnitude: seconds below 1e11, then milliseconds, microseconds, nanoseconds.
     Eight digits that form a date (20200916) are a date. Numbers from 20,000 to 80,000, if all numbers of the column
-    are among them, are serial days of Excel. A zero among plausible seconds is no time. Other text is ISO 8601, or
+    are among them, are serial days of Excel. Numbers below 1e8 (1973) beside dates or
+    plausible seconds are no times. Other text is ISO 8601, or
     has the format `date_format` (of strptime).
 
     Args:
@@ -198,10 +199,13 @@ def times(
         formatted = _localize(cells.str.to_datetime(date_format, strict=False, time_unit="us"), timezone)
         cells = cells.set(formatted.is_not_null(), None)
     is_number = cells.str.contains(NUMBER).fill_null(value=False)
-    epochs, units = _parse_epochs(cells.set(~is_number, None).cast(pl.Float64, strict=False), timezone)
+    iso_times = _parse_iso(cells.set(is_number, None), timezone)
+    has_dates = bool((iso_times.is_not_null() | formatted.is_not_null()).any())
+    epochs, units = _parse_epochs(
+        cells.set(~is_number, None).cast(pl.Float64, strict=False), timezone, has_dates=has_dates
+    )
     if bool(is_number.all()) and cells.len():
         return epochs.rename(column.name), units
-    iso_times = _parse_iso(cells.set(is_number, None), timezone)
     parsed = epochs.zip_with(is_number, iso_times)
     return formatted.zip_with(formatted.is_not_null(), parsed).rename(column.name), units
 
@@ -216,7 +220,8 @@ def _localize(timestamps: pl.Series, timezone: str) -> pl.Series:
     return seconds.zip_with(seconds.is_not_null(), skipped.dt.epoch("s").cast(pl.Int64))
 
 
-def _parse_epochs(values: pl.Series, timezone: str) -> tuple[pl.Series, dict[str, int]]:
+def _parse_epochs(values: pl.Series, timezone: str, *, has_dates: bool = False) -> tuple[pl.Series, dict[str, int]]:
+    """Parse numbers as times; `has_dates` = other cells of the column are dates, so small numbers are no times."""
     present = values.drop_nulls()
     units: Counter[str] = Counter()
     if not present.len():
@@ -228,15 +233,16 @@ def _parse_epochs(values: pl.Series, timezone: str) -> tuple[pl.Series, dict[str
         dates = _localize(days, timezone)
         units[YYYYMMDD] = int(dates.is_not_null().sum())
         values = values.set(dates.is_not_null(), None)
+    has_dates |= bool(dates.is_not_null().any())
     low, high = _EXCEL_RANGE
     rest = values.drop_nulls()
-    if rest.len() and bool(((rest >= low) & (rest <= high)).all()):
+    if rest.len() and not has_dates and bool(((rest >= low) & (rest <= high)).all()):
         seconds = ((values - _EXCEL_EPOCH) * 86_400).round().cast(pl.Int64)
         units[EXCEL_DAYS] = rest.len()
         parsed = _localize((seconds * 1_000_000).cast(pl.Datetime("us")), timezone)
         return dates.zip_with(dates.is_not_null(), parsed), dict(units)
-    if rest.len() and bool((rest.abs() >= _EPOCH_SECONDS).any()):
-        values = values.set(values == 0, None)
+    if has_dates or (rest.len() and bool((rest.abs() >= _EPOCH_SECONDS).any())):
+        values = values.set((values >= 0) & (values < _EPOCH_SECONDS), None)
     frame = pl.DataFrame({"v": values.cast(pl.Float64)})
     size = pl.col("v").abs()
     unit = sum(((size >= limit).cast(pl.Int8) for limit in _LIMITS), start=pl.lit(0, dtype=pl.Int8))
