@@ -1,6 +1,6 @@
 """Draw the fabric patterns of demo products: plain, stripes, dots, checks, flowers, zigzag, triangles.
 
-In: two colours, random generator for scale and position. Out: a fill of the size of the drawing, PAPER x PAPER pixels.
+In: two colours, random generator for scale and position. Out: a fill of the size of the drawing.
 """
 
 from __future__ import annotations

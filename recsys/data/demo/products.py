@@ -108,7 +108,7 @@ def draw_product(product: DemoProduct) -> Image.Image:
     """Draw a product with its shape, colours and pattern.
 
     Returns:
-        RGB image, SIZE x SIZE pixels.
+        RGB image, `canvas.SIZE` pixels square.
     """
     rng = np.random.default_rng(product.drawing_seed)
     white = _FAMILY_BY_NAME["white"].shades[0]
