@@ -1,6 +1,6 @@
-"""Synthetic demo shop, to try every command without data of a real shop.
+"""Generate a synthetic demo shop, to try every command without the data of a real shop.
 
-In: sizes and a seed. Out: `generate_shop(folder)` writes input files for `recsys ingest`.
+In: sizes, seed. Out: `generate_shop(folder)` writes input files for `recsys ingest`.
 """
 
 from recsys.data.demo.generate import generate_shop

@@ -1,6 +1,6 @@
 """Products of the demo shop, with their texts, attributes and images.
 
-In: the number of products, a random generator. Out: `DemoProduct`s; image, texts, brand and price each depend on the
+In: number of products, random generator. Out: `DemoProduct`s; image, texts, brand and price each depend on the
 hidden style.
 """
 
@@ -21,8 +21,8 @@ DAYS = 90
 NEW_SHARE = 0.1
 """Share of products and of users that are new in the last week."""
 
-_FAMILY = {family.english: family for family in FAMILIES}
-_LONG_BEFORE = -200
+_FAMILY_BY_NAME = {family.english: family for family in FAMILIES}
+_EARLIEST_LAUNCH_DAY = -200
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class DemoProduct:
 
     Attributes:
         number: 0..n-1.
-        kind, style, family, pattern, second: the properties that the image shows.
-        ground: the shade of the family.
+        kind, style, family, pattern, second: the properties that the image shows; `second` is the colour of the print.
+        ground: main colour, a shade of `family`.
         brand: the brand, None if missing.
-        price_level: logarithm of the price relative to the middle of the kind.
+        price_level: log of the price relative to the typical price of the kind.
         price: price in euro.
         material: index into the materials of the kind.
         launched: day of the launch, 0 = first day of the log, negative = before.
-        leader: number of the product of which it is a colour variant, for most products their own.
+        leader: number of the product of which this is a colour variant; its own number if it is no variant.
         drawing_seed: seed of the drawing.
     """
 
@@ -59,57 +59,70 @@ class DemoProduct:
 
 
 def generate_products(count: int, g: np.random.Generator) -> list[DemoProduct]:
-    """Generate products of all kinds and styles; every fourth is a colour variant of an earlier one."""
-    new = set(g.choice(count, max(1, round(count * NEW_SHARE)), replace=False).tolist())
+    """Generate products of all kinds and styles; about a quarter are colour variants of earlier ones.
+
+    Args:
+        count: number of products, n.
+        g: random generator.
+    """
+    new_numbers = set(g.choice(count, max(1, round(count * NEW_SHARE)), replace=False).tolist())
     products: list[DemoProduct] = []
     for number in range(count):
         kind, style = KINDS[number % len(KINDS)], STYLES[int(g.integers(len(STYLES)))]
-        launched = int(g.integers(DAYS - 7, DAYS - 1)) if number in new else int(g.integers(_LONG_BEFORE, 50))
+        launched = (
+            int(g.integers(DAYS - 7, DAYS - 1)) if number in new_numbers else int(g.integers(_EARLIEST_LAUNCH_DAY, 50))
+        )
         leader = number
-        earlier = [product for product in products if product.kind is kind and product.leader == product.number]
-        model = products[earlier[int(g.integers(len(earlier)))].number] if earlier and g.random() < 0.25 else None
-        pattern, brand, dear, material, cut = _draw_properties(kind, style, g)
-        if model is not None:
-            style, leader, pattern, brand, dear = (
-                model.style,
-                model.number,
-                model.pattern,
-                model.brand,
-                model.price_level,
+        leaders = [product for product in products if product.kind is kind and product.leader == product.number]
+        leader_product = (
+            products[leaders[int(g.integers(len(leaders)))].number] if leaders and g.random() < 0.25 else None
+        )
+        pattern, brand, price_level, material, drawing_seed = _sample_properties(kind, style, g)
+        if leader_product is not None:
+            style, leader, pattern, brand, price_level = (
+                leader_product.style,
+                leader_product.number,
+                leader_product.pattern,
+                leader_product.brand,
+                leader_product.price_level,
             )
-            material, cut = model.material, model.drawing_seed
-        family = _draw_colour(style, g)
+            material, drawing_seed = leader_product.material, leader_product.drawing_seed
+        family = _sample_colour(style, g)
         second = (
-            _FAMILY["white"]
+            _FAMILY_BY_NAME["white"]
             if family.english not in ("white", "beige") and g.random() < 0.4
-            else _draw_second_colour(style, family, g)
+            else _sample_second_colour(style, family, g)
         )
         products.append(
             DemoProduct(
                 number=number, kind=kind, style=style, family=family, pattern=pattern, second=second,
-                ground=_draw_shade(family, g), brand=brand, price_level=dear,
-                price=_round_price(kind.price * float(np.exp(dear))), material=material, launched=launched,
-                leader=leader, drawing_seed=cut,
+                ground=_sample_shade(family, g), brand=brand, price_level=price_level,
+                price=_round_price(kind.price * float(np.exp(price_level))), material=material, launched=launched,
+                leader=leader, drawing_seed=drawing_seed,
             )
         )  # fmt: skip
     return products
 
 
 def draw_product(product: DemoProduct) -> Image.Image:
-    """Draw a product with its shape, colour and pattern."""
-    g = np.random.default_rng(product.drawing_seed)
-    white = _FAMILY["white"].shades[0]
+    """Draw a product with its shape, colours and pattern.
+
+    Returns:
+        RGB image, `canvas.SIZE` pixels square.
+    """
+    rng = np.random.default_rng(product.drawing_seed)
+    white = _FAMILY_BY_NAME["white"].shades[0]
     second = product.second.shades[0] if product.second is not product.family else mix(product.ground, white, 0.6)
-    fill = PATTERNS[product.pattern](product.ground, second, g)
-    # The background has a trace of colour, so that white products are visible.
+    fill = PATTERNS[product.pattern](product.ground, second, rng)
+    # The background is slightly tinted, so that white products are visible.
     background = mix((250, 248, 245), second if product.family.english in ("white", "beige") else product.ground, 0.07)
     canvas = Canvas(background)
-    product.kind.draw(canvas, Paint(fill, product.ground, second, g))
-    return canvas.render(tilt=float(g.uniform(-3, 3)))
+    product.kind.draw(canvas, Paint(fill, product.ground, second, rng))
+    return canvas.render(tilt=float(rng.uniform(-3, 3)))
 
 
 def texts(product: DemoProduct, g: np.random.Generator) -> tuple[str, str | None]:
-    """Write title and description in English or Chinese; not all properties are mentioned.
+    """Generate title and description in English or Chinese; not all properties are mentioned.
 
     Returns:
         The title, and the description (None = missing).
@@ -118,7 +131,7 @@ def texts(product: DemoProduct, g: np.random.Generator) -> tuple[str, str | None
     has_pattern = g.random() < 0.5 and product.pattern != "plain"
     has_material = g.random() < 0.7
     mood = product.style.moods[int(g.integers(3))]
-    if g.random() < 0.12:  # a phrase of another style, so that words alone are sometimes misleading
+    if g.random() < 0.12:  # a phrase of a random style, so that words alone are sometimes misleading
         mood = STYLES[int(g.integers(len(STYLES)))].moods[int(g.integers(3))]
     titles: list[str] = []
     sentences: list[str] = []
@@ -133,19 +146,19 @@ def texts(product: DemoProduct, g: np.random.Generator) -> tuple[str, str | None
         titles.append(title[0].upper() + title[1:])
         sentence = (f"{material}{noun}，{mood[1]}" if language else f"{material} {noun}, {mood[0]}") + stop
         sentences.append(sentence[0].upper() + sentence[1:])
-    first = 0 if g.random() < 0.68 else 1
-    draw = g.random()
-    if draw < 0.06:
-        return titles[first], None
-    if draw < 0.2:
-        return titles[first], sentences[first]
-    if draw < 0.45:
-        return titles[first], sentences[1 - first]
-    return titles[first], f"{sentences[first]} {sentences[1 - first]}"
+    main_language = 0 if g.random() < 0.68 else 1
+    description_case = g.random()
+    if description_case < 0.06:
+        return titles[main_language], None
+    if description_case < 0.2:
+        return titles[main_language], sentences[main_language]
+    if description_case < 0.45:
+        return titles[main_language], sentences[1 - main_language]
+    return titles[main_language], f"{sentences[main_language]} {sentences[1 - main_language]}"
 
 
 def attributes(product: DemoProduct, g: np.random.Generator) -> dict[str, str]:
-    """Return the attributes of a product; each is missing at random."""
+    """Generate the attributes of a product; each is missing at random."""
     season = "summer" if product.kind.trend > 0.6 else "winter" if product.kind.trend < -0.9 else "all year"
     values = {
         "colour": (product.family.english, 0.55),
@@ -155,36 +168,37 @@ def attributes(product: DemoProduct, g: np.random.Generator) -> dict[str, str]:
     return {name: value for name, (value, share) in values.items() if g.random() < share}
 
 
-def _draw_properties(
-    kind: ProductKind, style: Style, g: np.random.Generator
+def _sample_properties(
+    kind: ProductKind, style: Style, rng: np.random.Generator
 ) -> tuple[str, str | None, float, int, int]:
-    pattern = str(g.choice(list(style.patterns), p=list(style.patterns.values())))
-    if g.random() < 0.1:
-        pattern = str(g.choice(list(PATTERN_NAMES)))
-    is_cheap = int(g.random() < 0.5)
-    is_general = g.random() < 0.25
-    brand: str | None = GENERAL_BRANDS[int(g.integers(len(GENERAL_BRANDS)))] if is_general else style.brands[is_cheap]
-    level = 0.0 if is_general else (0.42, -0.42)[is_cheap]
-    dear = level + float(g.normal(0, 0.16))
-    if g.random() < 0.1:
+    pattern = str(rng.choice(list(style.patterns), p=list(style.patterns.values())))
+    if rng.random() < 0.1:
+        pattern = str(rng.choice(list(PATTERN_NAMES)))
+    is_cheap = int(rng.random() < 0.5)
+    is_general = rng.random() < 0.25
+    brand: str | None = GENERAL_BRANDS[int(rng.integers(len(GENERAL_BRANDS)))] if is_general else style.brands[is_cheap]
+    mean_level = 0.0 if is_general else (0.42, -0.42)[is_cheap]
+    price_level = mean_level + float(rng.normal(0, 0.16))
+    if rng.random() < 0.1:
         brand = None
-    return pattern, brand, dear, int(g.integers(len(kind.materials))), int(g.integers(2**31))
+    return pattern, brand, price_level, int(rng.integers(len(kind.materials))), int(rng.integers(2**31))
 
 
-def _draw_colour(style: Style, g: np.random.Generator) -> Family:
-    if g.random() < 0.12:
-        return FAMILIES[int(g.integers(len(FAMILIES)))]
-    return _FAMILY[style.colours[int(g.choice(len(style.colours), p=[0.36, 0.28, 0.21, 0.15]))]]
+def _sample_colour(style: Style, rng: np.random.Generator) -> Family:
+    if rng.random() < 0.12:
+        return FAMILIES[int(rng.integers(len(FAMILIES)))]
+    return _FAMILY_BY_NAME[style.colours[int(rng.choice(len(style.colours), p=[0.36, 0.28, 0.21, 0.15]))]]
 
 
-def _draw_second_colour(style: Style, family: Family, g: np.random.Generator) -> Family:
-    others = [_FAMILY[name] for name in style.colours if name != family.english]
-    return others[int(g.integers(len(others)))]
+def _sample_second_colour(style: Style, family: Family, rng: np.random.Generator) -> Family:
+    other_families = [_FAMILY_BY_NAME[name] for name in style.colours if name != family.english]
+    return other_families[int(rng.integers(len(other_families)))]
 
 
-def _draw_shade(family: Family, g: np.random.Generator) -> Colour:
+def _sample_shade(family: Family, rng: np.random.Generator) -> Colour:
     red, green, blue = (
-        int(np.clip(value + g.integers(-9, 10), 0, 255)) for value in family.shades[int(g.integers(len(family.shades)))]
+        int(np.clip(value + rng.integers(-9, 10), 0, 255))
+        for value in family.shades[int(rng.integers(len(family.shades)))]
     )
     return red, green, blue
 

@@ -1,6 +1,6 @@
-"""Outlines of bags, household goods and consumables.
+"""Draw bags, household products and consumables from outlines.
 
-In: a canvas and the paint of one product. Out: the drawing on the canvas; proportions vary at random.
+In: canvas and paint of one product. Out: the drawing on the canvas; proportions vary at random.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ GOLD: Colour = (196, 160, 92)
 
 
 def handbag(c: Canvas, p: Paint) -> None:
-    """A bag with one or two handles, wide or tall."""
-    top, wide = p.g.uniform(0.42, 0.5), p.g.uniform(0.26, 0.34)
-    c.shadow(0.5, 0.86, wide + 0.05)
+    """Draw a handbag with two handles, wide or tall, with a flap or a band at the top."""
+    top_y, half_width = p.g.uniform(0.42, 0.5), p.g.uniform(0.26, 0.34)
+    c.shadow(0.5, 0.86, half_width + 0.05)
     for lift, colour in ((0.05, p.edge), (0.0, p.deep)):
         c.line(
-            path(f"M 0.36 {top + 0.02} Q 0.38 {0.16 - lift} 0.5 {0.16 - lift} Q 0.62 {0.16 - lift} 0.64 {top + 0.02}"),
+            path(
+                f"M 0.36 {top_y + 0.02} Q 0.38 {0.16 - lift} 0.5 {0.16 - lift} Q 0.62 {0.16 - lift} 0.64 {top_y + 0.02}"
+            ),
             colour,
             width=0.032,
         )
     c.layer(
         mirror(
             path(
-                f"M 0.5 {top} L {0.5 - wide} {top} Q {0.48 - wide} 0.7 {0.45 - wide} 0.83 Q {0.47 - wide} 0.86 0.5 0.86"
+                f"M 0.5 {top_y} L {0.5 - half_width} {top_y} "
+                f"Q {0.48 - half_width} 0.7 {0.45 - half_width} 0.83 Q {0.47 - half_width} 0.86 0.5 0.86"
             )
         ),
         p.fill,
@@ -37,20 +40,22 @@ def handbag(c: Canvas, p: Paint) -> None:
         c.layer(
             mirror(
                 path(
-                    f"M 0.5 {top - 0.005} L {0.495 - wide} {top - 0.005} "
-                    f"L {0.5 - wide} {top + 0.13} Q 0.4 {top + 0.2} 0.5 {top + 0.2}"
+                    f"M 0.5 {top_y - 0.005} L {0.495 - half_width} {top_y - 0.005} "
+                    f"L {0.5 - half_width} {top_y + 0.13} Q 0.4 {top_y + 0.2} 0.5 {top_y + 0.2}"
                 )
             ),
             p.deep,
             edge=p.edge,
         )
-        c.layer(box(0.465, top + 0.16, 0.535, top + 0.23), GOLD, edge=mix(GOLD, DARK, 0.4))
+        c.layer(box(0.465, top_y + 0.16, 0.535, top_y + 0.23), GOLD, edge=mix(GOLD, DARK, 0.4))
     else:
-        c.layer(box(0.497 - wide, top - 0.01, 0.503 + wide, top + 0.045), p.deep, edge=p.edge, relief=0.15)
+        c.layer(
+            box(0.497 - half_width, top_y - 0.01, 0.503 + half_width, top_y + 0.045), p.deep, edge=p.edge, relief=0.15
+        )
 
 
 def backpack(c: Canvas, p: Paint) -> None:
-    """A backpack with a front pocket."""
+    """Draw a backpack with a front pocket."""
     c.shadow(0.5, 0.875, 0.3)
     c.line(path("M 0.43 0.18 Q 0.44 0.1 0.5 0.1 Q 0.56 0.1 0.57 0.18"), p.edge, width=0.03)
     for side in (-1, 1):
@@ -67,7 +72,7 @@ def backpack(c: Canvas, p: Paint) -> None:
 
 
 def umbrella(c: Canvas, p: Paint) -> None:
-    """An open umbrella with a crook."""
+    """Draw an open umbrella with a crook handle."""
     c.line(path("M 0.5 0.2 L 0.5 0.8 Q 0.5 0.9 0.58 0.9 Q 0.65 0.89 0.645 0.82"), WOOD, width=0.03)
     c.line([(0.5, 0.1), (0.5, 0.17)], METAL, width=0.018)
     canopy = path(
@@ -85,13 +90,13 @@ def umbrella(c: Canvas, p: Paint) -> None:
 
 
 def mug(c: Canvas, p: Paint) -> None:
-    """A mug, straight or bellied."""
-    belly = p.g.uniform(-0.02, 0.045)
+    """Draw a mug, straight or bellied."""
+    bulge = p.g.uniform(-0.02, 0.045)
     c.shadow(0.46, 0.81, 0.28)
     c.line(path("M 0.68 0.4 Q 0.88 0.38 0.87 0.54 Q 0.86 0.7 0.67 0.69"), p.edge, width=0.062)
     c.line(path("M 0.68 0.4 Q 0.88 0.38 0.87 0.54 Q 0.86 0.7 0.67 0.69"), p.ground, width=0.045)
     c.layer(
-        path(f"M 0.21 0.3 Q {0.21 - belly} 0.58 0.25 0.77 Q 0.46 0.85 0.67 0.77 Q {0.71 + belly} 0.58 0.71 0.3"),
+        path(f"M 0.21 0.3 Q {0.21 - bulge} 0.58 0.25 0.77 Q 0.46 0.85 0.67 0.77 Q {0.71 + bulge} 0.58 0.71 0.3"),
         p.fill,
         edge=p.edge,
         relief=0.42,
@@ -101,20 +106,20 @@ def mug(c: Canvas, p: Paint) -> None:
 
 
 def teapot(c: Canvas, p: Paint) -> None:
-    """A round teapot with lid and spout."""
+    """Draw a round teapot with lid and spout."""
     c.shadow(0.5, 0.81, 0.3)
     c.line(path("M 0.29 0.46 Q 0.08 0.4 0.1 0.56 Q 0.12 0.7 0.3 0.68"), p.edge, width=0.055)
     c.line(path("M 0.29 0.46 Q 0.08 0.4 0.1 0.56 Q 0.12 0.7 0.3 0.68"), p.ground, width=0.038)
     c.layer(path("M 0.7 0.66 Q 0.82 0.6 0.83 0.43 L 0.93 0.4 Q 0.9 0.66 0.72 0.76"), p.ground, edge=p.edge)
-    round_ = p.g.uniform(0.24, 0.28)
-    c.layer(ellipse(0.5, 0.59, round_, 0.215), p.fill, edge=p.edge, relief=0.42)
+    half_width = p.g.uniform(0.24, 0.28)
+    c.layer(ellipse(0.5, 0.59, half_width, 0.215), p.fill, edge=p.edge, relief=0.42)
     c.layer(path("M 0.36 0.41 Q 0.5 0.27 0.64 0.41 Q 0.5 0.45 0.36 0.41"), p.deep, edge=p.edge)
     c.dot(0.5, 0.31, 0.036, p.edge)
     c.dot(0.49, 0.302, 0.026, p.ground)
 
 
 def lamp(c: Canvas, p: Paint) -> None:
-    """A table lamp: shade of cloth, foot of wood or brass."""
+    """Draw a table lamp with a cloth shade and a foot of wood or brass."""
     foot = WOOD if p.g.random() < 0.5 else GOLD
     c.shadow(0.5, 0.875, 0.2)
     if p.g.random() < 0.5:
@@ -122,9 +127,9 @@ def lamp(c: Canvas, p: Paint) -> None:
     else:
         c.line([(0.5, 0.48), (0.5, 0.85)], foot, width=0.045)
     c.layer(ellipse(0.5, 0.855, 0.15, 0.032), foot, edge=mix(foot, DARK, 0.5))
-    narrow = p.g.uniform(0.12, 0.22)
+    top_half_width = p.g.uniform(0.12, 0.22)
     c.layer(
-        path(f"M {0.5 - narrow} 0.14 L {0.5 + narrow} 0.14 L 0.8 0.52 Q 0.5 0.57 0.2 0.52"),
+        path(f"M {0.5 - top_half_width} 0.14 L {0.5 + top_half_width} 0.14 L 0.8 0.52 Q 0.5 0.57 0.2 0.52"),
         p.fill,
         edge=p.edge,
         relief=0.25,
@@ -133,7 +138,7 @@ def lamp(c: Canvas, p: Paint) -> None:
 
 
 def cushion(c: Canvas, p: Paint) -> None:
-    """A cushion with piping."""
+    """Draw a cushion with piping."""
     c.shadow(0.5, 0.83, 0.35)
     c.layer(
         path("M 0.14 0.19 Q 0.5 0.25 0.86 0.19 Q 0.8 0.5 0.86 0.82 Q 0.5 0.76 0.14 0.82 Q 0.2 0.5 0.14 0.19"),
@@ -149,7 +154,7 @@ def cushion(c: Canvas, p: Paint) -> None:
 
 
 def vase(c: Canvas, p: Paint) -> None:
-    """A vase with a few stems."""
+    """Draw a vase with three flowers."""
     c.shadow(0.5, 0.885, 0.2)
     for tip_x, tip_y in ((0.33, 0.15), (0.52, 0.09), (0.68, 0.17)):
         c.line(path(f"M 0.5 0.45 Q 0.49 0.3 {tip_x} {tip_y}"), (92, 130, 84), width=0.014)
@@ -160,23 +165,23 @@ def vase(c: Canvas, p: Paint) -> None:
                 0.034 - share * 0.02,
                 mix((222, 130, 124), p.second, 0.35),
             )
-    neck, belly = p.g.uniform(0.07, 0.11), p.g.uniform(0.16, 0.24)
+    neck_radius, belly_radius = p.g.uniform(0.07, 0.11), p.g.uniform(0.16, 0.24)
     c.layer(
         mirror(
             path(
-                f"M 0.5 0.38 L {0.47 - neck} 0.38 Q {0.5 - neck} 0.47 {0.5 - belly} 0.62 "
-                f"Q {0.5 - belly} 0.8 0.4 0.885 L 0.5 0.885"
+                f"M 0.5 0.38 L {0.47 - neck_radius} 0.38 Q {0.5 - neck_radius} 0.47 {0.5 - belly_radius} 0.62 "
+                f"Q {0.5 - belly_radius} 0.8 0.4 0.885 L 0.5 0.885"
             )
         ),
         p.fill,
         edge=p.edge,
         relief=0.45,
     )
-    c.layer(ellipse(0.5, 0.385, neck + 0.03, 0.018), p.deep, relief=0.0)
+    c.layer(ellipse(0.5, 0.385, neck_radius + 0.03, 0.018), p.deep, relief=0.0)
 
 
 def coffee(c: Canvas, p: Paint) -> None:
-    """A bag of coffee with a label."""
+    """Draw a bag of coffee with a label."""
     c.shadow(0.5, 0.895, 0.26)
     c.layer(
         path("M 0.28 0.2 L 0.72 0.2 Q 0.74 0.55 0.76 0.88 Q 0.5 0.905 0.24 0.88 Q 0.26 0.55 0.28 0.2"),
@@ -195,7 +200,7 @@ def coffee(c: Canvas, p: Paint) -> None:
 
 
 def tea(c: Canvas, p: Paint) -> None:
-    """A tin of tea."""
+    """Draw a tin of tea."""
     c.shadow(0.5, 0.87, 0.27)
     c.layer(path("M 0.25 0.3 L 0.25 0.83 Q 0.5 0.9 0.75 0.83 L 0.75 0.3"), p.fill, edge=p.edge, relief=0.45)
     c.layer(
@@ -211,7 +216,7 @@ def tea(c: Canvas, p: Paint) -> None:
 
 
 def soap(c: Canvas, p: Paint) -> None:
-    """A bar of soap in a paper sleeve."""
+    """Draw a bar of soap in a paper sleeve."""
     c.shadow(0.5, 0.73, 0.38)
     bar = mix(p.ground, WHITE, 0.55)
     c.layer(
@@ -232,7 +237,7 @@ def soap(c: Canvas, p: Paint) -> None:
 
 
 def candle(c: Canvas, p: Paint) -> None:
-    """A candle in a printed glass."""
+    """Draw a candle in a printed glass."""
     c.shadow(0.5, 0.86, 0.24)
     c.layer(path("M 0.29 0.42 L 0.31 0.82 Q 0.5 0.88 0.69 0.82 L 0.71 0.42"), p.fill, edge=p.edge, relief=0.42)
     c.layer(ellipse(0.5, 0.42, 0.21, 0.05), (250, 240, 218), edge=p.edge, relief=0.15)
@@ -251,7 +256,7 @@ def candle(c: Canvas, p: Paint) -> None:
 
 
 def chocolate(c: Canvas, p: Paint) -> None:
-    """A bar of chocolate half out of its wrapper."""
+    """Draw a bar of chocolate, half unwrapped."""
     brown: Colour = (104, 64, 42) if p.g.random() < 0.6 else (150, 98, 62)
     c.shadow(0.5, 0.9, 0.25)
     c.layer(box(0.29, 0.1, 0.71, 0.45), brown, edge=mix(brown, DARK, 0.5), relief=0.2)

@@ -1,6 +1,7 @@
-"""Constants of the demo shop: kinds of products, styles, colours, brands.
+"""Constants of the demo shop: product kinds, styles, colours, patterns, brands.
 
-In: nothing. Out: frozen tables. Preferences of users depend on styles, which are never written to the shop's data.
+In: nothing. Out: constant tables. Users prefer certain styles; the style of a product is never written to the shop's
+data.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ class ProductKind:
     """A kind of product.
 
     Attributes:
-        category: category of the product.
-        draw: draws the product.
+        category: name of the category.
+        draw: draws the product on a canvas.
         english, chinese: nouns for titles.
-        materials: (English, Chinese) pairs; for food and care products varieties or scents.
-        price: middle of the price range in euro.
-        trend: change of the demand over the 90 days from spring to summer; positive = more demand in summer.
-        again: days after which it is bought again, 0 = durable.
+        materials: (English, Chinese) pairs; varieties or scents for food and care products.
+        price: typical price in euro.
+        trend: the log demand rises from -trend to +trend over the 90 days from spring to summer; positive = more demand
+            in summer.
+        again: mean days until it is bought again, 0 = durable.
     """
 
     category: str
@@ -83,11 +85,17 @@ KINDS = (
         (("dark", "黑"), ("milk", "牛奶"), ("hazelnut", "榛子")), 4.5, -0.3, 12,
     ),
 )  # fmt: skip
+"""All product kinds, in the order in which products cycle through them."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family of colours with its names and shades."""
+    """A colour family.
+
+    Attributes:
+        english, chinese: names of the colour.
+        shades: RGB values; the first is the colour of prints.
+    """
 
     english: str
     chinese: str
@@ -110,6 +118,8 @@ FAMILIES = (
     Family("black", "黑色", ((42, 40, 46), (54, 52, 58), (34, 34, 36))),
     Family("white", "白色", ((244, 242, 236), (236, 234, 228), (248, 246, 242))),
 )
+"""All colour families."""
+
 PATTERN_NAMES = {
     "plain": ("plain", "纯色"),
     "stripes": ("striped", "条纹"),
@@ -119,17 +129,18 @@ PATTERN_NAMES = {
     "zigzag": ("zigzag", "锯齿纹"),
     "triangles": ("geometric", "几何"),
 }
+"""(English, Chinese) name in texts for each pattern of `patterns.PATTERNS`."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """A style of products of all kinds.
+    """A hidden style, shared by products of all kinds.
 
     Attributes:
         name: name for tests only; it is not written to the shop's data.
-        patterns: pattern name to probability.
-        colours: colour families, the most frequent first.
-        brands: one expensive and one cheap brand of this style.
+        patterns: probability of each pattern, by its name.
+        colours: names of colour families, the most frequent first.
+        brands: an expensive and a cheap brand of this style.
         moods: (English, Chinese) phrases for descriptions.
     """
 
@@ -208,5 +219,7 @@ STYLES = (
         ),
     ),
 )
+"""All styles."""
+
 GENERAL_BRANDS = ("Marlo", "Basis", "Everyday Goods")
-"""Brands that sell every style."""
+"""Brands that sell products of every style."""
