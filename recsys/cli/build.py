@@ -129,7 +129,9 @@ def ingest(
     products_query: Annotated[str | None, typer.Option(help="SELECT for the products, or @file.sql.")] = None,
     events_query: Annotated[str | None, typer.Option(help="SELECT for the events, or @file.sql.")] = None,
     users_query: Annotated[str | None, typer.Option(help="SELECT for the users, or @file.sql.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Re-read all rows of the database, not only new ones.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Re-read all rows of the database; remove stored rows that it does not have.")
+    ] = False,
 ) -> CommandResult:
     """Read products, events, users and images into the store; invalid rows go to rejected_rows."""
     from recsys.pipeline.ingest import IngestRequest

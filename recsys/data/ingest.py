@@ -206,7 +206,7 @@ class _IngestLog:
         """Merge the sources, decode the images, and hash the products."""
         accepted = {table: self._merge(table, results) for table, results in self._results.items()}
         if self.uses_event_products:
-            accepted = {"products": _products_of_events(accepted["events"]), **accepted}
+            accepted = {"products": products_of_events(accepted["events"]), **accepted}
         new_images: dict[str, str] = {}
         if image_paths and image_store is not None:
             new_images = self._add_images(accepted, image_store, image_paths, known)
@@ -300,7 +300,7 @@ class _IngestLog:
         return {product: name for product, name in sorted(added.used.items()) if product not in accepted_ids}
 
 
-def _products_of_events(events: pl.DataFrame) -> pl.DataFrame:
+def products_of_events(events: pl.DataFrame) -> pl.DataFrame:
     """Return products of which only the ids are known."""
     ids = events[schema.PRODUCT_ID].unique().sort()
     columns = {column.name: column for column in schema.PRODUCTS}

@@ -26,7 +26,7 @@ from recsys.pipeline.ingest_sql import SqlIngestion
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
 from recsys.store.erasure import load_erased_users
-from recsys.store.input_tables import write_inputs
+from recsys.store.input_tables import key_hashes, write_inputs
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class IngestRequest:
         images: folders and zips of images; empty = those beside the paths.
         sql: read the queries of `[source]` instead.
         frames: or read these frames, by table.
-        full: re-read all rows of a source database, not only new ones.
+        full: re-read all rows of a source database, and remove stored rows that it does not have.
         replace: tables that the inputs replace; of the others, stored rows and columns are kept.
     """
 
@@ -190,8 +190,11 @@ def _ingest_database(project: Project, request: IngestRequest, *, dry_run: bool)
                 )
                 if request.images:
                     table_queries = _ingest_products_with_images(project, request, ingestion, table_queries)
+                ingestion.uses_event_products = not any(query.table == "products" for query in table_queries)
                 for query in table_queries:
                     ingestion.read_table(query)
+                if request.full and not dry_run:
+                    ingestion.remove_unlisted()
         finally:
             project.reload()
     return _build_result(ingestion.result.counts, ingestion.result.warnings, ingestion.result.notes, dry_run=dry_run)
@@ -213,6 +216,8 @@ def _ingest_products_with_images(
         write_inputs(
             project.store, result.accepted, result.rejected, sources=result.sources, image_files=result.new_images
         )
+        if ingestion.full and "products" in result.accepted:
+            ingestion.listed["products"] = [key_hashes("products", result.accepted["products"])]
     ingestion.result.counts.update(result.counts)
     ingestion.result.warnings += result.warnings
     ingestion.result.notes += result.notes

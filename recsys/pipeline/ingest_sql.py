@@ -12,13 +12,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from recsys.data import merging, schema
 from recsys.data.dataset import load_input_table
 from recsys.data.deduplication import Deduplicator, warn_similar_ids
 from recsys.data.file_readers import ROW
-from recsys.data.ingest import add_content_hashes
+from recsys.data.ingest import add_content_hashes, products_of_events
+from recsys.data.rejected_rows import no_rejected_rows
 from recsys.data.row_counts import Counts, RowCounts
 from recsys.data.sql_queries import SourceQuery
 from recsys.data.validation import ValidationResult, raise_for_empty_table, validate_batch
@@ -29,6 +32,7 @@ from recsys.execution.signals import defer_signals
 from recsys.pipeline.project import Project
 from recsys.store import watermarks
 from recsys.store.erasure import load_erased_users
+from recsys.store.input_tables import key_hashes, remove_unlisted_rows, write_inputs
 from recsys.store.watermarks import Watermark
 
 
@@ -62,6 +66,9 @@ class SqlIngestion:
         self.now = int(time.time())
         self.rows = 0
         self.result = IngestCounts()
+        self.uses_event_products = False
+        """Whether the catalogue is made of the products of the events, because there is no other."""
+        self.listed: dict[str, list[npt.NDArray[np.uint64]]] = {}
 
     def read_table(self, query: SourceQuery) -> None:
         """Ingest all rows of one table.
@@ -71,7 +78,14 @@ class SqlIngestion:
             UsageError: the database refuses the query, or the query does not fit the table.
             TemporaryError: the connection was lost; the rows read so far stay, and the next ingestion resumes.
         """
-        if query.table == "events" and not self.known.len():
+        if query.table != "events" or self.known.len():
+            self.uses_event_products = False
+        elif self.uses_event_products:
+            self.result.warnings.append(
+                f"products: there is no catalogue, so it is made of the product ids of {query.source}; products "
+                "without text and image cannot be compared by content: add [source] products_query"
+            )
+        else:
             raise DataContractError(
                 f"events: {query.source} has events, but the catalogue is empty; ingest products first, or with them"
             )
@@ -87,6 +101,7 @@ class SqlIngestion:
                 self.result.notes.append(
                     f"{query.table}: another query or database than last time, read from the start"
                 )
+        self.listed[query.table] = []
         table = _TableIngestion(self, query, watermark)
         batches = query.frames(self.reader, since=table.since, batch=self.project.settings.source.batch_rows)
         try:
@@ -105,6 +120,18 @@ class SqlIngestion:
             ids = pl.concat([self.known.clear(), *table.ids])
             self.result.warnings += warn_similar_ids(ids)
             self.known = pl.concat([self.known, ids]).unique()
+
+    def remove_unlisted(self) -> None:
+        """Remove the stored rows that the tables read do not have; the queries were read completely."""
+        listed = {table: np.concatenate([np.zeros(0, np.uint64), *hashes]) for table, hashes in self.listed.items()}
+        sentences = {
+            "products": "{number:,} products are not in the source and are not available any more",
+            "events": "{number:,} events that are not in the source were deleted",
+            "users": "{number:,} users that are not in the source were deleted",
+        }
+        for table, number in remove_unlisted_rows(self.project.store, listed).items():
+            if number:
+                self.result.notes.append(sentences[table].format(number=number))
 
 
 class _TableIngestion:
@@ -183,10 +210,15 @@ class _TableIngestion:
             source=self.query.source,
             settings=self.ingestion.project.settings.data,
             now=self.ingestion.now,
-            known_products=self.ingestion.known if self.query.table == "events" else None,
+            known_products=self._known_products(),
             deduplicator=self._deduplicator,
         )
         return self.ingestion.erased_users.filter_events(result)
+
+    def _known_products(self) -> pl.Series | None:
+        if self.query.table != "events" or self.ingestion.uses_event_products:
+            return None
+        return self.ingestion.known
 
     def _advance(self, result: ValidationResult, stamps: pl.Series) -> None:
         """Record the newest row and, if rows come ordered by time, up to which moment they are complete."""
@@ -244,6 +276,10 @@ class _TableIngestion:
         accepted = self._complete_rows(result)
         if not self.ingestion.write:
             return
+        if self.ingestion.full:
+            self.ingestion.listed[self.query.table].append(key_hashes(self.query.table, accepted))
+        if self.query.table == "events" and self.ingestion.uses_event_products:
+            self._write_event_products(accepted)
         counts: Counts = dict(self.watermark.counts) if self.watermark.reached is not None else {}
         with defer_signals():
             watermarks.write_batch(
@@ -257,6 +293,15 @@ class _TableIngestion:
                 keep=result.columns.lacks(self.query.table),
             )
         self._first_batch, self._watermark_moved = False, self._watermark_moved or watermark is not None
+
+    def _write_event_products(self, events: pl.DataFrame) -> None:
+        """Add the products of events that are not in the catalogue yet."""
+        products = products_of_events(events)
+        new = products.filter(~pl.col(schema.PRODUCT_ID).is_in(self.ingestion.known.implode()))
+        if new.height:
+            hashed = add_content_hashes(new, self.ingestion.project.images)
+            write_inputs(self.ingestion.project.store, {"products": hashed}, no_rejected_rows(), sources=[])
+            self.ingestion.known = pl.concat([self.ingestion.known, new[schema.PRODUCT_ID]])
 
     def _write_rows(self, accepted: pl.DataFrame, keep: Sequence[str]) -> None:
         if self.ingestion.write:

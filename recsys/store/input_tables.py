@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import sqlalchemy as sa
 
 from recsys.data import schema
+from recsys.data.parsing import times
 from recsys.db.dialects import sql_times
 from recsys.execution.failpoints import failpoint
 from recsys.store import tables
@@ -25,6 +28,16 @@ if TYPE_CHECKING:
 _WRITE_ORDER = ("products", "users", "events")
 _UPSERT_ROWS = 200_000
 """Rows of one upsert."""
+_SCAN_ROWS = 50_000
+"""Rows of the store compared with a source at a time."""
+_KEY_COLUMNS = {
+    "products": (schema.PRODUCT_ID,),
+    "users": (schema.USER_ID,),
+    "events": (
+        schema.USER_ID, schema.OCCURRED_AT, schema.PRODUCT_ID, schema.EVENT_TYPE, schema.ORDER_ID, schema.LINE_NO,
+    ),
+}  # fmt: skip
+_INTEGER_KEYS = frozenset({schema.OCCURRED_AT, schema.LINE_NO})
 
 
 def write_inputs(
@@ -86,6 +99,55 @@ def _replace_rows(connection: Connection, name: str, accepted: pl.DataFrame | No
     if gone:
         connection.execute(update, [{"id": product_id} for product_id in gone])
     return len(gone)
+
+
+def key_hashes(table: str, rows: pl.DataFrame) -> npt.NDArray[np.uint64]:
+    """Hash the keys of canonical rows, equal for rows of a source and of the store: (n,) uint64."""
+    columns = [pl.col(name).cast(pl.Int64 if name in _INTEGER_KEYS else pl.String) for name in _KEY_COLUMNS[table]]
+    return rows.select(columns).hash_rows(seed=0).to_numpy()
+
+
+def remove_unlisted_rows(store: Store, listed: Mapping[str, npt.NDArray[np.uint64]]) -> dict[str, int]:
+    """Remove what a complete source does not have, in one transaction.
+
+    Events and users are deleted, products become unavailable.
+
+    Args:
+        store: the store.
+        listed: table to `key_hashes` of all rows of the source.
+
+    Returns:
+        Rows removed by table.
+    """
+    removed: dict[str, int] = {}
+    with store.engine.begin() as connection:
+        stamp = store.dialect.now(connection)
+        for name, hashes in listed.items():
+            table, keys = tables.metadata.tables[name], _KEY_COLUMNS[name]
+            known = np.unique(hashes)
+            selected = sa.select(*[table.c[key] for key in keys])
+            if name == "products":
+                selected = selected.where(table.c.available.isnot(sa.false()))
+            unlisted: list[dict[str, Any]] = []
+            result = connection.execution_options(yield_per=_SCAN_ROWS).execute(selected)
+            for block in result.partitions(_SCAN_ROWS):
+                rows = [tuple(row) for row in block]
+                frame = pl.DataFrame(rows, schema=list(keys), orient="row", infer_schema_length=None)
+                epochs = [times(frame[key])[0].alias(key) for key in keys if key == schema.OCCURRED_AT]
+                is_listed = np.isin(key_hashes(name, frame.with_columns(epochs)), known)
+                missing = frame.filter(pl.Series(~is_listed)).rename({key: f"key_{key}" for key in keys})
+                unlisted += missing.iter_rows(named=True)
+            condition = sa.and_(*[table.c[key] == sa.bindparam(f"key_{key}") for key in keys])
+            if name == "products":
+                statement: sa.Update | sa.Delete = (
+                    sa.update(table).where(condition).values(available=False, updated_at=stamp)
+                )
+            else:
+                statement = sa.delete(table).where(condition)
+            if unlisted:
+                connection.execution_options(yield_per=None).execute(statement, unlisted)
+            removed[name] = len(unlisted)
+    return removed
 
 
 def write_rows(

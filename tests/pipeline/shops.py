@@ -82,7 +82,7 @@ def open_project(folder: Path, shop: str, store: str = "", **settings: Any) -> P
         **{name.replace("__", "."): value for name, value in settings.items()},
     }
     made = Project(read(folder, flags=flags).settings)
-    with Store.open(url, lease=False) as opened:
+    with Store.open(url, lease=True) as opened:
         opened.init()
     return made
 

@@ -88,6 +88,39 @@ def test_batches_give_what_one_reading_of_all_gives(shop: str, tmp_path: Path, q
     assert sorted(row[2:] for row in found["rejected"]) == sorted(row[2:] for row in expected["rejected"])
 
 
+def test_a_full_reading_makes_the_store_equal_to_the_source(shop: str, store: str, tmp_path: Path) -> None:
+    taken(tmp_path, shop)
+    engine = connect(shop)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM sale WHERE sku = 'p1'")
+        connection.exec_driver_sql("DELETE FROM article WHERE sku = 'p1'")
+    engine.dispose()
+    kept = [row for row in held(store)["events"] if "p1" not in row]
+    assert 0 < len(kept) < len(held(store)["events"])
+    taken(tmp_path, shop)
+    assert len(held(store)["events"]) > len(kept)  # without --full nothing goes
+    result = taken(tmp_path, shop, full=True)
+    assert held(store)["events"] == kept
+    assert any("events that are not in the source were deleted" in note for note in result.notes)
+    assert "products: 1 products" in " ".join(result.notes) or "1 products are not in the source" in " ".join(
+        result.notes
+    )
+    opened = connect(store)
+    sold = dict(read_frame(opened, "SELECT product_id, available FROM products").iter_rows())
+    opened.dispose()
+    assert not sold["p1"] and all(available for key, available in sold.items() if key != "p1")
+
+
+def test_a_source_of_events_alone_gives_the_catalogue(shop: str, store: str, tmp_path: Path) -> None:
+    result = taken(tmp_path, shop, source__products_query=None)
+    assert any("there is no catalogue" in warning for warning in result.warnings)
+    opened = connect(store)
+    ids = read_frame(opened, "SELECT product_id FROM products")["product_id"].to_list()
+    events = read_frame(opened, "SELECT DISTINCT product_id FROM events")["product_id"].to_list()
+    opened.dispose()
+    assert sorted(ids) == sorted(events) and ids
+
+
 def test_a_night_reads_only_what_is_new(shop: str, store: str, tmp_path: Path) -> None:
     taken(tmp_path, shop)
     before = held(store)
@@ -526,11 +559,6 @@ def test_users_and_twins_across_batches(database_url: str, tmp_path: Path, store
     assert result.counts["users"]["used"] == 4
     _sums(result.counts)
     assert dict(held(store)["products"])["p2"] == "Product 2"
-
-
-def test_no_events_before_products(shop: str, tmp_path: Path) -> None:
-    with pytest.raises(DataContractError, match="the catalogue is empty; ingest products first"):
-        taken(tmp_path, shop, source__products_query=None)
 
 
 def test_pictures_go_with_products_of_a_database(shop: str, tmp_path: Path, store: str) -> None:
