@@ -31,6 +31,7 @@ _SILENT_FOLDERS: Final = frozenset({"artifacts", "images", "__pycache__", "__MAC
 UNKNOWN_FORMAT: Final = "of a kind that is not read"
 NO_TABLE: Final = "no table of the preset"
 LOOSE_IMAGE: Final = "an image outside of images/; give its folder with --images"
+UNCLEAR: Final = "in a subfolder and without a name or title that tells what it holds; name the file to read it"
 _MAX_NAMES: Final = 5
 _MAX_NAME_LENGTH: Final = 40
 
@@ -70,12 +71,14 @@ class _Candidate:
         parts: file name without suffix and the names of its folders, the nearest first.
         constants: columns that folders such as `dt=2024-05-01` give.
         given: whether the file itself was named, not a folder.
+        nested: whether it lies in a subfolder, where other files than the shop's tables are likely.
     """
 
     file: InputFile
     parts: tuple[str, ...]
     constants: dict[str, str] = field(default_factory=dict)
     given: bool = False
+    nested: bool = False
 
 
 def read_inputs(
@@ -171,7 +174,8 @@ def _classify(path: Path, root: Path, encoding: str, unread: dict[str, str]) -> 
         unread[shown] = UNKNOWN_FORMAT
     else:
         pairs = [part.partition("=") for part in folders if "=" in part]
-        yield _Candidate(file, parts, {name: value for name, _, value in pairs if name and value})
+        constants = {name: value for name, _, value in pairs if name and value}
+        yield _Candidate(file, parts, constants, nested=path.parent != root)
 
 
 def _zip_candidates(path: Path, parts: tuple[str, ...], encoding: str, unread: dict[str, str]) -> Iterator[_Candidate]:
@@ -218,10 +222,20 @@ def _detect_tables(
             raise _misfit_error(candidate, names, preset, expected)
         unread[str(file)] = f"{NO_TABLE} {preset.name!r}"
         return []
+    if candidate.nested and not table and not _is_clear(candidate, names, tables):
+        unread[str(file)] = UNCLEAR
+        return []
     source = _unique_source(file, sources)
     notes: Counter[str] = Counter()
     shared = _SharedFrames(file, candidate.constants, notes) if len(tables) > 1 else None
     return [SourceTable(name, source, _create_reader(candidate, preset, name, notes, shared), notes) for name in tables]
+
+
+def _is_clear(candidate: _Candidate, names: Sequence[str], tables: Sequence[str]) -> bool:
+    """Return whether a file of a subfolder is a table by its name, or by more than one column."""
+    if table_by_name(candidate.parts) is not None or tables != ("products",):
+        return True
+    return find_column(schema.TITLE, names) is not None
 
 
 def _unique_source(file: InputFile, sources: set[str]) -> str:

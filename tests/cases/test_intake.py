@@ -230,6 +230,13 @@ def test_every_file_that_is_not_read_is_named_with_its_reason(ingest: Ingest) ->
     assert ".hidden" not in outcome.output
 
 
+def test_a_file_in_a_subfolder_that_only_has_product_ids_is_named_and_not_read(ingest: Ingest) -> None:
+    outcome = ingest({"products.csv": PRODUCTS, "truth/bundles.csv": "bundle,product_id\n1,p1\n2,p1\n"})
+    assert outcome.code == 0
+    assert "in a subfolder and without a name or title" in outcome.output
+    assert outcome.attributes("p1") == {}
+
+
 def test_folders_of_spark_are_read(ingest: Ingest) -> None:
     event = "user_id,product_id,occurred_at\n{u},{p},2024-05-01\n"
     outcome = ingest(
