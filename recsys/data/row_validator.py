@@ -157,7 +157,8 @@ class RowValidator:
         if name == schema.USER_ID:
             is_placeholder = cells.str.strip_chars().str.to_lowercase().is_in(PLACEHOLDER_USERS)
             for value, number in cells.filter(is_placeholder).value_counts().rows():
-                self.assumptions[facts.PLACEHOLDER, name, value] += number
+                if number * 100 >= cells.len():  # a rare one is likely to be an id
+                    self.assumptions[facts.PLACEHOLDER, name, value] += number
         self.reject(cells.str.contains("\x00", literal=True), "nul_in_text", name)
         self.reject(cells.str.len_chars() > rejects.LIMITS["id"], "too_long", name)
         self._columns[name] = cells
