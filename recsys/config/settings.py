@@ -58,6 +58,9 @@ class DataSettings(Section):
         {"purchase": 1.0, "add_to_cart": 0.5, "view": 0.2, "wishlist": 0.4, "rating": 0.7, "return": 0.0},
         description="weight of each event type as a signal of preference",
     )
+    positive_rating: float | None = Field(
+        None, description="rating from which on it is a sign of liking; without it, 0.6 of the largest rating"
+    )
 
 
 class ImageSettings(Section):
