@@ -308,8 +308,8 @@ def _drop_outlying_times(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         return frame, 0
     example = frame.filter(pl.Series(outlying)).row(0, named=True)
     logger.warning(
-        "events: %s left out, because their times lie far from those of all others, e.g. user '%s', product '%s' at %s; "
-        "correct the times and ingest them again",
+        "events: %s left out, because their times lie far from those of all others, e.g. user '%s', product '%s' "
+        "at %s; correct the times and ingest them again",
         f"{n_outlying:,}",
         example[schema.USER_ID],
         example[schema.PRODUCT_ID],

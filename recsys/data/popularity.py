@@ -33,4 +33,4 @@ def count_customers(
     per_customer.sum_duplicates()
     total = per_customer.data
     counted = np.where(total > 1.0, 1.0 + _REPEAT_WEIGHT * np.log(np.maximum(total, 1.0)), total)
-    return np.bincount(per_customer.indices, counted, minlength=n_items)
+    return np.bincount(per_customer.indices, counted, minlength=n_items).astype(np.float64)

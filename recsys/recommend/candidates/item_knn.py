@@ -43,7 +43,8 @@ class UserProfile:
 def build_user_profile(histories: Histories, *, max_items: int, decay: float) -> UserProfile:
     """Return the newest `max_items` distinct products of each user, weighted by event type and decay ** n_newer.
 
-    The weights of the event types are those of the histories (`[data] event_weights`). A product that occurs twice counts at its newest event; if that is a return, the product is left out.
+    The weights of the event types are those of the histories (`[data] event_weights`). A product that occurs twice
+    counts at its newest event; if that is a return, the product is left out.
     """
     user, column = np.nonzero(histories.mask)
     item, event_type = histories.items[user, column], histories.event_types[user, column]

@@ -35,9 +35,7 @@ class UserBatch:
     def latest_event(self) -> UserBatch:
         """The same users with only their last event."""
         full = self.histories
-        latest = replace(
-            full, items=full.items[:, -1:], times=full.times[:, -1:], event_types=full.event_types[:, -1:]
-        )
+        latest = replace(full, items=full.items[:, -1:], times=full.times[:, -1:], event_types=full.event_types[:, -1:])
         return UserBatch(latest, self.now)
 
 

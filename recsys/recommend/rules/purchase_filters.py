@@ -1,5 +1,4 @@
-"""Rules about products the user has bought: never again, only as repurchase candidates, only after some days; and
-about products the user has sent back.
+"""Rules about products the user has bought: never again, only repurchase candidates, or after days; and has sent back.
 
 In: histories and interactions. Out: (m,) bool, which pairs stay; keys of pairs that no list may contain.
 """

@@ -86,7 +86,9 @@ def build_training_filters(
     All other rules change with prices and campaigns, and must not require a new ranker.
     """
     filters: list[CandidateFilter] = [ProductFilter("available_only", sellable)] if settings.available_only else []
-    return filters + _build_purchased_filter(settings, interactions, sources, None) + _build_returned_filter(interactions)
+    return (
+        filters + _build_purchased_filter(settings, interactions, sources, None) + _build_returned_filter(interactions)
+    )
 
 
 def build_rules(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data.product_columns import new_product_mask
 from recsys.data.interactions import DEFAULT_TYPE_WEIGHTS
+from recsys.data.product_columns import new_product_mask
 from recsys.data.schema import RETURN_CODE
 from recsys.recommend.candidates.fresh import NewProductSource
 from recsys.recommend.candidates.source import UserBatch
