@@ -29,17 +29,18 @@ def outlying_times(user: IntArray, time: IntArray) -> BoolArray:
     if len(time) < _MIN_EVENTS or int(time.max()) - int(time.min()) < _MIN_GAP:
         return out
     n_edge = max(1, int(_MAX_SHARE_OF_EVENTS * len(time)))
-    max_users = max(1, int(_MAX_SHARE_OF_USERS * len(np.unique(user))))
-    order = np.argsort(time, kind="stable")
-    gaps = np.diff(time[order])
+    ascending = np.sort(time)
+    gaps = np.diff(ascending)
     core = gaps[n_edge:-n_edge]
     smallest = max(_MIN_GAP, _GAP_FACTORS[0] * int(core.max(initial=0)), _GAP_FACTORS[1] * float(core.mean()))
-    wide = np.flatnonzero(gaps >= smallest)
-    n = len(time)
+    first, last = gaps[:n_edge] >= smallest, gaps[-n_edge:] >= smallest
+    if not (first.any() or last.any()):
+        return out
+    max_users = max(1, int(_MAX_SHARE_OF_USERS * len(np.unique(user))))
     for apart in (
-        *(order[: gap + 1] for gap in wide[wide < n_edge].tolist()),
-        *(order[gap + 1 :] for gap in wide[wide >= n - 1 - n_edge].tolist()),
+        *(time <= ascending[gap] for gap in np.flatnonzero(first).tolist()),
+        *(time > ascending[len(gaps) - n_edge + gap] for gap in np.flatnonzero(last).tolist()),
     ):
         if len(np.unique(user[apart])) <= max_users:
-            out[apart] = True
+            out |= apart
     return out
