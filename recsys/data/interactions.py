@@ -173,6 +173,15 @@ class Interactions:
         """Number of users u."""
         return len(self.starts) - 1
 
+    @property
+    def last_time(self) -> int:
+        """UTC seconds of the newest event or return, -1 without any."""
+        newest = int(self.time.max(initial=-1))
+        if self.versions is None:
+            return newest
+        until = self.versions.until[self.versions.until < FOREVER]
+        return max(newest, int(self.versions.since.max()), int(until.max(initial=-1)))
+
     def where(self, keep: BoolArray, *, versions: EventVersions | None = None) -> Interactions:
         """Return the events where `keep` (e,) is true; users and products keep their rows.
 

@@ -81,7 +81,7 @@ def holdout_start(interactions: Interactions, days: float) -> int:
     """
     if not len(interactions):
         raise UsageError("no event to evaluate with; ingest purchases first")
-    newest = int(interactions.time.max())
+    newest = interactions.last_time
     if days == int(days):
         return newest - newest % DAY - (int(days) - 1) * DAY
     return newest - int(days * DAY) + 1
@@ -120,7 +120,7 @@ def leave_last_of_test_users(
         times[row, length - len(history) :] = interactions.time[history]
     targets = tuple(interactions.item[events[-1:]] for events in purchases)
     histories = Histories(np.array(rows, np.int64), items, times, kinds, interactions.type_weights)
-    now = int(interactions.time.max()) + 1
+    now = interactions.last_time + 1
     return interactions.of_users(~is_test), HoldoutCases(histories, targets, now)
 
 

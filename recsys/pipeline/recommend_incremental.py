@@ -63,7 +63,7 @@ class DataFingerprint:
     @staticmethod
     def from_dataset(dataset: Dataset, embeddings: EmbeddingTable) -> DataFingerprint:
         """Compute the fingerprint of the current data."""
-        now = int(dataset.interactions.time.max(initial=-1)) + 1
+        now = dataset.interactions.last_time + 1
         catalogue = dataset.catalogue
         return DataFingerprint(
             now,
