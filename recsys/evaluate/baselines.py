@@ -49,6 +49,7 @@ def popularity(interactions: Interactions, *, days: float | None = None, now: in
         bought = bought.where(bought.time >= now - int(days * DAY))
     pairs, n_purchases = np.unique(bought.user * bought.n_items + bought.item, return_counts=True)
     counts = np.bincount(pairs % max(1, bought.n_items), 1 + np.log(n_purchases) / 4, minlength=bought.n_items)
+    counts = counts.astype(np.float64)  # integers if there are none
     return lambda histories: np.tile(counts, (len(histories), 1))
 
 
