@@ -79,6 +79,9 @@ class DataSettings(Section):
         description="weight of each event type as a signal of preference, 0 = none; types that are not named keep "
         "their default",
     )
+    positive_rating: float | None = Field(
+        None, description="rating from which on it is a sign of liking; without it, 0.6 of the largest rating"
+    )
 
     @field_validator("encoding")
     @classmethod

@@ -6,8 +6,10 @@ alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from hashlib import blake2b
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,9 @@ from recsys.data import rejected_rows as rejects
 from recsys.data.catalogue import Catalogue, Images, content_hashes
 from recsys.data.id_map import IdMap
 from recsys.data.image_store import ImageStore
-from recsys.data.interactions import Interactions
+from recsys.data.interactions import Interactions, type_weights
+from recsys.data.outlying_times import outlying_times
+from recsys.data.returns import cancel_returned
 from recsys.errors import DataContractError
 from recsys.execution import memory
 from recsys.types import IntArray
@@ -30,11 +34,16 @@ from recsys.types import IntArray
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+logger = logging.getLogger(__name__)
 _NOT_HASHED = frozenset({schema.IMAGE, schema.CREATED_AT})
 _BATCH = 2000
 """Rows converted to columns at a time, few enough to fit into the processor's cache."""
 _TIME_FORMAT = "%Y-%m-%d %H:%M:%S%.6f"
 _PURCHASED_PRODUCTS = "SELECT DISTINCT product_id FROM events"
+_POSITIVE_SHARE = 0.6
+"""Share of the largest rating from which on a rating is a sign of liking, unless `[data] positive_rating` says so."""
+_MAX_QUANTITY = 1e6
+"""Larger quantities count as this: sums of weights stay finite."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Dataset:
         interactions: events between the rows of `users` and of the catalogue.
         users: u user ids, sorted; users with events and users of the users table.
         fingerprint: 16 hex digits that depend on all of these.
-        counts: numbers of products, users and events.
+        counts: numbers of products, users and events, and of the events that returns, ratings and dates leave out.
     """
 
     catalogue: Catalogue
@@ -80,7 +89,7 @@ def load(engine: Engine, settings: DataSettings, *, image_store: ImageStore) -> 
     left_out = products.height - selected.height
     catalogue = catalogue_from_frame(selected, image_store, typed=True)
     users = IdMap(pl.concat([user_ids, events[schema.USER_ID]]).drop_nulls().unique().sort().to_list())
-    interactions, n_unknown = _build_interactions(events, catalogue.ids, users, settings)
+    interactions, event_counts = _build_interactions(events, catalogue.ids, users, settings)
     return Dataset(
         catalogue,
         interactions,
@@ -95,7 +104,7 @@ def load(engine: Engine, settings: DataSettings, *, image_store: ImageStore) -> 
             "users": len(users),
             "users_with_events": int((np.diff(interactions.starts) > 0).sum()),
             "events": len(interactions),
-            "events_of_unknown_products": n_unknown,
+            **event_counts,
             "first_event": int(interactions.time.min()) if len(interactions) else None,
             "last_event": int(interactions.time.max()) if len(interactions) else None,
         },
@@ -242,26 +251,99 @@ def _parse_times(cells: pl.Series) -> pl.Series:
 
 def _build_interactions(
     events: pl.DataFrame, products: IdMap, users: IdMap, settings: DataSettings
-) -> tuple[Interactions, int]:
-    """Map ids to rows and event types to codes; also return the number of events of unknown products."""
+) -> tuple[Interactions, dict[str, int]]:
+    """Map ids to rows and event types to codes, and decide what each event means; also return counts.
+
+    Left out are events of unknown products, events with a mistyped date, and events that are no sign of liking: of a
+    type with weight 0, and low ratings. Returns are no events but cancel purchases.
+    """
     item = _map_rows(events[schema.PRODUCT_ID], products)
-    n_unknown = int((item < 0).sum())
-    events, item = events.filter(pl.Series(item >= 0)), item[item >= 0]
-    event_types = events[schema.EVENT_TYPE].fill_null(schema.PURCHASE)
+    counts = {"events_of_unknown_products": int((item < 0).sum())}
     codes = {name: code for code, name in enumerate(schema.EVENT_TYPES)}
-    event_codes = event_types.replace_strict(codes, return_dtype=pl.Int8)
-    type_weight = event_types.replace_strict(settings.event_weights, default=1.0, return_dtype=pl.Float32)
-    weight = type_weight * events[schema.QUANTITY].fill_null(1.0).cast(pl.Float32)
+    frame = events.with_columns(
+        pl.Series("item", item),
+        pl.Series("user", _map_rows(events[schema.USER_ID], users)),
+        pl.col(schema.EVENT_TYPE).fill_null(schema.PURCHASE),
+        pl.col(schema.QUANTITY).fill_null(1.0).clip(0.0, _MAX_QUANTITY),
+    ).filter(pl.col("item") >= 0)
+    frame = frame.with_columns(
+        pl.col(schema.EVENT_TYPE).replace_strict(codes, return_dtype=pl.Int8).alias("code"),
+        pl.col(schema.EVENT_TYPE)
+        .replace_strict(settings.event_weights, default=0.0, return_dtype=pl.Float32)
+        .alias("type_weight"),
+    )
+    frame, counts["events_with_outlying_time"] = _drop_outlying_times(frame)
+    frame, counts["ratings_not_positive"] = _drop_low_ratings(frame, settings.positive_rating)
+    no_taste = (pl.col("type_weight") <= 0) & ~pl.col(schema.EVENT_TYPE).is_in([schema.PURCHASE, schema.RETURN])
+    n_before = frame.height
+    frame = frame.filter(~no_taste)
+    counts["events_without_weight"] = n_before - frame.height
+    weights = type_weights(settings.event_weights)
+    netted = cancel_returned(
+        user=frame["user"].to_numpy(),
+        item=frame["item"].to_numpy(),
+        time=frame[schema.OCCURRED_AT].to_numpy(),
+        event_type=frame["code"].to_numpy(),
+        quantity=frame[schema.QUANTITY].to_numpy(),
+        order=_order_codes(frame[schema.ORDER_ID]),
+        type_weight=weights[schema.PURCHASE_CODE],
+    )
+    counts["returns"] = int((frame["code"] == schema.RETURN_CODE).sum())
+    counts["returns_without_purchase"] = netted.n_unmatched
+    counts["purchases_returned"] = netted.n_cancelled
+    counts["purchases_returned_in_part"] = netted.n_reduced
+    weight = frame["type_weight"].to_numpy() * netted.quantity.astype(np.float32)
+    keep = netted.keep
     interactions = Interactions.from_events(
-        user=_map_rows(events[schema.USER_ID], users),
-        item=item,
-        time=events[schema.OCCURRED_AT].to_numpy(),
-        event_type=event_codes.to_numpy(),
-        weight=weight.to_numpy(),
+        user=frame["user"].to_numpy()[keep],
+        item=frame["item"].to_numpy()[keep],
+        time=frame[schema.OCCURRED_AT].to_numpy()[keep],
+        event_type=frame["code"].to_numpy()[keep],
+        weight=weight[keep],
         n_users=len(users),
         n_items=len(products),
+        type_weights=weights,
+        versions=netted.versions,
     )
-    return interactions, n_unknown
+    return interactions, counts
+
+
+def _drop_outlying_times(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Leave out events with a mistyped date, with a warning; also return how many."""
+    outlying = outlying_times(frame["user"].to_numpy(), frame[schema.OCCURRED_AT].to_numpy())
+    n_outlying = int(outlying.sum())
+    if not n_outlying:
+        return frame, 0
+    example = frame.filter(pl.Series(outlying)).row(0, named=True)
+    logger.warning(
+        "events: %s left out, because their times lie far from those of all others, e.g. user '%s', product '%s' "
+        "at %s; correct the times and ingest them again",
+        f"{n_outlying:,}",
+        example[schema.USER_ID],
+        example[schema.PRODUCT_ID],
+        datetime.fromtimestamp(example[schema.OCCURRED_AT], UTC).isoformat(),
+    )
+    return frame.filter(~pl.Series(outlying)), n_outlying
+
+
+def _drop_low_ratings(frame: pl.DataFrame, positive_rating: float | None) -> tuple[pl.DataFrame, int]:
+    """Leave out ratings below `positive_rating`; ratings without a value stay; also return how many were left out."""
+    is_rating = pl.col(schema.EVENT_TYPE) == schema.RATING
+    value = pl.col(schema.VALUE)
+    largest = frame.filter(is_rating & value.is_finite())[schema.VALUE].max()
+    if not isinstance(largest, float):
+        return frame, 0
+    limit = _POSITIVE_SHARE * largest if positive_rating is None else positive_rating
+    kept = frame.filter(~(is_rating & (value < limit)).fill_null(value=False))
+    return kept, frame.height - kept.height
+
+
+def _order_codes(orders: pl.Series) -> IntArray:
+    """Return a code per order id, -1 = none: (e,) int64."""
+    if orders.null_count() == len(orders):
+        return np.full(len(orders), -1, np.int64)
+    codes = orders.rank("dense").cast(pl.Int64)
+    return codes.fill_null(-1).to_numpy()
 
 
 def _map_rows(texts: pl.Series, ids: IdMap) -> IntArray:
@@ -285,4 +367,7 @@ def _fingerprint(catalogue: Catalogue, interactions: Interactions, users: IdMap)
         interactions.weight,
     ):
         digest.update(np.ascontiguousarray(array).tobytes())
+    if interactions.versions is not None:
+        for field in fields(interactions.versions):
+            digest.update(np.ascontiguousarray(getattr(interactions.versions, field.name)).tobytes())
     return digest.hexdigest()

@@ -47,13 +47,21 @@ class HoldoutCases:
 
 def take_histories(histories: Histories, rows: npt.NDArray[np.integer]) -> Histories:
     """Return the histories at the given positions."""
-    return Histories(histories.users[rows], histories.items[rows], histories.times[rows], histories.event_types[rows])
+    return Histories(
+        histories.users[rows],
+        histories.items[rows],
+        histories.times[rows],
+        histories.event_types[rows],
+        histories.type_weights,
+    )
 
 
 def time_split(
     interactions: Interactions, cut: int, *, last: int = 200, max_users: int | None = None, seed: int = 0
 ) -> tuple[Interactions, HoldoutCases]:
     """Split at `cut` (UTC seconds): events before it are for training, purchases from it on are targets.
+
+    Returns from `cut` on cancel targets, but no training events.
 
     Args:
         interactions: all events.

@@ -42,10 +42,12 @@ DEFAULT_USER: Final = "__default__"
 """The user whose recommendations serve all users without history."""
 
 PURCHASE: Final = "purchase"
+RATING: Final = "rating"
+RETURN: Final = "return"
 EVENT_TYPES: Final = ("purchase", "add_to_cart", "view", "wishlist", "rating", "return", "share", "comment")
 """Event types; the code of a type in `Interactions.event_type` is its position."""
 PURCHASE_CODE: Final = EVENT_TYPES.index(PURCHASE)
-RETURN_CODE: Final = EVENT_TYPES.index("return")
+RETURN_CODE: Final = EVENT_TYPES.index(RETURN)
 
 DAY: Final = 86_400
 """Seconds."""

@@ -40,11 +40,16 @@ def purchase_matrix(interactions: Interactions) -> sparse.csr_matrix:
 
 
 def popularity(interactions: Interactions, *, days: float | None = None, now: int | None = None) -> Scorer:
-    """Score products by their number of purchases, in the last `days` days before `now` if both are given."""
+    """Score products by their customers, in the last `days` days before `now` if both are given.
+
+    A customer with c purchases of a product counts 1 + ln(c) / 4.
+    """
     bought = purchase_events(interactions)
     if days is not None and now is not None:
         bought = bought.where(bought.time >= now - int(days * DAY))
-    counts = bought.counts().astype(np.float64)
+    pairs, n_purchases = np.unique(bought.user * bought.n_items + bought.item, return_counts=True)
+    counts = np.bincount(pairs % max(1, bought.n_items), 1 + np.log(n_purchases) / 4, minlength=bought.n_items)
+    counts = counts.astype(np.float64)  # integers if there are none
     return lambda histories: np.tile(counts, (len(histories), 1))
 
 
@@ -138,12 +143,24 @@ def log1p_scores(scorer: Scorer) -> Scorer:
 
 
 def to_ranked_lists(
-    scorer: Scorer, *, exclude_purchased: bool, allowed: BoolArray | None = None, batch_size: int = 256
+    scorer: Scorer,
+    *,
+    exclude_purchased: bool,
+    allowed: BoolArray | None = None,
+    train: Interactions | None = None,
+    batch_size: int = 256,
 ) -> System:
     """Turn scores into ranked lists of products with a score above 0, ties by lower row.
 
-    With `exclude_purchased`, the products the user has bought are removed.
+    Args:
+        scorer: scores of all products.
+        exclude_purchased: whether the products the user has bought are removed.
+        allowed: (n,) bool, products that may be listed.
+        train: the events before the lists. Histories hold the last events only: what a user bought before them, and
+            what a user sent back, is looked up here.
+        batch_size: users scored at once.
     """
+    excluded = None if train is None else _excluded_products(train, purchased=exclude_purchased)
 
     def system(histories: Histories, k: int) -> IntArray:
         out = np.full((len(histories), k), -1, np.int64)
@@ -155,6 +172,10 @@ def to_ranked_lists(
             if exclude_purchased:
                 user, column = np.nonzero(batch.mask & (batch.event_types == PURCHASE_CODE))
                 scores[user, batch.items[user, column]] = -np.inf
+            if excluded is not None:
+                known = np.flatnonzero(batch.users >= 0)
+                own = excluded[batch.users[known]].tocoo()
+                scores[known[own.row], own.col] = -np.inf
             # Only scores that reach the k-th best, ties included, have to be sorted. Rows with few positive scores are
             # sorted without that threshold.
             threshold = np.zeros(len(batch))
@@ -168,6 +189,13 @@ def to_ranked_lists(
         return out
 
     return system
+
+
+def _excluded_products(train: Interactions, *, purchased: bool) -> sparse.csr_matrix:
+    """Return the products that each user sent back and, if asked for, bought: (u, n), 1 = must not be listed."""
+    user, item = train.returned_pairs()
+    returned = sparse.csr_matrix((np.ones(len(user), np.float32), (user, item)), shape=(train.n_users, train.n_items))
+    return (returned + purchase_matrix(train)).tocsr() if purchased else returned
 
 
 def history_weights(histories: Histories, n_items: int, decay: float) -> sparse.csr_matrix:

@@ -63,16 +63,16 @@ def perturb_holdout(
         return _replace_targets(catalogue, interactions, split, g)
     past = TrainingView.from_catalogue(catalogue, split.train, now=split.cutoff, cutoff=split.cutoff)
     without_new = dataclasses.replace(catalogue, sellable=catalogue.sellable & past.known)
-    back = split.held_out
+    after = interactions.where(split.held_out)
+    before = interactions.as_of(split.cutoff)
     # products unknown at the cutoff may be bought after it in every shop
-    user, item = interactions.user.copy(), interactions.item.copy()
-    user[back] = g.integers(0, interactions.n_users, int(back.sum()))
-    item[back] = g.integers(0, interactions.n_items, int(back.sum()))
+    user = g.integers(0, interactions.n_users, len(after))
+    item = g.integers(0, interactions.n_items, len(after))
     out = {
         UNCHANGED: ShopView(without_new, interactions),
-        "events": ShopView(without_new, _replace_columns(interactions, user=user, item=item)),
-        "counts": ShopView(without_new, _repeat_events(interactions, np.where(back, 3, 1))),
-        "nothing": ShopView(without_new, interactions.where(~back)),
+        "events": ShopView(without_new, _join(before, _replace_columns(after, user=user, item=item))),
+        "counts": ShopView(without_new, _join(before, after, after, after)),
+        "nothing": ShopView(without_new, before),
     }
     if not past.known.all():
         out["texts"] = ShopView(_replace_content(without_new, ~past.known, g), interactions)
@@ -153,16 +153,24 @@ def _replace_columns(
         weight=interactions.weight,
         n_users=interactions.n_users,
         n_items=interactions.n_items,
+        type_weights=interactions.type_weights,
     )
 
 
-def _repeat_events(interactions: Interactions, times: IntArray) -> Interactions:
+def _join(before: Interactions, *later: Interactions) -> Interactions:
+    """Return the events of all; what returns changed is known of the first."""
+    user, item, time, event_type, weight = (
+        np.concatenate([getattr(part, name) for part in (before, *later)])
+        for name in ("user", "item", "time", "event_type", "weight")
+    )
     return Interactions.from_events(
-        user=np.repeat(interactions.user, times),
-        item=np.repeat(interactions.item, times),
-        time=np.repeat(interactions.time, times),
-        event_type=np.repeat(interactions.event_type, times),
-        weight=np.repeat(interactions.weight, times),
-        n_users=interactions.n_users,
-        n_items=interactions.n_items,
+        user=user,
+        item=item,
+        time=time,
+        event_type=event_type,
+        weight=weight,
+        n_users=before.n_users,
+        n_items=before.n_items,
+        type_weights=before.type_weights,
+        versions=before.versions,
     )

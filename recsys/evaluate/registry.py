@@ -72,6 +72,9 @@ def create_baseline(name: str, view: TrainingView) -> tuple[str, System]:
         if n_bought > linear_baselines.MAX_EASE_PRODUCTS:
             display_name = f"{name} ({linear_baselines.MAX_EASE_PRODUCTS:,} most bought)"
     system = baselines.to_ranked_lists(
-        BASELINES[name](view), exclude_purchased=name not in _WITH_REPURCHASES, allowed=view.catalogue.sellable
+        BASELINES[name](view),
+        exclude_purchased=name not in _WITH_REPURCHASES,
+        allowed=view.catalogue.sellable,
+        train=view.train,
     )
     return display_name, system

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.holdout import HoldoutCases, time_split
-from recsys.data.interactions import Histories, Interactions
+from recsys.data.interactions import FOREVER, EventVersions, Histories, Interactions
 from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.errors import UsageError, suggestion
 from recsys.types import BoolArray, IntArray
@@ -81,7 +81,7 @@ def holdout_start(interactions: Interactions, days: float) -> int:
     """
     if not len(interactions):
         raise UsageError("no event to evaluate with; ingest purchases first")
-    newest = int(interactions.time.max())
+    newest = interactions.last_time
     if days == int(days):
         return newest - newest % DAY - (int(days) - 1) * DAY
     return newest - int(days * DAY) + 1
@@ -119,9 +119,9 @@ def leave_last_of_test_users(
         items[row, length - len(history) :] = interactions.item[history]
         times[row, length - len(history) :] = interactions.time[history]
     targets = tuple(interactions.item[events[-1:]] for events in purchases)
-    histories = Histories(np.array(rows, np.int64), items, times, kinds)
-    now = int(interactions.time.max()) + 1
-    return interactions.where(~is_test[interactions.user]), HoldoutCases(histories, targets, now)
+    histories = Histories(np.array(rows, np.int64), items, times, kinds, interactions.type_weights)
+    now = interactions.last_time + 1
+    return interactions.of_users(~is_test), HoldoutCases(histories, targets, now)
 
 
 def leave_one_out(
@@ -148,13 +148,34 @@ def leave_one_out(
     limit = np.full(interactions.n_users, len(interactions), np.int64)
     limit[users] = newest
     back = np.arange(len(interactions)) >= limit[interactions.user]
-    train = interactions.where(~back)
+    train = interactions.where(~back) if interactions.versions is None else _before_targets(interactions, users, newest)
     if max_users is not None and len(users) > max_users:
         sample = np.sort(np.random.default_rng(seed).choice(len(users), max_users, replace=False))
         users, newest = users[sample], newest[sample]
     length = int(min(max_history, (train.starts[users + 1] - train.starts[users]).max()))
     targets = tuple(interactions.item[event : event + 1] for event in newest.tolist())
     return train, HoldoutCases(train.histories(users, length), targets, int(train.time.max()) + 1), back
+
+
+def _before_targets(interactions: Interactions, users: IntArray, targets: IntArray) -> Interactions:
+    """Return all events without those of each user from the target on, as they were known then.
+
+    Args:
+        interactions: the complete log.
+        users: (b,) users with a target.
+        targets: (b,) position of each user's target.
+    """
+    cut = np.full(interactions.n_users, FOREVER, np.int64)
+    cut[users] = interactions.time[targets] + 1
+    item = np.full(interactions.n_users, interactions.n_items, np.int64)
+    item[users] = interactions.item[targets]
+    known = interactions.as_of(cut)
+
+    def precede(events: Interactions | EventVersions) -> BoolArray:
+        return (events.time < cut[events.user] - 1) | (events.item < item[events.user])
+
+    versions = None if known.versions is None else known.versions.where(precede(known.versions))
+    return known.where(precede(known), versions=versions)
 
 
 def _sample_test_users(interactions: Interactions, *, max_users: int, seed: int) -> IntArray:

@@ -49,6 +49,8 @@ class TrainingView:
         known = np.ones(len(catalogue), np.bool_)
         if cutoff is not None:
             known = ~(creation_times(catalogue) >= cutoff) | (train.counts() > 0)
+            if train.versions is not None:
+                known[train.versions.item] = True
         return TrainingView(catalogue, train, now, known, seed)
 
     def without_new_products(self) -> tuple[Catalogue, Interactions]:
@@ -64,6 +66,10 @@ class TrainingView:
             Images(images.pixels, images.rows[rows]),
         )
         new_row = np.cumsum(self.known) - 1
+        versions = self.train.versions
+        if versions is not None:
+            versions = versions.where(self.known[versions.item])
+            versions = dataclasses.replace(versions, item=new_row[versions.item])
         events = Interactions.from_events(
             user=self.train.user,
             item=new_row[self.train.item],
@@ -72,6 +78,8 @@ class TrainingView:
             weight=self.train.weight,
             n_users=self.train.n_users,
             n_items=len(rows),
+            type_weights=self.train.type_weights,
+            versions=versions,
         )
         return catalogue, events
 

@@ -5,6 +5,7 @@ In: an open project. Out: a result with one table per question.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import numpy as np
@@ -70,7 +71,13 @@ def check_data(project: Project) -> CommandResult:
             f"{len(dataset.users) - counts['users_with_events']:,} users get the list of '__default__'",
         ),
     ]
+    parts += [(part, text) for part, number, text in _event_meanings(counts) if number]
     warnings = []
+    if counts["events_with_outlying_time"]:
+        warnings.append(
+            f"{counts['events_with_outlying_time']:,} events lie far from all others in time and are left out; correct "
+            "their times and ingest them again"
+        )
     if not n:
         warnings.append("the catalogue is empty; run 'recsys ingest' with products")
     if not len(interactions):
@@ -99,3 +106,22 @@ def check_data(project: Project) -> CommandResult:
             Table.from_frame("rejected rows", rejects),
         ],
     )
+
+
+def _event_meanings(counts: Mapping[str, int]) -> list[tuple[str, int, str]]:
+    """Return part, number of events concerned, and description of what is left out or reduced."""
+    cancelled, reduced = counts["purchases_returned"], counts["purchases_returned_in_part"]
+    return [
+        (
+            "returns",
+            counts["returns"],
+            f"{counts['returns']:,} returns cancel {cancelled:,} purchases and reduce {reduced:,}; "
+            f"{counts['returns_without_purchase']:,} of them find no purchase",
+        ),
+        ("ratings", counts["ratings_not_positive"], f"{counts['ratings_not_positive']:,} low ratings are left out"),
+        (
+            "event weights",
+            counts["events_without_weight"],
+            f"{counts['events_without_weight']:,} events of types with weight 0 are left out",
+        ),
+    ]

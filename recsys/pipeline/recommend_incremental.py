@@ -24,6 +24,7 @@ import polars as pl
 
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue, content_hashes
+from recsys.data.interactions import FOREVER
 from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.pipeline.project import Project
 from recsys.recommend.recommender import Recommender
@@ -31,7 +32,7 @@ from recsys.recommend.rules.purchase_filters import replenishment_days
 from recsys.recommend.rules.rule_set import build_rules
 from recsys.store.publication import current_run
 from recsys.store.recommendations import users_with_products
-from recsys.types import BoolArray
+from recsys.types import BoolArray, IntArray
 from recsys.vectors.embeddings.table import EmbeddingTable
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class DataFingerprint:
     @staticmethod
     def from_dataset(dataset: Dataset, embeddings: EmbeddingTable) -> DataFingerprint:
         """Compute the fingerprint of the current data."""
-        now = int(dataset.interactions.time.max(initial=-1)) + 1
+        now = dataset.interactions.last_time + 1
         catalogue = dataset.catalogue
         return DataFingerprint(
             now,
@@ -174,7 +175,7 @@ def build_recommender(project: Project, embeddings: EmbeddingTable, run_basis: R
     catalogue, interactions, now = dataset.catalogue, dataset.interactions, None
     if run_basis.basis is not None:
         now = run_basis.basis.now
-        interactions = interactions.where(interactions.time < now)
+        interactions = interactions.as_of(now)
         catalogue = replace(catalogue, sellable=run_basis.basis.sellable[: len(catalogue)])
     recommender = Recommender.build(
         catalogue,
@@ -213,6 +214,10 @@ def changed_users(project: Project, run_basis: RunBasis) -> BoolArray:
         dataset, settings.rules.replenish_days, after=previous.now, until=run_basis.current.now
     )
     changed[interactions.user[interactions.time >= previous.now]] = True
+    if interactions.versions is not None:  # returns since then
+        versions = interactions.versions
+        is_new = (versions.since >= previous.now) | ((versions.until >= previous.now) & (versions.until < FOREVER))
+        changed[versions.user[is_new]] = True
     if len(unavailable):
         with project.store.reader() as connection:
             products = dataset.catalogue.ids.ids(unavailable)
@@ -243,13 +248,22 @@ def hash_events_before(dataset: Dataset, moment: int) -> str:
     Rows of users move when users are added, so users enter by their ids; the catalogue's hash covers product rows.
     """
     interactions = dataset.interactions
+    if interactions.versions is not None:
+        interactions = interactions.as_of(moment)
     mask = interactions.time < moment
     users, inverse = np.unique(interactions.user[mask], return_inverse=True)
-    ids = pl.DataFrame({"id": dataset.users.ids(users)}, schema={"id": pl.String})
-    digest = blake2b(content_hashes(ids, ["id"])[inverse].tobytes(), digest_size=16)
+    digest = blake2b(content_hashes(_id_frame(dataset, users), ["id"])[inverse].tobytes(), digest_size=16)
     for array in (interactions.item, interactions.time, interactions.event_type, interactions.weight):
         digest.update(np.ascontiguousarray(array[mask]).tobytes())
+    if interactions.versions is not None:
+        returned_user, returned_item = interactions.returned_pairs()
+        digest.update(content_hashes(_id_frame(dataset, returned_user), ["id"]).tobytes())
+        digest.update(returned_item.tobytes())
     return digest.hexdigest()
+
+
+def _id_frame(dataset: Dataset, users: IntArray) -> pl.DataFrame:
+    return pl.DataFrame({"id": dataset.users.ids(users)}, schema={"id": pl.String})
 
 
 def _hash_catalogue(catalogue: Catalogue, embeddings: EmbeddingTable) -> str:

@@ -140,7 +140,7 @@ class Recommender:
         """
         if not len(interactions):
             raise DataContractError("there are no events; run 'recsys ingest' with events such as purchases")
-        moment = int(interactions.time.max()) + 1 if now is None else now
+        moment = interactions.last_time + 1 if now is None else now
         context = SourceContext(catalogue, interactions, model, content, recommend, moment)
         return Recommender(context, ranker=ranker, rule_settings=rules, users=users)
 

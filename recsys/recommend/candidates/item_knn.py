@@ -19,9 +19,6 @@ from recsys.recommend.candidates.per_user import top_k_per_user
 from recsys.recommend.candidates.source import Candidates
 from recsys.types import FloatArray, IntArray
 
-EVENT_TYPE_WEIGHT = np.array([1.0, 0.6, 0.3, 0.5, 0.8, 0.0], np.float32)
-"""Weight of an event of each type (schema.EVENT_TYPES) in a user profile; a purchase is 1."""
-
 _MAX_TABLE_CELLS = 1 << 22
 """Cells of a dense users x products table; fits a processor's cache."""
 
@@ -46,7 +43,8 @@ class UserProfile:
 def build_user_profile(histories: Histories, *, max_items: int, decay: float) -> UserProfile:
     """Return the newest `max_items` distinct products of each user, weighted by event type and decay ** n_newer.
 
-    A product that occurs twice counts at its newest event; if that is a return, the product is left out.
+    The weights of the event types are those of the histories (`[data] event_weights`). A product that occurs twice
+    counts at its newest event; if that is a return, the product is left out.
     """
     user, column = np.nonzero(histories.mask)
     item, event_type = histories.items[user, column], histories.event_types[user, column]
@@ -59,7 +57,8 @@ def build_user_profile(histories: Histories, *, max_items: int, decay: float) ->
     ends = np.searchsorted(user, user, side="right")
     n_newer = ends - 1 - np.arange(len(user))
     recent = n_newer < max_items
-    weight = (decay ** n_newer[recent]).astype(np.float32) * EVENT_TYPE_WEIGHT[event_type[recent]]
+    weight = (decay ** n_newer[recent]).astype(np.float32)
+    weight *= np.array(histories.type_weights, np.float32)[event_type[recent]]
     return UserProfile(user[recent].astype(np.int64), item[recent], weight, n_newer[recent].astype(np.int64))
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.data.interactions import Interactions
+from recsys.data.popularity import count_customers
 from recsys.data.schema import DAY, RETURN_CODE
 from recsys.recommend.candidates.source import Candidates, UserBatch
 from recsys.types import BoolArray, FloatArray, IntArray
 
 
 class PopularSource:
-    """Ranks by time-decayed events of the last days, then by those of all time, then by product row.
+    """Ranks by time-decayed customers of the last days, then by those of all time, then by product row.
+
+    An event counts by its type, whatever the quantity; a customer's events of a product count a little more than one.
 
     Attributes:
         popularity: (n,) float32; 1 and more = has events within the last days.
@@ -25,13 +28,15 @@ class PopularSource:
 
     def __init__(self, interactions: Interactions, *, now: int, days: float, sellable: BoolArray | None = None) -> None:
         no_return = interactions.event_type != RETURN_CODE
-        item, time = interactions.item[no_return], interactions.time[no_return]
-        weight = np.minimum(interactions.weight[no_return].astype(np.float64), 1.0)
+        user, item, time = interactions.user[no_return], interactions.item[no_return], interactions.time[no_return]
+        weight = np.minimum(np.array(interactions.type_weights), 1.0)[interactions.event_type[no_return]]
         days_ago = np.maximum(now - time, 0) / DAY
-        n = interactions.n_items
+        n, shape = interactions.n_items, {"n_users": interactions.n_users, "n_items": interactions.n_items}
         recent = days_ago <= days
-        recent_score = np.bincount(item[recent], weight[recent] * 0.5 ** (days_ago[recent] / days), minlength=n)
-        all_time_score = np.bincount(item, weight * 0.5 ** (days_ago / (52 * days)), minlength=n)
+        recent_score = count_customers(
+            user[recent], item[recent], weight[recent] * 0.5 ** (days_ago[recent] / days), **shape
+        )
+        all_time_score = count_customers(user, item, weight * 0.5 ** (days_ago / (52 * days)), **shape)
         # Products with recent events rank above all others.
         self.popularity = np.where(
             recent_score > 0, 1.0 + recent_score, all_time_score / (1.0 + all_time_score)

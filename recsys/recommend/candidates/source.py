@@ -6,7 +6,7 @@ In: parallel arrays. Out: `Candidates`, sorted by the user's position in the bat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -35,9 +35,8 @@ class UserBatch:
     def latest_event(self) -> UserBatch:
         """The same users with only their last event."""
         full = self.histories
-        return UserBatch(
-            Histories(full.users, full.items[:, -1:], full.times[:, -1:], full.event_types[:, -1:]), self.now
-        )
+        latest = replace(full, items=full.items[:, -1:], times=full.times[:, -1:], event_types=full.event_types[:, -1:])
+        return UserBatch(latest, self.now)
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,8 @@ class UserStatistics:
 def _log_price(catalogue: Catalogue) -> FloatArray:
     """Return the log of each price, nan where there is none: (n,)."""
     price = price_array(catalogue)
-    positive_price: FloatArray = np.where(price > 0, price, np.nan).astype(np.float32)
+    largest = float(np.finfo(np.float32).max)  # a larger number would be infinite, and differences of it no number
+    positive_price: FloatArray = np.where(price > 0, np.minimum(price, largest), np.nan).astype(np.float32)
     return np.log(positive_price)
 
 

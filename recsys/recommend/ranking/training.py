@@ -93,7 +93,7 @@ def _temporal_windows(
         # at the start of a day.
         if cutoff % DAY == 0 or not has_days:
             cutoffs.add(cutoff)
-    bounds = [*sorted(cutoffs), int(interactions.time.max()) + 1]
+    bounds = [*sorted(cutoffs), interactions.last_time + 1]
     max_users = -(-ranker.max_users // (len(bounds) - 1))
     for begin, end in zip(bounds, bounds[1:], strict=False):
         try:

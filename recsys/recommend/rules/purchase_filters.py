@@ -1,4 +1,4 @@
-"""Rules about products the user has bought: never again, only as repurchase candidates, or only after some days.
+"""Rules about products the user has bought: never again, only repurchase candidates, or after days; and has sent back.
 
 In: histories and interactions. Out: (m,) bool, which pairs stay; keys of pairs that no list may contain.
 """
@@ -79,6 +79,28 @@ class ReplenishmentFilter:
         key, time = key[is_last], time[is_last]
         too_recent = time + self._seconds[key % self._interactions.n_items] > self._now  # false for NaN
         return np.asarray(key[too_recent], np.int64)
+
+
+class ReturnedFilter:
+    """Removes products of which the user has sent everything back, from any source; bought again, they come back."""
+
+    name = "returned"
+
+    def __init__(self, interactions: Interactions) -> None:
+        """Take the pairs from the events, see `Interactions.returned_pairs`."""
+        self._n_items = interactions.n_items
+        self._user, self._item = interactions.returned_pairs()
+
+    def keep_mask(self, pairs: CandidatePairs, histories: Histories) -> BoolArray:
+        """Return which pairs stay: (m,) bool."""
+        return ~np.isin(pairs.user * self._n_items + pairs.item, self.excluded_pairs(histories))
+
+    def excluded_pairs(self, histories: Histories) -> IntArray:
+        """Return the products each user sent back, as position * n + product."""
+        starts, ends = (np.searchsorted(self._user, histories.users, side=side) for side in ("left", "right"))
+        lengths = ends - starts
+        row = np.arange(lengths.sum()) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+        return np.asarray(np.repeat(np.arange(len(histories)), lengths) * self._n_items + self._item[row], np.int64)
 
 
 def purchase_times(histories: Histories, interactions: Interactions) -> tuple[IntArray, IntArray]:

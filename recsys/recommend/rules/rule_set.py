@@ -23,6 +23,7 @@ from recsys.recommend.rules.product_filters import ProductFilter, allowed_produc
 from recsys.recommend.rules.purchase_filters import (
     PurchasedFilter,
     ReplenishmentFilter,
+    ReturnedFilter,
     replenishment_days,
 )
 from recsys.types import BoolArray, IntArray
@@ -52,7 +53,7 @@ class RuleSet:
     1. candidates that pass all rules, in the order of the ranker (or of diversity and calibration);
     2. candidates that only a cap excludes, by descending score;
     3. the most popular products that the hard rules allow: available, not in `exclude`, in `include` if it is set,
-       within `price_min` and `price_max`, and by `seen` and `replenish_days` not bought (recently).
+       within `price_min` and `price_max`, by `seen` and `replenish_days` not bought (recently), and not sent back.
 
     Hard rules are never relaxed: where they leave fewer than k products, the list is shorter. `price_factor`, `caps`
     and `min_new` are soft.
@@ -80,12 +81,14 @@ class RuleSet:
 def build_training_filters(
     settings: RuleSettings, interactions: Interactions, *, sources: Sequence[str], sellable: BoolArray
 ) -> list[CandidateFilter]:
-    """Build the filters that apply while the ranker is fitted: `available_only` and `seen`.
+    """Build the filters that apply while the ranker is fitted: `available_only`, `seen` and `returned`.
 
     All other rules change with prices and campaigns, and must not require a new ranker.
     """
     filters: list[CandidateFilter] = [ProductFilter("available_only", sellable)] if settings.available_only else []
-    return filters + _build_purchased_filter(settings, interactions, sources, None)
+    return (
+        filters + _build_purchased_filter(settings, interactions, sources, None) + _build_returned_filter(interactions)
+    )
 
 
 def build_rules(
@@ -109,6 +112,7 @@ def build_rules(
     filters: list[CandidateFilter] = [*product_filters]
     days = replenishment_days(settings.replenish_days, catalogue) if settings.replenish_days else None
     filters += _build_purchased_filter(settings, interactions, sources, None if days is None else ~np.isnan(days))
+    filters += _build_returned_filter(interactions)
     if days is not None:
         filters.append(ReplenishmentFilter(interactions, days=days, now=now))
     if settings.price_factor:
@@ -131,3 +135,7 @@ def _build_purchased_filter(
         return []
     source = list(sources).index("repurchase") if settings.seen == "repurchase" and "repurchase" in sources else None
     return [PurchasedFilter(interactions, repurchase_source=source, replenishable=replenishable)]
+
+
+def _build_returned_filter(interactions: Interactions) -> list[CandidateFilter]:
+    return [] if interactions.versions is None else [ReturnedFilter(interactions)]

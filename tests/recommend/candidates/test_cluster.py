@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.data.interactions import DEFAULT_TYPE_WEIGHTS
 from recsys.data.schema import RETURN_CODE
 from recsys.recommend.candidates.cluster import ClusterSource
-from recsys.recommend.candidates.item_knn import EVENT_TYPE_WEIGHT
 from tests import oracles
 from tests.recommend.shops import histories
 from tests.recommend.sourced import KNOWN, NOW, SELLABLE, N, propose, weighed
@@ -34,7 +34,7 @@ def test_it_is_the_share_of_the_taste_times_the_share_of_the_sales(events):
     found = weighed(ClusterSource(GROUPS, SOLD, max_history=4, decay=0.5), lists, kinds=kinds)
     for user in range(len(events)):
         signs = oracles.taste(
-            users.items[user], users.event_types[user], 4, 0.5, EVENT_TYPE_WEIGHT.tolist(), RETURN_CODE
+            users.items[user], users.event_types[user], 4, 0.5, list(DEFAULT_TYPE_WEIGHTS), RETURN_CODE
         )
         expected = oracles.cluster(
             {item: weight for item, (weight, _) in signs.items()}, GROUPS.tolist(), SOLD.tolist()

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.data.interactions import DEFAULT_TYPE_WEIGHTS
 from recsys.data.product_columns import new_product_mask
 from recsys.data.schema import RETURN_CODE
 from recsys.recommend.candidates.fresh import NewProductSource
-from recsys.recommend.candidates.item_knn import EVENT_TYPE_WEIGHT
 from recsys.recommend.candidates.source import UserBatch
 from tests import oracles
 from tests.recommend.ruled import goods
@@ -39,7 +39,7 @@ def test_it_is_the_largest_cosine_with_what_the_user_had_and_no_less_than_nothin
     found = weighed(NewProductSource(vectors(N), NEW, max_history=4, decay=0.5), lists, kinds=kinds)
     for user in range(len(events)):
         signs = oracles.taste(
-            users.items[user], users.event_types[user], 4, 0.5, EVENT_TYPE_WEIGHT.tolist(), RETURN_CODE
+            users.items[user], users.event_types[user], 4, 0.5, list(DEFAULT_TYPE_WEIGHTS), RETURN_CODE
         )
         weights = {item: weight for item, (weight, _) in signs.items()}
         np.testing.assert_allclose(found[user], oracles.fresh(weights, vectors(N).tolist(), NEW), atol=1e-6)

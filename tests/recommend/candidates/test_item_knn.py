@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from recsys.data.interactions import DEFAULT_TYPE_WEIGHTS
 from recsys.data.schema import RETURN_CODE
 from recsys.recommend.candidates.item_knn import (
-    EVENT_TYPE_WEIGHT,
     build_user_profile,
     empty_neighbours,
     lookup,
@@ -31,7 +31,7 @@ def test_taste_is_the_newest_of_each_product_fading_by_products_back(events, las
     assert (np.diff(signs.user) >= 0).all()
     for user in range(len(events)):
         expected = oracles.taste(
-            users.items[user], users.event_types[user], last, 0.5, EVENT_TYPE_WEIGHT.tolist(), RETURN_CODE
+            users.items[user], users.event_types[user], last, 0.5, list(DEFAULT_TYPE_WEIGHTS), RETURN_CODE
         )
         mine = signs.user == user
         found = {
