@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.interactions import Histories, Interactions
-from recsys.data.schema import DAY, PURCHASE_CODE
+from recsys.data.schema import DAY, EVENT_TYPES, PURCHASE_CODE
 from recsys.errors import UsageError
 from recsys.types import IntArray
 
@@ -51,9 +51,15 @@ def take_histories(histories: Histories, rows: npt.NDArray[np.integer]) -> Histo
 
 
 def time_split(
-    interactions: Interactions, cut: int, *, last: int = 200, max_users: int | None = None, seed: int = 0
+    interactions: Interactions,
+    cut: int,
+    *,
+    last: int = 200,
+    max_users: int | None = None,
+    seed: int = 0,
+    target: int = PURCHASE_CODE,
 ) -> tuple[Interactions, HoldoutCases]:
-    """Split at `cut` (UTC seconds): events before it are for training, purchases from it on are targets.
+    """Split at `cut` (UTC seconds): events before it are for training, events of the target type from it on targets.
 
     Args:
         interactions: all events.
@@ -61,14 +67,17 @@ def time_split(
         last: length t of the histories.
         max_users: maximum number of test users, a random sample.
         seed: seed of the sample.
+        target: code of the event type of the targets, by default purchases.
 
     Raises:
-        UsageError: there is no purchase from `cut` on, or no event before it.
+        UsageError: there is no event of the target type from `cut` on, or no event before it.
     """
     before, after = interactions.split(cut)
-    bought = after.where(after.event_type == PURCHASE_CODE)
+    bought = after.where(after.event_type == target)
     users = np.unique(bought.user)
     if not len(users) or not len(before):
+        if len(before) and target not in interactions.event_type:
+            raise UsageError(f"there is no event of the type {EVENT_TYPES[target]}; {_other_target_hint(interactions)}")
         side = "from" if not len(users) else "before"
         raise UsageError(f"no event to evaluate with {side} the cut; choose another number of test days")
     if max_users is not None and len(users) > max_users:
@@ -99,3 +108,9 @@ def _max_history_length(interactions: Interactions, users: Sequence[int] | npt.N
     """Return the length of the longest history, at most `last` and at least 1."""
     lengths = interactions.starts[np.asarray(users) + 1] - interactions.starts[np.asarray(users)]
     return int(min(last, max(1, lengths.max())))
+
+
+def _other_target_hint(interactions: Interactions) -> str:
+    """Name the most frequent event type as the target to evaluate."""
+    most = EVENT_TYPES[int(np.bincount(interactions.event_type).argmax())]
+    return f'set [evaluate] target = "{most}"'
