@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from recsys.config.evaluation import EvaluateSettings, ReportSettings
+from recsys.config.privacy import PrivacySettings
 from recsys.config.recommend import PublishSettings, RecommendSettings, RuleSettings
 from recsys.config.search import ClusterSettings, EmbeddingSettings, IndexSettings, SearchSettings
 from recsys.config.section import Section
@@ -88,6 +89,7 @@ class Settings(Section):
     search: SearchSettings = SearchSettings()
     cluster: ClusterSettings = ClusterSettings()
     publish: PublishSettings = PublishSettings()
+    privacy: PrivacySettings = PrivacySettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.interactions import Histories, Interactions
-from recsys.data.schema import DAY, EVENT_TYPES, PURCHASE_CODE
+from recsys.data.schema import DAY, PURCHASE_CODE
 from recsys.errors import UsageError
 from recsys.types import IntArray
 
@@ -76,8 +76,6 @@ def time_split(
     bought = after.where(after.event_type == target)
     users = np.unique(bought.user)
     if not len(users) or not len(before):
-        if len(before) and target not in interactions.event_type:
-            raise UsageError(f"there is no event of the type {EVENT_TYPES[target]}; {_other_target_hint(interactions)}")
         side = "from" if not len(users) else "before"
         raise UsageError(f"no event to evaluate with {side} the cut; choose another number of test days")
     if max_users is not None and len(users) > max_users:
@@ -108,9 +106,3 @@ def _max_history_length(interactions: Interactions, users: Sequence[int] | npt.N
     """Return the length of the longest history, at most `last` and at least 1."""
     lengths = interactions.starts[np.asarray(users) + 1] - interactions.starts[np.asarray(users)]
     return int(min(last, max(1, lengths.max())))
-
-
-def _other_target_hint(interactions: Interactions) -> str:
-    """Name the most frequent event type as the target to evaluate."""
-    most = EVENT_TYPES[int(np.bincount(interactions.event_type).argmax())]
-    return f'set [evaluate] target = "{most}"'

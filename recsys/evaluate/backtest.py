@@ -110,9 +110,7 @@ class Evaluator:
         weights = metrics.inverse_popularity(_count_events(self.train, self.target))
         rows: list[tuple[int, tuple[object, ...]]] = []
         paired_rows: list[tuple[object, ...]] = []
-        for part in create_slices(
-            cases, self.catalogue, self.train, cutoff=self.cutoff, target=self.target
-        ):
+        for part in create_slices(cases, self.catalogue, self.train, cutoff=self.cutoff, target=self.target):
             accuracy = [self._compute_accuracy(lists[name], part, weights) for name in names]
             rows += self._summarize(part.name, names, accuracy)
             if part.name in _PAIRED_SLICES and len(names) > 1:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from recsys.data.holdout import HoldoutCases, time_split
 from recsys.data.interactions import Histories, Interactions
-from recsys.data.schema import DAY, PURCHASE_CODE
+from recsys.data.schema import DAY, EVENT_TYPES, PURCHASE_CODE
 from recsys.errors import UsageError, suggestion
 from recsys.types import BoolArray, IntArray
 
@@ -68,6 +68,12 @@ def create_split(
             f"unknown split '{method}'{suggestion(method, SPLIT_METHODS)} (known: {', '.join(SPLIT_METHODS)})"
         )
     cut = holdout_start(interactions, days)
+    if target not in interactions.event_type:
+        most_frequent = EVENT_TYPES[int(np.bincount(interactions.event_type).argmax())]
+        raise UsageError(
+            f"no event to evaluate with is of the type '{EVENT_TYPES[target]}'; "
+            f'set [evaluate] target = "{most_frequent}"'
+        )
     if method == "time":
         train, cases = time_split(interactions, cut, max_users=max_users, seed=seed, target=target)
         return Split(method, train, cases, cut, interactions.time >= cut)

@@ -80,6 +80,7 @@ def train_on_past(project: Project, view: TrainingView) -> System:
         ranker=ranker,
         recommend=settings.recommend,
         rules=settings.rules,
+        privacy=settings.privacy,
         users=project.dataset.users,
         now=view.now,
     )
