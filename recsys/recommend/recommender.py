@@ -33,7 +33,8 @@ from recsys.recommend.reasons import ASSOCIATION_SOURCES, ReasonGenerator
 from recsys.recommend.recommendations import Recommendations, explaining_event_types, non_increasing_scores
 from recsys.recommend.retrieval import ScoredCandidates, retrieve_candidates
 from recsys.recommend.rules.backfill import backfill
-from recsys.recommend.rules.list_constraints import RankedPool, select_greedy
+from recsys.recommend.rules.list_constraints import MarginalGain, RankedPool, select_greedy
+from recsys.recommend.rules.list_repair import repair_lists
 from recsys.recommend.rules.rule_set import RuleSet, build_rules
 from recsys.recommend.rules.statistics import RuleStats
 from recsys.types import BoolArray, FloatArray, IntArray
@@ -246,8 +247,17 @@ class Recommender:
         pool = RankedPool.from_candidates(
             scored.pairs.user, scored.pairs.item, scored.score, n_users=len(scored.histories)
         )
-        gain = self._diversity.begin(pool, scored.histories, k) if self._diversity else None
-        selection = select_greedy(pool, k, constraints=self.rules.list_constraints, gain=gain)
+        constraints, diversity = self.rules.list_constraints, self._diversity
+        gain = diversity.begin(pool, scored.histories, k) if diversity else None
+        selection = select_greedy(pool, k, constraints=constraints, gain=gain)
+
+        def begin_gain(chosen: RankedPool, users: IntArray) -> MarginalGain:
+            assert diversity is not None
+            return diversity.begin(chosen, take_histories(scored.histories, users), k)
+
+        selection = repair_lists(
+            pool, k, selection, constraints=constraints, begin_gain=begin_gain if diversity else None
+        )
         self.rule_stats.add_selection(selection)
         user, position = np.nonzero(selection.column >= 0)
         column = selection.column[user, position]
