@@ -211,7 +211,7 @@ def test_one_product(tmp_path):
         ([(0, 1, 3), (1, 2, 3)], {"split": "last"}, UsageError, "earlier event"),
         ([(0, 1, 3), (0, 2, 4)], {"split": "users"}, UsageError, "only 1 have two"),
         ([], {}, DataContractError, "no events"),
-        ([(0, 1, 1), (1, 2, 2), (2, 1, 29)], {}, DataContractError, "two events.*compare the others alone"),
+        ([(0, 1, 1, 2), (1, 2, 2, 2), (2, 1, 29, 2)], {}, UsageError, r"set \[evaluate\] target = \"view\""),
     ],
 )
 def test_logs_that_cannot_be_judged_are_refused_in_one_line(tmp_path, rows, asked, error, said):
