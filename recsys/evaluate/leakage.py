@@ -39,10 +39,10 @@ class ShopView:
     catalogue: Catalogue
     interactions: Interactions
 
-    def rows(self, catalogue_setting: str) -> IntArray:
-        """Return the products that the loader selects from this shop by `data.catalogue`."""
+    def selected(self, catalogue_setting: str) -> BoolArray:
+        """Mark the products that the loader selects from this shop by `data.catalogue`: (n,) bool."""
         has_event = self.interactions.counts() > 0
-        return np.flatnonzero(has_event | listed_without_events(self.catalogue, catalogue_setting))
+        return np.asarray(has_event | listed_without_events(self.catalogue, catalogue_setting), np.bool_)
 
 
 SystemBuilder = Callable[[ShopView], System]

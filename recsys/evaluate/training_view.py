@@ -33,6 +33,8 @@ class TrainingView:
         now: UTC seconds, the moment the recommendations are for.
         known: (n,) bool, products that existed at the cutoff. Nothing is learned from the others: no words, no
             vocabulary, no clusters; their attributes may be read to recommend them.
+        in_catalogue: (n,) bool, products that the catalogue had at the cutoff; the others have no event and are no
+            candidates. All without a cutoff.
         seed: for systems that draw random numbers.
         target: code of the event type that is predicted.
     """
@@ -41,6 +43,7 @@ class TrainingView:
     train: Interactions
     now: int
     known: BoolArray
+    in_catalogue: BoolArray
     seed: int = 0
     target: int = PURCHASE_CODE
 
@@ -75,12 +78,22 @@ class TrainingView:
         known = candidates.copy()
         if cutoff is not None:
             known &= ~(creation_times(catalogue) >= cutoff) | has_event
-        return TrainingView(dataclasses.replace(catalogue, sellable=candidates), train, now, known, seed, target)
+        in_catalogue = candidates if cutoff is not None else np.ones(len(catalogue), np.bool_)
+        catalogue = dataclasses.replace(catalogue, sellable=candidates.copy())
+        return TrainingView(catalogue, train, now, known, in_catalogue, seed, target)
 
     def with_candidates(self, allowed: BoolArray) -> TrainingView:
         """Return the view with only those candidates that are `allowed`: (n,) bool."""
         catalogue = dataclasses.replace(self.catalogue, sellable=self.catalogue.sellable & allowed)
         return dataclasses.replace(self, catalogue=catalogue)
+
+    def restricted_to_catalogue(self) -> TrainingView:
+        """Return the view of the products of `in_catalogue`; rows are positions among them."""
+        keep = self.in_catalogue
+        catalogue, train = take_products(self.catalogue, self.train, keep)
+        return dataclasses.replace(
+            self, catalogue=catalogue, train=train, known=self.known[keep], in_catalogue=keep[keep]
+        )
 
     def without_new_products(self) -> tuple[Catalogue, Interactions]:
         """Return catalogue and events without the unknown products; rows are positions among the `known`."""

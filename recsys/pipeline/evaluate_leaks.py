@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from recsys.data.dataset import Dataset, load
-from recsys.data.interactions import Histories
 from recsys.errors import RecsysError
 from recsys.evaluate import registry
 from recsys.evaluate.baselines import System
@@ -18,10 +17,9 @@ from recsys.evaluate.leakage import TOGETHER, UNCHANGED, ShopView, find_leaks, p
 from recsys.evaluate.split import Split
 from recsys.evaluate.target import event_code
 from recsys.evaluate.training_view import TrainingView, take_products
-from recsys.pipeline.evaluate_systems import create_training_view, split_interactions, train_on_past
+from recsys.pipeline.evaluate_systems import create_training_view, on_all_rows, split_interactions, train_on_past
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import Table
-from recsys.types import IntArray
 
 _MAX_USERS = 500
 """Users whose recommendations are compared."""
@@ -76,23 +74,12 @@ def _complete_dataset(project: Project) -> Dataset:
 
 def _build(project: Project, shop: ShopView, held_out: Split, create: _SystemFactory) -> System:
     """Build a system from a shop as `evaluate` does; it takes and returns rows of the complete catalogue."""
-    rows = shop.rows(project.settings.data.catalogue)
-    keep = np.zeros(len(shop.catalogue), np.bool_)
-    keep[rows] = True
+    keep = shop.selected(project.settings.data.catalogue)
     catalogue, interactions = take_products(shop.catalogue, shop.interactions, keep)
     split = _split_again(project, ShopView(catalogue, interactions), held_out)
     view = create_training_view(project, catalogue, split)
     system = create(view.with_candidates(visible_products(catalogue, split)))
-    if keep.all():
-        return system
-    position = np.where(keep, np.cumsum(keep) - 1, -1)
-
-    def recommend_rows(histories: Histories, k: int) -> IntArray:
-        items = np.where(histories.mask, position[histories.items], -1)
-        lists = system(Histories(histories.users, items, histories.times, histories.event_types), k)
-        return np.where(lists >= 0, rows[lists], -1)
-
-    return recommend_rows
+    return on_all_rows(system, keep)
 
 
 def _split_again(project: Project, shop: ShopView, held_out: Split) -> Split:

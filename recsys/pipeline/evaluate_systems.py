@@ -17,7 +17,7 @@ from recsys.evaluate.training_view import TrainingView
 from recsys.pipeline.project import Project
 from recsys.pipeline.train_job import TrainingJob
 from recsys.recommend.recommender import Recommender
-from recsys.types import IntArray
+from recsys.types import BoolArray, IntArray
 
 
 def split_interactions(project: Project, interactions: Interactions) -> Split:
@@ -50,12 +50,15 @@ def create_training_view(project: Project, catalogue: Catalogue, held_out: Split
 def train_on_past(project: Project, view: TrainingView) -> System:
     """Train recsys on the training view alone.
 
-    Encoder and ranker learn from the products that existed at the cutoff; products created since are encoded by the
-    trained encoder, and their words stay out of the word counts.
+    Products that the catalogue did not have at the cutoff are left out. Encoder and ranker learn from the products that
+    existed at the cutoff; products created since are encoded by the trained encoder, and their words stay out of the
+    word counts.
 
     Raises:
         DataContractError: there is too little data before the test to train on.
     """
+    if not view.in_catalogue.all():
+        return on_all_rows(train_on_past(project, view.restricted_to_catalogue()), view.in_catalogue)
     settings = project.settings
     catalogue, events = view.without_new_products()
     job = TrainingJob(project, catalogue, events, settings.artifacts / "evaluation")
@@ -87,5 +90,19 @@ def train_on_past(project: Project, view: TrainingView) -> System:
 
     def recommend_rows(histories: Histories, k: int) -> IntArray:
         return recommender.recommend_rows(histories, k)
+
+    return recommend_rows
+
+
+def on_all_rows(system: System, keep: BoolArray) -> System:
+    """Let a system of the products of `keep` (n,) take and return rows of all n products."""
+    if keep.all():
+        return system
+    rows, position = np.flatnonzero(keep), np.where(keep, np.cumsum(keep) - 1, -1)
+
+    def recommend_rows(histories: Histories, k: int) -> IntArray:
+        items = np.where(histories.mask, position[histories.items], -1)
+        lists = system(Histories(histories.users, items, histories.times, histories.event_types), k)
+        return np.where(lists >= 0, rows[lists], -1)
 
     return recommend_rows
