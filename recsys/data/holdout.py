@@ -59,7 +59,7 @@ def time_split(
     seed: int = 0,
     target: int = PURCHASE_CODE,
 ) -> tuple[Interactions, HoldoutCases]:
-    """Split at `cut` (UTC seconds): events before it are for training, events of the target type from it on targets.
+    """Split at `cut` (UTC seconds): events before it for training, target events from it on.
 
     Args:
         interactions: all events.

@@ -39,7 +39,7 @@ class ShopView:
     catalogue: Catalogue
     interactions: Interactions
 
-    def selected(self, catalogue_setting: str) -> BoolArray:
+    def catalogue_mask(self, catalogue_setting: str) -> BoolArray:
         """Mark the products that the loader selects from this shop by `data.catalogue`: (n,) bool."""
         has_event = self.interactions.counts() > 0
         return np.asarray(has_event | listed_without_events(self.catalogue, catalogue_setting), np.bool_)

@@ -27,7 +27,9 @@ _SystemFactory = Callable[[TrainingView], System]
 
 
 def check_leakage(project: Project, names: Sequence[str]) -> Table:
-    """Check that no system notices a change of the held-out data, the products included that it adds to the catalogue.
+    """Check that no system notices a change of the held-out data.
+
+    The changes include the products that held-out events add to the catalogue.
 
     Each changed shop goes the whole way: the loader's selection of products, the split, the view, the system. recsys is
     trained on the unchanged shop and on the one with all changes together; only if they differ, on each of the others.
@@ -74,7 +76,7 @@ def _complete_dataset(project: Project) -> Dataset:
 
 def _build(project: Project, shop: ShopView, held_out: Split, create: _SystemFactory) -> System:
     """Build a system from a shop as `evaluate` does; it takes and returns rows of the complete catalogue."""
-    keep = shop.selected(project.settings.data.catalogue)
+    keep = shop.catalogue_mask(project.settings.data.catalogue)
     catalogue, interactions = take_products(shop.catalogue, shop.interactions, keep)
     split = _split_again(project, ShopView(catalogue, interactions), held_out)
     view = create_training_view(project, catalogue, split)

@@ -79,7 +79,8 @@ class ReasonGenerator:
         item_user_keys = np.unique(interactions.item[no_return] * interactions.n_users + interactions.user[no_return])
         self._total_users = np.bincount(item_user_keys // n_users, minlength=interactions.n_items)
         ranked = np.sort(recent_users[recent_users > 0])[::-1]
-        least = ranked[(len(ranked) - 1) // _POPULAR_SHARE] if len(ranked) else 0
+        n_popular = -(-len(ranked) // _POPULAR_SHARE)
+        least = ranked[n_popular] + 1 if n_popular < len(ranked) else 0  # more than the first beyond the upper part
         self._is_popular = recent_users >= max(least, _MIN_RECENT_USERS, min_customers)
 
     def explain(self, recommendations: Recommendations) -> list[str]:

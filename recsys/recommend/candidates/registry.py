@@ -81,7 +81,7 @@ def create_popular(context: SourceContext) -> PopularSource:
 
 
 def _create_sequence(context: SourceContext) -> CandidateSource:
-    if isinstance(context.model, Model) and context.model.user_encoder is None:
+    if context.model.user_encoder is None:
         return UntrainedSequenceSource()
     bound_model = _BoundSequenceModel(context.model, context.catalogue.ids)
     active = np.unique(context.interactions.user)

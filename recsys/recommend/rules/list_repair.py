@@ -131,7 +131,7 @@ def _solve(score: np.ndarray, is_new: BoolArray, caps: _Caps, *, size: int, need
     objective = -np.r_[(score - score.min()) / value_range, float(size + 1)]
     solution = milp(
         objective,
-        integrality=np.ones(n + 1),
+        integrality=np.ones(n + 1, np.int64),
         bounds=Bounds(0, np.r_[np.ones(n), float(needed)]),
         constraints=[
             LinearConstraint(np.array(rows), -np.inf, np.array(upper)),

@@ -148,7 +148,7 @@ def test_every_reason_of_a_rearranged_list_is_true(more):
     pairs = known.item[lately] * known.n_users + known.user[lately]
     weekly = np.bincount(np.unique(pairs) // known.n_users, minlength=N)
     ranked = sorted(weekly[weekly > 0].tolist(), reverse=True)
-    least = max(3, ranked[(len(ranked) - 1) // 4])
+    least = max(3, ranked[-(-len(ranked) // 4)] + 1)
     now_active = set(known.user[known.time >= recommender.now - 28 * 86_400].tolist())
     for row in frame.iter_rows(named=True):
         own, item = bought.get(row["user_id"], set()), rows[row["product_id"]]
