@@ -252,7 +252,7 @@ def evaluate(
         ),
     ] = None,
     check_leaks: Annotated[
-        bool, typer.Option("--check-leaks", help="First check that no baseline uses the holdout.")
+        bool, typer.Option("--check-leaks", help="First check that no system uses the holdout.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write all metrics to FILE.csv or .parquet.")

@@ -5,6 +5,7 @@ In: flags, environment `RECSYS_*`, `recsys.toml`, defaults, in this order of pre
 
 from recsys.config.evaluation import EvaluateSettings, ReportSettings
 from recsys.config.loading import FILE_NAME, LayeredSettings, load, read, setting_value, toml_template
+from recsys.config.privacy import PrivacySettings
 from recsys.config.recommend import SOURCES, PublishSettings, RecommendSettings, RuleSettings
 from recsys.config.search import ClusterSettings, EmbeddingSettings, IndexSettings, SearchSettings
 from recsys.config.section import Section
@@ -24,6 +25,7 @@ __all__ = [
     "IndexSettings",
     "LayeredSettings",
     "ObjectiveSettings",
+    "PrivacySettings",
     "PublishSettings",
     "RankerSettings",
     "RecommendSettings",

@@ -20,6 +20,11 @@ class EvaluateSettings(Section):
         description="holdout: time = the last days, last = the last purchase of each user, users = a fifth of the "
         "users",
     )
+    target: Literal["purchase", "add_to_cart", "view", "wishlist", "rating", "return"] = Field(
+        "purchase",
+        description="event type that the evaluation predicts; with another one the baselines learn from it instead of "
+        "purchases",
+    )
     test_days: float = Field(2, gt=0, description="days at the end of the log held out by the split by time")
     models: list[str] = Field(
         [

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, SecretStr, field_validator
 
 from recsys.config.evaluation import EvaluateSettings, ReportSettings
+from recsys.config.privacy import PrivacySettings
 from recsys.config.recommend import PublishSettings, RecommendSettings, RuleSettings
 from recsys.config.search import ClusterSettings, EmbeddingSettings, IndexSettings, SearchSettings
 from recsys.config.section import Section
@@ -158,6 +159,7 @@ class Settings(Section):
     search: SearchSettings = SearchSettings()
     cluster: ClusterSettings = ClusterSettings()
     publish: PublishSettings = PublishSettings()
+    privacy: PrivacySettings = PrivacySettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
 

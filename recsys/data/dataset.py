@@ -27,6 +27,7 @@ from recsys.data.image_store import ImageStore
 from recsys.data.interactions import Interactions, type_weights
 from recsys.data.outlying_times import outlying_times
 from recsys.data.returns import cancel_returned
+from recsys.data.selection import selected_without_events
 from recsys.errors import DataContractError
 from recsys.execution import memory
 from recsys.types import IntArray
@@ -194,9 +195,8 @@ def _select_products(
     """Return the products of the catalogue; `bought` is only called if purchases decide."""
     if settings.catalogue == "all":
         return products
-    belongs = pictures.hashes(products[schema.PRODUCT_ID]).is_not_null()
-    if settings.catalogue == "auto":
-        belongs |= products[schema.AVAILABLE].is_not_null()
+    hashes = pictures.hashes(products[schema.PRODUCT_ID])
+    belongs = pl.Series(selected_without_events(products[schema.AVAILABLE], hashes, settings.catalogue))
     if belongs.all():
         return products
     return products.filter(belongs | products[schema.PRODUCT_ID].is_in(bought().implode()))

@@ -57,9 +57,15 @@ def take_histories(histories: Histories, rows: npt.NDArray[np.integer]) -> Histo
 
 
 def time_split(
-    interactions: Interactions, cut: int, *, last: int = 200, max_users: int | None = None, seed: int = 0
+    interactions: Interactions,
+    cut: int,
+    *,
+    last: int = 200,
+    max_users: int | None = None,
+    seed: int = 0,
+    target: int = PURCHASE_CODE,
 ) -> tuple[Interactions, HoldoutCases]:
-    """Split at `cut` (UTC seconds): events before it are for training, purchases from it on are targets.
+    """Split at `cut` (UTC seconds): events before it for training, target events from it on.
 
     Returns from `cut` on cancel targets, but no training events.
 
@@ -69,12 +75,13 @@ def time_split(
         last: length t of the histories.
         max_users: maximum number of test users, a random sample.
         seed: seed of the sample.
+        target: code of the event type of the targets, by default purchases.
 
     Raises:
-        UsageError: there is no purchase from `cut` on, or no event before it.
+        UsageError: there is no event of the target type from `cut` on, or no event before it.
     """
     before, after = interactions.split(cut)
-    bought = after.where(after.event_type == PURCHASE_CODE)
+    bought = after.where(after.event_type == target)
     users = np.unique(bought.user)
     if not len(users) or not len(before):
         side = "from" if not len(users) else "before"

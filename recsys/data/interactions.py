@@ -269,6 +269,13 @@ class Interactions:
             self.type_weights,
         )
 
+    def has_events(self) -> BoolArray:
+        """Return which products have an event, also one that returns have cancelled: (n,) bool."""
+        has_event = self.counts() > 0
+        if self.versions is not None:
+            has_event[self.versions.item] = True
+        return has_event
+
     def counts(self) -> IntArray:
         """Return the number of events of each product: (n,) int64."""
         return np.bincount(self.item, minlength=self.n_items).astype(np.int64)

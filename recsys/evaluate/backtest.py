@@ -17,8 +17,9 @@ from scipy import sparse
 from recsys.data.catalogue import Catalogue
 from recsys.data.holdout import HoldoutCases
 from recsys.data.interactions import Interactions
+from recsys.data.schema import PURCHASE_CODE
 from recsys.evaluate import beyond_accuracy, metrics
-from recsys.evaluate.baselines import System, purchase_events
+from recsys.evaluate.baselines import System
 from recsys.evaluate.sampled_lists import drop_purchased, rank_among_negatives, sample_negatives
 from recsys.evaluate.significance import bootstrap_means, paired_test, percentile_interval
 from recsys.evaluate.slices import NEW_PURCHASES, Slice, Targets, create_slices, purchased_products
@@ -87,6 +88,7 @@ class Evaluator:
         n_negatives: also rank the targets among this many sampled negatives per user; 0 = off.
         content: (n, d) rows of unit length, for diversity; without it diversity is left out.
         reference: the system the others are compared with; if it is missing, the system with the best NDCG.
+        target: code of the event type of the targets.
     """
 
     catalogue: Catalogue
@@ -98,16 +100,17 @@ class Evaluator:
     n_negatives: int = 0
     content: npt.NDArray[np.floating] | sparse.csr_matrix | None = field(default=None, repr=False)
     reference: str = "recsys"
+    target: int = PURCHASE_CODE
 
     def evaluate(self, cases: HoldoutCases, systems: Mapping[str, System]) -> EvaluationResult:
         """Evaluate one or more systems on the same cases and histories."""
-        bought_before = purchased_products(cases, self.train)
+        bought_before = purchased_products(cases, self.train, target=self.target)
         lists = {name: self._recommend(cases, system, bought_before) for name, system in systems.items()}
         names = list(systems)
-        weights = metrics.inverse_popularity(_count_purchases(self.train))
+        weights = metrics.inverse_popularity(_count_events(self.train, self.target))
         rows: list[tuple[int, tuple[object, ...]]] = []
         paired_rows: list[tuple[object, ...]] = []
-        for part in create_slices(cases, self.catalogue, self.train, cutoff=self.cutoff):
+        for part in create_slices(cases, self.catalogue, self.train, cutoff=self.cutoff, target=self.target):
             accuracy = [self._compute_accuracy(lists[name], part, weights) for name in names]
             rows += self._summarize(part.name, names, accuracy)
             if part.name in _PAIRED_SLICES and len(names) > 1:
@@ -141,7 +144,7 @@ class Evaluator:
 
     def _compute_beyond_accuracy(self, cases: HoldoutCases, lists: IntArray) -> dict[str, DoubleArray]:
         top_k, history = lists[:, : self.k], cases.histories.items
-        out = {"novelty": beyond_accuracy.novelty(top_k, _count_purchases(self.train))}
+        out = {"novelty": beyond_accuracy.novelty(top_k, _count_events(self.train, self.target))}
         if self.content is not None:
             out["diversity"] = beyond_accuracy.diversity(top_k, self.content)
         categories, prices = (
@@ -245,6 +248,6 @@ def metric_values(lists: IntArray, targets: Targets, k: int, *, weights: DoubleA
     return {name: compute() for name, compute in functions.items()}
 
 
-def _count_purchases(train: Interactions) -> IntArray:
-    """Count the purchases of each product: (n,)."""
-    return purchase_events(train).counts()
+def _count_events(train: Interactions, target: int) -> IntArray:
+    """Count the events of the target type of each product: (n,)."""
+    return train.where(train.event_type == target).counts()

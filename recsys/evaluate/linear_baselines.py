@@ -112,18 +112,20 @@ def als(
     user_items = purchase_matrix(interactions)
     user_items = user_items[np.diff(user_items.indptr) > 0]
     item_users = sparse.csr_matrix(user_items.T)
-    items = np.random.default_rng(seed).normal(0, factors**-0.5, (user_items.shape[1], factors)).astype(np.float32)
-    items[np.diff(item_users.indptr) == 0] = 0.0
+    # drawn for bought products alone: the others must not change what is learned
+    bought = np.flatnonzero(np.diff(item_users.indptr))
+    items = np.zeros((user_items.shape[1], factors), np.float32)
+    items[bought] = np.random.default_rng(seed).normal(0, factors**-0.5, (len(bought), factors))
     users = np.zeros((user_items.shape[0], factors), np.float32)
     for _ in range(sweeps):
         users = conjugate_gradient(user_items, items, initial=users, alpha=alpha, regularization=regularization)
         items = conjugate_gradient(item_users, users, initial=items, alpha=alpha, regularization=regularization)
 
     def scores(histories: Histories) -> DoubleArray:
-        bought = history_weights(histories, interactions.n_items, 1.0).astype(np.float32)
+        history = history_weights(histories, interactions.n_items, 1.0).astype(np.float32)
         zeros = np.zeros((len(histories), factors), np.float32)
         folded_in = conjugate_gradient(
-            bought, items, initial=zeros, alpha=alpha, regularization=regularization, steps=20
+            history, items, initial=zeros, alpha=alpha, regularization=regularization, steps=20
         )
         return np.asarray(folded_in @ items.T, np.float64)
 

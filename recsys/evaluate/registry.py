@@ -5,11 +5,13 @@ In: names, the data known at the cutoff. Out: systems (histories, k) -> (b, k) p
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from recsys.errors import UsageError, suggestion
 from recsys.evaluate import baselines, linear_baselines
 from recsys.evaluate.baselines import Scorer, System
+from recsys.evaluate.target import histories_as_purchase, target_as_purchase
 from recsys.evaluate.training_view import TrainingView
 
 OWN_SYSTEM = "recsys"
@@ -64,9 +66,11 @@ def resolve_names(names: Sequence[str]) -> list[str]:
 def create_baseline(name: str, view: TrainingView) -> tuple[str, System]:
     """Create a system and its display name.
 
-    The name of EASE states its product limit if some bought products are left out.
+    The name of EASE states its product limit if some bought products are left out. With another target than purchases,
+    the baselines learn from the events of that type instead.
     """
     display_name = name
+    view = dataclasses.replace(view, train=target_as_purchase(view.train, view.target))
     if name == "ease":
         n_bought = int((baselines.purchase_events(view.train).counts() > 0).sum())
         if n_bought > linear_baselines.MAX_EASE_PRODUCTS:
@@ -77,4 +81,4 @@ def create_baseline(name: str, view: TrainingView) -> tuple[str, System]:
         allowed=view.catalogue.sellable,
         train=view.train,
     )
-    return display_name, system
+    return display_name, lambda histories, k: system(histories_as_purchase(histories, view.target), k)

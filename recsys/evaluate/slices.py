@@ -40,7 +40,12 @@ class Slice:
 
 
 def create_slices(
-    cases: HoldoutCases, catalogue: Catalogue, train: Interactions, *, cutoff: int | None = None
+    cases: HoldoutCases,
+    catalogue: Catalogue,
+    train: Interactions,
+    *,
+    cutoff: int | None = None,
+    target: int = PURCHASE_CODE,
 ) -> list[Slice]:
     """Split the cases by user and by product.
 
@@ -52,6 +57,7 @@ def create_slices(
         catalogue: n products.
         train: the training events.
         cutoff: UTC seconds of the cutoff; without it there is no slice of new products.
+        target: code of the event type of the targets.
 
     Returns:
         The slices with at least one case.
@@ -59,7 +65,7 @@ def create_slices(
     all_rows = np.arange(len(cases))
     history_length = np.array([len(np.unique(row[row >= 0])) for row in cases.histories.items], np.int64)
     out = [Slice("all", all_rows, cases.targets)]
-    bought_before = purchased_products(cases, train)
+    bought_before = purchased_products(cases, train, target=target)
     new = [np.setdiff1d(items, bought) for items, bought in zip(cases.targets, bought_before, strict=True)]
     out.append(_slice_by_targets(NEW_PURCHASES, new, exclude_purchased=True))
     by_user = {
@@ -102,15 +108,18 @@ def creation_times(catalogue: Catalogue) -> DoubleArray:
     return catalogue.frame[schema.CREATED_AT].cast(float).fill_null(float("nan")).to_numpy()
 
 
-def purchased_products(cases: HoldoutCases, train: Interactions) -> Targets:
-    """Return the distinct products each user had bought, in the history or the training events: b arrays."""
-    is_purchase = cases.histories.event_types == PURCHASE_CODE
+def purchased_products(cases: HoldoutCases, train: Interactions, *, target: int = PURCHASE_CODE) -> Targets:
+    """Return the distinct products each user had bought, in the history or the training events: b arrays.
+
+    With another `target`, those with an event of that type.
+    """
+    is_purchase = cases.histories.event_types == target
     out = []
     for row, user in enumerate(cases.histories.users.tolist()):
         items = cases.histories.items[row][is_purchase[row] & (cases.histories.items[row] >= 0)]
         if user >= 0:
             events = slice(train.starts[user], train.starts[user + 1])
-            items = np.concatenate([items, train.item[events][train.event_type[events] == PURCHASE_CODE]])
+            items = np.concatenate([items, train.item[events][train.event_type[events] == target]])
         out.append(np.unique(items))
     return tuple(out)
 

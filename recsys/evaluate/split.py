@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from recsys.data.holdout import HoldoutCases, time_split
 from recsys.data.interactions import FOREVER, EventVersions, Histories, Interactions
-from recsys.data.schema import DAY, PURCHASE_CODE
+from recsys.data.schema import DAY, EVENT_TYPES, PURCHASE_CODE
 from recsys.errors import UsageError, suggestion
 from recsys.types import BoolArray, IntArray
 
@@ -40,7 +40,15 @@ class Split:
     held_out: BoolArray
 
 
-def create_split(method: str, interactions: Interactions, *, days: float, max_users: int, seed: int) -> Split:
+def create_split(
+    method: str,
+    interactions: Interactions,
+    *,
+    days: float,
+    max_users: int,
+    seed: int,
+    target: int = PURCHASE_CODE,
+) -> Split:
     """Split the log into training events and holdout cases.
 
     Args:
@@ -50,6 +58,7 @@ def create_split(method: str, interactions: Interactions, *, days: float, max_us
         days: for the split by time.
         max_users: test users at most, sampled with `seed`.
         seed: of the sampling.
+        target: code of the event type that is predicted; where purchases are spoken of, events of this type are meant.
 
     Raises:
         UsageError: the split is unknown, or the log has too few events or users for it.
@@ -59,17 +68,23 @@ def create_split(method: str, interactions: Interactions, *, days: float, max_us
             f"unknown split '{method}'{suggestion(method, SPLIT_METHODS)} (known: {', '.join(SPLIT_METHODS)})"
         )
     cut = holdout_start(interactions, days)
+    if target not in interactions.event_type:
+        most_frequent = EVENT_TYPES[int(np.bincount(interactions.event_type).argmax())]
+        raise UsageError(
+            f"no event to evaluate with is of the type '{EVENT_TYPES[target]}'; "
+            f'set [evaluate] target = "{most_frequent}"'
+        )
     if method == "time":
-        train, cases = time_split(interactions, cut, max_users=max_users, seed=seed)
+        train, cases = time_split(interactions, cut, max_users=max_users, seed=seed, target=target)
         return Split(method, train, cases, cut, interactions.time >= cut)
     if method == "last":
-        train, cases, back = leave_one_out(interactions, max_users=max_users, seed=seed)
+        train, cases, back = leave_one_out(interactions, max_users=max_users, seed=seed, target=target)
         return Split(method, train, cases, None, back)
-    test_users = _sample_test_users(interactions, max_users=max_users, seed=seed)
-    train, cases = leave_last_of_test_users(interactions, test_users)
-    target = np.full(interactions.n_users, -1, np.int64)
-    target[cases.histories.users] = [items[0] for items in cases.targets]
-    back = (interactions.item == target[interactions.user]) & (interactions.event_type == PURCHASE_CODE)
+    test_users = _sample_test_users(interactions, max_users=max_users, seed=seed, target=target)
+    train, cases = leave_last_of_test_users(interactions, test_users, target=target)
+    target_item = np.full(interactions.n_users, -1, np.int64)
+    target_item[cases.histories.users] = [items[0] for items in cases.targets]
+    back = (interactions.item == target_item[interactions.user]) & (interactions.event_type == target)
     return Split(method, train, cases, None, back)
 
 
@@ -88,7 +103,11 @@ def holdout_start(interactions: Interactions, days: float) -> int:
 
 
 def leave_last_of_test_users(
-    interactions: Interactions, users: npt.NDArray[np.integer], *, max_history: int = 200
+    interactions: Interactions,
+    users: npt.NDArray[np.integer],
+    *,
+    max_history: int = 200,
+    target: int = PURCHASE_CODE,
 ) -> tuple[Interactions, HoldoutCases]:
     """Train on all other users; the target of each test user is the last of the user's distinct products.
 
@@ -104,7 +123,7 @@ def leave_last_of_test_users(
     rows: list[int] = []
     for user in np.flatnonzero(is_test).tolist():
         events = np.arange(interactions.starts[user], interactions.starts[user + 1])
-        events = events[interactions.event_type[events] == PURCHASE_CODE]
+        events = events[interactions.event_type[events] == target]
         _, first = np.unique(interactions.item[events], return_index=True)
         if len(first) >= 2:
             purchases.append(events[np.sort(first)])
@@ -113,19 +132,25 @@ def leave_last_of_test_users(
         raise UsageError("no test user has two products; nothing to complete")
     length = min(max_history, max(len(events) for events in purchases) - 1)
     items = np.full((len(purchases), length), -1, np.int64)
-    times, kinds = np.zeros_like(items), np.zeros(items.shape, np.int8)
+    times, event_types = np.zeros_like(items), np.zeros(items.shape, np.int8)
     for row, events in enumerate(purchases):
         history = events[:-1][-length:]
         items[row, length - len(history) :] = interactions.item[history]
         times[row, length - len(history) :] = interactions.time[history]
+        event_types[row, length - len(history) :] = target
     targets = tuple(interactions.item[events[-1:]] for events in purchases)
-    histories = Histories(np.array(rows, np.int64), items, times, kinds, interactions.type_weights)
+    histories = Histories(np.array(rows, np.int64), items, times, event_types, interactions.type_weights)
     now = interactions.last_time + 1
     return interactions.of_users(~is_test), HoldoutCases(histories, targets, now)
 
 
 def leave_one_out(
-    interactions: Interactions, *, max_history: int = 200, max_users: int | None = None, seed: int = 0
+    interactions: Interactions,
+    *,
+    max_history: int = 200,
+    max_users: int | None = None,
+    seed: int = 0,
+    target: int = PURCHASE_CODE,
 ) -> tuple[Interactions, HoldoutCases, BoolArray]:
     """Leave one out: the target is the last purchase of each user, the history the events before it.
 
@@ -138,7 +163,7 @@ def leave_one_out(
     Raises:
         UsageError: no user has a purchase after an earlier event.
     """
-    purchases = np.flatnonzero(interactions.event_type == PURCHASE_CODE)
+    purchases = np.flatnonzero(interactions.event_type == target)
     users, from_end = np.unique(interactions.user[purchases][::-1], return_index=True)
     newest = purchases[len(purchases) - 1 - from_end]
     has_history = newest > interactions.starts[users]
@@ -178,13 +203,13 @@ def _before_targets(interactions: Interactions, users: IntArray, targets: IntArr
     return known.where(precede(known), versions=versions)
 
 
-def _sample_test_users(interactions: Interactions, *, max_users: int, seed: int) -> IntArray:
+def _sample_test_users(interactions: Interactions, *, max_users: int, seed: int, target: int) -> IntArray:
     """Sample a fifth of the users with at least two distinct products.
 
     Raises:
         UsageError: fewer than five users have two products.
     """
-    is_purchase = interactions.event_type == PURCHASE_CODE
+    is_purchase = interactions.event_type == target
     pairs = np.unique(interactions.user[is_purchase] * interactions.n_items + interactions.item[is_purchase])
     users, products = np.unique(pairs // interactions.n_items, return_counts=True)
     eligible = users[products >= 2]

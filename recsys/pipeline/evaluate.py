@@ -9,31 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
-from recsys.data.catalogue import Catalogue
-from recsys.data.interactions import Histories, Interactions
 from recsys.data.tfidf import product_tfidf
-from recsys.errors import DataContractError, RecsysError, UsageError
+from recsys.errors import UsageError
 from recsys.evaluate import registry
 from recsys.evaluate.backtest import EvaluationResult, Evaluator
 from recsys.evaluate.baselines import System
-from recsys.evaluate.leakage import ShopView, find_leaks, perturb_holdout
-from recsys.evaluate.split import Split, create_split
+from recsys.evaluate.split import Split
 from recsys.evaluate.summary import summary_line
-from recsys.evaluate.training_view import TrainingView
+from recsys.pipeline.evaluate_leaks import check_leakage
 from recsys.pipeline.evaluate_result import save_evaluation
+from recsys.pipeline.evaluate_systems import create_training_view, split_interactions, train_on_past
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult, Table
 from recsys.pipeline.train import require_training_data
-from recsys.pipeline.train_job import TrainingJob
-from recsys.recommend.recommender import Recommender
-from recsys.types import IntArray
 
 FORMATS = (".csv", ".parquet")
-_MAX_LEAK_USERS = 500
-"""Users whose recommendations are compared in the leak check."""
 _MAIN_METRICS = ("ndcg@10", "hr@10", "mrr@10", "map@")
 
 
@@ -44,13 +36,13 @@ def run_evaluation(
 
     Args:
         project: the project; its [evaluate] settings select split, baselines and metrics.
-        check_leaks: first build the baselines on shops that differ in the held-out data, and stop if one notices.
+        check_leaks: first build the systems on shops that differ in the held-out data, and stop if one notices.
         output: .csv or .parquet file for all figures.
         all_figures: return all figures, for programs; else the summary first, and pairs and slices by NDCG only.
 
     Raises:
         UsageError: an unknown model, a wrong file ending, or a log that cannot be split.
-        RecsysError: a baseline sees held-out data.
+        RecsysError: a system sees held-out data.
     """
     if output is not None and output.suffix not in FORMATS:
         raise UsageError(f"cannot write '{output}': give a file that ends in {' or '.join(FORMATS)}")
@@ -58,7 +50,7 @@ def run_evaluation(
     held_out = _split(project)
     tables: list[Table] = []
     if check_leaks:
-        tables.append(_check_leakage(project, held_out, names))
+        tables.append(check_leakage(project, names))
     result = _compare(project, held_out, names)
     summary = summary_line(result, ours=registry.OWN_SYSTEM)
     main = _main_table("all test users, value [95 % interval]", result.metrics, _MAIN_METRICS)
@@ -99,27 +91,9 @@ def _split(project: Project) -> Split:
     return split_interactions(project, project.dataset.interactions)
 
 
-def split_interactions(project: Project, interactions: Interactions) -> Split:
-    """Split a log as [evaluate] says."""
-    settings = project.settings.evaluate
-    return create_split(
-        settings.split,
-        interactions,
-        days=settings.test_days,
-        max_users=settings.max_users,
-        seed=project.settings.training.seed,
-    )
-
-
-def _training_view(project: Project, catalogue: Catalogue, held_out: Split) -> TrainingView:
-    return TrainingView.from_catalogue(
-        catalogue, held_out.train, now=held_out.cases.now, cutoff=held_out.cutoff, seed=project.settings.training.seed
-    )
-
-
 def _compare(project: Project, held_out: Split, names: Sequence[str]) -> EvaluationResult:
     settings, catalogue = project.settings, project.dataset.catalogue
-    view = _training_view(project, catalogue, held_out)
+    view = create_training_view(project, catalogue, held_out)
     systems: dict[str, System] = {}
     for name in names:
         if name == registry.OWN_SYSTEM:
@@ -129,7 +103,7 @@ def _compare(project: Project, held_out: Split, names: Sequence[str]) -> Evaluat
                 display_name, system = registry.create_baseline(name, view)
                 systems[display_name] = system
     evaluator = Evaluator(
-        catalogue,
+        view.catalogue,
         held_out.train,
         k=settings.evaluate.k,
         samples=settings.evaluate.bootstrap,
@@ -138,93 +112,10 @@ def _compare(project: Project, held_out: Split, names: Sequence[str]) -> Evaluat
         n_negatives=settings.evaluate.sampled,
         content=product_tfidf(catalogue),
         reference=registry.OWN_SYSTEM,
+        target=view.target,
     )
     with project.progress.stage("compare"):
         return evaluator.evaluate(held_out.cases, systems)
-
-
-def train_on_past(project: Project, view: TrainingView) -> System:
-    """Train recsys on the training view alone.
-
-    Encoder and ranker learn from the products that existed at the cutoff; products created since are encoded by the
-    trained encoder, and their words stay out of the word counts.
-
-    Raises:
-        DataContractError: there is too little data before the test to train on.
-    """
-    settings = project.settings
-    catalogue, events = view.without_new_products()
-    job = TrainingJob(project, catalogue, events, settings.artifacts / "evaluation")
-    try:
-        model, table = job.train_encoder()
-    except DataContractError as error:
-        raise DataContractError(
-            f"recsys cannot be trained on what is before the test: {error}, or compare the others alone with --models"
-        ) from None
-    ranker = job.fit_ranker(model, table.vectors)
-    content = np.array(table.vectors)
-    if not view.known.all():
-        content = np.zeros((len(view.catalogue), table.vectors.shape[1]), np.float32)
-        content[view.known] = table.vectors
-        content[~view.known] = model.encode(view.catalogue, np.flatnonzero(~view.known))
-    job.clean_up()
-    recommender = Recommender.build(
-        view.with_blank_new_texts(),
-        view.train,
-        model=model,
-        content=content,
-        ranker=ranker,
-        recommend=settings.recommend,
-        rules=settings.rules,
-        users=project.dataset.users,
-        now=view.now,
-    )
-
-    def recommend_rows(histories: Histories, k: int) -> IntArray:
-        return recommender.recommend_rows(histories, k)
-
-    return recommend_rows
-
-
-def _check_leakage(project: Project, held_out: Split, names: Sequence[str]) -> Table:
-    """Check that no baseline notices a change of the held-out data.
-
-    Raises:
-        RecsysError: one does.
-    """
-    dataset, seed = project.dataset, project.settings.training.seed
-    views = perturb_holdout(dataset.catalogue, dataset.interactions, held_out, seed=seed)
-    histories = held_out.cases.take(np.arange(min(_MAX_LEAK_USERS, len(held_out.cases)))).histories
-    rows, leaking = [], []
-    with project.progress.stage("check for leaks"):
-        for name in (name for name in names if name != registry.OWN_SYSTEM):
-
-            def build(shop: ShopView, name: str = name) -> System:
-                return registry.create_baseline(
-                    name, _training_view(project, shop.catalogue, _split_again(project, shop, held_out))
-                )[1]
-
-            leaks = find_leaks(build, views, histories)
-            leaking += [f"{name} ({', '.join(leaks)})"] if leaks else []
-            rows.append((name, ", ".join(list(views)[1:]), ", ".join(leaks) or "nothing"))
-    if leaking:
-        raise RecsysError(
-            f"these systems see what is held back: {'; '.join(leaking)}; their figures would be wrong, report this"
-        )
-    return Table("leak check: changes of what is held back", ("system", "changed", "noticed"), rows)
-
-
-def _split_again(project: Project, shop: ShopView, held_out: Split) -> Split:
-    """Split a perturbed shop like the real one: at the same cutoff, or by the same rule."""
-    if held_out.cutoff is None:
-        return split_interactions(project, shop.interactions)
-    return Split(
-        held_out.method,
-        shop.interactions.split(held_out.cutoff)[0],
-        held_out.cases,
-        held_out.cutoff,
-        shop.interactions.time >= held_out.cutoff,
-    )
 
 
 def _format_interval(row: Mapping[str, float]) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from recsys.vectors.embeddings.table import EmbeddingTable, ProductEncoderProtocol
     from recsys.vectors.search.engine import SearchEngine
 
-_LIST_SECTIONS = ("data", "encoder", "embeddings", "ranker", "recommend", "rules")
+_LIST_SECTIONS = ("data", "encoder", "embeddings", "ranker", "recommend", "rules", "privacy")
 _MODEL_SECTIONS = ("data", "images", "encoder", "objectives", "training", "ranker")
 _EXCLUDED_SETTINGS = {
     "training": {"device", "checkpoint_minutes", "label_epochs", "label_learning_rate"},

@@ -107,7 +107,12 @@ def recommend(project: Project, options: RecommendOptions = RecommendOptions()) 
             stats, state = _finish_run(project, run, stats, options, n_shards)
         if state == "ready" and options.publish:
             with project.progress.stage("publish"), defer_signals():
-                store.publish(run.run_id, guards=project.settings.publish, expected_users=n_users)
+                store.publish(
+                    run.run_id,
+                    guards=project.settings.publish,
+                    expected_users=n_users,
+                    available_only=project.settings.rules.available_only,
+                )
             state = "published"
     missing = run_parts.missing_shard_count(store, run, n_shards) if state == "building" else 0
     drops = statistics.merge_rule_stats([stats.rule_stats])

@@ -185,13 +185,14 @@ def build_recommender(project: Project, embeddings: EmbeddingTable, run_basis: R
         ranker=project.ranker,
         recommend=settings.recommend,
         rules=settings.rules,
+        privacy=settings.privacy,
         users=dataset.users,
         now=now,
     )
     if run_basis.basis is not None and run_basis.current is not None:
         sources, current_now = settings.recommend.sources, run_basis.current.now
         rules = build_rules(settings.rules, catalogue, dataset.interactions, sources=sources, now=current_now)
-        unavailable = catalogue.sellable & ~dataset.catalogue.sellable
+        unavailable = catalogue.sellable & ~dataset.catalogue.sellable & settings.rules.available_only
         rules = replace(rules, list_constraints=recommender.rules.list_constraints)
         recommender.update_interactions(dataset.interactions, rules, discontinued=unavailable)
     return recommender
@@ -203,7 +204,8 @@ def changed_users(project: Project, run_basis: RunBasis) -> BoolArray:
     n_users, interactions = len(dataset.users), dataset.interactions
     if previous is None or run_basis.current is None:
         return np.ones(n_users, np.bool_)
-    unavailable = np.flatnonzero(previous.sellable[: len(dataset.catalogue)] & ~dataset.catalogue.sellable)
+    became_unavailable = previous.sellable[: len(dataset.catalogue)] & ~dataset.catalogue.sellable
+    unavailable = np.flatnonzero(became_unavailable & settings.rules.available_only)
     weighs_products = any(
         (settings.rules.caps, settings.rules.min_new, settings.recommend.diversity, settings.recommend.calibration)
     )

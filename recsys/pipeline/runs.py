@@ -96,7 +96,10 @@ def publish(project: Project, run_id: str | None = None, *, force: bool = False)
         PublishGuardError: a guard refuses the run.
     """
     with project.progress.stage("publish"):
-        published = project.store.publish(run_id, guards=project.settings.publish, force=force)
+        settings = project.settings
+        published = project.store.publish(
+            run_id, guards=settings.publish, force=force, available_only=settings.rules.available_only
+        )
     return CommandResult("publish", run_id=published, notes=[f"consumers now read run {published}"])
 
 

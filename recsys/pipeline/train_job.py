@@ -22,7 +22,7 @@ from recsys.data.interactions import Interactions
 from recsys.encoder.model import Model
 from recsys.encoder.training import distributed
 from recsys.encoder.training.plan import DEFAULT_PLAN, TrainingPlan
-from recsys.encoder.training.train import train_products, train_users
+from recsys.encoder.training.train import NoSequencesError, train_products, train_users
 from recsys.errors import DataContractError, UsageError
 from recsys.pipeline.project import Project
 from recsys.recommend.ranking.boosted_trees import BoostedTreesRanker
@@ -72,6 +72,8 @@ class TrainingJob:
     def train_encoder(self) -> tuple[Model, EmbeddingTable]:
         """Train the product encoder on events before the ranker's window and the user encoder on all events.
 
+        If no user has two events, the model has no user encoder, and a warning says so.
+
         Returns:
             The model and the embeddings of the catalogue.
         """
@@ -87,7 +89,11 @@ class TrainingJob:
                 self.catalogue, model, folder=self.folder / _VECTORS, progress=report_progress
             ).table
         with progress.stage("train users", has_own_display=True):
-            return self._train_users(model, table.vectors, self.interactions, name=_ENCODER), table
+            try:
+                return self._train_users(model, table.vectors, self.interactions, name=_ENCODER), table
+            except NoSequencesError:
+                logger.warning("no user has two events: the model has no user encoder, 'sequence' proposes nothing")
+                return model, table
 
     def train_product_encoder(self) -> Model:
         """Train the product encoder alone, together with the other processes of the group."""

@@ -26,8 +26,8 @@ class Recommendations:
         score: (m,) float32, non-increasing within a user; see `non_increasing_scores` for re-ranked lists.
         source: (m,) position of the source that contributes most to the score.
         source_item: (m,) row of the product that led that source to the item, -1 = none.
-        event_type: (m,) code of the user's event with the source item, or of the latest event if there is no source
-            item; -1 = no event.
+        event_type: (m,) code of the user's event with the source item, or of the latest event of the last days if there
+            is no source item; -1 = no event.
     """
 
     user: IntArray
@@ -95,13 +95,16 @@ def non_increasing_scores(score: FloatArray, item: IntArray) -> FloatArray:
     return out
 
 
-def explaining_event_types(histories: Histories, user: IntArray, source_item: IntArray) -> IntArray:
+def explaining_event_types(
+    histories: Histories, user: IntArray, source_item: IntArray, *, since: float = 0
+) -> IntArray:
     """Return the type of each user's event with the source item: (m,) code.
 
     A purchase takes precedence over all other types; otherwise the latest event that is not a return. Where the source
-    item is -1, all events of the user count. -1 where there is no such event.
+    item is -1, all events of the user from `since` (UTC seconds) on count. -1 where there is no such event.
     """
-    same_item = (histories.items[user] == source_item[:, None]) | (source_item[:, None] < 0)
+    is_recent = (source_item[:, None] < 0) & (histories.times[user] >= since)
+    same_item = (histories.items[user] == source_item[:, None]) | is_recent
     event_types = histories.event_types[user].astype(np.int64)
     event_mask = same_item & histories.mask[user] & (event_types != RETURN_CODE)
     latest_column = event_mask.shape[1] - 1 - event_mask[:, ::-1].argmax(axis=1)

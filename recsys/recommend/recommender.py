@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from recsys.config import RecommendSettings, RuleSettings
+from recsys.config import PrivacySettings, RecommendSettings, RuleSettings
 from recsys.data import schema
 from recsys.data.catalogue import Catalogue
 from recsys.data.holdout import take_histories
@@ -29,11 +29,12 @@ from recsys.recommend.ranking.diversity import DiversityReranker
 from recsys.recommend.ranking.features import FeatureExtractor
 from recsys.recommend.ranking.linear import Ranker, rank_scores
 from recsys.recommend.ranking.statistics import build_product_statistics
-from recsys.recommend.reasons import ReasonGenerator
+from recsys.recommend.reasons import ASSOCIATION_SOURCES, ReasonGenerator
 from recsys.recommend.recommendations import Recommendations, explaining_event_types, non_increasing_scores
 from recsys.recommend.retrieval import ScoredCandidates, retrieve_candidates
 from recsys.recommend.rules.backfill import backfill
-from recsys.recommend.rules.list_constraints import RankedPool, select_greedy
+from recsys.recommend.rules.list_constraints import MarginalGain, RankedPool, select_greedy
+from recsys.recommend.rules.list_repair import repair_lists
 from recsys.recommend.rules.rule_set import RuleSet, build_rules
 from recsys.recommend.rules.statistics import RuleStats
 from recsys.types import BoolArray, FloatArray, IntArray
@@ -42,6 +43,10 @@ _MAX_HISTORY = 200
 """Most recent events of a user that are used."""
 _UNEXPLAINED_SOURCES, _UNEXPLAINED_FACTOR = ("sequence", "popular"), 0.5
 """Sources that cannot name a product in a reason, and the factor on their contribution when a reason is chosen."""
+_WITHHELD = np.float32(-1e30)
+"""Contribution of a source whose link to another product too few customers share; all others explain before it."""
+_RECENT_PERIODS = 4
+"""What lies within this many times `popular_days` was done 'lately'."""
 _FRAME_SCHEMA = {schema.USER_ID: pl.String, "rank": pl.Int64, schema.PRODUCT_ID: pl.String, "score": pl.Float64}
 _FRAME_SCHEMA |= {"reason": pl.String, "reason_product_id": pl.String}
 USER_BATCH_SIZE = 512
@@ -79,6 +84,7 @@ class Recommender:
         ranker: Ranker,
         rule_settings: RuleSettings,
         users: IdMap,
+        privacy: PrivacySettings = PrivacySettings(),  # noqa: B008 - frozen
     ) -> None:
         names = context.recommend.sources
         if tuple(names) != ranker.sources:
@@ -105,6 +111,7 @@ class Recommender:
             now=context.now,
             popular_days=context.recommend.popular_days,
             co_purchase_pairs=co_purchase.neighbours if isinstance(co_purchase, CoPurchaseSource) else None,
+            min_customers=privacy.min_customers,
         )
 
     @staticmethod
@@ -119,6 +126,7 @@ class Recommender:
         rules: RuleSettings,
         users: IdMap,
         now: int | None = None,
+        privacy: PrivacySettings = PrivacySettings(),  # noqa: B008 - frozen
     ) -> Recommender:
         """Build the sources, the rules and the statistics.
 
@@ -132,6 +140,7 @@ class Recommender:
             rules: the section [rules].
             users: ids of the users, row by row those of `interactions`.
             now: UTC seconds at which recommendations are made; None = one second after the last event.
+            privacy: the section [privacy].
 
         Raises:
             DataContractError: there are no events, so there is neither popularity nor a user profile.
@@ -142,7 +151,7 @@ class Recommender:
             raise DataContractError("there are no events; run 'recsys ingest' with events such as purchases")
         moment = interactions.last_time + 1 if now is None else now
         context = SourceContext(catalogue, interactions, model, content, recommend, moment)
-        return Recommender(context, ranker=ranker, rule_settings=rules, users=users)
+        return Recommender(context, ranker=ranker, rule_settings=rules, users=users, privacy=privacy)
 
     # Entry points: by user id, by user row, by history.
 
@@ -238,8 +247,17 @@ class Recommender:
         pool = RankedPool.from_candidates(
             scored.pairs.user, scored.pairs.item, scored.score, n_users=len(scored.histories)
         )
-        gain = self._diversity.begin(pool, scored.histories, k) if self._diversity else None
-        selection = select_greedy(pool, k, constraints=self.rules.list_constraints, gain=gain)
+        constraints, diversity = self.rules.list_constraints, self._diversity
+        gain = diversity.begin(pool, scored.histories, k) if diversity else None
+        selection = select_greedy(pool, k, constraints=constraints, gain=gain)
+
+        def begin_gain(chosen: RankedPool, users: IntArray) -> MarginalGain:
+            assert diversity is not None
+            return diversity.begin(chosen, take_histories(scored.histories, users), k)
+
+        selection = repair_lists(
+            pool, k, selection, constraints=constraints, begin_gain=begin_gain if diversity else None
+        )
         self.rule_stats.add_selection(selection)
         user, position = np.nonzero(selection.column >= 0)
         column = selection.column[user, position]
@@ -260,18 +278,23 @@ class Recommender:
             rank: (m,) 1..k.
             score: (m,) float32.
         """
-        pairs = scored.pairs
+        pairs, item = scored.pairs, scored.pairs.item[rows]
         contribution = np.where(pairs.proposed_by[rows], self.ranker.score_by_source(scored.x[rows]), -np.inf)
         for index, name in enumerate(self.source_names):
             if name == "repurchase":  # a past purchase of the product is the strongest reason
                 contribution[pairs.proposed_by[rows, index], index] = np.inf
             elif name in _UNEXPLAINED_SOURCES:  # prefer a source that names a product, unless it contributes far less
                 contribution[:, index] *= np.where(contribution[:, index] > 0, _UNEXPLAINED_FACTOR, 1)
+            elif name in ASSOCIATION_SOURCES:
+                proposed = np.flatnonzero(pairs.proposed_by[rows, index])
+                may_tell = self._reasons.may_associate(pairs.source_item[rows[proposed], index], item[proposed])
+                contribution[proposed[~may_tell], index] = _WITHHELD
         source = contribution.argmax(axis=1) if len(rows) else np.zeros(0, np.int64)
-        source_item = pairs.source_item[rows, source]
-        user = pairs.user[rows]
-        event_type = explaining_event_types(scored.histories, user, source_item)
-        return Recommendations(user, rank, pairs.item[rows], score, source, source_item, event_type)
+        is_told = contribution[np.arange(len(rows)), source] != _WITHHELD
+        source_item = np.where(is_told, pairs.source_item[rows, source], -1)
+        user, since = pairs.user[rows], self.now - _RECENT_PERIODS * self.settings.popular_days * schema.DAY
+        event_type = explaining_event_types(scored.histories, user, source_item, since=since)
+        return Recommendations(user, rank, item, score, source, source_item, event_type)
 
     def explain(self, recommendations: Recommendations) -> list[str]:
         """Return the reason sentence of each recommendation: (m,)."""

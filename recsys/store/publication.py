@@ -65,6 +65,7 @@ def publish(
     expected_users: int | None,
     force: bool,
     now: datetime,
+    available_only: bool = True,
 ) -> None:
     """Publish a run at its placement if the guards pass; the current run becomes the rollback target.
 
@@ -83,7 +84,12 @@ def publish(
     if run["kind"] == "recommend" and guards is not None:
         expected = expected_users if expected_users is not None else int((run["counts"] or {}).get("users", 0))
         failures = publish_guards.failed_guards(
-            connection, run_id, settings=guards, expected_users=expected, last_run=current_run_id
+            connection,
+            run_id,
+            settings=guards,
+            expected_users=expected,
+            last_run=current_run_id,
+            available_only=available_only,
         )
         if failures and force:
             log.warning("run %s is published although guards failed: %s", run_id, "; ".join(failures))
@@ -99,7 +105,15 @@ def publish(
     if current_run_id is None:
         if not _insert_publication(connection, placement, run_id, now=now):
             # another publisher was first: check against its run and update its row
-            publish(connection, run_id, guards=guards, expected_users=expected_users, force=force, now=now)
+            publish(
+                connection,
+                run_id,
+                guards=guards,
+                expected_users=expected_users,
+                force=force,
+                now=now,
+                available_only=available_only,
+            )
             return
     else:
         _update_publication(connection, placement, run_id=run_id, previous_run_id=current_run_id, now=now)

@@ -27,6 +27,7 @@ _PRODUCT_QUERY = """SELECT COUNT(*) AS shown, SUM(CASE WHEN p.product_id IS NULL
   LEFT JOIN products AS p ON p.product_id = each_product.product_id"""
 _LEDGER_QUERY = """SELECT SUM(n_rows) FROM run_shards WHERE run_id = :run"""
 _SELLABLE_QUERY = """SELECT COUNT(*) FROM products WHERE available IS NULL OR available = :yes"""
+_CATALOGUE_QUERY = """SELECT COUNT(*) FROM products"""
 _OVERLAP_QUERY = """SELECT AVG(same) FROM (
   SELECT a.user_id, 1.0 * COUNT(b.product_id) / COUNT(*) AS same
   FROM recommendations_all AS a LEFT JOIN recommendations_all AS b
@@ -37,7 +38,13 @@ _OVERLAP_QUERY = """SELECT AVG(same) FROM (
 
 
 def failed_guards(
-    connection: Connection, run_id: str, *, settings: PublishSettings, expected_users: int, last_run: str | None
+    connection: Connection,
+    run_id: str,
+    *,
+    settings: PublishSettings,
+    expected_users: int,
+    last_run: str | None,
+    available_only: bool = True,
 ) -> list[str]:
     """Check a run of recommendations against every guard.
 
@@ -47,6 +54,7 @@ def failed_guards(
         settings: thresholds.
         expected_users: number of users that should have a list (without `__default__`).
         last_run: the published run, for the overlap; None if there is none.
+        available_only: whether the rules exclude products that are not available.
 
     Returns:
         One sentence per failed guard; empty if all pass.
@@ -73,13 +81,14 @@ def failed_guards(
         (lists["held"] - query_value(_LEDGER_QUERY), "rows differ from the ledger"),
         (lists["wrong"], "users have gaps or repeats in their ranks"),
         (products["unknown"], "rows name a product that is not in the catalogue"),
-        (products["gone"], "rows name a product that is not available"),
+        (products["gone"] if available_only else 0, "rows name a product that is not available"),
         (lists["unscored"], "rows have a score that is not a number"),
     ):
         if count:
             failures.append(f"{abs(count):.0f} {problem}")
     if settings.min_catalogue_coverage > 0:
-        share = products["shown"] / max(1.0, query_value(_SELLABLE_QUERY, yes=True))
+        listable = query_value(_SELLABLE_QUERY, yes=True) if available_only else query_value(_CATALOGUE_QUERY)
+        share = products["shown"] / max(1.0, listable)
         if share < settings.min_catalogue_coverage:
             failures.append(
                 f"only {share:.1%} of the sellable products appear "

@@ -187,6 +187,7 @@ class Store:
         expected_users: int | None = None,
         force: bool = False,
         placement: str = "default",
+        available_only: bool = True,
     ) -> str:
         """Publish a run at its placement, in one transaction; return its id.
 
@@ -196,6 +197,7 @@ class Store:
             expected_users: number of users that should have a list; by default the number recorded with the run.
             force: publish despite failed guards.
             placement: placement whose newest ready run is published.
+            available_only: whether the rules exclude products that are not available.
 
         Raises:
             NotFoundError: there is no such run, it was never finished, or its rows are pruned.
@@ -212,6 +214,7 @@ class Store:
                     expected_users=expected_users,
                     force=force,
                     now=self.dialect.now(connection),
+                    available_only=available_only,
                 )
                 failpoint("store.publish.commit.before")
             failpoint("store.publish.commit.after")

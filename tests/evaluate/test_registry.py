@@ -73,4 +73,5 @@ def test_what_was_created_since_the_cut_is_not_there_unless_it_was_bought_before
     assert past.with_blank_new_texts().frame["title"].to_list() == ["old hat", None, "early hat", "hat"]
     assert past.with_blank_new_texts().ids.texts == shop.ids.texts
     whole = TrainingView.from_catalogue(shop, train, now=cut, cutoff=None)
-    assert whole.known.all() and whole.without_new_products() == (shop, train) and whole.with_blank_new_texts() is shop
+    assert whole.known.all() and whole.without_new_products() == (whole.catalogue, train)
+    assert whole.with_blank_new_texts() is whole.catalogue and whole.catalogue.frame is shop.frame

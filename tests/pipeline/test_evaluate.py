@@ -19,6 +19,7 @@ from recsys.evaluate import registry as systems
 from recsys.evaluate.backtest import METRIC_SCHEMA
 from recsys.evaluate.training_view import TrainingView
 from recsys.pipeline import evaluate as judgement
+from recsys.pipeline import evaluate_leaks
 from recsys.pipeline import evaluate_result as evidence
 from recsys.pipeline.project import Project
 from tests.recommend.shops import DAY, START, catalogue, events, interactions
@@ -73,7 +74,8 @@ def test_our_own_system_sees_nothing_of_what_is_held_back(tmp_path):
     some = held.cases.histories
 
     def past(world, train):
-        return TrainingView.from_catalogue(world.catalogue, train, now=CUT, cutoff=CUT)
+        past = TrainingView.from_catalogue(world.catalogue, train, now=CUT, cutoff=CUT)
+        return past.with_candidates(leaks.visible_products(world.catalogue, held))
 
     def honest(world):
         return judgement.train_on_past(bench, past(world, world.interactions.split(CUT)[0]))
@@ -93,7 +95,7 @@ def test_our_own_system_sees_nothing_of_what_is_held_back(tmp_path):
 def test_a_product_created_after_the_cut_is_listed_by_what_it_is_like(tmp_path):
     bench = bench_of(tmp_path)
     held = judgement.split_interactions(bench, log())
-    system = judgement.train_on_past(bench, judgement._training_view(bench, SHOP, held))
+    system = judgement.train_on_past(bench, judgement.create_training_view(bench, SHOP, held))
     found = system(held.cases.histories, N)
     assert np.isin([N - 2, N - 1], found).all() and found.shape == (len(held.cases), N)
     assert not list((tmp_path / "artifacts/evaluation").glob("*/*.safetensors"))
@@ -164,9 +166,9 @@ def test_the_leak_check_passes_for_each_split(tmp_path, split):
 
 
 def test_a_leak_stops_the_comparison(tmp_path, monkeypatch):
-    again = judgement._split_again
+    again = evaluate_leaks._split_again
     whole = lambda bench, world, held: dataclasses.replace(again(bench, world, held), train=world.interactions)  # noqa: E731
-    monkeypatch.setattr(judgement, "_split_again", whole)
+    monkeypatch.setattr(evaluate_leaks, "_split_again", whole)
     with pytest.raises(RecsysError, match=r"see what is held back: popular \(events.*item-item"):
         judgement.run_evaluation(bench_of(tmp_path, models=PLAIN), check_leaks=True)
 
@@ -209,7 +211,7 @@ def test_one_product(tmp_path):
         ([(0, 1, 3), (1, 2, 3)], {"split": "last"}, UsageError, "earlier event"),
         ([(0, 1, 3), (0, 2, 4)], {"split": "users"}, UsageError, "only 1 have two"),
         ([], {}, DataContractError, "no events"),
-        ([(0, 1, 1), (1, 2, 2), (2, 1, 29)], {}, DataContractError, "two events.*compare the others alone"),
+        ([(0, 1, 1, 2), (1, 2, 2, 2), (2, 1, 29, 2)], {}, UsageError, r"set \[evaluate\] target = \"view\""),
     ],
 )
 def test_logs_that_cannot_be_judged_are_refused_in_one_line(tmp_path, rows, asked, error, said):

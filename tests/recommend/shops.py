@@ -77,6 +77,8 @@ def histories(lists, *, kinds=None, now=START):
 class StubModel:
     """A user is the mean of the products of the history; an answer that depends on nothing but the history."""
 
+    user_encoder = "the mean"
+
     def item_vectors(self, content, ids):
         assert len(content) == len(ids)
         return content

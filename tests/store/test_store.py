@@ -253,6 +253,16 @@ def test_every_guard_refuses_with_its_figure(store: Store, case: str, caplog: py
     assert any("is published although" in record.message for record in caplog.records)
 
 
+def test_products_that_are_not_available_pass_where_the_rules_allow_them(store: Store) -> None:
+    frame, settings, expected, message = GUARDS["gone"]
+    stock(store)
+    run = finished(store, frame, users=expected)
+    with pytest.raises(PublishGuardError, match=message):
+        store.publish(run.run_id, guards=settings)
+    store.publish(run.run_id, guards=PublishSettings(min_catalogue_coverage=0.1), available_only=False)
+    assert store.run(run.run_id)["state"] == "published"
+
+
 def test_rows_that_the_ledger_does_not_know_are_refused(store: Store) -> None:
     stock(store)
     run = finished(store)

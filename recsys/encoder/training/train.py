@@ -45,6 +45,10 @@ _IDENTITY_EXCLUDED: Final = {"checkpoint_minutes", "label_epochs", "label_learni
 """Settings that do not change the result, or that a plan adds to its own identity where they do."""
 
 
+class NoSequencesError(DataContractError):
+    """No user has two events, so the user encoder has nothing to learn; products can be trained all the same."""
+
+
 def train_products(
     catalogue: Catalogue,
     interactions: Interactions,
@@ -149,7 +153,7 @@ def train_users(
         progress: report progress on stderr.
 
     Raises:
-        DataContractError: no user has two events.
+        NoSequencesError: no user has two events.
         DegenerateLossError, InterruptedRunError, ModelFolderError: as `train_products`.
     """
     settings = model.settings
@@ -162,7 +166,7 @@ def train_users(
         seed=training.seed,
     )
     if len(batches.users) == 0:
-        raise DataContractError("no user has two events, so there is no next purchase to learn; ingest more events")
+        raise NoSequencesError("no user has two events, so there is no next purchase to learn; ingest more events")
     with deterministic(training.seed), keep_freed_memory():
         users = UserEncoder(IdMap(catalogue.ids.ids(purchased)), settings)
         objective = NextItemLoss(

@@ -25,7 +25,7 @@ from recsys.recommend.candidates.ease import EaseSource
 from recsys.recommend.candidates.fresh import NewProductSource
 from recsys.recommend.candidates.popular import PopularSource
 from recsys.recommend.candidates.repurchase import RepurchaseSource
-from recsys.recommend.candidates.sequence import SequenceSource
+from recsys.recommend.candidates.sequence import SequenceSource, UntrainedSequenceSource
 from recsys.recommend.candidates.source import CandidateSource
 from recsys.recommend.candidates.transitions import TransitionSource
 from recsys.types import FloatArray
@@ -81,6 +81,8 @@ def create_popular(context: SourceContext) -> PopularSource:
 
 
 def _create_sequence(context: SourceContext) -> CandidateSource:
+    if context.model.user_encoder is None:
+        return UntrainedSequenceSource()
     bound_model = _BoundSequenceModel(context.model, context.catalogue.ids)
     active = np.unique(context.interactions.user)
     sample = active[np.linspace(0, len(active) - 1, min(len(active), _RECALL_SAMPLE_SIZE)).astype(np.int64)]

@@ -34,6 +34,18 @@ class SequenceModel(Protocol):
         ...
 
 
+class UntrainedSequenceSource:
+    """The source without a user encoder, for shops whose users have one event each: it proposes nothing."""
+
+    name = "sequence"
+
+    def retrieve(self, _: UserBatch, __: int) -> Candidates:
+        return Candidates.empty()
+
+    def score(self, _: UserBatch, user: IntArray, __: IntArray) -> FloatArray:
+        return np.zeros(len(user), np.float32)
+
+
 class SequenceSource:
     """Search of the user vector among the ranking vectors: exact, or approximate with a measured recall."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -66,6 +67,8 @@ def fit_ranker(
     if not windows:
         return equal_weights(recommend.sources)
     model = train_users(windows[0][0])
+    if not rules.available_only:
+        catalogue = replace(catalogue, sellable=np.ones(len(catalogue), np.bool_))
     window_contexts = [
         (cases, SourceContext(catalogue, before, model, content, recommend, cases.now)) for before, cases in windows
     ]

@@ -96,10 +96,10 @@ class MaxPerValue:
 
     def __init__(self, column: str, max_count: int, codes: IntArray) -> None:
         """Take the code (n,) of each product's value, -1 = none."""
-        self.name, self._max_count, self._codes = f"caps.{column}", max_count, codes
+        self.name, self.max_count, self.codes = f"caps.{column}", max_count, codes
 
     def begin(self, pool: RankedPool, _: int) -> ConstraintState:
-        return _CapState(self._codes[pool.item], self._max_count)
+        return _CapState(self.codes[pool.item], self.max_count)
 
 
 class _CapState:
@@ -156,14 +156,19 @@ class Selection:
 
     Attributes:
         column: (b, k) column of the pool, -1 = no candidate is left.
-        n_over_cap: positions that went to a candidate over a cap.
+        over_cap: (b, k) bool, positions that went to a candidate over a cap.
         moved_counts: per constraint, candidates among a user's k best that it moved down or out; one candidate may
             count for several constraints.
     """
 
     column: IntArray
-    n_over_cap: int
+    over_cap: BoolArray
     moved_counts: Mapping[str, int]
+
+    @property
+    def n_over_cap(self) -> int:
+        """Number of positions that went to a candidate over a cap."""
+        return int(self.over_cap.sum())
 
 
 def select_greedy(
@@ -179,7 +184,7 @@ def select_greedy(
     selected = np.full((b, k), -1, np.int64)
     available, within_caps = pool.row >= 0, np.zeros((b, width), np.bool_)
     states = [(rule, rule.begin(pool, k), np.zeros((b, min(k, width)), np.bool_)) for rule in constraints]
-    n_over_cap = 0
+    over_caps = np.zeros((b, k), np.bool_)
     for position in range(min(k, width)):
         tier = np.zeros((b, width), np.int64)
         for rule, state, ever_blocked in states:
@@ -197,7 +202,7 @@ def select_greedy(
         best = np.where(available, key, -np.inf).argmax(axis=1)
         has_candidate = available[users, best]
         over_cap = tier[users, best] >= ABOVE_CAP
-        n_over_cap += int((has_candidate & over_cap).sum())
+        over_caps[:, position] = has_candidate & over_cap
         within_caps[users[has_candidate & ~over_cap], best[has_candidate & ~over_cap]] = True
         available[users[has_candidate], best[has_candidate]] = False
         selected[:, position] = column = np.where(has_candidate, best, -1)
@@ -206,4 +211,4 @@ def select_greedy(
         if gain is not None:
             gain.update(column)
     moved = {rule.name: int((ever_blocked & ~within_caps[:, :k]).sum()) for rule, _, ever_blocked in states}
-    return Selection(selected, n_over_cap, moved)
+    return Selection(selected, over_caps, moved)

@@ -61,18 +61,20 @@ def build_product_filters(settings: RuleSettings, catalogue: Catalogue) -> list[
 
 
 def allowed_products(filters: Sequence[ProductFilter], catalogue: Catalogue) -> BoolArray:
-    """Return the products that are sellable and pass all filters: (n,) bool; search and backfill use only these.
+    """Return the products that pass all filters: (n,) bool; search and backfill use only these.
 
     Raises:
         DataContractError: no product is available.
         ConfigError: products are available, but the rules exclude all of them.
     """
-    allowed_mask = catalogue.sellable.copy()
-    if not allowed_mask.any():
+    allowed_mask = np.ones(len(catalogue), np.bool_)
+    available_only = any(rule.name == "available_only" for rule in filters)
+    if available_only and not catalogue.sellable.any():
         raise DataContractError(
             f"the rules leave no product: none of the {len(catalogue)} products is available; ingest products that are"
         )
-    counts = [f"{int(allowed_mask.sum())} of {len(catalogue)} products are available"]
+    n_available = int(catalogue.sellable.sum()) if available_only else len(catalogue)
+    counts = [f"{n_available} of {len(catalogue)} products are {'available' if available_only else 'in the catalogue'}"]
     for rule in filters:
         allowed_mask &= rule.allowed_mask
         if rule.name != "available_only":

@@ -61,7 +61,7 @@ class RuleSet:
     Attributes:
         filters: rules before the ranker, in order; a pair counts for the first rule that removes it.
         list_constraints: rules after the ranker.
-        allowed_mask: (n,) bool, products that are sellable and pass all product rules.
+        allowed_mask: (n,) bool, products that pass all product rules.
     """
 
     filters: Sequence[CandidateFilter]
