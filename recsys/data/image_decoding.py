@@ -29,7 +29,7 @@ _NEXT_MARKER: Final = re.compile(rb"\xff+[\x02-\xcf\xd8-\xfe]")
 """A marker after the data of a scan, in which 0xFF is followed by 0 or by the marker of a restart."""
 _MAX_SCANS: Final = 100
 _USUAL_SCANS: Final = 20
-"""Scans of a JPEG that encoders write at most; so many are accepted of every image."""
+"""The most scans that encoders write; a JPEG of any size may have this many."""
 _MAX_SCANNED_MEGAPIXELS: Final = 500
 """Megapixels in all scans together: the decoder passes over the whole image for each scan."""
 HEADER_BYTES: Final = 12
@@ -149,7 +149,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _check_scans(data: bytes, megapixels: float) -> None:
-    """Refuse a JPEG with so many scans that decoding it takes seconds; 600 kB suffice for a minute."""
+    """Refuse a JPEG with more scans than can be decoded in a few seconds; 600 kB can hold hundreds."""
     limit = max(_USUAL_SCANS, min(_MAX_SCANS, int(_MAX_SCANNED_MEGAPIXELS / max(megapixels, 1e-6))))
     if data.count(bytes((0xFF, _START_OF_SCAN))) > limit and _has_more_scans(data, limit):
         raise ImageError("image_too_many_scans")
