@@ -119,8 +119,9 @@ def _frame(columns: Sequence[schema.Column], rows: list[dict[str, Any]]) -> pl.D
 
 def _write_images(folder: Path, images: Sequence[tuple[DemoProduct, str | None]]) -> None:
     folder.mkdir(exist_ok=True)
-    for old in folder.glob("p*.jpg"):
-        old.unlink()
+    for old in folder.glob("p[0-9]*.jpg"):
+        if old.stem[1:].isdigit():
+            old.unlink()
 
     def save(image: tuple[DemoProduct, str | None]) -> None:
         product, name = image
