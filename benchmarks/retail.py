@@ -62,8 +62,8 @@ def main() -> int:
             file = folder / "lines.parquet"
             pl.read_parquet(asked.file).sort("InvoiceDate").tail(QUICK_LINES).write_parquet(file)
         try:
+            recsys.init(folder / "shop")
             with recsys.open(folder / "shop", settings=settings(asked)) as shop:
-                shop.init()
                 counts = shop.ingest([file], preset="online-retail").counts
                 started = time.perf_counter()
                 frame = shop.evaluate()

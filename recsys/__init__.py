@@ -21,13 +21,15 @@ from recsys._version import __version__ as __version__
 if TYPE_CHECKING:
     from recsys.errors import RecsysError as RecsysError
     from recsys.shop import Shop as Shop
+    from recsys.shop import init_shop as init
     from recsys.shop import open_shop as open
 
-__all__ = ["RecsysError", "Shop", "__version__", "open"]
+__all__ = ["RecsysError", "Shop", "__version__", "init", "open"]
 
 _WHERE = {
     "RecsysError": ("recsys.errors", "RecsysError"),
     "Shop": ("recsys.shop", "Shop"),
+    "init": ("recsys.shop", "init_shop"),
     "open": ("recsys.shop", "open_shop"),
 }
 

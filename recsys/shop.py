@@ -5,18 +5,28 @@ In: a project folder or a database URL. Out: frames, vectors, results; the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
-from recsys.config import FILE_NAME, read
-from recsys.data.id_map import to_ids
-from recsys.errors import NotFoundError, UsageError
-from recsys.pipeline.project import Project
+from recsys.arguments import (
+    AnyPath,
+    Paths,
+    Texts,
+    optional_count,
+    path_list,
+    positive_count,
+    require_frame,
+    require_mapping,
+    single_path,
+    single_text,
+    text_list,
+)
+from recsys.config import read
+from recsys.errors import UsageError
+from recsys.pipeline.project import Project, require_database, require_project
 from recsys.pipeline.result import CommandResult
 from recsys.types import FloatArray
-
-_K = TypeVar("_K", bound="int | None")
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,50 +34,39 @@ if TYPE_CHECKING:
     from recsys.vectors.search.query import OneOrMany, Weight
 
 
-def _to_paths(values: Any, *, name: str) -> list[Path]:
-    """Return one path or several as a list.
-
-    Raises:
-        UsageError: one is no path.
-    """
-    if isinstance(values, str | Path):
-        return [Path(values)]
-    if not isinstance(values, list | tuple | set) or not all(isinstance(value, str | Path) for value in values):
-        raise UsageError(f"{name}: give paths, not {type(values).__name__}; frames go to products=, events= and users=")
-    return [Path(value) for value in values]
-
-
-def _positive(k: _K) -> _K:
-    """Return the length of a list.
-
-    Raises:
-        UsageError: it is 0 or less.
-    """
-    if isinstance(k, int) and k < 1:
-        raise UsageError(f"k is {k}; it must be 1 or more")
-    return k
-
-
 def open_shop(where: str | Path = ".", *, settings: Mapping[str, Any] | None = None) -> Shop:
-    """Open a shop; `recsys.open` is this.
+    """Open a shop; `recsys.open` is this. Nothing is created: `recsys.init` or the command `init` makes a project.
 
     Args:
         where: a project folder, or a database URL (its artifacts are then in the current folder).
         settings: overrides by dotted name, such as `{"recommend.k": 20}`; they precede file and environment.
 
     Raises:
+        NotFoundError: there is no such folder, it is no project, or the SQLite file does not exist.
         ConfigError: a setting is unknown or invalid.
-        NotFoundError: there is no such project folder or database; nothing is created.
-        DatabaseUnavailableError: the database does not answer.
     """
+    require_mapping(settings, "settings", example='{"recommend.k": 20}')
+    flags = dict(settings or {})
     if isinstance(where, str) and "://" in where:
-        project = Project(read(Path(), flags={"database.url": where, **(settings or {})}).settings, writes=False)
+        folder, flags = Path(), {"database.url": where, **flags}
     else:
-        project = Project(read(Path(where), flags=settings).settings, writes=False)
-        if not (Path(where) / FILE_NAME).is_file():
-            raise NotFoundError(f"no {FILE_NAME} in {where}; create a project with 'recsys init {where}'")
-    _ = project.store  # connects, so that a wrong address fails here and not later
-    return Shop(project)
+        folder = single_path(where, "open") or Path()
+    layered = read(folder, flags=flags)
+    require_project(folder, database_is_named=layered.origins["database.url"] in {"flag", "environment"})
+    require_database(layered.settings)
+    return Shop(Project(layered.settings, writes=False))
+
+
+def init_shop(folder: str | Path, *, database: str | None = None) -> CommandResult:
+    """Create a project folder with its settings file and tables; `recsys.init` is this.
+
+    Args:
+        folder: the project folder; an existing project is upgraded, never overwritten.
+        database: URL of the store; SQLite in the folder by default.
+    """
+    from recsys.pipeline.init import init_project
+
+    return init_project(single_path(folder, "folder") or Path(), database=database)
 
 
 class Shop:
@@ -91,21 +90,21 @@ class Shop:
         self._project.reload()
 
     def init(self) -> CommandResult:
-        """Create the project's folder, settings file and tables."""
+        """Create or upgrade the project's settings file and tables; `recsys.init` makes a new project."""
         from recsys.pipeline.init import init_project
 
         return init_project(self._project.settings.project, database=self._project.settings.database_url)
 
     def ingest(
         self,
-        paths: str | Path | Sequence[str | Path] = (),
+        paths: Paths = (),
         *,
         products: Any = None,
         events: Any = None,
         users: Any = None,
-        images: str | Path | Sequence[str | Path] = (),
+        images: Paths = (),
         preset: str | None = None,
-        replace: str | Sequence[str] = (),
+        replace: Texts = (),
     ) -> CommandResult:
         """Read frames (polars, pandas, pyarrow) or files into the store.
 
@@ -114,7 +113,7 @@ class Shop:
             products: a frame with the canonical product columns.
             events: a frame with the canonical event columns.
             users: a frame with the canonical user columns.
-            images: folders or zips of images.
+            images: a folder or zip of images, or several.
             preset: format of the files.
             replace: tables that the inputs replace, such as "events"; of the others, stored rows and columns are kept.
 
@@ -126,14 +125,16 @@ class Shop:
 
         frames = {"products": products, "events": events, "users": users}
         for name, frame in frames.items():
-            if isinstance(frame, str | Path):
-                raise UsageError(f"{name}: give a frame here; files are the first argument, ingest({str(frame)!r})")
+            require_frame(frame, name, remedy="give files as paths: shop.ingest('products.csv')")
+        files = path_list(paths, "paths", if_frame="give frames as products=, events=, users=")
+        if files and any(frame is not None for frame in frames.values()):
+            raise UsageError("paths: give files or frames in one call, not both")
         request = IngestRequest.from_options(
-            _to_paths(paths, name="paths"),
+            files,
             preset=preset,
-            images=_to_paths(images, name="images"),
+            images=path_list(images, "images", if_frame="give folders or zips of images"),
             frames={name: frame for name, frame in frames.items() if frame is not None},
-            replace=to_ids(replace, name="replace"),
+            replace=text_list(replace, "replace"),
         )
         with self._project.writable() as project:
             return ingest(project, request)
@@ -149,9 +150,9 @@ class Shop:
         part: str | None = None,
         *,
         resume: bool = False,
-        start: str | Path | None = None,
-        labels: str | Path | None = None,
-        distill: str | Path | None = None,
+        start: AnyPath | None = None,
+        labels: AnyPath | None = None,
+        distill: AnyPath | None = None,
     ) -> CommandResult:
         """Train the encoder, the ranker, or both.
 
@@ -168,11 +169,12 @@ class Shop:
         with self._project.writable() as project:
             recipe = TrainingRecipe(
                 project,
-                labels=None if labels is None else Path(labels),
-                initial_model=None if start is None else str(start),
-                distill=None if distill is None else str(distill),
+                labels=single_path(labels, "labels"),
+                initial_model=_model_name(start, "start"),
+                distill=_model_name(distill, "distill"),
             )
-            return train(project, parts=(part,) if part else PARTS, resume=resume, recipe=recipe)
+            parts = PARTS if part is None else (single_text(part, "part", what="part"),)
+            return train(project, parts=parts, resume=resume, recipe=recipe)
 
     def run(self) -> CommandResult:
         """Run all steps of the nightly run; see the command `run`."""
@@ -198,9 +200,9 @@ class Shop:
     def similar(
         self,
         *,
-        product: OneOrMany = None,
-        text: OneOrMany = None,
-        image: OneOrMany = None,
+        product: Texts | None = None,
+        text: Texts | None = None,
+        image: Paths | None = None,
         minus: Mapping[str, OneOrMany] | None = None,
         weights: Mapping[str, Weight] | None = None,
         k: int = 10,
@@ -233,13 +235,23 @@ class Shop:
         from recsys.pipeline.similar import override_search_settings, search_one
         from recsys.vectors.search.query import Query
 
+        k = positive_count(k)
+        condition = None if where is None else single_text(where, "where", what="condition")
+        if search is not None:
+            single_text(search, "search", what="mode")
         settings = override_search_settings(self._project, mode=search, variants=variants)
         if queries is not None:
             from recsys.pipeline.similar_batch import search_frame
 
-            return search_frame(self._project, queries, k=_positive(k), search=settings)
-        query = Query(product=product, text=text, image=image, minus=minus or {}, weights=weights or {})
-        return search_one(self._project, query, k=_positive(k), where=where, search=settings)
+            return search_frame(self._project, queries, k=k, search=settings)
+        query = Query(
+            product=product,
+            text=text,
+            image=image,
+            minus={} if minus is None else minus,
+            weights={} if weights is None else weights,
+        )
+        return search_one(self._project, query, k=k, where=condition, search=settings)
 
     def audience(self, *, product: str, k: int = 100) -> pl.DataFrame:
         """Compute the users most likely to want a product.
@@ -257,13 +269,14 @@ class Shop:
         """
         from recsys.pipeline import audience as audiences
 
-        return audiences.find_audience(self._project, product, k=_positive(k))
+        product = single_text(product, "product")
+        return audiences.find_audience(self._project, product, k=positive_count(k))
 
-    def recommend(self, users: str | Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
+    def recommend(self, users: Texts | None = None, *, k: int | None = None) -> pl.DataFrame:
         """Compute recommendations from the current data; users without history get the default list.
 
         Args:
-            users: a user id, or several; None = all users.
+            users: a user id, or several (a list, or a column of polars, pandas, numpy or pyarrow); None = all users.
             k: length of each list; None = [recommend] k.
 
         Returns:
@@ -271,41 +284,44 @@ class Shop:
         """
         from recsys.pipeline.recommend import compute_recommendations
 
-        ids = None if users is None else to_ids(users, name="users")
-        return compute_recommendations(self._project, ids, k=_positive(k))
+        ids = None if users is None else text_list(users, "users")
+        return compute_recommendations(self._project, ids, k=optional_count(k))
 
-    def recommendations(self, users: str | Sequence[str] | None = None, *, k: int | None = None) -> pl.DataFrame:
+    def recommendations(self, users: Texts | None = None, *, k: int | None = None) -> pl.DataFrame:
         """Read the published recommendations from the store.
 
         Args:
-            users: a user id, or several; None = all users.
+            users: a user id, or several (a list, or a column of polars, pandas, numpy or pyarrow); None = all users.
             k: maximum length of each list; None = as published.
 
         Returns:
             user_id, rank, product_id, score, reason.
         """
         placement = self._project.settings.recommend.placement
-        ids = None if users is None else to_ids(users, name="users")
-        return self._project.store.recommendations(ids, placement=placement, k=_positive(k))
+        ids = None if users is None else text_list(users, "users")
+        return self._project.store.recommendations(ids, placement=placement, k=optional_count(k))
 
     def embed(self, frame: Any = None) -> FloatArray:
         """Encode products, stored or not: (n, d) float32 of unit length.
 
         Args:
-            frame: canonical product columns (polars, pandas, pyarrow); None = all products of the store.
+            frame: product columns and attributes that the encoder knows (polars, pandas, pyarrow); None = all products
+                of the store.
 
         Raises:
-            UsageError: a column is neither a product column nor an attribute of the encoder.
+            UsageError: the encoder does not know a column; the message names the nearest ones.
         """
         from recsys.pipeline.embed import encode_frame
 
+        require_frame(frame, "frame", remedy="read it first, such as with polars.read_csv")
+
         return encode_frame(self._project, frame)
 
-    def complete(self, attributes: str | Sequence[str] = (), *, min_confidence: float = 0.5) -> pl.DataFrame:
+    def complete(self, attributes: Texts = (), *, min_confidence: float = 0.5) -> pl.DataFrame:
         """Predict missing categories, brands and attributes, and write them to `predicted_attributes`.
 
         Args:
-            attributes: such as `["category", "colour"]`; empty = all that can be predicted.
+            attributes: an attribute, or several such as `["category", "colour"]`; empty = all that can be predicted.
             min_confidence: predictions of lower confidence are dropped.
 
         Returns:
@@ -317,16 +333,21 @@ class Shop:
         """
         from recsys.pipeline.complete import predict_attributes
 
+        names = text_list(attributes, "attributes", what="name")
         with self._project.writable() as project:
-            names = to_ids(attributes, name="attributes")
             return predict_attributes(project, names, min_confidence=min_confidence)[1]
 
-    def forget(self, users: str | Sequence[str]) -> CommandResult:
-        """Erase users permanently; their rows are excluded from later ingests."""
+    def forget(self, users: Texts) -> CommandResult:
+        """Erase users permanently; their rows are excluded from later ingests.
+
+        Args:
+            users: a user id, or several (a list, or a column of polars, pandas, numpy or pyarrow).
+        """
         from recsys.pipeline.forget import forget_users
 
+        ids = text_list(users, "users")
         with self._project.writable() as project:
-            return forget_users(project, to_ids(users, name="users"))
+            return forget_users(project, ids)
 
     def odd(self, *, k: int | None = None) -> pl.DataFrame:
         """Find the k products (or all) whose text, image and attributes disagree most, the most certain first.
@@ -336,7 +357,7 @@ class Shop:
         """
         from recsys.pipeline.complete import inconsistent_products
 
-        return inconsistent_products(self._project, k=_positive(k))[0]
+        return inconsistent_products(self._project, k=optional_count(k))[0]
 
     def evaluate(self) -> pl.DataFrame:
         """Hold out the last days and compare with baselines.
@@ -348,8 +369,13 @@ class Shop:
 
         return evaluate_to_frame(self._project)
 
-    def report(self, path: str | Path | None = None) -> CommandResult:
+    def report(self, path: AnyPath | None = None) -> CommandResult:
         """Write the HTML report (default: [report] path), and its numbers as JSON beside it."""
         from recsys.pipeline.report import write_report
 
-        return write_report(self._project, None if path is None else Path(path))
+        return write_report(self._project, single_path(path, "path"))
+
+
+def _model_name(value: AnyPath | None, name: str) -> str | None:
+    path = single_path(value, name)
+    return None if path is None else str(value)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import recsys
 from recsys.data.demo import generate_shop
-from recsys.data.id_map import to_ids
 from recsys.errors import ConfigError, DataContractError, NotFoundError, UsageError
-from tests.e2e.projects import SMALL, new_project
+from tests.e2e.projects import SMALL, new_project, run_recsys
 
 PRODUCTS = pl.DataFrame(
     {"product_id": ["p1", "p2", "007"], "title": ["red shoe", "blue hat", "green sock"], "price": [10.5, 7.0, 3.0]}
@@ -93,6 +94,169 @@ def test_errors_are_those_of_the_command_line(shop: recsys.Shop, tmp_path: Path)
         shop.train("encoders")
 
 
+NUMBERS = pl.DataFrame({"user_id": ["1", "2", "3", "4"], "product_id": ["a", "b", "c", "abc"]})
+
+
+@pytest.fixture
+def numbered(tmp_path: Path) -> recsys.Shop:
+    """A shop whose ids are the letters of other ids."""
+    new_project(tmp_path / "numbered")
+    opened = recsys.open(tmp_path / "numbered")
+    events = NUMBERS.with_columns(pl.lit("2025-01-01").alias("occurred_at"))
+    opened.ingest(products=NUMBERS.select("product_id", pl.lit("x").alias("title")), events=events)
+    return opened
+
+
+def test_one_string_is_one_user(numbered: recsys.Shop) -> None:
+    assert numbered.forget("123").counts["users"] == 0
+    assert numbered.check().counts["users"] == 4
+    assert numbered.forget("3").counts["users"] == 1
+    for users in (pl.Series(["1"]), ["2"]):
+        assert numbered.forget(users).counts["users"] == 1
+    for users in (123, [4], pl.Series([4]), np.array([4])):
+        with pytest.raises(UsageError, match=r"write str\("):
+            numbered.forget(users)
+    with pytest.raises(UsageError, match="not a frame"):
+        numbered.forget(NUMBERS)
+    assert numbered.check().counts["users"] == 1
+
+
+@given(ids=st.lists(st.text("0123u", min_size=1, max_size=4), min_size=1, max_size=3, unique=True), one=st.booleans())
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_every_method_takes_a_string_as_one_id(
+    ids: list[str], one: bool, shop: recsys.Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_, wanted = (ids[0], ids[:1]) if one else (ids, ids)
+    seen: dict[str, list[str]] = {}
+
+    def record(name: str, answer: object, at: int = 1) -> Callable[..., Any]:
+        def function(*arguments: Any, **_: Any) -> Any:
+            seen[name] = arguments[at]
+            return answer
+
+        return function
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recsys.pipeline.forget.forget_users", record("forget", None))
+        patch.setattr("recsys.pipeline.recommend.compute_recommendations", record("recommend", None))
+        patch.setattr("recsys.pipeline.complete.predict_attributes", record("complete", (None, None)))
+        patch.setattr("recsys.pipeline.similar.search_one", record("similar", None))
+        patch.setattr("recsys.store.store.published_recommendations", record("recommendations", None))
+        shop.forget(given_)
+        shop.recommend(given_)
+        shop.recommendations(given_)
+        shop.complete(given_)
+        shop.similar(product=given_, text=given_, image=given_, minus={"product": given_, "text": given_})
+    query = seen.pop("similar")
+    assert seen == dict.fromkeys(("forget", "recommend", "recommendations", "complete"), wanted)
+    for kind, minus in (("product", False), ("text", False), ("image", False), ("product", True), ("text", True)):
+        assert query.values(kind, minus=minus) == wanted  # type: ignore[attr-defined]
+
+
+def test_frames_and_paths_are_not_mixed_up(shop: recsys.Shop, tmp_path: Path) -> None:
+    for frame in (PRODUCTS, PRODUCTS.to_pandas(), [PRODUCTS]):
+        with pytest.raises(UsageError, match="give frames as products=, events=, users="):
+            shop.ingest(frame)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no such file or folder: products.csv"):
+        shop.ingest("products.csv")
+    for name in ("products", "events", "users"):
+        with pytest.raises(UsageError, match=f"{name}: a frame is expected here, not the path 'x.csv'"):
+            shop.ingest(**{name: "x.csv"})
+    with pytest.raises(UsageError, match="images: a path is expected here"):
+        shop.ingest(products=PRODUCTS, images=PRODUCTS)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="files or frames in one call"):
+        shop.ingest(tmp_path, products=PRODUCTS)
+    with pytest.raises(UsageError, match="frame: a frame is expected here, not the path 'x.csv'"):
+        shop.embed("x.csv")
+
+
+def test_columns_that_the_encoder_does_not_know_are_refused(shop: recsys.Shop) -> None:
+    with pytest.raises(UsageError, match=r"no column 'titel' \(did you mean 'title'"):
+        shop.embed(PRODUCTS.rename({"title": "titel"}))
+    with pytest.raises(UsageError, match=r"'colr' \(did you mean 'colou?r'"):
+        shop.embed(PRODUCTS.with_columns(colr=pl.lit("red")))
+    colours = PRODUCTS.with_columns(colour=pl.Series(["red", "blue", "red"]), content_hash=pl.lit("x"))
+    assert not np.array_equal(shop.embed(colours), shop.embed(PRODUCTS))
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, True])
+def test_k_is_at_least_one_everywhere(shop: recsys.Shop, k: Any) -> None:
+    for call in (
+        lambda: shop.similar(text="shoe", k=k),
+        lambda: shop.similar(queries=pl.DataFrame({"text": ["shoe"]}), k=k),
+        lambda: shop.audience(product="p0001", k=k),
+        lambda: shop.recommend(k=k),
+        lambda: shop.recommendations(k=k),
+        lambda: shop.odd(k=k),
+    ):
+        with pytest.raises(UsageError, match="^k is "):
+            call()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["similar", "--text", "x"], ["audience", "p1"], ["recommend"], ["recommend", "--user", "u"], ["evaluate"]],
+)
+@pytest.mark.parametrize("k", ["0", "-3"])
+def test_k_is_at_least_one_on_the_command_line(command: list[str], k: str, tmp_path: Path) -> None:
+    outcome = run_recsys(*command, "-k", k, "-C", tmp_path)
+    assert outcome.code == 2 and "-k" in outcome.err and len(outcome.err.strip().splitlines()) == 1
+
+
+def test_other_arguments_of_a_wrong_kind(shop: recsys.Shop) -> None:
+    with pytest.raises(UsageError, match="minus: give a dictionary"):
+        shop.similar(text="shoe", minus="red")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="weights: give a dictionary"):
+        shop.similar(text="shoe", weights="text")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="weight of 'text' is '12'; give a number"):
+        shop.similar(text="shoe", weights={"text": "12"})  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match="product: give one id"):
+        shop.audience(product=["p0001"])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"write str\(7\)"):
+        shop.similar(product=7)  # type: ignore[arg-type]
+
+
+def test_nothing_is_opened_and_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for where, said in (
+        (tmp_path / "gone", "project folder .*gone does not exist"),
+        (str(tmp_path / "empty"), "no recsys.toml in .*empty"),
+        (f"sqlite:///{tmp_path}/gone.db", "database .*gone.db does not exist"),
+        ("sqlite:///gone.db", "database .*gone.db does not exist"),
+    ):
+        with pytest.raises(NotFoundError, match=said):
+            recsys.open(where)
+    with pytest.raises(NotFoundError, match="database"):
+        recsys.open(tmp_path / "empty", settings={"database.url": "sqlite:///gone.db"})
+    for arguments, said in (
+        (["check", "-C", tmp_path / "gone"], "does not exist"),
+        (["config", "show", "-C", tmp_path / "gone"], "does not exist"),
+        (["check", "-C", tmp_path / "gone", "--database", "sqlite:///gone.db"], "does not exist"),
+        *(
+            ([*command, "--database", f"sqlite:///{tmp_path}/gone.db"], "gone.db does not exist")
+            for command in (
+                ["check"],
+                ["runs", "list"],
+                ["similar", "--text", "x"],
+                ["recommend"],
+                ["report"],
+                ["publish"],
+                ["ingest", tmp_path],
+                ["forget", "u1", "--yes"],
+            )
+        ),
+    ):
+        outcome = run_recsys(*arguments)
+        assert outcome.code == 2 and said in outcome.err and len(outcome.err.strip().splitlines()) == 1, outcome.err
+    doctor = run_recsys("doctor", "--database", f"sqlite:///{tmp_path}/gone.db")
+    assert "gone.db does not exist" in doctor.err
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+    assert recsys.init(tmp_path / "made").artifacts["settings"] == tmp_path / "made/recsys.toml"
+    with recsys.open(tmp_path / "made") as opened:
+        assert opened.check().counts["products"] == 0
+
+
 def test_a_database_url_is_enough_to_read_and_to_fill(tmp_path: Path) -> None:
     new_project(tmp_path)
     with recsys.open(f"sqlite:///{tmp_path}/recsys.db", settings={"recommend.k": 2}) as opened:
@@ -107,52 +271,3 @@ def test_other_names_are_no_attributes() -> None:
     with pytest.raises(AttributeError, match="nope"):
         recsys.nope  # noqa: B018
     assert recsys.__version__
-
-
-@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12))
-def test_one_text_is_one_id(text: str) -> None:
-    for values in (text, [text], (text,), {text}, pl.Series([text]), np.array([text], object), iter([text])):
-        assert to_ids(values, name="users") == [text]
-
-
-@pytest.mark.parametrize(
-    "values", [5, [1, 2], [None], {"a": 1}, b"ab", pl.DataFrame({"a": ["x"]}), pl.Series([1]), [["u1"]]]
-)
-def test_what_is_no_text_is_no_id(values: object) -> None:
-    with pytest.raises(UsageError, match="users: (give one id as text|ids are text)"):
-        to_ids(values, name="users")
-
-
-def test_a_text_is_never_read_as_its_letters(shop: recsys.Shop, tmp_path: Path) -> None:
-    assert shop.recommend("u12", k=2)["user_id"].unique().to_list() == ["u12"]
-    assert shop.recommendations("u1").height == 0 or shop.recommendations("u1")["user_id"].unique().to_list() == ["u1"]
-    with pytest.raises(NotFoundError, match="zz"):
-        shop.complete("zz")
-    with pytest.raises(UsageError, match="no such file"):
-        shop.ingest("nothing.csv")
-    with pytest.raises(UsageError, match="give paths, not DataFrame"):
-        shop.ingest(PRODUCTS)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="give a frame here"):
-        shop.ingest(products="products.csv")
-    assert shop.forget("xyz").counts["asked"] == 1
-
-
-def test_lists_of_no_length_are_refused(shop: recsys.Shop) -> None:
-    for call in (shop.recommend, shop.recommendations, shop.odd):
-        for k in (0, -1):
-            with pytest.raises(UsageError, match="must be 1 or more"):
-                call(k=k)
-    with pytest.raises(UsageError, match="must be 1 or more"):
-        shop.similar(text="x", k=0)
-
-
-def test_unknown_columns_of_products_to_embed_are_refused(shop: recsys.Shop) -> None:
-    with pytest.raises(UsageError, match=r"embed: unknown column 'titel'; did you mean 'title'"):
-        shop.embed(pl.DataFrame({"titel": ["Red cup"]}))
-
-
-def test_nothing_is_opened_or_created_where_nothing_is(tmp_path: Path) -> None:
-    for where in (tmp_path / "missing", tmp_path, f"sqlite:///{tmp_path}/missing.db"):
-        with pytest.raises(NotFoundError, match="recsys init"):
-            recsys.open(where)
-    assert list(tmp_path.iterdir()) == []

@@ -84,7 +84,7 @@ def doctor(context: CommandContext) -> CommandResult:
     """Check the machine, the libraries, the database, and the disk space and memory this shop needs."""
     from recsys.pipeline.doctor import check_environment
 
-    with context.open_project(writes=False) as project:
+    with context.open_project(writes=False, database_required=False) as project:
         return check_environment(project)
 
 
@@ -100,9 +100,12 @@ def config_show(
 ) -> CommandResult:
     """Show every setting with its value and origin; secrets are masked."""
     from recsys.config import read, setting_value
+    from recsys.errors import NotFoundError
     from recsys.log import redact
     from recsys.pipeline.result import Table
 
+    if not context.project_dir.is_dir():
+        raise NotFoundError(f"project folder {context.project_dir.absolute()} does not exist; check the path after -C")
     layered = read(context.project_dir, flags={"database.url": context.database})
     rows = []
     for name, origin in layered.origins.items():

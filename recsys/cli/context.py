@@ -65,29 +65,42 @@ class CommandContext:
         """Load the settings with this command's flags as the top layer.
 
         Raises:
-            UsageError: the folder is no project and no database is named.
+            NotFoundError: there is no such folder, or it is no project and no database is named.
             ConfigError: see `recsys.config.read`.
         """
-        from recsys.config import FILE_NAME, read
-        from recsys.errors import UsageError
+        from recsys.config import read
+        from recsys.pipeline.project import require_project
 
         folder = project or self.project_dir
         layered = read(folder, flags={"database.url": self.database, **(flags or {})})
-        is_database_named = layered.origins["database.url"] in {"flag", "environment"}
-        if not (folder / FILE_NAME).exists() and not is_database_named:
-            raise UsageError(
-                f"no {FILE_NAME} in {folder.absolute()}; create a project with 'recsys init DIR', "
-                "or name its folder with -C, or a database with --database"
-            )
+        require_project(folder, database_is_named=layered.origins["database.url"] in {"flag", "environment"})
         return layered.settings
 
     def open_project(
-        self, flags: Mapping[str, Any] | None = None, *, writes: bool = True, part: bool = False
+        self,
+        flags: Mapping[str, Any] | None = None,
+        *,
+        writes: bool = True,
+        part: bool = False,
+        database_required: bool = True,
     ) -> Project:
-        """Open the project; use it in a `with` block."""
-        from recsys.pipeline.project import Project
+        """Open the project; use it in a `with` block.
 
-        return Project(self.load_settings(flags), self.create_progress(), writes=writes, is_part=part)
+        Args:
+            flags: settings by dotted name.
+            writes: whether the command writes to the store.
+            part: whether this process writes one part of a run.
+            database_required: whether a missing SQLite file is an error at once.
+
+        Raises:
+            NotFoundError: there is no such project or SQLite file; nothing is created.
+        """
+        from recsys.pipeline.project import Project, require_database
+
+        settings = self.load_settings(flags)
+        if database_required:
+            require_database(settings)
+        return Project(settings, self.create_progress(), writes=writes, is_part=part)
 
     def create_progress(self) -> StageTimer:
         """Return the progress display on stderr: bars on a terminal, else lines; none with --quiet."""

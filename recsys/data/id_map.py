@@ -6,35 +6,13 @@ In: the shop's text ids, compared byte by byte. Out: rows 0..n-1 (int64, -1 = un
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from recsys.errors import DataContractError, NotFoundError, UsageError
+from recsys.errors import DataContractError, NotFoundError
 from recsys.types import IntArray
-
-
-def to_ids(values: Any, *, name: str) -> list[str]:
-    """Return ids as a list; one text is one id, never its letters.
-
-    Args:
-        values: a text, or texts in a list, tuple, set, array, or series of polars or pandas.
-        name: what the ids are called in messages.
-
-    Raises:
-        UsageError: `values` is or has something else, such as numbers, whose text form is not known.
-    """
-    if isinstance(values, str):
-        return [values]
-    if isinstance(values, Mapping | bytes) or not isinstance(values, Iterable) or hasattr(values, "columns"):
-        raise UsageError(f"{name}: give one id as text, or a list of ids, not {type(values).__name__}")
-    ids = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    for value in ids:
-        if not isinstance(value, str):
-            raise UsageError(f"{name}: ids are text, but {value!r} is {type(value).__name__}; convert it with str()")
-    return ids
 
 
 class IdMap:

@@ -7,15 +7,30 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 import zipfile
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol, runtime_checkable
+from urllib.parse import unquote
 
 from recsys.data.image_decoding import ImageError
 from recsys.errors import UsageError
 
-SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp"})
+SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".gif", ".webp"})
+"""Endings of image files; what a file holds is decided by its content."""
 _REMOTE: Final = ("http://", "https://", "ftp://", "//", "data:", "s3://", "gs://")
+
+
+def is_remote(name: str) -> bool:
+    """Return whether a name is a URL."""
+    return name.strip().lower().startswith(_REMOTE)
+
+
+def fold_name(name: str) -> str:
+    """Return a name without the differences of upper and lower case and of composed and decomposed accents."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 class _FileSource(Protocol):
@@ -118,44 +133,65 @@ class ImageArchive:
             raise UsageError(f"no such folder or zip of images: {path}")
         self.path = path
         self._source: _FileSource = _Folder(path) if path.is_dir() else _Zip(path)
-        self._refused = self._source.refused if isinstance(self._source, _Refusing) else {}
-        self._paths = set(self._source.names)
-        self._by_file_name: dict[str, str | None] = {}
-        for name in (*self._source.names, *self._refused):
-            file_name = PurePosixPath(name).name
-            self._by_file_name[file_name] = None if file_name in self._by_file_name else name
+        self.names = self._source.names
+        self.refused = self._source.refused if isinstance(self._source, _Refusing) else {}
+        self._paths = frozenset((*self.names, *self.refused))
+        self._by_file_name = _only_values((PurePosixPath(name).name, name) for name in self._paths)
 
-    def find(self, name: str) -> str:
+    @cached_property
+    def _by_folded_path(self) -> dict[str, str | None]:
+        return _only_values((fold_name(name), name) for name in self._paths)
+
+    @cached_property
+    def _by_folded_file_name(self) -> dict[str, str | None]:
+        return _only_values((fold_name(PurePosixPath(name).name), name) for name in self._paths)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, str | None]:
+        paths = [PurePosixPath(name) for name in self._paths]
+        return _only_values((path.stem, str(path)) for path in paths if path.suffix.lower() in SUFFIXES)
+
+    def find(self, name: str, *, whole_path: bool = False) -> str:
         """Return the relative path for a name.
+
+        In this order: the path, its last folders and the file name, the file name alone if it is unique; the same with
+        `%20` and the like decoded, and regardless of upper and lower case; for a name without suffix the only image
+        file that has this name with one.
+
+        Args:
+            name: a path or a file name.
+            whole_path: do not accept a file of the same name in another folder.
 
         Raises:
             ImageError: image_missing, image_outside_folder, image_remote, image_not_a_file.
         """
-        lowered = name.strip().lower()
-        if lowered.startswith(_REMOTE):
+        if is_remote(name):
             raise ImageError("image_remote")
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or lowered[1:2] == ":" or "\x00" in name:
+        match = self._find(name, whole_path=whole_path)
+        if match is None and "%" in name:
+            match = self._find(unquote(name), whole_path=whole_path)
+        if match is None:
+            raise ImageError("image_missing")
+        if match in self.refused:
+            raise ImageError(self.refused[match])
+        return match
+
+    def _find(self, name: str, *, whole_path: bool) -> str | None:
+        path = PurePosixPath(name.strip().replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or name.strip()[1:2] == ":" or "\x00" in name:
             raise ImageError("image_outside_folder")
         if name in self._paths:
             return name
-        match = (
-            str(path) if str(path) in self._paths or str(path) in self._refused else self._by_file_name.get(path.name)
-        )
-        if match is None:
-            raise ImageError("image_missing")
-        if match in self._refused:
-            raise ImageError(self._refused[match])
-        return match
-
-    def stems(self) -> dict[str, str]:
-        """Return image files by name without suffix (`0108` to `01/0108.jpg`); of equal names the first."""
-        stems: dict[str, str] = {}
-        for name in self._source.names:
-            path = PurePosixPath(name)
-            if path.suffix.lower() in SUFFIXES:
-                stems.setdefault(path.stem, name)
-        return stems
+        folders = range(max(1, len(path.parts) - 1))
+        tails = ["/".join(path.parts[start:]) for start in folders]
+        exact = next((tail for tail in tails if tail in self._paths), None)
+        if exact or whole_path:
+            return exact
+        if path.name in self._by_file_name:
+            return self._by_file_name[path.name]
+        folded = next((found for tail in tails if (found := self._by_folded_path.get(fold_name(tail)))), None)
+        folded = folded or self._by_folded_file_name.get(fold_name(path.name))
+        return folded or (None if path.suffix.lower() in SUFFIXES else self._by_stem.get(path.name))
 
     def read(self, name: str, limit: int) -> bytes:
         """Read the file of a path that `find` returned, at most `limit` + 1 bytes.
@@ -168,3 +204,11 @@ class ImageArchive:
     def close(self) -> None:
         """Close open files."""
         self._source.close()
+
+
+def _only_values(pairs: Iterable[tuple[str, str]]) -> dict[str, str | None]:
+    """Return a dictionary of the pairs; None for a key with several values."""
+    values: dict[str, str | None] = {}
+    for key, value in pairs:
+        values[key] = None if key in values else value
+    return values

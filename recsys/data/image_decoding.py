@@ -5,6 +5,7 @@ In: bytes of a JPEG, PNG, GIF or WebP, recognised by content. Out: (3, S, S) uin
 
 from __future__ import annotations
 
+import re
 import struct
 from io import BytesIO
 from typing import Final
@@ -22,6 +23,17 @@ _OVERSIZE: Final = 4 / 3
 # markers of a JPEG frame header: SOF0 to SOF15 without DHT, JPG, DAC
 _FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MARKERS_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+_START_OF_SCAN: Final = 0xDA
+_END_OF_IMAGE: Final = 0xD9
+_NEXT_MARKER: Final = re.compile(rb"\xff+[\x02-\xcf\xd8-\xfe]")
+"""A marker after the data of a scan, in which 0xFF is followed by 0 or by the marker of a restart."""
+_MAX_SCANS: Final = 100
+_USUAL_SCANS: Final = 20
+"""The most scans that encoders write; a JPEG of any size may have this many."""
+_MAX_SCANNED_MEGAPIXELS: Final = 500
+"""Megapixels in all scans together: the decoder passes over the whole image for each scan."""
+HEADER_BYTES: Final = 12
+"""Bytes that identify the format of an image."""
 
 
 class ImageError(RecsysError):
@@ -48,7 +60,10 @@ def decode_image(data: bytes, settings: ImageSettings) -> npt.NDArray[np.uint8]:
     if not data:
         raise ImageError("image_empty")
     name = _detect_format(data)
-    _check_limits(*_read_size(data, name), settings)
+    width, height = _read_size(data, name)
+    _check_limits(width, height, settings)
+    if name == "JPEG":
+        _check_scans(data, width * height / _MEGA)
     try:
         with Image.open(BytesIO(data), formats=[name]) as image:
             _check_limits(*image.size, settings)  # the size that the decoder reads
@@ -61,6 +76,15 @@ def decode_image(data: bytes, settings: ImageSettings) -> npt.NDArray[np.uint8]:
     except Exception as error:  # decoders raise anything on damaged input
         is_truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
         raise ImageError("image_truncated" if is_truncated else "image_broken") from error
+
+
+def is_image(header: bytes) -> bool:
+    """Return whether the first `HEADER_BYTES` of a file are those of an image that can be decoded."""
+    try:
+        _detect_format(header)
+    except ImageError:
+        return False
+    return True
 
 
 def _detect_format(data: bytes) -> str:
@@ -117,11 +141,32 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
             return width, height
         elif marker in _MARKERS_WITHOUT_LENGTH:
             offset += 2
-        elif marker == 0xD9:
+        elif marker == _END_OF_IMAGE:
             raise ImageError("image_truncated")
         else:
             (length,) = struct.unpack(">H", data[offset + 2 : offset + 4])
             offset += 2 + length
+
+
+def _check_scans(data: bytes, megapixels: float) -> None:
+    """Refuse a JPEG with more scans than can be decoded in a few seconds; 600 kB can hold hundreds."""
+    limit = max(_USUAL_SCANS, min(_MAX_SCANS, int(_MAX_SCANNED_MEGAPIXELS / max(megapixels, 1e-6))))
+    if data.count(bytes((0xFF, _START_OF_SCAN))) > limit and _has_more_scans(data, limit):
+        raise ImageError("image_too_many_scans")
+
+
+def _has_more_scans(data: bytes, limit: int) -> bool:
+    """Return whether a JPEG has more scans than `limit`; those of an embedded thumbnail are not counted."""
+    scans, offset = 0, 2
+    while scans <= limit:
+        found = _NEXT_MARKER.search(data, offset)
+        if found is None:
+            return False
+        marker, offset = data[found.end() - 1], found.end()
+        scans += marker == _START_OF_SCAN
+        if marker not in _MARKERS_WITHOUT_LENGTH and marker != _END_OF_IMAGE:
+            offset += int.from_bytes(data[offset : offset + 2], "big")
+    return True
 
 
 def _check_limits(width: int, height: int, settings: ImageSettings) -> None:

@@ -26,6 +26,7 @@ from recsys.data.catalogue import Images
 from recsys.data.id_map import IdMap
 from recsys.data.image_archive import ImageArchive
 from recsys.data.image_decoding import ImageError, decode_image
+from recsys.data.image_matching import MatchedFile, match_images
 from recsys.errors import ConfigError, ModelFolderError
 from recsys.execution.failpoints import failpoint
 
@@ -54,12 +55,15 @@ class AddResult:
         used: product id to file name of the images that are in the store now.
         decoded: number of images decoded in this call.
         unchanged: number of images with the same bytes as before.
+        unused: every file in the folders and zips that is used for no product, with the reason; paths are relative to
+            the folder or zip, and start with its own path if there are several.
     """
 
     problems: pl.DataFrame
     used: dict[str, str]
     decoded: int
     unchanged: int
+    unused: dict[str, str]
 
 
 class ImageStore:
@@ -141,8 +145,9 @@ class ImageStore:
 
         Args:
             sources: folders or zips; the first one that has a file name is used.
-            names: product id to file name; a missing file is a problem, unless the store has an image of the product.
-            also: products whose image is the file named like their id, if there is one.
+            names: product id to file name or URL, or several of them, of which the first that exists is used; a missing
+                file is a problem, unless the store has an image of the product.
+            also: products whose image is the file named like their id, if there is one; see `image_matching`.
             source_name: name of the source in problems; the first path by default.
 
         Raises:
@@ -157,10 +162,11 @@ class ImageStore:
             archives = [ImageArchive(path) for path in paths]
             for archive in archives:
                 stack.callback(archive.close)
-            files = self._locate_files(archives, names, also, problems)
+            matches = match_images(archives, names, also)
+            problems += [row for row in matches.problems if row[2] != "image_missing" or row[0] not in self]
             pool = stack.enter_context(ThreadPoolExecutor(min(8, os.cpu_count() or 1)))
             pixels: _Appender | None = None
-            for product, name, entry, image in self._decode_files(files, pool):
+            for product, name, entry, image in self._decode_files(matches.files, pool):
                 if image is not None:
                     if pixels is None:
                         pixels = stack.enter_context(_Appender(self.folder, self._count, int(np.prod(self._shape))))
@@ -179,46 +185,21 @@ class ImageStore:
             self._count += decoded
             self._write_index()
         source = source_name or (str(paths[0]) if paths else "images")
-        return AddResult(rejects.rejected_images(sorted(problems), source=source), used, decoded, unchanged)
-
-    def _locate_files(
-        self,
-        archives: Sequence[ImageArchive],
-        names: Mapping[str, str],
-        also: Collection[str],
-        problems: list[tuple[str, str, str]],
-    ) -> Iterator[tuple[str, str, ImageArchive, str]]:
-        """Yield product, name, archive and path inside, in a fixed order."""
-        for product, name in sorted(names.items()):
-            code = "image_missing"
-            for archive in archives:
-                try:
-                    inside = archive.find(name)
-                except ImageError as error:
-                    code = error.code if code == "image_missing" else code
-                    continue
-                code = ""
-                yield product, name, archive, inside
-                break
-            if code and (code != "image_missing" or product not in self):
-                problems.append((product, name, code))
-        remaining = set(also) - set(names)
-        for archive in archives:
-            for stem, inside in sorted(archive.stems().items()):
-                if stem in remaining:
-                    remaining.discard(stem)
-                    yield stem, inside, archive, inside
+        return AddResult(
+            rejects.rejected_images(sorted(problems), source=source), used, decoded, unchanged, matches.unused
+        )
 
     def _decode_files(
-        self, files: Iterator[tuple[str, str, ImageArchive, str]], pool: ThreadPoolExecutor
+        self, files: Sequence[MatchedFile], pool: ThreadPoolExecutor
     ) -> Iterator[tuple[str, str, _Entry, npt.NDArray[np.uint8] | None]]:
         """Decode in windows of bounded memory, in the given order."""
         limit = int(self.settings.max_megabytes * 1_000_000)
         window: list[tuple[str, str, _Entry, bytes | None]] = []
         window_bytes = 0
-        for product, name, archive, inside in files:
+        for file in files:
+            product, name = file.product, file.name
             try:
-                data = archive.read(inside, limit)
+                data = file.archive.read(file.path, limit)
             except ImageError as error:
                 window.append((product, name, _Entry(-1, "", error.code), None))
                 continue

@@ -6,7 +6,7 @@ In: source tables, image archives, product ids of the store. Out: accepted and r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -285,6 +285,9 @@ class _IngestLog:
             "rejected": added.problems.height,
             "rejected_by": codes,
         }
+        if added.unused:
+            self._counts["images"]["unused"] = len(added.unused)
+            self.warnings += unused_warnings(added.unused)
         if added.problems.height:
             reasons = "; ".join(rejects.summary(added.problems))
             self.warnings.append(
@@ -298,6 +301,23 @@ class _IngestLog:
                 .drop("__file__")
             )
         return {product: name for product, name in sorted(added.used.items()) if product not in accepted_ids}
+
+
+def unused_warnings(unused: Mapping[str, str], *, limit: int = 5) -> list[str]:
+    """Return one line for each reason why image files are not used.
+
+    Args:
+        unused: file to reason.
+        limit: number of files named in a line.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in unused.items():
+        by_reason.setdefault(reason, []).append(name)
+    lines = []
+    for reason, names in by_reason.items():
+        further = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+        lines.append(f"images: {len(names):,} files are not used, {reason}: {', '.join(names[:limit])}{further}")
+    return lines
 
 
 def products_of_events(events: pl.DataFrame) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recsys.config import FILE_NAME, load
+from recsys.data import schema
 from recsys.data.demo import generate_shop
 from recsys.errors import UsageError
 from recsys.execution.progress import StageTimer
@@ -22,30 +23,18 @@ from recsys.pipeline.run import run_nightly
 _SHOP = "shop"
 """Folder of the generated files inside the project."""
 
+MARKER = ".recsys-demo"
+"""File that marks a folder made by `recsys demo`; its shop is drawn again when the demo is repeated."""
+
+_MARKER_TEXT = "This folder was made by 'recsys demo'. Its files are replaced when the command is repeated.\n"
+
 _SHOWN_USERS = 10
+
+_PROJECT_FILES = frozenset({FILE_NAME, _SHOP, "artifacts", "report.html", "report.json"})
+_SHOP_FILES = frozenset({"products.csv", "events.csv", "users.csv", "images"})
 
 QUICK = {"training.epochs": 10, "training.user_epochs": 10, "encoder.vocabulary": 2000, "recommend.shard_users": 200}
 """Settings of the demo, written into its `recsys.toml`; they suffice for a shop this small."""
-
-
-_MARK = ".recsys-demo"
-"""File beside the generated files; a folder without it is somebody's own."""
-_HEADER = "product_id,title,description,brand,category,price,currency,image,available,group_id,attributes,created_at"
-
-
-def _is_demo(folder: Path) -> bool:
-    """Return whether an earlier demo made the folder: by its mark, or by settings and files of demos without one."""
-    files, config = folder / _SHOP, folder / FILE_NAME
-    if (files / _MARK).is_file():
-        return True
-    if (
-        not all((files / name).is_file() for name in ("products.csv", "events.csv", "users.csv"))
-        or not config.is_file()
-    ):
-        return False
-    with (files / "products.csv").open(encoding="utf-8", errors="replace") as stream:
-        is_generated = stream.readline().strip() == _HEADER and stream.readline().startswith("p0001,")
-    return is_generated and f"vocabulary = {QUICK['encoder.vocabulary']}" in config.read_text(encoding="utf-8")
 
 
 def run_demo(
@@ -68,15 +57,15 @@ def run_demo(
         database: URL; SQLite in the folder when not given.
 
     Raises:
-        UsageError: the folder is not empty and holds no demo.
+        UsageError: the folder is neither empty nor a demo; nothing in it is changed.
     """
     progress = progress or StageTimer()
     files = folder / _SHOP
-    if folder.exists() and not _is_demo(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is not empty and not a demo; name another folder")
+    _require_demo_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).write_text(_MARKER_TEXT, encoding="utf-8")
     with progress.stage("draw shop"):
         generate_shop(files, products=products, users=users, seed=seed)
-        (files / _MARK).touch()
     init_project(folder, progress, database=database, values={**QUICK, "training.seed": seed})
     with Project(load(folder, flags={"database.url": database}), progress) as project:
         ingested = ingest(project, IngestRequest.from_options([files]))
@@ -99,6 +88,53 @@ def run_demo(
             user=str(frame["user_id"][0]),
         ),
     )
+
+
+def _require_demo_folder(folder: Path) -> None:
+    """Refuse a folder with anything that no demo has made.
+
+    Raises:
+        UsageError: the folder is a file, a project, or holds other files.
+    """
+    if folder.is_dir() and (is_demo_folder(folder) or not any(folder.iterdir())):
+        return
+    if folder.is_dir():
+        found = "a project" if (folder / FILE_NAME).exists() else "files that no demo has made"
+        raise UsageError(
+            f"{folder.absolute()} is not a demo: it holds {found}, and nothing in it was changed; "
+            "name an empty or new folder, such as 'recsys demo my-demo'"
+        )
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder.absolute()} is not a folder and not a demo; name an empty or new folder")
+
+
+def is_demo_folder(folder: Path) -> bool:
+    """Return whether `recsys demo` made a folder: by its marker, or, for versions without one, by all its files."""
+    if (folder / MARKER).is_file():
+        return True
+    names = {path.name for path in folder.iterdir()}
+    own = {name for name in names if name in _PROJECT_FILES or name.startswith("recsys.db")}
+    files = folder / _SHOP
+    if names != own or not files.is_dir() or not {path.name for path in files.iterdir()} <= _SHOP_FILES:
+        return False
+    settings = folder / FILE_NAME
+    if not settings.is_file():
+        return False
+    lines = settings.read_text(encoding="utf-8", errors="replace").splitlines()
+    if not all(f"{name.partition('.')[2]} = {value}" in lines for name, value in QUICK.items()):
+        return False
+    headers = {table: ",".join(column.name for column in columns) for table, columns in schema.TABLES.items()}
+    first_ids = {"products": "p0001,", "users": "u0001,", "events": "u"}
+    return all(_starts_with(files / f"{table}.csv", headers[table] + "\n", start) for table, start in first_ids.items())
+
+
+def _starts_with(file: Path, *starts: str) -> bool:
+    """Return whether the first lines of a file begin with these texts."""
+    try:
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            return all(opened.readline().startswith(start) for start in starts)
+    except OSError:
+        return False
 
 
 def _sample_users(project: Project) -> list[str]:

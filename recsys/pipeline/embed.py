@@ -5,13 +5,14 @@ In: an open project. Out: embeddings in the store and among the artifacts, a res
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recsys.data import schema
-from recsys.errors import NothingNewError, UsageError, suggestion
+from recsys.errors import NothingNewError, UsageError
 from recsys.pipeline.project import Project
 from recsys.pipeline.result import CommandResult
 from recsys.types import FloatArray
@@ -81,7 +82,11 @@ def embed_products(project: Project, *, full: bool = False, fail_if_noop: bool =
 
 
 def encode_frame(project: Project, frame: Any = None) -> FloatArray:
-    """Encode the products of a frame, stored or not, or all products of the store when `frame` is None: (n, d)."""
+    """Encode the products of a frame, stored or not, or all products of the store when `frame` is None: (n, d).
+
+    Raises:
+        UsageError: the frame has a column that is neither a product column nor an attribute that the encoder knows.
+    """
     from recsys.data.dataset import catalogue_from_frame
     from recsys.data.input_sources import to_polars
 
@@ -89,19 +94,34 @@ def encode_frame(project: Project, frame: Any = None) -> FloatArray:
         catalogue = project.dataset.catalogue
     else:
         products = to_polars(frame)
-        _require_known_columns(project, products.columns)
+        _refuse_unknown_columns(products.columns, project.model.columns)
         catalogue = catalogue_from_frame(products)
     return project.model.encode(catalogue, np.arange(len(catalogue)))
 
 
-def _require_known_columns(project: Project, names: Sequence[str]) -> None:
-    """Raise UsageError for a column that is neither a product column nor an attribute of the shop or the encoder."""
-    canonical = {column.name for column in schema.PRODUCTS}
-    own = {schema.CONTENT_HASH, schema.IMAGE_HASH, schema.UPDATED_AT}
-    columns = (*project.model.columns, *project.catalogue.frame.columns)
-    attributes = {name.removeprefix(schema.ATTRIBUTE_PREFIX) for name in columns}
-    known = sorted(canonical | attributes)
-    for name in names:
-        if name.removeprefix(schema.ATTRIBUTE_PREFIX) not in {*known, *own}:
-            hint = suggestion(name, known) or f"; there are {', '.join(known[:20])}"
-            raise UsageError(f"embed: unknown column '{name}'{hint}")
+def _refuse_unknown_columns(columns: Sequence[str], encoder_columns: Sequence[str]) -> None:
+    """Refuse columns that would silently not count, such as misspelt ones."""
+    computed = {schema.UPDATED_AT, schema.CONTENT_HASH, schema.IMAGE_HASH}
+    canonical = {column.name for column in schema.PRODUCTS} | computed
+    attributes = {
+        name.removeprefix(schema.ATTRIBUTE_PREFIX)
+        for name in encoder_columns
+        if name.startswith(schema.ATTRIBUTE_PREFIX)
+    }
+    known = [*sorted(canonical - computed), *sorted(attributes)]
+    unknown = [
+        name
+        for name in columns
+        if name not in canonical and name.removeprefix(schema.ATTRIBUTE_PREFIX) not in attributes
+    ]
+    if unknown:
+        hints = ", ".join(f"'{name}'{_nearest(name, known)}" for name in unknown[:5])
+        raise UsageError(
+            f"the encoder knows no column {hints}; leave such columns out or rename them. "
+            f"It knows {', '.join(known[:30])}{', ...' if len(known) > 30 else ''}"
+        )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""

@@ -54,7 +54,7 @@ def init_project(
         notes.append(
             f"the URL has a password, so it is not written to {FILE_NAME}: set RECSYS_DATABASE, or database.url_file"
         )
-    with Project(layered.settings, progress) as project:
+    with Project(layered.settings, progress, creates_database=True) as project:
         project.store.init()
     option = "" if folder == Path() else f" -C {folder}"
     notes.append(f"next: recsys ingest{option} PATH...")

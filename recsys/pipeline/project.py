@@ -13,8 +13,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from recsys.config import Settings
-from recsys.errors import ModelFolderError
+from recsys.config import FILE_NAME, Settings
+from recsys.errors import ModelFolderError, NotFoundError
 from recsys.execution.progress import StageTimer
 from recsys.pipeline.result import Table
 
@@ -51,12 +51,20 @@ class Project:
         progress: receives stages and progress; silent by default.
         writes: whether this command writes to the store (and so takes its lease).
         is_part: whether this process writes one part of a run with other processes (and so shares the lease with them).
+        creates_database: whether a missing SQLite file is created; otherwise it is an error.
     """
 
     def __init__(
-        self, settings: Settings, progress: StageTimer | None = None, *, writes: bool = True, is_part: bool = False
+        self,
+        settings: Settings,
+        progress: StageTimer | None = None,
+        *,
+        writes: bool = True,
+        is_part: bool = False,
+        creates_database: bool = False,
     ) -> None:
         self.settings = settings
+        self._creates_database = creates_database
         self.progress = progress or StageTimer()
         self.embeddings_are_current = False  # the embeddings match the loaded catalogue and model
         self.writes, self.is_part = writes, is_part
@@ -134,6 +142,8 @@ class Project:
         """The SQL store."""
         from recsys.store.store import Store
 
+        if not self._creates_database:
+            require_database(self.settings)
         return Store.open(self.settings.database_url, lease=self.writes, shared=self.is_part)
 
     @cached_property
@@ -258,6 +268,40 @@ class Project:
     def model_settings_hash(self) -> str:
         """Return a hash of the settings that determine a trained model."""
         return _hash_settings(self.settings, _MODEL_SECTIONS)
+
+
+def require_project(folder: Path, *, database_is_named: bool) -> None:
+    """Check that a folder is a project, before anything is read or created.
+
+    Args:
+        folder: the project folder.
+        database_is_named: whether a flag or the environment names a database; then the folder needs no settings file.
+
+    Raises:
+        NotFoundError: there is no such folder, or no settings file in it and no database is named.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise NotFoundError(f"project folder {folder.absolute()} {what}; create a project with 'recsys init DIR'")
+    if not (folder / FILE_NAME).exists() and not database_is_named:
+        raise NotFoundError(
+            f"no {FILE_NAME} in {folder.absolute()}; create a project with 'recsys init DIR', "
+            "or name its folder with -C, or a database with --database"
+        )
+
+
+def require_database(settings: Settings) -> None:
+    """Check that the file of a SQLite store exists; opening it would create it.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ConfigError: the URL cannot be read.
+    """
+    from recsys.db.engine import parse_url, sqlite_file
+
+    file = sqlite_file(parse_url(settings.database_url))
+    if file is not None and not file.is_file():
+        raise NotFoundError(f"database {file} does not exist; check the path, or create it with 'recsys init'")
 
 
 def _hash_settings(settings: Settings, sections: tuple[str, ...]) -> str:

@@ -77,7 +77,7 @@ def erase_users(store: Store, user_ids: Sequence[str]) -> ErasureCounts:
             _delete_user_rows(connection, tables.users, chunk)
         failed_runs = _fail_unfinished_runs(connection)
         lists, listed_users = _delete_recommendations(store, connection, ids, excluded_runs=set(failed_runs))
-        rejected = _clear_rejected_rows(connection, ErasedUsers(frozenset(hashes)))
+        rejected = _clear_rejected_rows(connection, ErasedUsers(frozenset(hashes), frozenset(ids)))
     retention.delete_run_rows(store.engine, store.dialect, failed_runs)
     store.dialect.vacuum(store.engine)
     return ErasureCounts(len(stored_users | listed_users), events, lists, rejected, len(failed_runs))
@@ -146,8 +146,9 @@ def _clear_rejected_rows(connection: Connection, erased: ErasedUsers) -> int:
     """Clear the content of rejected rows that name these users; the rejection and its reason stay."""
     rejected = tables.rejected_rows
     key = (rejected.c.source, rejected.c.row_no, rejected.c.table_name, rejected.c.code)
-    rows = connection.execute(sa.select(*key, rejected.c.row_json).where(rejected.c.row_json.is_not(None)))
-    keys = [tuple(row[:4]) for row in rows if erased.is_named_in(row[4])]
+    has_content = sa.or_(rejected.c.row_json.is_not(None), rejected.c.value_excerpt.is_not(None))
+    rows = connection.execute(sa.select(*key, rejected.c.row_json, rejected.c.value_excerpt).where(has_content))
+    keys = [tuple(row[:4]) for row in rows if erased.is_named_in(row[4], row[5])]
     for values in keys:
         same_key = [
             column.is_(None) if value is None else column == value for column, value in zip(key, values, strict=True)

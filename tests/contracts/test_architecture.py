@@ -15,7 +15,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOOR = ("errors", "log", "types", "_version", "config", "execution", "artifacts", "db")  # each may use those before it
+FLOOR = (
+    "errors",
+    "arguments",
+    "log",
+    "types",
+    "_version",
+    "config",
+    "execution",
+    "artifacts",
+    "db",
+)  # each may use those before it
 PIPELINE = ("data", "encoder", "vectors", "recommend", "store")  # each may use those to its left
 ALLOWED: dict[str, set[str]] = {
     **{package: set(FLOOR[:i]) for i, package in enumerate(FLOOR)},

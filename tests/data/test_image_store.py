@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 import zipfile
 import zlib
 from io import BytesIO
@@ -103,6 +104,48 @@ def test_each_bad_picture_has_its_code(data: bytes, code: str) -> None:
     with pytest.raises(ImageError) as caught:
         decode_image(data, ImageSettings(size=32, max_megabytes=2))
     assert caught.value.code == code
+
+
+def _with_scans(size: int, scans: int) -> bytes:
+    """A progressive JPEG of one colour whose last scan is repeated."""
+    data = _bytes(Image.new("L", (size, size), 128), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * (scans - data.count(b"\xff\xda")) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(
+    ("size", "scans", "is_refused"), [(200, 90, False), (200, 101, True), (4900, 20, False), (4900, 21, True)]
+)
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(size: int, scans: int, is_refused: bool) -> None:
+    data = _with_scans(size, scans)
+    if not is_refused:
+        assert decode_image(data, SETTINGS).shape == (3, 32, 32)
+        return
+    start = time.monotonic()
+    with pytest.raises(ImageError, match="image_too_many_scans"):
+        decode_image(data, SETTINGS)
+    assert time.monotonic() - start < 0.5
+
+
+def test_a_jpeg_of_600_kilobytes_with_hundreds_of_scans_takes_no_time() -> None:
+    data = _with_scans(4900, 14_000)
+    assert len(data) > 600_000
+    start = time.monotonic()
+    with pytest.raises(ImageError, match="image_too_many_scans"):
+        decode_image(data, SETTINGS)
+    assert time.monotonic() - start < 0.5
+
+
+def test_scans_of_a_thumbnail_do_not_count() -> None:
+    comment = b"\xff\xfe" + struct.pack(">H", 60_002) + b"\xff\xda" * 30_000
+    data = _bytes(_plain(), "JPEG")
+    assert decode_image(data[:2] + comment + data[2:], SETTINGS).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("name", ["BMP", "TIFF", "AVIF"])
+def test_other_formats_are_refused(name: str) -> None:
+    with pytest.raises(ImageError, match="image_not_a_picture"):
+        decode_image(_bytes(_plain(), name), SETTINGS)
 
 
 def test_a_size_is_read_before_anything_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,14 +84,12 @@ def test_everything_is_counted_and_bad_rows_are_kept_aside(tmp_path: Path) -> No
         "events row 5: the line cannot be read: it has 2 fields where the first line has 4; mend it or take it out"
         in messages
     )
+    assert "images product '3': image 'none.jpg' is not among the images; check the names in column image" in messages
     assert (
-        "images product '3': picture 'none.jpg' is not among the pictures; check the names in column image" in messages
-    )
-    assert (
-        "images product '4': picture 'text.jpg' is no JPEG, PNG, GIF or WebP inside, whatever its name; export it again"
+        "images product '4': image 'text.jpg' is no JPEG, PNG, GIF or WebP inside, whatever its name; export it again"
         in messages
     )
-    assert "images product '5': picture 'cut.jpg' is cut off; copy it again" in messages
+    assert "images product '5': image 'cut.jpg' is cut off; copy it again" in messages
     assert len(found.warnings) == 2
 
 

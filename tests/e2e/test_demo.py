@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from recsys.data.demo import generate_shop
+from recsys.pipeline.demo import MARKER, QUICK, is_demo_folder
+from recsys.pipeline.init import init_project
 from tests.e2e.projects import Run, rows
 
 pytestmark = pytest.mark.e2e
@@ -35,20 +38,49 @@ def test_one_command_from_nothing_to_lists(
     assert recsys("check", "-C", folder).code == 0
 
 
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, recsys: Run) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     outcome = recsys("demo", tmp_path, "--json")
     assert outcome.code == 2 and "not a demo" in outcome.document["error"]
+    assert "name an empty or new folder" in outcome.document["error"]
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     assert recsys("demo", tmp_path / "mine.txt").code == 2
 
 
-def test_somebodys_project_with_a_folder_of_the_same_name_is_left_alone(tmp_path: Path, recsys: Run) -> None:
-    (tmp_path / "shop").mkdir()
-    mine = tmp_path / "shop" / "products.csv"
-    mine.write_text("product_id,title\nm1,Mine\n")
-    (tmp_path / "recsys.toml").write_text("")
-    outcome = recsys("demo", tmp_path, "--products", "20", "--users", "10", "--json")
-    assert outcome.code == 2 and "is not empty and not a demo" in outcome.document["error"]
-    assert mine.read_text() == "product_id,title\nm1,Mine\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["recsys.toml", "shop"]
+@pytest.mark.parametrize("kind", ["project", "shop files", "shop folder", "project and shop"])
+def test_a_project_or_a_shop_of_somebody_is_left_alone(tmp_path: Path, recsys: Run, kind: str) -> None:
+    folder = tmp_path / "mine"
+    if "project" in kind:
+        assert recsys("init", folder).code == 0
+    if kind != "project":
+        files = folder if kind == "shop files" else folder / "shop"
+        (files / "images").mkdir(parents=True)
+        (files / "products.csv").write_text("product_id,title,price\np0001,Thing,3\n")
+        (files / "users.csv").write_text("user_id,attributes\nu0001,\n")
+        (files / "images/p0001.jpg").write_bytes(b"mine")
+    before = _contents(folder)
+    outcome = recsys("demo", folder, "--products", "20", "--users", "10")
+    assert outcome.code == 2 and "nothing in it was changed" in outcome.err
+    assert ("it holds a project" in outcome.err) == ("project" in kind)
+    assert _contents(folder) == before
+
+
+def test_a_demo_of_before_is_known_by_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    generate_shop(folder / "shop", products=20, users=10)
+    init_project(folder, values={**QUICK, "training.seed": 0})
+    (folder / "report.html").write_text("x")
+    assert is_demo_folder(folder)
+    (folder / "notes.txt").write_text("mine")
+    assert not is_demo_folder(folder)
+    (folder / MARKER).write_text("made by recsys demo")
+    assert is_demo_folder(folder)
+    images = folder / "shop/images"
+    (images / "p-mine.jpg").write_bytes(b"mine")
+    (images / "p9999.jpg").write_bytes(b"old")
+    generate_shop(folder / "shop", products=20, users=10)
+    assert (images / "p-mine.jpg").exists() and not (images / "p9999.jpg").exists()

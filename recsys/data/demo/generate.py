@@ -128,8 +128,9 @@ def _build_frame(columns: Sequence[schema.Column], rows: list[dict[str, Any]]) -
 
 def _write_images(folder: Path, images: Sequence[tuple[DemoProduct, str | None]]) -> None:
     folder.mkdir(exist_ok=True)
-    for old_image in folder.glob("p*.jpg"):
-        old_image.unlink()
+    for old in folder.glob("p[0-9]*.jpg"):
+        if old.stem[1:].isdigit():
+            old.unlink()
 
     def save_image(image: tuple[DemoProduct, str | None]) -> None:
         product, file_name = image

@@ -6,15 +6,15 @@ In: ids, texts, image files, one or several of each. Out: a validated `Query` of
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from recsys.arguments import Paths, Texts, path_list, require_mapping, text_list
 from recsys.config import ImageSettings
 from recsys.errors import UsageError, suggestion
 
@@ -29,8 +29,8 @@ MAX_CHARACTERS: Final = 2_000
 MAX_PARTS: Final = 100
 """Largest number of parts of one query."""
 
-QueryValue = str | os.PathLike[str]
-OneOrMany = QueryValue | Sequence[QueryValue] | None
+OneOrMany = Paths | None
+"""One product, text or image, or several of them."""
 Weight = float | Sequence[float]
 Pixels = npt.NDArray[np.uint8]
 
@@ -77,12 +77,14 @@ class Query:
     minus_parts: tuple[QueryPart, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        plus = {"product": _to_texts(self.product), "text": _to_texts(self.text), "image": _to_texts(self.image)}
+        require_mapping(self.minus, "minus", example='{"text": "red"}')
+        require_mapping(self.weights, "weights", example='{"text": 2}')
+        plus = {kind: _to_texts(getattr(self, kind), kind) for kind in KINDS}
         for name in self.minus:
             if name not in KINDS:
-                raise UsageError(f"minus knows {', '.join(KINDS)}, not '{name}'{suggestion(name, KINDS)}")
-        minus = {name: _to_texts(self.minus.get(name)) for name in KINDS}
-        weights = {name.replace("-", "_"): weight for name, weight in self.weights.items()}
+                raise UsageError(f"minus knows {', '.join(KINDS)}, not '{name}'{suggestion(str(name), KINDS)}")
+        minus = {kind: _to_texts(self.minus.get(kind), kind, NOT_PREFIX) for kind in KINDS}
+        weights = {str(name).replace("-", "_"): weight for name, weight in self.weights.items()}
         counts = {
             **{name: len(values) for name, values in plus.items()},
             **{NOT_PREFIX + name: len(values) for name, values in minus.items()},
@@ -100,15 +102,13 @@ class Query:
         return [part.value for part in (self.minus_parts if minus else self.plus_parts) if part.kind == kind]
 
 
-def _to_texts(values: OneOrMany) -> list[str]:
+def _to_texts(values: OneOrMany, kind: str, prefix: str = "") -> list[str]:
     """Return the values of one kind as texts."""
-    if values is None:
-        return []
-    items = list(values) if isinstance(values, Iterable) and not isinstance(values, str | os.PathLike) else [values]
-    for item in items:
-        if not isinstance(item, str | os.PathLike):
-            raise UsageError(f"a product, a text or an image is named by a text, not by {type(item).__name__} {item!r}")
-    return [os.fspath(item) for item in items]
+    if kind == "image":
+        return [str(path) for path in path_list(values, prefix + kind)]
+    if kind == "text" and isinstance(values, str):
+        return [values]  # an empty one is refused together with blank ones
+    return text_list(cast(Texts, values), prefix + kind, what="id" if kind == "product" else "text")
 
 
 def _check_weights(weights: Mapping[str, Weight], counts: Mapping[str, int]) -> None:
@@ -118,9 +118,8 @@ def _check_weights(weights: Mapping[str, Weight], counts: Mapping[str, int]) -> 
             raise UsageError(f"there is no weight '{name}'{suggestion(name, counts)}; there are {', '.join(counts)}")
         if not counts[name]:
             raise UsageError(f"there is a weight for '{name}', but nothing to weigh; leave it out")
+        _require_numbers(name, weight)
         each = [weight] if isinstance(weight, int | float) else list(weight)
-        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in each):
-            raise UsageError(f"weight of '{name}' is {weight!r}; give a number")
         if not all(np.isfinite(value) and value > 0 for value in each):
             raise UsageError(
                 f"weight of '{name}' is {weight}; it must be above 0. Name unwanted parts by minus "
@@ -128,6 +127,13 @@ def _check_weights(weights: Mapping[str, Weight], counts: Mapping[str, int]) -> 
             )
         if not isinstance(weight, int | float) and len(each) != counts[name]:
             raise UsageError(f"{len(each)} weights for {counts[name]} times '{name}'; give one, or one for each")
+
+
+def _require_numbers(name: str, weight: object) -> None:
+    """Refuse a weight that is neither a number nor several."""
+    values = [weight] if isinstance(weight, str) or not isinstance(weight, Iterable) else list(weight)
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+        raise UsageError(f"weight of '{name}' is {weight!r}; give a number")
 
 
 def _parts(
@@ -149,9 +155,7 @@ def _parts(
 
 def _normalize_value(kind: str, value: str) -> str:
     """Validate a value and return it in the form that is searched."""
-    if kind == "image":
-        return str(Path(value))
-    if kind == "product":
+    if kind != "text":
         return value
     if not value.strip():
         raise UsageError("the text is empty; write what to look for, or leave the text out")
