@@ -226,7 +226,8 @@ class Interactions:
             for name in ("user", "item", "time", "event_type", "weight")
         }
         # Events of one user, product and second stay in the order in which the store lists them: by type.
-        by_type = np.argsort(np.argsort(np.array(EVENT_TYPES))[columns["event_type"]], kind="stable")
+        rank = np.argsort(np.argsort(np.array(EVENT_TYPES)))
+        by_type = np.argsort(rank[columns["event_type"]], kind="stable")
         return Interactions.from_events(
             **{name: column[by_type] for name, column in columns.items()},
             n_users=self.n_users,

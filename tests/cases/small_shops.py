@@ -45,8 +45,8 @@ def open_shop(folder: Path, products, events, settings=None, *, train=True):
         section, key = name.split(".")
         sections.setdefault(section, {})[key] = value
     (folder / "recsys.toml").write_text("\n".join(_section(name, values) for name, values in sections.items()))
+    recsys.init(folder)
     shop = recsys.open(folder)
-    shop.init()
     shop.ingest([incoming])
     if train:
         shop.train()

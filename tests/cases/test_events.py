@@ -15,7 +15,7 @@ import pytest
 
 import recsys
 from recsys.evaluate import registry
-from recsys.pipeline import evaluate
+from recsys.pipeline.evaluate_systems import create_training_view, split_interactions
 from recsys.recommend.ranking.linear import equal_weights
 from recsys.recommend.recommender import Recommender
 from tests.recommend.shops import StubModel, vectors
@@ -44,8 +44,8 @@ def open_shop(tmp_path):
 
     def build(catalogue, events, **settings):
         folder = tmp_path / f"shop{len(opened)}"
+        recsys.init(folder)
         shop = recsys.open(folder, settings={"training.epochs": 1, **settings})
-        shop.init()
         shop.ingest(products=pl.DataFrame(catalogue), events=pl.DataFrame(events, infer_schema_length=None))
         opened.append(shop)
         return shop
@@ -74,8 +74,8 @@ def recommender(shop):
 def baseline(shop, name, user):
     """The ten products that a baseline lists for a user, and the split."""
     project = shop._project
-    split = evaluate.split_interactions(project, project.dataset.interactions)
-    system = registry.create_baseline(name, evaluate._training_view(project, project.dataset.catalogue, split))[1]
+    split = split_interactions(project, project.dataset.interactions)
+    system = registry.create_baseline(name, create_training_view(project, project.dataset.catalogue, split))[1]
     at = split.cases.histories.users.tolist().index(int(project.dataset.users.rows([user])[0]))
     rows = system(split.cases.take(np.array([at])).histories, 10)[0]
     return project.dataset.catalogue.ids.ids(rows[rows >= 0]), split
@@ -178,7 +178,7 @@ def test_a_user_profile_weighs_events_as_the_settings_say(open_shop):
         products(6), rows, **{"data.event_weights": settings}
     )._project.dataset.interactions.histories(np.array([0]), 4)
     assert histories.type_weights[2] == 0.05
-    assert histories.type_weights[4] == 0.0  # a type without a weight is no sign of taste
+    assert histories.type_weights[4] == 0.7  # a type that is not named keeps its default
 
 
 @pytest.mark.parametrize(("positive", "n_low"), [(None, 2), (4.5, 3), (1.0, 0)])
