@@ -15,6 +15,7 @@ import pytest
 
 import recsys
 from recsys.evaluate import registry
+from recsys.pipeline.evaluate_leaks import check_leakage
 from recsys.pipeline.evaluate_systems import create_training_view, split_interactions
 from recsys.recommend.ranking.linear import equal_weights
 from recsys.recommend.recommender import Recommender
@@ -236,7 +237,7 @@ def test_an_evaluation_learns_nothing_from_later_returns(open_shop):
     assert ids.ids(split.train.item[split.train.user == user]) == ["p001", "x"]
     at = split.cases.histories.users.tolist().index(user)
     assert ids.ids(split.cases.targets[at]) == ["p002"]
-    tables = evaluate._check_leakage(shop._project, split, ["popular", "item-item", "repurchase"])
+    tables = check_leakage(shop._project, ["popular", "item-item", "repurchase"])
     assert {row[2] for row in tables.rows} == {"nothing"}
 
 
