@@ -98,7 +98,7 @@ class CommandContext:
         from recsys.pipeline.project import Project, require_database
 
         settings = self.load_settings(flags)
-        if database_required:
+        if database_required and not is_helper():  # the main process reports it
             require_database(settings)
         return Project(settings, self.create_progress(), writes=writes, is_part=part)
 

@@ -128,7 +128,7 @@ def _repeated_file_names(names: Mapping[str, str]) -> set[str]:
     for cell in names.values():
         for part in _split_names(cell) if is_remote(cell) else ():
             path = _url_path(part)
-            if path is not None and urls.setdefault(path.name, str(path)) != str(path):
+            if path is not None and urls.setdefault(path.name, part.strip()) != part.strip():
                 repeated.add(path.name)
     return repeated
 
@@ -197,6 +197,8 @@ class _FilesByProduct:
         if path in archive.refused:
             return OUTSIDE if archive.refused[path] == "image_outside_folder" else NOT_A_FILE
         file = PurePosixPath(path)
+        if _is_hidden(file):
+            return NOT_AN_IMAGE
         product = self._product_of.get((id(archive), path))
         if file.suffix and file.suffix.lower() not in SUFFIXES and not (product and file.name == product):
             return NOT_AN_IMAGE
@@ -216,7 +218,7 @@ class _FilesByProduct:
         A folder is not a product's but a part of a larger one (`01/0108.jpg`) if a file in it is named like a product
         that has no folder of its own.
         """
-        files = [PurePosixPath(path) for path in archive.names]
+        files = [file for file in map(PurePosixPath, archive.names) if not _is_hidden(file)]
         owners = [self._folder_owner(file) for file in files]
         with_folder = {owner for owner in owners if owner is not None}
         kept: list[tuple[PurePosixPath, str | None, tuple[str, int, int] | None]] = []
@@ -265,6 +267,11 @@ class _FilesByProduct:
             return None
         product = self._resolve(numbered[1] or numbered[3])
         return None if product is None else (product, _IN_NUMBERED, int(numbered[2] or numbered[4]))
+
+
+def _is_hidden(file: PurePosixPath) -> bool:
+    """Return whether a file was added by an operating system, such as `__MACOSX/._p1.jpg`."""
+    return file.name.startswith(".") or "__MACOSX" in file.parts
 
 
 def _has_image_content(archive: ImageArchive, path: str) -> bool:

@@ -215,6 +215,19 @@ def test_a_url_is_the_file_that_was_loaded_from_it(tmp_path: Path) -> None:
     assert result.unused == {"main.jpg": NO_PRODUCT, "p4.jpg": NO_PRODUCT}
 
 
+def test_addresses_of_a_script_do_not_name_a_file(tmp_path: Path) -> None:
+    names = {f"p{number}": f"https://shop.example/image?id={number}" for number in (1, 2)}
+    result = _add(tmp_path, {"image.jpg": JPEG, "p2.jpg": JPEG}, names=names)
+    assert (result.used, result.unused) == ({"p2": "p2.jpg"}, {"image.jpg": NO_PRODUCT})
+
+
+def test_files_of_the_operating_system_are_no_images(tmp_path: Path) -> None:
+    files = {"p1/1.jpg": JPEG, "__MACOSX/p1/._1.jpg": b"\x00\x05", "p2/.hidden.jpg": JPEG, "p2/2.jpg": JPEG}
+    result = _add(tmp_path, files, ids=["p1", "p2"])
+    assert result.used == {"p1": "p1/1.jpg", "p2": "p2/2.jpg"}
+    assert result.unused == dict.fromkeys(["__MACOSX/p1/._1.jpg", "p2/.hidden.jpg"], NOT_AN_IMAGE)
+
+
 def test_links_and_several_folders_are_counted_too(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
