@@ -11,6 +11,7 @@ from recsys.data.holdout import time_split
 from recsys.data.interactions import Interactions
 from recsys.data.returns import cancel_returned
 from recsys.data.schema import EVENT_TYPES, PURCHASE_CODE, RETURN_CODE
+from recsys.evaluate.split import leave_one_out
 
 VIEW = EVENT_TYPES.index("view")
 USERS, ITEMS = 2, 3
@@ -134,6 +135,29 @@ def test_returns_after_the_cut_cancel_targets_but_no_training_events():
     assert train.item.tolist() == [0, 1, 1]
     assert cases.histories.users.tolist() == [0]
     assert [items.tolist() for items in cases.targets] == [[2]]
+
+
+def test_the_split_by_last_purchase_knows_what_was_known_before_the_target():
+    rows = [
+        (0, 0, 1, PURCHASE_CODE, 1.0, -1),
+        (0, 1, 5, PURCHASE_CODE, 2.0, -1),
+        (0, 0, 6, RETURN_CODE, 1.0, -1),
+        (0, 1, 7, RETURN_CODE, 1.0, -1),
+        (0, 2, 8, PURCHASE_CODE, 1.0, -1),
+        (0, 2, 9, RETURN_CODE, 1.0, -1),
+        (1, 0, 1, PURCHASE_CODE, 1.0, -1),
+        (1, 0, 9, RETURN_CODE, 1.0, -1),
+    ]
+    train, cases, back = leave_one_out(net([*rows, (0, 2, 2, VIEW, 1.0, -1)])[0])
+    assert [items.tolist() for items in cases.targets] == [[1]]  # the purchase on day 8 was sent back
+    assert cases.histories.items.tolist() == [[0, 2]]
+    assert back.sum() == 1
+    assert [train.as_of(cut).item[: train.as_of(cut).starts[1]].tolist() for cut in (2, 5, 6, 100)] == [
+        [0],
+        [0, 2],
+        [0, 2],
+        [0, 2],
+    ]
 
 
 def test_many_returns_of_one_product_are_matched_in_time():
