@@ -147,7 +147,12 @@ def test_new_products_stand_in_every_list_and_what_is_missing_is_counted():
     known = interactions(items=30)
     catalogue = goods(40)
     wide = type(known).from_events(
-        user=known.user, item=known.item, time=known.time, event_type=known.event_type, n_users=known.n_users, n_items=40
+        user=known.user,
+        item=known.item,
+        time=known.time,
+        event_type=known.event_type,
+        n_users=known.n_users,
+        n_items=40,
     )
     recommender = shop(known=wide, catalogue=catalogue, rules={"min_new": 2, "new_days": 0.001}, candidates=40)
     new = recommender.rules.list_constraints[0].new_mask
