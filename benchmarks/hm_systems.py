@@ -232,7 +232,7 @@ class _Blind:
 
     def __init__(self, model: Model, vectors: FloatArray) -> None:
         self._model, self._vectors = model, vectors
-        self.user_vectors = model.user_vectors
+        self.user_vectors, self.user_encoder = model.user_vectors, model.user_encoder
 
     def item_vectors(self, _: FloatArray, ids: IdMap) -> FloatArray:
         return self._model.item_vectors(self._vectors, ids)

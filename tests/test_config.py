@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.config import Settings, load
+from recsys.config import DataSettings, Settings, load
 from recsys.config.loading import read, setting_names, setting_value, toml_template
 from recsys.errors import ConfigError
 
@@ -46,7 +46,10 @@ def test_lists_and_tables_from_the_environment_are_json(tmp_path: Path) -> None:
     env = {"RECSYS_RECOMMEND__SOURCES": '["popular", "content"]', "RECSYS_DATA__EVENT_WEIGHTS": '{"purchase": 2}'}
     settings = load(tmp_path, env=env)
     assert settings.recommend.sources == ["popular", "content"]
-    assert settings.data.event_weights == {"purchase": 2.0}
+    assert settings.data.event_weights == {**DataSettings().event_weights, "purchase": 2.0}
+    for wrong in ('{"view": -1}', '{"veiw": 1}', '{"view": NaN}'):
+        with pytest.raises(ConfigError, match="event_weights"):
+            load(tmp_path, env={"RECSYS_DATA__EVENT_WEIGHTS": wrong})
     with pytest.raises(ConfigError, match="environment RECSYS_RECOMMEND__SOURCES: not JSON"):
         load(tmp_path, env={"RECSYS_RECOMMEND__SOURCES": "[popular"})
 

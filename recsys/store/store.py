@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection, Engine
 from recsys._version import __version__
 from recsys.config import PublishSettings
 from recsys.db import dialects, schema_version
-from recsys.db.engine import connect, sqlite_file
+from recsys.db.engine import connect, parse_url, sqlite_file
 from recsys.db.retry import retry_transaction
 from recsys.errors import NotFoundError
 from recsys.execution.failpoints import failpoint
@@ -80,7 +80,7 @@ class Store:
             NotFoundError: a SQLite file that is only read does not exist.
             RecsysError: the schema is of a newer recsys.
         """
-        file = sqlite_file(sa.make_url(url))
+        file = sqlite_file(parse_url(url))
         if not (lease or shared) and file is not None and not file.exists():
             raise NotFoundError(f"database {file} does not exist; check the path, or run `recsys init`")
         engine = connect(url)

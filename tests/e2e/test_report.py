@@ -178,7 +178,9 @@ def test_markup_in_every_column_of_the_store_shows_as_text(recsys: Run, tmp_path
         writer.writerow(["product_id", "title", "description", "brand", "category", "price", "attributes"])
         for at, text in enumerate(texts):
             own = json.dumps({f"a {text}"[:60]: text})
-            writer.writerow([f"{at} {text}", text, text, text, text, text if at % 9 == 0 else 3, own])
+            writer.writerow([f"{at} {text}", text, text, text, text, 3, own])
+            if at % 9 == 0:  # the same id with other content is rejected
+                writer.writerow([f"{at} {text}", text, text, text, text, 4, own])
     toml = (project / "recsys.toml").read_text()
     (project / "recsys.toml").write_text(f"{toml}\n[data]\nmax_bad_fraction = 1\n")
     taken = recsys("ingest", tmp_path / "products.csv", "-C", project, "--json")

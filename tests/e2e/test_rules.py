@@ -152,7 +152,7 @@ def test_the_audience_of_a_product(trained: Path, recsys: Run) -> None:
         assert frame["user_id"].to_list() == [row["user_id"] for row in found]
         with pytest.raises(NotFoundError, match="the nearest ids are"):
             shop.audience(product="p001")
-        with pytest.raises(UsageError, match="at least 1 user"):
+        with pytest.raises(UsageError, match="at least 1"):
             shop.audience(product=product, k=0)
 
 
