@@ -311,7 +311,9 @@ def _misfit_error(candidate: _Candidate, names: Sequence[str], preset: Preset, t
         key=lambda each: (len(missing[each]) - len(needs[each]), size * len(needs[each])),
     )
     other = guess_preset(names, candidate.parts, table)
-    if other and other != preset.name and not (table and preset.name == "csv" and not missing[nearest]):
+    if 2 * sum(map(_is_number, names)) >= len(names):
+        remedy = "the first line looks like data: put a line with the column names above it"
+    elif other and other != preset.name and not (table and preset.name == "csv" and not missing[nearest]):
         remedy = f"these look like the columns of preset {other!r}: give --preset {other}"
     elif preset.name == "csv":
         pairs = [
@@ -326,6 +328,15 @@ def _misfit_error(candidate: _Candidate, names: Sequence[str], preset: Preset, t
     return UsageError(
         f"{file} does not fit preset {preset.name!r}: as {nearest} it lacks {lacks}; it has {shown}; {remedy}"
     )
+
+
+def _is_number(name: str) -> bool:
+    """Whether a column name is a number, as in a file without a header."""
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _shorten(name: str) -> str:

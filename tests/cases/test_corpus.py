@@ -30,6 +30,8 @@ from recsys.data.input_files import read_inputs
 from recsys.data.validation import validate
 from recsys.errors import DataContractError, RecsysError, UsageError
 
+pytestmark = pytest.mark.faults
+
 NOW = 1_700_000_000
 LENIENT = DataSettings(max_bad_fraction=1.0)
 

@@ -60,6 +60,7 @@ def test_a_table_that_cannot_be_told_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
+        ("196\t242\t3\t881250949\n", {}, "the first line looks like data: put a line with the column names above it"),
         (EVENTS, {"preset": "hm"}, "does not fit preset 'hm': .* lacks t_dat.*give --preset csv"),
         ("t_dat,customer_id,article_id\n", {}, "these look like the columns of preset 'hm': give --preset hm"),
         ("USER_ID,ITEM_ID,TIMESTAMP\n", {}, "give --preset personalize"),

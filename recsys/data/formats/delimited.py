@@ -92,7 +92,10 @@ def _read_header(file: InputFile, stream: TextIO) -> Header:
     names = [" ".join(name.split()) for name in next(csv.reader([line], delimiter=delimiter))]
     repeated = sorted(name for name, number in Counter(names).items() if name and number > 1)
     if repeated:
-        raise UsageError(f"{file}: column {repeated[0]!r} stands twice in the first line; rename one")
+        raise UsageError(
+            f"{file}: column {repeated[0]!r} stands twice in the first line; rename one, "
+            "or put a line with the column names above the data"
+        )
     if not encodable(line):
         raise UsageError(f"{file}: the first line is not UTF-8; save the file as UTF-8, or set [data] encoding")
     if "\x00" in line:
