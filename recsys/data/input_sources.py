@@ -52,22 +52,11 @@ def _cast_to_text(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(parse.text(frame[name]) for name in frame.columns if name not in files.MARKS)
 
 
-def _require_columns(frames: Iterator[pl.DataFrame], table: str, source: str) -> Iterator[pl.DataFrame]:
-    """Yield the frames after checking that they have the required columns of the table."""
-    for frame in frames:
-        missing = [
-            column.name for column in schema.TABLES[table] if column.required and column.name not in frame.columns
-        ]
-        if missing:
-            raise UsageError(f"{table}: {source} has no column {missing[0]}; rename one (SQL: AS {missing[0]})")
-        yield frame
-
-
 def inputs_from_frames(tables: Mapping[str, Any]) -> list[SourceTable]:
     """Create source tables from frames: table name to polars, pandas or pyarrow frame.
 
     Raises:
-        UsageError: a name is no table, or a value is no frame.
+        UsageError: a name is no table, a value is no frame, or a required column is missing.
     """
     parts = []
     for table in tables:
@@ -75,7 +64,8 @@ def inputs_from_frames(tables: Mapping[str, Any]) -> list[SourceTable]:
             raise UsageError(f"no table {table!r}{suggestion(table, schema.TABLES)}")
     for table in (name for name in TABLES if name in tables):
         raw = files.add_row_numbers(to_polars(tables[table]), start=1)
-        canonical = list(get_preset("csv").shape(_require_columns(iter([raw]), table, "the frame"), table))
+        schema.require_columns(table, raw.columns, source="the frame")
+        canonical = list(get_preset("csv").shape(iter([raw]), table))
         parts.append(SourceTable(table, f"python/{table}", lambda canonical=canonical: iter(canonical)))  # type: ignore[misc]
     return parts
 

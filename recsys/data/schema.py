@@ -1,12 +1,15 @@
 """Names of all columns and event types, and the columns of each canonical input table.
 
-In: nothing. Out: names, and for each table its columns with kind and whether they are required.
+In: nothing. Out: names; for each table its columns with kind and whether they are required, and the check of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from recsys.errors import UsageError
 
 PRODUCT_ID: Final = "product_id"
 TITLE: Final = "title"
@@ -108,3 +111,19 @@ REJECTED_COLUMNS: Final = (
     "value_excerpt",
     "row_json",
 )
+
+
+def require_columns(table: str, names: Collection[str], *, source: str) -> None:
+    """Check that the required columns of a table are among the columns of a source.
+
+    Args:
+        table: `products`, `users` or `events`.
+        names: column names of the source.
+        source: what the message calls it, such as "the query".
+
+    Raises:
+        UsageError: a required column is missing.
+    """
+    for column in TABLES[table]:
+        if column.required and column.name not in names:
+            raise UsageError(f"{table}: {source} has no column {column.name}; rename one (SQL: AS {column.name})")

@@ -112,10 +112,7 @@ class SourceQuery:
             start += frame.height
 
     def _require_columns(self, names: list[str]) -> None:
-        needed = [column.name for column in schema.TABLES[self.table] if column.required]
-        missing = [name for name in needed if name not in names]
-        if missing:
-            raise UsageError(f"{self.table}: the query has no column {missing[0]}; rename one (SQL: AS {missing[0]})")
+        schema.require_columns(self.table, names, source="the query")
         if self.incremental and STAMPS[self.table] not in names:
             stamp = STAMPS[self.table]
             raise UsageError(
